@@ -1,0 +1,1 @@
+//! Behaviour tests: through real sockets, as users and other Kafka clients see us.

@@ -1,0 +1,8 @@
+//! The native Kafka client: everything between us and the brokers.
+//!
+//! Nothing here knows of WebSockets, JSON or HTTP.
+
+pub mod config;
+pub mod topic;
+
+pub use topic::{BrokerId, TopicPartition};

@@ -1,0 +1,151 @@
+//! What the client layer can be told, with Apache Kafka's names and defaults.
+//!
+//! Each field is documented with the Java property it comes from. Values are checked
+//! where they are parsed; here they are taken as given.
+
+use std::time::Duration;
+
+/// Shared by producers, consumers and administration of one cluster.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `bootstrap.servers`: `host:port` of the brokers to ask first.
+    pub bootstrap: Vec<String>,
+    /// `client.id`: what broker logs and quotas call us.
+    pub client_id: String,
+    /// `client.rack`: empty when unknown.
+    pub rack: String,
+    /// `request.timeout.ms`
+    pub request_timeout: Duration,
+    /// `retry.backoff.ms`: the first wait before a failed request is sent again.
+    pub retry_backoff: Duration,
+    /// `retry.backoff.max.ms`
+    pub retry_backoff_max: Duration,
+    /// `reconnect.backoff.ms`
+    pub reconnect_backoff: Duration,
+    /// `reconnect.backoff.max.ms`
+    pub reconnect_backoff_max: Duration,
+    /// `socket.connection.setup.timeout.ms`
+    pub connect_timeout: Duration,
+    /// `connections.max.idle.ms`
+    pub connections_max_idle: Duration,
+    /// `metadata.max.age.ms`
+    pub metadata_max_age: Duration,
+    /// Largest response frame that is accepted, in bytes.
+    pub frame_limit: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            client_id: "kafka-websocket-proxy".to_owned(),
+            rack: String::new(),
+            request_timeout: Duration::from_secs(30),
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(10),
+            connections_max_idle: Duration::from_secs(9 * 60),
+            metadata_max_age: Duration::from_secs(5 * 60),
+            frame_limit: 100 << 20,
+        }
+    }
+}
+
+/// How record batches are compressed (`compression.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// Snappy blocks in Xerial's framing, as the Java client writes them.
+    Snappy,
+    /// The LZ4 frame format.
+    Lz4,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// The idempotent producer.
+#[derive(Clone, Debug)]
+pub struct ProducerConfig {
+    /// `linger.ms`. 0 still batches: records gather while requests are in flight.
+    pub linger: Duration,
+    /// `batch.size`, bytes before compression.
+    pub batch_size: usize,
+    /// `buffer.memory`, bytes of records not yet answered.
+    pub buffer_memory: usize,
+    /// `max.request.size`, bytes of one record and of one request.
+    pub max_request_size: usize,
+    /// `delivery.timeout.ms`
+    pub delivery_timeout: Duration,
+    /// `compression.type`
+    pub compression: Compression,
+    /// `max.in.flight.requests.per.connection`, 1 to 5.
+    pub max_in_flight: usize,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::ZERO,
+            batch_size: 16 << 10,
+            buffer_memory: 32 << 20,
+            max_request_size: 1 << 20,
+            delivery_timeout: Duration::from_secs(120),
+            compression: Compression::None,
+            max_in_flight: 5,
+        }
+    }
+}
+
+/// Fetching and group membership.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// `fetch.min.bytes`
+    pub fetch_min_bytes: i32,
+    /// `fetch.max.bytes`, of one fetch response.
+    pub fetch_max_bytes: i32,
+    /// `max.partition.fetch.bytes`
+    pub max_partition_fetch_bytes: i32,
+    /// `fetch.max.wait.ms`: how long a broker holds a fetch at the end of the log.
+    pub fetch_max_wait: Duration,
+    /// Bytes of fetched records held in memory, over all sockets.
+    pub fetch_memory: usize,
+    /// `session.timeout.ms`
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`
+    pub heartbeat_interval: Duration,
+    /// `max.poll.interval.ms`: how long a socket may leave records unread.
+    pub max_poll_interval: Duration,
+    /// `partition.assignment.strategy`, in order of preference.
+    pub assignors: Vec<AssignorName>,
+}
+
+/// A `partition.assignment.strategy` that this client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AssignorName {
+    /// `org.apache.kafka.clients.consumer.RangeAssignor`
+    Range,
+    /// `org.apache.kafka.clients.consumer.CooperativeStickyAssignor`
+    CooperativeSticky,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            fetch_min_bytes: 1,
+            fetch_max_bytes: 50 << 20,
+            max_partition_fetch_bytes: 1 << 20,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_memory: 64 << 20,
+            session_timeout: Duration::from_secs(15),
+            heartbeat_interval: Duration::from_secs(3),
+            max_poll_interval: Duration::from_secs(300),
+            assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
+        }
+    }
+}

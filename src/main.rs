@@ -1,0 +1,3 @@
+//! The `kafka-websocket-proxy` program.
+
+fn main() {}
