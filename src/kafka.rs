@@ -3,6 +3,7 @@
 //! Nothing here knows of WebSockets, JSON or HTTP.
 
 pub mod config;
+pub mod record;
 pub mod topic;
 
 pub use topic::{BrokerId, TopicPartition};

@@ -1,0 +1,22 @@
+//! Record batches: the bytes inside Produce and Fetch.
+//!
+//! ```text
+//! NewRecord ──▶ writer::BatchBuilder ──▶ Batch ──▶ Produce
+//!                      │ compression │
+//! Record ◀── Decoded ◀── reader::decode ◀────────── Fetch
+//! ```
+//!
+//! We write magic 2 (KIP-98) only and read 0, 1 and 2. Brokers store what producers
+//! sent, so what is read here was made by anyone: every length and count is checked
+//! against the bytes that are there before it is used.
+//!
+//! # Invariants
+//! - Nothing is allocated by the size that a length or count field claims.
+//! - A [`Record`](reader::Record) borrows from the fetched or decompressed buffer.
+//! - Control records and aborted records never leave this module.
+
+pub mod error;
+pub mod header;
+
+pub use error::RecordError;
+pub use header::{Attributes, BatchHeader};
