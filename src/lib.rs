@@ -8,3 +8,4 @@
 //! ```
 
 pub mod kafka;
+pub mod socket;

@@ -1,0 +1,4 @@
+//! WebSocket connections: the wire format and the opening handshake.
+
+pub mod frame;
+pub mod handshake;

@@ -1,0 +1,184 @@
+//! Server frames: never masked, never fragmented.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{CloseCode, Opcode};
+
+/// The most a control frame may carry.
+pub(super) const CONTROL_BYTES_MAX: usize = 125;
+
+/// How many bytes stand in front of a payload of that length: 2, 4 or 10.
+pub const fn frame_header_len(payload: usize) -> usize {
+    match payload {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    }
+}
+
+/// Writes the header of a whole, unmasked frame whose payload the caller writes next.
+pub fn write_header(out: &mut BytesMut, opcode: Opcode, payload: usize) {
+    let (header, len) = header(opcode, payload);
+    out.put_slice(&header[..len]);
+}
+
+/// Writes a text frame; `payload` must be UTF-8.
+pub fn text(out: &mut BytesMut, payload: &[u8]) {
+    frame(out, Opcode::Text, payload);
+}
+
+/// Writes a binary frame.
+pub fn binary(out: &mut BytesMut, payload: &[u8]) {
+    frame(out, Opcode::Binary, payload);
+}
+
+/// Writes a ping. A payload over 125 bytes, which the RFC forbids, is cut.
+pub fn ping(out: &mut BytesMut, payload: &[u8]) {
+    frame(
+        out,
+        Opcode::Ping,
+        &payload[..payload.len().min(CONTROL_BYTES_MAX)],
+    );
+}
+
+/// Writes a pong. A payload over 125 bytes, which the RFC forbids, is cut.
+pub fn pong(out: &mut BytesMut, payload: &[u8]) {
+    frame(
+        out,
+        Opcode::Pong,
+        &payload[..payload.len().min(CONTROL_BYTES_MAX)],
+    );
+}
+
+/// Writes a close frame. A reason over 123 bytes is cut before the character that does
+/// not fit; a code that must not be sent (the answer to a close frame that had none, say)
+/// gives an empty close frame.
+pub fn close(out: &mut BytesMut, code: CloseCode, reason: &str) {
+    if !code.may_be_sent() {
+        return write_header(out, Opcode::Close, 0);
+    }
+    let reason = &reason[..reason.floor_char_boundary(CONTROL_BYTES_MAX - 2)];
+    write_header(out, Opcode::Close, 2 + reason.len());
+    out.put_u16(code.0);
+    out.put_slice(reason.as_bytes());
+}
+
+/// Starts a frame whose payload's length is not known yet; the payload is what the
+/// caller appends up to [`end`]. Returns the mark that `end` takes.
+pub fn begin(out: &mut BytesMut) -> usize {
+    let mark = out.len();
+    out.put_slice(&[0; GUESS]);
+    mark
+}
+
+/// Ends the frame begun at `mark`: writes its header. A header of another size than the
+/// usual one costs moving the payload, by two bytes when it is short.
+pub fn end(out: &mut BytesMut, mark: usize, opcode: Opcode) {
+    let payload = out.len() - mark - GUESS;
+    let (header, len) = header(opcode, payload);
+    let from = mark + GUESS..mark + GUESS + payload;
+    if len < GUESS {
+        out.copy_within(from, mark + len);
+        out.truncate(mark + len + payload);
+    } else if len > GUESS {
+        out.put_bytes(0, len - GUESS);
+        out.copy_within(from, mark + len);
+    }
+    out[mark..mark + len].copy_from_slice(&header[..len]);
+}
+
+/// The header size that [`begin`] leaves room for: that of 126 bytes to 64 KiB.
+const GUESS: usize = 4;
+
+fn frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
+    out.reserve(frame_header_len(payload.len()) + payload.len());
+    write_header(out, opcode, payload.len());
+    out.put_slice(payload);
+}
+
+fn header(opcode: Opcode, payload: usize) -> ([u8; 10], usize) {
+    const FIN: u8 = 0x80;
+    let mut header = [0; 10];
+    header[0] = FIN | opcode.bits();
+    let len = frame_header_len(payload);
+    match len {
+        2 => header[1] = payload as u8,
+        4 => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
+        }
+        _ => {
+            header[1] = 127;
+            header[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+        }
+    }
+    (header, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_as_short_as_the_length_allows() {
+        for (payload, expected) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (65535, &[0x82, 126, 0xFF, 0xFF]),
+            (65536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let mut out = BytesMut::new();
+            write_header(&mut out, Opcode::Binary, payload);
+            assert_eq!(&out[..], expected);
+            assert_eq!(frame_header_len(payload), expected.len());
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_rfc() {
+        let mut out = BytesMut::new();
+        text(&mut out, b"Hello");
+        assert_eq!(&out[..], b"\x81\x05Hello");
+        out.clear();
+        ping(&mut out, b"Hello");
+        assert_eq!(&out[..], b"\x89\x05Hello");
+        out.clear();
+        pong(&mut out, b"Hello");
+        assert_eq!(&out[..], b"\x8a\x05Hello");
+        out.clear();
+        binary(&mut out, &[7; 256]);
+        assert_eq!(&out[..4], b"\x82\x7e\x01\x00");
+        out.clear();
+        close(&mut out, CloseCode(4401), "who?");
+        assert_eq!(&out[..], b"\x88\x06\x11\x31who?");
+    }
+
+    #[test]
+    fn control_frames_never_carry_more_than_125_bytes() {
+        let mut out = BytesMut::new();
+        close(&mut out, CloseCode::POLICY, &"é".repeat(100));
+        assert_eq!(out.len(), 2 + 2 + 122, "123 would cut a character");
+        assert!(std::str::from_utf8(&out[4..]).is_ok());
+        out.clear();
+        ping(&mut out, &[0; 200]);
+        assert_eq!(out.len(), 127);
+        out.clear();
+        close(&mut out, CloseCode(1005), "nothing was said");
+        assert_eq!(&out[..], b"\x88\x00");
+    }
+
+    #[test]
+    fn a_frame_of_unknown_length_is_the_frame_of_that_length() {
+        for len in [0, 1, 125, 126, 127, 65535, 65536, 70000] {
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let mut expected = BytesMut::from(&b"before"[..]);
+            text(&mut expected, &payload);
+            let mut out = BytesMut::from(&b"before"[..]);
+            let mark = begin(&mut out);
+            out.put_slice(&payload);
+            end(&mut out, mark, Opcode::Text);
+            assert_eq!(out, expected, "{len}");
+        }
+    }
+}
