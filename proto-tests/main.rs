@@ -1,1 +1,7 @@
 //! Behaviour tests: through real sockets, as users and other Kafka clients see us.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod real_kafka;
+#[allow(dead_code, reason = "not every helper is used by every set of tests")]
+mod support;

@@ -1,0 +1,44 @@
+import java.util.List;
+import java.util.Map;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitions;
+import org.apache.kafka.clients.admin.NewTopic;
+
+/** Topics.java BOOTSTRAP create NAME PARTITIONS REPLICATION | delete NAME | grow NAME PARTITIONS */
+public class Topics {
+    public static void main(String[] a) throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", a[0]))) {
+            switch (a[1]) {
+                case "create" -> {
+                    int partitions = Integer.parseInt(a[3]);
+                    short replication = Short.parseShort(a[4]);
+                    NewTopic topic = new NewTopic(a[2], partitions, replication);
+                    topic.configs(Map.of("min.insync.replicas", replication > 2 ? "2" : "1"));
+                    admin.createTopics(List.of(topic)).all().get();
+                    awaitLeaders(admin, a[2], partitions);
+                }
+                case "delete" -> admin.deleteTopics(List.of(a[2])).all().get();
+                case "grow" -> {
+                    int partitions = Integer.parseInt(a[3]);
+                    admin.createPartitions(Map.of(a[2], NewPartitions.increaseTo(partitions))).all().get();
+                    awaitLeaders(admin, a[2], partitions);
+                }
+                default -> throw new IllegalArgumentException(a[1]);
+            }
+        }
+    }
+
+    private static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
+        long deadline = System.nanoTime() + 30_000_000_000L;
+        while (true) {
+            try {
+                var known = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions();
+                if (known.size() == partitions && known.stream().allMatch(p -> p.leader() != null)) return;
+            } catch (java.util.concurrent.ExecutionException e) {
+                if (System.nanoTime() > deadline) throw e;
+            }
+            if (System.nanoTime() > deadline) throw new IllegalStateException("no leaders for " + topic);
+            Thread.sleep(50);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Real Apache Kafka, through `scripts/kafka`, and the independent clients that check us.
+//!
+//! Clusters that many tests may use together are started once and shared; each test brings
+//! topics and groups of its own. They end with this test process.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// A running cluster. An unshared one ends when it is dropped.
+pub(crate) struct Kafka {
+    dir: PathBuf,
+    bootstrap: String,
+    owned: bool,
+}
+
+type Shared = Mutex<HashMap<(String, u8), Arc<OnceLock<Arc<Kafka>>>>>;
+
+impl Kafka {
+    /// The cluster of this version and size that tests share.
+    pub(crate) fn shared(version: &str, brokers: u8) -> Arc<Kafka> {
+        static SHARED: OnceLock<Shared> = OnceLock::new();
+        let slot = {
+            let mut shared = SHARED.get_or_init(Default::default).lock().unwrap();
+            Arc::clone(shared.entry((version.to_owned(), brokers)).or_default())
+        };
+        Arc::clone(slot.get_or_init(|| Arc::new(Self::launch(version, brokers, &[], false))))
+    }
+
+    /// A cluster of the test's own, to be killed and restarted at will.
+    pub(crate) fn start(version: &str, brokers: u8, settings: &[&str]) -> Kafka {
+        Self::launch(version, brokers, settings, true)
+    }
+
+    fn launch(version: &str, brokers: u8, settings: &[&str], owned: bool) -> Kafka {
+        let mut command = script();
+        command
+            .args(["start", "--fast", "--version", version])
+            .args(["--brokers", &brokers.to_string()])
+            .args(["--owner", &std::process::id().to_string()]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let out = run(command);
+        let field = |name: &str| {
+            out.lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+                .unwrap_or_else(|| panic!("scripts/kafka start printed no {name}: {out}"))
+        };
+        Kafka {
+            dir: field("dir").into(),
+            bootstrap: field("bootstrap").to_owned(),
+            owned,
+        }
+    }
+
+    /// `host:port` of every broker, separated by commas.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Ends a broker (from 1) with SIGKILL.
+    pub(crate) fn kill(&self, broker: u8) {
+        self.control("kill", broker);
+    }
+
+    /// Ends a broker in order.
+    pub(crate) fn stop_broker(&self, broker: u8) {
+        self.control("stop-broker", broker);
+    }
+
+    /// Starts an ended broker again, on the same port and data.
+    pub(crate) fn start_broker(&self, broker: u8) {
+        self.control("start-broker", broker);
+    }
+
+    fn control(&self, what: &str, broker: u8) {
+        let mut command = script();
+        command.arg(what).arg(&self.dir).arg(broker.to_string());
+        run(command);
+    }
+
+    /// Creates a topic, by the Java admin client, and waits until every broker knows it.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32, replication: i16) {
+        self.java(
+            "Topics.java",
+            &[
+                "create",
+                name,
+                &partitions.to_string(),
+                &replication.to_string(),
+            ],
+        );
+    }
+
+    /// Runs one of `proto-tests/java/` with Kafka's own client and returns what it printed.
+    /// Its first argument is the bootstrap address.
+    pub(crate) fn java(&self, program: &str, args: &[&str]) -> String {
+        run(self.java_command(program, args))
+    }
+
+    /// As [`java`](Self::java), for a program that the test talks to while it runs.
+    pub(crate) fn java_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("java");
+        command
+            .args([
+                "-Xmx256m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+            ])
+            .arg(format!("{}/*", jars().display()))
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+            .arg(root().join("proto-tests/java").join(program))
+            .arg(&self.bootstrap)
+            .args(args);
+        command
+    }
+
+    /// Runs kcat (librdkafka) against this cluster with `input` on its standard input.
+    pub(crate) fn kcat(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+        kcat(&self.bootstrap, args, input)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if self.owned {
+            let mut command = script();
+            command.arg("stop").arg(&self.dir);
+            run(command);
+        }
+    }
+}
+
+/// Runs kcat (librdkafka) against `bootstrap` and returns its standard output.
+pub(crate) fn kcat(bootstrap: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut child = Command::new("kcat")
+        .args(["-q", "-b", bootstrap])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kcat runs: scripts/test installs it");
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let out = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    check(&format!("kcat {args:?}"), &out);
+    out.stdout
+}
+
+/// The folder of the newest Kafka's jars, which clients of every version here use.
+pub(crate) fn jars() -> &'static Path {
+    static JARS: OnceLock<PathBuf> = OnceLock::new();
+    JARS.get_or_init(|| {
+        let mut command = script();
+        command.args(["jars", "4.4"]);
+        run(command).trim().into()
+    })
+}
+
+/// The folder that holds Cargo.toml.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A name that no other test uses.
+pub(crate) fn unique(stem: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{stem}-{}-{n}", std::process::id())
+}
+
+fn script() -> Command {
+    Command::new(root().join("scripts/kafka"))
+}
+
+fn run(mut command: Command) -> String {
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    check(&format!("{command:?}"), &out);
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn check(what: &str, out: &Output) {
+    assert!(
+        out.status.success(),
+        "{what}: {}\n{}\n{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+}

@@ -1,0 +1,3 @@
+//! What the behaviour tests stand on.
+
+pub(crate) mod kafka;
