@@ -12,11 +12,25 @@
 //!
 //! # Invariants
 //! - Nothing is allocated by the size that a length or count field claims.
-//! - A [`Record`](reader::Record) borrows from the fetched or decompressed buffer.
+//! - A [`Record`] borrows from the fetched or decompressed buffer.
 //! - Control records and aborted records never leave this module.
 
+mod aborted;
+pub mod compression;
 pub mod error;
 pub mod header;
+mod old;
+pub mod reader;
+mod records;
+#[cfg(test)]
+mod tests;
+mod varint;
+mod wire;
+pub mod writer;
 
+pub use aborted::AbortedTransaction;
 pub use error::RecordError;
 pub use header::{Attributes, BatchHeader};
+pub use reader::{Decoded, DecodedBatch, Want, decode};
+pub use records::{HeaderIter, Headers, Record, Records};
+pub use writer::{Batch, BatchBuilder, NewHeader, NewRecord, batch_size_of};

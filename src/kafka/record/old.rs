@@ -1,0 +1,255 @@
+//! Messages of magic 0 and 1, which brokers before 0.11 stored and which live on in
+//! their topics.
+//!
+//! ```text
+//! offset i64 │ length i32 │ CRC-32 u32 │ magic i8 │ attributes i8 │ [timestamp i64]
+//! │ key length i32 │ key │ value length i32 │ value
+//! ```
+//!
+//! The timestamp came with magic 1. A compressed message wraps others in its value:
+//!
+//! ```text
+//! wrapper at offset 17 ─▶ magic 0: 15 16 17      the inner offsets are the log's
+//!                         magic 1:  0  1  2      they count up to the wrapper's (KIP-31)
+//! ```
+//!
+//! # Invariants
+//! - As for batches: all is checked once, then iterated without failure.
+
+use super::error::RecordError;
+use super::header::PREFIX;
+use super::varint::Cursor;
+use crate::kafka::config::Compression;
+
+/// The shortest length field: a magic 0 message with null key and value.
+pub(super) const LENGTH_MIN: usize = 4 + 1 + 1 + 4 + 4;
+
+const COMPRESSION: u8 = 0x07;
+const LOG_APPEND_TIME: u8 = 0x08;
+const NO_TIMESTAMP: i64 = -1;
+
+/// One message, perhaps a wrapper of others.
+pub(super) struct Message<'a> {
+    /// As written: relative in a wrapper of magic 1.
+    pub(super) offset: i64,
+    pub(super) magic: u8,
+    attributes: u8,
+    pub(super) timestamp: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    /// Bytes of the message, from its offset to the end of its value.
+    pub(super) size: usize,
+}
+
+impl Message<'_> {
+    pub(super) fn compression(&self) -> Result<Compression, RecordError> {
+        match self.attributes & COMPRESSION {
+            0 => Ok(Compression::None),
+            1 => Ok(Compression::Gzip),
+            2 => Ok(Compression::Snappy),
+            3 => Ok(Compression::Lz4),
+            id => Err(RecordError::UnknownCompression {
+                base_offset: self.offset,
+                id,
+            }),
+        }
+    }
+
+    /// The time that the broker gave to all messages of this wrapper.
+    pub(super) fn append_time(&self) -> Option<i64> {
+        (self.magic > 0 && self.attributes & LOG_APPEND_TIME != 0).then_some(self.timestamp)
+    }
+
+    /// Where in the message the wrapped ones are.
+    pub(super) fn packed(&self) -> Result<std::ops::Range<usize>, RecordError> {
+        let value = self
+            .value
+            .ok_or_else(|| malformed(self.offset, "a wrapper of nothing"))?;
+        Ok(self.size - value.len()..self.size)
+    }
+}
+
+/// Reads the next message, without its checksum; `None` if it does not fit its length
+/// or the bytes.
+#[inline]
+pub(super) fn next<'a>(messages: &mut Cursor<'a>) -> Option<Message<'a>> {
+    let offset = i64::from_be_bytes(messages.array()?);
+    let length = usize::try_from(i32::from_be_bytes(messages.array()?)).ok()?;
+    let mut body = Cursor::new(messages.take(length)?);
+    let [_, _, _, _, magic, attributes] = body.array()?;
+    let timestamp = match magic {
+        0 => NO_TIMESTAMP,
+        1 => i64::from_be_bytes(body.array()?),
+        _ => return None,
+    };
+    let key = nullable(&mut body)?;
+    let value = nullable(&mut body)?;
+    body.rest().is_empty().then_some(Message {
+        offset,
+        magic,
+        attributes,
+        timestamp,
+        key,
+        value,
+        size: PREFIX + length,
+    })
+}
+
+fn nullable<'a>(body: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
+    match i32::from_be_bytes(body.array()?) {
+        -1 => Some(None),
+        length => Some(Some(body.take(usize::try_from(length).ok()?)?)),
+    }
+}
+
+/// Reads the message at the front of `bytes`, which hold all of it.
+pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>, RecordError> {
+    next(&mut Cursor::new(bytes)).ok_or_else(|| {
+        malformed(
+            first_offset(bytes),
+            "a message does not fit its length, or is of no known magic",
+        )
+    })
+}
+
+/// Verifies the checksum of `message`, which lies at the front of `bytes`.
+pub(super) fn verify(message: &Message<'_>, bytes: &[u8]) -> Result<(), RecordError> {
+    let base_offset = message.offset;
+    let (head, covered) = bytes[PREFIX..message.size]
+        .split_first_chunk()
+        .ok_or_else(|| malformed(base_offset, "a message without a checksum"))?;
+    let stored = u32::from_be_bytes(*head);
+    let mut crc = flate2::Crc::new();
+    crc.update(covered);
+    let computed = crc.sum();
+    if computed != stored {
+        return Err(RecordError::Checksum {
+            base_offset,
+            stored,
+            computed,
+        });
+    }
+    // The next offset must exist too.
+    if base_offset == i64::MAX {
+        return Err(malformed(base_offset, "offsets beyond the largest"));
+    }
+    Ok(())
+}
+
+/// Plain messages that follow each other.
+pub(super) struct Run {
+    /// Bytes of messages before those that are wanted.
+    pub(super) skip: usize,
+    /// Bytes of all.
+    pub(super) size: usize,
+    pub(super) last_offset: i64,
+    /// How many are wanted.
+    pub(super) count: u32,
+}
+
+/// Reads the plain messages from the front of `bytes`, which begin with a good one, up
+/// to what is anything else: a wrapper, a batch, a cut tail, damage.
+pub(super) fn run(bytes: &[u8], from: i64) -> Result<Run, RecordError> {
+    let mut run = Run {
+        skip: 0,
+        size: 0,
+        last_offset: -1,
+        count: 0,
+    };
+    while let Some(message) = next(&mut Cursor::new(&bytes[run.size..]))
+        && message.attributes & COMPRESSION == 0
+        && message.offset > run.last_offset
+    {
+        match verify(&message, &bytes[run.size..]) {
+            Err(error) if run.size == 0 => return Err(error),
+            // Damage within a run ends it; reading on begins with the error.
+            Err(_) => break,
+            Ok(()) => {}
+        }
+        run.size += message.size;
+        run.last_offset = message.offset;
+        if message.offset < from {
+            run.skip = run.size;
+        } else {
+            run.count += 1;
+        }
+    }
+    if run.size == 0 {
+        return Err(malformed(first_offset(bytes), "offsets that do not rise"));
+    }
+    Ok(run)
+}
+
+/// What a wrapper holds.
+pub(super) struct Inner {
+    /// What to add to the inner offsets.
+    pub(super) base_offset: i64,
+    /// Offset of the first message in the log.
+    pub(super) first_offset: i64,
+    /// How many messages are wanted.
+    pub(super) count: u32,
+}
+
+/// Checks the messages that were wrapped at `wrapper_offset`. Their own checksums add
+/// nothing: the wrapper's covered them.
+pub(super) fn inner(
+    messages: &[u8],
+    wrapper_magic: u8,
+    wrapper_offset: i64,
+    from: i64,
+) -> Result<Inner, RecordError> {
+    let malformed = |what| malformed(wrapper_offset, what);
+    let mut first = None;
+    let last = each(messages, wrapper_magic, |offset| {
+        first.get_or_insert(offset);
+    })
+    .map_err(malformed)?;
+    let base_offset = match wrapper_magic {
+        0 => 0,
+        _ => wrapper_offset - last,
+    };
+    if base_offset < 0 || base_offset + last > wrapper_offset {
+        return Err(malformed("a wrapper's offset is not its last message's"));
+    }
+    let mut count = 0;
+    each(messages, wrapper_magic, |offset| {
+        count += u32::from(base_offset + offset >= from);
+    })
+    .map_err(malformed)?;
+    Ok(Inner {
+        base_offset,
+        first_offset: base_offset + first.unwrap_or(last),
+        count,
+    })
+}
+
+/// Calls `found` with each inner offset, and returns the last.
+fn each(messages: &[u8], magic: u8, mut found: impl FnMut(i64)) -> Result<i64, &'static str> {
+    let mut cursor = Cursor::new(messages);
+    let mut last = -1;
+    while !cursor.rest().is_empty() {
+        let message = next(&mut cursor).ok_or("a wrapped message does not fit its length")?;
+        if message.magic != magic || message.attributes & COMPRESSION != 0 {
+            return Err("a wrapped message of another kind than its wrapper");
+        }
+        if message.offset <= last {
+            return Err("wrapped offsets that do not rise");
+        }
+        last = message.offset;
+        found(last);
+    }
+    if last < 0 {
+        return Err("a wrapper of nothing");
+    }
+    Ok(last)
+}
+
+fn first_offset(bytes: &[u8]) -> i64 {
+    bytes
+        .first_chunk()
+        .map_or(-1, |&raw| i64::from_be_bytes(raw))
+}
+
+fn malformed(base_offset: i64, what: &'static str) -> RecordError {
+    RecordError::Malformed { base_offset, what }
+}

@@ -1,0 +1,541 @@
+//! Writer against reader, and the reader against anything.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::kafka::config::Compression;
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Owned {
+    offset: i64,
+    timestamp: i64,
+    pair: Pair,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+fn own(record: Record<'_>) -> Owned {
+    Owned {
+        offset: record.offset,
+        timestamp: record.timestamp,
+        pair: (
+            record.key.map(<[u8]>::to_vec),
+            record.value.map(<[u8]>::to_vec),
+        ),
+        headers: record
+            .headers
+            .iter()
+            .map(|(key, value)| {
+                (
+                    String::from_utf8_lossy(key).into_owned(),
+                    value.map(<[u8]>::to_vec),
+                )
+            })
+            .collect(),
+    }
+}
+
+fn owned(decoded: &Decoded) -> Vec<Owned> {
+    decoded.records().map(own).collect()
+}
+
+fn write(records: &[Owned], compression: Compression) -> Batch {
+    let mut builder = BatchBuilder::new(64);
+    for (index, record) in records.iter().enumerate() {
+        let headers: Vec<NewHeader<'_>> = record
+            .headers
+            .iter()
+            .map(|(key, value)| NewHeader {
+                key,
+                value: value.as_deref(),
+            })
+            .collect();
+        let new = NewRecord {
+            key: record.pair.0.as_deref(),
+            value: record.pair.1.as_deref(),
+            headers: &headers,
+            timestamp: record.timestamp,
+        };
+        let before = builder.bytes();
+        let size = builder.size_of(&new);
+        assert_eq!(builder.append(&new), index as u32);
+        assert_eq!(builder.bytes(), before + size, "the size was foretold");
+        if index == 0 {
+            assert_eq!(batch_size_of(&new), builder.bytes());
+        }
+    }
+    let mut batch = builder.finish(compression);
+    batch.stamp(9, 1, 100);
+    batch
+}
+
+/// The batch as a broker stores it, from `base_offset`.
+fn stored(batch: &Batch, base_offset: i64) -> Bytes {
+    let mut bytes = BytesMut::from(&batch.bytes()[..]);
+    let mut header = *batch.header();
+    header.base_offset = base_offset;
+    header.write(&mut bytes);
+    bytes.freeze()
+}
+
+/// The batch with a header that `change` has changed, and a checksum that fits.
+fn altered(batch: &Batch, change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+    let mut bytes = BytesMut::from(&batch.bytes()[..]);
+    let mut header = *batch.header();
+    change(&mut header);
+    header.write(&mut bytes);
+    header::seal(&mut bytes);
+    bytes.freeze()
+}
+
+fn from(from: i64) -> Want {
+    Want {
+        from,
+        aborted: None,
+        max_decompressed: 1 << 20,
+    }
+}
+
+fn numbered(count: i64) -> Vec<Owned> {
+    (0..count)
+        .map(|n| Owned {
+            offset: n,
+            timestamp: 1_700_000_000_000 + n,
+            pair: (
+                Some(format!("k{n}").into()),
+                Some(format!("value {n}").into()),
+            ),
+            headers: vec![("h".to_owned(), None)],
+        })
+        .collect()
+}
+
+fn concat(parts: &[Bytes]) -> Bytes {
+    parts.concat().into()
+}
+
+prop_compose! {
+    fn any_record()(
+        pair: Pair,
+        headers in prop::collection::vec((".{0,5}", any::<Option<Vec<u8>>>()), 0..4),
+        timestamp: i64,
+    ) -> Owned {
+        Owned { offset: 0, timestamp, pair, headers }
+    }
+}
+
+proptest! {
+    #[test]
+    fn records_read_back_as_they_were_written(
+        mut records in prop::collection::vec(any_record(), 1..20),
+        codec in prop::sample::select(CODECS.to_vec()),
+        base_offset in 0..1_i64 << 40,
+    ) {
+        for (record, offset) in records.iter_mut().zip(base_offset..) {
+            record.offset = offset;
+        }
+        let batch = write(&records, codec);
+        let decoded = decode(stored(&batch, base_offset), &from(0)).unwrap();
+        prop_assert_eq!(decoded.next_offset, Some(base_offset + records.len() as i64));
+        prop_assert_eq!(decoded.count(), records.len());
+        prop_assert_eq!(owned(&decoded), records);
+    }
+
+    #[test]
+    fn two_halves_hold_what_the_whole_held(
+        records in prop::collection::vec(any_record(), 2..20),
+        codec in prop::sample::select(CODECS.to_vec()),
+    ) {
+        let batch = write(&records, codec);
+        let (mut first, mut second) = batch.split().unwrap();
+        prop_assert_eq!(first.count() + second.count(), batch.count());
+        first.stamp(9, 1, 100);
+        second.stamp(9, 1, 100 + first.count() as i32);
+        let whole = decode(stored(&batch, 0), &from(0)).unwrap();
+        let halves = concat(&[stored(&first, 0), stored(&second, first.count().into())]);
+        prop_assert_eq!(owned(&whole), owned(&decode(halves, &from(0)).unwrap()));
+    }
+
+    #[test]
+    fn random_bytes_are_refused_or_read_but_never_crash(
+        bytes: Vec<u8>,
+        magic in 0..3_u8,
+        length in 0..200_i32,
+    ) {
+        let mut bytes = bytes;
+        if bytes.len() > 16 {
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            bytes[16] = magic;
+        }
+        let _ = decode(bytes.into(), &from(0)).map(|decoded| decoded.records().count());
+    }
+}
+
+#[test]
+fn a_batch_with_one_record_cannot_be_split() {
+    assert!(write(&numbered(1), Compression::None).split().is_none());
+}
+
+#[test]
+fn an_uneven_batch_splits_into_two_that_are_not_empty() {
+    for big in [0, 2] {
+        let mut records = numbered(3);
+        records[big].pair.1 = Some(vec![7; 10_000]);
+        let (first, second) = write(&records, Compression::Lz4).split().unwrap();
+        assert!(first.count() > 0 && second.count() > 0, "{big}");
+    }
+}
+
+#[test]
+fn rejected_records_are_left_out_and_the_others_keep_their_order() {
+    let records = numbered(5);
+    let batch = write(&records, Compression::Zstd);
+    let mut kept = batch.retain(|index| index != 0 && index != 3).unwrap();
+    kept.stamp(9, 1, 100);
+    let decoded = decode(kept.bytes(), &from(0)).unwrap();
+    let values: Vec<_> = decoded.records().map(|r| own(r).pair).collect();
+    assert_eq!(
+        values,
+        [1, 2, 4].map(|n: usize| records[n].pair.clone()).to_vec()
+    );
+    assert!(batch.retain(|_| false).is_none());
+}
+
+#[test]
+fn a_stamp_changes_nothing_that_was_handed_out() {
+    let mut batch = write(&numbered(3), Compression::None);
+    let sent = batch.bytes();
+    let copy = sent.to_vec();
+    batch.stamp(10, 2, 0);
+    assert_eq!(sent, copy);
+    let header = BatchHeader::parse(&batch.bytes()).unwrap();
+    assert_eq!(
+        (
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence
+        ),
+        (10, 2, 0)
+    );
+    header.verify(&batch.bytes()).unwrap();
+}
+
+#[test]
+fn reading_starts_at_the_wanted_offset() {
+    let batch = write(&numbered(10), Compression::None);
+    let bytes = concat(&[stored(&batch, 0), stored(&batch, 10), stored(&batch, 20)]);
+    let decoded = decode(bytes, &from(13)).unwrap();
+    let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
+    assert_eq!(offsets, (13..30).collect::<Vec<_>>());
+    assert_eq!(decoded.count(), 17);
+    assert_eq!(decoded.next_offset, Some(30));
+    let later: Vec<i64> = decoded.records_from(25).map(|r| r.offset).collect();
+    assert_eq!(later, (25..30).collect::<Vec<_>>());
+    assert_eq!(decoded.records_from(0).count(), 17);
+}
+
+#[test]
+fn a_cut_tail_is_left_for_the_next_fetch() {
+    let batch = write(&numbered(4), Compression::Lz4);
+    let bytes = concat(&[stored(&batch, 0), stored(&batch, 4)]);
+    let one = stored(&batch, 0).len();
+    for cut in 0..bytes.len() {
+        let decoded = decode(bytes.slice(..cut), &from(0)).unwrap();
+        let (next, count) = match cut {
+            cut if cut < one => (None, 0),
+            _ => (Some(4), 4),
+        };
+        assert_eq!((decoded.next_offset, decoded.count()), (next, count));
+    }
+}
+
+#[test]
+fn a_broken_batch_is_an_error_only_when_it_comes_first() {
+    let batch = write(&numbered(4), Compression::None);
+    let mut broken = stored(&batch, 4).to_vec();
+    *broken.last_mut().unwrap() ^= 1;
+    let bytes = concat(&[stored(&batch, 0), broken.into()]);
+    let decoded = decode(bytes.clone(), &from(0)).unwrap();
+    assert_eq!((decoded.next_offset, decoded.count()), (Some(4), 4));
+    assert!(matches!(
+        decode(bytes, &from(4)),
+        Err(RecordError::Checksum { base_offset: 4, .. })
+    ));
+}
+
+#[test]
+fn a_batch_that_was_compacted_away_still_moves_the_position() {
+    let batch = write(&numbered(1), Compression::None);
+    let mut empty = altered(&batch, |h| {
+        h.base_offset = 5;
+        h.last_offset_delta = 6;
+        h.record_count = 0;
+        h.length = 49;
+    })
+    .to_vec();
+    empty.truncate(BatchHeader::SIZE);
+    header::seal(&mut empty);
+    let decoded = decode(empty.into(), &from(5)).unwrap();
+    assert_eq!((decoded.next_offset, decoded.count()), (Some(12), 0));
+    assert!(decoded.is_empty());
+}
+
+#[test]
+fn a_compacted_tail_counts_from_the_offset_that_was_written() {
+    let batch = write(&numbered(3), Compression::None);
+    let bytes = altered(&batch, |h| h.last_offset_delta = 40);
+    let decoded = decode(bytes, &from(0)).unwrap();
+    assert_eq!((decoded.next_offset, decoded.count()), (Some(41), 3));
+}
+
+#[test]
+fn log_append_time_is_the_batch_s_for_every_record() {
+    let batch = write(&numbered(3), Compression::Gzip);
+    let bytes = altered(&batch, |h| {
+        h.attributes = h.attributes.with_log_append_time(true);
+        h.max_timestamp = 77;
+    });
+    let decoded = decode(bytes, &from(0)).unwrap();
+    assert!(decoded.records().all(|r| r.timestamp == 77));
+}
+
+/// A control batch of `producer` at `offset`: 0 aborts, 1 commits.
+fn marker(producer: i64, offset: i64, kind: u8) -> Bytes {
+    let record = Owned {
+        offset: 0,
+        timestamp: 0,
+        pair: (Some(vec![0, 0, 0, kind]), Some(vec![0; 6])),
+        headers: Vec::new(),
+    };
+    altered(&write(&[record], Compression::None), |h| {
+        h.base_offset = offset;
+        h.producer_id = producer;
+        h.attributes = h.attributes.with_control(true).with_transactional(true);
+    })
+}
+
+fn transactional(producer: i64, offset: i64) -> Bytes {
+    altered(&write(&numbered(2), Compression::None), |h| {
+        h.base_offset = offset;
+        h.producer_id = producer;
+        h.attributes = h.attributes.with_transactional(true);
+    })
+}
+
+#[test]
+fn read_committed_leaves_out_what_was_aborted_and_nothing_else() {
+    let bytes = concat(&[
+        transactional(1, 0),                                // aborted
+        transactional(2, 2),                                // committed
+        marker(1, 4, 0),                                    //
+        transactional(1, 5),                                // committed by the marker at 9
+        stored(&write(&numbered(2), Compression::None), 7), // not transactional
+        marker(1, 9, 1),                                    //
+        transactional(1, 10),                               // aborted
+        marker(2, 12, 1),                                   //
+        marker(1, 13, 0),                                   //
+    ]);
+    let aborted = |producer_id, first_offset| AbortedTransaction {
+        producer_id,
+        first_offset,
+    };
+    let want = Want {
+        aborted: Some(vec![aborted(1, 10), aborted(1, 0)]),
+        ..from(0)
+    };
+    let decoded = decode(bytes.clone(), &want).unwrap();
+    let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
+    assert_eq!(offsets, [2, 3, 5, 6, 7, 8]);
+    assert_eq!(decoded.next_offset, Some(14));
+    // Uncommitted readers see all but the markers.
+    let decoded = decode(bytes, &from(0)).unwrap();
+    let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11]);
+}
+
+#[test]
+fn nothing_but_markers_still_moves_the_position() {
+    let decoded = decode(marker(1, 5, 1), &from(5)).unwrap();
+    assert_eq!((decoded.next_offset, decoded.count()), (Some(6), 0));
+}
+
+#[test]
+fn decompression_stays_within_the_limit_and_still_gets_on() {
+    let records: Vec<Owned> = numbered(20)
+        .into_iter()
+        .map(|mut record| {
+            record.pair.1 = Some(vec![0; 1000]);
+            record
+        })
+        .collect();
+    for codec in &CODECS[1..] {
+        let batch = write(&records, *codec);
+        let bytes = concat(&[stored(&batch, 0), stored(&batch, 20), stored(&batch, 40)]);
+        let limited = |from, limit| Want {
+            max_decompressed: limit,
+            ..self::from(from)
+        };
+        let decoded = decode(bytes.clone(), &limited(0, 50_000)).unwrap();
+        assert_eq!(decoded.next_offset, Some(40));
+        assert!(decoded.bytes <= 50_000);
+        let decoded = decode(bytes.clone(), &limited(40, 50_000)).unwrap();
+        assert_eq!(decoded.next_offset, Some(60));
+        assert_eq!(
+            decode(bytes, &limited(0, 10_000)).unwrap_err(),
+            RecordError::TooLarge {
+                base_offset: 0,
+                limit: 10_000
+            }
+        );
+    }
+}
+
+#[test]
+fn offsets_that_do_not_rise_are_refused() {
+    let batch = write(&numbered(3), Compression::None);
+    let repeated = concat(&[stored(&batch, 5), stored(&batch, 7)]);
+    assert_eq!(
+        decode(repeated.clone(), &from(0)).unwrap().next_offset,
+        Some(8)
+    );
+    assert!(decode(repeated, &from(8)).is_err());
+    let beyond = altered(&batch, |h| h.last_offset_delta = 1);
+    assert!(matches!(
+        decode(beyond, &from(0)),
+        Err(RecordError::Malformed { base_offset: 0, .. })
+    ));
+}
+
+#[test]
+fn counts_that_the_bytes_do_not_hold_are_refused() {
+    for codec in CODECS {
+        let batch = write(&numbered(3), codec);
+        for count in [1, 2, 4, 1_000_000, i32::MAX] {
+            let bytes = altered(&batch, |h| h.record_count = count);
+            assert!(
+                matches!(
+                    decode(bytes, &from(0)),
+                    Err(RecordError::Malformed { base_offset: 0, .. })
+                ),
+                "{codec:?} {count}"
+            );
+        }
+    }
+}
+
+/// A header count of 2^31 - 1, with a fitting checksum and record length.
+#[test]
+fn a_header_count_allocates_nothing_and_is_refused() {
+    let mut record = numbered(1).remove(0);
+    record.headers.clear();
+    record.pair = (None, None);
+    let batch = write(&[record], Compression::None);
+    let mut bytes = batch.bytes().to_vec();
+    // The last byte is the header count, 0; the record's length is the first.
+    assert_eq!(bytes.pop(), Some(0));
+    bytes.extend_from_slice(&[0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    bytes[BatchHeader::SIZE] += 8;
+    let mut header = *batch.header();
+    header.length += 4;
+    header.write(&mut bytes);
+    header::seal(&mut bytes);
+    assert_eq!(
+        decode(bytes.into(), &from(0)).unwrap_err(),
+        RecordError::Malformed {
+            base_offset: 0,
+            what: "headers do not fit their record"
+        }
+    );
+}
+
+/// Damage that the checksum does not see, because whoever did it computed it anew.
+#[test]
+fn every_flipped_bit_is_refused_or_read_within_the_limit() {
+    for codec in CODECS {
+        let batch = write(&numbered(6), codec);
+        let clean = batch.bytes();
+        for at in 0..clean.len() {
+            for bit in 0..8 {
+                let mut bytes = clean.to_vec();
+                bytes[at] ^= 1 << bit;
+                // As it is: only offset and leader epoch may change.
+                if let Ok(decoded) = decode(bytes.clone().into(), &from(0)) {
+                    assert!(at < 16 || decoded.next_offset.is_none(), "{codec:?} {at}");
+                }
+                header::seal(&mut bytes);
+                if let Ok(decoded) = decode(bytes.into(), &from(0)) {
+                    check_sane(&decoded);
+                }
+            }
+        }
+    }
+}
+
+/// Runs of changed bytes, cuts and repeats, from a fixed seed.
+#[test]
+fn mutated_batches_are_refused_or_read_within_the_limit() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    for codec in CODECS {
+        let batch = write(&numbered(30), codec);
+        let clean = concat(&[stored(&batch, 0), stored(&batch, 30)]);
+        for _ in 0..3000 {
+            let mut bytes = clean.to_vec();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes.truncate(at + 1),
+                    1 => bytes[at] = [0, 0xff, 0x7f, 0x80, 1][random(5)],
+                    2 => bytes[at] = random(256) as u8,
+                    _ => {
+                        let end = (at + random(20)).min(bytes.len());
+                        let again = bytes[at..end].to_vec();
+                        bytes.splice(at..at, again);
+                    }
+                }
+            }
+            if bytes.len() > BatchHeader::SIZE {
+                // Half of them with a length and checksum that fit.
+                if random(2) == 0 {
+                    let length = (bytes.len() - header::PREFIX) as i32;
+                    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+                    header::seal(&mut bytes);
+                }
+            }
+            if let Ok(decoded) = decode(bytes.into(), &from(0)) {
+                check_sane(&decoded);
+            }
+        }
+    }
+}
+
+fn check_sane(decoded: &Decoded) {
+    let mut previous = -1;
+    let mut count = 0;
+    for record in decoded.records() {
+        assert!(record.offset > previous);
+        assert!(Some(record.offset) < decoded.next_offset);
+        assert_eq!(record.headers.iter().count(), record.headers.len());
+        previous = record.offset;
+        count += 1;
+    }
+    assert_eq!(count, decoded.count());
+    for batch in &decoded.batches {
+        assert!(batch.records.len() <= 1 << 20);
+    }
+}
