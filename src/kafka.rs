@@ -2,8 +2,30 @@
 //!
 //! Nothing here knows of WebSockets, JSON or HTTP.
 
+pub mod admin;
+pub mod backoff;
+pub mod cluster;
 pub mod config;
+pub mod connection;
+pub mod error;
+#[cfg(test)]
+#[allow(dead_code)] // the scripts of all tests
+mod fake;
+mod frame;
+mod handshake;
+mod lock;
+pub mod metadata;
+pub mod pool;
+pub mod principal;
 pub mod record;
 pub mod topic;
+mod transport;
+pub mod versions;
 
+pub use cluster::Cluster;
+pub use connection::{Connection, Reply};
+pub use error::RequestError;
+pub use metadata::Metadata;
+pub use pool::{Isolation, Lane};
+pub use principal::Principal;
 pub use topic::{BrokerId, TopicPartition};

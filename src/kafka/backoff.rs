@@ -1,0 +1,111 @@
+//! Growing, jittered waits between attempts.
+//!
+//! ```text
+//! first ─▶ ×2 ─▶ ×2 ─▶ … ─▶ max     each ± 20 %, so that clients do not come in waves
+//! ```
+
+use std::time::Duration;
+
+/// How long to wait before the next attempt. Pure: the caller sleeps.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    first: Duration,
+    max: Duration,
+    failures: u32,
+}
+
+/// Waits are this much shorter or longer than their nominal length.
+const JITTER: f64 = 0.2;
+
+impl Backoff {
+    /// Starts at `first` and doubles up to `max`.
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self {
+            first,
+            max: max.max(first),
+            failures: 0,
+        }
+    }
+
+    /// Notes one more failure and says how long to wait after it.
+    pub fn after_failure(&mut self) -> Duration {
+        self.after_failure_with(random_unit())
+    }
+
+    /// Forgets the failures: the next wait is the first again.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The failures since the last success.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// `unit` is the random part, in `0.0..1.0`.
+    fn after_failure_with(&mut self, unit: f64) -> Duration {
+        let doublings = self.failures.min(30);
+        self.failures = self.failures.saturating_add(1);
+        let nominal = self
+            .first
+            .saturating_mul(1 << doublings)
+            .min(self.max)
+            .as_secs_f64();
+        Duration::from_secs_f64(nominal * (1.0 - JITTER + 2.0 * JITTER * unit))
+    }
+}
+
+/// A number in `0.0..1.0`, from the standard library's per-process random keys: good
+/// enough to spread attempts.
+fn random_unit() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0u8) >> 11;
+    bits as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(50);
+    const MAX: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn waits_double_up_to_the_maximum() {
+        let mut backoff = Backoff::new(FIRST, MAX);
+        let waits: Vec<u128> = (0..7)
+            .map(|_| backoff.after_failure_with(0.5).as_millis())
+            .collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_fifth() {
+        let mut low = Backoff::new(FIRST, MAX);
+        let mut high = Backoff::new(FIRST, MAX);
+        assert_eq!(low.after_failure_with(0.0).as_millis(), 40);
+        assert_eq!(high.after_failure_with(1.0).as_millis(), 60);
+        for _ in 0..1000 {
+            let wait = Backoff::new(FIRST, MAX).after_failure();
+            assert!(wait >= FIRST.mul_f64(0.79) && wait <= FIRST.mul_f64(1.21));
+        }
+    }
+
+    #[test]
+    fn success_starts_over() {
+        let mut backoff = Backoff::new(FIRST, MAX);
+        backoff.after_failure();
+        backoff.after_failure();
+        assert_eq!(backoff.failures(), 2);
+        backoff.succeeded();
+        assert_eq!(backoff.after_failure_with(0.5), FIRST);
+    }
+
+    #[test]
+    fn many_failures_do_not_overflow() {
+        let mut backoff = Backoff::new(FIRST, Duration::from_secs(3600));
+        for _ in 0..10_000 {
+            assert!(backoff.after_failure() <= Duration::from_secs(4320));
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One cluster, as one principal sees it: its metadata and the connections to its brokers.
+//!
+//! ```text
+//! produce, fetch, group ─▶ Cluster ─┬▶ Metadata   who leads what, who listens where
+//!                                   └▶ Pool       lanes to each broker
+//! ```
+//!
+//! It works from the start, also while no broker is there: whoever needs one waits with
+//! backoff, and [`Metadata::ready`] says what is missing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::ClientConfig;
+use super::connection::Connection;
+use super::error::{Peer, RequestError};
+use super::metadata::{self, Broker, Metadata};
+use super::pool::{Endpoint, Exclusive, Lane, Pool};
+use super::principal::Principal;
+use super::topic::BrokerId;
+use super::versions::Api;
+
+/// A handle to one cluster as one principal. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Arc<ClientConfig>,
+    principal: Principal,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    metadata: Metadata,
+    pool: Pool,
+    /// Which broker is asked next when any will do.
+    turn: AtomicUsize,
+}
+
+impl Cluster {
+    /// Returns at once; connects and asks for metadata in the background until `stop`.
+    pub fn new(
+        config: ClientConfig,
+        principal: Principal,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let config = Arc::new(config);
+        let cluster = Self {
+            inner: Arc::new(Inner {
+                metadata: Metadata::new(config.request_timeout),
+                pool: Pool::new(Arc::clone(&config), tasks.clone(), stop.clone()),
+                config,
+                principal,
+                tasks: tasks.clone(),
+                stop,
+                turn: AtomicUsize::new(0),
+            }),
+        };
+        tasks.spawn(metadata::run(cluster.clone()));
+        cluster
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+
+    /// Who its connections run as.
+    pub fn principal(&self) -> &Principal {
+        &self.inner.principal
+    }
+
+    /// What is known of it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
+    /// Owns every task that works for it.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// Stops every task that works for it.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    /// Connections that are open now, in all lanes.
+    pub fn connections(&self) -> usize {
+        self.inner.pool.connections()
+    }
+
+    /// The live connection of that lane; opened when there is none, in one attempt after
+    /// the backoff that earlier failures left: calling in a loop does not spin.
+    ///
+    /// # Errors
+    /// [`RequestError::Unreachable`] and [`RequestError::Stopped`].
+    pub async fn connection(
+        &self,
+        broker: BrokerId,
+        lane: Lane,
+    ) -> Result<Connection, RequestError> {
+        let endpoint = self.endpoint(broker)?;
+        self.open(&endpoint, lane).await
+    }
+
+    /// Sends a request on that lane in the newest common version, which `build` is given.
+    /// Sends it again if a connection was lost before anything of it was written.
+    ///
+    /// # Errors
+    /// Any [`RequestError`].
+    pub async fn call<A: Api>(
+        &self,
+        broker: BrokerId,
+        lane: Lane,
+        build: impl FnOnce(i16) -> A,
+        timeout: Duration,
+    ) -> Result<(i16, A::Response), RequestError> {
+        let deadline = Instant::now() + timeout;
+        let mut connection = self.connection(broker, lane).await?;
+        let version = connection.version::<A>()?;
+        let request = build(version);
+        loop {
+            let sent = connection.send(version, &request, timeout).await;
+            let result = match sent {
+                Ok(reply) => reply.await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(response) => return Ok((version, response)),
+                // It was closed, idle perhaps, between two requests.
+                Err(error @ RequestError::Disconnected { sent: false, .. })
+                    if Instant::now() < deadline =>
+                {
+                    connection = self.connection(broker, lane).await?;
+                    // The broker may have been upgraded in between.
+                    if connection.version::<A>()? != version {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a request to whichever broker answers, on its control lane: known brokers
+    /// first, the bootstrap addresses when none of them can be reached.
+    ///
+    /// # Errors
+    /// That of the last broker that was tried.
+    pub async fn call_any<A: Api>(
+        &self,
+        build: impl Fn(i16) -> A,
+        timeout: Duration,
+    ) -> Result<(i16, A::Response), RequestError> {
+        let snapshot = self.metadata().snapshot();
+        let mut known: Vec<Endpoint> = snapshot.brokers.iter().map(endpoint).collect();
+        if !known.is_empty() {
+            let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % known.len();
+            known.rotate_left(turn);
+            // Those that are connected before those that may have to time out first.
+            known
+                .sort_by_key(|endpoint| self.inner.pool.live(endpoint.id, Lane::Control).is_none());
+        }
+        let mut error = None;
+        for endpoint in known {
+            match self.call_endpoint(&endpoint, &build, timeout).await {
+                Err(failed) if failed.is_retriable() => error = Some(failed),
+                result => return result,
+            }
+        }
+        if let Some(error) = error {
+            tracing::debug!(%error, "no known broker answers: bootstrapping again");
+        }
+        self.call_bootstrap(build, timeout).await
+    }
+
+    /// Sends a request to the first of the bootstrap addresses that answers it.
+    pub(crate) async fn call_bootstrap<A: Api>(
+        &self,
+        build: impl Fn(i16) -> A,
+        timeout: Duration,
+    ) -> Result<(i16, A::Response), RequestError> {
+        let mut error = RequestError::Unreachable {
+            peer: Peer {
+                id: BrokerId(-1),
+                address: "bootstrap.servers".into(),
+            },
+            reason: "it names no broker".into(),
+        };
+        for (at, address) in self.inner.config.bootstrap.iter().enumerate() {
+            // As Java numbers them: -1, -2, …
+            let id = BrokerId(-1 - i32::try_from(at).unwrap_or(i32::MAX - 1));
+            let endpoint = Endpoint {
+                id,
+                address: address.as_str().into(),
+            };
+            let result = self.call_endpoint(&endpoint, &build, timeout).await;
+            // The broker behind it is reached by its own id from now on.
+            self.inner.pool.release(id, Lane::Control);
+            match result {
+                Err(failed) if failed.is_retriable() => error = failed,
+                result => return result,
+            }
+        }
+        Err(error)
+    }
+
+    /// A connection that nobody else uses until it is dropped, for JoinGroup and
+    /// SyncGroup, which park on the broker. Their number is bounded by groups: members of
+    /// one group never wait for each other here.
+    ///
+    /// # Errors
+    /// [`RequestError::Unreachable`] and [`RequestError::Stopped`].
+    pub async fn exclusive(
+        &self,
+        broker: BrokerId,
+        group: &str,
+    ) -> Result<Exclusive, RequestError> {
+        let endpoint = self.endpoint(broker)?;
+        let result = self.inner.pool.exclusive(&endpoint, group).await;
+        self.heed(result)
+    }
+
+    async fn call_endpoint<A: Api>(
+        &self,
+        endpoint: &Endpoint,
+        build: impl Fn(i16) -> A,
+        timeout: Duration,
+    ) -> Result<(i16, A::Response), RequestError> {
+        let connection = self.inner.pool.connection(endpoint, Lane::Control).await?;
+        connection.call(build, timeout).await
+    }
+
+    async fn open(&self, endpoint: &Endpoint, lane: Lane) -> Result<Connection, RequestError> {
+        let result = self.inner.pool.connection(endpoint, lane).await;
+        self.heed(result)
+    }
+
+    /// A broker that cannot be reached may have moved, or be gone.
+    fn heed<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
+        if matches!(result, Err(RequestError::Unreachable { .. })) {
+            self.metadata().nudge();
+        }
+        result
+    }
+
+    fn endpoint(&self, broker: BrokerId) -> Result<Endpoint, RequestError> {
+        let snapshot = self.metadata().snapshot();
+        let known = snapshot.broker(broker).map(endpoint);
+        known.ok_or_else(|| {
+            self.metadata().nudge();
+            RequestError::Unreachable {
+                peer: Peer {
+                    id: broker,
+                    address: "address unknown".into(),
+                },
+                reason: "the cluster does not list it".into(),
+            }
+        })
+    }
+}
+
+fn endpoint(broker: &Broker) -> Endpoint {
+    let Broker { id, host, port, .. } = broker;
+    let address = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    Endpoint {
+        id: *id,
+        address: address.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::OnceLock;
+
+    use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse, MetadataRequest};
+
+    use super::*;
+    use crate::kafka::fake::{self, Answer, FakeBroker};
+
+    fn config(bootstrap: &[SocketAddr]) -> ClientConfig {
+        ClientConfig {
+            bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
+            request_timeout: Duration::from_secs(10),
+            ..ClientConfig::default()
+        }
+    }
+
+    pub(super) fn cluster(config: ClientConfig) -> Cluster {
+        Cluster::new(
+            config,
+            Principal::Proxy,
+            TaskTracker::new(),
+            CancellationToken::new(),
+        )
+    }
+
+    /// One broker, 7, that leads partition 0 of `t` and answers heartbeats.
+    async fn one_broker() -> FakeBroker {
+        let address = Arc::new(OnceLock::new());
+        let known = Arc::clone(&address);
+        let broker = FakeBroker::start(move |request| match request.key {
+            3 => {
+                let topics = fake::asked_topics(request);
+                let topics = topics.iter().map(|t| match t.as_str() {
+                    "t" => fake::topic("t", 1, &[(7, 1)]),
+                    other => fake::failed_topic(other, 3),
+                });
+                let brokers = [(7, *known.get().unwrap())];
+                fake::answer::<MetadataRequest>(
+                    request,
+                    &fake::metadata(&brokers, topics.collect()),
+                )
+            }
+            12 => fake::answer::<HeartbeatRequest>(request, &HeartbeatResponse::default()),
+            _ => Answer::Close,
+        })
+        .await;
+        address.set(broker.address).unwrap();
+        broker
+    }
+
+    #[tokio::test]
+    async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
+        let broker = one_broker().await;
+        let cluster = cluster(config(&[broker.address]));
+        let topic = cluster.metadata().topic("t").await.unwrap();
+        assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
+        assert_eq!(cluster.metadata().ready(), Ok(()));
+        let call = cluster.call(
+            BrokerId(7),
+            Lane::Coordinator(0),
+            |_| HeartbeatRequest::default(),
+            Duration::from_secs(5),
+        );
+        let (version, response) = call.await.unwrap();
+        assert_eq!((version, response.error_code), (4, 0));
+        assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1);
+        cluster.stop().cancel();
+        cluster.tasks().close();
+        cluster.tasks().wait().await;
+        assert_eq!(cluster.connections(), 0);
+    }
+}

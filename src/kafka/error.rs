@@ -1,0 +1,138 @@
+//! How a request to a broker can fail, below any error code of Kafka's.
+//!
+//! An error names the broker and the API, and answers the one question that decides
+//! about a retry: may the broker have seen the request ([`RequestError::maybe_sent`])?
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kafka::topic::BrokerId;
+
+/// A broker as log lines and errors name it: `2 (kafka-2:9092)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id; below 0 for an address of `bootstrap.servers` whose id is not known.
+    pub id: BrokerId,
+    /// `host:port`, or why there is none.
+    pub address: Arc<str>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.id.0 < 0 {
+            f.write_str(&self.address)
+        } else {
+            write!(f, "{} ({})", self.id, self.address)
+        }
+    }
+}
+
+/// Why a request has no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No connection could be made. Nothing was sent.
+    #[error("broker {peer} cannot be reached: {reason}")]
+    Unreachable {
+        /// Which broker.
+        peer: Peer,
+        /// Of the last address that was tried.
+        reason: Arc<str>,
+    },
+    /// The connection ended before the response came.
+    #[error("the connection to broker {peer} was lost: {reason}")]
+    Disconnected {
+        /// Which broker.
+        peer: Peer,
+        /// Whether any byte of the request may have been written.
+        sent: bool,
+        /// What ended it.
+        reason: Arc<str>,
+    },
+    /// No response within the request's time. The connection is closed with it: a
+    /// broker answers in order, so nothing behind this request would be answered either.
+    #[error("{api} got no answer from broker {peer} within {after:?}")]
+    TimedOut {
+        /// Which broker.
+        peer: Peer,
+        /// The request's name.
+        api: &'static str,
+        /// The time that was given.
+        after: Duration,
+        /// Whether any byte of the request may have been written.
+        sent: bool,
+    },
+    /// The broker speaks no version of this API that we speak. Nothing was sent.
+    #[error("broker {peer} does not support {api} in the versions {min} to {max}")]
+    Unsupported {
+        /// Which broker.
+        peer: Peer,
+        /// The request's name.
+        api: &'static str,
+        /// Our oldest.
+        min: i16,
+        /// Our newest.
+        max: i16,
+    },
+    /// The response could not be understood. The connection is closed with it.
+    #[error("the answer of broker {peer} to {api} is malformed: {reason}")]
+    Malformed {
+        /// Which broker.
+        peer: Peer,
+        /// The request's name.
+        api: &'static str,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// The request is larger than a request may be. Nothing was sent.
+    #[error("{api} of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The request's name.
+        api: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The request sets a field that its version does not have. Nothing was sent.
+    #[error("{api} cannot be encoded in version {version}: {reason}")]
+    Unencodable {
+        /// The request's name.
+        api: &'static str,
+        /// The version that was asked for.
+        version: i16,
+        /// What the encoder says.
+        reason: Arc<str>,
+    },
+    /// The client was stopped.
+    #[error("the Kafka client is stopping")]
+    Stopped,
+}
+
+impl RequestError {
+    /// Whether the broker may have seen, and acted on, the request.
+    pub fn maybe_sent(&self) -> bool {
+        match self {
+            Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
+            Self::Malformed { .. } | Self::Stopped => true,
+            Self::Unreachable { .. }
+            | Self::Unsupported { .. }
+            | Self::TooLarge { .. }
+            | Self::Unencodable { .. } => false,
+        }
+    }
+
+    /// Whether the same request may succeed later, perhaps elsewhere.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Disconnected { .. }
+            | Self::TimedOut { .. }
+            | Self::Malformed { .. } => true,
+            Self::Unsupported { .. }
+            | Self::TooLarge { .. }
+            | Self::Unencodable { .. }
+            | Self::Stopped => false,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A broker for the tests of this layer: a listener whose every answer is scripted.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, Request as _, StrBytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::lock::lock;
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    /// Which connection, counted from 0.
+    pub(crate) connection: usize,
+    pub(crate) key: i16,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    pub(crate) body: Bytes,
+}
+
+/// What the broker does about it.
+pub(crate) enum Answer {
+    /// A whole frame without its length, that is with the correlation id.
+    Frame(Bytes),
+    /// These very bytes.
+    Raw(Bytes),
+    /// These very bytes, then the end.
+    RawThenClose(Bytes),
+    /// Nothing, for this request.
+    Silence,
+    Close,
+}
+
+type Script = dyn Fn(&Received) -> Answer + Send + Sync;
+
+/// Stops when dropped.
+pub(crate) struct FakeBroker {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<Received>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeBroker {
+    /// Answers the handshake by itself and everything else by `script`.
+    pub(crate) async fn start(
+        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_raw(move |request| {
+            if request.key == ApiKey::ApiVersions as i16 {
+                versions(request)
+            } else {
+                script(request)
+            }
+        })
+        .await
+    }
+
+    /// Answers everything by `script`.
+    pub(crate) async fn start_raw(
+        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(listener, script)
+    }
+
+    pub(crate) fn serve(
+        listener: TcpListener,
+        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let script: Arc<Script> = Arc::new(script);
+        let mut tasks = JoinSet::new();
+        let (all, count) = (Arc::clone(&seen), Arc::clone(&connections));
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                open.spawn(converse(
+                    stream,
+                    number,
+                    Arc::clone(&script),
+                    Arc::clone(&all),
+                ));
+            }
+        });
+        Self {
+            address,
+            seen,
+            connections,
+            _tasks: tasks,
+        }
+    }
+
+    /// The requests of one API so far.
+    pub(crate) fn seen_of(&self, key: ApiKey) -> Vec<Received> {
+        let seen = lock(&self.seen);
+        seen.iter()
+            .filter(|r| r.key == key as i16)
+            .cloned()
+            .collect()
+    }
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    connection: usize,
+    script: Arc<Script>,
+    all: Arc<Mutex<Vec<Received>>>,
+) {
+    while let Ok(length) = stream.read_i32().await {
+        let mut frame = vec![0; usize::try_from(length).unwrap()];
+        if stream.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        let mut body = Bytes::from(frame);
+        let received = Received {
+            connection,
+            key: body.get_i16(),
+            version: body.get_i16(),
+            correlation_id: body.get_i32(),
+            body: {
+                let client_id = usize::try_from(body.get_i16()).unwrap();
+                body.advance(client_id);
+                body
+            },
+        };
+        lock(&all).push(received.clone());
+        let (bytes, end) = match script(&received) {
+            Answer::Frame(frame) => {
+                let mut bytes = BytesMut::new();
+                bytes.put_i32(i32::try_from(frame.len()).unwrap());
+                bytes.extend_from_slice(&frame);
+                (bytes.freeze(), false)
+            }
+            Answer::Raw(bytes) => (bytes, false),
+            Answer::RawThenClose(bytes) => (bytes, true),
+            Answer::Silence => (Bytes::new(), false),
+            Answer::Close => return,
+        };
+        if stream.write_all(&bytes).await.is_err() || end {
+            return;
+        }
+    }
+}
+
+/// A response's frame.
+pub(crate) fn answer<A: super::versions::Api>(
+    request: &Received,
+    response: &A::Response,
+) -> Answer {
+    Answer::Frame(encoded::<A>(request, response))
+}
+
+pub(crate) fn encoded<A: super::versions::Api>(
+    request: &Received,
+    response: &A::Response,
+) -> Bytes {
+    use kafka_protocol::protocol::HeaderVersion;
+    let mut frame = BytesMut::new();
+    frame.put_i32(request.correlation_id);
+    if A::Response::header_version(request.version) > 0 {
+        frame.put_u8(0);
+    }
+    response.encode(&mut frame, request.version).unwrap();
+    frame.freeze()
+}
+
+/// Everything we speak, in every version.
+pub(crate) fn versions(request: &Received) -> Answer {
+    let keys = (0..=80)
+        .filter(|key| ApiKey::try_from(*key).is_ok())
+        .map(|key| {
+            ApiVersion::default()
+                .with_api_key(key)
+                .with_min_version(0)
+                .with_max_version(99)
+        });
+    let response = ApiVersionsResponse::default().with_api_keys(keys.collect());
+    answer::<ApiVersionsRequest>(request, &response)
+}
+
+/// The names that a metadata request asks for.
+pub(crate) fn asked_topics(request: &Received) -> Vec<String> {
+    assert_eq!(request.key, MetadataRequest::KEY);
+    let mut body = request.body.clone();
+    if request.version >= 9 {
+        body.advance(1);
+    }
+    let question = MetadataRequest::decode(&mut body, request.version).unwrap();
+    assert!(!question.allow_auto_topic_creation);
+    let topics = question.topics.unwrap();
+    topics
+        .into_iter()
+        .map(|t| t.name.unwrap().to_string())
+        .collect()
+}
+
+/// A cluster whose brokers all listen at one address.
+pub(crate) fn metadata(
+    brokers: &[(i32, SocketAddr)],
+    topics: Vec<MetadataResponseTopic>,
+) -> MetadataResponse {
+    let brokers = brokers.iter().map(|(id, address)| {
+        MetadataResponseBroker::default()
+            .with_node_id((*id).into())
+            .with_host(StrBytes::from_string(address.ip().to_string()))
+            .with_port(i32::from(address.port()))
+    });
+    MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_controller_id(0.into())
+        .with_topics(topics)
+}
+
+/// A topic with `(leader, epoch)` by partition.
+pub(crate) fn topic(name: &str, id: u128, partitions: &[(i32, i32)]) -> MetadataResponseTopic {
+    let partitions = (0..).zip(partitions).map(|(index, &(leader, epoch))| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(leader.into())
+            .with_leader_epoch(epoch)
+    });
+    failed_topic(name, 0)
+        .with_topic_id(uuid::Uuid::from_u128(id))
+        .with_partitions(partitions.collect())
+}
+
+pub(crate) fn failed_topic(name: &str, code: i16) -> MetadataResponseTopic {
+    MetadataResponseTopic::default()
+        .with_error_code(code)
+        .with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
+}

@@ -1,0 +1,154 @@
+//! Requests and responses as frames: a length, a header, a body.
+//!
+//! ```text
+//! request   ┌ length i32 ┬ key i16 ┬ version i16 ┬ correlation id i32 ┬ client id … ┬ body ┐
+//! response  ┌ length i32 ┬ correlation id i32 ┬ (tagged fields) ┬ body ┐
+//! ```
+//!
+//! # Invariants
+//! - A length is checked against the limit before it sizes anything; beyond
+//!   [`TRUSTED`] bytes the buffer grows only as bytes arrive.
+//! - Reading is cancel-safe: what was read stays in the [`FrameReader`].
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::error::RequestError;
+use super::versions::Api;
+
+/// The largest request that is sent, in bytes: brokers refuse more
+/// (`socket.request.max.bytes`).
+pub(crate) const REQUEST_LIMIT: usize = 100 << 20;
+
+/// Where the correlation id stands in an encoded request.
+const CORRELATION_ID_AT: usize = 8;
+
+/// Encodes a whole request, with its length and a correlation id of 0, into one buffer
+/// that is allocated once.
+pub(crate) fn encode<A: Api>(
+    client_id: &StrBytes,
+    version: i16,
+    request: &A,
+) -> Result<BytesMut, RequestError> {
+    let unencodable = |error: &dyn std::fmt::Display| RequestError::Unencodable {
+        api: A::NAME,
+        version,
+        reason: error.to_string().into(),
+    };
+    let header_version = A::header_version(version);
+    let header = RequestHeader::default()
+        .with_request_api_key(A::KEY)
+        .with_request_api_version(version)
+        .with_client_id(Some(client_id.clone()));
+    let size = header
+        .compute_size(header_version)
+        .and_then(|header| Ok(header + request.compute_size(version)?))
+        .map_err(|error| unencodable(&error))?;
+    if size > REQUEST_LIMIT {
+        return Err(RequestError::TooLarge {
+            api: A::NAME,
+            size,
+            limit: REQUEST_LIMIT,
+        });
+    }
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.extend_from_slice(&[0; 4]);
+    header
+        .encode(&mut frame, header_version)
+        .and_then(|()| request.encode(&mut frame, version))
+        .map_err(|error| unencodable(&error))?;
+    let length = i32::try_from(frame.len() - 4).expect("bounded by REQUEST_LIMIT");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// Writes the correlation id into an encoded request.
+pub(crate) fn set_correlation_id(frame: &mut BytesMut, id: i32) {
+    frame[CORRELATION_ID_AT..CORRELATION_ID_AT + 4].copy_from_slice(&id.to_be_bytes());
+}
+
+/// Up to this length a buffer is allocated on the frame's word alone.
+const TRUSTED: usize = 1 << 20;
+/// Frames up to this length are copied out: whoever keeps a string of a response must
+/// not keep the whole read buffer alive.
+const COPIED: usize = 4 << 10;
+/// What is asked of the socket at least.
+const READ_AHEAD: usize = 8 << 10;
+/// A response is at least its correlation id.
+const SHORTEST: usize = 4;
+
+/// Cuts a byte stream into frames.
+#[derive(Debug)]
+pub(crate) struct FrameReader<R> {
+    source: R,
+    buffer: BytesMut,
+    limit: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads frames of up to `limit` bytes from `source`.
+    pub(crate) fn new(source: R, limit: usize) -> Self {
+        Self {
+            source,
+            buffer: BytesMut::new(),
+            limit,
+        }
+    }
+
+    /// The next frame without its length; `None` at the end of the stream between two
+    /// frames. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let wanted = match self.buffer.first_chunk::<4>() {
+                Some(length) => {
+                    let length = self.checked(i32::from_be_bytes(*length))?;
+                    if self.buffer.len() >= 4 + length {
+                        return Ok(Some(self.take(length)));
+                    }
+                    4 + length - self.buffer.len()
+                }
+                None => READ_AHEAD,
+            };
+            // At most doubles what has arrived, once the length is beyond trust.
+            self.buffer
+                .reserve(wanted.min(self.buffer.len().max(TRUSTED)));
+            if self.source.read_buf(&mut self.buffer).await? == 0 {
+                return match self.buffer.len() {
+                    0 => Ok(None),
+                    n => Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("the stream ended {n} bytes into a frame"),
+                    )),
+                };
+            }
+        }
+    }
+
+    fn checked(&self, length: i32) -> io::Result<usize> {
+        match usize::try_from(length) {
+            Ok(length) if (SHORTEST..=self.limit).contains(&length) => Ok(length),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "a frame of {length} bytes is not within {SHORTEST} to {}",
+                    self.limit
+                ),
+            )),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        if length <= COPIED {
+            let frame = Bytes::copy_from_slice(&self.buffer[4..4 + length]);
+            self.buffer.advance(4 + length);
+            frame
+        } else {
+            self.buffer.advance(4);
+            self.buffer.split_to(length).freeze()
+        }
+    }
+}

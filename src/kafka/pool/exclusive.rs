@@ -1,0 +1,255 @@
+//! Connections for requests that park on the broker: JoinGroup and SyncGroup.
+//!
+//! A parked JoinGroup may wait for minutes, and what it waits for may be a JoinGroup of
+//! the same group from this very process. So each has a connection of its own, and the
+//! bound on their number counts groups, not members:
+//!
+//! ```text
+//! check_out(group) ─▶ group admitted? ──yes──────────────▶ idle or new connection
+//!                          │ no                                  ▲
+//!                          ▼                                     │
+//!                     room for a group? ──yes── admit all of its waiting members
+//!                          │ no                                  │
+//!                          └─▶ wait in line, behind other groups ┘
+//! ```
+//!
+//! # Invariants
+//! - All waiting members of a group are admitted together; a member whose group is
+//!   admitted never waits. Two members can not deadlock each other at the bound.
+//! - Groups are admitted in the order in which their first member came.
+//! - A line that does not move (every admitted group is parked, perhaps waiting for
+//!   members that are not ours) is let through slowly beyond the bound.
+//! - A connection whose request was not answered is never given to another.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use super::dial::{self, Endpoint};
+use crate::kafka::connection::Connection;
+use crate::kafka::error::RequestError;
+use crate::kafka::lock::lock;
+use crate::kafka::topic::BrokerId;
+
+/// Groups of one broker that join at a time.
+const GROUPS: usize = 6;
+/// And when they are all parked.
+const GROUPS_MAX: usize = 64;
+/// A line that has not moved for so long lets one more group through.
+const STALLED: Duration = Duration::from_millis(200);
+/// How long an unused connection is kept for the next join.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// A connection that nobody else uses until this is dropped.
+#[derive(Debug)]
+pub struct Exclusive {
+    connection: Connection,
+    seat: Seat,
+}
+
+impl Deref for Exclusive {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        if self.connection.in_flight() > 0 {
+            // Its request may stay parked for minutes; nothing can be sent behind it.
+            self.connection.close("its exclusive user went away");
+        } else if !self.connection.is_closed() {
+            let mut idle = lock(&self.seat.lobby.idle);
+            idle.retain(|connection| !connection.is_closed());
+            if idle.len() < GROUPS {
+                idle.push(self.connection.clone());
+            }
+        }
+        // Dropping the seat lets the next group in.
+    }
+}
+
+/// All brokers' lobbies.
+#[derive(Debug)]
+pub(super) struct Exclusives {
+    shared: Arc<Shared>,
+    lobbies: Mutex<HashMap<BrokerId, Arc<Lobby>>>,
+}
+
+impl Exclusives {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            lobbies: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn check_out(
+        &self,
+        endpoint: &Endpoint,
+        group: &str,
+    ) -> Result<Exclusive, RequestError> {
+        let lobby = Arc::clone(lock(&self.lobbies).entry(endpoint.id).or_default());
+        let seat = tokio::select! {
+            () = self.shared.stop.cancelled() => return Err(RequestError::Stopped),
+            seat = lobby.enter(group) => seat,
+        };
+        let connection = match lobby.take_idle(endpoint) {
+            Some(connection) => connection,
+            None => dial::open(&self.shared, endpoint, IDLE).await?,
+        };
+        Ok(Exclusive { connection, seat })
+    }
+}
+
+/// One broker's line of groups, and its connections that nobody uses now.
+#[derive(Debug, Default)]
+struct Lobby {
+    line: Mutex<Line>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Lobby {
+    /// Waits until `group` is admitted. Cancel-safe.
+    async fn enter(self: &Arc<Self>, group: &str) -> Seat {
+        let group: Arc<str> = group.into();
+        let seat = Seat {
+            lobby: Arc::clone(self),
+            group: Arc::clone(&group),
+        };
+        let waiting = lock(&self.line).enter(group, Instant::now());
+        let Some(mut admitted) = waiting else {
+            return seat;
+        };
+        // From here on the seat is given back by its `Drop`, whether or not it was
+        // admitted in the meantime.
+        loop {
+            let check = lock(&self.line).moved + STALLED;
+            tokio::select! {
+                _ = &mut admitted => return seat,
+                () = sleep_until(check) => lock(&self.line).nudge(Instant::now()),
+            }
+        }
+    }
+
+    fn take_idle(&self, endpoint: &Endpoint) -> Option<Connection> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|connection| {
+            !connection.is_closed() && connection.peer().address == endpoint.address
+        });
+        idle.pop()
+    }
+}
+
+/// One member's right to be there.
+#[derive(Debug)]
+struct Seat {
+    lobby: Arc<Lobby>,
+    group: Arc<str>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.lobby.line).leave(&self.group, Instant::now());
+    }
+}
+
+/// Who is admitted, who waits, in which order. Pure.
+#[derive(Debug)]
+struct Line {
+    /// Members of each admitted group.
+    admitted: HashMap<Arc<str>, usize>,
+    waiting: VecDeque<(Arc<str>, Vec<oneshot::Sender<()>>)>,
+    /// When a group last came in or went.
+    moved: Instant,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            admitted: HashMap::new(),
+            waiting: VecDeque::new(),
+            moved: Instant::now(),
+        }
+    }
+}
+
+impl Line {
+    /// Admits a member at once, or says what to wait for.
+    fn enter(&mut self, group: Arc<str>, now: Instant) -> Option<oneshot::Receiver<()>> {
+        if let Some(members) = self.admitted.get_mut(&group) {
+            *members += 1;
+            return None;
+        }
+        if self.admitted.len() < GROUPS && self.waiting.is_empty() {
+            self.admitted.insert(group, 1);
+            self.moved = now;
+            return None;
+        }
+        if self.waiting.is_empty() {
+            // The time of a line starts when there is one.
+            self.moved = now;
+        }
+        let (admit, admitted) = oneshot::channel();
+        match self
+            .waiting
+            .iter_mut()
+            .find(|(waiting, _)| *waiting == group)
+        {
+            Some((_, members)) => members.push(admit),
+            None => self.waiting.push_back((group, vec![admit])),
+        }
+        Some(admitted)
+    }
+
+    /// A member is done, or gave up waiting.
+    fn leave(&mut self, group: &str, now: Instant) {
+        if let Some(members) = self.admitted.get_mut(group) {
+            *members -= 1;
+            if *members == 0 {
+                self.admitted.remove(group);
+                self.moved = now;
+            }
+        } else {
+            // It dropped its receiver with its seat.
+            for (waiting, members) in &mut self.waiting {
+                if **waiting == *group {
+                    members.retain(|admit| !admit.is_closed());
+                }
+            }
+            self.waiting.retain(|(_, members)| !members.is_empty());
+        }
+        while self.admitted.len() < GROUPS && self.admit_next(now) {}
+    }
+
+    /// Lets one more group through if the line stands still.
+    fn nudge(&mut self, now: Instant) {
+        if now >= self.moved + STALLED {
+            // Also when it is full: it is looked at again after as long.
+            self.moved = now;
+            if self.admitted.len() < GROUPS_MAX {
+                self.admit_next(now);
+            }
+        }
+    }
+
+    fn admit_next(&mut self, now: Instant) -> bool {
+        let Some((group, members)) = self.waiting.pop_front() else {
+            return false;
+        };
+        self.moved = now;
+        // Each member counts, even one that is going away: it leaves by its seat.
+        self.admitted.insert(group, members.len());
+        for admit in members {
+            let _ = admit.send(());
+        }
+        true
+    }
+}

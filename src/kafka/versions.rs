@@ -1,0 +1,147 @@
+//! The APIs we speak, in which versions, and how a version is agreed on.
+//!
+//! Versions are a fact of a connection, not of a cluster: in a rolling upgrade two
+//! brokers differ. Both ends name a range per API; the newest common version is spoken.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::{self, ApiVersionsResponse};
+use kafka_protocol::protocol::Request;
+
+/// A request that we speak, pinned to the versions that were tested.
+pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync + 'static {
+    /// The oldest version that is sent, whatever a broker advertises: Kafka 4.0 lists
+    /// Produce 0–2 and refuses them.
+    const MIN: i16;
+    /// The newest version that is sent.
+    const MAX: i16;
+    /// What log lines and errors call it.
+    const NAME: &'static str;
+
+    /// How long the broker wants the connection silent after this response (KIP-219).
+    fn throttle(response: &Self::Response) -> Duration;
+}
+
+/// Who speaks what: `Request: oldest, newest;`.
+macro_rules! apis {
+    ($($request:ident $name:literal $min:literal..=$max:literal $throttle:ident;)*) => {$(
+        impl Api for messages::$request {
+            const MIN: i16 = $min;
+            const MAX: i16 = $max;
+            const NAME: &'static str = $name;
+
+            fn throttle(response: &Self::Response) -> Duration {
+                apis!($throttle response)
+            }
+        }
+    )*};
+    (throttled $response:ident) => { millis($response.throttle_time_ms) };
+    (free $response:ident) => {{
+        let _ = $response;
+        Duration::ZERO
+    }};
+}
+
+apis! {
+    ProduceRequest "Produce" 3..=13 throttled;
+    FetchRequest "Fetch" 4..=18 throttled;
+    MetadataRequest "Metadata" 4..=13 throttled;
+    ListOffsetsRequest "ListOffsets" 1..=10 throttled;
+    OffsetCommitRequest "OffsetCommit" 2..=9 throttled;
+    OffsetFetchRequest "OffsetFetch" 1..=9 throttled;
+    FindCoordinatorRequest "FindCoordinator" 0..=4 throttled;
+    JoinGroupRequest "JoinGroup" 2..=9 throttled;
+    SyncGroupRequest "SyncGroup" 0..=5 throttled;
+    HeartbeatRequest "Heartbeat" 0..=4 throttled;
+    LeaveGroupRequest "LeaveGroup" 0..=5 throttled;
+    DescribeGroupsRequest "DescribeGroups" 0..=6 throttled;
+    ConsumerGroupHeartbeatRequest "ConsumerGroupHeartbeat" 1..=1 throttled;
+    InitProducerIdRequest "InitProducerId" 0..=5 throttled;
+    AddPartitionsToTxnRequest "AddPartitionsToTxn" 0..=3 throttled;
+    EndTxnRequest "EndTxn" 0..=5 throttled;
+    TxnOffsetCommitRequest "TxnOffsetCommit" 0..=5 throttled;
+    OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 throttled;
+    CreateTopicsRequest "CreateTopics" 2..=7 throttled;
+    DeleteTopicsRequest "DeleteTopics" 1..=6 throttled;
+    SaslHandshakeRequest "SaslHandshake" 1..=1 free;
+    SaslAuthenticateRequest "SaslAuthenticate" 0..=2 free;
+    ApiVersionsRequest "ApiVersions" 0..=3 throttled;
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+/// What one broker said, on one connection, that it supports.
+#[derive(Clone, Debug, Default)]
+pub struct Versions {
+    /// `(api key, oldest, newest)`, by key.
+    ranges: Arc<[(i16, i16, i16)]>,
+}
+
+impl Versions {
+    /// As a broker's answer lists them.
+    pub fn of(response: &ApiVersionsResponse) -> Self {
+        let mut ranges: Vec<_> = response
+            .api_keys
+            .iter()
+            .map(|api| (api.api_key, api.min_version, api.max_version))
+            .collect();
+        ranges.sort_unstable();
+        Self {
+            ranges: ranges.into(),
+        }
+    }
+
+    /// The newest version of `A` that both ends speak.
+    pub fn newest_common<A: Api>(&self) -> Option<i16> {
+        let at = self
+            .ranges
+            .binary_search_by_key(&A::KEY, |&(key, ..)| key)
+            .ok()?;
+        let (_, oldest, newest) = self.ranges[at];
+        let version = newest.min(A::MAX);
+        (version >= oldest.max(A::MIN)).then_some(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest};
+
+    use super::*;
+
+    fn versions(ranges: &[(i16, i16, i16)]) -> Versions {
+        let keys = ranges.iter().map(|&(key, min, max)| {
+            ApiVersion::default()
+                .with_api_key(key)
+                .with_min_version(min)
+                .with_max_version(max)
+        });
+        Versions::of(&ApiVersionsResponse::default().with_api_keys(keys.collect()))
+    }
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        let broker = versions(&[(3, 0, 9), (1, 4, 99)]);
+        assert_eq!(broker.newest_common::<MetadataRequest>(), Some(9));
+        assert_eq!(broker.newest_common::<FetchRequest>(), Some(18));
+    }
+
+    #[test]
+    fn an_api_that_is_not_listed_is_not_spoken() {
+        assert_eq!(versions(&[(3, 0, 9)]).newest_common::<FetchRequest>(), None);
+        assert_eq!(versions(&[]).newest_common::<FetchRequest>(), None);
+    }
+
+    #[test]
+    fn ranges_that_do_not_meet_have_no_version() {
+        // Older than our floor; and newer than our newest.
+        let broker = versions(&[(0, 0, 2), (1, 19, 20)]);
+        assert_eq!(broker.newest_common::<ProduceRequest>(), None);
+        assert_eq!(broker.newest_common::<FetchRequest>(), None);
+    }
+}
