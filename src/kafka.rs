@@ -12,6 +12,7 @@ pub mod error;
 #[allow(dead_code)] // the scripts of all tests
 mod fake;
 mod frame;
+pub mod group;
 mod handshake;
 mod lock;
 pub mod metadata;
