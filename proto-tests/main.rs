@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod embedded_broker;
 mod layers;
 mod real_kafka;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]

@@ -7,6 +7,6 @@
 //!                                broker (the in-memory broker, stands alone)
 //! ```
 
-pub mod codec;
+pub mod broker;
 pub mod kafka;
 pub mod socket;

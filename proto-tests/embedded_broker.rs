@@ -1,0 +1,131 @@
+//! The in-memory broker as clients see it that share no code with it: rskafka and
+//! librdkafka (through kcat).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
+use rskafka::chrono::{TimeZone, Utc};
+use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
+use rskafka::record::Record;
+
+use crate::support::kafka::kcat;
+
+async fn rskafka(broker: &Broker) -> Client {
+    let bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
+    ClientBuilder::new(bootstrap).build().await.unwrap()
+}
+
+/// kcat blocks, so it runs on a thread of its own.
+async fn run_kcat(broker: &Broker, args: &[&str], input: &[u8]) -> String {
+    let bootstrap = broker.bootstrap();
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let input = input.to_vec();
+    let run = tokio::task::spawn_blocking(move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        kcat(&bootstrap, &args, &input)
+    });
+    let out = tokio::time::timeout(Duration::from_secs(60), run).await;
+    String::from_utf8(out.expect("kcat ends").unwrap()).unwrap()
+}
+
+fn record(n: i64) -> Record {
+    Record {
+        key: Some(format!("key {n}").into_bytes()),
+        value: (n % 3 != 0).then(|| format!("value {n}").into_bytes()),
+        headers: BTreeMap::from([("n".to_owned(), n.to_string().into_bytes())]),
+        timestamp: Utc.timestamp_millis_opt(1_000 + n).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn rskafka_creates_a_topic_and_reads_what_it_wrote() {
+    for nodes in [1, 3] {
+        let broker = Broker::start(BrokerConfig {
+            nodes,
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        let client = rskafka(&broker).await;
+        let controller = client.controller_client().unwrap();
+        controller.create_topic("t", 3, 1, 5_000).await.unwrap();
+        let topics = client.list_topics().await.unwrap();
+        assert_eq!(topics.len(), 1);
+        assert_eq!(topics[0].partitions.len(), 3);
+        for index in 0..3 {
+            let partition = client
+                .partition_client("t", index, UnknownTopicHandling::Retry)
+                .await
+                .unwrap();
+            let sent: Vec<_> = (0..100).map(record).collect();
+            for (n, codec) in [Compression::NoCompression, Compression::NoCompression]
+                .into_iter()
+                .enumerate()
+            {
+                let offsets = partition.produce(sent.clone(), codec).await.unwrap();
+                let first = n as i64 * 100;
+                assert_eq!(offsets, (first..first + 100).collect::<Vec<_>>());
+            }
+            let mut read = Vec::new();
+            while read.len() < 200 {
+                let from = read.len() as i64;
+                let (records, end) = partition
+                    .fetch_records(from, 1..1_000_000, 1_000)
+                    .await
+                    .unwrap();
+                assert_eq!(end, 200);
+                read.extend(records);
+            }
+            for (offset, read) in (0..).zip(&read) {
+                assert_eq!((read.offset, &read.record), (offset, &record(offset % 100)));
+            }
+            let at = partition.get_offset(OffsetAt::Latest).await.unwrap();
+            assert_eq!(at, 200);
+            let time = Utc.timestamp_millis_opt(1_050).unwrap();
+            let at = partition.get_offset(OffsetAt::Timestamp(time)).await;
+            assert_eq!(at.unwrap(), 50);
+            partition.delete_records(150, 5_000).await.unwrap();
+            let at = partition.get_offset(OffsetAt::Earliest).await.unwrap();
+            assert_eq!(at, 150);
+        }
+        controller.delete_topic("t", 5_000).await.unwrap();
+        assert!(client.list_topics().await.unwrap().is_empty());
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn librdkafka_produces_lists_and_consumes_whatever_the_release() {
+    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+        let broker = Broker::start(BrokerConfig {
+            nodes: 2,
+            versions: release.versions(),
+            default_partitions: 3,
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        let input: String = (0..500).map(|n| format!("k{n}:v{n}\n")).collect();
+        let idempotent = ["-P", "-t", "t", "-K:", "-X", "enable.idempotence=true"];
+        run_kcat(&broker, &idempotent, input.as_bytes()).await;
+        for codec in ["gzip", "snappy", "lz4", "zstd"] {
+            let line = format!("{codec}:{codec}{codec}{codec}{codec}{codec}\n");
+            let args = ["-P", "-t", "t", "-K:", "-z", codec];
+            run_kcat(&broker, &args, line.as_bytes()).await;
+        }
+        let listed = run_kcat(&broker, &["-L"], b"").await;
+        assert!(listed.contains("topic \"t\" with 3 partitions"), "{listed}");
+        let args = ["-C", "-t", "t", "-e", "-o", "beginning", "-K:"];
+        let read = run_kcat(&broker, &args, b"").await;
+        let mut read: Vec<&str> = read.lines().collect();
+        let mut sent: Vec<&str> = input.lines().collect();
+        let coded = ["gzip", "snappy", "lz4", "zstd"].map(|c| format!("{c}:{}", c.repeat(5)));
+        sent.extend(coded.iter().map(String::as_str));
+        read.sort_unstable();
+        sent.sort_unstable();
+        assert_eq!(read, sent, "{release:?}");
+        broker.stop().await;
+    }
+}

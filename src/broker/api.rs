@@ -1,0 +1,54 @@
+//! Requests in, responses out: one module per family of APIs.
+//!
+//! Each is a plain function from a request to a response over the shared state; the few
+//! that wait (a fetch at the end of the log, a join) wait outside the lock.
+
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
+mod topics;
+
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiVersionsResponse, RequestKind, ResponseKind};
+
+use super::shared::Caller;
+use super::versions::Versions;
+
+/// Answers one request. None: no answer is due, or none is possible.
+pub(super) async fn answer(
+    caller: &Caller,
+    version: i16,
+    request: RequestKind,
+) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::ApiVersions(_) => versions(&caller.shared.config.versions, 0).into(),
+        RequestKind::Metadata(r) => metadata::metadata(caller, version, r).into(),
+        RequestKind::DescribeCluster(_) => metadata::describe_cluster(caller, version).into(),
+        RequestKind::FindCoordinator(r) => metadata::find_coordinator(caller, version, r).into(),
+        RequestKind::Produce(r) => return produce::produce(caller, version, r).map(Into::into),
+        RequestKind::InitProducerId(r) => produce::init_producer_id(caller, r).into(),
+        RequestKind::Fetch(r) => fetch::fetch(caller, version, r).await.into(),
+        RequestKind::ListOffsets(r) => offsets::list_offsets(caller, version, r).into(),
+        RequestKind::OffsetForLeaderEpoch(r) => offsets::offset_for_leader_epoch(caller, r).into(),
+        RequestKind::DeleteRecords(r) => offsets::delete_records(caller, r).into(),
+        RequestKind::CreateTopics(r) => topics::create_topics(caller, version, r).into(),
+        RequestKind::DeleteTopics(r) => topics::delete_topics(caller, version, r).into(),
+        RequestKind::CreatePartitions(r) => topics::create_partitions(caller, r).into(),
+        RequestKind::DescribeConfigs(r) => topics::describe_configs(caller, r).into(),
+        _ => return None,
+    })
+}
+
+/// The table of served versions.
+pub(super) fn versions(versions: &Versions, error_code: i16) -> ApiVersionsResponse {
+    let keys = versions.iter().map(|(key, min, max)| {
+        ApiVersion::default()
+            .with_api_key(key)
+            .with_min_version(min)
+            .with_max_version(max)
+    });
+    ApiVersionsResponse::default()
+        .with_error_code(error_code)
+        .with_api_keys(keys.collect())
+}

@@ -1,0 +1,364 @@
+//! Fetch: sessions, long polls, and what may be read of a partition.
+//!
+//! ```text
+//! open session ─▶ read ─▶ enough? ─yes─▶ close session ─▶ answer
+//!                  ▲        │ no: wait for an append to any of the partitions,
+//!                  └────────┘     at most max_wait
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
+};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
+use tokio::sync::Notify;
+
+use super::super::sessions::{Opening, Wanted};
+use super::super::shared::{Caller, Inner};
+use super::super::state::Partition;
+use super::metadata::text;
+
+/// Reads, waiting for records if there are too few.
+pub(super) async fn fetch(caller: &Caller, version: i16, request: FetchRequest) -> FetchResponse {
+    let limits = Limits {
+        version,
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+        committed: request.isolation_level == 1,
+    };
+    let until = Instant::now() + millis(request.max_wait_ms);
+    let session_id = request.session_id;
+    let opened = {
+        let mut inner = caller.shared.lock();
+        let sessions = inner.sessions(caller.node);
+        sessions.open(opening(version, request), Instant::now())
+    };
+    let plan = match opened {
+        Ok(plan) => plan,
+        Err(error) => {
+            let response = FetchResponse::default().with_error_code(error.code());
+            let keep = error == ResponseError::InvalidFetchSessionEpoch;
+            return response.with_session_id(if keep { session_id } else { 0 });
+        }
+    };
+    let results = read_until(caller, &limits, &plan.wanted, until).await;
+    let mut inner = caller.shared.lock();
+    let sessions = inner.sessions(caller.node);
+    let (session_id, news) = sessions.close(plan, results, Instant::now());
+    let endpoints = endpoints(&inner, &news);
+    let response = FetchResponse::default()
+        .with_responses(by_topic(version, news))
+        .with_node_endpoints(endpoints);
+    if version >= 7 {
+        response.with_session_id(session_id)
+    } else {
+        response
+    }
+}
+
+struct Limits {
+    version: i16,
+    min_bytes: usize,
+    max_bytes: usize,
+    committed: bool,
+}
+
+async fn read_until(
+    caller: &Caller,
+    limits: &Limits,
+    wanted: &[Wanted],
+    until: Instant,
+) -> Vec<PartitionData> {
+    let waiter = Arc::new(Notify::new());
+    loop {
+        let results = {
+            let mut inner = caller.shared.lock();
+            let (results, enough) = read(&mut inner, caller, limits, wanted);
+            if enough || wanted.is_empty() || Instant::now() >= until {
+                return results;
+            }
+            for wanted in wanted {
+                if let Some(partition) = partition_mut(&mut inner, limits.version, wanted) {
+                    partition.wait(&waiter);
+                }
+            }
+            results
+        };
+        drop(results);
+        let timeout = tokio::time::sleep_until(until.into());
+        tokio::select! {
+            () = waiter.notified() => {}
+            () = timeout => {}
+        }
+    }
+}
+
+/// What is there now, and whether that is reason to answer.
+fn read(
+    inner: &mut Inner,
+    caller: &Caller,
+    limits: &Limits,
+    wanted: &[Wanted],
+) -> (Vec<PartitionData>, bool) {
+    let mut room = limits.max_bytes;
+    let mut first = true;
+    let mut size = 0;
+    let mut special = false;
+    let mut results = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let mut result = match checked(inner, caller.node, limits.version, wanted) {
+            Ok(partition) => {
+                let partial = caller.shared.config.partial_batches;
+                read_partition(partition, wanted, limits, room, first, partial)
+            }
+            Err(error) => {
+                special = true;
+                failed(inner, error, limits.version, wanted)
+            }
+        };
+        result.partition_index = wanted.partition;
+        special |= result.diverging_epoch.end_offset >= 0;
+        let read = result.records.as_ref().map_or(0, Bytes::len);
+        if read > 0 {
+            first = false;
+        }
+        size += read;
+        room = room.saturating_sub(read);
+        results.push(result);
+    }
+    (results, special || size >= limits.min_bytes)
+}
+
+fn partition_mut<'a>(
+    inner: &'a mut Inner,
+    version: i16,
+    wanted: &Wanted,
+) -> Option<&'a mut Partition> {
+    let name = name_of(inner, version, wanted)?;
+    inner.state.partition_mut(&name, wanted.partition)
+}
+
+fn name_of(inner: &Inner, version: i16, wanted: &Wanted) -> Option<String> {
+    if version >= 13 {
+        inner.state.name_of(wanted.topic_id).map(str::to_owned)
+    } else {
+        Some(wanted.topic.to_string())
+    }
+}
+
+fn checked<'a>(
+    inner: &'a mut Inner,
+    node: i32,
+    version: i16,
+    wanted: &Wanted,
+) -> Result<&'a Partition, ResponseError> {
+    let name = name_of(inner, version, wanted).ok_or(ResponseError::UnknownTopicId)?;
+    let partition = inner.state.led_by(node, &name, wanted.partition)?;
+    check_epoch(partition, wanted.leader_epoch)?;
+    if wanted.offset < partition.log.start() || wanted.offset > partition.log.end() {
+        // An older epoch's tail is told as such, so that the client can find its way back.
+        let diverged = wanted.last_epoch >= 0
+            && wanted.offset >= partition.log.start()
+            && divergence(partition, wanted).is_some();
+        if !diverged {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+    }
+    Ok(partition)
+}
+
+/// The client's idea of the leader epoch against the real one (KIP-320).
+pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), ResponseError> {
+    match epoch {
+        -1 => Ok(()),
+        epoch if epoch < partition.epoch => Err(ResponseError::FencedLeaderEpoch),
+        epoch if epoch > partition.epoch => Err(ResponseError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// Where the client's log and this one part (KIP-595), if they do.
+fn divergence(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+    let (epoch, end) = partition
+        .log
+        .end_of_epoch(wanted.last_epoch)
+        .unwrap_or((-1, -1));
+    (epoch < wanted.last_epoch || end < wanted.offset).then(|| {
+        EpochEndOffset::default()
+            .with_epoch(epoch)
+            .with_end_offset(end)
+    })
+}
+
+fn read_partition(
+    partition: &Partition,
+    wanted: &Wanted,
+    limits: &Limits,
+    room: usize,
+    at_least_one: bool,
+    partial: bool,
+) -> PartitionData {
+    let log = &partition.log;
+    let result = PartitionData::default()
+        .with_high_watermark(log.end())
+        .with_last_stable_offset(log.last_stable())
+        .with_log_start_offset(log.start());
+    if wanted.last_epoch >= 0
+        && let Some(diverging) = divergence(partition, wanted)
+    {
+        return result
+            .with_diverging_epoch(diverging)
+            .with_records(Some(Bytes::new()));
+    }
+    let until = if limits.committed {
+        log.last_stable()
+    } else {
+        log.end()
+    };
+    let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
+    let records = log.read(wanted.offset, until, max_bytes, at_least_one, partial);
+    let aborted = limits.committed.then(|| {
+        let aborted = log.aborted(wanted.offset, until).into_iter();
+        aborted
+            .map(|txn| {
+                AbortedTransaction::default()
+                    .with_producer_id(ProducerId(txn.producer_id))
+                    .with_first_offset(txn.first)
+            })
+            .collect()
+    });
+    result
+        .with_aborted_transactions(aborted)
+        .with_records(Some(records))
+}
+
+fn failed(inner: &Inner, error: ResponseError, version: i16, wanted: &Wanted) -> PartitionData {
+    let result = PartitionData::default()
+        .with_error_code(error.code())
+        .with_high_watermark(-1)
+        .with_last_stable_offset(-1)
+        .with_log_start_offset(-1)
+        .with_records(Some(Bytes::new()));
+    let moved = matches!(
+        error,
+        ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
+    );
+    let name = name_of(inner, version, wanted);
+    let partition = name.and_then(|name| inner.state.partition(&name, wanted.partition));
+    match partition {
+        Some(partition) if moved && version >= 12 => result.with_current_leader(
+            LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(partition.leader.unwrap_or(-1)))
+                .with_leader_epoch(partition.epoch),
+        ),
+        _ => result,
+    }
+}
+
+/// Addresses of the leaders that the answer names (KIP-951).
+fn endpoints(inner: &Inner, news: &[(Wanted, PartitionData)]) -> Vec<NodeEndpoint> {
+    let ids: BTreeSet<i32> = news
+        .iter()
+        .map(|(_, result)| *result.current_leader.leader_id)
+        .collect();
+    let nodes = ids.into_iter().filter_map(|id| inner.state.node(id));
+    nodes
+        .map(|node| {
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(node.id))
+                .with_host(text(node.address.ip()))
+                .with_port(node.address.port().into())
+        })
+        .collect()
+}
+
+/// Neighbours of one topic share its entry.
+fn by_topic(version: i16, news: Vec<(Wanted, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<(Wanted, FetchableTopicResponse)> = Vec::new();
+    for (wanted, result) in news {
+        match topics.last_mut() {
+            Some((last, topic))
+                if last.topic == wanted.topic && last.topic_id == wanted.topic_id =>
+            {
+                topic.partitions.push(result);
+            }
+            _ => {
+                let topic = FetchableTopicResponse::default().with_partitions(vec![result]);
+                let topic = if version >= 13 {
+                    topic.with_topic_id(wanted.topic_id)
+                } else {
+                    topic.with_topic(TopicName(wanted.topic.clone()))
+                };
+                topics.push((wanted, topic));
+            }
+        }
+    }
+    topics.into_iter().map(|(_, topic)| topic).collect()
+}
+
+fn opening(version: i16, request: FetchRequest) -> Opening {
+    // Before version 7 there are no sessions.
+    let (session_id, epoch) = if version >= 7 {
+        (request.session_id, request.session_epoch)
+    } else {
+        (0, -1)
+    };
+    Opening {
+        session_id,
+        epoch,
+        with_ids: version >= 13,
+        wanted: request.topics.into_iter().flat_map(wanted).collect(),
+        forgotten: request
+            .forgotten_topics_data
+            .into_iter()
+            .flat_map(forgotten)
+            .collect(),
+    }
+}
+
+fn wanted(topic: FetchTopic) -> impl Iterator<Item = Wanted> {
+    let FetchTopic {
+        topic,
+        topic_id,
+        partitions,
+        ..
+    } = topic;
+    partitions.into_iter().map(move |p: FetchPartition| Wanted {
+        topic: topic.0.clone(),
+        topic_id,
+        partition: p.partition,
+        offset: p.fetch_offset,
+        leader_epoch: p.current_leader_epoch,
+        last_epoch: p.last_fetched_epoch,
+        max_bytes: p.partition_max_bytes,
+    })
+}
+
+fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
+    let ForgottenTopic {
+        topic,
+        topic_id,
+        partitions,
+        ..
+    } = topic;
+    partitions.into_iter().map(move |partition| Wanted {
+        topic: topic.0.clone(),
+        topic_id,
+        partition,
+        offset: 0,
+        leader_epoch: -1,
+        last_epoch: -1,
+        max_bytes: 0,
+    })
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}

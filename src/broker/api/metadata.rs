@@ -1,0 +1,197 @@
+//! Who is there and who leads what: Metadata, DescribeCluster, FindCoordinator.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    MetadataRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::super::shared::Caller;
+use super::super::state::{Partition, State, Topic};
+
+/// Brokers, and the topics that were asked for, created if allowed.
+pub(super) fn metadata(
+    caller: &Caller,
+    version: i16,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    let create = request.allow_auto_topic_creation && caller.shared.config.auto_create_topics;
+    let mut inner = caller.shared.lock();
+    let state = &mut inner.state;
+    let topics = match request.topics {
+        Some(topics) if version > 0 || !topics.is_empty() => topics
+            .into_iter()
+            .map(|topic| wanted_topic(state, version, topic, create))
+            .collect(),
+        _ => state
+            .topics()
+            .map(|(name, topic)| describe(version, name, topic, state))
+            .collect(),
+    };
+    let brokers = state.online().map(|node| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(text(node.address.ip()))
+            .with_port(node.address.port().into())
+    });
+    MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(text(&state.config.cluster_id)))
+        .with_controller_id(BrokerId(state.controller()))
+        .with_topics(topics)
+}
+
+fn wanted_topic(
+    state: &mut State,
+    version: i16,
+    wanted: MetadataRequestTopic,
+    create: bool,
+) -> MetadataResponseTopic {
+    let failed = |error: ResponseError| {
+        // Before version 12 a name has to be there.
+        let no_name = (version < 12).then(TopicName::default);
+        let response = MetadataResponseTopic::default()
+            .with_error_code(error.code())
+            .with_name(wanted.name.clone().or(no_name));
+        if version >= 10 {
+            response.with_topic_id(wanted.topic_id)
+        } else {
+            response
+        }
+    };
+    let name = match &wanted.name {
+        Some(name) => name.to_string(),
+        None => match state.name_of(wanted.topic_id) {
+            Some(name) => name.to_owned(),
+            None => return failed(ResponseError::UnknownTopicId),
+        },
+    };
+    if state.topic(&name).is_none() {
+        if !create {
+            return failed(ResponseError::UnknownTopicOrPartition);
+        }
+        if let Err(error) = state.create_topic(&name, None, None) {
+            return failed(error);
+        }
+    }
+    match state.topic(&name) {
+        Some(topic) => describe(version, &name, topic, state),
+        None => failed(ResponseError::UnknownTopicOrPartition),
+    }
+}
+
+fn describe(version: i16, name: &str, topic: &Topic, state: &State) -> MetadataResponseTopic {
+    let partitions = (0..).zip(&topic.partitions);
+    let response = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(name))))
+        .with_partitions(
+            partitions
+                .map(|(index, partition)| describe_partition(version, index, partition, state))
+                .collect(),
+        );
+    if version >= 10 {
+        response.with_topic_id(topic.id)
+    } else {
+        response
+    }
+}
+
+fn describe_partition(
+    version: i16,
+    index: i32,
+    partition: &Partition,
+    state: &State,
+) -> MetadataResponsePartition {
+    let (online, offline): (Vec<i32>, Vec<i32>) = partition
+        .replicas
+        .iter()
+        .partition(|&&id| state.node(id).is_some());
+    let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+    let error = match partition.leader {
+        Some(_) => 0,
+        None => ResponseError::LeaderNotAvailable.code(),
+    };
+    let response = MetadataResponsePartition::default()
+        .with_error_code(error)
+        .with_partition_index(index)
+        .with_leader_id(BrokerId(partition.leader.unwrap_or(-1)))
+        .with_replica_nodes(ids(&partition.replicas))
+        .with_isr_nodes(ids(&online))
+        .with_offline_replicas(ids(&offline));
+    if version >= 7 {
+        response.with_leader_epoch(partition.epoch)
+    } else {
+        response
+    }
+}
+
+/// The nodes and the controller.
+pub(super) fn describe_cluster(caller: &Caller, version: i16) -> DescribeClusterResponse {
+    let inner = caller.shared.lock();
+    let brokers = inner.state.online().map(|node| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(node.id))
+            .with_host(text(node.address.ip()))
+            .with_port(node.address.port().into())
+    });
+    let response = DescribeClusterResponse::default()
+        .with_cluster_id(text(&inner.state.config.cluster_id))
+        .with_controller_id(BrokerId(inner.state.controller()))
+        .with_brokers(brokers.collect());
+    if version >= 1 {
+        response.with_endpoint_type(1)
+    } else {
+        response
+    }
+}
+
+/// The node that coordinates each group or transaction.
+pub(super) fn find_coordinator(
+    caller: &Caller,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let inner = caller.shared.lock();
+    let find = |key: StrBytes| {
+        let known = matches!(request.key_type, 0 | 1);
+        let node = known.then(|| inner.state.coordinator(&key)).flatten();
+        match node {
+            Some(node) => Coordinator::default()
+                .with_key(key)
+                .with_node_id(BrokerId(node.id))
+                .with_host(text(node.address.ip()))
+                .with_port(node.address.port().into()),
+            None => Coordinator::default()
+                .with_key(key)
+                .with_node_id(BrokerId(-1))
+                .with_port(-1)
+                .with_error_code(if known {
+                    ResponseError::CoordinatorNotAvailable.code()
+                } else {
+                    ResponseError::InvalidRequest.code()
+                }),
+        }
+    };
+    if version >= 4 {
+        let coordinators = request.coordinator_keys.into_iter().map(find).collect();
+        return FindCoordinatorResponse::default().with_coordinators(coordinators);
+    }
+    let found = find(request.key);
+    FindCoordinatorResponse::default()
+        .with_error_code(found.error_code)
+        .with_node_id(found.node_id)
+        .with_host(found.host)
+        .with_port(found.port)
+}
+
+/// A string as the protocol has it.
+pub(super) fn text(value: impl ToString) -> StrBytes {
+    StrBytes::from_string(value.to_string())
+}

@@ -1,0 +1,179 @@
+//! Produce and InitProducerId.
+
+use std::collections::BTreeSet;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{
+    BrokerId, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
+    ProducerId,
+};
+
+use super::super::batch::{self, Refused};
+use super::super::producers::Verdict;
+use super::super::shared::{Caller, now_ms};
+use super::super::state::State;
+use super::metadata::text;
+
+/// Appends one batch to each partition. None with `acks` 0, which is never answered.
+pub(super) fn produce(
+    caller: &Caller,
+    version: i16,
+    request: ProduceRequest,
+) -> Option<ProduceResponse> {
+    let acks = request.acks;
+    let mut hints = BTreeSet::new();
+    let responses = request
+        .topic_data
+        .into_iter()
+        .map(|topic| produce_topic(caller, version, acks, topic, &mut hints))
+        .collect();
+    let response = ProduceResponse::default().with_responses(responses);
+    (acks != 0).then(|| response.with_node_endpoints(endpoints(caller, &hints)))
+}
+
+fn produce_topic(
+    caller: &Caller,
+    version: i16,
+    acks: i16,
+    topic: TopicProduceData,
+    hints: &mut BTreeSet<i32>,
+) -> TopicProduceResponse {
+    let name = if version >= 13 {
+        let inner = caller.shared.lock();
+        inner.state.name_of(topic.topic_id).map(str::to_owned)
+    } else {
+        Some(topic.name.to_string())
+    };
+    let partitions = topic.partition_data.into_iter().map(|data| {
+        let index = data.index;
+        let result = match &name {
+            None => Err(ResponseError::UnknownTopicId.into()),
+            Some(_) if !matches!(acks, -1..=1) => Err(ResponseError::InvalidRequiredAcks.into()),
+            Some(name) => append(caller, name, data),
+        };
+        let response = PartitionProduceResponse::default().with_index(index);
+        match result {
+            Ok(appended) => response
+                .with_base_offset(appended.base_offset)
+                .with_log_append_time_ms(appended.append_time)
+                .with_log_start_offset(appended.log_start),
+            Err(refused) => {
+                let response = response
+                    .with_error_code(refused.error.code())
+                    .with_base_offset(-1);
+                let response = if refused.message.is_empty() {
+                    response
+                } else {
+                    response.with_error_message(Some(text(refused.message)))
+                };
+                if version < 10 || refused.error != ResponseError::NotLeaderOrFollower {
+                    return response;
+                }
+                let inner = caller.shared.lock();
+                let topic = name.as_deref().unwrap_or_default();
+                response.with_current_leader(leader_hint(&inner.state, topic, index, hints))
+            }
+        }
+    });
+    let response = TopicProduceResponse::default().with_partition_responses(partitions.collect());
+    if version >= 13 {
+        response.with_topic_id(topic.topic_id)
+    } else {
+        response.with_name(topic.name)
+    }
+}
+
+struct Appended {
+    base_offset: i64,
+    append_time: i64,
+    log_start: i64,
+}
+
+fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Appended, Refused> {
+    let records = data.records.unwrap_or_default();
+    let (max_bytes, log_append_time) = {
+        let mut inner = caller.shared.lock();
+        inner.state.led_by(caller.node, topic, data.index)?;
+        let topic = inner.state.topic(topic);
+        let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        (topic.max_message_bytes, topic.log_append_time)
+    };
+    // Outside the lock: this reads every record.
+    let header = batch::check(&records, max_bytes)?;
+
+    let mut inner = caller.shared.lock();
+    let partition = inner.state.led_by(caller.node, topic, data.index)?;
+    let log_start = partition.log.start();
+    if let Verdict::Duplicate(earlier) = partition.log.producers.check(&header)? {
+        return Ok(Appended {
+            base_offset: earlier.base_offset,
+            append_time: earlier.append_time,
+            log_start,
+        });
+    }
+    let append_time = log_append_time.then(now_ms);
+    let appended = inner
+        .state
+        .append(topic, data.index, &records, &header, append_time);
+    Ok(Appended {
+        base_offset: appended.ok_or(ResponseError::UnknownTopicOrPartition)?,
+        append_time: append_time.unwrap_or(-1),
+        log_start,
+    })
+}
+
+/// Where a partition's leader is now (KIP-951); its endpoint is to be told as well.
+fn leader_hint(
+    state: &State,
+    topic: &str,
+    index: i32,
+    hints: &mut BTreeSet<i32>,
+) -> LeaderIdAndEpoch {
+    match state.partition(topic, index) {
+        Some(partition) => {
+            hints.extend(partition.leader);
+            LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(partition.leader.unwrap_or(-1)))
+                .with_leader_epoch(partition.epoch)
+        }
+        None => LeaderIdAndEpoch::default(),
+    }
+}
+
+fn endpoints(caller: &Caller, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
+    let inner = caller.shared.lock();
+    let nodes = ids.iter().filter_map(|&id| inner.state.node(id));
+    nodes
+        .map(|node| {
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(node.id))
+                .with_host(text(node.address.ip()))
+                .with_port(node.address.port().into())
+        })
+        .collect()
+}
+
+/// A new id for an idempotent producer.
+pub(super) fn init_producer_id(
+    caller: &Caller,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
+    if request.transactional_id.is_some() {
+        return InitProducerIdResponse::default()
+            .with_error_code(ResponseError::TransactionalIdAuthorizationFailed.code());
+    }
+    let id = caller.shared.lock().state.new_producer_id();
+    InitProducerIdResponse::default()
+        .with_producer_id(ProducerId(id))
+        .with_producer_epoch(0)
+}
+
+impl From<ResponseError> for Refused {
+    fn from(error: ResponseError) -> Self {
+        Self::new(error, "")
+    }
+}

@@ -1,0 +1,282 @@
+//! One client's connection to one node.
+//!
+//! ```text
+//! read a request ─▶ fault? ─▶ handle, however long it takes ─▶ write the answer ─┐
+//!       ▲                                                                        │
+//!       └────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - One request at a time, as in Kafka's `SocketServer`: nothing behind a parked join or a
+//!   long poll is read before that is answered.
+//! - A frame's length is checked before anything is allocated for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseKind};
+use kafka_protocol::protocol::Decodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::api;
+use super::faults::Action;
+use super::refusal;
+use super::shared::{Caller, Shared};
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Closed {
+    /// The client, or the network.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The client did not speak the protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// A scripted fault.
+    #[error("closed on purpose")]
+    Fault,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    node: i32,
+    mut stream: TcpStream,
+    host: SocketAddr,
+) -> Closed {
+    let counters = Arc::clone(&shared);
+    let _counted = counters.counters.connected();
+    let caller = Caller {
+        shared,
+        node,
+        client_id: Default::default(),
+        host,
+    };
+    match run(caller, &mut stream).await {
+        Ok(never) => match never {},
+        Err(closed) => closed,
+    }
+}
+
+async fn run(
+    mut caller: Caller,
+    stream: &mut TcpStream,
+) -> Result<std::convert::Infallible, Closed> {
+    stream.set_nodelay(true)?;
+    let limit = caller.shared.config.request_max_bytes;
+    let mut buffer = BytesMut::with_capacity(4 << 10);
+    loop {
+        let frame = read_frame(stream, &mut buffer, limit).await?;
+        let head = Head::parse(&frame)?;
+        caller.shared.counters.request(head.api);
+        match caller.shared.faults.take(caller.node, head.api) {
+            None => {
+                if let Some(answer) = respond(&mut caller, &head, frame, None).await? {
+                    stream.write_all(&answer).await?;
+                }
+            }
+            Some(action) => misbehave(&mut caller, stream, &head, frame, action).await?,
+        }
+    }
+}
+
+/// The start of every request, whatever its version.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+}
+
+impl Head {
+    fn parse(mut frame: &[u8]) -> Result<Self, Closed> {
+        if frame.len() < 8 {
+            return Err(Closed::Protocol("a request shorter than its header".into()));
+        }
+        let api = frame.get_i16();
+        let head = Self {
+            api: ApiKey::try_from(api)
+                .map_err(|()| Closed::Protocol(format!("unknown API key {api}")))?,
+            version: frame.get_i16(),
+            correlation_id: frame.get_i32(),
+        };
+        Ok(head)
+    }
+}
+
+async fn read_frame(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    limit: usize,
+) -> Result<Bytes, Closed> {
+    loop {
+        if let Some(length) = buffer.first_chunk::<4>() {
+            let length = i32::from_be_bytes(*length);
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if length > limit {
+                return Err(Closed::Protocol("a request beyond the size limit".into()));
+            }
+            if buffer.len() >= 4 + length {
+                buffer.advance(4);
+                return Ok(buffer.split_to(length).freeze());
+            }
+            // Room for what is known to come, but not all at once for who only says so.
+            buffer.reserve((4 + length - buffer.len()).min(1 << 20));
+        } else {
+            buffer.reserve(4 << 10);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+/// The whole frame that answers a request; None if no answer is due. With `error`, the
+/// answer says that instead of the truth.
+async fn respond(
+    caller: &mut Caller,
+    head: &Head,
+    mut frame: Bytes,
+    twist: Option<Twist>,
+) -> Result<Option<BytesMut>, Closed> {
+    let Head { api, version, .. } = *head;
+    let versions = &caller.shared.config.versions;
+    if !versions.serves(api, version) {
+        if api != ApiKey::ApiVersions {
+            return Err(Closed::Protocol(format!("{api:?} of version {version}")));
+        }
+        // Said in version 0, which every client can read.
+        let error = ResponseError::UnsupportedVersion.code();
+        let response = api::versions(versions, error);
+        return encode(head, 0, &response.into()).map(Some);
+    }
+    let failed = |what: anyhow::Error| Closed::Protocol(format!("{api:?} v{version}: {what:#}"));
+    let header = RequestHeader::decode(&mut frame, api.request_header_version(version));
+    caller.client_id = header.map_err(failed)?.client_id.unwrap_or_default();
+    let request = RequestKind::decode(api, &mut frame, version).map_err(failed)?;
+    let response = match twist {
+        Some(Twist::Refuse(code)) => refusal::refuse(request, version, code),
+        Some(Twist::Deny(code)) => {
+            let asked = request.clone();
+            let answered = api::answer(caller, version, request).await.is_some();
+            answered
+                .then(|| refusal::refuse(asked, version, code))
+                .flatten()
+        }
+        None => api::answer(caller, version, request).await,
+        Some(Twist::Throttle(ms)) => {
+            let mut response = api::answer(caller, version, request).await;
+            if let Some(response) = &mut response {
+                refusal::throttle(response, ms);
+            }
+            response
+        }
+    };
+    response
+        .map(|response| encode(head, version, &response))
+        .transpose()
+}
+
+/// How an answer differs from the truth.
+#[derive(Clone, Copy, Debug)]
+enum Twist {
+    Refuse(i16),
+    Deny(i16),
+    Throttle(i32),
+}
+
+fn encode(head: &Head, version: i16, response: &ResponseKind) -> Result<BytesMut, Closed> {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_i32(0);
+    out.put_i32(head.correlation_id);
+    if head.api.response_header_version(head.version) > 0 && head.api != ApiKey::ApiVersions {
+        out.put_u8(0);
+    }
+    response.encode(&mut out, version).map_err(|what| {
+        tracing::error!(api = ?head.api, version, error = %what, "an answer could not be encoded");
+        Closed::Protocol(format!("{:?} v{version}: {what:#}", head.api))
+    })?;
+    let length = (out.len() - 4) as u32;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(out)
+}
+
+/// Applies a scripted fault to a request.
+async fn misbehave(
+    caller: &mut Caller,
+    stream: &mut TcpStream,
+    head: &Head,
+    frame: Bytes,
+    action: Action,
+) -> Result<(), Closed> {
+    let twist = match action {
+        Action::Error(code) => Some(Twist::Refuse(code)),
+        Action::ErrorAfter(code) => Some(Twist::Deny(code)),
+        Action::Throttle(ms) => Some(Twist::Throttle(ms)),
+        Action::CloseBefore => return Err(Closed::Fault),
+        Action::Silence => return Err(silence(stream).await),
+        Action::Garbage(bytes) => {
+            stream.write_all(&bytes).await?;
+            return Ok(());
+        }
+        _ => None,
+    };
+    let mut head = *head;
+    if matches!(action, Action::WrongCorrelationId) {
+        head.correlation_id = head.correlation_id.wrapping_add(1_000_000);
+    }
+    let answer = respond(caller, &head, frame, twist).await?;
+    match action {
+        Action::CloseAfter => return Err(Closed::Fault),
+        Action::SilenceAfter => return Err(silence(stream).await),
+        Action::Delay(delay) => wait(delay).await,
+        _ => {}
+    }
+    let Some(answer) = answer else {
+        return Ok(());
+    };
+    if let Action::Truncated(length) = action {
+        stream
+            .write_all(&answer[..length.min(answer.len())])
+            .await?;
+        stream.shutdown().await?;
+        return Err(Closed::Fault);
+    }
+    stream.write_all(&answer).await?;
+    Ok(())
+}
+
+async fn wait(delay: Duration) {
+    tokio::time::sleep(delay).await;
+}
+
+/// Takes what the client sends and says nothing until it gives up.
+async fn silence(stream: &mut TcpStream) -> Closed {
+    let mut ignored = [0; 4096];
+    loop {
+        match stream.read(&mut ignored).await {
+            Ok(0) => return Closed::Fault,
+            Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_whole_header_is_refused() {
+        assert!(Head::parse(&[0, 3, 0, 1, 0, 0, 0]).is_err());
+        assert!(Head::parse(&[0, 127, 0, 1, 0, 0, 0, 0]).is_err());
+        let head = Head::parse(&[0, 3, 0, 1, 0, 0, 0, 9]).unwrap();
+        assert_eq!((head.version, head.correlation_id), (1, 9));
+        assert_eq!(head.api, ApiKey::Metadata);
+    }
+}

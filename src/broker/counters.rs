@@ -1,0 +1,69 @@
+//! What tests may count: requests by API and node, connections.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use kafka_protocol::messages::ApiKey;
+
+/// Counts since the start.
+#[derive(Debug)]
+pub(super) struct Counters {
+    requests: [AtomicU64; APIS],
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: std::array::from_fn(|_| AtomicU64::new(0)),
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// A request arrived.
+    pub(super) fn request(&self, api: ApiKey) {
+        if let Some(counter) = self.requests.get(api as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests of that API.
+    pub(super) fn requests(&self, api: ApiKey) -> u64 {
+        self.requests
+            .get(api as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts a connection until the guard is dropped.
+    pub(super) fn connected(&self) -> Connected<'_> {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Connected(self)
+    }
+
+    /// Connections now.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(super) struct Connected<'a>(&'a Counters);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One more than the largest API key.
+const APIS: usize = 128;

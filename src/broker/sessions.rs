@@ -1,0 +1,453 @@
+//! Incremental fetch sessions of one node (KIP-227).
+//!
+//! ```text
+//! id 0, epoch 0 ─▶ full fetch, makes a session ──▶ answered with its id
+//! id, epoch 1.. ─▶ only what changed is sent, in both directions
+//! id, epoch -1  ─▶ full fetch, ends the session
+//! ```
+//!
+//! A session remembers the wanted partitions and what was last said about each. Those that
+//! had records go to the end of the line, so that none starves under the byte limit.
+//!
+//! # Invariants
+//! - There are no more sessions than slots. A new one takes the place of the one unused
+//!   for longest, if that is idle for long enough; else the client gets id 0 and goes on
+//!   with full fetches.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+/// One partition that a fetch asks for. Before version 13 the topic is a name, from then
+/// on an id.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) topic: StrBytes,
+    pub(super) topic_id: Uuid,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) last_epoch: i32,
+    pub(super) max_bytes: i32,
+}
+
+impl Wanted {
+    fn is(&self, other: &Self) -> bool {
+        self.partition == other.partition
+            && self.topic_id == other.topic_id
+            && self.topic == other.topic
+    }
+}
+
+/// What a fetch request says about its session.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) session_id: i32,
+    pub(super) epoch: i32,
+    pub(super) with_ids: bool,
+    pub(super) wanted: Vec<Wanted>,
+    /// Only topic, id and partition count.
+    pub(super) forgotten: Vec<Wanted>,
+}
+
+/// What a fetch is to read, and what becomes of its session.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) wanted: Vec<Wanted>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Sessionless,
+    New { with_ids: bool },
+    Incremental { id: i32 },
+}
+
+/// The sessions of one node.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    by_id: HashMap<i32, Session>,
+    slots: usize,
+    min_idle: Duration,
+    last_id: i32,
+}
+
+#[derive(Debug)]
+struct Session {
+    epoch: i32,
+    with_ids: bool,
+    last_used: Instant,
+    partitions: Vec<Cached>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    wanted: Wanted,
+    high_watermark: i64,
+    start: i64,
+}
+
+impl Sessions {
+    /// No sessions yet. `seed` keeps ids of one life of a node from being valid in the next.
+    pub(super) fn new(slots: usize, min_idle: Duration, seed: u32) -> Self {
+        Self {
+            by_id: HashMap::new(),
+            slots,
+            min_idle,
+            last_id: (seed & 0x3fff_ffff) as i32,
+        }
+    }
+
+    /// Begins a fetch.
+    pub(super) fn open(&mut self, opening: Opening, now: Instant) -> Result<Plan, ResponseError> {
+        if opening.epoch == FINAL || opening.epoch == INITIAL {
+            self.by_id.remove(&opening.session_id);
+            let kind = if opening.epoch == FINAL {
+                Kind::Sessionless
+            } else {
+                Kind::New {
+                    with_ids: opening.with_ids,
+                }
+            };
+            return Ok(Plan {
+                wanted: opening.wanted,
+                kind,
+            });
+        }
+        let id = opening.session_id;
+        let session = self.by_id.get_mut(&id);
+        let session = session.ok_or(ResponseError::FetchSessionIdNotFound)?;
+        if session.epoch != opening.epoch {
+            return Err(ResponseError::InvalidFetchSessionEpoch);
+        }
+        if session.with_ids != opening.with_ids {
+            return Err(ResponseError::FetchSessionTopicIdError);
+        }
+        session.forget(&opening.forgotten);
+        session.want(opening.wanted);
+        session.epoch = after(session.epoch);
+        session.last_used = now;
+        let wanted: Vec<_> = session
+            .partitions
+            .iter()
+            .map(|c| c.wanted.clone())
+            .collect();
+        if wanted.is_empty() {
+            self.by_id.remove(&id);
+            return Ok(Plan {
+                wanted,
+                kind: Kind::Sessionless,
+            });
+        }
+        Ok(Plan {
+            wanted,
+            kind: Kind::Incremental { id },
+        })
+    }
+
+    /// Ends a fetch: the session's id for the answer, and of the results what is news.
+    pub(super) fn close(
+        &mut self,
+        plan: Plan,
+        results: Vec<PartitionData>,
+        now: Instant,
+    ) -> (i32, Vec<(Wanted, PartitionData)>) {
+        match plan.kind {
+            Kind::Sessionless => (0, plan.wanted.into_iter().zip(results).collect()),
+            Kind::New { with_ids } => {
+                let id = self.create(&plan.wanted, &results, with_ids, now);
+                (id, plan.wanted.into_iter().zip(results).collect())
+            }
+            Kind::Incremental { id } => {
+                let mut news = plan.wanted.into_iter().zip(results).collect();
+                if let Some(session) = self.by_id.get_mut(&id) {
+                    session.tell(&mut news);
+                }
+                (id, news)
+            }
+        }
+    }
+
+    /// How many sessions there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Ends them all.
+    pub(super) fn clear(&mut self) {
+        self.by_id.clear();
+    }
+
+    fn create(
+        &mut self,
+        wanted: &[Wanted],
+        results: &[PartitionData],
+        with_ids: bool,
+        now: Instant,
+    ) -> i32 {
+        if wanted.is_empty() || !self.make_room(now) {
+            return 0;
+        }
+        let mut id = self.last_id;
+        loop {
+            id = after(id);
+            if !self.by_id.contains_key(&id) {
+                break;
+            }
+        }
+        self.last_id = id;
+        let partitions = wanted.iter().zip(results).map(|(wanted, result)| Cached {
+            wanted: wanted.clone(),
+            high_watermark: result.high_watermark,
+            start: result.log_start_offset,
+        });
+        let session = Session {
+            epoch: 1,
+            with_ids,
+            last_used: now,
+            partitions: partitions.collect(),
+        };
+        self.by_id.insert(id, session);
+        id
+    }
+
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.by_id.len() < self.slots {
+            return true;
+        }
+        let stalest = self.by_id.iter().min_by_key(|(_, s)| s.last_used);
+        let Some((&id, session)) = stalest else {
+            return false;
+        };
+        let idle = now.saturating_duration_since(session.last_used) >= self.min_idle;
+        if idle {
+            self.by_id.remove(&id);
+        }
+        idle
+    }
+}
+
+impl Session {
+    fn forget(&mut self, forgotten: &[Wanted]) {
+        if !forgotten.is_empty() {
+            self.partitions
+                .retain(|cached| !forgotten.iter().any(|gone| cached.wanted.is(gone)));
+        }
+    }
+
+    fn want(&mut self, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            match self.partitions.iter_mut().find(|c| c.wanted.is(&wanted)) {
+                Some(cached) => cached.wanted = wanted,
+                None => self.partitions.push(Cached {
+                    wanted,
+                    high_watermark: -1,
+                    start: -1,
+                }),
+            }
+        }
+    }
+
+    /// Keeps what the client does not know yet.
+    fn tell(&mut self, news: &mut Vec<(Wanted, PartitionData)>) {
+        let mut served = Vec::new();
+        news.retain(|(wanted, result)| {
+            let Some(at) = self.partitions.iter().position(|c| c.wanted.is(wanted)) else {
+                return true;
+            };
+            let cached = &mut self.partitions[at];
+            let has_records = result.records.as_ref().is_some_and(|r| !r.is_empty());
+            let is_news = has_records
+                || result.error_code != 0
+                || result.diverging_epoch.end_offset >= 0
+                || result.high_watermark != cached.high_watermark
+                || result.log_start_offset != cached.start;
+            // After an error everything is said again, whatever was known.
+            let failed = result.error_code != 0;
+            cached.high_watermark = if failed { -1 } else { result.high_watermark };
+            cached.start = if failed { -1 } else { result.log_start_offset };
+            if has_records {
+                served.push(at);
+            }
+            is_news
+        });
+        served.sort_unstable();
+        let mut moved: Vec<_> = served
+            .iter()
+            .rev()
+            .map(|&at| self.partitions.remove(at))
+            .collect();
+        moved.reverse();
+        self.partitions.append(&mut moved);
+    }
+}
+
+fn after(id: i32) -> i32 {
+    if id == i32::MAX { 1 } else { id + 1 }
+}
+
+const INITIAL: i32 = 0;
+const FINAL: i32 = -1;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn wanted(partition: i32, offset: i64) -> Wanted {
+        Wanted {
+            topic: StrBytes::from_static_str("t"),
+            topic_id: Uuid::nil(),
+            partition,
+            offset,
+            leader_epoch: -1,
+            last_epoch: -1,
+            max_bytes: 1,
+        }
+    }
+
+    fn opening(session_id: i32, epoch: i32, wanted: Vec<Wanted>) -> Opening {
+        Opening {
+            session_id,
+            epoch,
+            with_ids: false,
+            wanted,
+            forgotten: Vec::new(),
+        }
+    }
+
+    fn result(partition: i32, high_watermark: i64, records: &'static [u8]) -> PartitionData {
+        PartitionData::default()
+            .with_partition_index(partition)
+            .with_high_watermark(high_watermark)
+            .with_log_start_offset(0)
+            .with_records(Some(Bytes::from_static(records)))
+    }
+
+    fn partitions(plan: &Plan) -> Vec<(i32, i64)> {
+        plan.wanted
+            .iter()
+            .map(|w| (w.partition, w.offset))
+            .collect()
+    }
+
+    fn sessions(slots: usize) -> (Sessions, Instant) {
+        (
+            Sessions::new(slots, Duration::from_secs(120), 7),
+            Instant::now(),
+        )
+    }
+
+    /// A session that wants partitions 0, 1 and 2, which are all empty.
+    fn begun() -> (Sessions, i32, Instant) {
+        let (mut sessions, now) = sessions(10);
+        let plan = sessions
+            .open(opening(0, 0, (0..3).map(|p| wanted(p, 0)).collect()), now)
+            .unwrap();
+        let (id, said) = sessions.close(plan, (0..3).map(|p| result(p, 0, b"")).collect(), now);
+        assert_eq!(said.len(), 3);
+        assert_ne!(id, 0);
+        (sessions, id, now)
+    }
+
+    #[test]
+    fn only_news_is_told_and_the_served_partition_goes_last() {
+        let (mut sessions, id, now) = begun();
+        let plan = sessions.open(opening(id, 1, vec![]), now).unwrap();
+        assert_eq!(partitions(&plan), [(0, 0), (1, 0), (2, 0)]);
+        let results = vec![result(0, 0, b""), result(1, 5, b"x"), result(2, 0, b"")];
+        let (_, said) = sessions.close(plan, results, now);
+        assert_eq!(
+            said.iter().map(|(w, _)| w.partition).collect::<Vec<_>>(),
+            [1]
+        );
+
+        let plan = sessions
+            .open(opening(id, 2, vec![wanted(1, 5)]), now)
+            .unwrap();
+        assert_eq!(partitions(&plan), [(0, 0), (2, 0), (1, 5)]);
+        let results = vec![result(0, 0, b""), result(2, 9, b""), result(1, 5, b"")];
+        let (_, said) = sessions.close(plan, results, now);
+        assert_eq!(
+            said.iter().map(|(w, _)| w.partition).collect::<Vec<_>>(),
+            [2]
+        );
+    }
+
+    #[test]
+    fn an_error_is_told_each_time_and_so_is_its_end() {
+        let (mut sessions, id, now) = begun();
+        for (epoch, code, told) in [(1, 6, 1), (2, 6, 1), (3, 0, 1), (4, 0, 0)] {
+            let plan = sessions.open(opening(id, epoch, vec![]), now).unwrap();
+            let failing = result(0, 0, b"").with_error_code(code);
+            let results = vec![failing, result(1, 0, b""), result(2, 0, b"")];
+            assert_eq!(sessions.close(plan, results, now).1.len(), told);
+        }
+    }
+
+    #[test]
+    fn forgotten_partitions_are_gone_and_an_empty_session_ends() {
+        let (mut sessions, id, now) = begun();
+        let mut forget = opening(id, 1, vec![]);
+        forget.forgotten = vec![wanted(0, 0), wanted(2, 0)];
+        let plan = sessions.open(forget, now).unwrap();
+        assert_eq!(partitions(&plan), [(1, 0)]);
+        let mut forget = opening(id, 2, vec![]);
+        forget.forgotten = vec![wanted(1, 0)];
+        sessions.open(forget, now).unwrap();
+        assert_eq!(sessions.len(), 0);
+    }
+
+    #[test]
+    fn a_wrong_id_epoch_or_way_to_name_topics_is_an_error() {
+        let (mut sessions, id, now) = begun();
+        let mut error = |opening| sessions.open(opening, now).unwrap_err();
+        let unknown = error(opening(id + 1, 1, vec![]));
+        assert_eq!(unknown, ResponseError::FetchSessionIdNotFound);
+        let epoch = error(opening(id, 2, vec![]));
+        assert_eq!(epoch, ResponseError::InvalidFetchSessionEpoch);
+        let mut ids = opening(id, 1, vec![]);
+        ids.with_ids = true;
+        assert_eq!(error(ids), ResponseError::FetchSessionTopicIdError);
+        // and none of that harmed the session
+        sessions.open(opening(id, 1, vec![]), now).unwrap();
+    }
+
+    #[test]
+    fn the_final_epoch_ends_the_session_and_epoch_zero_replaces_it() {
+        let (mut sessions, id, now) = begun();
+        let plan = sessions
+            .open(opening(id, 0, vec![wanted(0, 0)]), now)
+            .unwrap();
+        let (other, _) = sessions.close(plan, vec![result(0, 0, b"")], now);
+        assert_ne!(other, id);
+        assert_eq!(sessions.len(), 1);
+        let plan = sessions
+            .open(opening(other, -1, vec![wanted(0, 0)]), now)
+            .unwrap();
+        assert_eq!(sessions.close(plan, vec![result(0, 0, b"")], now).0, 0);
+        assert_eq!(sessions.len(), 0);
+    }
+
+    #[test]
+    fn a_full_cache_evicts_only_what_is_idle() {
+        let (mut sessions, now) = sessions(1);
+        let mut begin = |now| {
+            let plan = sessions
+                .open(opening(0, 0, vec![wanted(0, 0)]), now)
+                .unwrap();
+            sessions.close(plan, vec![result(0, 0, b"")], now).0
+        };
+        let first = begin(now);
+        assert_ne!(first, 0);
+        assert_eq!(begin(now + Duration::from_secs(119)), 0);
+        let second = begin(now + Duration::from_secs(120));
+        assert!(second != 0 && second != first);
+    }
+}
