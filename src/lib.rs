@@ -8,5 +8,6 @@
 //! ```
 
 pub mod broker;
+pub mod codec;
 pub mod kafka;
 pub mod socket;

@@ -1,0 +1,404 @@
+//! What a producer may send, and what it is told when it sends something else.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::format::Format;
+
+/// One outcome, owned.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Record {
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: Vec<(String, Option<Vec<u8>>)>,
+        partition: Option<i32>,
+        timestamp: Option<i64>,
+        id: Option<String>,
+    },
+    Refused(Code, Option<String>),
+}
+
+const STRINGS: Types = Types {
+    key: Some(Format::String),
+    value: Format::String,
+};
+
+const NO_KEY_TYPE: Types = Types {
+    key: None,
+    value: Format::String,
+};
+
+fn read(types: Types, frame: &str) -> (bool, Vec<Outcome>) {
+    let mut scratch = b"left from the frame before".to_vec();
+    let mut frame = Frame::new(types, frame.as_bytes(), &mut scratch);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let mut outcomes = Vec::new();
+    while let Some(next) = frame.next() {
+        outcomes.push(match next {
+            Ok(record) => Outcome::Record {
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record
+                    .headers()
+                    .iter()
+                    .map(|header| (header.key.into(), header.value.map(<[u8]>::to_vec)))
+                    .collect(),
+                partition: record.partition,
+                timestamp: record.timestamp,
+                id: record.message_id.map(text),
+            },
+            Err(refusal) => {
+                assert!(!refusal.message.is_empty());
+                Outcome::Refused(refusal.code, refusal.message_id.map(text))
+            }
+        });
+    }
+    assert!(frame.next().is_none());
+    assert_eq!(frame.len(), outcomes.len());
+    (frame.is_array(), outcomes)
+}
+
+fn one(types: Types, frame: &str) -> Outcome {
+    let (is_array, mut outcomes) = read(types, frame);
+    assert!(!is_array);
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
+}
+
+fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Outcome {
+    Outcome::Record {
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: vec![],
+        partition: None,
+        timestamp: None,
+        id: None,
+    }
+}
+
+#[track_caller]
+fn is_refused(frame: &str, code: Code) {
+    assert_eq!(one(STRINGS, frame), Outcome::Refused(code, None), "{frame}");
+}
+
+#[test]
+fn a_record_has_all_that_it_says() {
+    let frame = r#" {"timestamp":1554402266846, "partition" : 2,"messageId":"a\u00e9",
+        "value":{"format":"int","value":-1},"key":{"value":"k\n"},"unknown":[{"value":1}],
+        "headers":[{"key":"h","value":"v"},{"value":"aGk","key":"b\t","format":"bytearray"},
+        {"key":"","value":null}] } "#;
+    assert_eq!(
+        one(STRINGS, frame),
+        Outcome::Record {
+            key: Some(b"k\n".to_vec()),
+            value: Some(vec![0xff; 4]),
+            headers: vec![
+                ("h".into(), Some(b"v".to_vec())),
+                ("b\t".into(), Some(b"hi".to_vec())),
+                (String::new(), None),
+            ],
+            partition: Some(2),
+            timestamp: Some(1554402266846),
+            id: Some(r#""a\u00e9""#.into()),
+        }
+    );
+}
+
+#[test]
+fn a_format_in_the_record_overrides_the_parameter() {
+    let long = Types {
+        key: Some(Format::Long),
+        value: Format::Json,
+    };
+    let frame = r#"{"key":{"value":1},"value":{"value":{ "a":1 }}}"#;
+    assert_eq!(
+        one(long, frame),
+        record(Some(&[0, 0, 0, 0, 0, 0, 0, 1]), Some(b"{ \"a\":1 }"))
+    );
+    let frame =
+        r#"{"key":{"value":1,"format":"Short"},"value":{"value":"AA==","format":"byte_array"}}"#;
+    assert_eq!(one(long, frame), record(Some(&[0, 1]), Some(&[0])));
+}
+
+#[test]
+fn unescaped_parts_of_one_record_do_not_mix() {
+    let frame = r#"{"key":{"value":"\u0041"},"value":{"value":"\u0042"},
+        "headers":[{"key":"\u0043","value":"\u0044"},{"key":"e","value":"\u0045"}]}"#;
+    let Outcome::Record {
+        key,
+        value,
+        headers,
+        ..
+    } = one(STRINGS, frame)
+    else {
+        panic!("refused");
+    };
+    assert_eq!((key, value), (Some(b"A".to_vec()), Some(b"B".to_vec())));
+    assert_eq!(
+        headers,
+        [
+            ("C".into(), Some(b"D".to_vec())),
+            ("e".into(), Some(b"E".to_vec()))
+        ]
+    );
+}
+
+#[test]
+fn a_null_value_is_a_tombstone_in_every_format() {
+    for format in [
+        "json",
+        "string",
+        "avro",
+        "protobuf",
+        "bytearray",
+        "int",
+        "short",
+        "long",
+        "float",
+        "double",
+    ] {
+        let types = Types {
+            key: None,
+            value: format.parse().expect(format),
+        };
+        let explicit = format!(r#"{{"value":{{"value":null,"format":"{format}"}}}}"#);
+        for frame in [
+            r#"{"value":null}"#,
+            r#"{"value":{"value":null}}"#,
+            &explicit,
+        ] {
+            assert_eq!(one(types, frame), record(None, None), "{frame}");
+        }
+    }
+}
+
+#[test]
+fn null_keys_and_null_optional_fields_are_as_if_absent() {
+    for frame in [
+        r#"{"value":{"value":"v"}}"#,
+        r#"{"key":null,"value":{"value":"v"}}"#,
+        r#"{"key":{"value":null},"value":{"value":"v"}}"#,
+        r#"{"key":{"value":null,"format":"int"},"value":{"value":"v","format":null}}"#,
+        r#"{"value":{"value":"v"},"messageId":null,"partition":null,"timestamp":null,"headers":null}"#,
+        r#"{"value":{"value":"v"},"headers":[]}"#,
+    ] {
+        assert_eq!(one(NO_KEY_TYPE, frame), record(None, Some(b"v")), "{frame}");
+    }
+}
+
+#[test]
+fn a_missing_value_is_an_error_outside_and_inside() {
+    is_refused("{}", Code::InvalidRecord);
+    is_refused(r#"{"key":{"value":"k"}}"#, Code::InvalidRecord);
+    is_refused(r#"{"value":{}}"#, Code::InvalidRecord);
+    is_refused(r#"{"value":{"format":"string"}}"#, Code::InvalidRecord);
+    is_refused(r#"{"key":{},"value":{"value":"v"}}"#, Code::InvalidRecord);
+}
+
+#[test]
+fn a_key_without_any_type_is_an_error() {
+    let frame = r#"{"key":{"value":"k"},"value":{"value":"v"},"messageId":"7"}"#;
+    assert_eq!(
+        one(NO_KEY_TYPE, frame),
+        Outcome::Refused(Code::InvalidFormat, Some("\"7\"".into()))
+    );
+    let frame = r#"{"key":{"value":"k","format":"string"},"value":{"value":"v"}}"#;
+    assert_eq!(one(NO_KEY_TYPE, frame), record(Some(b"k"), Some(b"v")));
+}
+
+#[test]
+fn what_is_not_json_is_refused_as_a_whole() {
+    for frame in [
+        "",
+        " ",
+        "hello",
+        "{",
+        r#"{"value":{"value":"v"}"#,
+        r#"{"value":{"value":"v"}}x"#,
+        r#"{"value":{"value":"v"},}"#,
+        r#"[{"value":{"value":"v"}},"#,
+        r#"[{"value":{"value":"v"}},{"value":{"value":"v"}]"#,
+        "[1,]",
+        r#"{"value":{"value":01}}"#,
+        r#"{"messageId":"a","value":nil}"#,
+    ] {
+        is_refused(frame, Code::InvalidJson);
+    }
+}
+
+#[test]
+fn json_of_another_shape_is_refused() {
+    for frame in [
+        "5",
+        "null",
+        "\"text\"",
+        "true",
+        r#"{"value":"v"}"#,
+        r#"{"value":5}"#,
+        r#"{"value":["v"]}"#,
+        r#"{"value":true}"#,
+        r#"{"key":"k","value":{"value":"v"}}"#,
+        r#"{"value":{"value":"v","format":5}}"#,
+        r#"{"value":{"value":"v"},"messageId":5}"#,
+        r#"{"value":{"value":"v"},"messageId":["a"]}"#,
+        r#"{"value":{"value":"v"},"partition":-1}"#,
+        r#"{"value":{"value":"v"},"partition":2147483648}"#,
+        r#"{"value":{"value":"v"},"partition":1.0}"#,
+        r#"{"value":{"value":"v"},"partition":1e1}"#,
+        r#"{"value":{"value":"v"},"partition":"1"}"#,
+        r#"{"value":{"value":"v"},"timestamp":-1}"#,
+        r#"{"value":{"value":"v"},"timestamp":9223372036854775808}"#,
+        r#"{"value":{"value":"v"},"timestamp":"now"}"#,
+        r#"{"value":{"value":"v"},"headers":{}}"#,
+        r#"{"value":{"value":"v"},"headers":[1]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"value":"v"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":null,"value":"v"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":5,"value":"v"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k","value":5}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"v","format":7}]}"#,
+    ] {
+        is_refused(frame, Code::InvalidRecord);
+    }
+}
+
+#[test]
+fn a_known_field_that_occurs_twice_is_refused() {
+    for frame in [
+        r#"{"value":{"value":"a"},"value":{"value":"b"}}"#,
+        r#"{"value":{"value":"a"},"v\u0061lue":{"value":"b"}}"#,
+        r#"{"value":{"value":"a","value":"b"}}"#,
+        r#"{"value":{"value":"a","format":"int","format":"string"}}"#,
+        r#"{"value":{"value":"a"},"partition":0,"partition":1}"#,
+        r#"{"value":{"value":"a"},"headers":[{"key":"a","key":"b","value":""}]}"#,
+    ] {
+        is_refused(frame, Code::InvalidRecord);
+    }
+    let unknown = r#"{"x":1,"x":2,"value":{"value":"a","y":1,"y":1}}"#;
+    assert_eq!(one(STRINGS, unknown), record(None, Some(b"a")));
+}
+
+#[test]
+fn formats_that_do_not_exist_or_do_not_fit_are_refused() {
+    for frame in [
+        r#"{"value":{"value":"v","format":"yaml"}}"#,
+        r#"{"value":{"value":null,"format":"yaml"}}"#,
+        r#"{"value":{"value":"v","format":"\ud800"}}"#,
+        r#"{"key":{"value":null,"format":"yaml"},"value":{"value":"v"}}"#,
+        r#"{"value":{"value":5}}"#,
+        r#"{"value":{"value":"\ud83d"}}"#,
+        r#"{"value":{"value":"5","format":"int"}}"#,
+        r#"{"value":{"value":2147483648,"format":"int"}}"#,
+        r#"{"value":{"value":1.5,"format":"long"}}"#,
+        r#"{"value":{"value":1e39,"format":"float"}}"#,
+        r#"{"value":{"value":"*","format":"avro"}}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"*","format":"bytearray"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"v","format":"int"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"\ud800"}]}"#,
+        r#"{"value":{"value":"v"},"headers":[{"key":"\ud800","value":"v"}]}"#,
+    ] {
+        is_refused(frame, Code::InvalidFormat);
+    }
+}
+
+#[test]
+fn the_message_id_is_echoed_whatever_is_wrong_and_wherever_it_stands() {
+    for (frame, code) in [
+        (r#"{"messageId":"a","value":5}"#, Code::InvalidRecord),
+        (
+            r#"{"value":5,"partition":-1,"messageId":"a"}"#,
+            Code::InvalidRecord,
+        ),
+        (
+            r#"{"value":{"value":5},"messageId":"a"}"#,
+            Code::InvalidFormat,
+        ),
+        (r#"{"messageId":"a"}"#, Code::InvalidRecord),
+        (
+            r#"{"messageId":"a","value":null,"messageId":"b"}"#,
+            Code::InvalidRecord,
+        ),
+    ] {
+        let refused = Outcome::Refused(code, Some("\"a\"".into()));
+        assert_eq!(one(STRINGS, frame), refused, "{frame}");
+    }
+}
+
+#[test]
+fn a_bad_element_spoils_nothing_but_itself() {
+    let frame = r#"[{"value":{"value":"a"}}, 5, {"value":{"value":1},"messageId":"x"}, [],
+        {"value":{"value":"\u0062"}}]"#;
+    assert_eq!(
+        read(STRINGS, frame),
+        (
+            true,
+            vec![
+                record(None, Some(b"a")),
+                Outcome::Refused(Code::InvalidRecord, None),
+                Outcome::Refused(Code::InvalidFormat, Some("\"x\"".into())),
+                Outcome::Refused(Code::InvalidRecord, None),
+                record(None, Some(b"b")),
+            ]
+        )
+    );
+}
+
+#[test]
+fn an_empty_array_is_an_array_of_nothing() {
+    assert_eq!(read(STRINGS, " [ ] "), (true, vec![]));
+}
+
+#[test]
+fn what_can_be_borrowed_from_the_frame_is() {
+    let frame = r#"{"key":{"value":"k"},"value":{"value":{"a":[1]},"format":"json"}}"#;
+    let mut scratch = Vec::new();
+    let mut records = Frame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    let record = records.next().expect("one").expect("good");
+    let range = frame.as_bytes().as_ptr_range();
+    assert!(range.contains(&record.value.expect("a value").as_ptr()));
+    assert!(range.contains(&record.key.expect("a key").as_ptr()));
+    assert_eq!(scratch.capacity(), 0, "nothing had to be made");
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(pieces in prop::collection::vec(prop::sample::select(vec![
+        "{", "}", "[", "]", ",", ":", "\"value\"", "\"key\"", "\"format\"", "\"messageId\"",
+        "\"headers\"", "\"partition\"", "{\"value\":\"v\"}", "null", "1", "-1", "\"\\ud800\"",
+        "\"int\"", "é", "\"", "{\"value\":{\"value\":\"v\"}", "\"headers\":[{\"key\":",
+    ]), 0..14)) {
+        let frame = pieces.concat();
+        let (_, outcomes) = read(STRINGS, &frame);
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&frame).is_ok();
+        let refused = outcomes == [Outcome::Refused(Code::InvalidJson, None)];
+        prop_assert_eq!(refused, !is_json, "{}", frame);
+    }
+
+    #[test]
+    fn what_a_client_serialises_arrives(
+        key: Option<String>,
+        value: Option<String>,
+        id: Option<String>,
+        partition in prop::option::of(0..=i32::MAX),
+        headers: Vec<(String, Option<String>)>,
+    ) {
+        let frame = serde_json::json!({
+            "key": key.as_ref().map(|key| serde_json::json!({ "value": key })),
+            "value": { "value": value },
+            "messageId": id,
+            "partition": partition,
+            "headers": headers.iter().map(|(key, value)|
+                serde_json::json!({ "key": key, "value": value })).collect::<Vec<_>>(),
+        }).to_string();
+        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
+        prop_assert_eq!(one(STRINGS, &frame), Outcome::Record {
+            key: bytes(&key),
+            value: bytes(&value),
+            headers: headers.iter().map(|(key, value)| (key.clone(), bytes(value))).collect(),
+            partition,
+            timestamp: None,
+            id: id.map(|id| serde_json::to_string(&id).expect("a string")),
+        });
+    }
+}

@@ -1,0 +1,730 @@
+//! JSON without a document (RFC 8259): a scanner that validates and slices, and strings.
+//!
+//! ```text
+//!  {"key": {"value": "a\nb"}, …        Scanner::begin_object, next_name, value …
+//!                    └─────┘ Raw       text as it stands, kind by its first byte,
+//!                                      string() ─▶ borrowed, or unescaped into a buffer
+//! ```
+//!
+//! The scanner takes and refuses exactly what serde_json does (a test holds one against
+//! the other), except that nesting ends at [`DEPTH_MAX`]; it never recurses. Its input
+//! must be UTF-8: the socket has seen to that for frames, `outbound` does for records.
+
+use bytes::{BufMut, BytesMut};
+
+/// How deep arrays and objects may be nested. Readers that recurse stop there too, or
+/// crash further down.
+pub const DEPTH_MAX: usize = 1024;
+
+/// The text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{expected} expected at byte {at}")]
+pub struct Malformed {
+    /// Where, counted from 0.
+    pub at: usize,
+    /// What should have been there.
+    pub expected: &'static str,
+}
+
+/// The kind of a JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool,
+    /// A number.
+    Number,
+    /// A string.
+    String,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// A valid JSON value as the text it came as, without white space around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    text: &'a [u8],
+    /// Of a string: whether a backslash is in it.
+    escaped: bool,
+}
+
+/// A string escapes half of a surrogate pair without the other: no Unicode text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("half of a surrogate pair is no character")]
+pub struct LoneSurrogate;
+
+/// A string's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// As it stands in the text.
+    Borrowed(&'a [u8]),
+    /// Appended to the buffer that was given.
+    Appended,
+}
+
+impl<'a> Raw<'a> {
+    /// The text.
+    pub fn text(self) -> &'a [u8] {
+        self.text
+    }
+
+    /// What it is.
+    pub fn kind(self) -> Kind {
+        match self.text[0] {
+            b'n' => Kind::Null,
+            b't' | b'f' => Kind::Bool,
+            b'"' => Kind::String,
+            b'[' => Kind::Array,
+            b'{' => Kind::Object,
+            _ => Kind::Number,
+        }
+    }
+
+    /// A string's content as UTF-8. Where the text has no escapes it is a slice of it.
+    ///
+    /// # Panics
+    /// When it is no string.
+    pub fn content(self, buffer: &mut Vec<u8>) -> Result<Content<'a>, LoneSurrogate> {
+        assert_eq!(self.kind(), Kind::String, "only strings have a content");
+        let inner = &self.text[1..self.text.len() - 1];
+        if !self.escaped {
+            return Ok(Content::Borrowed(inner));
+        }
+        unescape(inner, buffer)?;
+        Ok(Content::Appended)
+    }
+
+    /// Whether it is that string.
+    pub fn is_string(self, expected: &str) -> bool {
+        if self.kind() != Kind::String {
+            return false;
+        }
+        let mut buffer = Vec::new();
+        match self.content(&mut buffer) {
+            Ok(Content::Borrowed(text)) => text == expected.as_bytes(),
+            Ok(Content::Appended) => buffer == expected.as_bytes(),
+            Err(LoneSurrogate) => false,
+        }
+    }
+}
+
+/// Reads one text from front to end.
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner at the beginning of `text`, which must be UTF-8.
+    pub fn new(text: &'a [u8]) -> Scanner<'a> {
+        Scanner { text, at: 0 }
+    }
+
+    /// The first byte of what comes next, if anything does.
+    pub fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.text.get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Nothing but white space may follow.
+    pub fn end(&mut self) -> Result<(), Malformed> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.expected("the end")),
+        }
+    }
+
+    /// Takes the next value, whatever it is.
+    pub fn value(&mut self) -> Result<Raw<'a>, Malformed> {
+        let Some(first) = self.peek() else {
+            return Err(self.expected("a value"));
+        };
+        let from = self.at;
+        let escaped = match first {
+            b'"' => self.skip_string()?,
+            b'{' | b'[' => {
+                self.skip_nested()?;
+                false
+            }
+            _ => {
+                self.skip_plain(first)?;
+                false
+            }
+        };
+        Ok(Raw {
+            text: &self.text[from..self.at],
+            escaped,
+        })
+    }
+
+    /// Takes the brace of an object; [`Scanner::next_name`] goes on.
+    pub fn begin_object(&mut self) -> Result<(), Malformed> {
+        self.take(b'{', "an object")
+    }
+
+    /// Takes the next member's name and colon, its value is to be taken next; `None` when
+    /// it took the object's end. `first` says that no member was taken before.
+    pub fn next_name(&mut self, first: bool) -> Result<Option<Raw<'a>>, Malformed> {
+        if !self.next(b'}', first, "a comma or the object's end")? {
+            return Ok(None);
+        }
+        self.name().map(Some)
+    }
+
+    /// Takes the bracket of an array; [`Scanner::next_element`] goes on.
+    pub fn begin_array(&mut self) -> Result<(), Malformed> {
+        self.take(b'[', "an array")
+    }
+
+    /// Whether there is a further element, which is to be taken next; false when it took
+    /// the array's end. `first` says that no element was taken before.
+    pub fn next_element(&mut self, first: bool) -> Result<bool, Malformed> {
+        self.next(b']', first, "a comma or the array's end")
+    }
+
+    fn next(&mut self, end: u8, first: bool, expected: &'static str) -> Result<bool, Malformed> {
+        match self.peek() {
+            Some(byte) if byte == end => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(b',') if !first => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if first => Ok(true),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    fn name(&mut self) -> Result<Raw<'a>, Malformed> {
+        if self.peek() != Some(b'"') {
+            return Err(self.expected("a name in quotes"));
+        }
+        let from = self.at;
+        let escaped = self.skip_string()?;
+        let text = &self.text[from..self.at];
+        self.take(b':', "a colon")?;
+        Ok(Raw { text, escaped })
+    }
+
+    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), Malformed> {
+        if self.peek() != Some(byte) {
+            return Err(self.expected(expected));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Skips an array or object with all that is in it.
+    fn skip_nested(&mut self) -> Result<(), Malformed> {
+        let mut open = Open::default();
+        loop {
+            // A value is due.
+            let mut first = false;
+            match self.peek() {
+                Some(b'"') => {
+                    self.skip_string()?;
+                }
+                Some(byte @ (b'{' | b'[')) => {
+                    if !open.push(byte == b'{') {
+                        return Err(self.expected("less nesting"));
+                    }
+                    self.at += 1;
+                    first = true;
+                }
+                Some(byte) => self.skip_plain(byte)?,
+                None => return Err(self.expected("a value")),
+            }
+            // A value is done, or a container has just begun.
+            loop {
+                let more = match open.is_object() {
+                    true => self.next_name(first)?.is_some(),
+                    false => self.next_element(first)?,
+                };
+                if more {
+                    break;
+                }
+                first = false;
+                if open.pop() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn skip_plain(&mut self, first: u8) -> Result<(), Malformed> {
+        match first {
+            b'n' => self.skip_word(b"null"),
+            b't' => self.skip_word(b"true"),
+            b'f' => self.skip_word(b"false"),
+            b'-' | b'0'..=b'9' => self.skip_number(),
+            _ => Err(self.expected("a value")),
+        }
+    }
+
+    fn skip_word(&mut self, word: &'static [u8]) -> Result<(), Malformed> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.expected("a value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn skip_number(&mut self) -> Result<(), Malformed> {
+        if self.here() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.here() {
+            Some(b'0') => self.at += 1,
+            _ => self.skip_digits()?,
+        }
+        if self.here() == Some(b'.') {
+            self.at += 1;
+            self.skip_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.here() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.here() {
+                self.at += 1;
+            }
+            self.skip_digits()?;
+        }
+        // `01` and `1x` end here, and are refused by whatever must follow a value.
+        Ok(())
+    }
+
+    fn skip_digits(&mut self) -> Result<(), Malformed> {
+        let from = self.at;
+        while let Some(b'0'..=b'9') = self.here() {
+            self.at += 1;
+        }
+        if self.at == from {
+            return Err(self.expected("a digit"));
+        }
+        Ok(())
+    }
+
+    /// Skips a string that begins here; says whether it has escapes.
+    fn skip_string(&mut self) -> Result<bool, Malformed> {
+        self.at += 1;
+        let mut escaped = false;
+        loop {
+            self.at += plain_prefix(&self.text[self.at..]);
+            match self.here() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.skip_escape()?;
+                }
+                Some(_) => return Err(self.expected("an escape instead of a control character")),
+                None => return Err(self.expected("a closing quote")),
+            }
+        }
+    }
+
+    fn skip_escape(&mut self) -> Result<(), Malformed> {
+        self.at += 1;
+        match self.here() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                for _ in 0..4 {
+                    if !self.here().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                        return Err(self.expected("a hexadecimal digit"));
+                    }
+                    self.at += 1;
+                }
+            }
+            _ => return Err(self.expected("an escaped character")),
+        }
+        Ok(())
+    }
+
+    fn here(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn expected(&self, expected: &'static str) -> Malformed {
+        Malformed {
+            at: self.at,
+            expected,
+        }
+    }
+}
+
+/// Whether `text` is one JSON value, with white space around it or not.
+pub fn check(text: &[u8]) -> Result<(), Malformed> {
+    let mut scanner = Scanner::new(text);
+    scanner.value()?;
+    scanner.end()
+}
+
+/// Which brackets are open: one bit each, set for an object.
+#[derive(Default)]
+struct Open {
+    objects: [u64; DEPTH_MAX / 64],
+    depth: usize,
+}
+
+impl Open {
+    /// False when there is no room.
+    fn push(&mut self, object: bool) -> bool {
+        if self.depth == DEPTH_MAX {
+            return false;
+        }
+        let (word, bit) = (self.depth / 64, self.depth % 64);
+        self.objects[word] = self.objects[word] & !(1 << bit) | (u64::from(object) << bit);
+        self.depth += 1;
+        true
+    }
+
+    /// Closes the innermost; true when none is open any more.
+    fn pop(&mut self) -> bool {
+        self.depth -= 1;
+        self.depth == 0
+    }
+
+    fn is_object(&self) -> bool {
+        let innermost = self.depth - 1;
+        self.objects[innermost / 64] >> (innermost % 64) & 1 == 1
+    }
+}
+
+/// How many bytes from the front on stand for themselves in a string: up to the first
+/// quote, backslash or control character.
+fn plain_prefix(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const HIGHS: u64 = ONES << 7;
+    // Marks, in its high bit, each byte below `limit`; bytes after the first marked one
+    // may be marked wrongly, which does not matter here.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS;
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let marks = below(word, b' ')
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        if marks != 0 {
+            return i * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |byte: &u8| matches!(byte, 0..=0x1F | b'"' | b'\\');
+    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// Appends what a valid string's text stands for.
+fn unescape(mut text: &[u8], out: &mut Vec<u8>) -> Result<(), LoneSurrogate> {
+    loop {
+        let plain = plain_prefix(text);
+        out.extend_from_slice(&text[..plain]);
+        let Some((escape, rest)) = text[plain..].split_at_checked(2) else {
+            return Ok(());
+        };
+        text = rest;
+        out.push(match escape[1] {
+            b'b' => 0x08,
+            b'f' => 0x0C,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let character = unicode_escape(&mut text)?;
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            itself => itself,
+        });
+    }
+}
+
+/// Takes what follows a `\u`: four digits, and the second half where they are a first.
+fn unicode_escape(text: &mut &[u8]) -> Result<char, LoneSurrogate> {
+    let mut unit = take_hex(text);
+    if (0xD800..0xDC00).contains(&unit) {
+        let mut rest = text.strip_prefix(b"\\u").ok_or(LoneSurrogate)?;
+        let second = take_hex(&mut rest);
+        if !(0xDC00..0xE000).contains(&second) {
+            return Err(LoneSurrogate);
+        }
+        *text = rest;
+        unit = 0x10000 + ((unit - 0xD800) << 10) + (second - 0xDC00);
+    }
+    char::from_u32(unit).ok_or(LoneSurrogate)
+}
+
+/// Takes four hexadecimal digits, which the scanner has seen.
+fn take_hex(text: &mut &[u8]) -> u32 {
+    let (digits, rest) = text.split_at(4);
+    *text = rest;
+    digits.iter().fold(0, |unit, digit| {
+        unit << 4 | char::from(*digit).to_digit(16).expect("scanned as a digit")
+    })
+}
+
+/// Writes `text`, which must be UTF-8, as a JSON string with its quotes.
+pub fn write_string(out: &mut BytesMut, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.put_u8(b'"');
+    write_escaped(out, text);
+    out.put_u8(b'"');
+}
+
+/// Writes the inside of a JSON string.
+pub fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
+    loop {
+        let plain = plain_prefix(text);
+        out.extend_from_slice(&text[..plain]);
+        let Some((byte, rest)) = text[plain..].split_first() else {
+            return;
+        };
+        text = rest;
+        match byte {
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
+            0x08 => out.put_slice(b"\\b"),
+            0x0C => out.put_slice(b"\\f"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.put_slice(b"\\u00");
+                out.put_u8(HEX[usize::from(control >> 4)]);
+                out.put_u8(HEX[usize::from(control & 0xF)]);
+            }
+        }
+    }
+}
+
+/// Writes what is formatted into it as the inside of a JSON string.
+#[derive(Debug)]
+pub struct Escaping<'a>(pub &'a mut BytesMut);
+
+impl std::fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        write_escaped(self.0, text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    fn content(text: &str) -> Result<String, LoneSurrogate> {
+        let raw = Scanner::new(text.as_bytes()).value().expect("JSON");
+        let mut buffer = Vec::new();
+        let bytes = match raw.content(&mut buffer)? {
+            Content::Borrowed(bytes) => bytes.to_vec(),
+            Content::Appended => buffer,
+        };
+        Ok(String::from_utf8(bytes).expect("UTF-8"))
+    }
+
+    fn written(text: &str) -> String {
+        let mut out = BytesMut::new();
+        write_string(&mut out, text.as_bytes());
+        String::from_utf8(out.to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn what_is_json_and_what_is_not() {
+        for text in [
+            "null",
+            " true ",
+            "false",
+            "0",
+            "-0",
+            "-0.0",
+            "12.50e+3",
+            "1E-9",
+            "\"\"",
+            "[]",
+            "{}",
+            "[ ]",
+            "{ }",
+            "[1,[2,[]],{}]",
+            r#"{"a":{"b":[null]},"":0}"#,
+            "\t\r\n 1",
+            r#""\"\\\/\b\f\n\r\t\u00e9\ud800""#,
+            "\"\u{7f}\u{2028}é😀\"",
+        ] {
+            assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "True",
+            "01",
+            "-",
+            "+1",
+            ".5",
+            "1.",
+            "1e",
+            "1e+",
+            "0x1",
+            "1 2",
+            "NaN",
+            "Infinity",
+            "\"",
+            "\"\n\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u123"#,
+            "'a'",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[",
+            "]",
+            "{",
+            "}",
+            "[}",
+            "{]",
+            "{1:2}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{,"a":1}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a" 1}"#,
+            "\u{feff}1",
+            "// 1",
+            "[1]]",
+            "{}{}",
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_ends_at_its_limit_and_never_recurses() {
+        let nested = |depth| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert_eq!(check(&nested(DEPTH_MAX)), Ok(()));
+        assert_eq!(
+            check(&nested(DEPTH_MAX + 1)),
+            Err(Malformed {
+                at: DEPTH_MAX,
+                expected: "less nesting"
+            })
+        );
+        assert!(check(&vec![b'['; 1 << 20]).is_err());
+        let mixed = [r#"{"a":["#.repeat(500), "]}".repeat(500)].concat();
+        assert_eq!(check(mixed.as_bytes()), Ok(()));
+        let crossed = mixed.replacen("]}", "}]", 1);
+        assert!(check(crossed.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        assert_eq!(content(r#""plain é""#).as_deref(), Ok("plain é"));
+        assert_eq!(
+            content(r#""\"\\\/\b\f\n\r\t\u00E9\u0000 x""#).as_deref(),
+            Ok("\"\\/\u{8}\u{c}\n\r\té\0 x")
+        );
+        assert_eq!(content(r#""\ud83D\uDe00!""#).as_deref(), Ok("😀!"));
+        assert_eq!(
+            content(r#""\uffff\ud7ff\ue000""#).as_deref(),
+            Ok("\u{ffff}\u{d7ff}\u{e000}")
+        );
+        for lone in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83d\ud83d""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\n""#,
+            r#""\ud83d\u0041""#,
+            r#""\ude00\ud83d""#,
+        ] {
+            assert_eq!(content(lone), Err(LoneSurrogate), "{lone}");
+        }
+    }
+
+    #[test]
+    fn only_what_must_be_is_escaped() {
+        assert_eq!(written("a/é\u{7f}\u{2028}😀"), "\"a/é\u{7f}\u{2028}😀\"");
+        assert_eq!(
+            written("\"\\\n\r\t\u{8}\u{c}\u{0}\u{1f}"),
+            r#""\"\\\n\r\t\b\f\u0000\u001f""#
+        );
+    }
+
+    /// Texts that are JSON, or nearly.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let pieces = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"\\u00e9\"",
+            "1",
+            "-1.5e3",
+            "null",
+            "true",
+            " ",
+            "\"",
+            "\\",
+            "0",
+            "e",
+            "{}",
+            "[]",
+            "\"k\":",
+            "é",
+            "\u{1}",
+        ]);
+        prop_oneof![
+            prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat()),
+            any::<String>(),
+            any::<String>().prop_map(|text| serde_json::json!({ "x": [text] }).to_string()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_scanner_takes_what_serde_json_takes(text in nearly_json()) {
+            prop_assert_eq!(
+                check(text.as_bytes()).is_ok(),
+                serde_json::from_str::<IgnoredAny>(&text).is_ok()
+            );
+        }
+
+        #[test]
+        fn a_written_string_reads_back(text: String) {
+            let json = written(&text);
+            prop_assert_eq!(&serde_json::from_str::<String>(&json).expect("JSON"), &text);
+            prop_assert_eq!(content(&json), Ok(text));
+        }
+
+        #[test]
+        fn unescaping_agrees_with_serde_json(pieces in prop::collection::vec(
+            prop_oneof![
+                any::<u16>().prop_map(|unit| format!("\\u{unit:04x}")),
+                (0xD7F0u16..0xE010).prop_map(|unit| format!("\\u{unit:04X}")),
+                prop::sample::select(vec!["\\n", "a", "é", "\\\\", "\\/"]).prop_map(String::from),
+            ], 0..6))
+        {
+            let json = format!("\"{}\"", pieces.concat());
+            prop_assert_eq!(content(&json).ok(), serde_json::from_str::<String>(&json).ok());
+        }
+    }
+}
