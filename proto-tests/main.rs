@@ -5,5 +5,6 @@
 mod embedded_broker;
 mod layers;
 mod real_kafka;
+mod record_java;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]
 mod support;

@@ -1,7 +1,10 @@
 //! RFC 8878, at zstd's default level.
 
 use structured_zstd::decoding::FrameDecoder;
-use structured_zstd::decoding::errors::FrameDecoderError;
+use structured_zstd::decoding::errors::{
+    DecodeBlockContentError, DecodeBufferError, DecompressBlockError, ExecuteSequencesError,
+    FrameDecoderError,
+};
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
 use super::DecompressError;
@@ -26,15 +29,32 @@ pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, Decompre
                 out.truncate(length);
                 return Ok(out);
             }
-            Err(FrameDecoderError::TargetTooSmall) if room < most => {
+            Err(error) if does_not_fit(&error) && room < most => {
                 room = room.saturating_mul(4).min(most);
             }
-            Err(FrameDecoderError::TargetTooSmall) if most == limit => {
+            Err(error) if does_not_fit(&error) && most == limit => {
                 return Err(DecompressError::TooLarge { limit });
             }
             Err(error) => return Err(DecompressError::malformed(error)),
         }
     }
+}
+
+/// The decoder tells a buffer that is too small in more than one way, depending on the
+/// operation that met its end.
+fn does_not_fit(error: &FrameDecoderError) -> bool {
+    use DecodeBlockContentError::DecompressBlockError as Block;
+    use DecompressBlockError::ExecuteSequencesError as Sequences;
+    let FrameDecoderError::FailedToReadBlockBody(Block(Sequences(error))) = error else {
+        return matches!(error, FrameDecoderError::TargetTooSmall);
+    };
+    matches!(
+        error,
+        ExecuteSequencesError::OutputBufferOverflow { .. }
+            | ExecuteSequencesError::DecodebufferError(
+                DecodeBufferError::OutputBufferOverflow { .. }
+            )
+    )
 }
 
 /// The most that four bytes can say: a block of 128 KiB that repeats one byte.
@@ -55,6 +75,28 @@ mod tests {
             decompress(&claim, 1 << 30),
             Err(DecompressError::Malformed(_))
         ));
+    }
+
+    /// As streaming writers do, Java's among them.
+    #[test]
+    fn a_frame_that_does_not_say_its_size_is_read_whatever_it_is() {
+        for len in (0..40_000).step_by(997).chain([200_000, 1 << 20]) {
+            let input: Vec<u8> = (0..len as u32)
+                .map(|n| if n % 1000 < 900 { n / 1000 } else { n.wrapping_mul(n) / 77 } as u8)
+                .collect();
+            let mut compressor: FrameCompressor = FrameCompressor::new(CompressionLevel::Default);
+            compressor.set_content_size_flag(false);
+            let packed = compressor.compress_independent_frame(&input);
+            assert!(decompress(&packed, usize::MAX).unwrap() == input);
+            assert!(decompress(&packed, len).unwrap() == input);
+            if let Some(limit) = len.checked_sub(1) {
+                assert_eq!(
+                    decompress(&packed, limit),
+                    Err(DecompressError::TooLarge { limit }),
+                    "{len}"
+                );
+            }
+        }
     }
 
     #[test]
