@@ -20,6 +20,7 @@ pub mod pool;
 pub mod principal;
 pub mod produce;
 pub mod record;
+mod shape;
 pub mod topic;
 mod transport;
 pub mod versions;

@@ -14,10 +14,11 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
-use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::RequestError;
+use super::shape;
 use super::versions::Api;
 
 /// The largest request that is sent, in bytes: brokers refuse more
@@ -69,6 +70,23 @@ pub(crate) fn encode<A: Api>(
 /// Writes the correlation id into an encoded request.
 pub(crate) fn set_correlation_id(frame: &mut BytesMut, id: i32) {
     frame[CORRELATION_ID_AT..CORRELATION_ID_AT + 4].copy_from_slice(&id.to_be_bytes());
+}
+
+/// The correlation id of a response.
+pub(crate) fn correlation_id(frame: &[u8]) -> Option<i32> {
+    frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id))
+}
+
+/// Decodes a whole response frame, once it has been seen to be all there.
+pub(crate) fn decode<A: Api>(frame: &mut Bytes, version: i16) -> Result<A::Response, String> {
+    frame
+        .try_get_i32()
+        .map_err(|_| "it has no correlation id".to_owned())?;
+    if A::Response::header_version(version) > 0 {
+        shape::skip_tagged_fields(frame).map_err(|error| error.to_string())?;
+    }
+    shape::check(A::SHAPE, version, frame).map_err(|error| error.to_string())?;
+    A::Response::decode(frame, version).map_err(|error| error.to_string())
 }
 
 /// Up to this length a buffer is allocated on the frame's word alone.

@@ -5,10 +5,8 @@
 use std::io;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, ResponseHeader,
-};
-use kafka_protocol::protocol::{Decodable, StrBytes};
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{self, FrameReader};
@@ -65,21 +63,20 @@ enum Understood {
 
 /// Reads the answer to a question of `version`.
 fn understand(mut answer: Bytes, version: i16) -> io::Result<Understood> {
-    // Always version 0: the broker may not know better.
-    let header = ResponseHeader::decode(&mut answer, 0).map_err(invalid)?;
-    if header.correlation_id != 0 {
+    let id = frame::correlation_id(&answer);
+    if id != Some(0) {
         return Err(invalid(format!(
-            "the first answer has correlation id {} where 0 was due",
-            header.correlation_id
+            "the first answer has correlation id {id:?} where 0 was due"
         )));
     }
-    let code = answer.clone().try_get_i16().map_err(invalid)?;
+    let code = answer.slice(4..).try_get_i16().map_err(invalid)?;
     let body_version = if code == UNSUPPORTED_VERSION {
         0
     } else {
         version
     };
-    let response = ApiVersionsResponse::decode(&mut answer, body_version).map_err(invalid)?;
+    let response =
+        frame::decode::<ApiVersionsRequest>(&mut answer, body_version).map_err(invalid)?;
     let versions = Versions::of(&response);
     match code {
         0 => Ok(Understood::Speaks(versions)),
@@ -105,6 +102,7 @@ fn invalid(error: impl ToString) -> io::Error {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
+    use kafka_protocol::messages::ApiVersionsResponse;
     use kafka_protocol::messages::api_versions_response::ApiVersion;
     use kafka_protocol::protocol::Encodable;
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use kafka_protocol::messages::{self, ApiVersionsResponse};
 use kafka_protocol::protocol::Request;
 
+use super::shape::{self, Shape};
+
 /// A request that we speak, pinned to the versions that were tested.
 pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync + 'static {
     /// The oldest version that is sent, whatever a broker advertises: Kafka 4.0 lists
@@ -20,17 +22,23 @@ pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync +
     /// What log lines and errors call it.
     const NAME: &'static str;
 
+    /// How its responses are laid out.
+    #[doc(hidden)]
+    const SHAPE: &'static Shape;
+
     /// How long the broker wants the connection silent after this response (KIP-219).
     fn throttle(response: &Self::Response) -> Duration;
 }
 
-/// Who speaks what: `Request: oldest, newest;`.
+/// Who speaks what: request, name, oldest and newest version, shape of the response, and
+/// whether that has a `throttle_time_ms`.
 macro_rules! apis {
-    ($($request:ident $name:literal $min:literal..=$max:literal $throttle:ident;)*) => {$(
+    ($($request:ident $name:literal $min:literal..=$max:literal $shape:ident $throttle:ident;)*) => {$(
         impl Api for messages::$request {
             const MIN: i16 = $min;
             const MAX: i16 = $max;
             const NAME: &'static str = $name;
+            const SHAPE: &'static Shape = &shape::responses::$shape;
 
             fn throttle(response: &Self::Response) -> Duration {
                 apis!($throttle response)
@@ -45,29 +53,29 @@ macro_rules! apis {
 }
 
 apis! {
-    ProduceRequest "Produce" 3..=13 throttled;
-    FetchRequest "Fetch" 4..=18 throttled;
-    MetadataRequest "Metadata" 4..=13 throttled;
-    ListOffsetsRequest "ListOffsets" 1..=10 throttled;
-    OffsetCommitRequest "OffsetCommit" 2..=9 throttled;
-    OffsetFetchRequest "OffsetFetch" 1..=9 throttled;
-    FindCoordinatorRequest "FindCoordinator" 0..=4 throttled;
-    JoinGroupRequest "JoinGroup" 2..=9 throttled;
-    SyncGroupRequest "SyncGroup" 0..=5 throttled;
-    HeartbeatRequest "Heartbeat" 0..=4 throttled;
-    LeaveGroupRequest "LeaveGroup" 0..=5 throttled;
-    DescribeGroupsRequest "DescribeGroups" 0..=6 throttled;
-    ConsumerGroupHeartbeatRequest "ConsumerGroupHeartbeat" 1..=1 throttled;
-    InitProducerIdRequest "InitProducerId" 0..=5 throttled;
-    AddPartitionsToTxnRequest "AddPartitionsToTxn" 0..=3 throttled;
-    EndTxnRequest "EndTxn" 0..=5 throttled;
-    TxnOffsetCommitRequest "TxnOffsetCommit" 0..=5 throttled;
-    OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 throttled;
-    CreateTopicsRequest "CreateTopics" 2..=7 throttled;
-    DeleteTopicsRequest "DeleteTopics" 1..=6 throttled;
-    SaslHandshakeRequest "SaslHandshake" 1..=1 free;
-    SaslAuthenticateRequest "SaslAuthenticate" 0..=2 free;
-    ApiVersionsRequest "ApiVersions" 0..=3 throttled;
+    ProduceRequest "Produce" 3..=13 PRODUCE throttled;
+    FetchRequest "Fetch" 4..=18 FETCH throttled;
+    MetadataRequest "Metadata" 4..=13 METADATA throttled;
+    ListOffsetsRequest "ListOffsets" 1..=10 LIST_OFFSETS throttled;
+    OffsetCommitRequest "OffsetCommit" 2..=9 OFFSET_COMMIT throttled;
+    OffsetFetchRequest "OffsetFetch" 1..=9 OFFSET_FETCH throttled;
+    FindCoordinatorRequest "FindCoordinator" 0..=4 FIND_COORDINATOR throttled;
+    JoinGroupRequest "JoinGroup" 2..=9 JOIN_GROUP throttled;
+    SyncGroupRequest "SyncGroup" 0..=5 SYNC_GROUP throttled;
+    HeartbeatRequest "Heartbeat" 0..=4 HEARTBEAT throttled;
+    LeaveGroupRequest "LeaveGroup" 0..=5 LEAVE_GROUP throttled;
+    DescribeGroupsRequest "DescribeGroups" 0..=6 DESCRIBE_GROUPS throttled;
+    ConsumerGroupHeartbeatRequest "ConsumerGroupHeartbeat" 1..=1 CONSUMER_GROUP_HEARTBEAT throttled;
+    InitProducerIdRequest "InitProducerId" 0..=5 INIT_PRODUCER_ID throttled;
+    AddPartitionsToTxnRequest "AddPartitionsToTxn" 0..=3 ADD_PARTITIONS_TO_TXN throttled;
+    EndTxnRequest "EndTxn" 0..=5 END_TXN throttled;
+    TxnOffsetCommitRequest "TxnOffsetCommit" 0..=5 TXN_OFFSET_COMMIT throttled;
+    OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH throttled;
+    CreateTopicsRequest "CreateTopics" 2..=7 CREATE_TOPICS throttled;
+    DeleteTopicsRequest "DeleteTopics" 1..=6 DELETE_TOPICS throttled;
+    SaslHandshakeRequest "SaslHandshake" 1..=1 SASL_HANDSHAKE free;
+    SaslAuthenticateRequest "SaslAuthenticate" 0..=2 SASL_AUTHENTICATE free;
+    ApiVersionsRequest "ApiVersions" 0..=3 API_VERSIONS throttled;
 }
 
 fn millis(ms: i32) -> Duration {

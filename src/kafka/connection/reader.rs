@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::slot::Waiting;
 use super::{IN_FLIGHT, Link};
-use crate::kafka::frame::FrameReader;
+use crate::kafka::frame::{self, FrameReader};
 
 pub(super) async fn run<R: AsyncRead + Unpin>(
     link: Arc<Link>,
@@ -99,10 +99,7 @@ impl Reader {
             .map_err(|error| format!("reading failed: {error}"))?
             .ok_or("the broker closed it")?;
         self.active = Instant::now();
-        let id = frame
-            .clone()
-            .try_get_i32()
-            .map_err(|_| "an answer without correlation id")?;
+        let id = frame::correlation_id(&frame).ok_or("an answer without correlation id")?;
         // The writer announces a request before it writes it, so it is here by now.
         if self.due.is_empty()
             && let Ok(waiting) = self.waiters.try_recv()

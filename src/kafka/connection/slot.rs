@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::ResponseHeader;
-use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Link;
 use crate::kafka::error::RequestError;
+use crate::kafka::frame;
 use crate::kafka::versions::Api;
 
 /// A request that is encoded and not written.
@@ -80,13 +79,11 @@ impl<A: Api> TypedSlot<A> {
     }
 
     fn decode(&self, mut frame: Bytes) -> Result<A::Response, RequestError> {
-        ResponseHeader::decode(&mut frame, A::Response::header_version(self.version))
-            .and_then(|_header| A::Response::decode(&mut frame, self.version))
-            .map_err(|error| RequestError::Malformed {
-                peer: self.link.peer.clone(),
-                api: A::NAME,
-                reason: format!("version {}: {error}", self.version).into(),
-            })
+        frame::decode::<A>(&mut frame, self.version).map_err(|reason| RequestError::Malformed {
+            peer: self.link.peer.clone(),
+            api: A::NAME,
+            reason: format!("version {}: {reason}", self.version).into(),
+        })
     }
 }
 
