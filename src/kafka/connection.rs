@@ -276,3 +276,6 @@ impl Link {
         (ms > 0 && Instant::now() < until).then_some(until)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,126 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{HeartbeatRequest, ProduceRequest, RequestHeader};
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const LIMIT: usize = 100 << 20;
+
+    fn stream(lengths: &[usize]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for (i, &length) in (0..).zip(lengths) {
+            stream.put_i32(i32::try_from(length).unwrap());
+            stream.put_bytes(i, length);
+        }
+        stream
+    }
+
+    async fn read_all(stream: &[u8]) -> Vec<Bytes> {
+        let mut reader = FrameReader::new(stream, LIMIT);
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.next().await.unwrap() {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn frames_of_any_size_are_cut_where_they_end() {
+        let lengths = [4, 5, 4096, 4097, 1 << 20, 3 << 20, 17];
+        let frames = read_all(&stream(&lengths)).await;
+        assert_eq!(frames.len(), lengths.len());
+        for (i, (frame, length)) in (0..).zip(frames.iter().zip(lengths)) {
+            assert_eq!(frame.len(), length);
+            assert!(frame.iter().all(|byte| *byte == i));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_may_come_one_by_one_and_reading_may_be_given_up_in_between() {
+        let (mut ours, theirs) = tokio::io::duplex(1);
+        let bytes = stream(&[9, 4, 300]);
+        let feed = async move {
+            for byte in bytes {
+                ours.write_all(&[byte]).await.unwrap();
+            }
+        };
+        let read = async {
+            let mut reader = FrameReader::new(theirs, LIMIT);
+            let mut frames = Vec::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    frame = reader.next() => match frame.unwrap() {
+                        Some(frame) => frames.push(frame.len()),
+                        None => return frames,
+                    },
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        };
+        let ((), lengths) = tokio::join!(feed, read);
+        assert_eq!(lengths, [9, 4, 300]);
+    }
+
+    #[tokio::test]
+    async fn a_length_alone_allocates_little() {
+        let mut claim = BytesMut::new();
+        claim.put_i32(i32::try_from(LIMIT).unwrap());
+        claim.put_slice(b"and no more");
+        let mut reader = FrameReader::new(&claim[..], LIMIT);
+        let error = reader.next().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(reader.buffer.capacity() <= 2 * TRUSTED);
+    }
+
+    #[tokio::test]
+    async fn a_length_beyond_the_limit_is_an_error() {
+        for length in [-1, 0, 3, i32::MAX, i32::try_from(LIMIT).unwrap() + 1] {
+            let bytes = length.to_be_bytes();
+            let mut reader = FrameReader::new(&bytes[..], LIMIT);
+            let error = reader.next().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_request_is_its_length_its_header_and_its_body() {
+        let client_id = StrBytes::from_static_str("me");
+        let request = HeartbeatRequest::default();
+        for version in HeartbeatRequest::MIN..=HeartbeatRequest::MAX {
+            let mut frame = encode(&client_id, version, &request).unwrap();
+            set_correlation_id(&mut frame, 42);
+            let mut bytes = frame.freeze();
+            assert_eq!(bytes.get_i32() as usize, bytes.len());
+            let header_version = HeartbeatRequest::header_version(version);
+            let header = RequestHeader::decode(&mut bytes, header_version).unwrap();
+            assert_eq!(header.request_api_key, 12);
+            assert_eq!(header.request_api_version, version);
+            assert_eq!(header.correlation_id, 42);
+            assert_eq!(header.client_id.as_deref(), Some("me"));
+            HeartbeatRequest::decode(&mut bytes, version).unwrap();
+            assert!(bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_request_beyond_the_limit_is_not_even_encoded() {
+        let records = Bytes::from(vec![0; REQUEST_LIMIT]);
+        let partition = PartitionProduceData::default().with_records(Some(records));
+        let topic = TopicProduceData::default().with_partition_data(vec![partition]);
+        let request = ProduceRequest::default().with_topic_data(vec![topic]);
+        let error = encode(&StrBytes::default(), 9, &request).unwrap_err();
+        assert!(matches!(
+            error,
+            RequestError::TooLarge { api: "Produce", .. }
+        ));
+        assert!(!error.maybe_sent());
+    }
+}
