@@ -254,10 +254,11 @@ impl Metadata {
 
     async fn succeeded(&self, round: u64) {
         let mut progress = self.inner.progress.subscribe();
-        let news = progress
+        let gone = progress
             .wait_for(|progress| progress.succeeded >= round)
-            .await;
-        if news.is_err() {
+            .await
+            .is_err();
+        if gone {
             // Not while we hold the sender.
             std::future::pending::<()>().await;
         }
