@@ -31,5 +31,5 @@ pub use error::RequestError;
 pub use metadata::Metadata;
 pub use pool::{Isolation, Lane};
 pub use principal::Principal;
-pub use produce::{Ack, ProduceError, Ticket};
+pub use produce::{Ack, ProduceError, Producer, Ticket};
 pub use topic::{BrokerId, TopicPartition};

@@ -204,11 +204,15 @@ impl<P: Payload> Queue<P> {
     }
 
     /// A record of that cost was appended to the open batch; `full`: it was the last.
-    pub(super) fn wrote(&mut self, cost: usize, full: bool) {
-        if let Some(last) = self.batches.back_mut() {
-            last.cost += cost;
-            last.ripe |= full;
-        }
+    /// Returns whether the batch need not linger any more, and did before.
+    pub(super) fn wrote(&mut self, cost: usize, full: bool) -> bool {
+        let Some(last) = self.batches.back_mut() else {
+            return false;
+        };
+        last.cost += cost;
+        let ripened = full && !last.ripe;
+        last.ripe |= full;
+        ripened
     }
 
     /// Adds a batch, which is open; the one before it is closed.

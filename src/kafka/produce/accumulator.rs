@@ -1,0 +1,446 @@
+//! All partitions' queues, and what is due: batches to send, time to look again.
+//!
+//! ```text
+//!  append ─▶ topic ─▶ partitioner ─▶ queue ─┬─▶ ready[broker] ─▶ drain ─▶ request
+//!                                      ▲    └─▶ timers ─▶ tick
+//!                                      └── land ◀─ answer
+//! ```
+//!
+//! Pure like the queues: what must happen outside is left in [`Effects`], which the
+//! caller carries out after it has let go of the lock.
+//!
+//! # Invariants
+//! - A queue from which something may be sent is listed under its leader; one that is
+//!   listed in vain is taken off when its turn comes.
+//! - A queue that changes by time alone has a timer, never a later one than needed.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::body::Body;
+use super::error::ProduceError;
+use super::identity::Identity;
+use super::partitioner::{Sticky, of_key};
+use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
+use super::ticket::{Outcome, Ticket};
+use crate::kafka::metadata::{Snapshot, Topic};
+use crate::kafka::record::{BatchBuilder, NewRecord};
+use crate::kafka::topic::{BrokerId, TopicPartition};
+
+/// What is to be done once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// To tell, and to give back to the budget.
+    pub(super) settled: Vec<Settled>,
+    /// Brokers for which there is something to send.
+    pub(super) wake: Vec<BrokerId>,
+    /// A producer id is needed, or an earlier timer was set.
+    pub(super) direct: bool,
+}
+
+/// The sizes that batches and requests obey.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// A batch is full at this many bytes; a larger record has one of its own.
+    pub(super) batch: usize,
+    /// A request holds about this many bytes.
+    pub(super) request: usize,
+}
+
+/// All batches of a producer.
+#[derive(Debug)]
+pub(super) struct Accumulator {
+    limits: Limits,
+    sizes: Sizes,
+    topics: HashMap<Arc<str>, TopicQueues>,
+    lines: Vec<Line>,
+    ready: HashMap<BrokerId, VecDeque<usize>>,
+    timers: BTreeSet<(Instant, usize)>,
+    /// For queues that have no producer id yet.
+    fresh: Option<Identity>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct TopicQueues {
+    /// What the queues' leaders were taken from; weak, for the metadata forgets a topic
+    /// when nobody holds it.
+    known: Weak<Topic>,
+    id: Uuid,
+    /// By partition: where in `lines`.
+    lines: Vec<Option<usize>>,
+    sticky: Sticky,
+}
+
+/// A queue's place among the others.
+#[derive(Debug)]
+struct Line {
+    queue: Queue<Body>,
+    topic_id: Uuid,
+    listed: Option<BrokerId>,
+    timer: Option<Instant>,
+    /// Bytes of the last batch: the next one may need as much.
+    usual_size: usize,
+}
+
+/// A batch in a request, and where it belongs.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) line: usize,
+    pub(super) partition: TopicPartition,
+    pub(super) topic_id: Uuid,
+    pub(super) sent: Sent<Body>,
+}
+
+/// What became of one.
+#[derive(Debug)]
+pub(super) struct Landed {
+    pub(super) line: usize,
+    pub(super) id: u64,
+    pub(super) body: Body,
+    pub(super) landing: Landing,
+}
+
+/// A batch's first guess of what it needs.
+const FIRST_SIZE: usize = 512;
+
+impl Accumulator {
+    pub(super) fn new(limits: Limits, sizes: Sizes) -> Self {
+        Self {
+            limits,
+            sizes,
+            topics: HashMap::new(),
+            lines: Vec::new(),
+            ready: HashMap::new(),
+            timers: BTreeSet::new(),
+            fresh: None,
+            stopped: false,
+        }
+    }
+
+    /// Puts a record into its partition's open batch. The partition must exist.
+    pub(super) fn append(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+        cost: usize,
+        effects: &mut Effects,
+    ) -> Result<Ticket, ProduceError> {
+        if self.stopped {
+            return Err(ProduceError::Stopped);
+        }
+        let at = self.line_of(topic, partition, record);
+        let limit = self.sizes.batch;
+        let line = &mut self.lines[at];
+        if let Some((Body::Open(builder), outcome)) = line.queue.open() {
+            let size = builder.size_of(record);
+            if builder.bytes() + size <= limit {
+                let index = builder.append(record);
+                let full = builder.bytes() + size > limit;
+                let ticket = Ticket::new(outcome.clone(), index, record.timestamp);
+                let ripened = line.queue.wrote(cost, full);
+                if partition.is_none() && record.key.is_none() {
+                    self.stick(topic, size, full);
+                }
+                if ripened {
+                    self.look(at, Instant::now(), effects);
+                }
+                return Ok(ticket);
+            }
+        }
+        let mut builder = BatchBuilder::new(line.usual_size);
+        let outcome = Outcome::new(line.queue.partition().partition);
+        let index = builder.append(record);
+        let size = builder.bytes();
+        let ticket = Ticket::new(outcome.clone(), index, record.timestamp);
+        let now = Instant::now();
+        line.queue.push(Body::Open(builder), outcome, now);
+        line.queue.wrote(cost, size >= limit);
+        if partition.is_none() && record.key.is_none() {
+            self.stick(topic, size, size >= limit);
+        }
+        self.look(at, now, effects);
+        Ok(ticket)
+    }
+
+    /// The batches for one request to `broker`: one per partition, in turn.
+    pub(super) fn drain(
+        &mut self,
+        broker: BrokerId,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        let mut size = 0;
+        let listed = self.ready.get(&broker).map_or(0, VecDeque::len);
+        for _ in 0..listed {
+            let Some(at) = self.ready.get_mut(&broker).and_then(VecDeque::pop_front) else {
+                break;
+            };
+            let line = &mut self.lines[at];
+            if line.listed != Some(broker) {
+                continue;
+            }
+            line.listed = None;
+            let taken = line
+                .queue
+                .take(broker, self.fresh, now, &mut effects.settled);
+            if let Some(sent) = taken {
+                size += sent.payload.size();
+                if !sent.again {
+                    let usual = sent.payload.size() + sent.payload.size() / 8;
+                    line.usual_size = usual.clamp(FIRST_SIZE, self.sizes.batch.max(FIRST_SIZE));
+                }
+                out.push(Outgoing {
+                    line: at,
+                    partition: line.queue.partition().clone(),
+                    topic_id: line.topic_id,
+                    sent,
+                });
+            }
+            self.look(at, now, effects);
+            if size + self.sizes.batch > self.sizes.request {
+                break;
+            }
+        }
+        out
+    }
+
+    /// Whether [`drain`](Self::drain) would be worth a connection.
+    pub(super) fn has_ready(&self, broker: BrokerId) -> bool {
+        let listed = |&at: &usize| self.lines[at].listed == Some(broker);
+        self.ready
+            .get(&broker)
+            .is_some_and(|ready| ready.iter().any(listed))
+    }
+
+    /// Takes batches back from a request.
+    pub(super) fn land(&mut self, landed: Vec<Landed>, now: Instant, effects: &mut Effects) {
+        for Landed {
+            line: at,
+            id,
+            body,
+            landing,
+        } in landed
+        {
+            self.lines[at]
+                .queue
+                .landed(id, body, landing, now, &mut effects.settled);
+            self.look(at, now, effects);
+        }
+    }
+
+    /// Heeds the time. Returns when to be called again.
+    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
+        while let Some(&(at, line)) = self.timers.first() {
+            if at > now {
+                return Some(at);
+            }
+            self.timers.pop_first();
+            self.lines[line].timer = None;
+            self.lines[line].queue.expire(now, &mut effects.settled);
+            self.look(line, now, effects);
+        }
+        None
+    }
+
+    /// Follows leaders and topics that were created again. Returns the topics with
+    /// records that the cluster does not list (any more).
+    pub(super) fn follow(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Vec<Arc<str>> {
+        let mut missing = Vec::new();
+        let mut changed = Vec::new();
+        for (name, queues) in &mut self.topics {
+            let lines = || queues.lines.iter().copied().flatten();
+            let Some(topic) = snapshot.topic(name) else {
+                if lines().any(|at| !self.lines[at].queue.is_empty()) {
+                    missing.push(name.clone());
+                }
+                continue;
+            };
+            if std::ptr::eq(queues.known.as_ptr(), Arc::as_ptr(topic)) {
+                continue;
+            }
+            // Brokers before 2.8 know no ids.
+            let recreated = !queues.id.is_nil() && !topic.id.is_nil() && queues.id != topic.id;
+            for at in lines() {
+                let line = &mut self.lines[at];
+                line.topic_id = topic.id;
+                if recreated {
+                    line.queue.recreated();
+                }
+                let leader = topic.leader(line.queue.partition().partition);
+                if line.queue.set_leader(leader) || recreated {
+                    changed.push(at);
+                }
+            }
+            queues.known = Arc::downgrade(topic);
+            queues.id = topic.id;
+        }
+        for at in changed {
+            self.look(at, now, effects);
+        }
+        missing
+    }
+
+    /// Whether a producer id is needed to go on.
+    pub(super) fn lacks_identity(&self) -> bool {
+        self.fresh.is_none()
+            && self
+                .lines
+                .iter()
+                .any(|line| line.queue.lacks_identity(None))
+    }
+
+    /// A producer id for all queues that have none.
+    pub(super) fn identify(&mut self, fresh: Identity, now: Instant, effects: &mut Effects) {
+        self.fresh = Some(fresh);
+        for at in 0..self.lines.len() {
+            self.look(at, now, effects);
+        }
+    }
+
+    /// Fails what waits for a producer id that is not to be had.
+    pub(super) fn fail_unidentified(&mut self, error: &ProduceError, effects: &mut Effects) {
+        for line in &mut self.lines {
+            if line.queue.lacks_identity(self.fresh) {
+                line.queue.fail(error, false, &mut effects.settled);
+            }
+        }
+    }
+
+    /// Fails what waits to be sent to a topic; see [`Queue::fail`] for `gone`.
+    pub(super) fn fail_topic(
+        &mut self,
+        topic: &str,
+        error: &ProduceError,
+        gone: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(queues) = self.topics.get(topic) else {
+            return;
+        };
+        for &at in queues.lines.iter().flatten() {
+            self.lines[at].queue.fail(error, gone, &mut effects.settled);
+        }
+    }
+
+    /// Lets nothing linger of what is here now. Returns the outcomes to wait for.
+    pub(super) fn flush(&mut self, now: Instant, effects: &mut Effects) -> Vec<Arc<Outcome>> {
+        let mut outcomes = Vec::new();
+        for at in 0..self.lines.len() {
+            outcomes.extend(self.lines[at].queue.flush());
+            self.look(at, now, effects);
+        }
+        outcomes
+    }
+
+    /// Ends everything; nothing is appended any more.
+    pub(super) fn stop(&mut self, effects: &mut Effects) {
+        self.stopped = true;
+        for line in &mut self.lines {
+            line.queue.stop(&mut effects.settled);
+            line.listed = None;
+        }
+        self.ready.clear();
+        self.timers.clear();
+    }
+
+    /// Where the record's queue is.
+    fn line_of(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+    ) -> usize {
+        if !self.topics.contains_key(&topic.name) {
+            let seed = self.topics.len() as u64 ^ (Arc::as_ptr(topic) as usize as u64);
+            let queues = TopicQueues {
+                known: Arc::downgrade(topic),
+                id: topic.id,
+                lines: Vec::new(),
+                sticky: Sticky::new(seed),
+            };
+            self.topics.insert(topic.name.clone(), queues);
+        }
+        let queues = self
+            .topics
+            .get_mut(&topic.name)
+            .expect("just put there if it was missing");
+        let count = topic.partitions.len() as i32;
+        let partition = match (partition, record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => of_key(key, count),
+            (None, None) => {
+                let lines = &queues.lines;
+                let waiting = |partition: i32| match lines.get(partition as usize) {
+                    Some(&Some(at)) => {
+                        let queue = &self.lines[at].queue;
+                        queue.leader().map(|_| queue.waiting())
+                    }
+                    _ => topic.leader(partition).map(|_| 0),
+                };
+                queues.sticky.current(count, waiting)
+            }
+        };
+        let slot = partition as usize;
+        if queues.lines.len() <= slot {
+            queues.lines.resize(slot + 1, None);
+        }
+        *queues.lines[slot].get_or_insert_with(|| {
+            let at = TopicPartition::new(topic.name.clone(), partition);
+            let mut queue = Queue::new(at, self.limits);
+            queue.set_leader(topic.leader(partition));
+            self.lines.push(Line {
+                queue,
+                topic_id: topic.id,
+                listed: None,
+                timer: None,
+                usual_size: FIRST_SIZE,
+            });
+            self.lines.len() - 1
+        })
+    }
+
+    fn stick(&mut self, topic: &Topic, size: usize, batch_ends: bool) {
+        if let Some(queues) = self.topics.get_mut(&topic.name) {
+            queues.sticky.wrote(size, batch_ends, self.sizes.batch);
+        }
+    }
+
+    /// Lists a queue and sets its timer, as its state demands.
+    fn look(&mut self, at: usize, now: Instant, effects: &mut Effects) {
+        let line = &mut self.lines[at];
+        if line.queue.lacks_identity(self.fresh) {
+            self.fresh = None;
+            effects.direct = true;
+        }
+        if let Some(leader) = line.queue.leader()
+            && line.listed != Some(leader)
+            && line.queue.is_ready(self.fresh, now)
+        {
+            line.listed = Some(leader);
+            self.ready.entry(leader).or_default().push_back(at);
+            if !effects.wake.contains(&leader) {
+                effects.wake.push(leader);
+            }
+        }
+        if let Some(when) = line.queue.wake_at(now)
+            && line.timer.is_none_or(|timer| when < timer)
+        {
+            if let Some(old) = line.timer.replace(when) {
+                self.timers.remove(&(old, at));
+            }
+            self.timers.insert((when, at));
+            effects.direct |= self.timers.first() == Some(&(when, at));
+        }
+    }
+}
