@@ -88,7 +88,7 @@ fn read_id(frame: &[u8]) -> Result<Raw<'_>, Refusal<'_>> {
     while let Some(name) = fields.next_name(first).expect(SCANNED) {
         first = false;
         let value = fields.value().expect(SCANNED);
-        if name.is_string("wsProxyMessageId") && found.replace(value).is_some() {
+        if *name.name() == *b"wsProxyMessageId" && found.replace(value).is_some() {
             return Err(invalid("\"wsProxyMessageId\" occurs twice"));
         }
     }

@@ -129,6 +129,26 @@ impl Format {
         }
     }
 
+    /// The format of that name, in any case.
+    pub fn named(name: &[u8]) -> Option<Format> {
+        Some(match name {
+            b"json" => Format::Json,
+            b"string" => Format::String,
+            b"avro" => Format::Avro,
+            b"protobuf" => Format::Protobuf,
+            b"bytearray" | b"byte_array" => Format::ByteArray,
+            b"int" => Format::Int,
+            b"short" => Format::Short,
+            b"long" => Format::Long,
+            b"float" => Format::Float,
+            b"double" => Format::Double,
+            _ if name.iter().any(u8::is_ascii_uppercase) => {
+                return Format::named(&name.to_ascii_lowercase());
+            }
+            _ => return None,
+        })
+    }
+
     /// The bytes in Kafka of a JSON value. What is not a slice of the value's text is
     /// appended to `buffer`. `null` is a value like any other here: a tombstone is the
     /// caller's matter.
@@ -264,15 +284,12 @@ impl Format {
         if value.kind() != Kind::String {
             return Ok(None);
         }
-        [
-            NotFinite::Nan,
-            NotFinite::Infinity,
-            NotFinite::MinusInfinity,
-        ]
-        .into_iter()
-        .find(|number| value.is_string(number.name()))
-        .map(Some)
-        .ok_or(Misfit::Kind(self))
+        match &*value.name() {
+            b"NaN" => Ok(Some(NotFinite::Nan)),
+            b"Infinity" => Ok(Some(NotFinite::Infinity)),
+            b"-Infinity" => Ok(Some(NotFinite::MinusInfinity)),
+            _ => Err(Misfit::Kind(self)),
+        }
     }
 
     fn array<const N: usize>(self, bytes: &[u8]) -> Result<[u8; N], Misfit> {
@@ -317,24 +334,14 @@ impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(name: &str) -> Result<Format, UnknownFormat> {
-        const ALL: [Format; 10] = [
-            Format::Json,
-            Format::String,
-            Format::Avro,
-            Format::Protobuf,
-            Format::ByteArray,
-            Format::Int,
-            Format::Short,
-            Format::Long,
-            Format::Float,
-            Format::Double,
-        ];
-        if name.eq_ignore_ascii_case("byte_array") {
-            return Ok(Format::ByteArray);
-        }
-        ALL.into_iter()
-            .find(|format| format.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| UnknownFormat(name.chars().take(UNKNOWN_CHARS_MAX).collect()))
+        Format::named(name.as_bytes()).ok_or_else(|| UnknownFormat::new(name))
+    }
+}
+
+impl UnknownFormat {
+    /// Keeps of the name what is worth repeating to its author.
+    pub fn new(name: &str) -> UnknownFormat {
+        UnknownFormat(name.chars().take(UNKNOWN_CHARS_MAX).collect())
     }
 }
 

@@ -27,7 +27,6 @@
 
 mod fields;
 mod headers;
-mod list;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +36,8 @@ use super::answer::Code;
 use super::format::Types;
 use super::json::{Malformed, Raw, Scanner};
 use crate::kafka::record::NewHeader;
-use fields::{Fault, Fields};
-use list::List;
+use fields::Fields;
+use headers::EncodedHeader;
 
 /// One record, ready for the producer.
 #[derive(Debug)]
@@ -53,14 +52,8 @@ pub struct InboundRecord<'a> {
     pub partition: Option<i32>,
     /// To be sent back with the answer: a JSON string's text with its quotes.
     pub message_id: Option<&'a [u8]>,
-    headers: List<NewHeader<'a>>,
-}
-
-impl<'a> InboundRecord<'a> {
     /// The headers, in order.
-    pub fn headers(&self) -> &[NewHeader<'a>] {
-        self.headers.as_slice()
-    }
+    pub headers: Vec<NewHeader<'a>>,
 }
 
 /// A record that cannot be produced.
@@ -80,6 +73,8 @@ pub struct Frame<'f> {
     types: Types,
     scanner: Scanner<'f>,
     scratch: &'f mut Vec<u8>,
+    /// Of one record at a time.
+    headers: Vec<EncodedHeader<'f>>,
     state: State,
     is_array: bool,
     len: usize,
@@ -87,12 +82,12 @@ pub struct Frame<'f> {
 
 #[derive(Debug)]
 enum State {
-    Malformed(Malformed),
     Single,
-    /// Whether an element was taken.
+    /// `first`: no element was taken yet.
     Elements {
         first: bool,
     },
+    Malformed(Malformed),
     Done,
 }
 
@@ -102,23 +97,21 @@ impl<'f> Frame<'f> {
     pub fn new(types: Types, frame: &'f [u8], scratch: &'f mut Vec<u8>) -> Frame<'f> {
         debug_assert!(std::str::from_utf8(frame).is_ok());
         let mut scanner = Scanner::new(frame);
-        let is_array = scanner.peek() == Some(b'[');
-        let (state, len) = match count(scanner.clone(), is_array) {
-            Err(malformed) => (State::Malformed(malformed), 1),
-            Ok(len) if is_array => {
-                scanner.begin_array().expect("counted as an array");
-                (State::Elements { first: true }, len)
-            }
-            Ok(len) => (State::Single, len),
+        let (state, len) = match scanner.peek() {
+            Some(b'[') => count(&mut scanner).map_or_else(
+                |malformed| (State::Malformed(malformed), 1),
+                |len| (State::Elements { first: true }, len),
+            ),
+            _ => (State::Single, 1),
         };
-        // A frame that is not JSON is no array either, whatever it begins with.
-        let is_array = is_array && !matches!(state, State::Malformed(_));
         Frame {
             types,
             scanner,
             scratch,
+            headers: Vec::new(),
+            // What is not JSON is no array either, whatever it begins with.
+            is_array: matches!(state, State::Elements { .. }),
             state,
-            is_array,
             len,
         }
     }
@@ -144,57 +137,65 @@ impl<'f> Frame<'f> {
         reason = "what it gives borrows from it"
     )]
     pub fn next(&mut self) -> Option<Result<InboundRecord<'_>, Refusal<'f>>> {
-        match &mut self.state {
+        let mut fields = Fields::default();
+        match std::mem::replace(&mut self.state, State::Done) {
             State::Done => return None,
-            State::Malformed(malformed) => {
-                let refusal = Refusal {
-                    code: Code::InvalidJson,
-                    message: format!("not JSON: {malformed}").into(),
-                    message_id: None,
-                };
-                self.state = State::Done;
-                return Some(Err(refusal));
+            State::Malformed(malformed) => return Some(Err(not_json(malformed))),
+            State::Single => {
+                let read = fields.read(&mut self.scanner);
+                if let Err(malformed) = read.and_then(|()| self.scanner.end()) {
+                    return Some(Err(not_json(malformed)));
+                }
             }
-            State::Single => self.state = State::Done,
             State::Elements { first } => {
-                let more = self.scanner.next_element(*first).expect(COUNTED);
-                *first = false;
-                if !more {
-                    self.state = State::Done;
+                if !self.scanner.next_element(first).expect(COUNTED) {
                     return None;
                 }
+                self.state = State::Elements { first: false };
+                fields.read(&mut self.scanner).expect(COUNTED);
             }
         }
         self.scratch.clear();
-        let mut fields = Fields::default();
-        let shape = fields.read(&mut self.scanner).expect(COUNTED);
-        let encoded = shape.and_then(|()| fields.encode(self.types, self.scratch));
-        Some(match encoded {
-            Ok(encoded) => Ok(encoded.borrow(&fields, self.scratch)),
-            Err(Fault { code, message }) => Err(Refusal {
-                code,
-                message,
+        self.headers.clear();
+        match fields.encode(self.types, self.scratch, &mut self.headers) {
+            Ok(encoded) => Some(Ok(InboundRecord {
+                key: encoded.key.map(|key| key.bytes(self.scratch)),
+                value: encoded.value.map(|value| value.bytes(self.scratch)),
+                headers: headers::borrow(&self.headers, self.scratch),
+                timestamp: fields.timestamp,
+                partition: fields.partition,
                 message_id: fields.message_id.map(Raw::text),
-            }),
-        })
+            })),
+            Err(fault) => Some(Err(Refusal {
+                code: fault.code,
+                message: fault.message,
+                message_id: fields.message_id.map(Raw::text),
+            })),
+        }
     }
 }
 
-const COUNTED: &str = "the frame was found to be JSON when its records were counted";
-
-/// Validates the whole frame; says how many records it has.
-fn count(mut scanner: Scanner<'_>, is_array: bool) -> Result<usize, Malformed> {
-    let mut len = 0;
-    if is_array {
-        scanner.begin_array()?;
-        while scanner.next_element(len == 0)? {
-            scanner.value()?;
-            len += 1;
-        }
-    } else {
-        scanner.value()?;
-        len = 1;
+#[cold]
+fn not_json(malformed: Malformed) -> Refusal<'static> {
+    Refusal {
+        code: Code::InvalidJson,
+        message: format!("not JSON: {malformed}").into(),
+        message_id: None,
     }
-    scanner.end()?;
+}
+
+const COUNTED: &str = "the array was found to be JSON when its elements were counted";
+
+/// Validates the whole array before any of it is given out, and goes back behind its
+/// bracket; says how many elements it has.
+fn count(scanner: &mut Scanner<'_>) -> Result<usize, Malformed> {
+    scanner.begin_array()?;
+    let mut ahead = scanner.clone();
+    let mut len = 0;
+    while ahead.next_element(len == 0)? {
+        ahead.value()?;
+        len += 1;
+    }
+    ahead.end()?;
     Ok(len)
 }

@@ -10,6 +10,8 @@
 //! the other), except that nesting ends at [`DEPTH_MAX`]; it never recurses. Its input
 //! must be UTF-8: the socket has seen to that for frames, `outbound` does for records.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, BytesMut};
 
 /// How deep arrays and objects may be nested. Readers that recurse stop there too, or
@@ -67,11 +69,13 @@ pub enum Content<'a> {
 
 impl<'a> Raw<'a> {
     /// The text.
+    #[inline]
     pub fn text(self) -> &'a [u8] {
         self.text
     }
 
     /// What it is.
+    #[inline]
     pub fn kind(self) -> Kind {
         match self.text[0] {
             b'n' => Kind::Null,
@@ -87,6 +91,7 @@ impl<'a> Raw<'a> {
     ///
     /// # Panics
     /// When it is no string.
+    #[inline]
     pub fn content(self, buffer: &mut Vec<u8>) -> Result<Content<'a>, LoneSurrogate> {
         assert_eq!(self.kind(), Kind::String, "only strings have a content");
         let inner = &self.text[1..self.text.len() - 1];
@@ -97,17 +102,20 @@ impl<'a> Raw<'a> {
         Ok(Content::Appended)
     }
 
-    /// Whether it is that string.
-    pub fn is_string(self, expected: &str) -> bool {
-        if self.kind() != Kind::String {
-            return false;
+    /// A name or another short string to compare with; where it is no string, or no
+    /// Unicode, the text itself, which with its quotes is nobody's name.
+    #[inline]
+    pub fn name(self) -> Cow<'a, [u8]> {
+        match self.text {
+            [b'"', inner @ .., b'"'] if !self.escaped => Cow::Borrowed(inner),
+            text => Cow::Owned(self.unescaped_name().unwrap_or_else(|| text.to_vec())),
         }
-        let mut buffer = Vec::new();
-        match self.content(&mut buffer) {
-            Ok(Content::Borrowed(text)) => text == expected.as_bytes(),
-            Ok(Content::Appended) => buffer == expected.as_bytes(),
-            Err(LoneSurrogate) => false,
-        }
+    }
+
+    #[cold]
+    fn unescaped_name(self) -> Option<Vec<u8>> {
+        let mut name = Vec::new();
+        (self.kind() == Kind::String && self.content(&mut name).is_ok()).then_some(name)
     }
 }
 
@@ -125,6 +133,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The first byte of what comes next, if anything does.
+    #[inline]
     pub fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.text.get(self.at) {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -144,6 +153,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the next value, whatever it is.
+    #[inline]
     pub fn value(&mut self) -> Result<Raw<'a>, Malformed> {
         let Some(first) = self.peek() else {
             return Err(self.expected("a value"));
@@ -167,12 +177,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the brace of an object; [`Scanner::next_name`] goes on.
+    #[inline]
     pub fn begin_object(&mut self) -> Result<(), Malformed> {
         self.take(b'{', "an object")
     }
 
     /// Takes the next member's name and colon, its value is to be taken next; `None` when
     /// it took the object's end. `first` says that no member was taken before.
+    #[inline]
     pub fn next_name(&mut self, first: bool) -> Result<Option<Raw<'a>>, Malformed> {
         if !self.next(b'}', first, "a comma or the object's end")? {
             return Ok(None);
@@ -181,16 +193,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the bracket of an array; [`Scanner::next_element`] goes on.
+    #[inline]
     pub fn begin_array(&mut self) -> Result<(), Malformed> {
         self.take(b'[', "an array")
     }
 
     /// Whether there is a further element, which is to be taken next; false when it took
     /// the array's end. `first` says that no element was taken before.
+    #[inline]
     pub fn next_element(&mut self, first: bool) -> Result<bool, Malformed> {
         self.next(b']', first, "a comma or the array's end")
     }
 
+    #[inline]
     fn next(&mut self, end: u8, first: bool, expected: &'static str) -> Result<bool, Malformed> {
         match self.peek() {
             Some(byte) if byte == end => {
@@ -206,6 +221,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn name(&mut self) -> Result<Raw<'a>, Malformed> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a name in quotes"));
@@ -217,6 +233,7 @@ impl<'a> Scanner<'a> {
         Ok(Raw { text, escaped })
     }
 
+    #[inline]
     fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), Malformed> {
         if self.peek() != Some(byte) {
             return Err(self.expected(expected));
@@ -262,6 +279,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn skip_plain(&mut self, first: u8) -> Result<(), Malformed> {
         match first {
             b'n' => self.skip_word(b"null"),
@@ -315,6 +333,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips a string that begins here; says whether it has escapes.
+    #[inline]
     fn skip_string(&mut self) -> Result<bool, Malformed> {
         self.at += 1;
         let mut escaped = false;
@@ -335,6 +354,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline(never)]
     fn skip_escape(&mut self) -> Result<(), Malformed> {
         self.at += 1;
         match self.here() {
@@ -353,10 +373,12 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn here(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
+    #[cold]
     fn expected(&self, expected: &'static str) -> Malformed {
         Malformed {
             at: self.at,
@@ -405,6 +427,7 @@ impl Open {
 
 /// How many bytes from the front on stand for themselves in a string: up to the first
 /// quote, backslash or control character.
+#[inline]
 fn plain_prefix(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xFF;
     const HIGHS: u64 = ONES << 7;
@@ -475,6 +498,7 @@ fn take_hex(text: &mut &[u8]) -> u32 {
 }
 
 /// Writes `text`, which must be UTF-8, as a JSON string with its quotes.
+#[inline]
 pub fn write_string(out: &mut BytesMut, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.put_u8(b'"');
@@ -483,6 +507,7 @@ pub fn write_string(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Writes the inside of a JSON string.
+#[inline]
 pub fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
     loop {
         let plain = plain_prefix(text);

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::InboundRecord;
-use super::headers::EncodedHeaders;
+use super::headers::{self, EncodedHeader};
 use crate::codec::answer::Code;
-use crate::codec::format::{Encoded, Format, Types};
-use crate::codec::json::{Content, Kind, LoneSurrogate, Malformed, Raw, Scanner};
+use crate::codec::format::{Encoded, Format, Types, UnknownFormat};
+use crate::codec::json::{Kind, Malformed, Raw, Scanner};
 
 /// Why a record is refused.
 #[derive(Debug)]
@@ -15,137 +14,166 @@ pub(super) struct Fault {
     pub(super) message: Cow<'static, str>,
 }
 
+/// A fault is rare: a pointer to it keeps the results that have none small.
+pub(super) type Outcome<T = ()> = Result<T, Box<Fault>>;
+
 /// JSON of the wrong shape.
-pub(super) fn bad_shape(message: impl Into<Cow<'static, str>>) -> Fault {
-    Fault {
+#[cold]
+pub(super) fn bad_shape(message: impl Into<Cow<'static, str>>) -> Box<Fault> {
+    Box::new(Fault {
         code: Code::InvalidRecord,
         message: message.into(),
-    }
+    })
 }
 
 /// An unknown format, or a value that does not fit.
-pub(super) fn bad_format(message: impl Into<Cow<'static, str>>) -> Fault {
-    Fault {
+#[cold]
+pub(super) fn bad_format(message: impl Into<Cow<'static, str>>) -> Box<Fault> {
+    Box::new(Fault {
         code: Code::InvalidFormat,
         message: message.into(),
-    }
+    })
 }
 
 /// What a record says. `None`: not said, or said to be null.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'f> {
     pub(super) message_id: Option<Raw<'f>>,
+    pub(super) partition: Option<i32>,
+    pub(super) timestamp: Option<i64>,
     headers: Option<Raw<'f>>,
     key: Typed<'f>,
     value: Typed<'f>,
-    partition: Option<i32>,
-    timestamp: Option<i64>,
+    seen: Seen,
+    /// The first thing found wrong with the shape; the messageId may come after it.
+    fault: Option<Box<Fault>>,
 }
 
 impl<'f> Fields<'f> {
-    /// Reads one record to its end. Whatever is wrong with its shape, reading goes on:
-    /// the messageId may come later. The first fault is the one that is told.
-    pub(super) fn read(
-        &mut self,
-        scanner: &mut Scanner<'f>,
-    ) -> Result<Result<(), Fault>, Malformed> {
+    /// Reads one record to its end, whatever is wrong with its shape.
+    pub(super) fn read(&mut self, scanner: &mut Scanner<'f>) -> Result<(), Malformed> {
         if scanner.peek() != Some(b'{') {
             scanner.value()?;
-            return Ok(Err(bad_shape("a record is an object")));
+            self.blame(Err(bad_shape("a record is an object")));
+            return Ok(());
         }
         scanner.begin_object()?;
-        let mut seen = Seen::default();
-        let mut outcome = Ok(());
         let mut first = true;
         while let Some(name) = scanner.next_name(first)? {
             first = false;
-            let Some(field) = FIELDS.iter().position(|field| name.is_string(field)) else {
-                scanner.value()?;
-                continue;
+            let read = match &*name.name() {
+                b"value" => {
+                    self.once(VALUE, "value");
+                    self.value.read(scanner, "value")?
+                }
+                b"key" => {
+                    self.once(KEY, "key");
+                    self.key.read(scanner, "key")?
+                }
+                b"messageId" => {
+                    self.once(MESSAGE_ID, "messageId");
+                    self.take_message_id(scanner.value()?)
+                }
+                b"headers" => {
+                    self.once(HEADERS, "headers");
+                    self.take_headers(scanner.value()?)
+                }
+                b"partition" => {
+                    self.once(PARTITION, "partition");
+                    self.take_partition(scanner.value()?)
+                }
+                b"timestamp" => {
+                    self.once(TIMESTAMP, "timestamp");
+                    self.take_timestamp(scanner.value()?)
+                }
+                _ => {
+                    scanner.value()?;
+                    continue;
+                }
             };
-            outcome = outcome.and(seen.once(field, FIELDS));
-            let read = match field {
-                KEY => self.key.read(scanner, "key")?,
-                VALUE => self.value.read(scanner, "value")?,
-                _ => self.take(field, scanner.value()?),
-            };
-            outcome = outcome.and(read);
+            self.blame(read);
         }
-        if !seen.has(VALUE) {
-            outcome = outcome.and(Err(bad_shape("the record has no \"value\"")));
-        }
-        Ok(outcome)
-    }
-
-    fn take(&mut self, field: usize, raw: Raw<'f>) -> Result<(), Fault> {
-        if raw.kind() == Kind::Null {
-            return Ok(());
-        }
-        match field {
-            MESSAGE_ID => match raw.kind() {
-                Kind::String => self.message_id = self.message_id.or(Some(raw)),
-                _ => return Err(bad_shape("\"messageId\" must be a string")),
-            },
-            HEADERS => match raw.kind() {
-                Kind::Array => self.headers = Some(raw),
-                _ => return Err(bad_shape("\"headers\" must be an array")),
-            },
-            PARTITION => {
-                let partition = natural(raw).and_then(|number| number.try_into().ok());
-                self.partition = Some(partition.ok_or_else(|| {
-                    bad_shape("\"partition\" must be an integer from 0 to 2147483647")
-                })?);
-            }
-            TIMESTAMP => {
-                self.timestamp = Some(natural(raw).ok_or_else(|| {
-                    bad_shape("\"timestamp\" must be milliseconds, an integer from 0 on")
-                })?);
-            }
-            _ => {}
+        if !self.seen.has(VALUE) {
+            self.blame(Err(bad_shape("the record has no \"value\"")));
         }
         Ok(())
     }
 
+    fn take_message_id(&mut self, raw: Raw<'f>) -> Outcome {
+        match raw.kind() {
+            Kind::Null => {}
+            Kind::String => self.message_id = self.message_id.or(Some(raw)),
+            _ => return Err(bad_shape("\"messageId\" must be a string")),
+        }
+        Ok(())
+    }
+
+    fn take_headers(&mut self, raw: Raw<'f>) -> Outcome {
+        match raw.kind() {
+            Kind::Null => {}
+            Kind::Array => self.headers = Some(raw),
+            _ => return Err(bad_shape("\"headers\" must be an array")),
+        }
+        Ok(())
+    }
+
+    fn take_partition(&mut self, raw: Raw<'f>) -> Outcome {
+        if raw.kind() != Kind::Null {
+            let partition = natural(raw).and_then(|number| number.try_into().ok());
+            self.partition = Some(partition.ok_or_else(|| {
+                bad_shape("\"partition\" must be an integer from 0 to 2147483647")
+            })?);
+        }
+        Ok(())
+    }
+
+    fn take_timestamp(&mut self, raw: Raw<'f>) -> Outcome {
+        if raw.kind() != Kind::Null {
+            self.timestamp = Some(natural(raw).ok_or_else(|| {
+                bad_shape("\"timestamp\" must be milliseconds, an integer from 0 on")
+            })?);
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, field: u8, name: &'static str) {
+        if !self.seen.first(field) {
+            self.blame(Err(twice(name)));
+        }
+    }
+
+    #[inline]
+    fn blame(&mut self, outcome: Outcome) {
+        if let Err(fault) = outcome {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
     /// Makes Kafka's bytes; those that are not slices of the frame go into `scratch`.
     pub(super) fn encode(
-        &self,
+        &mut self,
         types: Types,
         scratch: &mut Vec<u8>,
-    ) -> Result<EncodedFields<'f>, Fault> {
+        headers: &mut Vec<EncodedHeader<'f>>,
+    ) -> Outcome<EncodedFields<'f>> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        if let Some(raw) = self.headers {
+            headers::encode(raw, scratch, headers)?;
+        }
         Ok(EncodedFields {
             key: self.key.encode("key", types.key, scratch)?,
             value: self.value.encode("value", Some(types.value), scratch)?,
-            headers: match self.headers {
-                Some(headers) => EncodedHeaders::read(headers, scratch)?,
-                None => EncodedHeaders::default(),
-            },
         })
     }
 }
 
-/// The fields whose bytes are made, not just sliced.
+/// Key and value as bytes; without one they are null.
 #[derive(Debug)]
 pub(super) struct EncodedFields<'f> {
-    key: Option<Encoded<'f>>,
-    value: Option<Encoded<'f>>,
-    headers: EncodedHeaders<'f>,
-}
-
-impl<'f> EncodedFields<'f> {
-    /// The record, given the buffer they were made in.
-    pub(super) fn borrow<'b>(self, fields: &Fields<'f>, scratch: &'b [u8]) -> InboundRecord<'b>
-    where
-        'f: 'b,
-    {
-        InboundRecord {
-            key: self.key.map(|key| key.bytes(scratch)),
-            value: self.value.map(|value| value.bytes(scratch)),
-            timestamp: fields.timestamp,
-            partition: fields.partition,
-            message_id: fields.message_id.map(Raw::text),
-            headers: self.headers.borrow(scratch),
-        }
-    }
+    pub(super) key: Option<Encoded<'f>>,
+    pub(super) value: Option<Encoded<'f>>,
 }
 
 /// `{"value":…,"format":…}`.
@@ -161,7 +189,7 @@ impl<'f> Typed<'f> {
         &mut self,
         scanner: &mut Scanner<'f>,
         whose: &'static str,
-    ) -> Result<Result<(), Fault>, Malformed> {
+    ) -> Result<Outcome, Malformed> {
         if scanner.peek() != Some(b'{') {
             return Ok(match scanner.value()?.kind() {
                 Kind::Null => Ok(()),
@@ -178,21 +206,23 @@ impl<'f> Typed<'f> {
             first = false;
             let raw = scanner.value()?;
             let not_null = Some(raw).filter(|raw| raw.kind() != Kind::Null);
-            match name {
-                _ if name.is_string("value") => {
-                    outcome = outcome.and(seen.once(0, &["value"]));
+            let once = match &*name.name() {
+                b"value" => {
                     self.value = not_null;
+                    seen.first(VALUE)
                 }
-                _ if name.is_string("format") => {
-                    outcome = outcome.and(seen.once(1, &["", "format"]));
+                b"format" => {
                     self.format = not_null;
+                    seen.first(FORMAT)
                 }
-                _ => {}
+                _ => true,
+            };
+            if !once && outcome.is_ok() {
+                outcome = Err(twice(whose));
             }
         }
-        if !seen.has(0) {
-            let missing = bad_shape(format!("\"{whose}\" has no \"value\""));
-            outcome = outcome.and(Err(missing));
+        if !seen.has(VALUE) && outcome.is_ok() {
+            outcome = Err(bad_shape(format!("\"{whose}\" has no \"value\"")));
         }
         Ok(outcome)
     }
@@ -202,7 +232,7 @@ impl<'f> Typed<'f> {
         whose: &'static str,
         declared: Option<Format>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Option<Encoded<'f>>, Fault> {
+    ) -> Outcome<Option<Encoded<'f>>> {
         let format = match self.format {
             Some(raw) => Some(named_format(raw, whose)?),
             None => declared,
@@ -223,21 +253,17 @@ impl<'f> Typed<'f> {
 }
 
 /// The format that a record names.
-pub(super) fn named_format(raw: Raw<'_>, whose: &str) -> Result<Format, Fault> {
+pub(super) fn named_format(raw: Raw<'_>, whose: &str) -> Outcome<Format> {
     if raw.kind() != Kind::String {
         return Err(bad_shape(format!(
             "the format of the {whose} must be a string"
         )));
     }
-    let mut unescaped = Vec::new();
-    let name = match raw.content(&mut unescaped) {
-        Ok(Content::Borrowed(name)) => name,
-        Ok(Content::Appended) => &unescaped,
-        Err(LoneSurrogate) => raw.text(),
-    };
-    String::from_utf8_lossy(name)
-        .parse()
-        .map_err(|unknown| bad_format(format!("{whose}: {unknown}")))
+    let name = raw.name();
+    Format::named(&name).ok_or_else(|| {
+        let unknown = UnknownFormat::new(&String::from_utf8_lossy(&name));
+        bad_format(format!("{whose}: {unknown}"))
+    })
 }
 
 /// An integer from 0 on, written as one.
@@ -249,39 +275,33 @@ fn natural(raw: Raw<'_>) -> Option<i64> {
     (number >= 0).then_some(number)
 }
 
-const VALUE: usize = 0;
-const KEY: usize = 1;
-const MESSAGE_ID: usize = 2;
-const HEADERS: usize = 3;
-const PARTITION: usize = 4;
-const TIMESTAMP: usize = 5;
+/// A field that occurs twice: which of the two counts cannot be known.
+pub(super) fn twice(whose: &str) -> Box<Fault> {
+    bad_shape(format!("a field occurs twice: \"{whose}\", or one in it"))
+}
 
-/// The names of the fields, each at its number.
-const FIELDS: &[&str] = &[
-    "value",
-    "key",
-    "messageId",
-    "headers",
-    "partition",
-    "timestamp",
-];
-
-/// Which fields of an object have occurred.
-#[derive(Debug, Default)]
+/// Which fields of an object have occurred, by bit.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen(u8);
 
 impl Seen {
-    /// Marks a field; an error when it was marked before.
-    pub(super) fn once(&mut self, field: usize, names: &[&str]) -> Result<(), Fault> {
-        if self.has(field) {
-            return Err(bad_shape(format!("\"{}\" occurs twice", names[field])));
-        }
-        self.0 |= 1 << field;
-        Ok(())
+    /// Marks a field; false when it was marked before.
+    pub(super) fn first(&mut self, field: u8) -> bool {
+        let first = !self.has(field);
+        self.0 |= field;
+        first
     }
 
-    /// Whether it occurred.
-    pub(super) fn has(&self, field: usize) -> bool {
-        self.0 >> field & 1 == 1
+    /// Whether it has occurred.
+    pub(super) fn has(self, field: u8) -> bool {
+        self.0 & field != 0
     }
 }
+
+pub(super) const VALUE: u8 = 1;
+pub(super) const KEY: u8 = 1 << 1;
+pub(super) const FORMAT: u8 = 1 << 2;
+const MESSAGE_ID: u8 = 1 << 3;
+const HEADERS: u8 = 1 << 4;
+const PARTITION: u8 = 1 << 5;
+const TIMESTAMP: u8 = 1 << 6;

@@ -1,75 +1,72 @@
 //! `"headers"`: text, bytes in base64, or null, each under a name.
 
-use super::fields::{Fault, Seen, bad_format, bad_shape, named_format};
-use super::list::List;
+use super::fields::{
+    FORMAT, KEY, Outcome, Seen, VALUE, bad_format, bad_shape, named_format, twice,
+};
 use crate::codec::format::{Encoded, Format};
 use crate::codec::json::{Kind, Raw, Scanner};
 use crate::kafka::record::NewHeader;
 
-/// A record's headers as Kafka's bytes.
-#[derive(Debug, Default)]
-pub(super) struct EncodedHeaders<'f>(List<EncodedHeader<'f>>);
-
+/// A header as Kafka's bytes.
 #[derive(Clone, Copy, Debug)]
-struct EncodedHeader<'f> {
+pub(super) struct EncodedHeader<'f> {
     key: Encoded<'f>,
     value: Option<Encoded<'f>>,
 }
 
-impl<'f> EncodedHeaders<'f> {
-    /// Reads the array, which the scanner has seen to be JSON.
-    pub(super) fn read(raw: Raw<'f>, scratch: &mut Vec<u8>) -> Result<Self, Fault> {
-        let mut scanner = Scanner::new(raw.text());
-        let mut list = List::default();
-        scanner.begin_array().expect(SCANNED);
-        let mut first = true;
-        while scanner.next_element(first).expect(SCANNED) {
-            first = false;
-            list.push(EncodedHeader::read(&mut scanner, scratch)?);
-        }
-        Ok(EncodedHeaders(list))
+/// Reads the array, which the scanner has seen to be JSON.
+pub(super) fn encode<'f>(
+    raw: Raw<'f>,
+    scratch: &mut Vec<u8>,
+    headers: &mut Vec<EncodedHeader<'f>>,
+) -> Outcome {
+    let mut scanner = Scanner::new(raw.text());
+    scanner.begin_array().expect(SCANNED);
+    let mut first = true;
+    while scanner.next_element(first).expect(SCANNED) {
+        first = false;
+        headers.push(EncodedHeader::read(&mut scanner, scratch)?);
     }
+    Ok(())
+}
 
-    /// The headers, given the buffer they were made in.
-    pub(super) fn borrow<'b>(self, scratch: &'b [u8]) -> List<NewHeader<'b>>
-    where
-        'f: 'b,
-    {
-        let mut list = List::default();
-        for header in self.0.as_slice() {
-            list.push(NewHeader {
-                key: std::str::from_utf8(header.key.bytes(scratch))
-                    .expect("a slice of a UTF-8 frame between two quotes, or unescaped to UTF-8"),
-                value: header.value.map(|value| value.bytes(scratch)),
-            });
-        }
-        list
-    }
+/// The headers, given the buffer they were made in. Without headers it allocates nothing.
+pub(super) fn borrow<'b>(headers: &[EncodedHeader<'b>], scratch: &'b [u8]) -> Vec<NewHeader<'b>> {
+    let borrow = |header: &EncodedHeader<'b>| NewHeader {
+        key: std::str::from_utf8(header.key.bytes(scratch))
+            .expect("a slice of a UTF-8 frame between two quotes, or unescaped to UTF-8"),
+        value: header.value.map(|value| value.bytes(scratch)),
+    };
+    headers.iter().map(borrow).collect()
 }
 
 impl<'f> EncodedHeader<'f> {
-    fn read(scanner: &mut Scanner<'f>, scratch: &mut Vec<u8>) -> Result<Self, Fault> {
-        const NAMES: &[&str] = &["key", "value", "format"];
+    fn read(scanner: &mut Scanner<'f>, scratch: &mut Vec<u8>) -> Outcome<Self> {
         if scanner.peek() != Some(b'{') {
             return Err(bad_shape("a header is an object"));
         }
         scanner.begin_object().expect(SCANNED);
         let mut seen = Seen::default();
-        let mut fields = [None; NAMES.len()];
+        let (mut key, mut value, mut format) = (None, None, None);
         let mut first = true;
         while let Some(name) = scanner.next_name(first).expect(SCANNED) {
             first = false;
             let raw = scanner.value().expect(SCANNED);
-            if let Some(field) = NAMES.iter().position(|field| name.is_string(field)) {
-                seen.once(field, NAMES)?;
-                fields[field] = Some(raw).filter(|raw| raw.kind() != Kind::Null);
+            let (field, place) = match &*name.name() {
+                b"key" => (KEY, &mut key),
+                b"value" => (VALUE, &mut value),
+                b"format" => (FORMAT, &mut format),
+                _ => continue,
+            };
+            if !seen.first(field) {
+                return Err(twice("headers"));
             }
+            *place = Some(raw).filter(|raw| raw.kind() != Kind::Null);
         }
-        let [key, value, format] = fields;
         let key = key
             .filter(|key| key.kind() == Kind::String)
             .ok_or_else(|| bad_shape("a header's \"key\" must be a string"))?;
-        if !seen.has(1) {
+        if !seen.has(VALUE) {
             return Err(bad_shape("a header has no \"value\""));
         }
         let format = match format {

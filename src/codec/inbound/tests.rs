@@ -40,7 +40,7 @@ fn read(types: Types, frame: &str) -> (bool, Vec<Outcome>) {
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
                 headers: record
-                    .headers()
+                    .headers
                     .iter()
                     .map(|header| (header.key.into(), header.value.map(<[u8]>::to_vec)))
                     .collect(),
