@@ -11,6 +11,7 @@ pub mod error;
 #[cfg(test)]
 #[allow(dead_code)] // the scripts of all tests
 mod fake;
+pub mod fetch;
 mod frame;
 pub mod group;
 mod handshake;
