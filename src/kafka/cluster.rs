@@ -213,6 +213,11 @@ impl Cluster {
         Err(error)
     }
 
+    /// Completes when a broker's connection was lost since the last time.
+    pub(crate) async fn lost(&self) {
+        self.inner.pool.lost().await;
+    }
+
     /// A connection that nobody else uses until it is dropped, for JoinGroup and
     /// SyncGroup, which park on the broker. Their number is bounded by groups: members of
     /// one group never wait for each other here.
@@ -282,76 +287,4 @@ fn endpoint(broker: &Broker) -> Endpoint {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-    use std::sync::OnceLock;
-
-    use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse, MetadataRequest};
-
-    use super::*;
-    use crate::kafka::fake::{self, Answer, FakeBroker};
-
-    fn config(bootstrap: &[SocketAddr]) -> ClientConfig {
-        ClientConfig {
-            bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
-            request_timeout: Duration::from_secs(10),
-            ..ClientConfig::default()
-        }
-    }
-
-    pub(super) fn cluster(config: ClientConfig) -> Cluster {
-        Cluster::new(
-            config,
-            Principal::Proxy,
-            TaskTracker::new(),
-            CancellationToken::new(),
-        )
-    }
-
-    /// One broker, 7, that leads partition 0 of `t` and answers heartbeats.
-    async fn one_broker() -> FakeBroker {
-        let address = Arc::new(OnceLock::new());
-        let known = Arc::clone(&address);
-        let broker = FakeBroker::start(move |request| match request.key {
-            3 => {
-                let topics = fake::asked_topics(request);
-                let topics = topics.iter().map(|t| match t.as_str() {
-                    "t" => fake::topic("t", 1, &[(7, 1)]),
-                    other => fake::failed_topic(other, 3),
-                });
-                let brokers = [(7, *known.get().unwrap())];
-                fake::answer::<MetadataRequest>(
-                    request,
-                    &fake::metadata(&brokers, topics.collect()),
-                )
-            }
-            12 => fake::answer::<HeartbeatRequest>(request, &HeartbeatResponse::default()),
-            _ => Answer::Close,
-        })
-        .await;
-        address.set(broker.address).unwrap();
-        broker
-    }
-
-    #[tokio::test]
-    async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
-        let broker = one_broker().await;
-        let cluster = cluster(config(&[broker.address]));
-        let topic = cluster.metadata().topic("t").await.unwrap();
-        assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
-        assert_eq!(cluster.metadata().ready(), Ok(()));
-        let call = cluster.call(
-            BrokerId(7),
-            Lane::Coordinator(0),
-            |_| HeartbeatRequest::default(),
-            Duration::from_secs(5),
-        );
-        let (version, response) = call.await.unwrap();
-        assert_eq!((version, response.error_code), (4, 0));
-        assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1);
-        cluster.stop().cancel();
-        cluster.tasks().close();
-        cluster.tasks().wait().await;
-        assert_eq!(cluster.connections(), 0);
-    }
-}
+mod tests;

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,6 +65,8 @@ pub(crate) struct Parts<R, W> {
     pub(crate) idle: Duration,
     /// Dropped when the connection is closed.
     pub(crate) census: Arc<()>,
+    /// Told when it was lost, rather than closed for want of use.
+    pub(crate) lost: Arc<Notify>,
 }
 
 impl Connection {
@@ -86,6 +88,7 @@ impl Connection {
             throttled_until_ms: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
             dead: stop.child_token(),
+            lost: parts.lost,
             cause: OnceLock::new(),
         });
         let (queue, queued) = mpsc::channel(QUEUE);
@@ -99,9 +102,11 @@ impl Connection {
         tasks.spawn(reader::run(
             Arc::clone(&link),
             parts.responses,
-            waiters,
-            parts.idle,
-            parts.census,
+            reader::Inbox {
+                waiters,
+                idle: parts.idle,
+                census: parts.census,
+            },
         ));
         Self { queue, link }
     }
@@ -230,9 +235,16 @@ struct Link {
     dead: CancellationToken,
     /// Why it is dead; none if it was stopped.
     cause: OnceLock<Arc<str>>,
+    lost: Arc<Notify>,
 }
 
 impl Link {
+    /// Ends the connection, which somebody may still want.
+    fn lose(&self, cause: &str) {
+        self.die(cause);
+        self.lost.notify_one();
+    }
+
     /// Ends the connection. The first cause is the one that is told.
     fn die(&self, cause: &str) {
         if self.cause.set(cause.into()).is_ok() {

@@ -254,14 +254,10 @@ impl Metadata {
 
     async fn succeeded(&self, round: u64) {
         let mut progress = self.inner.progress.subscribe();
-        let gone = progress
+        // It cannot be closed while we hold its sender.
+        let _ = progress
             .wait_for(|progress| progress.succeeded >= round)
-            .await
-            .is_err();
-        if gone {
-            // Not while we hold the sender.
-            std::future::pending::<()>().await;
-        }
+            .await;
     }
 }
 

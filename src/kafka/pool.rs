@@ -18,12 +18,13 @@
 
 mod dial;
 mod exclusive;
+mod pace;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use kafka_protocol::protocol::StrBytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::dial::Endpoint;
 pub use self::exclusive::Exclusive;
 use self::exclusive::Exclusives;
-use super::backoff::Backoff;
+use self::pace::Pace;
 use super::config::ClientConfig;
 use super::connection::Connection;
 use super::error::RequestError;
@@ -84,6 +85,8 @@ struct Shared {
     stop: CancellationToken,
     /// A clone lives in every open connection.
     census: Arc<()>,
+    /// A connection was lost that somebody may still want.
+    lost: Arc<Notify>,
 }
 
 impl Pool {
@@ -98,6 +101,7 @@ impl Pool {
             tasks,
             stop,
             census: Arc::new(()),
+            lost: Arc::new(Notify::new()),
         });
         Self {
             exclusives: Exclusives::new(Arc::clone(&shared)),
@@ -109,6 +113,11 @@ impl Pool {
     /// Connections that are open now.
     pub(crate) fn connections(&self) -> usize {
         Arc::strong_count(&self.shared.census) - 1
+    }
+
+    /// Completes when a broker's connection was lost since the last time.
+    pub(crate) async fn lost(&self) {
+        self.shared.lost.notified().await;
     }
 
     /// The live connection of that lane, if it has one. Opens nothing.
@@ -174,7 +183,7 @@ impl Pool {
 #[derive(Debug)]
 struct LaneSlot {
     state: watch::Sender<State>,
-    history: Mutex<History>,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -185,22 +194,11 @@ enum State {
     Failed(RequestError),
 }
 
-#[derive(Debug)]
-struct History {
-    backoff: Backoff,
-    not_before: Instant,
-    opened: Option<Instant>,
-}
-
 impl LaneSlot {
     fn new(config: &ClientConfig) -> Self {
         Self {
             state: watch::Sender::new(State::Closed),
-            history: Mutex::new(History {
-                backoff: Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max),
-                not_before: Instant::now(),
-                opened: None,
-            }),
+            pace: Pace::new(config),
         }
     }
 
@@ -225,45 +223,25 @@ impl LaneSlot {
             slot: self,
             state: State::Failed(RequestError::Stopped),
         };
-        let not_before = self.earliest(shared.config.reconnect_backoff_max);
         let attempt = async {
-            sleep_until(not_before).await;
+            sleep_until(self.pace.earliest(Instant::now())).await;
             dial::open(shared, endpoint, shared.config.connections_max_idle).await
         };
         let result = tokio::select! {
             () = shared.stop.cancelled() => return,
             result = attempt => result,
         };
-        let mut history = lock(&self.history);
         verdict.state = match result {
             Ok(connection) => {
-                history.opened = Some(Instant::now());
+                self.pace.opened(Instant::now());
                 State::Open(connection)
             }
             Err(error) => {
-                history.opened = None;
-                let wait = history.backoff.after_failure();
-                history.not_before = Instant::now() + wait;
-                tracing::debug!(%error, ?wait, "connecting failed");
+                self.pace.failed(Instant::now());
+                tracing::debug!(%error, "connecting failed");
                 State::Failed(error)
             }
         };
-    }
-
-    /// When the next attempt may start. A connection that lived for a while clears the
-    /// record; one that died young counts as a failed attempt.
-    fn earliest(&self, long: std::time::Duration) -> Instant {
-        let mut history = lock(&self.history);
-        if let Some(opened) = history.opened.take() {
-            if opened.elapsed() >= long {
-                history.backoff.succeeded();
-                history.not_before = Instant::now();
-            } else {
-                let wait = history.backoff.after_failure();
-                history.not_before = Instant::now() + wait;
-            }
-        }
-        history.not_before
     }
 }
 

@@ -18,27 +18,42 @@ use super::slot::Waiting;
 use super::{IN_FLIGHT, Link};
 use crate::kafka::frame::{self, FrameReader};
 
+/// What the reader is given besides the stream.
+pub(super) struct Inbox {
+    pub(super) waiters: mpsc::Receiver<Waiting>,
+    pub(super) idle: Duration,
+    pub(super) census: Arc<()>,
+}
+
 pub(super) async fn run<R: AsyncRead + Unpin>(
     link: Arc<Link>,
     mut responses: FrameReader<R>,
-    waiters: mpsc::Receiver<Waiting>,
-    idle: Duration,
-    _census: Arc<()>,
+    inbox: Inbox,
 ) {
     // Even a panic ends the whole connection.
     let _end = link.dead.clone().drop_guard();
+    let _counted = inbox.census;
     let mut reader = Reader {
         link,
-        waiters,
+        waiters: inbox.waiters,
         due: VecDeque::new(),
-        idle,
+        idle: inbox.idle,
         active: Instant::now(),
     };
-    let cause = reader.read_until_the_end(&mut responses).await;
-    if let Some(cause) = cause {
-        reader.link.die(&cause);
+    match reader.read_until_the_end(&mut responses).await {
+        End::Elsewhere => {}
+        End::Lost(cause) => reader.link.lose(&cause),
+        End::Unused(cause) => reader.link.die(cause),
     }
     reader.fail_all().await;
+}
+
+/// Why a connection ends.
+enum End {
+    /// The writer or a caller ended it, or it was stopped.
+    Elsewhere,
+    Lost(String),
+    Unused(&'static str),
 }
 
 struct Reader {
@@ -51,21 +66,20 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns why the connection ends here, or `None` if it was ended elsewhere.
     async fn read_until_the_end<R: AsyncRead + Unpin>(
         &mut self,
         responses: &mut FrameReader<R>,
-    ) -> Option<String> {
+    ) -> End {
         let mut open = true;
         // Moved only to an earlier time; when it rings, who rang it is looked up.
         let mut alarm = pin!(sleep_until(self.active + self.idle));
         loop {
             if !open && self.due.is_empty() {
-                return Some("nobody uses it any more".to_owned());
+                return End::Unused("nobody uses it any more");
             }
             tokio::select! {
                 biased;
-                () = self.link.dead.cancelled() => return None,
+                () = self.link.dead.cancelled() => return End::Elsewhere,
                 next = self.waiters.recv(), if open && self.due.len() < IN_FLIGHT => match next {
                     Some(waiting) => {
                         if waiting.deadline < alarm.deadline() {
@@ -77,12 +91,12 @@ impl Reader {
                 },
                 frame = responses.next() => {
                     if let Err(cause) = self.received(frame) {
-                        return Some(cause);
+                        return End::Lost(cause);
                     }
                 }
                 () = &mut alarm => match self.alarmed(Instant::now()) {
                     Ok(next) => alarm.as_mut().reset(next),
-                    Err(cause) => return Some(cause),
+                    Err(end) => return end,
                 },
             }
         }
@@ -127,16 +141,16 @@ impl Reader {
     }
 
     /// When the next alarm is, unless this one ends the connection.
-    fn alarmed(&mut self, now: Instant) -> Result<Instant, String> {
+    fn alarmed(&mut self, now: Instant) -> Result<Instant, End> {
         if let Some(late) = self.due.iter().position(|waiting| waiting.deadline <= now) {
             let waiting = self.due.remove(late).expect("its position was just found");
             let error = waiting.slot.timed_out(true);
             let cause = error.to_string();
             // First, so that nobody is given this connection after an error that says
             // it is of no use.
-            self.link.die(&cause);
+            self.link.lose(&cause);
             waiting.slot.fail(error);
-            return Err(cause);
+            return Err(End::Lost(cause));
         }
         if let Some(next) = self.due.iter().map(|waiting| waiting.deadline).min() {
             return Ok(next);
@@ -148,7 +162,7 @@ impl Reader {
         if idle_at > now {
             return Ok(idle_at);
         }
-        Err("it was idle".to_owned())
+        Err(End::Unused("it was idle"))
     }
 
     /// Tells every caller whose request was, or may have been, written.

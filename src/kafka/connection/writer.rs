@@ -120,7 +120,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             written = write(&mut self.sink, &bytes) => match written {
                 Ok(()) => true,
                 Err(error) => {
-                    self.link.die(&format!("writing failed: {error}"));
+                    self.link.lose(&format!("writing failed: {error}"));
                     false
                 }
             },

@@ -1,6 +1,5 @@
 //! The task that asks the cluster.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::snapshot::{Fault, Snapshot, TopicAnswer};
-use super::{Interest, Metadata, Wanted};
+use super::snapshot::{Fault, Snapshot, Topic, Verdict};
+use super::{Metadata, Wanted};
 use crate::kafka::backoff::Backoff;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::RequestError;
@@ -54,7 +53,6 @@ impl Refresher {
             let (round, topics) = self.begin();
             let pause = match self.ask(topics).await {
                 Ok(answer) => {
-                    self.backoff.succeeded();
                     self.succeeded(round, &answer);
                     // However many ask, and however often.
                     self.cluster.config().retry_backoff
@@ -81,7 +79,8 @@ impl Refresher {
 
     async fn ask(&self, topics: Vec<Arc<str>>) -> Result<MetadataResponse, RequestError> {
         let build = |_version| question(&topics);
-        let timeout = self.cluster.config().request_timeout;
+        // A broker that hangs must not keep the news of others from us for that long.
+        let timeout = self.cluster.config().request_timeout / 3;
         let (_, answer) = self.cluster.call_any(build, timeout).await?;
         if answer.error_code == REBOOTSTRAP_REQUIRED {
             tracing::info!("the cluster asks its clients to bootstrap again");
@@ -91,15 +90,24 @@ impl Refresher {
         Ok(answer)
     }
 
-    fn succeeded(&self, round: u64, answer: &MetadataResponse) {
+    fn succeeded(&mut self, round: u64, answer: &MetadataResponse) {
+        if self.backoff.failures() > 0 {
+            tracing::info!("the cluster answers again");
+            self.backoff.succeeded();
+        }
         let inner = &self.metadata.inner;
         let mut known = 0;
-        inner.snapshot.send_modify(|snapshot| {
+        inner.snapshot.send_if_modified(|snapshot| {
             let (mut next, told) = snapshot.after(answer);
             let mut wanted = lock(&inner.wanted);
-            settle(&mut wanted, &mut next, &told, round, Instant::now());
+            settle(&mut wanted, &told, &mut next, round);
+            expire(&mut wanted, snapshot, &mut next, Instant::now());
             known = next.brokers.len();
-            *snapshot = Arc::new(next);
+            let news = next.differs_from(snapshot);
+            if news {
+                *snapshot = Arc::new(next);
+            }
+            news
         });
         *lock(&inner.health) = if known > 0 {
             Ok(())
@@ -112,7 +120,11 @@ impl Refresher {
     }
 
     fn failed(&self, round: u64, error: &RequestError) {
-        tracing::warn!(%error, "no metadata");
+        if self.backoff.failures() == 0 {
+            tracing::warn!(%error, "the cluster does not answer; trying on");
+        } else {
+            tracing::debug!(%error, "the cluster does not answer");
+        }
         let inner = &self.metadata.inner;
         *lock(&inner.health) = Err(error.to_string().into());
         lock(&inner.wanted).asked = true;
@@ -130,6 +142,8 @@ impl Refresher {
             tokio::select! {
                 () = sleep_until(age) => return,
                 () = woken => {}
+                // Its partitions may have moved.
+                () = self.cluster.lost() => return,
             }
         }
     }
@@ -148,50 +162,42 @@ fn question(topics: &[Arc<str>]) -> MetadataRequest {
         .with_allow_auto_topic_creation(false)
 }
 
-/// Notes what an answer says of each topic, and forgets those that are gone or unused.
-fn settle(
-    wanted: &mut Wanted,
-    next: &mut Snapshot,
-    told: &[TopicAnswer],
-    round: u64,
-    now: Instant,
-) {
+/// Notes what an answer says of each topic, and forgets those that are gone.
+fn settle(wanted: &mut Wanted, told: &[Verdict], next: &mut Snapshot, round: u64) {
     for (name, verdict) in told {
         let Some(interest) = wanted.topics.get_mut(name) else {
             continue;
         };
-        interest.fault = match *verdict {
-            Ok(_) => None,
-            Err(fault) => Some(match interest.fault {
-                Some((before, _, times)) if before == fault => (fault, round, times + 1),
-                _ => (fault, round, 1),
-            }),
-        };
-        let Some((fault, _, times)) = interest.fault else {
+        let Err(fault) = *verdict else {
+            interest.fault = None;
             continue;
         };
+        let times = match interest.fault {
+            Some((before, _, times)) if before == fault => times + 1,
+            _ => 1,
+        };
+        interest.fault = Some((fault, round, times));
         match fault {
             // A broker that is behind may not know a topic yet: ask once more.
             Fault::Unknown if times == 1 => wanted.asked = true,
+            // Those who wait ask by themselves.
+            Fault::Passing => {}
             Fault::Unknown | Fault::NotAuthorized | Fault::Invalid => {
                 next.topics.remove(name);
                 if interest.waiting == 0 {
                     wanted.topics.remove(name);
                 }
             }
-            Fault::Passing => wanted.asked = true,
         }
     }
-    expire(&mut wanted.topics, next, now);
 }
 
-fn expire(topics: &mut HashMap<Arc<str>, Interest>, next: &mut Snapshot, now: Instant) {
-    topics.retain(|name, interest| {
-        if let Some(topic) = next.topics.get(name) {
-            // The snapshot's own handle is one.
-            if topic.used.swap(false, Ordering::Relaxed) || Arc::strong_count(topic) > 1 {
-                interest.last_used = now;
-            }
+/// Forgets topics that nobody uses any more.
+fn expire(wanted: &mut Wanted, before: &Snapshot, next: &mut Snapshot, now: Instant) {
+    wanted.topics.retain(|name, interest| {
+        let topic = next.topics.get(name);
+        if topic.is_some_and(|topic| in_use(topic, before.topics.get(name))) {
+            interest.last_used = now;
         }
         let keep = interest.waiting > 0 || now < interest.last_used + UNUSED;
         if !keep {
@@ -199,4 +205,120 @@ fn expire(topics: &mut HashMap<Arc<str>, Interest>, next: &mut Snapshot, now: In
         }
         keep
     });
+}
+
+/// Whether somebody looked at a topic since the last time, or holds on to it.
+fn in_use(topic: &Arc<Topic>, before: Option<&Arc<Topic>>) -> bool {
+    // One handle in each snapshot; one flag for each description, the same or not.
+    let (handles, descriptions) = match before {
+        Some(before) if Arc::ptr_eq(before, topic) => (2, 1),
+        Some(_) => (1, 2),
+        None => (1, 1),
+    };
+    let held = |before: &Arc<Topic>| !Arc::ptr_eq(before, topic) && Arc::strong_count(before) > 1;
+    topic.used.swap(false, Ordering::Relaxed)
+        || Arc::strong_count(topic) > handles
+        || Arc::strong_count(&topic.used) > descriptions
+        || before.is_some_and(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Interest;
+    use super::*;
+    use crate::kafka::fake::{metadata, topic};
+
+    fn knowing_t() -> (Wanted, Snapshot) {
+        let answer = metadata(&[], vec![topic("t", 1, &[(1, 1)])]);
+        let (snapshot, _) = Snapshot::default().after(&answer);
+        let mut wanted = Wanted::default();
+        wanted.topics.insert("t".into(), Interest::new());
+        (wanted, snapshot)
+    }
+
+    /// Whether `t` is still asked for after a round at that time.
+    fn survives(wanted: &mut Wanted, before: &Snapshot, now: Instant) -> bool {
+        let mut next = before.clone();
+        expire(wanted, before, &mut next, now);
+        assert_eq!(wanted.topics.contains_key("t"), next.topic("t").is_some());
+        next.topic("t").is_some()
+    }
+
+    #[test]
+    fn a_topic_that_nobody_uses_is_forgotten() {
+        let (mut wanted, snapshot) = knowing_t();
+        let start = Instant::now();
+        // It was used when it was made.
+        assert!(survives(&mut wanted, &snapshot, start));
+        assert!(survives(&mut wanted, &snapshot, start + UNUSED / 2));
+        assert!(!survives(&mut wanted, &snapshot, start + UNUSED));
+    }
+
+    #[test]
+    fn a_topic_that_somebody_looks_at_holds_or_waits_for_stays() {
+        let start = Instant::now();
+        let (mut wanted, snapshot) = knowing_t();
+        assert!(survives(&mut wanted, &snapshot, start));
+        snapshot.topic("t").unwrap().touch();
+        assert!(survives(&mut wanted, &snapshot, start + UNUSED));
+
+        let held = Arc::clone(snapshot.topic("t").unwrap());
+        assert!(survives(&mut wanted, &snapshot, start + 2 * UNUSED));
+        assert!(survives(&mut wanted, &snapshot, start + 3 * UNUSED));
+        drop(held);
+        assert!(!survives(&mut wanted, &snapshot, start + 4 * UNUSED));
+
+        let (mut wanted, snapshot) = knowing_t();
+        snapshot
+            .topic("t")
+            .unwrap()
+            .used
+            .store(false, Ordering::Relaxed);
+        wanted.topics.get_mut("t").unwrap().waiting = 1;
+        assert!(survives(&mut wanted, &snapshot, start + 2 * UNUSED));
+    }
+
+    #[test]
+    fn an_old_description_that_somebody_holds_keeps_the_topic_too() {
+        let (mut wanted, snapshot) = knowing_t();
+        let held = Arc::clone(snapshot.topic("t").unwrap());
+        let start = Instant::now();
+        let (next, _) = snapshot.after(&metadata(&[], vec![topic("t", 1, &[(2, 2)])]));
+        drop(snapshot);
+        assert!(survives(&mut wanted, &next, start));
+        assert!(survives(&mut wanted, &next, start + UNUSED));
+        drop(held);
+        assert!(!survives(&mut wanted, &next, start + 2 * UNUSED));
+    }
+
+    #[test]
+    fn unknown_counts_the_second_time() {
+        let (mut wanted, mut snapshot) = knowing_t();
+        let told: &[Verdict] = &[("t".into(), Err(Fault::Unknown))];
+        settle(&mut wanted, told, &mut snapshot, 1);
+        assert!(snapshot.topic("t").is_some());
+        assert!(wanted.asked, "it is confirmed at once");
+        settle(&mut wanted, told, &mut snapshot, 2);
+        assert!(snapshot.topic("t").is_none());
+        assert!(wanted.topics.is_empty());
+    }
+
+    #[test]
+    fn a_doubt_that_is_not_confirmed_is_forgotten() {
+        let (mut wanted, mut snapshot) = knowing_t();
+        settle(
+            &mut wanted,
+            &[("t".into(), Err(Fault::Unknown))],
+            &mut snapshot,
+            1,
+        );
+        settle(&mut wanted, &[("t".into(), Ok(()))], &mut snapshot, 2);
+        settle(
+            &mut wanted,
+            &[("t".into(), Err(Fault::Unknown))],
+            &mut snapshot,
+            3,
+        );
+        assert!(snapshot.topic("t").is_some());
+    }
 }

@@ -84,8 +84,8 @@ pub(super) enum Fault {
     Passing,
 }
 
-/// What one answer says about one topic.
-pub(super) type TopicAnswer = (Arc<str>, Result<Arc<Topic>, Fault>);
+/// What one answer says of one topic.
+pub(super) type Verdict = (Arc<str>, Result<(), Fault>);
 
 impl Snapshot {
     /// The broker with that id.
@@ -100,7 +100,7 @@ impl Snapshot {
 
     /// This knowledge with an answer's laid over it, and what it says of each topic.
     /// Topics stay when an answer is against them: whoever calls decides when to forget.
-    pub(super) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<TopicAnswer>) {
+    pub(super) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
         let brokers: Vec<Broker> = answer.brokers.iter().filter_map(broker).collect();
         // A broker that has just started knows nobody.
@@ -120,14 +120,32 @@ impl Snapshot {
             let verdict = match fault(topic.error_code) {
                 Some(fault) => Err(fault),
                 None => {
-                    let merged = Arc::new(merge(old, &name, topic));
-                    next.topics.insert(Arc::clone(&name), Arc::clone(&merged));
-                    Ok(merged)
+                    let merged = merge(old, &name, topic);
+                    // Whoever holds it sees that nothing changed.
+                    if !old.is_some_and(|old| old.says_the_same(&merged)) {
+                        next.topics.insert(Arc::clone(&name), Arc::new(merged));
+                    }
+                    Ok(())
                 }
             };
             told.push((name, verdict));
         }
         (next, told)
+    }
+
+    /// Whether it differs from what was known before.
+    pub(super) fn differs_from(&self, before: &Self) -> bool {
+        let same_topic = |(name, topic): (&Arc<str>, &Arc<Topic>)| {
+            before
+                .topics
+                .get(name)
+                .is_some_and(|before| Arc::ptr_eq(before, topic))
+        };
+        self.brokers != before.brokers
+            || self.controller != before.controller
+            || self.cluster_id != before.cluster_id
+            || self.topics.len() != before.topics.len()
+            || !self.topics.iter().all(same_topic)
     }
 
     /// This knowledge with a newer leader of one partition, if it is newer (KIP-951).
@@ -180,6 +198,10 @@ impl Topic {
             broker: partition.leader?,
             epoch: partition.epoch,
         })
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.partitions == other.partitions
     }
 
     pub(super) fn touch(&self) {
@@ -262,5 +284,136 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
         },
         partitions,
         used: Arc::clone(&old.used),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::fake::{failed_topic, metadata, topic};
+
+    const ADDRESS: &str = "127.0.0.1:9092";
+
+    fn after(before: &Snapshot, topics: Vec<MetadataResponseTopic>) -> Snapshot {
+        let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
+        before.after(&metadata(&brokers, topics)).0
+    }
+
+    fn leaders(snapshot: &Snapshot) -> Vec<(i32, i32)> {
+        let partitions = &snapshot.topic("t").unwrap().partitions;
+        let leader = |p: &Partition| (p.leader.map_or(-1, |leader| leader.0), p.epoch);
+        partitions.iter().map(leader).collect()
+    }
+
+    #[test]
+    fn a_newer_epoch_moves_the_leader_and_an_older_one_does_not() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3), (2, 3)])]);
+        let two = after(&one, vec![topic("t", 5, &[(2, 4), (1, 2)])]);
+        assert_eq!(leaders(&two), [(2, 4), (2, 3)]);
+    }
+
+    #[test]
+    fn the_same_epoch_may_lose_its_leader() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
+        let two = after(&one, vec![topic("t", 5, &[(-1, 3)])]);
+        assert_eq!(leaders(&two), [(-1, 3)]);
+        assert_eq!(two.topic("t").unwrap().leader(0), None);
+    }
+
+    #[test]
+    fn a_topic_that_was_made_again_starts_over() {
+        let one = after(
+            &Snapshot::default(),
+            vec![topic("t", 5, &[(1, 30), (1, 30)])],
+        );
+        let two = after(&one, vec![topic("t", 6, &[(2, 0)])]);
+        assert_eq!(leaders(&two), [(2, 0)]);
+        assert_eq!(two.topic("t").unwrap().id, Uuid::from_u128(6));
+    }
+
+    #[test]
+    fn epochs_that_a_broker_does_not_know_are_taken_as_they_come() {
+        let one = after(&Snapshot::default(), vec![topic("t", 0, &[(1, -1)])]);
+        let two = after(&one, vec![topic("t", 0, &[(2, -1)])]);
+        assert_eq!(leaders(&two), [(2, -1)]);
+    }
+
+    #[test]
+    fn a_broker_that_is_behind_takes_no_partition_away() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1), (2, 1)])]);
+        let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
+        assert_eq!(leaders(&two), [(1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn what_an_answer_does_not_mention_stays() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let (two, told) = one.after(&MetadataResponse::default());
+        assert_eq!(leaders(&two), [(1, 1)]);
+        assert_eq!(two.brokers.len(), 2);
+        assert!(told.is_empty());
+        assert!(!two.differs_from(&one));
+    }
+
+    #[test]
+    fn a_topic_that_did_not_change_is_the_same_handle() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
+        assert!(Arc::ptr_eq(
+            one.topic("t").unwrap(),
+            two.topic("t").unwrap()
+        ));
+        assert!(!two.differs_from(&one));
+        let three = after(&two, vec![topic("t", 5, &[(1, 2)])]);
+        assert!(three.differs_from(&two));
+    }
+
+    #[test]
+    fn errors_are_told_and_change_nothing() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        for (code, fault) in [
+            (3, Fault::Unknown),
+            (29, Fault::NotAuthorized),
+            (17, Fault::Invalid),
+            (5, Fault::Passing),
+            (-1, Fault::Passing),
+        ] {
+            let answer = metadata(&[], vec![failed_topic("t", code)]);
+            let (two, told) = one.after(&answer);
+            assert_eq!(told, [("t".into(), Err(fault))]);
+            assert!(!two.differs_from(&one));
+        }
+    }
+
+    #[test]
+    fn partition_numbers_that_cannot_be_are_left_out() {
+        let mut hostile = topic("t", 5, &[(1, 1), (2, 1), (1, 1)]);
+        hostile.partitions[0].partition_index = i32::MAX;
+        hostile.partitions[2].partition_index = -1;
+        let snapshot = after(&Snapshot::default(), vec![hostile]);
+        assert_eq!(leaders(&snapshot), [(-1, -1), (2, 1), (-1, -1)]);
+    }
+
+    #[test]
+    fn a_hint_counts_only_with_a_newer_epoch() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
+        let leader = |broker, epoch| Leader {
+            broker: BrokerId(broker),
+            epoch,
+        };
+        assert!(one.with_leader("t", 0, leader(2, 3), None).is_none());
+        assert!(one.with_leader("t", 0, leader(-1, 4), None).is_none());
+        assert!(one.with_leader("t", 1, leader(2, 4), None).is_none());
+        assert!(one.with_leader("u", 0, leader(2, 4), None).is_none());
+        let there = Broker {
+            id: BrokerId(3),
+            host: "new".into(),
+            port: 1,
+            rack: None,
+        };
+        let two = one.with_leader("t", 0, leader(3, 4), Some(there.clone()));
+        let two = two.unwrap();
+        assert_eq!(leaders(&two), [(3, 4)]);
+        assert_eq!(two.broker(BrokerId(3)), Some(&there));
     }
 }

@@ -67,6 +67,7 @@ pub(super) async fn open(
                             requests,
                             idle,
                             census: Arc::clone(&shared.census),
+                            lost: Arc::clone(&shared.lost),
                         };
                         tracing::debug!(broker = %endpoint.peer(), %address, "connected");
                         return Ok(Connection::start(parts, &shared.tasks, &shared.stop));

@@ -31,6 +31,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::dial::{self, Endpoint};
+use super::pace::Pace;
+use crate::kafka::config::ClientConfig;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::RequestError;
 use crate::kafka::lock::lock;
@@ -96,27 +98,56 @@ impl Exclusives {
         endpoint: &Endpoint,
         group: &str,
     ) -> Result<Exclusive, RequestError> {
-        let lobby = Arc::clone(lock(&self.lobbies).entry(endpoint.id).or_default());
+        let lobby = Arc::clone(
+            lock(&self.lobbies)
+                .entry(endpoint.id)
+                .or_insert_with(|| Arc::new(Lobby::new(&self.shared.config))),
+        );
         let seat = tokio::select! {
             () = self.shared.stop.cancelled() => return Err(RequestError::Stopped),
             seat = lobby.enter(group) => seat,
         };
         let connection = match lobby.take_idle(endpoint) {
             Some(connection) => connection,
-            None => dial::open(&self.shared, endpoint, IDLE).await?,
+            None => self.open(&seat.lobby.pace, endpoint).await?,
         };
         Ok(Exclusive { connection, seat })
+    }
+
+    async fn open(&self, pace: &Pace, endpoint: &Endpoint) -> Result<Connection, RequestError> {
+        let attempt = async {
+            sleep_until(pace.earliest(Instant::now())).await;
+            dial::open(&self.shared, endpoint, IDLE).await
+        };
+        let result = tokio::select! {
+            () = self.shared.stop.cancelled() => return Err(RequestError::Stopped),
+            result = attempt => result,
+        };
+        match &result {
+            Ok(_) => pace.succeeded(),
+            Err(_) => pace.failed(Instant::now()),
+        }
+        result
     }
 }
 
 /// One broker's line of groups, and its connections that nobody uses now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lobby {
     line: Mutex<Line>,
     idle: Mutex<Vec<Connection>>,
+    pace: Pace,
 }
 
 impl Lobby {
+    fn new(config: &ClientConfig) -> Self {
+        Self {
+            line: Mutex::default(),
+            idle: Mutex::default(),
+            pace: Pace::new(config),
+        }
+    }
+
     /// Waits until `group` is admitted. Cancel-safe.
     async fn enter(self: &Arc<Self>, group: &str) -> Seat {
         let group: Arc<str> = group.into();
@@ -251,5 +282,103 @@ impl Line {
             let _ = admit.send(());
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(line: &mut Line, group: &str, now: Instant) -> Option<oneshot::Receiver<()>> {
+        line.enter(group.into(), now)
+    }
+
+    fn is_admitted(waiting: &mut Option<oneshot::Receiver<()>>) -> bool {
+        waiting
+            .as_mut()
+            .is_none_or(|admitted| admitted.try_recv().is_ok())
+    }
+
+    /// A line with as many groups inside as may be: `0`, `1`, …
+    fn full(now: Instant) -> Line {
+        let mut line = Line::default();
+        for group in 0..GROUPS {
+            assert!(enter(&mut line, &group.to_string(), now).is_none());
+        }
+        line
+    }
+
+    #[test]
+    fn members_of_an_admitted_group_never_wait() {
+        let now = Instant::now();
+        let mut line = full(now);
+        for _ in 0..100 {
+            assert!(enter(&mut line, "0", now).is_none());
+        }
+        // It leaves with its last member.
+        for _ in 0..100 {
+            line.leave("0", now);
+        }
+        let mut next = enter(&mut line, "next", now);
+        assert!(!is_admitted(&mut next));
+        line.leave("0", now);
+        assert!(is_admitted(&mut next));
+    }
+
+    #[test]
+    fn waiting_members_of_a_group_are_admitted_together_and_groups_in_order() {
+        let now = Instant::now();
+        let mut line = full(now);
+        let mut a1 = enter(&mut line, "a", now);
+        let mut b = enter(&mut line, "b", now);
+        let mut a2 = enter(&mut line, "a", now);
+        line.leave("0", now);
+        assert!(is_admitted(&mut a1) && is_admitted(&mut a2) && !is_admitted(&mut b));
+        line.leave("a", now);
+        assert!(!is_admitted(&mut b));
+        line.leave("a", now);
+        assert!(is_admitted(&mut b));
+    }
+
+    #[test]
+    fn who_gives_up_waiting_makes_place() {
+        let now = Instant::now();
+        let mut line = full(now);
+        drop(enter(&mut line, "a", now));
+        line.leave("a", now);
+        let mut b = enter(&mut line, "b", now);
+        line.leave("0", now);
+        assert!(is_admitted(&mut b));
+        assert!(line.waiting.is_empty());
+        // And who gave up just as it was admitted leaves as everybody does.
+        drop(enter(&mut line, "c", now));
+        line.leave("1", now);
+        line.leave("c", now);
+        assert_eq!(line.admitted.len(), GROUPS - 1);
+    }
+
+    #[test]
+    fn a_line_that_stands_still_lets_groups_through_slowly() {
+        let mut now = Instant::now();
+        let mut line = full(now);
+        let mut waiting: Vec<_> = (0..1000)
+            .map(|i| enter(&mut line, &format!("w{i}"), now))
+            .collect();
+        line.nudge(now + STALLED / 2);
+        assert!(!is_admitted(&mut waiting[0]));
+        for admitted in &mut waiting[..GROUPS_MAX - GROUPS] {
+            now += STALLED;
+            line.nudge(now);
+            // However many ask.
+            line.nudge(now);
+            assert!(is_admitted(admitted));
+        }
+        now += STALLED;
+        line.nudge(now);
+        assert_eq!(line.admitted.len(), GROUPS_MAX);
+        // One that moves needs no help: the extra places are not filled again.
+        line.leave("0", now);
+        line.nudge(now);
+        assert_eq!(line.admitted.len(), GROUPS_MAX - 1);
     }
 }

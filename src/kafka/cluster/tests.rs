@@ -1,0 +1,430 @@
+//! A cluster against scripted brokers.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use futures_util::future::join_all;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::{
+    ApiKey, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, MetadataRequest,
+};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+use crate::kafka::fake::{self, Answer, FakeBroker, Received};
+use crate::kafka::lock::lock;
+use crate::kafka::metadata::{Leader, MetadataError};
+use crate::kafka::topic::TopicPartition;
+
+const SOON: Duration = Duration::from_secs(15);
+
+fn config(bootstrap: &[SocketAddr]) -> ClientConfig {
+    ClientConfig {
+        bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
+        request_timeout: Duration::from_secs(10),
+        ..ClientConfig::default()
+    }
+}
+
+fn cluster(bootstrap: &[SocketAddr]) -> Cluster {
+    start(config(bootstrap))
+}
+
+fn start(config: ClientConfig) -> Cluster {
+    Cluster::new(
+        config,
+        Principal::Proxy,
+        TaskTracker::new(),
+        CancellationToken::new(),
+    )
+}
+
+/// What the fake brokers say of the cluster, which a test may change as it goes.
+#[derive(Clone, Default)]
+struct World {
+    brokers: Arc<Mutex<Vec<(i32, SocketAddr)>>>,
+    topics: Arc<Mutex<Vec<MetadataResponseTopic>>>,
+}
+
+impl World {
+    fn answer(&self, request: &Received) -> Answer {
+        match request.key {
+            3 => {
+                let known = lock(&self.topics).clone();
+                let topic = |name: &String| {
+                    let is_it =
+                        |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|n| **n == **name);
+                    let known = known.iter().find(is_it).cloned();
+                    known.unwrap_or_else(|| fake::failed_topic(name, 3))
+                };
+                let topics = fake::asked_topics(request).iter().map(topic).collect();
+                let answer = fake::metadata(&lock(&self.brokers), topics);
+                fake::answer::<MetadataRequest>(request, &answer)
+            }
+            12 => fake::answer::<HeartbeatRequest>(request, &HeartbeatResponse::default()),
+            // A JoinGroup parks.
+            11 => Answer::Silence,
+            _ => Answer::Close,
+        }
+    }
+
+    async fn broker(&self, id: i32) -> FakeBroker {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.broker_at(id, listener)
+    }
+
+    fn broker_at(&self, id: i32, listener: TcpListener) -> FakeBroker {
+        let world = self.clone();
+        let broker = FakeBroker::serve(listener, move |request| match request.key {
+            18 => fake::versions(request),
+            _ => world.answer(request),
+        });
+        let mut brokers = lock(&self.brokers);
+        brokers.retain(|(other, _)| *other != id);
+        brokers.push((id, broker.address));
+        broker
+    }
+
+    fn say(&self, topics: Vec<MetadataResponseTopic>) {
+        *lock(&self.topics) = topics;
+    }
+}
+
+async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
+    let build = |_| HeartbeatRequest::default();
+    let lane = Lane::Coordinator(0);
+    cluster
+        .call(BrokerId(broker), lane, build, SOON)
+        .await
+        .map(|_| ())
+}
+
+/// Waits for a snapshot that is as it should be.
+async fn until(cluster: &Cluster, holds: impl Fn(&crate::kafka::metadata::Snapshot) -> bool) {
+    let mut changed = cluster.metadata().changed();
+    let wait = changed.wait_for(|snapshot| holds(snapshot));
+    timeout(SOON, wait).await.expect("in time").unwrap();
+}
+
+async fn until_ready(cluster: &Cluster) {
+    let ready = async {
+        while cluster.metadata().ready().is_err() {
+            let _ = cluster.metadata().refresh().await;
+        }
+    };
+    timeout(SOON, ready).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    world.say(vec![fake::topic("t", 1, &[(7, 1)])]);
+    let cluster = cluster(&[broker.address]);
+    let topic = cluster.metadata().topic("t").await.unwrap();
+    assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
+    assert_eq!(cluster.metadata().ready(), Ok(()));
+    heartbeat(&cluster, 7).await.unwrap();
+    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1);
+    cluster.stop().cancel();
+    cluster.tasks().close();
+    timeout(SOON, cluster.tasks().wait())
+        .await
+        .expect("tasks end");
+    assert_eq!(cluster.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_unknown_topic_is_an_error_after_two_fresh_answers() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let before = broker.seen_of(ApiKey::Metadata).len();
+    let error = cluster.metadata().topic("nope").await.unwrap_err();
+    let topic: Arc<str> = "nope".into();
+    assert_eq!(error, MetadataError::UnknownTopic { topic });
+    let asked = broker.seen_of(ApiKey::Metadata);
+    let about = asked[before..]
+        .iter()
+        .filter(|request| fake::asked_topics(request).contains(&"nope".to_owned()));
+    assert!(about.count() >= 2);
+    // And it is not asked for any more, but found when it comes to be.
+    world.say(vec![fake::topic("nope", 1, &[(7, 0)])]);
+    cluster.metadata().topic("nope").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_only_one_broker_knows_yet_is_found() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let ahead = {
+        let world = world.clone();
+        FakeBroker::start(move |request| {
+            world.say(vec![fake::topic("new", 1, &[(7, 0)])]);
+            world.answer(request)
+        })
+        .await
+    };
+    *lock(&world.brokers) = vec![(7, ahead.address)];
+    let cluster = cluster(&[broker.address]);
+    cluster.metadata().topic("new").await.unwrap();
+}
+
+#[tokio::test]
+async fn refusals_are_told_as_what_they_are() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    world.say(vec![
+        fake::failed_topic("secret", 29),
+        fake::failed_topic("b@d", 17),
+    ]);
+    let cluster = cluster(&[broker.address]);
+    let secret = cluster.metadata().topic("secret").await.unwrap_err();
+    assert!(matches!(secret, MetadataError::NotAuthorized { .. }));
+    let bad = cluster.metadata().topic("b@d").await.unwrap_err();
+    assert!(matches!(bad, MetadataError::Invalid { .. }));
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_share_a_question() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    world.say(vec![
+        fake::topic("t", 1, &[(7, 1)]),
+        fake::topic("u", 2, &[(7, 1)]),
+    ]);
+    let cluster = cluster(&[broker.address]);
+    let metadata = cluster.metadata();
+    let names = ["t", "u"];
+    let all = join_all((0..200).map(|i| metadata.topic(names[i % 2]))).await;
+    assert!(all.iter().all(Result::is_ok));
+    for _ in 0..200 {
+        metadata.invalidate("t");
+    }
+    metadata.refresh().await.unwrap();
+    let questions = broker.seen_of(ApiKey::Metadata).len();
+    assert!(questions <= 5, "{questions}");
+}
+
+#[tokio::test]
+async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let cluster = cluster(&[address]);
+    assert!(cluster.metadata().ready().is_err());
+    assert!(cluster.metadata().refresh().await.is_err());
+    let reason = cluster.metadata().ready().unwrap_err();
+    assert!(reason.contains("cannot be reached"), "{reason}");
+    // Somebody waits while it comes.
+    let waiting = {
+        let cluster = cluster.clone();
+        tokio::spawn(async move { cluster.metadata().topic("t").await })
+    };
+    let world = World::default();
+    world.say(vec![fake::topic("t", 1, &[(7, 1)])]);
+    let _broker = world.broker_at(7, TcpListener::bind(address).await.unwrap());
+    waiting.await.unwrap().unwrap();
+    assert_eq!(cluster.metadata().ready(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_topic_cannot_be_had_while_nobody_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = ClientConfig {
+        request_timeout: Duration::from_millis(300),
+        ..config(&[listener.local_addr().unwrap()])
+    };
+    drop(listener);
+    let error = start(config).metadata().topic("t").await.unwrap_err();
+    assert!(
+        matches!(error, MetadataError::Unavailable { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn every_bootstrap_address_is_tried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = listener.local_addr().unwrap();
+    drop(listener);
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[gone, broker.address]);
+    until_ready(&cluster).await;
+    heartbeat(&cluster, 7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_that_moved_away_is_found_through_the_bootstrap_addresses_again() {
+    let world = World::default();
+    let entry = world.broker(1).await;
+    let first = world.broker(7).await;
+    *lock(&world.brokers) = vec![(7, first.address)];
+    let cluster = cluster(&[entry.address]);
+    until_ready(&cluster).await;
+    heartbeat(&cluster, 7).await.unwrap();
+    // Every broker that is known goes; the entry knows the new one.
+    let second = world.broker(8).await;
+    *lock(&world.brokers) = vec![(8, second.address)];
+    drop(first);
+    until(&cluster, |snapshot| snapshot.broker(BrokerId(8)).is_some()).await;
+    assert!(heartbeat(&cluster, 7).await.is_err());
+    heartbeat(&cluster, 8).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_broker_is_news_that_is_asked_for_at_once() {
+    let world = World::default();
+    let stays = world.broker(1).await;
+    let goes = world.broker(2).await;
+    world.say(vec![fake::topic("t", 1, &[(2, 1)])]);
+    let cluster = cluster(&[stays.address]);
+    cluster.metadata().topic("t").await.unwrap();
+    heartbeat(&cluster, 2).await.unwrap();
+    world.say(vec![fake::topic("t", 1, &[(1, 2)])]);
+    drop(goes);
+    let tp = TopicPartition::new("t", 0);
+    until(&cluster, |s| {
+        s.topic("t").unwrap().leader(0).unwrap().epoch == 2
+    })
+    .await;
+    assert_eq!(cluster.metadata().leader(&tp).unwrap().broker, BrokerId(1));
+}
+
+#[tokio::test]
+async fn a_hint_of_a_newer_leader_is_taken_at_once() {
+    let world = World::default();
+    let broker = world.broker(1).await;
+    let other = world.broker(2).await;
+    *lock(&world.brokers) = vec![(1, broker.address)];
+    world.say(vec![fake::topic("t", 1, &[(1, 1)])]);
+    let cluster = cluster(&[broker.address]);
+    cluster.metadata().topic("t").await.unwrap();
+    let tp = TopicPartition::new("t", 0);
+    let leader = Leader {
+        broker: BrokerId(2),
+        epoch: 2,
+    };
+    let endpoint = Broker {
+        id: BrokerId(2),
+        host: "127.0.0.1".into(),
+        port: other.address.port(),
+        rack: None,
+    };
+    cluster.metadata().offer_leader(&tp, leader, Some(endpoint));
+    assert_eq!(cluster.metadata().leader(&tp), Some(leader));
+    heartbeat(&cluster, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_survives_a_connection_that_was_closed_in_between() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    for _ in 0..3 {
+        heartbeat(&cluster, 7).await.unwrap();
+        let lane = Lane::Coordinator(0);
+        let connection = cluster.connection(BrokerId(7), lane).await.unwrap();
+        connection.close("for the test");
+    }
+    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 3);
+}
+
+#[tokio::test]
+async fn a_broker_that_nobody_knows_is_unreachable() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let error = heartbeat(&cluster, 99).await.unwrap_err();
+    assert!(matches!(error, RequestError::Unreachable { .. }), "{error}");
+}
+
+/// Sends a JoinGroup that parks.
+async fn park(exclusive: &Exclusive) -> crate::kafka::connection::Reply<JoinGroupRequest> {
+    let request = JoinGroupRequest::default();
+    exclusive.send(5, &request, SOON).await.unwrap()
+}
+
+#[tokio::test]
+async fn exclusive_connections_are_reused_unless_a_request_is_parked_on_them() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let before = cluster.connections();
+    for _ in 0..20 {
+        let one = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+        let beat = one.call(|_| HeartbeatRequest::default(), SOON);
+        beat.await.unwrap();
+    }
+    assert_eq!(cluster.connections(), before + 1);
+
+    let parked = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+    let _reply = park(&parked).await;
+    let connection = (*parked).clone();
+    drop(parked);
+    timeout(SOON, connection.closed())
+        .await
+        .expect("it is closed");
+    let next = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+    assert!(!next.is_closed());
+}
+
+#[tokio::test]
+async fn a_thousand_groups_share_few_exclusive_connections() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let join = |i: i32| {
+        let cluster = &cluster;
+        async move {
+            let group = format!("g{i}");
+            let one = cluster.exclusive(BrokerId(7), &group).await.unwrap();
+            let beat = one.call(|_| HeartbeatRequest::default(), SOON);
+            beat.await.unwrap();
+            cluster.connections()
+        }
+    };
+    let open = join_all((0..1000).map(join)).await;
+    assert!(open.into_iter().max().unwrap() <= 12);
+    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1000);
+}
+
+#[tokio::test]
+async fn all_members_of_a_group_may_park_at_once() {
+    let world = World::default();
+    let broker = world.broker(7).await;
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let enter = || cluster.exclusive(BrokerId(7), "g");
+    let all = timeout(SOON, join_all((0..30).map(|_| enter()))).await;
+    let mut parked = Vec::new();
+    for exclusive in all.expect("nobody waits for another") {
+        let exclusive = exclusive.unwrap();
+        let reply = park(&exclusive).await;
+        parked.push((exclusive, reply));
+    }
+    assert!((30..=32).contains(&cluster.connections()));
+}
+
+/// Compiles only if tasks may be moved between threads while they wait for these.
+#[allow(dead_code)]
+fn everything_may_be_awaited_in_a_task(cluster: &Cluster, connection: &Connection) {
+    fn assert_send(_: impl Send) {}
+    assert_send(cluster.metadata().topic("t"));
+    assert_send(cluster.metadata().refresh());
+    assert_send(cluster.connection(BrokerId(1), Lane::Control));
+    assert_send(cluster.exclusive(BrokerId(1), "g"));
+    assert_send(cluster.call_any(|_| MetadataRequest::default(), SOON));
+    assert_send(heartbeat(cluster, 1));
+    assert_send(connection.send(4, &HeartbeatRequest::default(), SOON));
+    assert_send(connection.closed());
+    assert_send(crate::kafka::admin::create_topic(cluster, "t", 1, 1));
+    assert_send(crate::kafka::admin::delete_topic(cluster, "t"));
+}
