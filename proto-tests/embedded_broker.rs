@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
+use kafka_websocket_proxy::kafka::TopicPartition;
 use rskafka::chrono::{TimeZone, Utc};
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
@@ -126,6 +127,39 @@ async fn librdkafka_produces_lists_and_consumes_whatever_the_release() {
         read.sort_unstable();
         sent.sort_unstable();
         assert_eq!(read, sent, "{release:?}");
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_librdkafka_group_consumes_commits_and_resumes() {
+    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+        let broker = Broker::start(BrokerConfig {
+            nodes: 2,
+            versions: release.versions(),
+            default_partitions: 3,
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        for batch in [0..300, 300..500] {
+            let count = batch.len().to_string();
+            let input: String = batch.map(|n| format!("v{n}\n")).collect();
+            run_kcat(&broker, &["-P", "-t", "t"], input.as_bytes()).await;
+            let earliest = "auto.offset.reset=earliest";
+            let args = ["-c", &count, "-X", earliest, "-G", "g", "t"];
+            let read = run_kcat(&broker, &args, b"").await;
+            let mut read: Vec<&str> = read.lines().collect();
+            let mut sent: Vec<&str> = input.lines().collect();
+            read.sort_unstable();
+            sent.sort_unstable();
+            assert_eq!(read, sent, "{release:?}");
+        }
+        let group = broker.group("g").unwrap();
+        assert_eq!((group.state, group.members.len()), ("Empty", 0));
+        let partitions = (0..3).map(|p| TopicPartition::new("t", p));
+        let committed = partitions.map(|tp| broker.committed("g", &tp).unwrap_or(0));
+        assert_eq!(committed.sum::<i64>(), 500);
         broker.stop().await;
     }
 }

@@ -31,6 +31,8 @@ mod config;
 mod connection;
 mod counters;
 mod faults;
+mod group;
+mod groups;
 mod log;
 mod node;
 mod producers;
@@ -44,6 +46,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::kafka::record::header::BatchHeader;
 use crate::kafka::{BrokerId, TopicPartition};
@@ -62,6 +66,18 @@ pub struct Broker {
     shared: Arc<Shared>,
     addresses: BTreeMap<i32, SocketAddr>,
     running: Mutex<BTreeMap<i32, Node>>,
+    clock: AbortOnDropHandle<()>,
+}
+
+/// A group as tests see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
+    pub state: &'static str,
+    /// Rises with every rebalance.
+    pub generation: i32,
+    /// Ids of the members in the order of joining.
+    pub members: Vec<String>,
 }
 
 impl Broker {
@@ -86,7 +102,9 @@ impl Broker {
             .zip(listeners)
             .map(|(id, listener)| (id, Node::start(Arc::clone(&shared), id, listener)))
             .collect();
+        let clock = tokio::spawn(Arc::clone(&shared).keep_time());
         Ok(Self {
+            clock: AbortOnDropHandle::new(clock),
             shared,
             addresses: (1..).zip(addresses).collect(),
             running: Mutex::new(running),
@@ -106,6 +124,7 @@ impl Broker {
 
     /// Stops every node: connections are cut.
     pub async fn stop(self) {
+        self.clock.abort();
         let running = std::mem::take(&mut *self.running());
         for node in running.into_values() {
             node.stop().await;
@@ -119,7 +138,8 @@ impl Broker {
         let Some(node) = node else {
             return false;
         };
-        self.shared.lock().state.set_online(id.0, false);
+        self.shared.lock().take_offline(id.0);
+        self.shared.alarm.notify_one();
         node.stop().await;
         true
     }
@@ -132,6 +152,7 @@ impl Broker {
         }
         let listener = node::listen(*address).await?;
         self.shared.lock().restart(id.0);
+        self.shared.alarm.notify_one();
         let node = Node::start(Arc::clone(&self.shared), id.0, listener);
         self.running().insert(id.0, node);
         Ok(())
@@ -154,7 +175,7 @@ impl Broker {
     /// Deletes a topic; false if there is none of that name. A topic created again has
     /// another id.
     pub fn delete_topic(&self, name: &str) -> bool {
-        self.shared.lock().state.delete_topic(name).is_ok()
+        self.shared.lock().delete_topic(name).is_ok()
     }
 
     /// Makes `node` the leader of a partition, in a new epoch. False without the partition.
@@ -215,13 +236,34 @@ impl Broker {
 
     /// Has `node` coordinate that group or transaction, while it is online.
     pub fn move_coordinator(&self, key: &str, node: BrokerId) {
-        self.shared.lock().state.move_coordinator(key, node.0);
+        self.shared.lock().move_coordinator(key, node.0);
+        self.shared.alarm.notify_one();
     }
 
     /// The node that coordinates that group or transaction.
     pub fn coordinator(&self, key: &str) -> Option<BrokerId> {
         let inner = self.shared.lock();
         inner.state.coordinator(key).map(|node| BrokerId(node.id))
+    }
+
+    /// A group as it is now.
+    pub fn group(&self, name: &str) -> Option<GroupView> {
+        let inner = self.shared.lock();
+        let group = inner.groups.get(name)?;
+        Some(GroupView {
+            state: group.state(),
+            generation: group.generation(),
+            members: group.members().iter().map(|m| m.id.to_string()).collect(),
+        })
+    }
+
+    /// The offset that a group committed in a partition.
+    pub fn committed(&self, group: &str, tp: &TopicPartition) -> Option<i64> {
+        let inner = self.shared.lock();
+        let offsets = &inner.groups.get(group)?.offsets;
+        let mut found = offsets.iter();
+        let found = found.find(|((topic, p), _)| **topic == *tp.topic && *p == tp.partition);
+        found.map(|(_, committed)| committed.offset)
     }
 
     /// The rules of what is to go wrong.

@@ -3,7 +3,9 @@
 //! Each is a plain function from a request to a response over the shared state; the few
 //! that wait (a fetch at the end of the log, a join) wait outside the lock.
 
+mod commits;
 mod fetch;
+mod groups;
 mod metadata;
 mod offsets;
 mod produce;
@@ -32,6 +34,15 @@ pub(super) async fn answer(
         RequestKind::ListOffsets(r) => offsets::list_offsets(caller, version, r).into(),
         RequestKind::OffsetForLeaderEpoch(r) => offsets::offset_for_leader_epoch(caller, r).into(),
         RequestKind::DeleteRecords(r) => offsets::delete_records(caller, r).into(),
+        RequestKind::JoinGroup(r) => groups::join_group(caller, version, r).await.into(),
+        RequestKind::SyncGroup(r) => groups::sync_group(caller, version, r).await.into(),
+        RequestKind::Heartbeat(r) => groups::heartbeat(caller, r).into(),
+        RequestKind::LeaveGroup(r) => groups::leave_group(caller, version, r).into(),
+        RequestKind::ListGroups(r) => groups::list_groups(caller, version, &r).into(),
+        RequestKind::DescribeGroups(r) => groups::describe_groups(caller, version, r).into(),
+        RequestKind::DeleteGroups(r) => groups::delete_groups(caller, r).into(),
+        RequestKind::OffsetCommit(r) => commits::offset_commit(caller, r).into(),
+        RequestKind::OffsetFetch(r) => commits::offset_fetch(caller, version, r).into(),
         RequestKind::CreateTopics(r) => topics::create_topics(caller, version, r).into(),
         RequestKind::DeleteTopics(r) => topics::delete_topics(caller, version, r).into(),
         RequestKind::CreatePartitions(r) => topics::create_partitions(caller, r).into(),

@@ -6,13 +6,17 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Notify;
 
 use super::config::BrokerConfig;
 use super::counters::Counters;
 use super::faults::Faults;
+use super::group::Limits;
+use super::groups::Groups;
 use super::sessions::Sessions;
 use super::state::State;
 
@@ -22,6 +26,8 @@ pub(super) struct Shared {
     pub(super) config: Arc<BrokerConfig>,
     pub(super) counters: Counters,
     pub(super) faults: Faults,
+    /// Rung when a group has an earlier deadline than the clock knows.
+    pub(super) alarm: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -29,6 +35,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) state: State,
+    pub(super) groups: Groups,
     sessions: Vec<Sessions>,
 }
 
@@ -38,7 +45,6 @@ pub(super) struct Caller {
     pub(super) shared: Arc<Shared>,
     pub(super) node: i32,
     pub(super) client_id: StrBytes,
-    #[allow(dead_code, reason = "for DescribeGroups")]
     pub(super) host: SocketAddr,
 }
 
@@ -57,8 +63,16 @@ impl Shared {
                 )
             })
             .collect();
+        let limits = Limits {
+            initial_delay: config.initial_rebalance_delay,
+            session_min: config.session_timeout_min,
+            session_max: config.session_timeout_max,
+            members_max: config.group_members_max,
+        };
         Arc::new(Self {
+            alarm: Notify::new(),
             inner: Mutex::new(Inner {
+                groups: Groups::new(limits, config.groups_max),
                 state: State::new(Arc::clone(&config), addresses, seed),
                 sessions,
             }),
@@ -66,6 +80,23 @@ impl Shared {
             counters: Counters::default(),
             faults: Faults::default(),
         })
+    }
+
+    /// Lets groups do what time demands, for ever.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = self.lock().groups.tick(Instant::now());
+            let rung = self.alarm.notified();
+            match next {
+                Some(next) => {
+                    tokio::select! {
+                        () = rung => {}
+                        () = tokio::time::sleep_until(next.into()) => {}
+                    }
+                }
+                None => rung.await,
+            }
+        }
     }
 
     /// The data, for as long as the guard lives.
@@ -80,10 +111,52 @@ impl Inner {
         &mut self.sessions[node as usize - 1]
     }
 
+    /// A node goes: its partitions and groups move to others.
+    pub(super) fn take_offline(&mut self, node: i32) {
+        let had = self.coordinated();
+        self.state.set_online(node, false);
+        self.unload(had);
+    }
+
+    /// Has `node` coordinate that group or transaction, while it is online.
+    pub(super) fn move_coordinator(&mut self, key: &str, node: i32) {
+        let had = self.coordinated();
+        self.state.move_coordinator(key, node);
+        self.unload(had);
+    }
+
+    /// Deletes a topic, and what groups committed for it.
+    pub(super) fn delete_topic(&mut self, name: &str) -> Result<(), ResponseError> {
+        self.state.delete_topic(name)?;
+        self.groups.forget_topic(name);
+        Ok(())
+    }
+
+    /// Each group's coordinator.
+    fn coordinated(&self) -> Vec<(String, Option<i32>)> {
+        let coordinator = |name: &str| self.state.coordinator(name).map(|node| node.id);
+        self.groups
+            .iter()
+            .map(|(name, _)| (name.to_owned(), coordinator(name)))
+            .collect()
+    }
+
+    /// Sends away whoever waits at a coordinator that is none any more.
+    fn unload(&mut self, had: Vec<(String, Option<i32>)>) {
+        for (name, before) in had {
+            if self.state.coordinator(&name).map(|node| node.id) != before {
+                self.groups
+                    .with(&name, |group| group.unload(Instant::now()));
+            }
+        }
+    }
+
     /// A node comes back: it knows its logs and groups, but no fetch session.
     pub(super) fn restart(&mut self, node: i32) {
+        let had = self.coordinated();
         self.sessions(node).clear();
         self.state.set_online(node, true);
+        self.unload(had);
     }
 }
 

@@ -430,17 +430,21 @@ impl State {
         }
     }
 
-    /// An id that no topic of this process had before.
-    fn new_id(&mut self) -> Uuid {
+    /// A number that is not guessed and hardly repeats.
+    pub(super) fn nonce(&mut self) -> u64 {
         self.id_seed = self
             .id_seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.id_seed
+    }
+
+    /// An id that no topic of this process had before.
+    fn new_id(&mut self) -> Uuid {
+        let nonce = u128::from(self.nonce());
         self.serial += 1;
-        uuid::Builder::from_random_bytes(
-            (u128::from(self.id_seed) << 64 | u128::from(self.serial)).to_be_bytes(),
-        )
-        .into_uuid()
+        let bytes = (nonce << 64 | u128::from(self.serial)).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn delete_topics(
             }
         };
         let deleted = match &name {
-            Some(name) => inner.state.delete_topic(name),
+            Some(name) => inner.delete_topic(name),
             None => Err(ResponseError::UnknownTopicId),
         };
         let response = response

@@ -1,0 +1,208 @@
+//! Positions of groups: OffsetCommit and OffsetFetch.
+
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::super::group::Committed;
+use super::super::shared::{Caller, Inner};
+use super::groups::{act, check_coordinator};
+
+/// Remembers positions, if the member may say so.
+pub(super) fn offset_commit(caller: &Caller, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    let mut inner = caller.shared.lock();
+    let allowed = check_commit(caller, &mut inner, &request);
+    let group = &request.group_id;
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(|wanted| {
+            let index = wanted.partition_index;
+            let result = allowed.and_then(|()| {
+                let exists = inner.state.partition(&topic.name, index).is_some();
+                if !exists {
+                    return Err(ResponseError::UnknownTopicOrPartition);
+                }
+                store(caller, &mut inner, group, &topic.name, wanted)
+            });
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(result.err().map_or(0, |error| error.code()))
+        });
+        let partitions = partitions.collect();
+        OffsetCommitResponseTopic::default()
+            .with_partitions(partitions)
+            .with_name(topic.name)
+    });
+    let topics = topics.collect();
+    OffsetCommitResponse::default().with_topics(topics)
+}
+
+fn check_commit(
+    caller: &Caller,
+    inner: &mut Inner,
+    request: &OffsetCommitRequest,
+) -> Result<(), ResponseError> {
+    let now = Instant::now();
+    let generation = request.generation_id_or_member_epoch;
+    check_coordinator(caller, inner, &request.group_id)?;
+    if inner.groups.get(&request.group_id).is_none() {
+        if generation >= 0 {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        inner.groups.create(&request.group_id, now)?;
+    }
+    act(caller, inner, &request.group_id, |group| {
+        let instance = request.group_instance_id.as_ref();
+        group.check_commit(&request.member_id, instance, generation, now)
+    })?
+}
+
+fn store(
+    caller: &Caller,
+    inner: &mut Inner,
+    group: &str,
+    topic: &TopicName,
+    wanted: OffsetCommitRequestPartition,
+) -> Result<(), ResponseError> {
+    let metadata = wanted.committed_metadata.unwrap_or_default();
+    if metadata.len() > METADATA_MAX {
+        return Err(ResponseError::OffsetMetadataTooLarge);
+    }
+    let committed = Committed {
+        offset: wanted.committed_offset,
+        leader_epoch: wanted.committed_leader_epoch,
+        metadata,
+    };
+    act(caller, inner, group, |group| {
+        let key = (topic.0.clone(), wanted.partition_index);
+        group.offsets.insert(key, committed);
+    })
+}
+
+/// Positions of one group or, from version 8 on, of several.
+pub(super) fn offset_fetch(
+    caller: &Caller,
+    version: i16,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
+    let inner = caller.shared.lock();
+    if version >= 8 {
+        let groups = request.groups.into_iter();
+        let groups = groups.map(|group| fetch_group(caller, &inner, group));
+        return OffsetFetchResponse::default().with_groups(groups.collect());
+    }
+    let checked = check_coordinator(caller, &inner, &request.group_id);
+    let error = checked.err().map_or(0, |error| error.code());
+    let wanted = request.topics.map(|topics| {
+        let wanted = topics.into_iter();
+        wanted.map(|t| (t.name, t.partition_indexes)).collect()
+    });
+    let topics = positions(&inner, &request.group_id, wanted).into_iter();
+    let topics = topics.map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, committed)| {
+            let response = OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(error)
+                .with_committed_offset(committed.offset)
+                .with_metadata(Some(committed.metadata));
+            if version >= 5 {
+                response.with_committed_leader_epoch(committed.leader_epoch)
+            } else {
+                response
+            }
+        });
+        OffsetFetchResponseTopic::default()
+            .with_partitions(partitions.collect())
+            .with_name(name)
+    });
+    let response = OffsetFetchResponse::default().with_topics(topics.collect());
+    if version >= 2 {
+        response.with_error_code(error)
+    } else {
+        response
+    }
+}
+
+fn fetch_group(
+    caller: &Caller,
+    inner: &Inner,
+    wanted: OffsetFetchRequestGroup,
+) -> OffsetFetchResponseGroup {
+    let response = OffsetFetchResponseGroup::default();
+    if let Err(error) = check_coordinator(caller, inner, &wanted.group_id) {
+        return response
+            .with_group_id(wanted.group_id)
+            .with_error_code(error.code());
+    }
+    let topics = wanted.topics.map(|topics| {
+        let wanted = topics.into_iter();
+        wanted.map(|t| (t.name, t.partition_indexes)).collect()
+    });
+    let topics = positions(inner, &wanted.group_id, topics).into_iter();
+    let topics = topics.map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, committed)| {
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(index)
+                .with_committed_offset(committed.offset)
+                .with_committed_leader_epoch(committed.leader_epoch)
+                .with_metadata(Some(committed.metadata))
+        });
+        OffsetFetchResponseTopics::default()
+            .with_partitions(partitions.collect())
+            .with_name(name)
+    });
+    let topics = topics.collect();
+    response.with_group_id(wanted.group_id).with_topics(topics)
+}
+
+type Positions = Vec<(TopicName, Vec<(i32, Committed)>)>;
+
+/// What was committed for those partitions, -1 where nothing was; for all when none are
+/// named.
+fn positions(inner: &Inner, group: &str, wanted: Option<Vec<(TopicName, Vec<i32>)>>) -> Positions {
+    let group = inner.groups.get(group);
+    let committed = |topic: &TopicName, index: i32| {
+        let key = (topic.0.clone(), index);
+        let found = group.and_then(|group| group.offsets.get(&key));
+        found.cloned().unwrap_or(Committed {
+            offset: -1,
+            leader_epoch: -1,
+            metadata: StrBytes::new(),
+        })
+    };
+    if let Some(wanted) = wanted {
+        let positions = wanted.into_iter().map(|(topic, indexes)| {
+            let indexes = indexes.into_iter();
+            let positions = indexes.map(|index| (index, committed(&topic, index)));
+            let positions = positions.collect();
+            (topic, positions)
+        });
+        return positions.collect();
+    }
+    let mut all: Positions = Vec::new();
+    let offsets = group.iter().flat_map(|group| &group.offsets);
+    for ((topic, index), committed) in offsets {
+        match all.last_mut() {
+            Some((last, positions)) if last.0 == *topic => {
+                positions.push((*index, committed.clone()));
+            }
+            _ => all.push((TopicName(topic.clone()), vec![(*index, committed.clone())])),
+        }
+    }
+    all
+}
+
+/// `offset.metadata.max.bytes`
+const METADATA_MAX: usize = 4096;

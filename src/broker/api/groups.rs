@@ -1,0 +1,336 @@
+//! Membership: JoinGroup, SyncGroup, Heartbeat, LeaveGroup; and what operators ask of
+//! groups.
+
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::leave_group_response::MemberResponse;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
+
+use super::super::group::{Group, Join, Joined, Sync, Synced};
+use super::super::shared::{Caller, Inner};
+use super::metadata::text;
+
+/// Joins; waits until the rebalance is over.
+pub(super) async fn join_group(
+    caller: &Caller,
+    version: i16,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
+    let member_id = request.member_id.clone();
+    let joined = match begin_join(caller, version, request) {
+        Ok(reply) => reply.await.unwrap_or_else(|_| {
+            Joined::failed(ResponseError::CoordinatorNotAvailable, member_id.clone())
+        }),
+        Err(error) => Joined::failed(error, member_id),
+    };
+    let members = joined.members.into_iter().map(|member| {
+        let response = JoinGroupResponseMember::default()
+            .with_member_id(member.id)
+            .with_metadata(member.metadata);
+        if version >= 5 {
+            response.with_group_instance_id(member.instance_id)
+        } else {
+            response
+        }
+    });
+    // Null only from version 7 on.
+    let no_protocol = (version < 7).then(StrBytes::new);
+    JoinGroupResponse::default()
+        .with_error_code(joined.error.map_or(0, |error| error.code()))
+        .with_generation_id(joined.generation)
+        .with_protocol_type(joined.protocol_type)
+        .with_protocol_name(joined.protocol.or(no_protocol))
+        .with_leader(joined.leader)
+        .with_skip_assignment(version >= 9 && joined.skip_assignment)
+        .with_member_id(joined.member_id)
+        .with_members(members.collect())
+}
+
+fn begin_join(
+    caller: &Caller,
+    version: i16,
+    request: JoinGroupRequest,
+) -> Result<oneshot::Receiver<Joined>, ResponseError> {
+    let now = Instant::now();
+    let (reply, answer) = oneshot::channel();
+    let session = millis(request.session_timeout_ms);
+    let mut inner = caller.shared.lock();
+    check_coordinator(caller, &inner, &request.group_id)?;
+    // A member that has an id knows that the group exists.
+    if request.member_id.is_empty() {
+        inner.groups.create(&request.group_id, now)?;
+    }
+    let join = Join {
+        member_id: request.member_id,
+        instance_id: request.group_instance_id,
+        client_id: caller.client_id.clone(),
+        host: format!("/{}", caller.host.ip()),
+        session,
+        rebalance: if version >= 1 {
+            millis(request.rebalance_timeout_ms)
+        } else {
+            session
+        },
+        protocol_type: request.protocol_type,
+        protocols: request
+            .protocols
+            .into_iter()
+            .map(|protocol| (protocol.name, protocol.metadata))
+            .collect(),
+        needs_id: version >= 4,
+        can_skip: version >= 9,
+        nonce: inner.state.nonce(),
+        reply,
+    };
+    act(caller, &mut inner, &request.group_id, |group| {
+        group.join(join, now);
+    })?;
+    Ok(answer)
+}
+
+/// Gives or gets assignments; waits until the leader has given them.
+pub(super) async fn sync_group(
+    caller: &Caller,
+    version: i16,
+    request: SyncGroupRequest,
+) -> SyncGroupResponse {
+    let synced = match begin_sync(caller, request) {
+        Ok(reply) => reply
+            .await
+            .unwrap_or(Err(ResponseError::CoordinatorNotAvailable)),
+        Err(error) => Err(error),
+    };
+    match synced {
+        Err(error) => SyncGroupResponse::default().with_error_code(error.code()),
+        Ok(synced) => {
+            let response = SyncGroupResponse::default().with_assignment(synced.assignment);
+            if version >= 5 {
+                response
+                    .with_protocol_type(synced.protocol_type)
+                    .with_protocol_name(synced.protocol)
+            } else {
+                response
+            }
+        }
+    }
+}
+
+fn begin_sync(
+    caller: &Caller,
+    request: SyncGroupRequest,
+) -> Result<oneshot::Receiver<Result<Synced, ResponseError>>, ResponseError> {
+    let (reply, answer) = oneshot::channel();
+    let sync = Sync {
+        member_id: request.member_id,
+        instance_id: request.group_instance_id,
+        generation: request.generation_id,
+        protocol_type: request.protocol_type,
+        protocol: request.protocol_name,
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|assignment| (assignment.member_id, assignment.assignment))
+            .collect(),
+        reply,
+    };
+    let mut inner = caller.shared.lock();
+    check_coordinator(caller, &inner, &request.group_id)?;
+    act(caller, &mut inner, &request.group_id, |group| {
+        group.sync(sync, Instant::now());
+    })?;
+    Ok(answer)
+}
+
+/// Says that a member lives.
+pub(super) fn heartbeat(caller: &Caller, request: HeartbeatRequest) -> HeartbeatResponse {
+    let mut inner = caller.shared.lock();
+    let result = check_coordinator(caller, &inner, &request.group_id).and_then(|()| {
+        act(caller, &mut inner, &request.group_id, |group| {
+            group.heartbeat(
+                &request.member_id,
+                request.group_instance_id.as_ref(),
+                request.generation_id,
+                Instant::now(),
+            )
+        })?
+    });
+    HeartbeatResponse::default().with_error_code(code(result))
+}
+
+/// Leaves; from version 3 on for several members at once.
+pub(super) fn leave_group(
+    caller: &Caller,
+    version: i16,
+    request: LeaveGroupRequest,
+) -> LeaveGroupResponse {
+    let mut inner = caller.shared.lock();
+    let group_id = request.group_id;
+    if let Err(error) = check_coordinator(caller, &inner, &group_id) {
+        return LeaveGroupResponse::default().with_error_code(error.code());
+    }
+    let mut leave = |member_id: &StrBytes, instance_id: Option<&StrBytes>| {
+        act(caller, &mut inner, &group_id, |group| {
+            group.leave(member_id, instance_id, Instant::now())
+        })
+        .and_then(|result| result)
+    };
+    if version < 3 {
+        let result = leave(&request.member_id, None);
+        return LeaveGroupResponse::default().with_error_code(code(result));
+    }
+    let members = request.members.into_iter().map(|member| {
+        let result = leave(&member.member_id, member.group_instance_id.as_ref());
+        MemberResponse::default()
+            .with_member_id(member.member_id)
+            .with_group_instance_id(member.group_instance_id)
+            .with_error_code(code(result))
+    });
+    let members = members.collect();
+    LeaveGroupResponse::default().with_members(members)
+}
+
+/// Groups that this node coordinates.
+pub(super) fn list_groups(
+    caller: &Caller,
+    version: i16,
+    request: &ListGroupsRequest,
+) -> ListGroupsResponse {
+    let inner = caller.shared.lock();
+    let filter = &request.states_filter;
+    let listed = inner
+        .groups
+        .iter()
+        .filter(|(name, _)| check_coordinator(caller, &inner, name).is_ok())
+        .filter(|(_, group)| {
+            let is = |state: &StrBytes| state.eq_ignore_ascii_case(group.state());
+            filter.is_empty() || filter.iter().any(is)
+        });
+    let groups = listed.map(|(name, group)| {
+        let response = ListedGroup::default()
+            .with_group_id(text(name).into())
+            .with_protocol_type(group.protocol_type());
+        let response = if version >= 4 {
+            response.with_group_state(text(group.state()))
+        } else {
+            response
+        };
+        if version >= 5 {
+            response.with_group_type(StrBytes::from_static_str("Classic"))
+        } else {
+            response
+        }
+    });
+    ListGroupsResponse::default().with_groups(groups.collect())
+}
+
+/// Who is in which group with what.
+pub(super) fn describe_groups(
+    caller: &Caller,
+    version: i16,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
+    let inner = caller.shared.lock();
+    let groups = request.groups.into_iter().map(|id| {
+        let described = match check_coordinator(caller, &inner, &id) {
+            Err(error) => DescribedGroup::default().with_error_code(error.code()),
+            Ok(()) => match inner.groups.get(&id) {
+                Some(group) => describe(version, group),
+                None if version >= 6 => DescribedGroup::default()
+                    .with_error_code(ResponseError::GroupIdNotFound.code())
+                    .with_group_state(StrBytes::from_static_str("Dead")),
+                None => {
+                    DescribedGroup::default().with_group_state(StrBytes::from_static_str("Dead"))
+                }
+            },
+        };
+        described.with_group_id(id)
+    });
+    DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+fn describe(version: i16, group: &Group) -> DescribedGroup {
+    let protocol = group.protocol();
+    let members = group.members().iter().map(|member| {
+        let response = DescribedGroupMember::default()
+            .with_member_id(member.id.clone())
+            .with_client_id(member.client_id.clone())
+            .with_client_host(text(&member.host))
+            .with_member_metadata(member.metadata(&protocol).unwrap_or_default())
+            .with_member_assignment(member.assignment.clone());
+        if version >= 4 {
+            response.with_group_instance_id(member.instance_id.clone())
+        } else {
+            response
+        }
+    });
+    DescribedGroup::default()
+        .with_group_state(text(group.state()))
+        .with_protocol_type(group.protocol_type())
+        .with_members(members.collect())
+        .with_protocol_data(protocol)
+}
+
+/// Deletes groups without members, with their offsets.
+pub(super) fn delete_groups(caller: &Caller, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let mut inner = caller.shared.lock();
+    let results = request.groups_names.into_iter().map(|id| {
+        let result = check_coordinator(caller, &inner, &id);
+        let result = result.and_then(|()| inner.groups.delete(&id));
+        DeletableGroupResult::default()
+            .with_group_id(id)
+            .with_error_code(code(result))
+    });
+    let results = results.collect();
+    DeleteGroupsResponse::default().with_results(results)
+}
+
+/// Is this the node to ask about that group?
+pub(super) fn check_coordinator(
+    caller: &Caller,
+    inner: &Inner,
+    group: &str,
+) -> Result<(), ResponseError> {
+    if group.is_empty() {
+        return Err(ResponseError::InvalidGroupId);
+    }
+    match inner.state.coordinator(group) {
+        Some(node) if node.id == caller.node => Ok(()),
+        _ => Err(ResponseError::NotCoordinator),
+    }
+}
+
+/// Does something with a group, and tells the clock if need be.
+pub(super) fn act<T>(
+    caller: &Caller,
+    inner: &mut Inner,
+    group: &str,
+    act: impl FnOnce(&mut Group) -> T,
+) -> Result<T, ResponseError> {
+    let (result, alarm) = inner
+        .groups
+        .with(group, act)
+        .ok_or(ResponseError::UnknownMemberId)?;
+    if alarm {
+        caller.shared.alarm.notify_one();
+    }
+    Ok(result)
+}
+
+fn code(result: Result<(), ResponseError>) -> i16 {
+    result.err().map_or(0, |error| error.code())
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}

@@ -1,0 +1,665 @@
+//! One consumer group as its coordinator sees it (the classic protocol).
+//!
+//! ```text
+//!            first join                all rejoined, or time is up
+//!   Empty ───────────────▶ Preparing ───────────────────────────▶ Completing
+//!     ▲                     ▲    ▲                                    │ the leader
+//!     │ last member gone    │    └──────── a member comes, goes, ─────┤ syncs
+//!     └─────────────────────┘              or changes its mind        ▼
+//!                           └────────────────────────────────────── Stable
+//! ```
+//!
+//! The machine does no I/O and reads no clock: every call takes `now`, answers go into
+//! the callers' channels at once or later, and [`Group::next_deadline`] says when
+//! [`Group::tick`] has something to do.
+//!
+//! # Invariants
+//! - The generation rises by one each time that Preparing ends.
+//! - A parked join or sync is answered exactly once: when its phase ends, when its member
+//!   is removed or fenced, or when another request of that member takes its place.
+//! - Whoever is parked does not expire.
+
+mod member;
+mod offsets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
+
+pub(super) use member::{Join, Joined, JoinedMember, Member, Sync, Synced};
+pub(super) use offsets::Committed;
+
+/// The coordinator's settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) initial_delay: Duration,
+    pub(super) session_min: Duration,
+    pub(super) session_max: Duration,
+    pub(super) members_max: usize,
+}
+
+/// A group: its members, its generation and its offsets.
+#[derive(Debug)]
+pub(super) struct Group {
+    limits: Limits,
+    phase: Phase,
+    generation: i32,
+    protocol_type: Option<StrBytes>,
+    protocol: Option<StrBytes>,
+    leader: Option<StrBytes>,
+    /// In the order of joining.
+    members: Vec<Member>,
+    /// Ids that were handed out and not yet used, with their expiry (KIP-394).
+    pending: HashMap<StrBytes, Instant>,
+    /// Who has to sync, and until when.
+    unsynced: HashSet<StrBytes>,
+    sync_deadline: Instant,
+    ids: u64,
+    pub(super) offsets: BTreeMap<(StrBytes, i32), Committed>,
+    pub(super) last_used: Instant,
+    /// When the clock was last asked to look at this group.
+    pub(super) scheduled: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Empty,
+    Preparing {
+        deadline: Instant,
+        /// The first rebalance of an empty group waits for more members, at most so long.
+        initial: Option<Initial>,
+    },
+    Completing,
+    Stable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Initial {
+    left: Duration,
+    more_came: bool,
+}
+
+impl Group {
+    /// A group without members.
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            limits,
+            phase: Phase::Empty,
+            generation: 0,
+            protocol_type: None,
+            protocol: None,
+            leader: None,
+            members: Vec::new(),
+            pending: HashMap::new(),
+            unsynced: HashSet::new(),
+            sync_deadline: now,
+            ids: 0,
+            offsets: BTreeMap::new(),
+            last_used: now,
+            scheduled: None,
+        }
+    }
+
+    /// A member joins or rejoins.
+    pub(super) fn join(&mut self, join: Join, now: Instant) {
+        self.last_used = now;
+        match self.admit(&join) {
+            Err(error) => join.refuse(error),
+            Ok(Admission::Returning(at)) => self.replace_static(at, join, now),
+            Ok(Admission::New) => {
+                let id = self.new_member_id(&join);
+                if join.instance_id.is_none() && join.needs_id {
+                    self.pending.insert(id.clone(), now + join.session);
+                    join.require_id(id);
+                } else {
+                    self.add(id, join, now);
+                }
+            }
+            Ok(Admission::Named) => {
+                let id = join.member_id.clone();
+                self.pending.remove(&id);
+                self.add(id, join, now);
+            }
+            Ok(Admission::Member(at)) => self.rejoin(at, join, now),
+        }
+    }
+
+    fn admit(&self, join: &Join) -> Result<Admission, ResponseError> {
+        if join.session < self.limits.session_min || join.session > self.limits.session_max {
+            return Err(ResponseError::InvalidSessionTimeout);
+        }
+        if !self.supports(join) {
+            return Err(ResponseError::InconsistentGroupProtocol);
+        }
+        if !join.member_id.is_empty() {
+            if self.pending.contains_key(&join.member_id) {
+                return Ok(Admission::Named);
+            }
+            let found = self.find(&join.member_id, join.instance_id.as_ref());
+            return found.map(Admission::Member);
+        }
+        if let Some(at) = self.static_member(join.instance_id.as_ref()) {
+            return Ok(Admission::Returning(at));
+        }
+        if self.members.len() + self.pending.len() >= self.limits.members_max {
+            return Err(ResponseError::GroupMaxSizeReached);
+        }
+        Ok(Admission::New)
+    }
+
+    fn rejoin(&mut self, at: usize, join: Join, now: Instant) {
+        let is_leader = self.leader.as_ref() == Some(&join.member_id);
+        let same = self.members[at].protocols == join.protocols;
+        match self.phase {
+            Phase::Empty => join.refuse(ResponseError::UnknownMemberId),
+            Phase::Completing if same => self.tell_again(at, join, now),
+            Phase::Stable if same && !is_leader => self.tell_again(at, join, now),
+            _ => {
+                self.members[at].rejoin(join, now);
+                self.prepare(now);
+            }
+        }
+    }
+
+    /// A member asks for its assignment; the leader brings everyone's.
+    pub(super) fn sync(&mut self, sync: Sync, now: Instant) {
+        self.last_used = now;
+        let at = match self.check_sync(&sync) {
+            Ok(at) => at,
+            Err(error) => return sync.refuse(error),
+        };
+        self.members[at].heard(now);
+        self.unsynced.remove(&sync.member_id);
+        match self.phase {
+            Phase::Empty => sync.refuse(ResponseError::UnknownMemberId),
+            Phase::Preparing { .. } => sync.refuse(ResponseError::RebalanceInProgress),
+            Phase::Stable => {
+                let assignment = self.members[at].assignment.clone();
+                let _ = sync.reply.send(self.synced(assignment));
+            }
+            Phase::Completing => {
+                self.members[at].park_sync(sync.reply);
+                if self.leader.as_ref() == Some(&sync.member_id) {
+                    self.assign(sync.assignments, now);
+                }
+            }
+        }
+    }
+
+    fn check_sync(&self, sync: &Sync) -> Result<usize, ResponseError> {
+        let at = self.find(&sync.member_id, sync.instance_id.as_ref())?;
+        if sync.generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        let other = |given: &Option<StrBytes>, ours: &Option<StrBytes>| {
+            given.is_some() && given.as_ref() != ours.as_ref()
+        };
+        if other(&sync.protocol_type, &self.protocol_type) || other(&sync.protocol, &self.protocol)
+        {
+            return Err(ResponseError::InconsistentGroupProtocol);
+        }
+        Ok(at)
+    }
+
+    fn assign(&mut self, assignments: Vec<(StrBytes, Bytes)>, now: Instant) {
+        let mut by_member: HashMap<_, _> = assignments.into_iter().collect();
+        self.phase = Phase::Stable;
+        for at in 0..self.members.len() {
+            let assignment = by_member.remove(&self.members[at].id).unwrap_or_default();
+            self.members[at].assignment = assignment.clone();
+            if let Some(reply) = self.members[at].take_sync() {
+                self.members[at].heard(now);
+                let _ = reply.send(self.synced(assignment));
+            }
+        }
+    }
+
+    /// A member is alive; learns whether it has to rejoin.
+    pub(super) fn heartbeat(
+        &mut self,
+        member_id: &StrBytes,
+        instance_id: Option<&StrBytes>,
+        generation: i32,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        self.last_used = now;
+        let at = self.find(member_id, instance_id)?;
+        if generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        self.members[at].heard(now);
+        match self.phase {
+            Phase::Empty => Err(ResponseError::UnknownMemberId),
+            Phase::Preparing { .. } => Err(ResponseError::RebalanceInProgress),
+            Phase::Completing | Phase::Stable => Ok(()),
+        }
+    }
+
+    /// A member leaves; a static one may be named by its instance alone.
+    pub(super) fn leave(
+        &mut self,
+        member_id: &StrBytes,
+        instance_id: Option<&StrBytes>,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        self.last_used = now;
+        if self.pending.remove(member_id).is_some() {
+            self.try_complete(now);
+            return Ok(());
+        }
+        let at = match instance_id {
+            Some(_) if member_id.is_empty() => self
+                .static_member(instance_id)
+                .ok_or(ResponseError::UnknownMemberId)?,
+            _ => self.find(member_id, instance_id)?,
+        };
+        self.remove(at);
+        self.rebalance_after_removal(now);
+        Ok(())
+    }
+
+    /// Whether a commit is to be accepted, from a member or (generation -1, no member id)
+    /// from outside of the group protocol.
+    pub(super) fn check_commit(
+        &mut self,
+        member_id: &StrBytes,
+        instance_id: Option<&StrBytes>,
+        generation: i32,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        self.last_used = now;
+        if generation < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        let at = self.find(member_id, instance_id)?;
+        if generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        self.members[at].heard(now);
+        match self.phase {
+            Phase::Empty => Err(ResponseError::UnknownMemberId),
+            Phase::Completing => Err(ResponseError::RebalanceInProgress),
+            Phase::Preparing { .. } | Phase::Stable => Ok(()),
+        }
+    }
+
+    /// Does what time demands.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let pending = self.pending.len();
+        self.pending.retain(|_, expiry| *expiry > now);
+        if self.pending.len() != pending {
+            self.try_complete(now);
+        }
+        while let Some(at) = self.members.iter().position(|member| member.expired(now)) {
+            self.remove(at);
+            self.rebalance_after_removal(now);
+        }
+        if !self.unsynced.is_empty() && self.sync_deadline <= now {
+            for id in std::mem::take(&mut self.unsynced) {
+                if let Some(at) = self.members.iter().position(|member| member.id == id) {
+                    self.remove(at);
+                }
+            }
+            self.rebalance_after_removal(now);
+        }
+        if let Phase::Preparing { deadline, initial } = self.phase
+            && deadline <= now
+        {
+            match initial {
+                Some(Initial {
+                    left,
+                    more_came: true,
+                }) if !left.is_zero() => {
+                    let delay = self.limits.initial_delay.min(left);
+                    self.phase = Phase::Preparing {
+                        deadline: now + delay,
+                        initial: Some(Initial {
+                            left: left - delay,
+                            more_came: false,
+                        }),
+                    };
+                }
+                _ => self.complete(now),
+            }
+        }
+    }
+
+    /// When [`tick`](Self::tick) will have something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Preparing { deadline, .. } => Some(deadline),
+            _ => None,
+        };
+        let sync = (!self.unsynced.is_empty()).then_some(self.sync_deadline);
+        let members = self.members.iter().filter_map(Member::deadline);
+        let pending = self.pending.values().copied();
+        members.chain(pending).chain(phase).chain(sync).min()
+    }
+
+    /// Another node takes over: whoever is parked has to go there.
+    pub(super) fn unload(&mut self, now: Instant) {
+        for member in &mut self.members {
+            member.dismiss(ResponseError::NotCoordinator);
+            member.heard(now);
+        }
+        if matches!(self.phase, Phase::Preparing { .. }) {
+            self.phase = Phase::Preparing {
+                deadline: now + self.rebalance_timeout(),
+                initial: None,
+            };
+        }
+    }
+
+    /// Nobody is in it or about to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.pending.is_empty()
+    }
+
+    /// As ListGroups names the phase.
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Empty => "Empty",
+            Phase::Preparing { .. } => "PreparingRebalance",
+            Phase::Completing => "CompletingRebalance",
+            Phase::Stable => "Stable",
+        }
+    }
+
+    /// `consumer`, or what else its members are.
+    pub(super) fn protocol_type(&self) -> StrBytes {
+        self.protocol_type.clone().unwrap_or_default()
+    }
+
+    /// The assignor of this generation.
+    pub(super) fn protocol(&self) -> StrBytes {
+        self.protocol.clone().unwrap_or_default()
+    }
+
+    /// The members in the order of joining.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The generation of the last completed rebalance.
+    pub(super) fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    fn supports(&self, join: &Join) -> bool {
+        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+            return false;
+        }
+        if self.members.is_empty() {
+            return true;
+        }
+        let others = |member: &&Member| member.id != join.member_id;
+        self.protocol_type.as_ref() == Some(&join.protocol_type)
+            && join.protocols.iter().any(|(name, _)| {
+                let others = self.members.iter().filter(others);
+                others
+                    .into_iter()
+                    .all(|member| member.metadata(name).is_some())
+            })
+    }
+
+    fn new_member_id(&mut self, join: &Join) -> StrBytes {
+        self.ids += 1;
+        let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
+        StrBytes::from_string(format!("{}-{:x}-{}", &**name, join.nonce, self.ids))
+    }
+
+    fn static_member(&self, instance_id: Option<&StrBytes>) -> Option<usize> {
+        let instance_id = instance_id?;
+        let is = |member: &Member| member.instance_id.as_ref() == Some(instance_id);
+        self.members.iter().position(is)
+    }
+
+    /// The member of that id, which the instance has to agree with (KIP-345).
+    fn find(
+        &self,
+        member_id: &StrBytes,
+        instance_id: Option<&StrBytes>,
+    ) -> Result<usize, ResponseError> {
+        if instance_id.is_some() {
+            let at = self
+                .static_member(instance_id)
+                .ok_or(ResponseError::UnknownMemberId)?;
+            return if self.members[at].id == *member_id {
+                Ok(at)
+            } else {
+                Err(ResponseError::FencedInstanceId)
+            };
+        }
+        let is = |member: &Member| member.id == *member_id;
+        let at = self.members.iter().position(is);
+        at.ok_or(ResponseError::UnknownMemberId)
+    }
+
+    fn add(&mut self, id: StrBytes, join: Join, now: Instant) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(join.protocol_type.clone());
+        }
+        if let Phase::Preparing {
+            initial: Some(initial),
+            ..
+        } = &mut self.phase
+        {
+            initial.more_came = true;
+        }
+        self.leader.get_or_insert_with(|| id.clone());
+        self.members.push(Member::new(id, join, now));
+        self.prepare(now);
+    }
+
+    /// A static member restarted: it takes its own place under a new id.
+    fn replace_static(&mut self, at: usize, join: Join, now: Instant) {
+        let id = self.new_member_id(&join);
+        let can_skip = join.can_skip;
+        let old = std::mem::replace(&mut self.members[at], Member::new(id.clone(), join, now));
+        self.members[at].assignment = old.assignment.clone();
+        let was_leader = self.leader.as_ref() == Some(&old.id);
+        if was_leader {
+            self.leader = Some(id.clone());
+        }
+        if self.unsynced.remove(&old.id) {
+            self.unsynced.insert(id);
+        }
+        let old_id = old.fence();
+        if self.phase != Phase::Stable || self.vote() != self.protocol {
+            self.prepare(now);
+            return;
+        }
+        // Nothing changes for the others. An older client must not take itself for the
+        // leader, or it would assign anew: it is told its own old id as the leader's.
+        let mut joined = self.joined(at, was_leader && can_skip);
+        if was_leader {
+            joined.skip_assignment = can_skip;
+            if !can_skip {
+                joined.leader = old_id;
+            }
+        }
+        self.members[at].answer_join(joined);
+    }
+
+    fn tell_again(&mut self, at: usize, join: Join, now: Instant) {
+        let is_leader = self.leader.as_ref() == Some(&join.member_id);
+        self.members[at].heard(now);
+        let _ = join.reply.send(self.joined(at, is_leader));
+    }
+
+    fn remove(&mut self, at: usize) {
+        let mut gone = self.members.remove(at);
+        gone.dismiss(ResponseError::UnknownMemberId);
+        self.unsynced.remove(&gone.id);
+        if self.leader.as_ref() == Some(&gone.id) {
+            self.leader = self.members.first().map(|member| member.id.clone());
+        }
+    }
+
+    fn rebalance_after_removal(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Stable | Phase::Completing => self.prepare(now),
+            Phase::Preparing { .. } => self.try_complete(now),
+            Phase::Empty => {}
+        }
+    }
+
+    fn prepare(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Preparing { .. } => {}
+            Phase::Empty => {
+                let delay = self.limits.initial_delay;
+                self.phase = Phase::Preparing {
+                    deadline: now + delay,
+                    initial: Some(Initial {
+                        left: self.rebalance_timeout().saturating_sub(delay),
+                        more_came: false,
+                    }),
+                };
+                if delay.is_zero() {
+                    self.complete(now);
+                }
+                return;
+            }
+            Phase::Completing | Phase::Stable => {
+                for member in &mut self.members {
+                    if let Some(reply) = member.take_sync() {
+                        member.heard(now);
+                        let _ = reply.send(Err(ResponseError::RebalanceInProgress));
+                    }
+                }
+                self.unsynced.clear();
+                self.phase = Phase::Preparing {
+                    deadline: now + self.rebalance_timeout(),
+                    initial: None,
+                };
+            }
+        }
+        self.try_complete(now);
+    }
+
+    fn try_complete(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Preparing { initial: None, .. })
+            && self.pending.is_empty()
+            && self.members.iter().all(Member::is_joining)
+        {
+            self.complete(now);
+        }
+    }
+
+    fn complete(&mut self, now: Instant) {
+        for at in (0..self.members.len()).rev() {
+            let member = &self.members[at];
+            if !member.is_joining() && member.instance_id.is_none() {
+                self.remove(at);
+            }
+        }
+        if !self.members.is_empty() && !self.members.iter().any(Member::is_joining) {
+            // Static members only, and all of them away: wait on until they expire.
+            self.phase = Phase::Preparing {
+                deadline: now + self.rebalance_timeout(),
+                initial: None,
+            };
+            return;
+        }
+        self.generation += 1;
+        if self.members.is_empty() {
+            self.phase = Phase::Empty;
+            self.protocol = None;
+            self.leader = None;
+            return;
+        }
+        let joined = |member: &&Member| member.is_joining();
+        let leads = |member: &Member| Some(&member.id) == self.leader.as_ref();
+        if !self.members.iter().filter(joined).any(leads) {
+            let first = self.members.iter().find(joined);
+            self.leader = first.map(|member| member.id.clone());
+        }
+        self.protocol = self.vote();
+        self.phase = Phase::Completing;
+        self.sync_deadline = now + self.rebalance_timeout();
+        self.unsynced = self.members.iter().map(|m| m.id.clone()).collect();
+        for at in 0..self.members.len() {
+            let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
+            let joined = self.joined(at, is_leader);
+            self.members[at].heard(now);
+            self.members[at].answer_join(joined);
+        }
+    }
+
+    fn joined(&self, at: usize, with_members: bool) -> Joined {
+        let members = self.members.iter().filter(|_| with_members);
+        let protocol = self.protocol.clone().unwrap_or_default();
+        Joined {
+            error: None,
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            member_id: self.members[at].id.clone(),
+            skip_assignment: false,
+            members: members
+                .map(|member| JoinedMember {
+                    id: member.id.clone(),
+                    instance_id: member.instance_id.clone(),
+                    metadata: member.metadata(&protocol).unwrap_or_default(),
+                })
+                .collect(),
+            protocol: Some(protocol),
+        }
+    }
+
+    fn synced(&self, assignment: Bytes) -> Result<Synced, ResponseError> {
+        Ok(Synced {
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            assignment,
+        })
+    }
+
+    /// The protocol that all know and most prefer.
+    fn vote(&self) -> Option<StrBytes> {
+        let known = |name: &StrBytes| self.members.iter().all(|m| m.metadata(name).is_some());
+        let mut votes: Vec<(&StrBytes, usize)> = Vec::new();
+        for member in &self.members {
+            let mut names = member.protocols.iter().map(|(name, _)| name);
+            let Some(choice) = names.find(|name| known(name)) else {
+                continue;
+            };
+            match votes.iter_mut().find(|(name, _)| *name == choice) {
+                Some((_, count)) => *count += 1,
+                None => votes.push((choice, 1)),
+            }
+        }
+        let most = votes.iter().map(|&(_, count)| count).max()?;
+        let winner = votes.iter().find(|&&(_, count)| count == most);
+        winner.map(|&(name, _)| name.clone())
+    }
+
+    fn rebalance_timeout(&self) -> Duration {
+        let timeouts = self.members.iter().map(|member| member.rebalance);
+        timeouts.max().unwrap_or_default()
+    }
+}
+
+/// What a joiner is to the group.
+enum Admission {
+    /// A stranger without an id.
+    New,
+    /// It has been given its id and comes with it for the first time.
+    Named,
+    /// A static member without its id: it restarted.
+    Returning(usize),
+    /// A member.
+    Member(usize),
+}
+
+/// The channel of a parked join.
+type JoinReply = oneshot::Sender<Joined>;
+/// The channel of a parked sync.
+type SyncReply = oneshot::Sender<Result<Synced, ResponseError>>;

@@ -1,0 +1,211 @@
+//! A member of a group, and what it says and hears.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+
+use super::{JoinReply, SyncReply};
+
+/// A JoinGroup request.
+#[derive(Debug)]
+pub(in crate::broker) struct Join {
+    /// Empty: it has none yet.
+    pub(in crate::broker) member_id: StrBytes,
+    pub(in crate::broker) instance_id: Option<StrBytes>,
+    pub(in crate::broker) client_id: StrBytes,
+    pub(in crate::broker) host: String,
+    pub(in crate::broker) session: Duration,
+    pub(in crate::broker) rebalance: Duration,
+    pub(in crate::broker) protocol_type: StrBytes,
+    /// Name and metadata, the preferred one first.
+    pub(in crate::broker) protocols: Vec<(StrBytes, Bytes)>,
+    /// The client joins in two steps (KIP-394, version 4 and later).
+    pub(in crate::broker) needs_id: bool,
+    /// The client knows of `skip_assignment` (version 9 and later).
+    pub(in crate::broker) can_skip: bool,
+    /// Makes member ids unique.
+    pub(in crate::broker) nonce: u64,
+    pub(in crate::broker) reply: JoinReply,
+}
+
+impl Join {
+    pub(super) fn refuse(self, error: ResponseError) {
+        let _ = self.reply.send(Joined::failed(error, self.member_id));
+    }
+
+    pub(super) fn require_id(self, id: StrBytes) {
+        let error = ResponseError::MemberIdRequired;
+        let _ = self.reply.send(Joined::failed(error, id));
+    }
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::broker) struct Joined {
+    pub(in crate::broker) error: Option<ResponseError>,
+    pub(in crate::broker) generation: i32,
+    pub(in crate::broker) protocol_type: Option<StrBytes>,
+    pub(in crate::broker) protocol: Option<StrBytes>,
+    pub(in crate::broker) leader: StrBytes,
+    pub(in crate::broker) member_id: StrBytes,
+    pub(in crate::broker) skip_assignment: bool,
+    /// Everyone, for the leader only.
+    pub(in crate::broker) members: Vec<JoinedMember>,
+}
+
+impl Joined {
+    pub(in crate::broker) fn failed(error: ResponseError, member_id: StrBytes) -> Self {
+        Self {
+            error: Some(error),
+            generation: -1,
+            protocol_type: None,
+            protocol: None,
+            leader: StrBytes::new(),
+            member_id,
+            skip_assignment: false,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// What the leader learns of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::broker) struct JoinedMember {
+    pub(in crate::broker) id: StrBytes,
+    pub(in crate::broker) instance_id: Option<StrBytes>,
+    pub(in crate::broker) metadata: Bytes,
+}
+
+/// A SyncGroup request.
+#[derive(Debug)]
+pub(in crate::broker) struct Sync {
+    pub(in crate::broker) member_id: StrBytes,
+    pub(in crate::broker) instance_id: Option<StrBytes>,
+    pub(in crate::broker) generation: i32,
+    pub(in crate::broker) protocol_type: Option<StrBytes>,
+    pub(in crate::broker) protocol: Option<StrBytes>,
+    pub(in crate::broker) assignments: Vec<(StrBytes, Bytes)>,
+    pub(in crate::broker) reply: SyncReply,
+}
+
+impl Sync {
+    pub(super) fn refuse(self, error: ResponseError) {
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+/// The answer to a sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::broker) struct Synced {
+    pub(in crate::broker) protocol_type: Option<StrBytes>,
+    pub(in crate::broker) protocol: Option<StrBytes>,
+    pub(in crate::broker) assignment: Bytes,
+}
+
+/// A member.
+#[derive(Debug)]
+pub(in crate::broker) struct Member {
+    pub(in crate::broker) id: StrBytes,
+    pub(in crate::broker) instance_id: Option<StrBytes>,
+    pub(in crate::broker) client_id: StrBytes,
+    pub(in crate::broker) host: String,
+    pub(in crate::broker) assignment: Bytes,
+    pub(super) rebalance: Duration,
+    pub(super) protocols: Vec<(StrBytes, Bytes)>,
+    session: Duration,
+    expires: Instant,
+    joining: Option<JoinReply>,
+    syncing: Option<SyncReply>,
+}
+
+impl Member {
+    /// A member whose join is parked.
+    pub(super) fn new(id: StrBytes, join: Join, now: Instant) -> Self {
+        Self {
+            id,
+            instance_id: join.instance_id,
+            client_id: join.client_id,
+            host: join.host,
+            assignment: Bytes::new(),
+            rebalance: join.rebalance,
+            protocols: join.protocols,
+            session: join.session,
+            expires: now + join.session,
+            joining: Some(join.reply),
+            syncing: None,
+        }
+    }
+
+    /// What it said for that protocol.
+    pub(in crate::broker) fn metadata(&self, protocol: &StrBytes) -> Option<Bytes> {
+        let mut protocols = self.protocols.iter();
+        let found = protocols.find(|(name, _)| name == protocol);
+        found.map(|(_, metadata)| metadata.clone())
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// It joins again, perhaps with other wishes.
+    pub(super) fn rejoin(&mut self, join: Join, now: Instant) {
+        self.protocols = join.protocols;
+        self.session = join.session;
+        self.rebalance = join.rebalance;
+        self.client_id = join.client_id;
+        self.host = join.host;
+        self.heard(now);
+        if let Some(earlier) = self.joining.replace(join.reply) {
+            let error = ResponseError::RebalanceInProgress;
+            let _ = earlier.send(Joined::failed(error, self.id.clone()));
+        }
+    }
+
+    pub(super) fn answer_join(&mut self, joined: Joined) {
+        if let Some(reply) = self.joining.take() {
+            let _ = reply.send(joined);
+        }
+    }
+
+    pub(super) fn park_sync(&mut self, reply: SyncReply) {
+        if let Some(earlier) = self.syncing.replace(reply) {
+            let _ = earlier.send(Err(ResponseError::RebalanceInProgress));
+        }
+    }
+
+    pub(super) fn take_sync(&mut self) -> Option<SyncReply> {
+        self.syncing.take()
+    }
+
+    /// Another instance took its name; returns the id that it had.
+    pub(super) fn fence(mut self) -> StrBytes {
+        self.dismiss(ResponseError::FencedInstanceId);
+        self.id
+    }
+
+    /// Answers whatever is parked.
+    pub(super) fn dismiss(&mut self, error: ResponseError) {
+        let id = self.id.clone();
+        self.answer_join(Joined::failed(error, id));
+        if let Some(reply) = self.take_sync() {
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    /// It is alive.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.expires = now + self.session;
+    }
+
+    /// When it will be given up; never while it is parked.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let parked = self.joining.is_some() || self.syncing.is_some();
+        (!parked).then_some(self.expires)
+    }
+
+    pub(super) fn expired(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+}
