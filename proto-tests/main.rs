@@ -4,6 +4,7 @@
 
 mod embedded_broker;
 mod layers;
+mod produce_faults;
 mod real_kafka;
 mod record_java;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]

@@ -1,0 +1,743 @@
+//! The producer against the in-memory broker, with all that can go wrong between them.
+//!
+//! The log is read from the broker's memory, so what is checked is what is there.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ProducerConfig};
+use kafka_websocket_proxy::kafka::metadata::Topic;
+use kafka_websocket_proxy::kafka::record::{NewRecord, Want, decode};
+use kafka_websocket_proxy::kafka::{
+    Ack, BrokerId, Cluster, Principal, ProduceError, Producer, Ticket, TopicPartition,
+};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const NOT_LEADER: i16 = 6;
+const REQUEST_TIMED_OUT: i16 = 7;
+const MESSAGE_TOO_LARGE: i16 = 10;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
+const OUT_OF_ORDER: i16 = 45;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const UNKNOWN_PRODUCER_ID: i16 = 59;
+const INVALID_RECORD: i16 = 87;
+
+/// Nothing here takes long: what does is stuck.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what)
+        .await
+        .expect("within 30 s")
+}
+
+fn client() -> ClientConfig {
+    ClientConfig {
+        request_timeout: Duration::from_secs(5),
+        retry_backoff: Duration::from_millis(5),
+        retry_backoff_max: Duration::from_millis(50),
+        reconnect_backoff: Duration::from_millis(5),
+        reconnect_backoff_max: Duration::from_millis(50),
+        ..ClientConfig::default()
+    }
+}
+
+struct Bench {
+    broker: Broker,
+    cluster: Cluster,
+    producer: Producer,
+    topic: Arc<Topic>,
+}
+
+impl Bench {
+    async fn new(partitions: i32) -> Self {
+        Self::with(
+            BrokerConfig::default(),
+            client(),
+            ProducerConfig::default(),
+            partitions,
+        )
+        .await
+    }
+
+    async fn with(
+        broker: BrokerConfig,
+        mut client: ClientConfig,
+        producer: ProducerConfig,
+        partitions: i32,
+    ) -> Self {
+        let broker = Broker::start(broker).await.unwrap();
+        assert!(broker.create_topic("t", partitions));
+        client.bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
+        let cluster = Cluster::new(
+            client,
+            Principal::Proxy,
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let producer = Producer::new(cluster.clone(), producer);
+        let topic = soon(cluster.metadata().topic("t")).await.unwrap();
+        Self {
+            broker,
+            cluster,
+            producer,
+            topic,
+        }
+    }
+
+    fn fault(&self, action: Action) {
+        self.broker.faults().add(Rule::on(ApiKey::Produce, action));
+    }
+
+    async fn send(&self, partition: i32, value: &str) -> Ticket {
+        let record = NewRecord {
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+            timestamp: 1_700_000_000_000,
+        };
+        let sent = self.producer.send(&self.topic, Some(partition), &record);
+        soon(sent).await.unwrap()
+    }
+
+    /// Sends `0`, `1`, … to partition 0, each as its own batch if requests are quick.
+    async fn send_all(&self, count: usize) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        for n in 0..count {
+            tickets.push(self.send(0, &n.to_string()).await);
+            tokio::task::yield_now().await;
+        }
+        tickets
+    }
+
+    fn log(&self, partition: i32) -> Vec<String> {
+        let tp = TopicPartition::new("t", partition);
+        let want = Want {
+            from: 0,
+            aborted: None,
+            max_decompressed: 64 << 20,
+        };
+        let decoded = decode(self.broker.batches(&tp), &want).unwrap();
+        let value = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+        decoded.records().map(|r| value(r.value)).collect()
+    }
+
+    /// What was acknowledged is at its offset; what surely failed is nowhere; everything
+    /// is in order, and at most once.
+    async fn check(&self, tickets: Vec<Ticket>) -> Vec<Result<Ack, ProduceError>> {
+        let log = self.log(0);
+        let mut results = Vec::new();
+        for (n, ticket) in tickets.into_iter().enumerate() {
+            let result = soon(ticket).await;
+            let at = log.iter().position(|value| *value == n.to_string());
+            match &result {
+                Ok(ack) if ack.offset >= 0 => assert_eq!(at, Some(ack.offset as usize), "{n}"),
+                Ok(_) => assert!(at.is_some(), "{n}"),
+                Err(error) if error.outcome_unknown() => {}
+                Err(error) => assert_eq!(at, None, "{n}: {error}"),
+            }
+            results.push(result);
+        }
+        let numbers: Vec<usize> = log.iter().map(|value| value.parse().unwrap()).collect();
+        assert!(
+            numbers.is_sorted_by(|a, b| a < b),
+            "in order, once: {numbers:?}"
+        );
+        results
+    }
+
+    async fn settle(&self, tickets: Vec<Ticket>) -> Vec<Result<Ack, ProduceError>> {
+        soon(self.producer.flush()).await;
+        self.check(tickets).await
+    }
+
+    /// All of these, and nothing else, are in the log; the fault was met, and the memory
+    /// is free again.
+    async fn all_acknowledged(&self, tickets: Vec<Ticket>) {
+        let count = tickets.len();
+        for result in self.settle(tickets).await {
+            assert!(result.is_ok(), "{result:?}");
+        }
+        assert_eq!(self.log(0).len(), count);
+        assert_eq!(self.broker.faults().left(), 0, "the fault was met");
+        let all = ProducerConfig::default().buffer_memory;
+        assert_eq!(self.producer.memory_available(), all);
+    }
+}
+
+#[tokio::test]
+async fn records_are_acknowledged_with_partition_offset_and_time() {
+    let bench = Bench::new(3).await;
+    for partition in [2, 0] {
+        for offset in 0..3 {
+            let ticket = bench.send(partition, "x").await;
+            let expected = Ack {
+                partition,
+                offset,
+                timestamp: 1_700_000_000_000,
+            };
+            assert_eq!(soon(ticket).await, Ok(expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_brokers_time_is_reported_where_it_counts() {
+    let broker = BrokerConfig {
+        log_append_time: true,
+        ..BrokerConfig::default()
+    };
+    let bench = Bench::with(broker, client(), ProducerConfig::default(), 1).await;
+    let ack = soon(bench.send(0, "x").await).await.unwrap();
+    assert!(ack.timestamp > 1_700_000_000_000, "{ack:?}");
+}
+
+#[tokio::test]
+async fn every_release_and_codec_takes_what_we_write() {
+    let codecs = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+        for compression in codecs {
+            let broker = BrokerConfig {
+                versions: release.versions(),
+                ..BrokerConfig::default()
+            };
+            let producer = ProducerConfig {
+                compression,
+                ..ProducerConfig::default()
+            };
+            let bench = Bench::with(broker, client(), producer, 1).await;
+            let tickets = bench.send_all(200).await;
+            bench.all_acknowledged(tickets).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
+    let faults = [
+        Action::CloseBefore,
+        Action::CloseAfter,
+        Action::Truncated(6),
+        Action::WrongCorrelationId,
+        Action::Error(NOT_LEADER),
+        Action::ErrorAfter(NOT_LEADER),
+        Action::Error(REQUEST_TIMED_OUT),
+        Action::ErrorAfter(REQUEST_TIMED_OUT),
+        Action::Error(NOT_ENOUGH_REPLICAS),
+        Action::ErrorAfter(NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+        Action::Error(OUT_OF_ORDER),
+        Action::Error(UNKNOWN_PRODUCER_ID),
+        Action::Error(INVALID_PRODUCER_EPOCH),
+        Action::Error(MESSAGE_TOO_LARGE),
+        Action::Error(2), // CORRUPT_MESSAGE
+        Action::Error(-1),
+        Action::ErrorAfter(-1),
+        Action::Delay(Duration::from_millis(30)),
+        Action::Throttle(30),
+    ];
+    for fault in faults {
+        for skip in [0, 1, 3] {
+            let bench = Bench::new(1).await;
+            let rule = Rule::on(ApiKey::Produce, fault.clone()).after(skip);
+            bench.broker.faults().add(rule);
+            println!("{fault:?} after {skip}");
+            let mut tickets = Vec::new();
+            let mut n = 0;
+            while n < 40 || bench.broker.faults().left() > 0 {
+                // A single record cannot be split: have several in the first batch.
+                for _ in 0..4 {
+                    tickets.push(bench.send(0, &n.to_string()).await);
+                    n += 1;
+                }
+                tokio::task::yield_now().await;
+                assert!(n < 100_000, "the fault is met");
+            }
+            bench.all_acknowledged(tickets).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_topic_fails_its_batch_and_nothing_else() {
+    let bench = Bench::new(1).await;
+    bench.all_acknowledged(bench.send_all(1).await).await;
+    bench.fault(Action::Error(TOPIC_AUTHORIZATION_FAILED));
+    let refused = soon(bench.send(0, "refused").await).await;
+    let what = "topic t".into();
+    assert_eq!(refused, Err(ProduceError::NotAuthorized { what }));
+    let ack = soon(bench.send(0, "1").await).await.unwrap();
+    assert_eq!((ack.offset, bench.log(0).len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_principal_without_idempotent_write_is_told_and_may_get_it_later() {
+    let bench = Bench::new(1).await;
+    let refusal = Action::Error(CLUSTER_AUTHORIZATION_FAILED);
+    let rule = Rule::on(ApiKey::InitProducerId, refusal);
+    bench.broker.faults().add(rule);
+    let what = "the cluster".into();
+    let refused = soon(bench.send(0, "refused").await).await;
+    assert_eq!(refused, Err(ProduceError::NotAuthorized { what }));
+    assert!(soon(bench.send(0, "0").await).await.is_ok());
+}
+
+#[tokio::test]
+async fn producer_ids_are_asked_for_until_there_is_one() {
+    let bench = Bench::new(1).await;
+    for action in [
+        Action::Error(15), // COORDINATOR_NOT_AVAILABLE
+        Action::CloseBefore,
+        Action::CloseAfter,
+    ] {
+        let rule = Rule::on(ApiKey::InitProducerId, action);
+        bench.broker.faults().add(rule);
+    }
+    bench.all_acknowledged(bench.send_all(3).await).await;
+}
+
+#[tokio::test]
+async fn a_record_over_a_limit_fails_alone() {
+    let broker = BrokerConfig {
+        message_max_bytes: 2_000,
+        ..BrokerConfig::default()
+    };
+    let config = ProducerConfig {
+        max_request_size: 100_000,
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(broker, client(), config, 1).await;
+    let big = "x".repeat(100_000);
+    let record = NewRecord {
+        key: None,
+        value: Some(big.as_bytes()),
+        headers: &[],
+        timestamp: 0,
+    };
+    let refused = soon(bench.producer.send(&bench.topic, Some(0), &record)).await;
+    assert!(
+        matches!(
+            &refused,
+            Err(ProduceError::TooLarge { size, limit: Some(100_000) }) if *size > 100_000
+        ),
+        "{refused:?}"
+    );
+
+    // Over the broker's limit, among others in one batch.
+    let mut tickets = bench.send_all(100).await;
+    let big = bench.send(0, &"x".repeat(3_000)).await;
+    for n in 100..200 {
+        tickets.push(bench.send(0, &n.to_string()).await);
+    }
+    soon(bench.producer.flush()).await;
+    let refused = soon(big).await;
+    assert!(
+        matches!(&refused, Err(ProduceError::TooLarge { size, limit: None }) if *size > 3_000),
+        "{refused:?}"
+    );
+    bench.all_acknowledged(tickets).await;
+}
+
+#[tokio::test]
+async fn a_batch_with_an_invalid_record_is_searched_for_it() {
+    let config = ProducerConfig {
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    let tickets = bench.send_all(64).await;
+    // The whole, the first half, the first quarter: then it is content.
+    let rule = Rule::on(ApiKey::Produce, Action::Error(INVALID_RECORD)).times(3);
+    bench.broker.faults().add(rule);
+    bench.all_acknowledged(tickets).await;
+    // A single one cannot be divided.
+    let bad = bench.send(0, "64").await;
+    bench.fault(Action::Error(INVALID_RECORD));
+    soon(bench.producer.flush()).await;
+    let refused = soon(bad).await;
+    assert!(matches!(
+        refused,
+        Err(ProduceError::Rejected {
+            code: INVALID_RECORD,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_refused_at_once() {
+    let bench = Bench::new(2).await;
+    let record = NewRecord {
+        key: None,
+        value: None,
+        headers: &[],
+        timestamp: 0,
+    };
+    for partition in [-1, 2] {
+        let sent = bench.producer.send(&bench.topic, Some(partition), &record);
+        assert!(matches!(
+            soon(sent).await,
+            Err(ProduceError::InvalidPartition { partitions: 2, .. })
+        ));
+    }
+}
+
+#[tokio::test]
+async fn keys_go_where_java_puts_them_and_the_rest_spreads() {
+    let config = ProducerConfig {
+        batch_size: 400,
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 3).await;
+    let record = |key: Option<&'static [u8]>| NewRecord {
+        key,
+        value: Some(b"a value of some bytes"),
+        headers: &[],
+        timestamp: 0,
+    };
+    // murmur2("foobar") is -790332482, of "abc" 479470107.
+    for (key, partition) in [
+        (&b"foobar"[..], (-790_332_482i32 & i32::MAX) % 3),
+        (b"abc", 479_470_107 % 3),
+    ] {
+        let record = record(Some(key));
+        let sent = bench.producer.send(&bench.topic, None, &record);
+        assert_eq!(
+            soon(soon(sent).await.unwrap()).await.unwrap().partition,
+            partition
+        );
+    }
+    let mut seen = [0; 3];
+    for _ in 0..600 {
+        let record = record(None);
+        let sent = bench.producer.send(&bench.topic, None, &record);
+        seen[soon(soon(sent).await.unwrap()).await.unwrap().partition as usize] += 1;
+    }
+    assert!(seen.iter().all(|&n| n > 60), "{seen:?}");
+}
+
+#[tokio::test]
+async fn lingering_records_share_a_request_and_flush_ends_the_wait() {
+    let config = ProducerConfig {
+        linger: Duration::from_secs(600),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    let tickets = bench.send_all(500).await;
+    assert_eq!(bench.broker.requests(ApiKey::Produce), 0);
+    bench.all_acknowledged(tickets).await;
+    assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
+}
+
+#[tokio::test]
+async fn linger_ends_by_itself() {
+    let config = ProducerConfig {
+        linger: Duration::from_millis(20),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    let tickets = bench.send_all(100).await;
+    for ticket in tickets {
+        soon(ticket).await.unwrap();
+    }
+    assert!(bench.broker.requests(ApiKey::Produce) <= 3);
+}
+
+#[tokio::test]
+async fn spent_memory_makes_callers_wait_and_comes_back() {
+    let config = ProducerConfig {
+        buffer_memory: 2_000,
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    bench.fault(Action::Delay(Duration::from_millis(100)));
+    let record = NewRecord {
+        key: None,
+        value: Some(&[b'x'; 400]),
+        headers: &[],
+        timestamp: 0,
+    };
+    let mut tickets = Vec::new();
+    let refused = loop {
+        match bench.producer.try_send(&bench.topic, Some(0), &record) {
+            Ok(Some(ticket)) => tickets.push(ticket),
+            other => break other,
+        }
+    };
+    assert!(matches!(refused, Ok(None)), "{refused:?}");
+    assert_eq!(tickets.len(), 4);
+    let waited = soon(bench.producer.send(&bench.topic, Some(0), &record)).await;
+    assert!(tickets[0].poll_now().is_some(), "it waited for an answer");
+    soon(waited.unwrap()).await.unwrap();
+    soon(bench.producer.flush()).await;
+    assert_eq!(bench.producer.memory_available(), 2_000);
+}
+
+#[tokio::test]
+async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
+    for handled in [false, true] {
+        let client = ClientConfig {
+            request_timeout: Duration::from_millis(100),
+            ..client()
+        };
+        let config = ProducerConfig {
+            delivery_timeout: Duration::from_millis(400),
+            ..ProducerConfig::default()
+        };
+        let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
+        let mut tickets = bench.send_all(5).await;
+        soon(bench.producer.flush()).await;
+        // Silent for longer than a record may wait.
+        let silence = match handled {
+            true => Action::SilenceAfter,
+            false => Action::Silence,
+        };
+        let rule = Rule::on(ApiKey::Produce, silence).always();
+        bench.broker.faults().add(rule);
+        let lost = bench.send(0, "5").await;
+        let result = soon(lost).await;
+        assert!(
+            matches!(&result, Err(e) if e.outcome_unknown()),
+            "{result:?}"
+        );
+        bench.broker.faults().clear();
+        for n in 6..12 {
+            tickets.push(bench.send(0, &n.to_string()).await);
+        }
+        soon(bench.producer.flush()).await;
+        for ticket in tickets {
+            assert!(soon(ticket).await.is_ok());
+        }
+        let log = bench.log(0);
+        let expected: Vec<_> = (0..12)
+            .filter(|n| *n != 5 || handled)
+            .map(|n| n.to_string())
+            .collect();
+        assert_eq!(log, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_in_time_is_repeated_as_it_was() {
+    let client = ClientConfig {
+        request_timeout: Duration::from_millis(100),
+        ..client()
+    };
+    for silence in [Action::Silence, Action::SilenceAfter] {
+        let config = ProducerConfig::default();
+        let bench = Bench::with(BrokerConfig::default(), client.clone(), config, 1).await;
+        bench.fault(silence);
+        bench.all_acknowledged(bench.send_all(100).await).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_broker_records_wait_and_then_surely_fail() {
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_millis(300),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    bench.all_acknowledged(bench.send_all(1).await).await;
+    assert!(bench.broker.stop_node(BrokerId(1)).await);
+    let partition = TopicPartition::new("t", 0);
+    let late = soon(bench.send(0, "late").await).await;
+    assert_eq!(late, Err(ProduceError::TimedOut { partition }));
+    bench.broker.start_node(BrokerId(1)).await.unwrap();
+    assert!(soon(bench.send(0, "1").await).await.is_ok());
+    assert_eq!(bench.log(0), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_reported_and_a_new_one_of_that_name_is_written_to() {
+    let bench = Bench::new(1).await;
+    bench.all_acknowledged(bench.send_all(10).await).await;
+    assert!(bench.broker.delete_topic("t"));
+    let topic = "t".into();
+    let gone = soon(bench.send(0, "gone").await).await;
+    assert_eq!(gone, Err(ProduceError::UnknownTopic { topic }));
+    assert!(bench.broker.create_topic("t", 1));
+    let topic = soon(bench.cluster.metadata().topic("t")).await.unwrap();
+    assert_ne!(topic.id, bench.topic.id);
+    let record = NewRecord {
+        key: None,
+        value: Some(b"new"),
+        headers: &[],
+        timestamp: 0,
+    };
+    let sent = soon(bench.producer.send(&topic, Some(0), &record)).await;
+    assert_eq!(soon(sent.unwrap()).await.unwrap().offset, 0);
+    assert_eq!(bench.log(0), ["new"]);
+}
+
+#[tokio::test]
+async fn a_topic_recreated_behind_our_back_is_written_to() {
+    let bench = Bench::new(1).await;
+    bench.all_acknowledged(bench.send_all(10).await).await;
+    assert!(bench.broker.delete_topic("t"));
+    assert!(bench.broker.create_topic("t", 1));
+    bench.all_acknowledged(bench.send_all(10).await).await;
+}
+
+#[tokio::test]
+async fn a_log_that_lost_the_producers_records_is_written_on() {
+    let bench = Bench::new(1).await;
+    for n in 0..10 {
+        assert!(soon(bench.send(0, &n.to_string()).await).await.is_ok());
+    }
+    let tp = TopicPartition::new("t", 0);
+    bench.broker.truncate(&tp, 5);
+    let mut expected: Vec<String> = (0..5).map(|n| n.to_string()).collect();
+    for n in 10..20 {
+        assert!(soon(bench.send(0, &n.to_string()).await).await.is_ok());
+        expected.push(n.to_string());
+    }
+    assert_eq!(bench.log(0), expected);
+}
+
+#[tokio::test]
+async fn stopping_resolves_every_ticket() {
+    let bench = Bench::new(1).await;
+    bench.fault(Action::Silence);
+    let out = bench.send(0, "out").await;
+    let broker = &bench.broker;
+    soon(async {
+        while broker.faults().left() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let waiting = bench.send(0, "waiting").await;
+    bench.cluster.stop().cancel();
+    let result = soon(out).await;
+    assert!(
+        matches!(&result, Err(e) if e.outcome_unknown()),
+        "{result:?}"
+    );
+    assert_eq!(soon(waiting).await, Err(ProduceError::Stopped));
+    let record = NewRecord {
+        key: None,
+        value: None,
+        headers: &[],
+        timestamp: 0,
+    };
+    let late = soon(bench.producer.send(&bench.topic, None, &record)).await;
+    assert!(matches!(late, Err(ProduceError::Stopped)));
+    soon(bench.producer.flush()).await;
+    bench.cluster.tasks().close();
+    soon(bench.cluster.tasks().wait()).await;
+}
+
+/// Three nodes whose leaders move, whose connections break and which go and come back,
+/// while four callers send to three partitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_storm_what_is_acknowledged_is_there_once_and_in_order() {
+    let broker = BrokerConfig {
+        nodes: 3,
+        ..BrokerConfig::default()
+    };
+    let client = ClientConfig {
+        request_timeout: Duration::from_millis(300),
+        ..client()
+    };
+    let config = ProducerConfig {
+        batch_size: 300,
+        ..ProducerConfig::default()
+    };
+    let bench = Arc::new(Bench::with(broker, client, config, 3).await);
+    let over = CancellationToken::new();
+    let storm = tokio::spawn(weather(Arc::clone(&bench), over.clone()));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| tokio::spawn(call(Arc::clone(&bench), caller, over.clone())))
+        .collect();
+    // The storm ends by itself; then the callers do.
+    soon(storm).await.unwrap();
+    let mut acknowledged = 0;
+    let mut acks: [Vec<(i64, String)>; 3] = Default::default();
+    for caller in callers {
+        for (value, ack) in soon(caller).await.unwrap() {
+            acks[ack.partition as usize].push((ack.offset, value));
+            acknowledged += 1;
+        }
+    }
+    for (partition, acks) in (0..3).zip(&acks) {
+        let log = bench.log(partition);
+        assert_eq!(log.len(), acks.len(), "partition {partition}");
+        for (offset, value) in acks {
+            match offset {
+                -1 => assert!(log.contains(value)),
+                offset => assert_eq!(&log[*offset as usize], value),
+            }
+        }
+        for caller in 0..4 {
+            let mine = log.iter().filter_map(|value| {
+                let (who, n) = value.split_once(' ')?;
+                (who == caller.to_string()).then(|| n.parse::<u32>().unwrap())
+            });
+            assert!(mine.is_sorted_by(|a, b| a < b), "order of caller {caller}");
+        }
+    }
+    println!("{acknowledged} acknowledged");
+    assert!(acknowledged > 1_000);
+}
+
+async fn call(bench: Arc<Bench>, caller: u32, over: CancellationToken) -> Vec<(String, Ack)> {
+    let mut tickets = Vec::new();
+    let mut n = 0;
+    while !over.is_cancelled() {
+        let value = format!("{caller} {n}");
+        let ticket = bench.send(n % 3, &value).await;
+        tickets.push((value, ticket));
+        n += 1;
+        if n % 20 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut acks = Vec::new();
+    for (value, ticket) in tickets {
+        acks.push((value, soon(ticket).await.unwrap()));
+    }
+    acks
+}
+
+async fn weather(bench: Arc<Bench>, over: CancellationToken) {
+    let actions = [
+        Action::CloseBefore,
+        Action::CloseAfter,
+        Action::ErrorAfter(NOT_LEADER),
+        Action::Error(NOT_LEADER),
+        Action::ErrorAfter(REQUEST_TIMED_OUT),
+        Action::Error(NOT_ENOUGH_REPLICAS),
+        Action::SilenceAfter,
+        Action::Truncated(10),
+        Action::Silence,
+    ];
+    for round in 0..60usize {
+        let node = BrokerId((round % 3) as i32 + 1);
+        match round % 6 {
+            0 => {
+                assert!(bench.broker.stop_node(node).await);
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                bench.broker.start_node(node).await.unwrap();
+            }
+            1 | 3 => {
+                let tp = TopicPartition::new("t", (round / 2 % 3) as i32);
+                bench.broker.move_leader(&tp, node);
+            }
+            _ => bench.fault(actions[round % actions.len()].clone()),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bench.broker.faults().clear();
+    over.cancel();
+}
