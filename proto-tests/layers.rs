@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["broker"],
     &["kafka"],
-    &["metrics", "secret"],
+    &["guard", "metrics", "refusal", "secret"],
 ];
 
 /// A crate, and the only modules that may name it.

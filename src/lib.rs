@@ -7,7 +7,15 @@
 //!                                broker (the in-memory broker, stands alone)
 //! ```
 
+pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod codec;
+pub mod config;
+pub mod guard;
+pub mod http;
 pub mod kafka;
+pub mod refusal;
+pub mod secret;
+pub mod server;
 pub mod socket;

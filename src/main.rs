@@ -1,3 +1,114 @@
 //! The `kafka-websocket-proxy` program.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use kafka_websocket_proxy::app::App;
+use kafka_websocket_proxy::config::{self, Config, LogConfig, LogFormat};
+use kafka_websocket_proxy::{cli, guard, server};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// EX_CONFIG of sysexits(3): something must be set differently.
+const CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    // What were we told?
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let given = match cli::parse(std::env::args(), variables) {
+        Ok(given) => given,
+        Err(told) => {
+            let _ = told.print();
+            return ExitCode::from(if told.use_stderr() { CONFIG } else { 0 });
+        }
+    };
+    let loaded = match config::load(&given) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            return ExitCode::from(CONFIG);
+        }
+    };
+
+    // From here on there is a log.
+    log(&loaded.config.log);
+    guard::install();
+    for notice in &loaded.notices {
+        warn!("{notice}");
+    }
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(serve(loaded.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("{line}");
+            ExitCode::from(CONFIG)
+        }
+    };
+    runtime.shutdown_background();
+    code
+}
+
+/// Listens, serves, and stops on a signal. An error is one line about a setting.
+async fn serve(config: Config) -> Result<(), String> {
+    let address = SocketAddr::new(config.server.bind_interface, config.server.port);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!(
+            "cannot listen on {address}: {error}; choose another with --port (0 takes a free one) \
+             or --bind-interface"
+        )
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+
+    let stop = stop_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let grace = config.server.shutdown_grace;
+    let app = App::new(config);
+    info!(%address, server_id = app.config.server.server_id, "listening");
+    server::run(listener, app, stop, grace).await;
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once.
+fn stop_on_signals() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        for code in [None, Some(1)] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match code {
+                None => asked.cancel(),
+                Some(code) => std::process::exit(code),
+            }
+        }
+    });
+    Ok(stop)
+}
+
+fn log(config: &LogConfig) {
+    let filter = EnvFilter::new(&config.level);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -1,4 +1,78 @@
-//! WebSocket connections: the wire format and the opening handshake.
+//! WebSocket connections: from the request for one to its last frame.
+//!
+//! ```text
+//! GET /socket/… ─▶ handshake, limits, parameters, topic, seat ─▶ 101 ─▶ a task of its own
+//!                       └─▶ refusal: JSON with a status, or (errors=close) 101 and a close
+//! ```
 
 pub mod frame;
 pub mod handshake;
+pub mod keepalive;
+pub mod params;
+pub mod rate;
+pub mod registry;
+pub mod ws;
+
+mod open;
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, Response};
+use hyper::upgrade::OnUpgrade;
+use warp::filters::BoxedFilter;
+use warp::{Filter, Rejection, Reply};
+
+use crate::app::App;
+use open::{Endpoint, Opening, Sockets};
+
+/// Where a group without a committed offset begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// At the first record.
+    Earliest,
+    /// Behind the last record.
+    Latest,
+    /// Nowhere: the socket is closed.
+    None,
+}
+
+/// The address a request came from, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// The WebSocket routes.
+pub fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
+    let sockets = Sockets::new(app);
+    let sockets = warp::any().map(move || sockets.clone());
+    let produce = warp::path!("socket" / "in")
+        .and(opening(Endpoint::In))
+        .and(sockets.clone())
+        .then(open::open);
+    let consume = warp::path!("socket" / "out")
+        .and(opening(Endpoint::Out))
+        .and(sockets)
+        .then(open::open);
+    let routes = produce.or(consume).unify();
+    routes.map(Response::<String>::into_response).boxed()
+}
+
+/// A GET request that asks for a WebSocket.
+fn opening(
+    endpoint: Endpoint,
+) -> impl Filter<Extract = (Opening,), Error = Rejection> + Clone + Send + Sync + 'static {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::get()
+        .and(warp::header::headers_cloned())
+        .and(query)
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Peer>())
+        .map(
+            move |headers: HeaderMap, query: String, upgrade, peer: Option<Peer>| Opening {
+                endpoint,
+                headers,
+                query,
+                upgrade,
+                peer: peer.map(|Peer(address)| address),
+            },
+        )
+}

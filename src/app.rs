@@ -1,0 +1,79 @@
+//! What every request and every socket shares: settings, Kafka clients, who is connected,
+//! and whether we are stopping.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::kafka::{Cluster, Principal};
+
+/// The shared handles. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Shared>);
+
+/// See [`App`].
+#[derive(Debug)]
+pub struct Shared {
+    /// What the program was told.
+    pub config: Config,
+    /// The cluster, as the proxy itself.
+    pub cluster: Cluster,
+    /// Owns the sockets' tasks.
+    pub sockets: TaskTracker,
+    /// Set when the stop begins: no new sockets, and those that are open come to an end.
+    pub draining: CancellationToken,
+    kafka_tasks: TaskTracker,
+    kafka_stop: CancellationToken,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// Starts the Kafka clients, which connect in the background. To be called inside a
+    /// runtime.
+    pub fn new(config: Config) -> Self {
+        let kafka_tasks = TaskTracker::new();
+        let kafka_stop = CancellationToken::new();
+        let cluster = Cluster::new(
+            config.client.clone(),
+            Principal::Proxy,
+            kafka_tasks.clone(),
+            kafka_stop.clone(),
+        );
+        Self(Arc::new(Shared {
+            config,
+            cluster,
+            sockets: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            kafka_tasks,
+            kafka_stop,
+        }))
+    }
+
+    /// Why new work should go elsewhere; empty when all is well.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.draining.is_cancelled() {
+            reasons.push("the server is stopping".to_owned());
+        }
+        if let Err(reason) = self.cluster.metadata().ready() {
+            reasons.push(format!("no broker can be reached: {reason}"));
+        }
+        reasons
+    }
+
+    /// Stops the Kafka clients and waits for them.
+    pub(crate) async fn stop_kafka(&self) {
+        self.kafka_stop.cancel();
+        self.kafka_tasks.close();
+        self.kafka_tasks.wait().await;
+    }
+}

@@ -1,0 +1,464 @@
+//! Puts the sources on top of each other and reads the result into [`Config`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::keys::{self, KEYS, Key};
+use super::nearest::nearest;
+use super::properties::{self, Effect, PROPERTIES, Section};
+use super::{Config, value::Checked};
+use crate::secret::Secret;
+
+const ROOT: &str = "kafka.ws.proxy.";
+
+/// Where a value came from, weakest first.
+///
+/// The config file has its place between the default and the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An environment variable, by name.
+    Variable(String),
+    /// A flag, as it was written.
+    Flag(String),
+}
+
+impl Source {
+    fn rank(&self) -> u8 {
+        match self {
+            Source::Variable(_) => 1,
+            Source::Flag(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Variable(name) => write!(f, "variable {name}"),
+            Source::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What the caller was given, not yet looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `--dev`
+    pub dev: bool,
+    /// Key name, flag as written, value.
+    pub flags: Vec<(String, String, String)>,
+    /// `-D` arguments, `key=value`.
+    pub defines: Vec<String>,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A sound configuration, and what an operator should hear about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Settings that have no effect, one line each.
+    pub notices: Vec<String>,
+}
+
+/// One thing that is wrong with the settings, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A value that its key does not accept.
+    #[error("{ROOT}{key} (from {from}): {shown} is not accepted; accepted: {accepted}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Who said so.
+        from: Source,
+        /// The value in quotes, or `***`.
+        shown: String,
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// A key nobody knows.
+    #[error("{ROOT}{key} (from {from}): no such key{hint}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Who said so.
+        from: Source,
+        /// `; did you mean …?`
+        hint: String,
+    },
+    /// A key of a later version.
+    #[error("{ROOT}{key} (from {from}): not supported yet; remove it")]
+    NotYet {
+        /// The key.
+        key: String,
+        /// Who said so.
+        from: Source,
+    },
+    /// A `-D` argument without `=`.
+    #[error("-D {0}: accepted: -D key=value")]
+    Define(String),
+    /// Neither a broker of our own nor brokers to talk to.
+    #[error(
+        "no brokers: give --bootstrap-hosts HOST:PORT,… for a cluster, or --dev for a built-in broker"
+    )]
+    NoBrokers,
+    /// Both.
+    #[error(
+        "{ROOT}kafka-client.bootstrap-hosts (from {0}): --dev brings its own broker; give one of the two"
+    )]
+    TwoBrokers(Source),
+    /// Two values that cannot both be.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+struct Layered {
+    value: Secret,
+    source: Source,
+}
+
+/// Reads everything, or reports every fault.
+pub fn load(given: &Given) -> Result<Loaded, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut notices = Vec::new();
+    let mut layers = BTreeMap::new();
+
+    environment(given, &mut layers, &mut notices);
+    // The config file's place is here: above the defaults, below the environment.
+    defines(given, &mut layers, &mut faults);
+    for (key, flag, value) in &given.flags {
+        put(&mut layers, key, value, Source::Flag(flag.clone()));
+    }
+
+    let mut config = Config {
+        dev: given.dev,
+        ..Config::default()
+    };
+    read_keys(&mut config, &mut layers, &mut faults, &mut notices);
+    read_properties(&mut config, &mut layers, &mut faults, &mut notices);
+    for (key, layered) in layers {
+        faults.push(unknown(key, layered.source));
+    }
+    conflicts(&config, &mut faults);
+
+    match faults.is_empty() {
+        true => Ok(Loaded { config, notices }),
+        false => Err(faults),
+    }
+}
+
+fn put(layers: &mut BTreeMap<String, Layered>, key: &str, value: &str, source: Source) {
+    let stronger = layers
+        .get(key)
+        .is_none_or(|known| known.source.rank() <= source.rank());
+    if stronger {
+        let value = Secret::new(value);
+        layers.insert(key.to_owned(), Layered { value, source });
+    }
+}
+
+fn environment(given: &Given, layers: &mut BTreeMap<String, Layered>, notices: &mut Vec<String>) {
+    for (variable, value) in &given.variables {
+        if !variable.starts_with("WSPROXY_") || value.is_empty() {
+            continue;
+        }
+        let key = key_of_variable(variable);
+        match key {
+            Some(key) => put(layers, &key, value, Source::Variable(variable.clone())),
+            None => {
+                let meant = nearest(variable, KEYS.iter().flat_map(|k| k.variables).copied());
+                let hint = meant.map_or_else(String::new, |m| format!("; did you mean {m}?"));
+                notices.push(format!("variable {variable} is not known here{hint}"));
+            }
+        }
+    }
+}
+
+fn key_of_variable(variable: &str) -> Option<String> {
+    if let Some(key) = KEYS.iter().find(|key| key.variables.contains(&variable)) {
+        return Some(key.name.to_owned());
+    }
+    let end = variable.strip_prefix("WSPROXY_KAFKA_")?;
+    if let Some(property) = PROPERTIES.iter().find(|p| p.variables.contains(&end)) {
+        return Some(format!("{}{}", Section::All.prefix(), property.name));
+    }
+    let (section, _, name) = properties::SECTION_VARIABLES
+        .iter()
+        .find(|(_, variable, _)| *variable == end)?;
+    Some(format!("{}{name}", section.prefix()))
+}
+
+fn defines(given: &Given, layers: &mut BTreeMap<String, Layered>, faults: &mut Vec<Fault>) {
+    for define in &given.defines {
+        let Some((key, value)) = define.split_once('=') else {
+            faults.push(Fault::Define(define.clone()));
+            continue;
+        };
+        let key = key.trim();
+        let key = key.strip_prefix(ROOT).unwrap_or(key).replace('"', "");
+        put(
+            layers,
+            &key,
+            value.trim(),
+            Source::Flag(format!("-D {key}")),
+        );
+    }
+}
+
+fn read_keys(
+    config: &mut Config,
+    layers: &mut BTreeMap<String, Layered>,
+    faults: &mut Vec<Fault>,
+    notices: &mut Vec<String>,
+) {
+    for key in KEYS {
+        if let Some(default) = key.default {
+            (key.set)(config, default).expect("a default is accepted by its own key, see the test");
+        }
+        let Some(layered) = layers.remove(key.name) else {
+            continue;
+        };
+        if key.name == "kafka-client.bootstrap-hosts" && config.dev {
+            match layered.source {
+                Source::Flag(_) => faults.push(Fault::TwoBrokers(layered.source)),
+                Source::Variable(_) => notices.push(format!(
+                    "{} is ignored: --dev brings its own broker",
+                    layered.source
+                )),
+            }
+            continue;
+        }
+        let read = (key.set)(config, layered.value.reveal());
+        check(read, key.name, layered, false, faults);
+    }
+    let without_brokers = !config.dev && config.client.bootstrap.is_empty();
+    let told = |fault: &Fault| matches!(fault, Fault::Value { key, .. } if key.ends_with("bootstrap-hosts"));
+    if without_brokers && !faults.iter().any(told) {
+        faults.push(Fault::NoBrokers);
+    }
+}
+
+fn read_properties(
+    config: &mut Config,
+    layers: &mut BTreeMap<String, Layered>,
+    faults: &mut Vec<Fault>,
+    notices: &mut Vec<String>,
+) {
+    for section in Section::EACH {
+        let names: Vec<String> = layers
+            .keys()
+            .filter(|key| key.starts_with(section.prefix()))
+            .cloned()
+            .collect();
+        for key in names {
+            let name = &key[section.prefix().len()..];
+            let Some(property) = properties::find(name) else {
+                // Left where it is: reported as unknown, unless it is a security setting.
+                if properties::is_security(name) {
+                    let source = layers.remove(&key).expect("just listed").source;
+                    faults.push(Fault::NotYet { key, from: source });
+                }
+                continue;
+            };
+            let layered = layers.remove(&key).expect("just listed");
+            if let Some(why) = section.pointless(&property.effect) {
+                notices.push(format!("{ROOT}{key} is ignored: {why}"));
+                continue;
+            }
+            let text = layered.value.reveal().trim().to_owned();
+            let secret = name.contains("password") || name.contains("jaas");
+            let read = match &property.effect {
+                Effect::Client(set) => set(&mut config.client, &text),
+                Effect::Producer(set) => set(&mut config.producer, &text),
+                Effect::Consumer(set) => set(&mut config.consumer, &text),
+                Effect::Only(accept) => accept(&text),
+                Effect::Ignored(_) => Ok(()),
+                Effect::NotYet => {
+                    let from = layered.source;
+                    faults.push(Fault::NotYet { key, from });
+                    continue;
+                }
+            };
+            check(read, &key, layered, secret, faults);
+        }
+    }
+}
+
+fn check(read: Checked<()>, key: &str, layered: Layered, secret: bool, faults: &mut Vec<Fault>) {
+    let Err(accepted) = read else { return };
+    let shown = match secret {
+        true => "***".to_owned(),
+        false => format!("{:?}", layered.value.reveal()),
+    };
+    faults.push(Fault::Value {
+        key: key.to_owned(),
+        from: layered.source,
+        shown,
+        accepted,
+    });
+}
+
+fn unknown(key: String, from: Source) -> Fault {
+    if keys::is_later(&key) {
+        return Fault::NotYet { key, from };
+    }
+    let section = Section::EACH
+        .into_iter()
+        .find(|section| key.starts_with(section.prefix()));
+    let meant = match section {
+        Some(section) => nearest(
+            &key[section.prefix().len()..],
+            PROPERTIES.iter().map(|p| p.name),
+        )
+        .map(|name| format!("{}{name}", section.prefix())),
+        None => nearest(&key, KEYS.iter().map(|k: &Key| k.name)).map(str::to_owned),
+    };
+    let hint = meant.map_or_else(String::new, |m| format!("; did you mean {ROOT}{m}?"));
+    Fault::UnknownKey { key, from, hint }
+}
+
+fn conflicts(config: &Config, faults: &mut Vec<Fault>) {
+    let consumer = &config.consumer;
+    if consumer.heartbeat_interval >= consumer.session_timeout {
+        faults.push(Fault::Conflict(format!(
+            "heartbeat.interval.ms ({}) must be less than session.timeout.ms ({})",
+            consumer.heartbeat_interval.as_millis(),
+            consumer.session_timeout.as_millis()
+        )));
+    }
+    let needed = config.client.request_timeout + config.producer.linger;
+    if config.producer.delivery_timeout < needed {
+        faults.push(Fault::Conflict(format!(
+            "delivery.timeout.ms ({}) must be at least request.timeout.ms + linger.ms ({})",
+            config.producer.delivery_timeout.as_millis(),
+            needed.as_millis()
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn flag(key: &str, value: &str) -> (String, String, String) {
+        let flag = KEYS.iter().find(|k| k.name == key).unwrap().flag();
+        (key.to_owned(), format!("--{flag}"), value.to_owned())
+    }
+
+    fn variable(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    fn dev() -> Given {
+        Given {
+            dev: true,
+            ..Given::default()
+        }
+    }
+
+    fn faults(given: &Given) -> Vec<String> {
+        let faults = load(given).map(|_| ()).unwrap_err();
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_flag_wins_over_a_variable_and_a_variable_over_the_default() {
+        let mut given = dev();
+        assert_eq!(load(&given).unwrap().config.server.port, 8078);
+        given.variables.push(variable("WSPROXY_PORT", "1"));
+        assert_eq!(load(&given).unwrap().config.server.port, 1);
+        given.flags.push(flag("server.port", "2"));
+        assert_eq!(load(&given).unwrap().config.server.port, 2);
+    }
+
+    #[test]
+    fn a_define_sets_any_key_with_or_without_the_root() {
+        let mut given = dev();
+        given.defines = vec![
+            "server.port=81".to_owned(),
+            "kafka.ws.proxy.server.server-id = b".to_owned(),
+            "consumer.kafka-client-properties.max.poll.interval.ms=20000".to_owned(),
+            "kafka-client.properties.linger.ms=7".to_owned(),
+            "producer.kafka-client-properties.linger.ms=9".to_owned(),
+        ];
+        let config = load(&given).unwrap().config;
+        assert_eq!(config.server.port, 81);
+        assert_eq!(config.server.server_id, "b");
+        assert_eq!(config.consumer.max_poll_interval, Duration::from_secs(20));
+        assert_eq!(config.producer.linger, Duration::from_millis(9));
+    }
+
+    #[test]
+    fn without_brokers_the_one_line_names_both_flags() {
+        let lines = faults(&Given::default());
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("--dev") && lines[0].contains("--bootstrap-hosts"));
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_key_its_source_and_what_is_accepted() {
+        let mut given = dev();
+        given.variables.push(variable("WSPROXY_PORT", "http"));
+        given.flags.push(flag("server.shutdown-grace", "soon"));
+        given.defines.push("servr.port=1".to_owned());
+        given.defines.push("nonsense".to_owned());
+        given
+            .defines
+            .push("kafka-client.properties.lingr.ms=1".to_owned());
+        let lines = faults(&given);
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        let line = |part: &str| lines.iter().find(|l| l.contains(part)).unwrap();
+        assert!(line("server.port (from variable WSPROXY_PORT)").contains("0 to 65535"));
+        assert!(line("--shutdown-grace").contains("20 seconds"));
+        assert!(line("servr.port").contains("did you mean kafka.ws.proxy.server.port?"));
+        assert!(line("lingr").contains("linger.ms"));
+        assert!(line("nonsense").contains("key=value"));
+    }
+
+    #[test]
+    fn security_settings_are_refused_by_name_and_never_shown() {
+        let mut given = dev();
+        let jaas = r#"PlainLoginModule required username="u" password="hunter2";"#;
+        given
+            .variables
+            .push(variable("WSPROXY_KAFKA_SASL_JAAS_CFG", jaas));
+        given
+            .defines
+            .push("kafka-client.properties.security.protocol=SASL_SSL".to_owned());
+        given.defines.push("server.ssl.port=8443".to_owned());
+        let text = faults(&given).join("\n");
+        assert!(text.contains("sasl.jaas.config"), "{text}");
+        assert!(text.contains("security.protocol"), "{text}");
+        assert!(text.contains("server.ssl.port"), "{text}");
+        assert_eq!(text.matches("not supported yet").count(), 3, "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn java_properties_without_a_meaning_are_reported_once_as_ignored() {
+        let mut given = dev();
+        given
+            .defines
+            .push("kafka-client.properties.retries=3".to_owned());
+        given
+            .defines
+            .push("consumer.kafka-client-properties.request.timeout.ms=1".to_owned());
+        let notices = load(&given).unwrap().notices;
+        assert_eq!(notices.len(), 2, "{notices:?}");
+    }
+
+    #[test]
+    fn time_outs_that_contradict_each_other_are_refused() {
+        let mut given = dev();
+        given
+            .defines
+            .push("kafka-client.properties.session.timeout.ms=1000".to_owned());
+        given
+            .defines
+            .push("producer.delivery-timeout-ms=10".to_owned());
+        assert_eq!(faults(&given).len(), 2);
+    }
+}

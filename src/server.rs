@@ -1,0 +1,190 @@
+//! Accepts connections, serves HTTP/1.1 on them, and stops in order.
+//!
+//! ```text
+//! accept ─▶ task per connection: hyper ─▶ origin check ─▶ routes (warp)
+//!                                   └─ upgrade ─▶ socket task, without hyper
+//!
+//! stop ─▶ no more accepts ─▶ sockets drain ─▶ HTTP ends ─▶ Kafka clients end
+//!         └──────────────────── all within the grace ────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - Every task is owned: connections here, sockets by [`App`]. `run` returns when all have
+//!   ended, or the grace is over.
+//! - `/ready` goes on answering (503) on open connections until the sockets are gone.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, VARY};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+use warp::Filter;
+
+use crate::app::App;
+use crate::config::Origins;
+use crate::guard;
+use crate::refusal::Refusal;
+use crate::socket::Peer;
+use crate::{http as plain, socket};
+
+/// How long a client may take to send a request's head.
+const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
+/// The wait after an accept that failed for want of something, such as descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`, then drains for at most `grace`.
+pub async fn run(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
+    let connections = TaskTracker::new();
+    let http_ends = CancellationToken::new();
+    let service = TowerToHyperService::new(warp::service(routes(&app)));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let service = service.clone();
+                let serving = serve(stream, peer, app.clone(), service, http_ends.clone());
+                connections.spawn(guard::contained(serving));
+            }
+            Err(error) => pause_after(&error).await,
+        }
+    }
+    drop(listener);
+    let deadline = Instant::now() + grace;
+    drain(&app, &connections, &http_ends, deadline).await;
+}
+
+/// Everything that is served.
+fn routes(
+    app: &App,
+) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
+{
+    let routes = plain::routes(app.clone()).or(socket::routes(app.clone()));
+    routes.unify().recover(plain::recover).unify()
+}
+
+async fn pause_after(error: &io::Error) {
+    let passing = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !passing {
+        warn!(%error, "cannot accept connections");
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn drain(
+    app: &App,
+    connections: &TaskTracker,
+    http_ends: &CancellationToken,
+    deadline: Instant,
+) {
+    info!(sockets = app.sockets.len(), "stopping");
+    app.draining.cancel();
+    app.sockets.close();
+    let drained = timeout_at(deadline, app.sockets.wait()).await;
+    if drained.is_err() {
+        let sockets = app.sockets.len();
+        warn!(sockets, "the grace is over, sockets are cut");
+    }
+    http_ends.cancel();
+    connections.close();
+    // A little beyond the deadline, so that what is written is not lost to a busy machine.
+    let last = deadline.max(Instant::now() + Duration::from_millis(200));
+    let _ = timeout_at(last, connections.wait()).await;
+    let _ = timeout_at(last, app.stop_kafka()).await;
+    info!("stopped");
+}
+
+async fn serve<S, B, F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: App,
+    service: S,
+    end: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F> + Send,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send>
+        + From<String>
+        + Send
+        + 'static,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "connection lost before its first request");
+        return;
+    }
+    let origins = app.config.server.websocket.origins.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let origin = request.headers().get(ORIGIN).cloned();
+        let allowed = origin
+            .as_ref()
+            .is_none_or(|origin| allows(&origins, origin));
+        let answer = allowed.then(|| service.call(request));
+        let any = origins == Origins::Any;
+        async move {
+            let Some(answer) = answer else {
+                let refusal = Refusal::forbidden("this Origin may not use this server");
+                return Ok::<_, Infallible>(refusal.into_response().map(B::from));
+            };
+            let mut response = answer.await?;
+            if let Some(origin) = origin {
+                allow(&mut response, origin, any);
+            }
+            Ok(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = end.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%peer, %error, "connection ended");
+    }
+}
+
+fn allows(origins: &Origins, origin: &HeaderValue) -> bool {
+    match origin.to_str() {
+        Ok(origin) => origins.allows(origin),
+        Err(_) => *origins == Origins::Any,
+    }
+}
+
+fn allow<B>(response: &mut Response<B>, origin: HeaderValue, any: bool) {
+    let headers = response.headers_mut();
+    if any {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    } else {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+}

@@ -1,0 +1,382 @@
+//! Query parameters of the two endpoints, typed.
+//!
+//! A name that is not known is ignored, since proxies and clients add their own; a value of
+//! a known name that is not understood is refused, by name and with what is allowed.
+
+use std::str::FromStr;
+
+use super::Reset;
+use crate::codec::{Format, Types};
+use crate::kafka::Isolation;
+
+/// `/socket/in`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InParams {
+    /// `topic`
+    pub topic: String,
+    /// `keyType`, `valType`
+    pub types: Types,
+    /// `clientId`; made up when absent.
+    pub client_id: Option<String>,
+    /// `instanceId`
+    pub instance_id: Option<String>,
+}
+
+/// `/socket/out`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutParams {
+    /// `clientId`
+    pub client_id: String,
+    /// `groupId`, or `<clientId>-group`.
+    pub group_id: String,
+    /// `topic`, without repetitions.
+    pub topics: Vec<String>,
+    /// `keyType`, `valType`
+    pub types: Types,
+    /// `offsetResetStrategy`
+    pub reset: Reset,
+    /// `isolationLevel`
+    pub isolation: Isolation,
+    /// `rate`, records per second.
+    pub rate: Option<u32>,
+    /// `batchSize`, records per frame; `None` sends them one by one, outside of an array.
+    pub batch_size: Option<u32>,
+    /// `autoCommit`
+    pub auto_commit: bool,
+}
+
+/// A parameter that is missing or wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParamError {
+    /// It has to be there.
+    #[error("parameter {name} is missing: {allowed}")]
+    Missing {
+        /// Which.
+        name: &'static str,
+        /// What it should be.
+        allowed: &'static str,
+    },
+    /// It is not understood.
+    #[error("parameter {name}: {value:?} is not allowed; allowed: {allowed}")]
+    Invalid {
+        /// Which.
+        name: &'static str,
+        /// What came, cut.
+        value: String,
+        /// What is understood.
+        allowed: &'static str,
+    },
+    /// It stands there twice.
+    #[error("parameter {name} is given twice; allowed: once")]
+    Twice {
+        /// Which.
+        name: &'static str,
+    },
+    /// It is understood and not served.
+    #[error("parameter {name}: {value:?} is not available yet; allowed: {allowed}")]
+    NotYet {
+        /// Which.
+        name: &'static str,
+        /// What came.
+        value: String,
+        /// What is served.
+        allowed: &'static str,
+    },
+}
+
+/// A request's query, taken apart.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Takes a raw query apart: `a=b&c=d`, percent-encoded.
+    pub fn parse(raw: &str) -> Self {
+        Self(
+            form_urlencoded::parse(raw.as_bytes())
+                .into_owned()
+                .collect(),
+        )
+    }
+
+    /// `errors=close`: whether refusals are close frames, for browsers, which cannot read
+    /// a refused upgrade.
+    pub fn errors_close(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(name, value)| name == "errors" && value == "close")
+    }
+
+    /// The parameters of `/socket/in`.
+    pub fn inbound(&self) -> Result<InParams, ParamError> {
+        self.common()?;
+        Ok(InParams {
+            topic: self.required("topic", TOPIC, topic)?,
+            types: self.types()?,
+            client_id: self.optional("clientId", NAME, name)?,
+            instance_id: self.optional("instanceId", NAME, name)?,
+        })
+    }
+
+    /// The parameters of `/socket/out`.
+    pub fn outbound(&self) -> Result<OutParams, ParamError> {
+        self.common()?;
+        let client_id = self.required("clientId", NAME, name)?;
+        let group_id = self
+            .optional("groupId", NAME, name)?
+            .unwrap_or_else(|| format!("{client_id}-group"));
+        Ok(OutParams {
+            client_id,
+            group_id,
+            topics: self.required("topic", TOPICS, topics)?,
+            types: self.types()?,
+            reset: self
+                .optional("offsetResetStrategy", "earliest, latest, none", reset)?
+                .unwrap_or(Reset::Earliest),
+            isolation: self
+                .optional(
+                    "isolationLevel",
+                    "read_uncommitted, read_committed",
+                    isolation,
+                )?
+                .unwrap_or(Isolation::ReadUncommitted),
+            rate: self.optional("rate", COUNT, count)?.flatten(),
+            batch_size: self.optional("batchSize", COUNT, count)?.flatten(),
+            auto_commit: self
+                .optional("autoCommit", "true, false", boolean)?
+                .unwrap_or(true),
+        })
+    }
+
+    fn common(&self) -> Result<(), ParamError> {
+        self.optional("errors", "http, close", |v| {
+            matches!(v, "http" | "close").then_some(())
+        })?;
+        let payload = self.optional("socketPayload", "json", |v| {
+            let v = v.to_ascii_lowercase();
+            matches!(v.as_str(), "json" | "avro").then_some(v)
+        })?;
+        if payload.as_deref() == Some("avro") {
+            return Err(ParamError::NotYet {
+                name: "socketPayload",
+                value: "avro".to_owned(),
+                allowed: "json",
+            });
+        }
+        if self.optional("transactional", "true, false", boolean)? == Some(true) {
+            return Err(ParamError::NotYet {
+                name: "transactional",
+                value: "true".to_owned(),
+                allowed: "false, unless producer.exactly-once-enabled is set",
+            });
+        }
+        Ok(())
+    }
+
+    fn types(&self) -> Result<Types, ParamError> {
+        let format = |v: &str| Format::from_str(v).ok();
+        Ok(Types {
+            key: self.optional("keyType", FORMATS, format)?,
+            value: self
+                .optional("valType", FORMATS, format)?
+                .unwrap_or(Format::String),
+        })
+    }
+
+    fn required<T>(
+        &self,
+        name: &'static str,
+        allowed: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ParamError> {
+        self.optional(name, allowed, read)?
+            .ok_or(ParamError::Missing { name, allowed })
+    }
+
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        allowed: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, ParamError> {
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str());
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(ParamError::Twice { name });
+        }
+        match read(value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(ParamError::Invalid {
+                name,
+                value: value.chars().take(60).collect(),
+                allowed,
+            }),
+        }
+    }
+}
+
+/// A `group.instance.id` for a client: its name where Kafka allows that as one, else a
+/// stable substitute.
+pub fn instance_id(client_id: &str) -> String {
+    if topic(client_id).is_some() {
+        return client_id.to_owned();
+    }
+    use sha1::Digest;
+    let mut id = "client-".to_owned();
+    for byte in sha1::Sha1::digest(client_id.as_bytes()) {
+        id.push_str(&format!("{byte:02x}"));
+    }
+    id
+}
+
+const TOPIC: &str = "a topic's name, 1 to 249 letters, digits, dots, dashes or underscores";
+const TOPICS: &str = "one topic's name or a comma list of them";
+const NAME: &str = "1 to 200 characters, none of them a control character";
+const COUNT: &str = "a whole number, 1 to 1000000; 0 for none";
+const FORMATS: &str = "json, string, avro, protobuf, bytearray, int, short, long, float, double";
+
+fn topic(text: &str) -> Option<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let sound =
+        (1..=249).contains(&text.len()) && !matches!(text, "." | "..") && text.chars().all(legal);
+    sound.then(|| text.to_owned())
+}
+
+fn topics(text: &str) -> Option<Vec<String>> {
+    let mut topics = Vec::new();
+    for part in text.split(',') {
+        let topic = topic(part.trim())?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    Some(topics)
+}
+
+fn name(text: &str) -> Option<String> {
+    let sound = (1..=200).contains(&text.chars().count())
+        && !text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
+        && !text.trim().is_empty();
+    sound.then(|| text.to_owned())
+}
+
+fn reset(text: &str) -> Option<Reset> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "earliest" => Reset::Earliest,
+        "latest" => Reset::Latest,
+        "none" => Reset::None,
+        _ => return None,
+    })
+}
+
+fn isolation(text: &str) -> Option<Isolation> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "read_uncommitted" => Isolation::ReadUncommitted,
+        "read_committed" => Isolation::ReadCommitted,
+        _ => return None,
+    })
+}
+
+/// `Some(None)` is a sound zero: no limit.
+fn count(text: &str) -> Option<Option<u32>> {
+    match text.parse::<u32>() {
+        Ok(0) => Some(None),
+        Ok(n @ 1..=1_000_000) => Some(Some(n)),
+        _ => None,
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let out = Query::parse("topic=a,b,a&clientId=me").outbound().unwrap();
+        assert_eq!(out.group_id, "me-group");
+        assert_eq!(out.topics, ["a", "b"]);
+        assert_eq!(
+            out.types,
+            Types {
+                key: None,
+                value: Format::String
+            }
+        );
+        assert_eq!(out.reset, Reset::Earliest);
+        assert!(out.auto_commit);
+        assert_eq!((out.rate, out.batch_size), (None, None));
+    }
+
+    #[test]
+    fn values_are_percent_decoded_and_mostly_in_any_case() {
+        let query = "topic=t&clientId=a%20b&offsetResetStrategy=LATEST&autoCommit=False&rate=0";
+        let out = Query::parse(query).outbound().unwrap();
+        assert_eq!(out.client_id, "a b");
+        assert_eq!(out.reset, Reset::Latest);
+        assert!(!out.auto_commit);
+        assert_eq!(out.rate, None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
+        for (query, part) in [
+            ("clientId=a", "topic"),
+            ("topic=t", "clientId"),
+            ("topic=a b&clientId=a", "topic"),
+            ("topic=t,&clientId=a", "topic"),
+            ("topic=t&clientId=", "clientId"),
+            ("topic=t&clientId=a&clientId=b", "twice"),
+            ("topic=t&clientId=a&valType=xml", "json, string"),
+            ("topic=t&clientId=a&keyType=", "keyType"),
+            (
+                "topic=t&clientId=a&offsetResetStrategy=middle",
+                "earliest, latest, none",
+            ),
+            ("topic=t&clientId=a&isolationLevel=x", "read_committed"),
+            ("topic=t&clientId=a&rate=-1", "rate"),
+            ("topic=t&clientId=a&batchSize=many", "batchSize"),
+            ("topic=t&clientId=a&autoCommit=yes", "true, false"),
+            ("topic=t&clientId=a&socketPayload=xml", "socketPayload"),
+            ("topic=t&clientId=a&socketPayload=avro", "not available yet"),
+            ("topic=t&clientId=a&errors=later", "errors"),
+        ] {
+            let error = Query::parse(query).outbound().unwrap_err().to_string();
+            assert!(error.contains(part), "{query}: {error}");
+        }
+        let error = Query::parse("topic=t&transactional=true")
+            .inbound()
+            .unwrap_err();
+        assert!(error.to_string().contains("transactional"), "{error}");
+    }
+
+    #[test]
+    fn names_that_are_not_known_are_ignored() {
+        assert!(
+            Query::parse("topic=t&utm_source=x&utm_source=y")
+                .inbound()
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_instance_id_is_the_client_id_where_kafka_allows_it() {
+        assert_eq!(instance_id("sensor-1.a_B"), "sensor-1.a_B");
+        let odd = instance_id("a b/ü");
+        assert!(topic(&odd).is_some());
+        assert_eq!(odd, instance_id("a b/ü"));
+        assert_ne!(odd, instance_id("a b/u"));
+    }
+}
