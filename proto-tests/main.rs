@@ -7,5 +7,6 @@ mod layers;
 mod produce_faults;
 mod real_kafka;
 mod record_java;
+mod socket_in;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]
 mod support;

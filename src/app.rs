@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::kafka::produce::Producer;
 use crate::kafka::{Cluster, Principal};
 
 /// The shared handles. Cloning is cheap.
@@ -20,6 +21,8 @@ pub struct Shared {
     pub config: Config,
     /// The cluster, as the proxy itself.
     pub cluster: Cluster,
+    /// Writes all sockets' records.
+    pub producer: Producer,
     /// Owns the sockets' tasks.
     pub sockets: TaskTracker,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
@@ -48,9 +51,11 @@ impl App {
             kafka_tasks.clone(),
             kafka_stop.clone(),
         );
+        let producer = Producer::new(cluster.clone(), config.producer.clone());
         Self(Arc::new(Shared {
             config,
             cluster,
+            producer,
             sockets: TaskTracker::new(),
             draining: CancellationToken::new(),
             kafka_tasks,

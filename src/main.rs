@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use kafka_websocket_proxy::app::App;
+use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
 use kafka_websocket_proxy::config::{self, Config, LogConfig, LogFormat};
 use kafka_websocket_proxy::{cli, guard, server};
 use tokio::net::TcpListener;
@@ -73,12 +74,51 @@ async fn serve(config: Config) -> Result<(), String> {
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
+    let mut config = config;
+    let broker = match config.dev {
+        true => Some(dev_broker(&mut config).await?),
+        false => None,
+    };
     let stop = stop_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let grace = config.server.shutdown_grace;
     let app = App::new(config);
     info!(%address, server_id = app.config.server.server_id, "listening");
+    if let Some(broker) = &broker {
+        welcome(address, broker);
+    }
     server::run(listener, app, stop, grace).await;
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
     Ok(())
+}
+
+/// Starts the in-memory broker, and points the clients at it.
+async fn dev_broker(config: &mut Config) -> Result<Broker, String> {
+    let broker = Broker::start(BrokerConfig::default())
+        .await
+        .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;
+    config.client.bootstrap = vec![broker.bootstrap()];
+    Ok(broker)
+}
+
+/// What a newcomer needs to know, on standard output.
+fn welcome(address: SocketAddr, broker: &Broker) {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => "localhost".to_owned(),
+        ip if ip.is_ipv6() => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    let port = address.port();
+    let memory = BrokerConfig::default().memory >> 20;
+    println!(
+        "produce   ws://{host}:{port}/socket/in?topic=t\n\
+         consume   ws://{host}:{port}/socket/out?topic=t&clientId=a\n\
+         status    http://{host}:{port}/ready\n\
+         broker    {} (in memory, {memory} MiB at most, then the oldest records go)\n\
+         All data is gone when this process ends. Topics are made on first use.",
+        broker.bootstrap()
+    );
 }
 
 /// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once.

@@ -13,6 +13,9 @@ pub mod rate;
 pub mod registry;
 pub mod ws;
 
+mod answers;
+mod close;
+mod inbound;
 mod open;
 
 use std::net::SocketAddr;

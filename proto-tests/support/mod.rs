@@ -1,3 +1,5 @@
 //! What the behaviour tests stand on.
 
 pub(crate) mod kafka;
+pub(crate) mod proxy;
+pub(crate) mod ws_client;

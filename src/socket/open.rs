@@ -18,6 +18,7 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::frame::CloseCode;
 use super::handshake::{self, HandshakeError};
+use super::inbound::Inbound;
 use super::params::{InParams, OutParams, ParamError, Query};
 use super::registry::{Full, Place, Registry, Seat};
 use super::ws::{WebSocket, closing};
@@ -211,7 +212,10 @@ impl Sockets {
                 topic,
                 place,
             } => {
-                let _ = (params, topic, place);
+                let producer = self.app.producer.clone();
+                Inbound::new(self.app, socket, producer, params, topic, place)
+                    .run()
+                    .await;
             }
             Admitted::Out {
                 params,
@@ -220,10 +224,10 @@ impl Sockets {
                 seat,
             } => {
                 let _ = (params, topics, place, seat);
+                let close = closing(CloseCode::INTERNAL, "not served yet");
+                socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
             }
         }
-        let close = closing(CloseCode::INTERNAL, "not served yet");
-        socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
     }
 }
 

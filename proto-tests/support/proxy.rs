@@ -1,0 +1,87 @@
+//! The server, in this process, in front of an in-memory broker.
+
+use std::time::Duration;
+
+use kafka_websocket_proxy::app::App;
+use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
+use kafka_websocket_proxy::config::Config;
+use kafka_websocket_proxy::server;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::ws_client::{PATIENCE, Refused, WsClient};
+
+/// A running server and its broker.
+pub(crate) struct Proxy {
+    pub(crate) broker: Broker,
+    pub(crate) app: App,
+    pub(crate) address: String,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// With the default settings.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With settings changed by `change`.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_broker(BrokerConfig::default(), change).await
+    }
+
+    pub(crate) async fn with_broker(
+        broker: BrokerConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let broker = Broker::start(broker).await.unwrap();
+        let mut config = Config::default();
+        config.client.bootstrap = vec![broker.bootstrap()];
+        config.server.shutdown_grace = Duration::from_secs(10);
+        change(&mut config);
+        let grace = config.server.shutdown_grace;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let app = App::new(config);
+        let running = tokio::spawn(server::run(listener, app.clone(), stop.clone(), grace));
+        Self {
+            broker,
+            app,
+            address,
+            stop,
+            running,
+        }
+    }
+
+    /// A topic with that many partitions.
+    pub(crate) fn topic(&self, name: &str, partitions: i32) {
+        assert!(self.broker.create_topic(name, partitions));
+    }
+
+    pub(crate) async fn open(&self, path: &str) -> Result<WsClient, Refused> {
+        WsClient::connect(&self.address, path).await
+    }
+
+    /// A socket that must be accepted.
+    pub(crate) async fn connect(&self, path: &str) -> WsClient {
+        match self.open(path).await {
+            Ok(client) => client,
+            Err(refused) => panic!("{path}: {refused:?}"),
+        }
+    }
+
+    /// Asks for the stop; `stopped` waits for it.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) async fn stopped(self) {
+        self.stop.cancel();
+        let stopped = timeout(PATIENCE, self.running).await;
+        stopped.expect("the server did not stop").unwrap();
+    }
+}

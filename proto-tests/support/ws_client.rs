@@ -1,0 +1,134 @@
+//! A WebSocket client that shares no code with the server: tungstenite's.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An open socket.
+pub(crate) struct WsClient {
+    stream: WebSocketStream<TcpStream>,
+}
+
+/// A refused upgrade.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Refused {
+    pub(crate) fn message(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).expect("a refusal is JSON");
+        body["message"].as_str().expect("with a message").to_owned()
+    }
+}
+
+impl WsClient {
+    /// Opens `path` (with its query) at `address`.
+    pub(crate) async fn connect(address: &str, path: &str) -> Result<Self, Refused> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let url = format!("ws://{address}{path}");
+        match timeout(PATIENCE, client_async(url, stream)).await.unwrap() {
+            Ok((stream, _)) => Ok(Self { stream }),
+            Err(Error::Http(response)) => {
+                let (head, body) = response.into_parts();
+                let body = String::from_utf8(body.unwrap_or_default()).unwrap();
+                Err(Refused {
+                    status: head.status.as_u16(),
+                    headers: head.headers,
+                    body,
+                })
+            }
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, text: impl Into<String>) {
+        let message = Message::text(text.into());
+        self.stream.send(message).await.unwrap();
+    }
+
+    pub(crate) async fn send_message(&mut self, message: Message) {
+        self.stream.send(message).await.unwrap();
+    }
+
+    /// The next message that is no ping or pong; `None` when the connection ended without
+    /// a close frame.
+    pub(crate) async fn next_message(&mut self) -> Option<Message> {
+        loop {
+            let next = timeout(PATIENCE, self.stream.next()).await;
+            match next.expect("nothing came") {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
+    /// The next text message, as JSON.
+    pub(crate) async fn next(&mut self) -> Value {
+        match self.next_message().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("a text was due: {other:?}"),
+        }
+    }
+
+    /// The next `n` records, whether they come alone or in arrays.
+    pub(crate) async fn records(&mut self, n: usize) -> Vec<Value> {
+        let mut records = Vec::new();
+        while records.len() < n {
+            match self.next().await {
+                Value::Array(batch) => records.extend(batch),
+                record => records.push(record),
+            }
+        }
+        records
+    }
+
+    /// Sends one frame and gives its answer.
+    pub(crate) async fn ask(&mut self, text: impl Into<String>) -> Value {
+        self.send(text).await;
+        self.next().await
+    }
+
+    /// Whether nothing comes within `wait`.
+    pub(crate) async fn is_silent_for(&mut self, wait: Duration) -> bool {
+        timeout(wait, self.stream.next()).await.is_err()
+    }
+
+    /// Reads to the server's close frame.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.next_message().await {
+                Some(Message::Close(Some(CloseFrame { code, reason }))) => {
+                    return (code.into(), reason.to_string());
+                }
+                Some(Message::Close(None)) => return (1005, String::new()),
+                Some(_) => {}
+                None => panic!("the connection ended without a close frame"),
+            }
+        }
+    }
+
+    /// Closes as a client should, and waits for the answer.
+    pub(crate) async fn close(mut self) {
+        self.stream.close(None).await.unwrap();
+        while let Some(Ok(_)) = timeout(PATIENCE, self.stream.next()).await.unwrap() {}
+    }
+
+    /// The connection below, to be mistreated.
+    pub(crate) fn into_tcp(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+}

@@ -1,0 +1,51 @@
+//! How a socket comes to its end, and what its client is told.
+
+use bytes::BytesMut;
+use tokio::time::Duration;
+
+use super::frame::{Close, CloseCode, Violation};
+use super::ws::{WebSocket, closing};
+
+/// How long a close frame may take to get out.
+const SEND_MAX: Duration = Duration::from_secs(5);
+
+/// Why a socket ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed.
+    Peer(Option<Close>),
+    /// The connection broke or ended without a close frame.
+    Lost,
+    /// No sign of life for two ping intervals.
+    Silent,
+    /// The client does not read.
+    Slow,
+    /// The server stops.
+    Stopping,
+    /// We close, with this code and reason.
+    Fault(Close),
+}
+
+impl End {
+    /// Tells the client, after what is left of `out`, and waits for it to close.
+    pub(super) async fn close(self, socket: WebSocket, out: BytesMut) {
+        let close = match self {
+            End::Lost => return,
+            // Nobody is there to read a close frame.
+            End::Silent => return socket.reset(),
+            End::Peer(Some(close)) => close,
+            // What was not said is not said back: gives an empty close frame.
+            End::Peer(None) => closing(CloseCode(1005), ""),
+            End::Slow => closing(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
+            End::Stopping => closing(CloseCode::SERVICE_RESTART, "the server is stopping"),
+            End::Fault(close) => close,
+        };
+        socket.close(out, &close, SEND_MAX).await;
+    }
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        End::Fault(violation.into())
+    }
+}

@@ -1,0 +1,326 @@
+//! `/socket/in`: frames to records, acknowledgements to answers. One task per socket.
+//!
+//! ```text
+//! client ─▶ read ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ Answers (in order)
+//!   ▲       └ paused while answers, or the producer's memory, are full ┘      │
+//!   └───────────────────────── one write for all that settled ◀───────────────┘
+//! ```
+//!
+//! # Invariants
+//! - Records are parsed where they were read, and copied once: into their batch.
+//! - Whatever has to wait (the producer's memory, a full queue, a client that does not
+//!   read its answers) stops the reading of this socket, and nothing else.
+//! - Every record that was taken is answered before our close frame, within five seconds
+//!   after a client's close, within the grace when the server stops.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::answers::{Answers, Outcome, Position, code};
+use super::close::End;
+use super::frame::{self, CloseCode, Message};
+use super::keepalive::{Due, Keepalive};
+use super::params::InParams;
+use super::registry::Place;
+use super::ws::{Fill, WebSocket, closing};
+use crate::app::App;
+use crate::codec::Types;
+use crate::codec::inbound::{Frame, InboundRecord};
+use crate::kafka::metadata::Topic;
+use crate::kafka::produce::Producer;
+use crate::kafka::record::NewRecord;
+
+/// How long the answers still due may take after a client's close.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+/// Bytes of unanswered records, in send buffers.
+const UNANSWERED_BUFFERS: usize = 16;
+
+/// One producing client.
+pub(super) struct Inbound {
+    app: App,
+    socket: WebSocket,
+    producer: Producer,
+    topic: Arc<Topic>,
+    types: Types,
+    answers: Answers,
+    /// Frames on their way to the client.
+    out: BytesMut,
+    out_max: usize,
+    scratch: Vec<u8>,
+    keepalive: Keepalive,
+    /// When the client last took something of `out`, or `out` was empty.
+    took: Instant,
+    /// Given back when the socket ends.
+    _place: Place,
+}
+
+impl Inbound {
+    pub(super) fn new(
+        app: App,
+        socket: WebSocket,
+        producer: Producer,
+        params: InParams,
+        topic: Arc<Topic>,
+        place: Place,
+    ) -> Self {
+        let settings = &app.config.server.websocket;
+        let out_max = settings.send_buffer;
+        let keepalive = Keepalive::new(settings.ping_interval, Instant::now());
+        Self {
+            answers: Answers::new(
+                topic.name.clone(),
+                out_max.saturating_mul(UNANSWERED_BUFFERS),
+            ),
+            app,
+            socket,
+            producer,
+            topic,
+            types: params.types,
+            out: BytesMut::new(),
+            out_max,
+            scratch: Vec::new(),
+            keepalive,
+            took: Instant::now(),
+            _place: place,
+        }
+    }
+
+    /// Serves the socket to its end.
+    pub(super) async fn run(mut self) {
+        let end = match self.serve().await {
+            Ok(end) | Err(end) => end,
+        };
+        debug!(?end, topic = %self.topic.name, "producing socket ends");
+        let settle_max = match &end {
+            End::Peer(_) | End::Fault(_) => FLUSH_MAX,
+            // The server cuts what is left when the grace is over.
+            End::Stopping => self.app.config.server.shutdown_grace,
+            End::Lost | End::Silent | End::Slow => Duration::ZERO,
+        };
+        if !settle_max.is_zero() {
+            let settled = timeout(settle_max, self.settle()).await;
+            if let Ok(Err(_)) = settled {
+                return;
+            }
+        }
+        end.close(self.socket, self.out).await;
+    }
+
+    async fn serve(&mut self) -> Result<End, End> {
+        let app = self.app.clone();
+        let stopping = app.draining.cancelled();
+        tokio::pin!(stopping);
+        let timer = sleep_until(self.keepalive.next());
+        tokio::pin!(timer);
+        loop {
+            self.read().await?;
+            self.answer()?;
+            let reading = self.answers.has_room();
+            let answering = self.out.len() < self.out_max && !self.answers.is_empty();
+            let writing = !self.out.is_empty();
+            tokio::select! {
+                biased;
+                () = &mut stopping => return Ok(End::Stopping),
+                () = self.answers.settled(), if answering => {}
+                ready = self.socket.writable(), if writing => ready?,
+                ready = self.socket.readable(), if reading => {
+                    ready?;
+                    self.fill()?;
+                }
+                () = &mut timer => {
+                    let next = self.tick(reading)?;
+                    timer.as_mut().reset(next);
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<(), End> {
+        match self.socket.fill()? {
+            Fill::Some => {
+                self.keepalive.heard(Instant::now());
+                Ok(())
+            }
+            Fill::Empty => Ok(()),
+            Fill::End => Err(End::Lost),
+        }
+    }
+
+    /// Takes the messages that have been read.
+    async fn read(&mut self) -> Result<(), End> {
+        while self.answers.has_room() {
+            match self.socket.message()? {
+                None => return Ok(()),
+                Some(Message::Text(text)) => self.take(text.as_bytes()).await?,
+                Some(Message::Binary(_)) => {
+                    let reason = "binary frames need socketPayload=avro";
+                    return Err(End::Fault(closing(CloseCode::UNSUPPORTED, reason)));
+                }
+                Some(Message::Ping(payload)) => frame::pong(&mut self.out, &payload),
+                Some(Message::Pong(_)) => {}
+                Some(Message::Close(close)) => return Err(End::Peer(close)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the records of one frame.
+    async fn take(&mut self, payload: &[u8]) -> Result<(), End> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut frame = Frame::new(self.types, payload, &mut scratch);
+        if frame.is_array() && frame.is_empty() {
+            // In its place, which is after everything that is owed.
+            self.settle().await?;
+            frame::text(&mut self.out, b"[]");
+        }
+        let now = timestamp();
+        let (len, is_array) = (frame.len(), frame.is_array());
+        let mut index = 0;
+        while let Some(record) = frame.next() {
+            let position = match is_array {
+                false => Position::Alone,
+                true => Position::Element {
+                    first: index == 0,
+                    last: index + 1 == len,
+                },
+            };
+            index += 1;
+            let (outcome, message_id, size) = match record {
+                Ok(record) => {
+                    let size = size(&record);
+                    let outcome = self.send(&record, now).await?;
+                    (outcome, record.message_id, size)
+                }
+                Err(refusal) => {
+                    let refused = (refusal.code, refusal.message.into_owned());
+                    (Outcome::Refused(Box::new(refused)), refusal.message_id, 0)
+                }
+            };
+            self.answers.push(outcome, position, message_id, size);
+            while !self.answers.has_room() {
+                self.progress().await?;
+            }
+        }
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Gives a record to the producer. Waits while its memory is spent, and goes on
+    /// answering meanwhile.
+    async fn send(&mut self, record: &InboundRecord<'_>, now: i64) -> Result<Outcome, End> {
+        let new = NewRecord {
+            key: record.key,
+            value: record.value,
+            headers: &record.headers,
+            timestamp: record.timestamp.unwrap_or(now),
+        };
+        let sent = match self.producer.try_send(&self.topic, record.partition, &new) {
+            Ok(Some(ticket)) => return Ok(Outcome::Sent(ticket)),
+            Ok(None) => {
+                let (producer, topic) = (self.producer.clone(), self.topic.clone());
+                let sending = producer.send(&topic, record.partition, &new);
+                tokio::pin!(sending);
+                loop {
+                    let owed = !self.answers.is_empty() || !self.out.is_empty();
+                    tokio::select! {
+                        sent = &mut sending => break sent,
+                        progress = self.progress(), if owed => progress?,
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        Ok(match sent {
+            Ok(ticket) => Outcome::Sent(ticket),
+            Err(error) => Outcome::Refused(Box::new((code(&error), error.to_string()))),
+        })
+    }
+
+    /// Waits for something to answer, or for the client to take answers; answers.
+    async fn progress(&mut self) -> Result<(), End> {
+        let answering = self.out.len() < self.out_max && !self.answers.is_empty();
+        let writing = !self.out.is_empty();
+        let slow = self.slow_at();
+        tokio::select! {
+            () = self.answers.settled(), if answering => {}
+            ready = self.socket.writable(), if writing => ready?,
+            () = sleep_until(slow), if writing => return Err(End::Slow),
+        }
+        self.answer()
+    }
+
+    /// Answers everything that is owed.
+    async fn settle(&mut self) -> Result<(), End> {
+        self.answer()?;
+        while !self.answers.is_empty() || !self.out.is_empty() {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what can be answered now.
+    fn answer(&mut self) -> Result<(), End> {
+        loop {
+            self.answers.drain(&mut self.out, self.out_max);
+            let before = self.out.len();
+            let all = self.socket.flush(&mut self.out)?;
+            if all || self.out.len() < before {
+                self.took = Instant::now();
+            }
+            if !all || before < self.out_max {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The timer has rung: pings, gives up, or cleans up. Says when to ring next.
+    fn tick(&mut self, reading: bool) -> Result<Instant, End> {
+        let now = Instant::now();
+        if !self.out.is_empty() && now >= self.slow_at() {
+            return Err(End::Slow);
+        }
+        if !reading || !self.out.is_empty() {
+            // Its silence is ours: we do not listen, or cannot ask.
+            self.keepalive.heard(now);
+        }
+        match self.keepalive.due(now) {
+            Due::Nothing => {}
+            Due::Gone => return Err(End::Silent),
+            Due::Ping => {
+                frame::ping(&mut self.out, b"");
+                self.socket.flush(&mut self.out)?;
+            }
+        }
+        self.answers.shrink();
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
+            self.scratch = Vec::new();
+        }
+        Ok(self.keepalive.next())
+    }
+
+    /// When a client that takes nothing has had long enough.
+    fn slow_at(&self) -> Instant {
+        self.took + self.app.config.server.websocket.ping_interval * 2
+    }
+}
+
+fn size(record: &InboundRecord<'_>) -> usize {
+    record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+}
+
+fn timestamp() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        End::Lost
+    }
+}
