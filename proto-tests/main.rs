@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod embedded_broker;
-mod kafka_connection;
+mod groups;
 mod layers;
 mod produce_faults;
 mod real_kafka;

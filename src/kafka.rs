@@ -4,9 +4,11 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod consumer;
 pub mod error;
 #[cfg(test)]
 #[allow(dead_code)] // the scripts of all tests

@@ -2,4 +2,5 @@
 
 pub(crate) mod kafka;
 pub(crate) mod proxy;
+pub(crate) mod reader;
 pub(crate) mod ws_client;

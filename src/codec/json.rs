@@ -10,14 +10,9 @@
 //! the other), except that nesting ends at [`DEPTH_MAX`]; it never recurses. Its input
 //! must be UTF-8: the socket has seen to that for frames, `outbound` does for records.
 
-mod string;
-#[cfg(test)]
-mod tests;
-
 use std::borrow::Cow;
 
-pub use string::{Escaping, write_escaped, write_string};
-use string::{plain_prefix, unescape};
+use bytes::{BufMut, BytesMut};
 
 /// How deep arrays and objects may be nested. Readers that recurse stop there too, or
 /// crash further down.
@@ -427,5 +422,334 @@ impl Open {
     fn is_object(&self) -> bool {
         let innermost = self.depth - 1;
         self.objects[innermost / 64] >> (innermost % 64) & 1 == 1
+    }
+}
+
+/// How many bytes from the front on stand for themselves in a string: up to the first
+/// quote, backslash or control character.
+#[inline]
+fn plain_prefix(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const HIGHS: u64 = ONES << 7;
+    // Marks, in its high bit, each byte below `limit`; bytes after the first marked one
+    // may be marked wrongly, which does not matter here.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS;
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let marks = below(word, b' ')
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        if marks != 0 {
+            return i * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |byte: &u8| matches!(byte, 0..=0x1F | b'"' | b'\\');
+    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// Appends what a valid string's text stands for.
+fn unescape(mut text: &[u8], out: &mut Vec<u8>) -> Result<(), LoneSurrogate> {
+    loop {
+        let plain = plain_prefix(text);
+        out.extend_from_slice(&text[..plain]);
+        let Some((escape, rest)) = text[plain..].split_at_checked(2) else {
+            return Ok(());
+        };
+        text = rest;
+        out.push(match escape[1] {
+            b'b' => 0x08,
+            b'f' => 0x0C,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let character = unicode_escape(&mut text)?;
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            itself => itself,
+        });
+    }
+}
+
+/// Takes what follows a `\u`: four digits, and the second half where they are a first.
+fn unicode_escape(text: &mut &[u8]) -> Result<char, LoneSurrogate> {
+    let mut unit = take_hex(text);
+    if (0xD800..0xDC00).contains(&unit) {
+        let mut rest = text.strip_prefix(b"\\u").ok_or(LoneSurrogate)?;
+        let second = take_hex(&mut rest);
+        if !(0xDC00..0xE000).contains(&second) {
+            return Err(LoneSurrogate);
+        }
+        *text = rest;
+        unit = 0x10000 + ((unit - 0xD800) << 10) + (second - 0xDC00);
+    }
+    char::from_u32(unit).ok_or(LoneSurrogate)
+}
+
+/// Takes four hexadecimal digits, which the scanner has seen.
+fn take_hex(text: &mut &[u8]) -> u32 {
+    let (digits, rest) = text.split_at(4);
+    *text = rest;
+    digits.iter().fold(0, |unit, digit| {
+        unit << 4 | char::from(*digit).to_digit(16).expect("scanned as a digit")
+    })
+}
+
+/// Writes `text`, which must be UTF-8, as a JSON string with its quotes.
+#[inline]
+pub fn write_string(out: &mut BytesMut, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.put_u8(b'"');
+    write_escaped(out, text);
+    out.put_u8(b'"');
+}
+
+/// Writes the inside of a JSON string.
+#[inline]
+pub fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
+    loop {
+        let plain = plain_prefix(text);
+        out.extend_from_slice(&text[..plain]);
+        let Some((byte, rest)) = text[plain..].split_first() else {
+            return;
+        };
+        text = rest;
+        match byte {
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
+            0x08 => out.put_slice(b"\\b"),
+            0x0C => out.put_slice(b"\\f"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.put_slice(b"\\u00");
+                out.put_u8(HEX[usize::from(control >> 4)]);
+                out.put_u8(HEX[usize::from(control & 0xF)]);
+            }
+        }
+    }
+}
+
+/// Writes what is formatted into it as the inside of a JSON string.
+#[derive(Debug)]
+pub struct Escaping<'a>(pub &'a mut BytesMut);
+
+impl std::fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        write_escaped(self.0, text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    fn content(text: &str) -> Result<String, LoneSurrogate> {
+        let raw = Scanner::new(text.as_bytes()).value().expect("JSON");
+        let mut buffer = Vec::new();
+        let bytes = match raw.content(&mut buffer)? {
+            Content::Borrowed(bytes) => bytes.to_vec(),
+            Content::Appended => buffer,
+        };
+        Ok(String::from_utf8(bytes).expect("UTF-8"))
+    }
+
+    fn written(text: &str) -> String {
+        let mut out = BytesMut::new();
+        write_string(&mut out, text.as_bytes());
+        String::from_utf8(out.to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn what_is_json_and_what_is_not() {
+        for text in [
+            "null",
+            " true ",
+            "false",
+            "0",
+            "-0",
+            "-0.0",
+            "12.50e+3",
+            "1E-9",
+            "\"\"",
+            "[]",
+            "{}",
+            "[ ]",
+            "{ }",
+            "[1,[2,[]],{}]",
+            r#"{"a":{"b":[null]},"":0}"#,
+            "\t\r\n 1",
+            r#""\"\\\/\b\f\n\r\t\u00e9\ud800""#,
+            "\"\u{7f}\u{2028}é😀\"",
+        ] {
+            assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "True",
+            "01",
+            "-",
+            "+1",
+            ".5",
+            "1.",
+            "1e",
+            "1e+",
+            "0x1",
+            "1 2",
+            "NaN",
+            "Infinity",
+            "\"",
+            "\"\n\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u123"#,
+            "'a'",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[",
+            "]",
+            "{",
+            "}",
+            "[}",
+            "{]",
+            "{1:2}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{,"a":1}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a" 1}"#,
+            "\u{feff}1",
+            "// 1",
+            "[1]]",
+            "{}{}",
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_ends_at_its_limit_and_never_recurses() {
+        let nested = |depth| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert_eq!(check(&nested(DEPTH_MAX)), Ok(()));
+        assert_eq!(
+            check(&nested(DEPTH_MAX + 1)),
+            Err(Malformed {
+                at: DEPTH_MAX,
+                expected: "less nesting"
+            })
+        );
+        assert!(check(&vec![b'['; 1 << 20]).is_err());
+        let mixed = [r#"{"a":["#.repeat(500), "]}".repeat(500)].concat();
+        assert_eq!(check(mixed.as_bytes()), Ok(()));
+        let crossed = mixed.replacen("]}", "}]", 1);
+        assert!(check(crossed.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        assert_eq!(content(r#""plain é""#).as_deref(), Ok("plain é"));
+        assert_eq!(
+            content(r#""\"\\\/\b\f\n\r\t\u00E9\u0000 x""#).as_deref(),
+            Ok("\"\\/\u{8}\u{c}\n\r\té\0 x")
+        );
+        assert_eq!(content(r#""\ud83D\uDe00!""#).as_deref(), Ok("😀!"));
+        assert_eq!(
+            content(r#""\uffff\ud7ff\ue000""#).as_deref(),
+            Ok("\u{ffff}\u{d7ff}\u{e000}")
+        );
+        for lone in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83d\ud83d""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\n""#,
+            r#""\ud83d\u0041""#,
+            r#""\ude00\ud83d""#,
+        ] {
+            assert_eq!(content(lone), Err(LoneSurrogate), "{lone}");
+        }
+    }
+
+    #[test]
+    fn only_what_must_be_is_escaped() {
+        assert_eq!(written("a/é\u{7f}\u{2028}😀"), "\"a/é\u{7f}\u{2028}😀\"");
+        assert_eq!(
+            written("\"\\\n\r\t\u{8}\u{c}\u{0}\u{1f}"),
+            r#""\"\\\n\r\t\b\f\u0000\u001f""#
+        );
+    }
+
+    /// Texts that are JSON, or nearly.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let pieces = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"\\u00e9\"",
+            "1",
+            "-1.5e3",
+            "null",
+            "true",
+            " ",
+            "\"",
+            "\\",
+            "0",
+            "e",
+            "{}",
+            "[]",
+            "\"k\":",
+            "é",
+            "\u{1}",
+        ]);
+        prop_oneof![
+            prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat()),
+            any::<String>(),
+            any::<String>().prop_map(|text| serde_json::json!({ "x": [text] }).to_string()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_scanner_takes_what_serde_json_takes(text in nearly_json()) {
+            prop_assert_eq!(
+                check(text.as_bytes()).is_ok(),
+                serde_json::from_str::<IgnoredAny>(&text).is_ok()
+            );
+        }
+
+        #[test]
+        fn a_written_string_reads_back(text: String) {
+            let json = written(&text);
+            prop_assert_eq!(&serde_json::from_str::<String>(&json).expect("JSON"), &text);
+            prop_assert_eq!(content(&json), Ok(text));
+        }
+
+        #[test]
+        fn unescaping_agrees_with_serde_json(pieces in prop::collection::vec(
+            prop_oneof![
+                any::<u16>().prop_map(|unit| format!("\\u{unit:04x}")),
+                (0xD7F0u16..0xE010).prop_map(|unit| format!("\\u{unit:04X}")),
+                prop::sample::select(vec!["\\n", "a", "é", "\\\\", "\\/"]).prop_map(String::from),
+            ], 0..6))
+        {
+            let json = format!("\"{}\"", pieces.concat());
+            prop_assert_eq!(content(&json).ok(), serde_json::from_str::<String>(&json).ok());
+        }
     }
 }

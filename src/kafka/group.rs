@@ -1,10 +1,148 @@
 //! Consumer groups: who reads which partitions, and how far they have read.
-
-// Nothing outside uses these yet.
-#![allow(dead_code)]
+//!
+//! ```text
+//! Consumer ⇄ Mailbox ⇄ Membership ─decides─▶ Member (pure)
+//!                          │ leads ────────▶ assign (pure): range, cooperative-sticky
+//!                          │ commits ──────▶ Commits (pure)
+//!                          ├─▶ Coordinators   one question for many groups
+//!                          └─▶ Cluster
+//! ```
+//!
+//! This is the classic protocol (JoinGroup, SyncGroup, Heartbeat), as a member of which a
+//! consumer of ours stands beside Java's and librdkafka's; any of them may lead.
 
 pub(crate) mod assign;
 mod assign_range;
 mod assign_sticky;
+mod commit;
+mod coordinator;
+mod error;
 mod java;
-pub(crate) mod protocol;
+mod mailbox;
+mod member;
+mod membership;
+mod offsets;
+mod protocol;
+mod requests;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::coordinator::Coordinators;
+pub use self::error::{CommitError, ConsumerError};
+use self::error::{Failure, Verdict};
+pub(crate) use self::mailbox::{Mailbox, Notice};
+pub(crate) use self::member::{Member, Profile};
+pub(crate) use self::membership::{Manner, Membership};
+pub use self::offsets::Reset;
+use super::fetch::Fetcher;
+use super::lock::lock;
+use super::pool::COORDINATOR_LANES;
+use super::versions::Api;
+use super::{BrokerId, Cluster, Lane};
+
+/// What the members of one principal's groups share in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    coordinators: Arc<Coordinators>,
+    gates: Mutex<HashMap<Arc<str>, Weak<Gate>>>,
+}
+
+impl Groups {
+    /// A place for one more member of a group.
+    pub(crate) fn seat(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        fetcher: &Fetcher,
+        group: &Arc<str>,
+    ) -> Seat {
+        let mut gates = lock(&self.gates);
+        let gate = gates.get(group).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let gate = Arc::new(Gate {
+                turn: Arc::new(Semaphore::new(1)),
+                stir: watch::Sender::new(()),
+                group: Arc::clone(group),
+                groups: Arc::clone(self),
+            });
+            gates.insert(Arc::clone(group), Arc::downgrade(&gate));
+            gate
+        });
+        Seat {
+            cluster: cluster.clone(),
+            fetcher: fetcher.clone(),
+            group: Arc::clone(&gate.group),
+            gate,
+        }
+    }
+}
+
+/// One group in this process.
+#[derive(Debug)]
+struct Gate {
+    /// Lets one commit through at a time.
+    turn: Arc<Semaphore>,
+    /// Tells that a member joins or has left: the others need not wait for their next
+    /// heartbeat to learn of the rebalance.
+    stir: watch::Sender<()>,
+    group: Arc<str>,
+    groups: Arc<Groups>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let mut gates = lock(&self.groups.gates);
+        // Unless another has taken its place already.
+        if gates
+            .get(&self.group)
+            .is_some_and(|gate| gate.strong_count() == 0)
+        {
+            gates.remove(&self.group);
+            self.groups.coordinators.drop_group(&self.group);
+        }
+    }
+}
+
+/// One member's access to its group.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    cluster: Cluster,
+    fetcher: Fetcher,
+    group: Arc<str>,
+    gate: Arc<Gate>,
+}
+
+impl Seat {
+    async fn coordinator(&self) -> Result<BrokerId, Failure> {
+        let coordinators = &self.gate.groups.coordinators;
+        coordinators.find(&self.cluster, &self.group).await
+    }
+
+    /// A failure may mean that the coordinator is somewhere else.
+    fn heed(&self, broker: BrokerId, failure: &Failure) {
+        if failure.verdict() == Verdict::FindCoordinator {
+            self.gate.groups.coordinators.forget(&self.group, broker);
+        }
+    }
+
+    /// Sends a request that the coordinator answers at once.
+    async fn call<A: Api>(
+        &self,
+        broker: BrokerId,
+        build: impl FnOnce(i16) -> A,
+        timeout: Duration,
+    ) -> Result<A::Response, Failure> {
+        let mut hasher = DefaultHasher::new();
+        self.group.hash(&mut hasher);
+        let lane = (hasher.finish() % u64::from(COORDINATOR_LANES)) as u8;
+        let result = self
+            .cluster
+            .call(broker, Lane::Coordinator(lane), build, timeout)
+            .await;
+        let (_, answer) = result.map_err(Failure::Request)?;
+        Ok(answer)
+    }
+}

@@ -1,0 +1,135 @@
+//! Consumer groups of ours, against real brokers.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
+use kafka_websocket_proxy::kafka::group::ConsumerError;
+
+use crate::support::kafka::{Kafka, unique};
+use crate::support::reader::{PATIENCE, Process, settled, subscription};
+
+fn patient() -> ConsumerConfig {
+    ConsumerConfig::default()
+}
+
+/// Writes `count` numbered values, keyed, to all partitions.
+fn produce(kafka: &Kafka, topic: &str, from: usize, count: usize) {
+    let lines: String = (from..from + count)
+        .map(|n| format!("k{n}:v{n}\n"))
+        .collect();
+    kafka.kcat(&["-P", "-t", topic, "-K", ":"], lines.as_bytes());
+}
+
+fn committed(kafka: &Kafka, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+    let out = kafka.java("Groups.java", &["offsets", group, topic]);
+    let pair = |line: &str| {
+        let (partition, offset) = line.split_once(' ').unwrap();
+        (partition.parse().unwrap(), offset.parse().unwrap())
+    };
+    out.lines().map(pair).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_starts_at_the_beginning_and_resumes_where_it_committed() {
+    let kafka = Kafka::shared("4.4", 1);
+    let (topic, group) = (unique("resume"), unique("group"));
+    kafka.create_topic(&topic, 3, 1);
+    produce(&kafka, &topic, 0, 300);
+    let process = Process::new(kafka.bootstrap(), patient());
+    let mut reader = process.reader(subscription(&group, &[&topic]));
+    reader.until("all of it", |seen| seen.count() == 300).await;
+    reader.close().await;
+    let offsets = committed(&kafka, &group, &topic);
+    assert_eq!(offsets.values().sum::<i64>(), 300, "{offsets:?}");
+
+    produce(&kafka, &topic, 300, 30);
+    let mut reader = process.reader(subscription(&group, &[&topic]));
+    let seen = reader.until("the rest", |seen| seen.count() >= 30).await;
+    assert_eq!(seen.count(), 30, "nothing twice");
+    reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_come_and_go_and_every_partition_is_owned_once() {
+    let kafka = Kafka::shared("4.4", 1);
+    let (topic, group) = (unique("share"), unique("group"));
+    kafka.create_topic(&topic, 6, 1);
+    produce(&kafka, &topic, 0, 600);
+    let process = Process::new(kafka.bootstrap(), patient());
+    let mut a = process.reader(subscription(&group, &[&topic]));
+    a.until("all alone", |seen| {
+        seen.owned.len() == 6 && seen.count() == 600
+    })
+    .await;
+    let mut b = process.reader(subscription(&group, &[&topic]));
+    settled("two", &mut [&mut a, &mut b], 6, 3).await;
+    let mut c = process.reader(subscription(&group, &[&topic]));
+    settled("three", &mut [&mut a, &mut b, &mut c], 6, 2).await;
+    assert_eq!(a.seen.borrow().lost + b.seen.borrow().lost, 0);
+    produce(&kafka, &topic, 600, 600);
+    let deadline = Instant::now() + PATIENCE;
+    while a.seen.borrow().count() + b.seen.borrow().count() + c.seen.borrow().count() < 1200 {
+        assert!(Instant::now() < deadline, "not all came");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    b.close().await;
+    settled("two again", &mut [&mut a, &mut c], 6, 3).await;
+    let a = a.close().await;
+    c.until("the last", |seen| seen.owned.len() == 6).await;
+    assert_eq!(
+        a.assigned,
+        1 + usize::from(a.assigned > 1),
+        "a kept most of what it had"
+    );
+    c.close().await;
+    let offsets = committed(&kafka, &group, &topic);
+    assert_eq!(offsets.values().sum::<i64>(), 1200, "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eager_group_shares_its_partitions_too() {
+    let kafka = Kafka::shared("4.4", 1);
+    let (topic, group) = (unique("eager"), unique("group"));
+    kafka.create_topic(&topic, 5, 1);
+    produce(&kafka, &topic, 0, 100);
+    let config = ConsumerConfig {
+        assignors: vec![AssignorName::Range],
+        ..patient()
+    };
+    let process = Process::new(kafka.bootstrap(), config);
+    let mut a = process.reader(subscription(&group, &[&topic]));
+    a.until("all alone", |seen| {
+        seen.owned.len() == 5 && seen.count() == 100
+    })
+    .await;
+    let mut b = process.reader(subscription(&group, &[&topic]));
+    settled("two", &mut [&mut a, &mut b], 5, 2).await;
+    a.close().await;
+    let seen = b.until("b alone", |seen| seen.owned.len() == 5).await;
+    assert_eq!(seen.count(), 0, "what a committed is not delivered again");
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_consumer_with_the_same_instance_fences_the_first() {
+    let kafka = Kafka::shared("4.4", 1);
+    let (topic, group) = (unique("fence"), unique("group"));
+    kafka.create_topic(&topic, 2, 1);
+    let process = Process::new(kafka.bootstrap(), patient());
+    let subscription = || {
+        let mut subscription = subscription(&group, &[&topic]);
+        subscription.instance_id = Some("i-1".into());
+        subscription
+    };
+    let mut a = process.reader(subscription());
+    a.until("owner", |seen| seen.owned.len() == 2).await;
+    let mut b = process.reader(subscription());
+    b.until("heir", |seen| seen.owned.len() == 2).await;
+    let seen = a.until("fenced", |seen| seen.closed.is_some()).await;
+    assert!(
+        matches!(seen.closed, Some(ConsumerError::Fenced { .. })),
+        "{seen:?}"
+    );
+    b.close().await;
+}

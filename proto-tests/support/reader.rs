@@ -1,0 +1,219 @@
+//! A consumer of ours that a test watches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_websocket_proxy::kafka::client::Clients;
+use kafka_websocket_proxy::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Subscription};
+use kafka_websocket_proxy::kafka::fetch::Position;
+use kafka_websocket_proxy::kafka::group::{ConsumerError, Reset};
+use kafka_websocket_proxy::kafka::{Isolation, Principal, TopicPartition};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Clients of one cluster, as one process of ours has them.
+pub(crate) struct Process {
+    pub(crate) clients: Clients,
+    pub(crate) tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Process {
+    pub(crate) fn new(bootstrap: &str, consumer: ConsumerConfig) -> Self {
+        // RUST_LOG=debug shows what went on.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let config = ClientConfig {
+            bootstrap: bootstrap.split(',').map(str::to_owned).collect(),
+            ..ClientConfig::default()
+        };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self {
+            clients: Clients::new(
+                config,
+                ProducerConfig::default(),
+                consumer,
+                tasks.clone(),
+                stop.clone(),
+            ),
+            tasks,
+            stop,
+        }
+    }
+
+    pub(crate) fn consumer(&self, subscription: Subscription) -> Consumer {
+        Consumer::join(&self.clients.of(&Principal::Proxy), subscription)
+    }
+
+    pub(crate) fn reader(&self, subscription: Subscription) -> Reader {
+        Reader::start(self.consumer(subscription))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub(crate) fn subscription(group: &str, topics: &[&str]) -> Subscription {
+    Subscription {
+        group: group.into(),
+        topics: topics.iter().map(|topic| (*topic).into()).collect(),
+        client_id: "reader".into(),
+        instance_id: None,
+        reset: Reset::Earliest,
+        isolation: Isolation::ReadUncommitted,
+    }
+}
+
+/// What a reader has seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) owned: BTreeSet<TopicPartition>,
+    /// Values, in the order of delivery.
+    pub(crate) values: BTreeMap<TopicPartition, Vec<(i64, String)>>,
+    pub(crate) revoked: usize,
+    pub(crate) lost: usize,
+    pub(crate) assigned: usize,
+    pub(crate) closed: Option<ConsumerError>,
+}
+
+impl Seen {
+    pub(crate) fn count(&self) -> usize {
+        self.values.values().map(Vec::len).sum()
+    }
+}
+
+/// Reads and commits everything until it is told to stop.
+pub(crate) struct Reader {
+    pub(crate) seen: watch::Receiver<Seen>,
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Reader {
+    pub(crate) fn start(consumer: Consumer) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (tell, seen) = watch::channel(Seen::default());
+        let task = tokio::spawn(read(consumer, tell, stopped));
+        Self {
+            seen,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    /// Waits until what was seen is `enough`.
+    pub(crate) async fn until(&mut self, what: &str, enough: impl FnMut(&Seen) -> bool) -> Seen {
+        let waited = tokio::time::timeout(PATIENCE, self.seen.wait_for(enough)).await;
+        let enough = matches!(&waited, Ok(Ok(_)));
+        drop(waited);
+        let seen = self.seen.borrow().clone();
+        assert!(enough, "{what}: {seen:?}");
+        seen
+    }
+
+    pub(crate) fn owned(&self) -> BTreeSet<TopicPartition> {
+        self.seen.borrow().owned.clone()
+    }
+
+    /// Commits and leaves.
+    pub(crate) async fn close(mut self) -> Seen {
+        let _ = self.stop.take().unwrap().send(());
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .unwrap()
+            .unwrap();
+        self.seen.borrow().clone()
+    }
+
+    /// Goes away without a word: nothing is committed and nobody leaves, as after kill -9.
+    /// Only the whole process can do that; see `Process`.
+    pub(crate) fn abandon(self) {
+        self.task.abort();
+    }
+}
+
+async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: oneshot::Receiver<()>) {
+    loop {
+        let event = tokio::select! {
+            _ = &mut stop => break,
+            event = consumer.next() => event,
+        };
+        match event {
+            Event::Assigned(partitions) => tell.send_modify(|seen| {
+                seen.assigned += 1;
+                seen.owned.extend(partitions);
+            }),
+            Event::Records(slice) => {
+                let tp = slice.chunk.tp.clone();
+                let mut next = slice.from;
+                tell.send_modify(|seen| {
+                    let values = seen.values.entry(tp.clone()).or_default();
+                    for record in slice.records() {
+                        let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+                        values.push((record.offset, value.into_owned()));
+                        next = record.offset + 1;
+                    }
+                });
+                let leader_epoch = slice.chunk.epoch_before(next);
+                consumer.store(
+                    &tp,
+                    Position {
+                        offset: next,
+                        leader_epoch,
+                    },
+                );
+                consumer.request_commit();
+            }
+            Event::Revoked(revocation) => {
+                tell.send_modify(|seen| {
+                    seen.revoked += 1;
+                    seen.owned
+                        .retain(|tp| !revocation.partitions().contains(tp));
+                });
+                consumer.release(revocation);
+            }
+            Event::Lost(partitions) => tell.send_modify(|seen| {
+                seen.lost += 1;
+                seen.owned.retain(|tp| !partitions.contains(tp));
+            }),
+            Event::Closed(error) => {
+                tell.send_modify(|seen| {
+                    seen.owned.clear();
+                    seen.closed = Some(error);
+                });
+                let _ = stop.await;
+                break;
+            }
+        }
+    }
+    consumer.close().await;
+}
+
+/// Waits until the readers own `count` partitions together, none of them twice.
+pub(crate) async fn settled(what: &str, readers: &mut [&mut Reader], count: usize, each: usize) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let owned: Vec<_> = readers.iter().map(|reader| reader.owned()).collect();
+        let all: BTreeSet<_> = owned.iter().flatten().collect();
+        let sum: usize = owned.iter().map(BTreeSet::len).sum();
+        if sum == count && all.len() == count && owned.iter().all(|own| own.len() >= each) {
+            return;
+        }
+        let changes = readers
+            .iter_mut()
+            .map(|reader| Box::pin(reader.seen.changed()));
+        let any = futures_util::future::select_all(changes);
+        let any = tokio::time::timeout_at(deadline, any).await;
+        assert!(any.is_ok(), "{what}: {owned:?}");
+    }
+}

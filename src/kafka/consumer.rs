@@ -1,0 +1,388 @@
+//! What one socket reads with: a member of a group, and a cursor per partition it owns.
+//!
+//! ```text
+//! group ─▶ Membership (task) ──notices──▶ Consumer ──events──▶ socket
+//!                 ▲                          │ cursors, in turn
+//!                 └── offsets, released ─────┘
+//! ```
+//!
+//! # Invariants
+//! - Only what was stored is ever committed, and only while its partition is owned.
+//! - Once a revocation is told, nothing more of its partitions is delivered; the group
+//!   gets them when [`Consumer::release`] is called and what was stored is committed, or
+//!   when its patience ends, which is told as [`Event::Lost`].
+//! - Partitions take turns: one that is busy holds up no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::client::Client;
+use super::fetch::{Cursor, FetchError, Fetcher, Position, Slice};
+use super::group::{CommitError, ConsumerError, Mailbox, Manner, Member, Membership, Notice};
+use super::group::{Profile, Reset};
+use super::{Isolation, TopicPartition};
+
+/// What a consumer wants.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// `group.id`
+    pub group: Arc<str>,
+    /// The topics to share with the group's other members.
+    pub topics: Vec<Arc<str>>,
+    /// Who reads, for the log.
+    pub client_id: Arc<str>,
+    /// `group.instance.id`: a member that comes back under it takes its own place.
+    pub instance_id: Option<Arc<str>>,
+    /// `auto.offset.reset`
+    pub reset: Reset,
+    /// `isolation.level`
+    pub isolation: Isolation,
+}
+
+/// What a consumer has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// These partitions are read from now on.
+    Assigned(Vec<TopicPartition>),
+    /// The next records of one partition.
+    Records(Slice),
+    /// The group wants partitions back. Nothing more of them comes; finish what you hold,
+    /// [`Consumer::store`] it, then [`Consumer::release`] them, soon.
+    Revoked(Revocation),
+    /// The group has taken partitions away. What was not committed of them will be
+    /// delivered to others.
+    Lost(Vec<TopicPartition>),
+    /// The end; nothing else comes.
+    Closed(ConsumerError),
+}
+
+/// Partitions that the group wants back.
+#[derive(Debug)]
+#[must_use = "the group waits until it is released"]
+pub struct Revocation {
+    number: u64,
+    partitions: Vec<TopicPartition>,
+}
+
+impl Revocation {
+    /// The partitions.
+    pub fn partitions(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+}
+
+/// How long a socket may take to let go of partitions.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long [`Consumer::close`] takes at most: the last commit, and leaving.
+const CLOSE: Duration = Duration::from_secs(11);
+
+/// See the module. Dropping it leaves the group in the background.
+#[derive(Debug)]
+pub struct Consumer {
+    mailbox: Arc<Mailbox>,
+    fetcher: Fetcher,
+    isolation: Isolation,
+    commit_timeout: Duration,
+    places: Vec<Place>,
+    /// Whose turn it is.
+    turn: usize,
+    closed: Option<ConsumerError>,
+}
+
+/// One partition that is owned.
+#[derive(Debug)]
+struct Place {
+    tp: TopicPartition,
+    /// None while it is being given back, or its position is looked up anew.
+    cursor: Option<Cursor>,
+    revoked: bool,
+    /// Dealt with up to there, and not handed over for commit.
+    stored: Option<Position>,
+}
+
+impl Consumer {
+    /// Returns at once; the member joins its group in the background.
+    pub fn join(client: &Client, subscription: Subscription) -> Self {
+        let config = client.consumer_config();
+        let profile = Profile {
+            group: Arc::clone(&subscription.group),
+            instance: subscription.instance_id,
+            topics: subscription.topics,
+            rack: Some(client.cluster().config().rack.clone()).filter(|rack| !rack.is_empty()),
+            assignors: config.assignors.clone(),
+            heartbeat_interval: config.heartbeat_interval,
+            drain: DRAIN.min(config.max_poll_interval),
+            backoff: (
+                client.cluster().config().retry_backoff,
+                client.cluster().config().retry_backoff_max,
+            ),
+        };
+        let manner = Manner {
+            session_timeout: config.session_timeout,
+            rebalance_timeout: config.max_poll_interval,
+            reset: subscription.reset,
+            isolation: subscription.isolation,
+        };
+        let mailbox = Arc::new(Mailbox::default());
+        let member = Member::new(profile, Instant::now());
+        let seat = client.seat(&subscription.group);
+        let membership = Membership::new(seat, manner, member, Arc::clone(&mailbox));
+        client.cluster().tasks().spawn(membership.run());
+        Self {
+            mailbox,
+            fetcher: client.fetcher().clone(),
+            isolation: subscription.isolation,
+            commit_timeout: client.cluster().config().request_timeout,
+            places: Vec::new(),
+            turn: 0,
+            closed: None,
+        }
+    }
+
+    /// What comes next. Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.try_change().or_else(|| self.try_records()) {
+                return event;
+            }
+            self.mailbox.to_reader.notified().await;
+        }
+    }
+
+    /// What comes next other than records, for a socket that can take none now.
+    /// Cancel-safe.
+    pub async fn change(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.try_change() {
+                return event;
+            }
+            self.mailbox.to_reader.notified().await;
+        }
+    }
+
+    /// What comes next, if it is here.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.try_change().or_else(|| self.try_records())
+    }
+
+    /// The partitions that are read.
+    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        let read = self.places.iter().filter(|place| !place.revoked);
+        read.map(|place| &place.tp)
+    }
+
+    /// Everything of `tp` before `next` is dealt with: it may be committed.
+    pub fn store(&mut self, tp: &TopicPartition, next: Position) {
+        if let Some(place) = self.place(tp) {
+            place.stored = Some(next);
+        }
+    }
+
+    /// Commits what was stored, together with what comes while another commit of the
+    /// group is under way. When dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn commit(&mut self) -> Result<(), CommitError> {
+        self.hand_over(|_| true);
+        let told = {
+            let mut letters = self.mailbox.letters();
+            if letters.ended {
+                return Err(CommitError::Closed);
+            }
+            letters.commits.wait()
+        };
+        let Some(told) = told else { return Ok(()) };
+        self.mailbox.to_task.notify_one();
+        match timeout(self.commit_timeout, told).await {
+            Ok(told) => told.unwrap_or(Err(CommitError::Closed)),
+            Err(_) => Err(CommitError::TimedOut),
+        }
+    }
+
+    /// Commits what was stored, in the background. Failures are retried and logged there.
+    pub fn request_commit(&mut self) {
+        if self.hand_over(|_| true) {
+            self.mailbox.to_task.notify_one();
+        }
+    }
+
+    /// Goes back to a position that was read past, to read on from there later.
+    pub fn seek_back(&mut self, tp: &TopicPartition, position: Position) {
+        if let Some(cursor) = self.place(tp).and_then(|place| place.cursor.as_mut()) {
+            cursor.seek(position);
+        }
+    }
+
+    /// Gives revoked partitions to the group, after what was stored of them is committed.
+    pub fn release(&mut self, revocation: Revocation) {
+        let named = |tp: &TopicPartition| revocation.partitions.contains(tp);
+        self.hand_over(named);
+        self.places
+            .retain(|place| !(place.revoked && named(&place.tp)));
+        self.mailbox.letters().released = Some(revocation.number);
+        self.mailbox.to_task.notify_one();
+    }
+
+    /// Commits what was stored and leaves the group. Takes a few seconds at most.
+    pub async fn close(self) {
+        let mailbox = Arc::clone(&self.mailbox);
+        drop(self);
+        let ended = async {
+            while !mailbox.letters().ended {
+                mailbox.to_reader.notified().await;
+            }
+        };
+        if timeout(CLOSE, ended).await.is_err() {
+            tracing::debug!("a consumer took too long to leave its group");
+        }
+    }
+
+    fn place(&mut self, tp: &TopicPartition) -> Option<&mut Place> {
+        // Mostly it is the one that was read last.
+        let last = self.turn.wrapping_sub(1);
+        let at = match self.places.get(last) {
+            Some(place) if place.tp == *tp => last,
+            _ => self.places.iter().position(|place| place.tp == *tp)?,
+        };
+        self.places.get_mut(at)
+    }
+
+    /// Hands what was stored over to be committed; false if there is nothing.
+    fn hand_over(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
+        let mut letters = None;
+        for place in self.places.iter_mut().filter(|place| which(&place.tp)) {
+            if let Some(next) = place.stored.take() {
+                let letters = letters.get_or_insert_with(|| self.mailbox.letters());
+                letters.commits.add(place.tp.clone(), next);
+            }
+        }
+        letters.is_some()
+    }
+
+    fn try_change(&mut self) -> Option<Event> {
+        if let Some(error) = &self.closed {
+            return Some(Event::Closed(error.clone()));
+        }
+        loop {
+            let notice = self.mailbox.letters().notices.pop_front()?;
+            if let Some(event) = self.heed(notice) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn heed(&mut self, notice: Notice) -> Option<Event> {
+        match notice {
+            Notice::Assigned(positions) => {
+                let names = positions.iter().map(|(tp, _)| tp.clone()).collect();
+                for (tp, position) in positions {
+                    let cursor = self.cursor(tp.clone(), position);
+                    self.places.retain(|place| place.tp != tp);
+                    self.places.push(Place {
+                        tp,
+                        cursor: Some(cursor),
+                        revoked: false,
+                        stored: None,
+                    });
+                }
+                Some(Event::Assigned(names))
+            }
+            Notice::Moved(tp, position) => {
+                let cursor = self.cursor(tp.clone(), position);
+                if let Some(place) = self.place(&tp).filter(|place| !place.revoked) {
+                    place.cursor = Some(cursor);
+                }
+                None
+            }
+            Notice::Revoke(number, partitions) => {
+                for tp in &partitions {
+                    if let Some(place) = self.place(tp) {
+                        place.cursor = None;
+                        place.revoked = true;
+                    }
+                }
+                Some(Event::Revoked(Revocation { number, partitions }))
+            }
+            Notice::Lost(mut partitions) => {
+                // What was released in the meantime is no news.
+                partitions.retain(|tp| self.places.iter().any(|place| place.tp == *tp));
+                self.places.retain(|place| !partitions.contains(&place.tp));
+                (!partitions.is_empty()).then_some(Event::Lost(partitions))
+            }
+            Notice::Closed(error) => Some(self.end(error)),
+        }
+    }
+
+    fn cursor(&self, tp: TopicPartition, position: Position) -> Cursor {
+        let wake = Arc::clone(&self.mailbox.to_reader);
+        self.fetcher.cursor(tp, position, self.isolation, wake)
+    }
+
+    fn try_records(&mut self) -> Option<Event> {
+        let places = self.places.len();
+        for step in 0..places {
+            let at = (self.turn + step) % places;
+            let Some(cursor) = &mut self.places[at].cursor else {
+                continue;
+            };
+            match cursor.try_next() {
+                Ok(None) => {}
+                Ok(Some(slice)) => {
+                    self.turn = at + 1;
+                    return Some(Event::Records(slice));
+                }
+                Err(error) => {
+                    if let Some(end) = self.misread(at, error) {
+                        return Some(self.end(end));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// A position that is no more is replaced; anything else is the end.
+    fn misread(&mut self, at: usize, error: FetchError) -> Option<ConsumerError> {
+        let place = &mut self.places[at];
+        match error {
+            FetchError::OutOfRange { .. } => {
+                tracing::warn!(%error, "starting again by the reset policy");
+                place.cursor = None;
+                place.stored = None;
+                self.mailbox.letters().reset.push(place.tp.clone());
+                self.mailbox.to_task.notify_one();
+                None
+            }
+            FetchError::Truncated { to, .. } => {
+                tracing::warn!(%error, "going on from where the log was cut");
+                place.stored = place.stored.filter(|stored| stored.offset <= to.offset);
+                if let Some(cursor) = &mut place.cursor {
+                    cursor.seek(to);
+                }
+                // It has something to wait for only after it was asked.
+                self.mailbox.to_reader.notify_one();
+                None
+            }
+            error => Some(error.into()),
+        }
+    }
+
+    fn end(&mut self, error: ConsumerError) -> Event {
+        for place in &mut self.places {
+            place.cursor = None;
+        }
+        self.closed = Some(error.clone());
+        Event::Closed(error)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.hand_over(|_| true);
+        self.mailbox.letters().leave = true;
+        self.mailbox.to_task.notify_one();
+    }
+}

@@ -1,0 +1,730 @@
+//! One member's life in a group, decided purely: events in, actions out.
+//!
+//! ```text
+//!            ┌─────────────── lost, refused, backoff ───────────────┐
+//!            ▼                                                      │
+//!  Idle ─▶ Joining ─▶ Syncing ─▶ Stable ──rebalance──▶ (Revoking) ──┤
+//!            ▲                     │ gives partitions up            │
+//!            └─────────────────────┴──────▶ Revoking ───────────────┘
+//!                                  any ─▶ Leaving ─▶ Closed
+//! ```
+//!
+//! Beside it runs the search for the coordinator, and heartbeats whenever the broker
+//! counts us in, also while offsets are looked up or a socket finishes.
+//!
+//! # Invariants
+//! - Under the eager protocol nothing is owned while a JoinGroup is under way; under the
+//!   cooperative one only what the last assignment named.
+//! - A partition is given away only after its reader has let go of it or its time is up;
+//!   what the group took from us is reported lost at once.
+//! - An answer about an older generation changes nothing.
+//! - Every wait has an end: see [`Member::deadline`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::assign::GroupMember;
+use super::error::{ConsumerError, Failure, Verdict};
+use super::protocol::MemberSubscription;
+use crate::kafka::backoff::Backoff;
+use crate::kafka::config::AssignorName;
+use crate::kafka::{BrokerId, TopicPartition};
+
+/// What a member is, and how patient.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) group: Arc<str>,
+    pub(crate) instance: Option<Arc<str>>,
+    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) rack: Option<String>,
+    pub(crate) assignors: Vec<AssignorName>,
+    pub(crate) heartbeat_interval: Duration,
+    /// How long a reader may take to let go of partitions.
+    pub(crate) drain: Duration,
+    /// Between attempts, first and longest.
+    pub(crate) backoff: (Duration, Duration),
+}
+
+/// What a broker made of a JoinGroup.
+#[derive(Clone, Debug)]
+pub(crate) enum Joined {
+    /// It wants to be asked again with this id (KIP-394).
+    IdRequired(String),
+    /// All members are there.
+    Member {
+        id: String,
+        generation: i32,
+        protocol: String,
+        /// The leader's: everyone, and whether to assign (KIP-814).
+        lead: Option<Lead>,
+    },
+}
+
+/// What the leader has to know to assign.
+#[derive(Clone, Debug)]
+pub(crate) struct Lead {
+    pub(crate) members: Vec<GroupMember>,
+    /// A static leader is back: the broker has the assignment already.
+    pub(crate) skip: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Coordinator(Result<BrokerId, Failure>),
+    Joined(Result<Joined, Failure>),
+    Synced(Result<Vec<TopicPartition>, Failure>),
+    /// The answer to a heartbeat of that generation.
+    Heard(i32, Result<(), Failure>),
+    /// A commit of that generation was refused, for a reason that is not its offsets'.
+    CommitRefused(i32, Failure),
+    /// Positions of these partitions reached the reader, or there are none to be had.
+    Positioned(u64, Result<Vec<TopicPartition>, Option<ConsumerError>>),
+    /// The reader has let go of what revocation `0` named, and it is committed.
+    Released(u64),
+    /// Another member, in this process, has joined or left.
+    Stirred,
+    /// The partitions of the topics that this leader assigned have changed.
+    TopicsChanged,
+    /// The socket has closed.
+    Leave,
+    /// The answer to LeaveGroup.
+    Left(Result<(), Failure>),
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    FindCoordinator,
+    Join,
+    /// With who is to be assigned to, if this member leads.
+    Sync,
+    Heartbeat,
+    /// Give up waiting for JoinGroup or SyncGroup.
+    Abandon,
+    /// Find out where to start in these.
+    Position(u64, Vec<TopicPartition>),
+    /// Tell the reader to let go of these, then expect [`Event::Released`].
+    Revoke(u64, Vec<TopicPartition>),
+    /// Tell the reader that these are gone.
+    Lose(Vec<TopicPartition>),
+    Leave,
+    /// The end, for the reader to know if there is a reason.
+    Close(Option<ConsumerError>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not asking yet.
+    Idle {
+        until: Instant,
+    },
+    Joining,
+    Syncing,
+    Stable,
+    /// The reader is letting go; JoinGroup follows.
+    Revoking {
+        until: Instant,
+        partitions: Vec<TopicPartition>,
+    },
+    Leaving {
+        /// Whether JoinGroup or SyncGroup has an answer to come.
+        asked: bool,
+        /// An unknown member is no surprise once: LeaveGroup may overtake the JoinGroup
+        /// before it, which went over another connection.
+        early: bool,
+        sent: bool,
+        until: Instant,
+        /// LeaveGroup is sent again then.
+        again: Option<Instant>,
+    },
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coordinator {
+    Unknown { until: Instant },
+    Asked,
+    Known(BrokerId),
+}
+
+/// How long leaving may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+/// After this long the broker knows of what another member in this process did.
+const STIRRED: Duration = Duration::from_millis(30);
+/// Between attempts to leave.
+const LEAVE_AGAIN: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Member {
+    profile: Profile,
+    phase: Phase,
+    coordinator: Coordinator,
+    id: String,
+    generation: i32,
+    /// The assignor of the last generation.
+    assignor: Option<AssignorName>,
+    lead: Option<Lead>,
+    /// What the group last gave us.
+    owned: BTreeSet<TopicPartition>,
+    /// What the reader was told of and has not let go of.
+    delivered: BTreeSet<TopicPartition>,
+    /// Positions of these are being looked up.
+    positioning: BTreeSet<TopicPartition>,
+    /// Counts losses, so that what was looked up before one is not believed after it.
+    ownership: u64,
+    /// Counts revocations.
+    revocation: u64,
+    rejoin: bool,
+    beat_at: Instant,
+    beating: bool,
+    backoff: Backoff,
+    search_backoff: Backoff,
+    actions: Vec<Action>,
+}
+
+impl Member {
+    pub(crate) fn new(profile: Profile, now: Instant) -> Self {
+        let (first, max) = profile.backoff;
+        Self {
+            profile,
+            phase: Phase::Idle { until: now },
+            coordinator: Coordinator::Unknown { until: now },
+            id: String::new(),
+            generation: -1,
+            assignor: None,
+            lead: None,
+            owned: BTreeSet::new(),
+            delivered: BTreeSet::new(),
+            positioning: BTreeSet::new(),
+            ownership: 0,
+            revocation: 0,
+            rejoin: false,
+            beat_at: now,
+            beating: false,
+            backoff: Backoff::new(first, max),
+            search_backoff: Backoff::new(first, max),
+            actions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    pub(crate) fn assignor(&self) -> Option<AssignorName> {
+        self.assignor
+    }
+
+    pub(crate) fn coordinator(&self) -> Option<BrokerId> {
+        match self.coordinator {
+            Coordinator::Known(broker) => Some(broker),
+            _ => None,
+        }
+    }
+
+    /// What this member has to assign as the leader of the generation; taken once.
+    pub(crate) fn take_lead(&mut self) -> Option<Lead> {
+        self.lead.take()
+    }
+
+    /// Whether a commit may be sent now: the broker counts us in, and no new generation
+    /// is being dealt out.
+    pub(crate) fn may_commit(&self) -> bool {
+        let member = self.generation >= 0 && self.coordinator().is_some();
+        match self.phase {
+            Phase::Stable | Phase::Revoking { .. } => member,
+            Phase::Joining => member && !self.delivered.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether offsets of `tp` are still this member's to commit.
+    pub(crate) fn may_commit_of(&self, tp: &TopicPartition) -> bool {
+        self.delivered.contains(tp)
+    }
+
+    /// Counts losses of everything.
+    pub(crate) fn ownership(&self) -> u64 {
+        self.ownership
+    }
+
+    /// Whether the position of `tp`, looked up under that ownership, is waited for.
+    pub(crate) fn awaits(&self, ownership: u64, tp: &TopicPartition) -> bool {
+        ownership == self.ownership && self.positioning.contains(tp) && self.owned.contains(tp)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. } | Phase::Closed)
+    }
+
+    /// What to offer in JoinGroup.
+    pub(crate) fn subscription(&self, assignor: AssignorName) -> MemberSubscription {
+        MemberSubscription {
+            topics: self.profile.topics.clone(),
+            user_data: assignor
+                .is_cooperative()
+                .then(|| self.generation.to_be_bytes().to_vec()),
+            owned: self.owned.iter().cloned().collect(),
+            generation: self.generation,
+            rack: self.profile.rack.clone(),
+        }
+    }
+
+    /// When [`Member::advance`] is due if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Idle { until } => self.coordinator().map(|_| *until),
+            Phase::Revoking { until, .. } => Some(*until),
+            Phase::Leaving { until, again, .. } => Some(again.map_or(*until, |at| at.min(*until))),
+            Phase::Joining | Phase::Syncing | Phase::Stable | Phase::Closed => None,
+        };
+        let search = match self.coordinator {
+            Coordinator::Unknown { until } if !self.is_closed() => Some(until),
+            _ => None,
+        };
+        let beat = self.beats().then_some(self.beat_at);
+        [phase, search, beat].into_iter().flatten().min()
+    }
+
+    /// Takes an event in, and says what follows.
+    pub(crate) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        if !self.is_closed() {
+            self.take(event, now);
+        }
+        self.advance(now)
+    }
+
+    /// Says what is due.
+    pub(crate) fn advance(&mut self, now: Instant) -> Vec<Action> {
+        if self.is_closed() {
+            return std::mem::take(&mut self.actions);
+        }
+        if matches!(self.coordinator, Coordinator::Unknown { until } if until <= now) {
+            self.coordinator = Coordinator::Asked;
+            self.actions.push(Action::FindCoordinator);
+        }
+        match &self.phase {
+            Phase::Stable if self.rejoin => self.prepare_join(now),
+            Phase::Revoking { until, .. } if *until <= now => self.revocation_overdue(now),
+            Phase::Leaving { .. } => self.advance_leave(now),
+            _ => {}
+        }
+        if self.coordinator().is_some()
+            && matches!(self.phase, Phase::Idle { until } if until <= now)
+        {
+            self.phase = Phase::Joining;
+            self.rejoin = false;
+            self.actions.push(Action::Join);
+        }
+        if self.beats() && self.beat_at <= now {
+            self.beating = true;
+            self.actions.push(Action::Heartbeat);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// A parked JoinGroup keeps a member alive by itself.
+    fn beats(&self) -> bool {
+        let counted_in = !matches!(self.phase, Phase::Joining | Phase::Closed)
+            && !self.is_leaving()
+            && self.generation >= 0;
+        counted_in && !self.beating && self.coordinator().is_some()
+    }
+
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Coordinator(Ok(broker)) => {
+                self.search_backoff.succeeded();
+                self.coordinator = Coordinator::Known(broker);
+            }
+            Event::Coordinator(Err(failure)) => match failure.verdict() {
+                Verdict::NotAuthorized | Verdict::Refused | Verdict::Stopped | Verdict::Fenced => {
+                    self.fail(&failure, now);
+                }
+                _ => {
+                    let wait = self.search_backoff.after_failure();
+                    self.coordinator = Coordinator::Unknown { until: now + wait };
+                }
+            },
+            Event::Joined(result) => self.joined(result, now),
+            Event::Synced(result) => self.synced(result, now),
+            Event::Heard(generation, result) => {
+                self.beating = false;
+                self.beat_at = now + self.profile.heartbeat_interval;
+                if let Err(failure) = result {
+                    self.disturbed(generation, &failure, now);
+                }
+            }
+            Event::CommitRefused(generation, failure) => self.disturbed(generation, &failure, now),
+            Event::Positioned(ownership, result) => self.positioned(ownership, result, now),
+            Event::Released(revocation) => self.released(revocation, now),
+            Event::Stirred => {
+                if self.phase == Phase::Stable {
+                    self.beat_at = self.beat_at.min(now + STIRRED);
+                }
+            }
+            Event::TopicsChanged => self.rejoin |= self.generation >= 0,
+            Event::Leave => self.leave(now),
+            Event::Left(result) => self.left(result, now),
+        }
+    }
+
+    fn joined(&mut self, result: Result<Joined, Failure>, now: Instant) {
+        if let Phase::Leaving { asked, .. } = &mut self.phase {
+            *asked = false;
+            if let Ok(Joined::IdRequired(id) | Joined::Member { id, .. }) = result {
+                self.id = id;
+            }
+            return;
+        }
+        if self.phase != Phase::Joining {
+            return;
+        }
+        match result {
+            Ok(Joined::IdRequired(id)) => {
+                self.id = id;
+                self.phase = Phase::Idle { until: now };
+            }
+            Ok(Joined::Member {
+                id,
+                generation,
+                protocol,
+                lead,
+            }) => {
+                let offered = &self.profile.assignors;
+                let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
+                    let reason =
+                        format!("it chose the protocol {protocol:?}, which was not offered");
+                    self.close(Some(self.refused(reason.into())));
+                    return;
+                };
+                self.assignor = Some(*chosen);
+                self.id = id;
+                self.generation = generation;
+                self.lead = lead;
+                self.beat_at = now + self.profile.heartbeat_interval;
+                self.phase = Phase::Syncing;
+                self.actions.push(Action::Sync);
+            }
+            Err(failure) => self.fail(&failure, now),
+        }
+    }
+
+    fn synced(&mut self, result: Result<Vec<TopicPartition>, Failure>, now: Instant) {
+        if let Phase::Leaving { asked, .. } = &mut self.phase {
+            *asked = false;
+            return;
+        }
+        if self.phase != Phase::Syncing {
+            return;
+        }
+        let assigned = match result {
+            Ok(assigned) => assigned,
+            Err(failure) => return self.fail(&failure, now),
+        };
+        self.backoff.succeeded();
+        self.phase = Phase::Stable;
+        let topics = &self.profile.topics;
+        let ours = |tp: &TopicPartition| topics.contains(&tp.topic);
+        let before = std::mem::take(&mut self.owned);
+        self.owned = assigned.into_iter().filter(ours).collect();
+        self.positioning.retain(|tp| self.owned.contains(tp));
+        let taken = before.difference(&self.owned).next().is_some();
+        let held: Vec<_> = self.delivered.difference(&self.owned).cloned().collect();
+        if self.is_cooperative() {
+            self.rejoin |= taken;
+            if !held.is_empty() {
+                self.revoke(held, now);
+            }
+        } else if !held.is_empty() {
+            // The group went from cooperative to eager: others may be reading them already.
+            self.lose(held);
+        }
+        self.position_rest();
+    }
+
+    /// What a heartbeat or a commit learned.
+    fn disturbed(&mut self, generation: i32, failure: &Failure, now: Instant) {
+        match failure.verdict() {
+            Verdict::FindCoordinator => self.find_coordinator(now),
+            _ if generation != self.generation || self.is_leaving() => {}
+            Verdict::Rejoin if self.phase == Phase::Stable => self.rejoin = true,
+            // Joining tells more.
+            _ if matches!(self.phase, Phase::Joining) => {}
+            Verdict::Rejoin | Verdict::Retry => {}
+            _ => self.fail(failure, now),
+        }
+    }
+
+    fn positioned(
+        &mut self,
+        ownership: u64,
+        result: Result<Vec<TopicPartition>, Option<ConsumerError>>,
+        now: Instant,
+    ) {
+        match result {
+            _ if ownership != self.ownership => {}
+            Ok(partitions) => {
+                for tp in partitions {
+                    if self.positioning.remove(&tp) && self.owned.contains(&tp) {
+                        self.delivered.insert(tp);
+                    }
+                }
+            }
+            Err(Some(error)) => self.close(Some(error)),
+            Err(None) => {
+                // Partitions without a position would silently never be read: start over.
+                self.lose_all();
+                self.generation = -1;
+                self.retry(now);
+            }
+        }
+    }
+
+    fn released(&mut self, revocation: u64, now: Instant) {
+        let Phase::Revoking { partitions, .. } = &mut self.phase else {
+            return;
+        };
+        if revocation != self.revocation {
+            return;
+        }
+        for tp in std::mem::take(partitions) {
+            self.delivered.remove(&tp);
+        }
+        self.ready_to_join(now);
+    }
+
+    fn revocation_overdue(&mut self, now: Instant) {
+        if let Phase::Revoking { partitions, .. } = &mut self.phase {
+            let partitions = std::mem::take(partitions);
+            tracing::warn!(group = %self.profile.group, member = %self.id, count = partitions.len(),
+                "a consumer did not let go of its partitions in time");
+            self.lose(partitions);
+            self.ready_to_join(now);
+        }
+    }
+
+    /// Before JoinGroup: the eager protocol gives everything up first.
+    fn prepare_join(&mut self, now: Instant) {
+        if self.is_cooperative() {
+            self.ready_to_join(now);
+        } else if self.delivered.is_empty() {
+            self.disown();
+            self.ready_to_join(now);
+        } else {
+            self.disown();
+            self.revoke(self.delivered.iter().cloned().collect(), now);
+        }
+    }
+
+    fn ready_to_join(&mut self, now: Instant) {
+        self.phase = Phase::Idle { until: now };
+    }
+
+    fn revoke(&mut self, partitions: Vec<TopicPartition>, now: Instant) {
+        self.revocation += 1;
+        self.actions
+            .push(Action::Revoke(self.revocation, partitions.clone()));
+        self.phase = Phase::Revoking {
+            until: now + self.profile.drain,
+            partitions,
+        };
+    }
+
+    /// Looks up where to start in what is owned and new to the reader.
+    fn position_rest(&mut self) {
+        let new =
+            |tp: &&TopicPartition| !self.delivered.contains(*tp) && !self.positioning.contains(*tp);
+        let new: Vec<_> = self.owned.iter().filter(new).cloned().collect();
+        if !new.is_empty() {
+            self.positioning.extend(new.iter().cloned());
+            self.actions.push(Action::Position(self.ownership, new));
+        }
+    }
+
+    fn disown(&mut self) {
+        self.owned.clear();
+        self.positioning.clear();
+        self.ownership += 1;
+    }
+
+    fn lose(&mut self, partitions: Vec<TopicPartition>) {
+        let held: Vec<_> = partitions
+            .into_iter()
+            .filter(|tp| self.delivered.remove(tp))
+            .collect();
+        if !held.is_empty() {
+            self.actions.push(Action::Lose(held));
+        }
+    }
+
+    fn lose_all(&mut self) {
+        self.disown();
+        self.lose(self.delivered.iter().cloned().collect());
+    }
+
+    fn is_cooperative(&self) -> bool {
+        self.assignor.is_some_and(AssignorName::is_cooperative)
+    }
+
+    /// A failure that concerns the membership itself.
+    fn fail(&mut self, failure: &Failure, now: Instant) {
+        tracing::debug!(group = %self.profile.group, member = %self.id, ?failure, "membership");
+        match failure.verdict() {
+            Verdict::Retry => self.retry(now),
+            Verdict::FindCoordinator => {
+                self.find_coordinator(now);
+                self.retry(now);
+            }
+            Verdict::Rejoin if self.is_cooperative() => self.retry(now),
+            Verdict::Rejoin => {
+                self.lose_all();
+                self.retry(now);
+            }
+            Verdict::UnknownMember => {
+                self.id.clear();
+                self.start_over(now);
+            }
+            Verdict::OldGeneration => self.start_over(now),
+            Verdict::Fenced => {
+                let instance = self.profile.instance.clone().unwrap_or_else(|| "".into());
+                let group = Arc::clone(&self.profile.group);
+                self.close(Some(ConsumerError::Fenced { group, instance }));
+            }
+            Verdict::NotAuthorized => {
+                let group = Arc::clone(&self.profile.group);
+                self.close(Some(ConsumerError::GroupNotAuthorized { group }));
+            }
+            Verdict::Refused => self.close(Some(self.refused(failure.text()))),
+            Verdict::Stopped => self.close(Some(ConsumerError::Stopped)),
+        }
+    }
+
+    fn refused(&self, reason: Arc<str>) -> ConsumerError {
+        let group = Arc::clone(&self.profile.group);
+        ConsumerError::Refused { group, reason }
+    }
+
+    fn start_over(&mut self, now: Instant) {
+        self.generation = -1;
+        self.lose_all();
+        self.retry(now);
+    }
+
+    /// JoinGroup again; the first time at once, then slower.
+    fn retry(&mut self, now: Instant) {
+        let first = self.backoff.failures() == 0;
+        let wait = self.backoff.after_failure();
+        let until = if first { now } else { now + wait };
+        self.phase = Phase::Idle { until };
+    }
+
+    fn find_coordinator(&mut self, now: Instant) {
+        if self.coordinator().is_some() {
+            self.coordinator = Coordinator::Unknown { until: now };
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        if self.is_leaving() {
+            return;
+        }
+        let asked = matches!(self.phase, Phase::Joining | Phase::Syncing);
+        self.phase = Phase::Leaving {
+            asked,
+            early: asked,
+            sent: false,
+            until: now + LEAVE_LIMIT,
+            again: None,
+        };
+    }
+
+    fn advance_leave(&mut self, now: Instant) {
+        let nameless = self.id.is_empty() && self.profile.instance.is_none();
+        let known = self.coordinator().is_some();
+        let Phase::Leaving {
+            asked,
+            sent,
+            until,
+            again,
+            ..
+        } = &mut self.phase
+        else {
+            return;
+        };
+        if *until <= now || (nameless && !*asked) {
+            self.close(None);
+            return;
+        }
+        // The answer to the first JoinGroup names us; nothing else can be waited for.
+        if nameless || !known {
+            return;
+        }
+        if again.is_some_and(|at| at <= now) {
+            *again = None;
+            *sent = false;
+        }
+        if !*sent && again.is_none() {
+            *sent = true;
+            self.actions.push(Action::Leave);
+        }
+    }
+
+    fn left(&mut self, result: Result<(), Failure>, now: Instant) {
+        let verdict = result.err().map(|failure| failure.verdict());
+        let Phase::Leaving {
+            early, sent, again, ..
+        } = &mut self.phase
+        else {
+            return;
+        };
+        match verdict {
+            Some(Verdict::FindCoordinator | Verdict::Retry) => {
+                *sent = false;
+                *again = Some(now + LEAVE_AGAIN);
+                if verdict == Some(Verdict::FindCoordinator) {
+                    self.find_coordinator(now);
+                }
+            }
+            Some(Verdict::UnknownMember) if *early => {
+                *early = false;
+                *sent = false;
+                *again = Some(now + LEAVE_AGAIN);
+            }
+            _ => self.close(None),
+        }
+    }
+
+    fn close(&mut self, error: Option<ConsumerError>) {
+        if matches!(
+            self.phase,
+            Phase::Joining | Phase::Syncing | Phase::Leaving { .. }
+        ) {
+            self.actions.push(Action::Abandon);
+        }
+        self.disown();
+        self.delivered.clear();
+        self.phase = Phase::Closed;
+        self.actions.push(Action::Close(error));
+    }
+}
+
+#[cfg(test)]
+mod tests;

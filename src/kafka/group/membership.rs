@@ -1,0 +1,622 @@
+//! The task that lives one member's life: it carries out what [`Member`] decides.
+//!
+//! ```text
+//! Mailbox ─▶ ┌──────────────────┐ ─▶ JoinGroup, SyncGroup   exclusive connection
+//!            │ Membership::run  │ ─▶ everything else        coordinator lane
+//! Mailbox ◀─ └──────────────────┘ ◀─ timers, metadata
+//! ```
+//!
+//! # Invariants
+//! - Heartbeats depend on nothing that the reader does.
+//! - At most one commit of a group is in flight in this process.
+//! - Whatever ends the task, the reader is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::FuturesUnordered;
+use kafka_protocol::messages::{
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
+};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Seat;
+use super::assign::{self, Partitions};
+use super::error::{CommitError, ConsumerError, Failure, Verdict};
+use super::mailbox::{Mailbox, Notice};
+use super::member::{Action, Event, Joined, Lead, Member};
+use super::offsets::{self, Hopeless, Reset};
+use super::requests::{self, Identity};
+use crate::kafka::backoff::Backoff;
+use crate::kafka::config::AssignorName;
+use crate::kafka::fetch::Position;
+use crate::kafka::metadata::{MetadataError, Snapshot};
+use crate::kafka::pool::Exclusive;
+use crate::kafka::{BrokerId, Isolation, TopicPartition};
+
+/// How long the last commit may hold up leaving.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// JoinGroup is answered this much after the rebalance timeout at the latest.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// How the task is to go about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) reset: Reset,
+    pub(crate) isolation: Isolation,
+}
+
+/// The topics that a leader assigned: what it saw of them.
+type Led = BTreeMap<Arc<str>, Option<(Uuid, usize)>>;
+
+/// The connection that JoinGroup went over, for SyncGroup.
+type Line = (BrokerId, Exclusive);
+
+/// What came of a JoinGroup or SyncGroup.
+enum Settled {
+    Joined(Result<Joined, Failure>, Option<Line>),
+    Synced(Result<Vec<TopicPartition>, Failure>, Option<Led>),
+}
+
+/// What came of anything else.
+enum Done {
+    Coordinator(Result<BrokerId, Failure>),
+    Heartbeat(i32, Result<(), Failure>),
+    Positions(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
+    Moved(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
+    CommitTurn(OwnedSemaphorePermit),
+    Committed(i32, Result<Vec<(TopicPartition, i16)>, Failure>),
+    Left(Result<(), Failure>),
+}
+
+/// See the module.
+pub(crate) struct Membership {
+    seat: Seat,
+    manner: Manner,
+    member: Member,
+    mailbox: Arc<Mailbox>,
+    joining: Option<BoxFuture<'static, Settled>>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    line: Option<Line>,
+    led: Option<(Led, watch::Receiver<Arc<Snapshot>>)>,
+    stirred: watch::Receiver<()>,
+    committing: bool,
+    commit_backoff: Backoff,
+    commit_after: Instant,
+    leave_by: Option<Instant>,
+}
+
+impl Membership {
+    pub(crate) fn new(seat: Seat, manner: Manner, member: Member, mailbox: Arc<Mailbox>) -> Self {
+        let config = seat.cluster.config();
+        let commit_backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let stirred = seat.gate.stir.subscribe();
+        Self {
+            seat,
+            manner,
+            member,
+            mailbox,
+            joining: None,
+            work: FuturesUnordered::new(),
+            line: None,
+            led: None,
+            stirred,
+            committing: false,
+            commit_backoff,
+            commit_after: Instant::now(),
+            leave_by: None,
+        }
+    }
+
+    /// Until the member has left, was refused, or the client stops.
+    pub(crate) async fn run(mut self) {
+        let ended = Ended(Arc::clone(&self.mailbox));
+        let stop = self.seat.cluster.stop().clone();
+        let mailbox = Arc::clone(&self.mailbox);
+        let actions = self.member.advance(Instant::now());
+        self.carry_out(actions);
+        while !self.member.is_closed() {
+            let deadline = self.deadline();
+            let actions = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                settled = next_of(&mut self.joining) => self.settled(settled),
+                Some(done) = self.work.next() => self.done(done),
+                () = mailbox.to_task.notified() => Vec::new(),
+                // Its sender lives as long as the seat.
+                Ok(()) = self.stirred.changed() => {
+                    self.member.on(Event::Stirred, Instant::now())
+                }
+                () = changed(&mut self.led) => self.topics_changed(),
+                () = until(deadline) => self.member.advance(Instant::now()),
+            };
+            self.carry_out(actions);
+            self.read_mail();
+        }
+        drop(ended);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let commit = (!self.committing
+            && self.member.may_commit()
+            && self.mailbox.letters().commits.is_due())
+        .then_some(self.commit_after);
+        let leave = self.leave_by.filter(|_| !self.member.is_leaving());
+        [self.member.deadline(), commit, leave]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on(&mut self, event: Event) {
+        let actions = self.member.on(event, Instant::now());
+        self.carry_out(actions);
+    }
+
+    /// What the reader has left word of, and what can be done about its commits now.
+    fn read_mail(&mut self) {
+        let now = Instant::now();
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut letters = mailbox.letters();
+        let reset = std::mem::take(&mut letters.reset);
+        let idle = letters.commits.is_idle();
+        let released = letters.released.take_if(|_| idle);
+        if letters.leave && self.leave_by.is_none() {
+            self.leave_by = Some(now + LAST_COMMIT);
+        }
+        let due = letters.commits.is_due();
+        drop(letters);
+
+        if !reset.is_empty() && !self.member.is_leaving() {
+            let (seat, manner) = (self.seat.clone(), self.manner);
+            let ownership = self.member.ownership();
+            let look_up = offsets::by_policy(seat, reset, manner.reset, manner.isolation);
+            self.work.push(
+                look_up
+                    .map(move |found| Done::Moved(ownership, found))
+                    .boxed(),
+            );
+        }
+        if let Some(revocation) = released {
+            self.on(Event::Released(revocation));
+        }
+        // The last commit comes before leaving, if it can be made.
+        if self
+            .leave_by
+            .is_some_and(|by| idle || by <= now || self.member.generation() < 0)
+        {
+            self.on(Event::Leave);
+        }
+        if due && !self.committing && self.commit_after <= now && self.member.may_commit() {
+            self.committing = true;
+            let gate = Arc::clone(&self.seat.gate.turn);
+            let turn = async move {
+                let permit = gate.acquire_owned().await.expect("a gate is never closed");
+                Done::CommitTurn(permit)
+            };
+            self.work.push(turn.boxed());
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            tracing::trace!(group = %self.seat.group, member = %self.member.id(), ?action);
+            match action {
+                Action::FindCoordinator => self.find_coordinator(),
+                Action::Join => self.join(),
+                Action::Sync => self.sync(),
+                Action::Heartbeat => self.heartbeat(),
+                Action::Abandon => {
+                    self.joining = None;
+                    self.line = None;
+                }
+                Action::Position(ownership, partitions) => {
+                    let (seat, manner) = (self.seat.clone(), self.manner);
+                    let look_up = offsets::start(seat, partitions, manner.reset, manner.isolation);
+                    let done = look_up.map(move |found| Done::Positions(ownership, found));
+                    self.work.push(done.boxed());
+                }
+                Action::Revoke(number, partitions) => {
+                    self.mailbox.notify(Notice::Revoke(number, partitions));
+                }
+                Action::Lose(partitions) => {
+                    tracing::debug!(group = %self.seat.group, ?partitions, "partitions were lost");
+                    self.drop_commits();
+                    self.mailbox.notify(Notice::Lost(partitions));
+                }
+                Action::Leave => self.leave(),
+                Action::Close(None) => {}
+                Action::Close(Some(error)) => {
+                    tracing::debug!(group = %self.seat.group, %error, "the consumer ends");
+                    self.mailbox.notify(Notice::Closed(error));
+                }
+            }
+        }
+    }
+
+    /// Lets the group's other members in this process know.
+    fn stir(&mut self) {
+        self.seat.gate.stir.send_replace(());
+        self.stirred.mark_unchanged();
+    }
+
+    fn find_coordinator(&mut self) {
+        let seat = self.seat.clone();
+        self.work
+            .push(async move { Done::Coordinator(seat.coordinator().await) }.boxed());
+    }
+
+    fn join(&mut self) {
+        let Some(broker) = self.member.coordinator() else {
+            return;
+        };
+        self.led = None;
+        if !self.member.id().is_empty() || self.member.profile().instance.is_some() {
+            self.stir();
+        }
+        let manner = self.manner;
+        let request = requests::join(
+            &self.member,
+            manner.session_timeout,
+            manner.rebalance_timeout,
+        );
+        let line = self
+            .line
+            .take()
+            .filter(|(id, line)| *id == broker && !line.is_closed());
+        let timeout = manner.rebalance_timeout + JOIN_GRACE;
+        self.joining = Some(join(self.seat.clone(), broker, line, request, timeout).boxed());
+    }
+
+    fn sync(&mut self) {
+        let Some(broker) = self.member.coordinator() else {
+            return;
+        };
+        let assignor = self
+            .member
+            .assignor()
+            .expect("a joined member has an assignor");
+        let lead = self.member.take_lead();
+        let line = self.line.take();
+        let identity = Identity::of(&self.member);
+        let sync = sync(self.seat.clone(), broker, line, identity, assignor, lead);
+        self.joining = Some(sync.boxed());
+    }
+
+    fn heartbeat(&mut self) {
+        let Some(broker) = self.member.coordinator() else {
+            return;
+        };
+        if let Some((led, _)) = &self.led {
+            // A leader stays interested in topics that it does not read itself.
+            for topic in led.keys() {
+                let tp = TopicPartition::new(Arc::clone(topic), 0);
+                self.seat.cluster.metadata().leader(&tp);
+            }
+        }
+        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
+        let timeout = self.manner.session_timeout * 2 / 3;
+        let beat = async move {
+            let build = |version| requests::heartbeat(version, &identity);
+            let result = seat.call::<HeartbeatRequest>(broker, build, timeout).await;
+            let result =
+                result.and_then(|answer| Failure::of(answer.error_code).map_or(Ok(()), Err));
+            if let Err(failure) = &result {
+                seat.heed(broker, failure);
+            }
+            Done::Heartbeat(identity.generation, result)
+        };
+        self.work.push(beat.boxed());
+    }
+
+    fn leave(&mut self) {
+        let Some(broker) = self.member.coordinator() else {
+            return;
+        };
+        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
+        let timeout = seat.cluster.config().request_timeout;
+        let leave = async move {
+            let build = |version| requests::leave(version, &identity);
+            let result = seat.call::<LeaveGroupRequest>(broker, build, timeout).await;
+            let result = result.and_then(|answer| requests::left(&answer));
+            if let Err(failure) = &result {
+                seat.heed(broker, failure);
+            }
+            Done::Left(result)
+        };
+        self.work.push(leave.boxed());
+    }
+
+    fn settled(&mut self, settled: Settled) -> Vec<Action> {
+        self.joining = None;
+        let broker = self.member.coordinator();
+        let event = match settled {
+            Settled::Joined(result, line) => {
+                self.line = line;
+                if let (Err(failure), Some(broker)) = (&result, broker) {
+                    self.line = None;
+                    self.seat.heed(broker, failure);
+                }
+                Event::Joined(result)
+            }
+            Settled::Synced(result, led) => {
+                if let (Err(failure), Some(broker)) = (&result, broker) {
+                    self.seat.heed(broker, failure);
+                }
+                self.led = led
+                    .filter(|_| result.is_ok())
+                    .map(|led| (led, self.seat.cluster.metadata().changed()));
+                Event::Synced(result)
+            }
+        };
+        let mut actions = self.member.on(event, Instant::now());
+        // What changed between the assignment and the subscription to changes.
+        actions.extend(self.topics_changed());
+        actions
+    }
+
+    fn done(&mut self, done: Done) -> Vec<Action> {
+        let now = Instant::now();
+        match done {
+            Done::Coordinator(result) => self.member.on(Event::Coordinator(result), now),
+            Done::Heartbeat(generation, result) => {
+                self.member.on(Event::Heard(generation, result), now)
+            }
+            Done::Positions(ownership, Ok(found)) => {
+                let member = &self.member;
+                let mut wanted = found;
+                wanted.retain(|(tp, _)| member.awaits(ownership, tp));
+                let names = wanted.iter().map(|(tp, _)| tp.clone()).collect();
+                if !wanted.is_empty() {
+                    self.mailbox.notify(Notice::Assigned(wanted));
+                }
+                self.member.on(Event::Positioned(ownership, Ok(names)), now)
+            }
+            Done::Moved(ownership, Ok(found)) => {
+                if ownership == self.member.ownership() {
+                    for (tp, position) in found {
+                        self.mailbox.notify(Notice::Moved(tp, position));
+                    }
+                }
+                Vec::new()
+            }
+            Done::Positions(ownership, Err(why)) | Done::Moved(ownership, Err(why)) => {
+                self.member.on(Event::Positioned(ownership, Err(why)), now)
+            }
+            Done::CommitTurn(permit) => {
+                self.commit(permit);
+                Vec::new()
+            }
+            Done::Committed(generation, result) => self.committed(generation, result),
+            Done::Left(result) => {
+                if result.is_ok() {
+                    self.stir();
+                }
+                self.member.on(Event::Left(result), now)
+            }
+        }
+    }
+
+    /// It is this member's turn in the group: sends what has gathered until now.
+    fn commit(&mut self, permit: OwnedSemaphorePermit) {
+        let member = &self.member;
+        let offsets = match member.coordinator() {
+            Some(broker) if member.may_commit() => {
+                let mut letters = self.mailbox.letters();
+                Some((broker, letters.commits.begin(|tp| member.may_commit_of(tp))))
+            }
+            _ => None,
+        };
+        let Some((broker, offsets)) = offsets.filter(|(_, offsets)| !offsets.is_empty()) else {
+            self.committing = false;
+            return;
+        };
+        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
+        let timeout = seat.cluster.config().request_timeout;
+        let commit = async move {
+            let build = |version| requests::commit(version, &identity, &offsets);
+            let result = seat
+                .call::<OffsetCommitRequest>(broker, build, timeout)
+                .await;
+            drop(permit);
+            let result = result.map(|answer| requests::committed(&answer, &offsets));
+            if let Err(failure) = &result {
+                seat.heed(broker, failure);
+            }
+            Done::Committed(identity.generation, result)
+        };
+        self.work.push(commit.boxed());
+    }
+
+    fn committed(
+        &mut self,
+        generation: i32,
+        result: Result<Vec<(TopicPartition, i16)>, Failure>,
+    ) -> Vec<Action> {
+        self.committing = false;
+        let now = Instant::now();
+        let outcome = self.mailbox.letters().commits.finished(result);
+        if outcome.retry {
+            self.commit_after = now + self.commit_backoff.after_failure();
+        } else {
+            self.commit_backoff.succeeded();
+        }
+        let Some(failure) = outcome.failure else {
+            return Vec::new();
+        };
+        tracing::debug!(group = %self.seat.group, ?failure, "a commit failed");
+        if failure.verdict() == Verdict::FindCoordinator
+            && let Some(broker) = self.member.coordinator()
+        {
+            self.seat.heed(broker, &failure);
+        }
+        self.member
+            .on(Event::CommitRefused(generation, failure), now)
+    }
+
+    /// Offsets of what the group took away are nobody's to commit.
+    fn drop_commits(&self) {
+        let member = &self.member;
+        let mut letters = self.mailbox.letters();
+        letters.commits.retain(|tp| member.may_commit_of(tp));
+    }
+
+    fn topics_changed(&mut self) -> Vec<Action> {
+        let Some((led, changes)) = &mut self.led else {
+            return Vec::new();
+        };
+        let snapshot = Arc::clone(&changes.borrow_and_update());
+        let other = |(name, seen): (&Arc<str>, &Option<(Uuid, usize)>)| {
+            let topic = snapshot.topic(name);
+            topic.is_some_and(|topic| *seen != Some((topic.id, topic.partitions.len())))
+        };
+        if !led.iter().any(other) {
+            return Vec::new();
+        }
+        self.led = None;
+        tracing::debug!(group = %self.seat.group, "the group's topics have changed");
+        self.member.on(Event::TopicsChanged, Instant::now())
+    }
+}
+
+/// Tells the reader that nobody is there any more, even after a panic.
+struct Ended(Arc<Mailbox>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut letters = self.0.letters();
+        letters.ended = true;
+        letters.commits.close(&CommitError::Closed);
+        if !letters.leave && !matches!(letters.notices.back(), Some(Notice::Closed(_))) {
+            letters
+                .notices
+                .push_back(Notice::Closed(ConsumerError::Stopped));
+        }
+        drop(letters);
+        self.0.to_reader.notify_one();
+    }
+}
+
+async fn join(
+    seat: Seat,
+    broker: BrokerId,
+    line: Option<Line>,
+    mut request: JoinGroupRequest,
+    timeout: Duration,
+) -> Settled {
+    let line = match line {
+        Some((_, line)) => Ok(line),
+        None => seat.cluster.exclusive(broker, &seat.group).await,
+    };
+    let line = match line {
+        Ok(line) => line,
+        Err(error) => return Settled::Joined(Err(Failure::Request(error)), None),
+    };
+    let build = |version| {
+        if version < 5 {
+            request.group_instance_id = None;
+        }
+        request
+    };
+    let result = line.call::<JoinGroupRequest>(build, timeout).await;
+    let result = result.map_err(Failure::Request);
+    let result = result.and_then(|(_, answer)| requests::joined(answer));
+    Settled::Joined(result, Some((broker, line)))
+}
+
+async fn sync(
+    seat: Seat,
+    broker: BrokerId,
+    line: Option<Line>,
+    identity: Identity,
+    assignor: AssignorName,
+    lead: Option<Lead>,
+) -> Settled {
+    let mut led = None;
+    let mut assignments = Vec::new();
+    if let Some(lead) = lead {
+        let seen = match look_at_topics(&seat, &lead).await {
+            Ok(seen) => seen,
+            Err(failure) => return Settled::Synced(Err(failure), None),
+        };
+        if !lead.skip {
+            let count = |(name, seen): (&Arc<str>, &Option<(Uuid, usize)>)| {
+                seen.map(|(_, count)| (Arc::clone(name), count))
+            };
+            let partitions: Partitions = seen.iter().filter_map(count).collect();
+            let dealt = assign::assign(assignor, &lead.members, &partitions);
+            assignments = lead.members.into_iter().map(|m| m.id).zip(dealt).collect();
+        }
+        led = Some(seen);
+    }
+    let line = match line.filter(|(id, line)| *id == broker && !line.is_closed()) {
+        Some((_, line)) => Ok(line),
+        None => seat.cluster.exclusive(broker, &seat.group).await,
+    };
+    let line = match line {
+        Ok(line) => line,
+        Err(error) => return Settled::Synced(Err(Failure::Request(error)), None),
+    };
+    let build = |version| requests::sync(version, &identity, assignor.as_str(), &assignments);
+    let timeout = seat.cluster.config().request_timeout;
+    let result = line.call::<SyncGroupRequest>(build, timeout).await;
+    let result = result.map_err(Failure::Request);
+    let result = result.and_then(|(_, answer)| requests::synced(&answer));
+    Settled::Synced(result, led)
+}
+
+/// What the cluster has of the topics that any member wants.
+async fn look_at_topics(seat: &Seat, lead: &Lead) -> Result<Led, Failure> {
+    let mut names: Vec<&Arc<str>> = lead
+        .members
+        .iter()
+        .flat_map(|member| &member.subscription.topics)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut seen = Led::new();
+    // Mostly they are known already, so one after the other takes no time.
+    for name in names {
+        let topic = match seat.cluster.metadata().topic(name).await {
+            Ok(topic) => Some((topic.id, topic.partitions.len())),
+            Err(MetadataError::Unavailable { reason }) => {
+                tracing::debug!(%reason, topic = %name, "a leader cannot assign yet");
+                return Err(Failure::Malformed);
+            }
+            Err(_) => None,
+        };
+        seen.insert(Arc::clone(name), topic);
+    }
+    Ok(seen)
+}
+
+async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(led: &mut Option<(Led, watch::Receiver<Arc<Snapshot>>)>) {
+    let news = match led {
+        Some((_, changes)) => changes.changed().await.is_ok(),
+        None => false,
+    };
+    if !news {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

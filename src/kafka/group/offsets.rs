@@ -1,0 +1,194 @@
+//! Where a consumer starts in a partition.
+//!
+//! ```text
+//! committed? ──yes──▶ there, with its leader epoch
+//!     │ no
+//!     └─▶ reset policy: the log's start or end, or none: the consumer ends
+//! ```
+//!
+//! Retried until there is an answer: whoever asks drops the question when it does not
+//! matter any more.
+
+use futures_util::future::try_join_all;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::OffsetFetchRequest;
+
+use super::Seat;
+use super::error::{ConsumerError, Failure, Verdict};
+use super::requests;
+use crate::kafka::backoff::Backoff;
+use crate::kafka::fetch::{At, FetchError, Position};
+use crate::kafka::{Isolation, TopicPartition};
+
+/// `auto.offset.reset`: where to start without a usable committed offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reset {
+    /// At the first record that is there.
+    #[default]
+    Earliest,
+    /// After the last record that is there.
+    Latest,
+    /// Nowhere: the consumer ends.
+    None,
+}
+
+/// OffsetFetch is tried so often when the broker gives no reason to go on trying.
+const ATTEMPTS: u32 = 10;
+
+/// Why there are no positions: for good, or the membership has to start over.
+pub(crate) type Hopeless = Option<ConsumerError>;
+type Found = Vec<(TopicPartition, Position)>;
+
+/// Where to start in each of `partitions`.
+pub(crate) async fn start(
+    seat: Seat,
+    partitions: Vec<TopicPartition>,
+    reset: Reset,
+    isolation: Isolation,
+) -> Result<Found, Hopeless> {
+    let mut found = Vec::with_capacity(partitions.len());
+    let mut fresh = Vec::new();
+    for (tp, committed) in committed(&seat, &partitions, isolation).await? {
+        match committed {
+            Some(position) => found.push((tp, position)),
+            None => fresh.push(tp),
+        }
+    }
+    found.extend(by_policy(seat, fresh, reset, isolation).await?);
+    Ok(found)
+}
+
+/// Where the reset policy says to start.
+pub(crate) async fn by_policy(
+    seat: Seat,
+    partitions: Vec<TopicPartition>,
+    reset: Reset,
+    isolation: Isolation,
+) -> Result<Found, Hopeless> {
+    let at = match (reset, partitions.first()) {
+        (_, None) => return Ok(Vec::new()),
+        (Reset::Earliest, _) => At::Earliest,
+        (Reset::Latest, _) => At::Latest,
+        (Reset::None, Some(tp)) => {
+            return Err(Some(ConsumerError::NoCommittedOffset {
+                group: seat.group.clone(),
+                tp: tp.clone(),
+            }));
+        }
+    };
+    let look_up = |tp| log_end(seat.clone(), tp, at, isolation);
+    try_join_all(partitions.into_iter().map(look_up)).await
+}
+
+async fn log_end(
+    seat: Seat,
+    tp: TopicPartition,
+    at: At,
+    isolation: Isolation,
+) -> Result<(TopicPartition, Position), Hopeless> {
+    loop {
+        match seat.fetcher.list_offset(&tp, at, isolation).await {
+            Ok(position) => return Ok((tp, position)),
+            Err(FetchError::Unavailable { reason, .. }) => {
+                tracing::debug!(%tp, reason, "the log's offsets are not to be had yet");
+            }
+            Err(error) => return Err(Some(error.into())),
+        }
+    }
+}
+
+async fn committed(
+    seat: &Seat,
+    partitions: &[TopicPartition],
+    isolation: Isolation,
+) -> Result<Vec<(TopicPartition, Option<Position>)>, Hopeless> {
+    let config = seat.cluster.config();
+    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    loop {
+        let failure = match ask(seat, partitions, isolation).await {
+            Ok(positions) => return Ok(positions),
+            Err(failure) => failure,
+        };
+        tracing::debug!(group = %seat.group, ?failure, "fetching committed offsets");
+        match failure.verdict() {
+            Verdict::FindCoordinator => {}
+            Verdict::Retry => {
+                let known_to_pass = matches!(
+                    failure,
+                    Failure::Code(
+                        ResponseError::UnstableOffsetCommit
+                            | ResponseError::CoordinatorLoadInProgress
+                    )
+                );
+                if !known_to_pass && backoff.failures() >= ATTEMPTS {
+                    return Err(None);
+                }
+            }
+            Verdict::NotAuthorized => {
+                let group = seat.group.clone();
+                return Err(Some(ConsumerError::GroupNotAuthorized { group }));
+            }
+            Verdict::Stopped => return Err(Some(ConsumerError::Stopped)),
+            Verdict::Refused => {
+                return Err(Some(ConsumerError::Refused {
+                    group: seat.group.clone(),
+                    reason: failure.text(),
+                }));
+            }
+            Verdict::Fenced | Verdict::Rejoin | Verdict::UnknownMember | Verdict::OldGeneration => {
+                return Err(None);
+            }
+        }
+        tokio::time::sleep(backoff.after_failure()).await;
+    }
+}
+
+async fn ask(
+    seat: &Seat,
+    partitions: &[TopicPartition],
+    isolation: Isolation,
+) -> Result<Vec<(TopicPartition, Option<Position>)>, Failure> {
+    let coordinator = seat.coordinator().await?;
+    let stable = isolation == Isolation::ReadCommitted;
+    let build = |version| requests::fetch(version, &seat.group, partitions, stable);
+    let timeout = seat.cluster.config().request_timeout;
+    let result = seat
+        .call::<OffsetFetchRequest>(coordinator, build, timeout)
+        .await;
+    let answer = result.and_then(|answer| requests::fetched(answer, partitions));
+    let answer = answer.and_then(|told| {
+        let settle = |(tp, told): requests::Fetched| match told {
+            Ok(position) => Ok((tp, position)),
+            // Nothing can have been committed there.
+            Err(Failure::Code(ResponseError::UnknownTopicOrPartition)) => Ok((tp, None)),
+            Err(failure) => Err(failure),
+        };
+        told.into_iter().map(settle).collect()
+    });
+    if let Err(failure) = &answer {
+        seat.heed(coordinator, failure);
+    }
+    answer
+}
+
+impl From<FetchError> for ConsumerError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotAuthorized { topic } => Self::TopicNotAuthorized { topic },
+            FetchError::UnknownTopic { topic } => Self::UnknownTopic { topic },
+            FetchError::Corrupt { tp, offset, reason } => Self::Corrupt {
+                tp,
+                offset,
+                reason: reason.into(),
+            },
+            FetchError::OutOfRange { tp, .. }
+            | FetchError::Truncated { tp, .. }
+            | FetchError::Unavailable { tp, .. } => Self::Corrupt {
+                tp,
+                offset: -1,
+                reason: "its offsets are not to be had".into(),
+            },
+            FetchError::Stopped => Self::Stopped,
+        }
+    }
+}
