@@ -3,4 +3,5 @@
 pub(crate) mod kafka;
 pub(crate) mod proxy;
 pub(crate) mod reader;
+pub(crate) mod relay;
 pub(crate) mod ws_client;
