@@ -9,11 +9,14 @@ mod groups;
 mod metadata;
 mod offsets;
 mod produce;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsResponse, RequestKind, ResponseKind};
 
+use super::refusal;
 use super::shared::Caller;
 use super::versions::Versions;
 
@@ -49,6 +52,21 @@ pub(super) async fn answer(
         RequestKind::DescribeConfigs(r) => topics::describe_configs(caller, r).into(),
         _ => return None,
     })
+}
+
+/// Answers a request with an error code, in every place where its API has room for one,
+/// and does nothing else. None: no answer is due.
+pub(super) fn refuse(
+    caller: &Caller,
+    version: i16,
+    request: RequestKind,
+    code: i16,
+) -> Option<ResponseKind> {
+    match request {
+        RequestKind::Metadata(r) => Some(metadata::refuse(caller, version, r, code).into()),
+        RequestKind::Fetch(r) => Some(fetch::refuse(caller, version, r, code).into()),
+        request => refusal::refuse(request, version, code),
+    }
 }
 
 /// The table of served versions.

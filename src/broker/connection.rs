@@ -160,12 +160,16 @@ async fn respond(
     caller.client_id = header.map_err(failed)?.client_id.unwrap_or_default();
     let request = RequestKind::decode(api, &mut frame, version).map_err(failed)?;
     let response = match twist {
-        Some(Twist::Refuse(code)) => refusal::refuse(request, version, code),
+        Some(Twist::Refuse(code)) => api::refuse(caller, version, request, code),
+        // A fetch changes nothing but its session, which must not be used twice.
+        Some(Twist::Deny(code)) if api == ApiKey::Fetch => {
+            api::refuse(caller, version, request, code)
+        }
         Some(Twist::Deny(code)) => {
             let asked = request.clone();
             let answered = api::answer(caller, version, request).await.is_some();
             answered
-                .then(|| refusal::refuse(asked, version, code))
+                .then(|| api::refuse(caller, version, asked, code))
                 .flatten()
         }
         None => api::answer(caller, version, request).await,

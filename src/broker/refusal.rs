@@ -1,4 +1,5 @@
-//! The answer that says one error code in every place where its API has room for one.
+//! The answer that says one error code in every place where its API has room for one; for
+//! the APIs where the request alone tells which places those are.
 
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
@@ -12,14 +13,10 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
-};
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -40,13 +37,11 @@ use kafka_protocol::messages::*;
 pub(super) fn refuse(request: RequestKind, version: i16, code: i16) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::ApiVersions(_) => ApiVersionsResponse::default().with_error_code(code).into(),
-        RequestKind::Metadata(r) => metadata(r, version, code).into(),
         RequestKind::DescribeCluster(_) => DescribeClusterResponse::default()
             .with_error_code(code)
             .into(),
         RequestKind::Produce(r) if r.acks == 0 => return None,
         RequestKind::Produce(r) => produce(r, code).into(),
-        RequestKind::Fetch(r) => fetch(r, version, code).into(),
         RequestKind::ListOffsets(r) => list_offsets(r, code).into(),
         RequestKind::OffsetForLeaderEpoch(r) => offset_for_leader_epoch(r, code).into(),
         RequestKind::DeleteRecords(r) => delete_records(r, code).into(),
@@ -108,25 +103,6 @@ pub(super) fn throttle(response: &mut ResponseKind, ms: i32) {
     *field = ms;
 }
 
-fn metadata(request: MetadataRequest, version: i16, code: i16) -> MetadataResponse {
-    let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
-        let name = topic.name.or((version < 12).then(TopicName::default));
-        MetadataResponseTopic::default()
-            .with_error_code(code)
-            .with_name(name)
-            .with_topic_id(topic.topic_id)
-            .with_partitions(vec![
-                MetadataResponsePartition::default().with_error_code(code),
-            ])
-    });
-    let response = MetadataResponse::default().with_topics(topics.collect());
-    if version >= 13 {
-        response.with_error_code(code)
-    } else {
-        response
-    }
-}
-
 fn produce(request: ProduceRequest, code: i16) -> ProduceResponse {
     let topics = request.topic_data.into_iter().map(|topic| {
         let partitions = topic.partition_data.iter().map(|partition| {
@@ -141,32 +117,6 @@ fn produce(request: ProduceRequest, code: i16) -> ProduceResponse {
             .with_topic_id(topic.topic_id)
     });
     ProduceResponse::default().with_responses(topics.collect())
-}
-
-fn fetch(request: FetchRequest, version: i16, code: i16) -> FetchResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            PartitionData::default()
-                .with_partition_index(partition.partition)
-                .with_error_code(code)
-                .with_high_watermark(-1)
-                .with_last_stable_offset(-1)
-                .with_log_start_offset(-1)
-                .with_records(Some(bytes::Bytes::new()))
-        });
-        FetchableTopicResponse::default()
-            .with_partitions(partitions.collect())
-            .with_topic(topic.topic)
-            .with_topic_id(topic.topic_id)
-    });
-    let response = FetchResponse::default().with_responses(topics.collect());
-    if version >= 7 {
-        response
-            .with_error_code(code)
-            .with_session_id(request.session_id)
-    } else {
-        response
-    }
 }
 
 fn list_offsets(request: ListOffsetsRequest, code: i16) -> ListOffsetsResponse {

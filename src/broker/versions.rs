@@ -82,7 +82,7 @@ impl Versions {
 type Range = Option<(i16, i16)>;
 
 /// By release: 2.1, 2.8, 3.9, 4.
-const TABLE: [(ApiKey, [Range; 4]); 27] = {
+const TABLE: [(ApiKey, [Range; 4]); 23] = {
     const fn upto(a: i16, b: i16, c: i16, d: i16) -> [Range; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some((0, d))]
     }
@@ -109,10 +109,6 @@ const TABLE: [(ApiKey, [Range; 4]); 27] = {
         (ApiKey::DeleteRecords, upto(1, 2, 2, 2)),
         (ApiKey::InitProducerId, upto(1, 4, 5, 5)),
         (ApiKey::OffsetForLeaderEpoch, raised(2, 4, 4, (2, 4))),
-        (ApiKey::AddPartitionsToTxn, upto(1, 3, 5, 5)),
-        (ApiKey::AddOffsetsToTxn, upto(1, 3, 4, 4)),
-        (ApiKey::EndTxn, upto(1, 3, 4, 5)),
-        (ApiKey::TxnOffsetCommit, upto(2, 3, 4, 5)),
         (ApiKey::DescribeConfigs, raised(2, 4, 4, (1, 4))),
         (ApiKey::CreatePartitions, upto(1, 3, 3, 3)),
         (ApiKey::DeleteGroups, upto(1, 2, 2, 2)),
@@ -144,8 +140,8 @@ mod tests {
         let versions = Release::V4
             .versions()
             .with(ApiKey::Fetch, 4, 12)
-            .without(ApiKey::EndTxn);
+            .without(ApiKey::ListGroups);
         assert_eq!(versions.range(ApiKey::Fetch), Some((4, 12)));
-        assert_eq!(versions.range(ApiKey::EndTxn), None);
+        assert_eq!(versions.range(ApiKey::ListGroups), None);
     }
 }

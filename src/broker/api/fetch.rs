@@ -63,6 +63,45 @@ pub(super) async fn fetch(caller: &Caller, version: i16, request: FetchRequest) 
     }
 }
 
+/// Says `code` of the session if it is about that, else of every partition that the
+/// request or its session wants.
+pub(super) fn refuse(
+    caller: &Caller,
+    version: i16,
+    request: FetchRequest,
+    code: i16,
+) -> FetchResponse {
+    let of_session = [
+        ResponseError::FetchSessionIdNotFound,
+        ResponseError::InvalidFetchSessionEpoch,
+        ResponseError::FetchSessionTopicIdError,
+    ];
+    if of_session.iter().any(|error| error.code() == code) {
+        return FetchResponse::default().with_error_code(code);
+    }
+    let mut inner = caller.shared.lock();
+    let sessions = inner.sessions(caller.node);
+    let now = Instant::now();
+    let plan = match sessions.open(opening(version, request), now) {
+        Ok(plan) => plan,
+        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+    };
+    let failed = |wanted: &Wanted| {
+        PartitionData::default()
+            .with_partition_index(wanted.partition)
+            .with_error_code(code)
+            .with_high_watermark(-1)
+            .with_last_stable_offset(-1)
+            .with_log_start_offset(-1)
+            .with_records(Some(Bytes::new()))
+    };
+    let results = plan.wanted.iter().map(failed).collect();
+    let (session_id, news) = sessions.close(plan, results, now);
+    FetchResponse::default()
+        .with_session_id(session_id)
+        .with_responses(by_topic(version, news))
+}
+
 struct Limits {
     version: i16,
     min_bytes: usize,

@@ -48,6 +48,25 @@ pub(super) fn metadata(
         .with_topics(topics)
 }
 
+/// The brokers as they are, and an error for every topic.
+pub(super) fn refuse(
+    caller: &Caller,
+    version: i16,
+    request: MetadataRequest,
+    code: i16,
+) -> MetadataResponse {
+    let request = request.with_allow_auto_topic_creation(false);
+    let mut response = metadata(caller, version, request);
+    for topic in &mut response.topics {
+        topic.error_code = code;
+        topic.partitions.clear();
+    }
+    if version >= 13 {
+        response.error_code = code;
+    }
+    response
+}
+
 fn wanted_topic(
     state: &mut State,
     version: i16,
