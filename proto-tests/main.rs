@@ -5,6 +5,7 @@
 mod broker_faults;
 mod embedded_broker;
 mod groups;
+mod kafka_connection;
 mod layers;
 mod produce_faults;
 mod real_kafka;

@@ -23,6 +23,7 @@ mod slot;
 mod writer;
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -116,9 +117,17 @@ impl Connection {
     /// # Errors
     /// [`RequestError::Unsupported`] if there is none.
     pub fn version<A: Api>(&self) -> Result<i16, RequestError> {
+        self.versions::<A>().map(|versions| *versions.end())
+    }
+
+    /// All versions of `A` that both ends of this connection speak.
+    ///
+    /// # Errors
+    /// [`RequestError::Unsupported`] if there is none.
+    pub fn versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
         self.link
             .versions
-            .newest_common::<A>()
+            .common::<A>()
             .ok_or_else(|| RequestError::Unsupported {
                 peer: self.link.peer.clone(),
                 api: A::NAME,

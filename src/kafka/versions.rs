@@ -4,6 +4,7 @@
 //! brokers differ. Both ends name a range per API; the newest common version is spoken.
 
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,13 +106,18 @@ impl Versions {
 
     /// The newest version of `A` that both ends speak.
     pub fn newest_common<A: Api>(&self) -> Option<i16> {
+        self.common::<A>().map(|versions| *versions.end())
+    }
+
+    /// All versions of `A` that both ends speak.
+    pub fn common<A: Api>(&self) -> Option<RangeInclusive<i16>> {
         let at = self
             .ranges
             .binary_search_by_key(&A::KEY, |&(key, ..)| key)
             .ok()?;
         let (_, oldest, newest) = self.ranges[at];
-        let version = newest.min(A::MAX);
-        (version >= oldest.max(A::MIN)).then_some(version)
+        let common = oldest.max(A::MIN)..=newest.min(A::MAX);
+        (!common.is_empty()).then_some(common)
     }
 }
 

@@ -220,6 +220,8 @@ fn what_is_not_json_is_refused_as_a_whole() {
         r#"[{"value":{"value":"v"}},"#,
         r#"[{"value":{"value":"v"}},{"value":{"value":"v"}]"#,
         "[1,]",
+        "[1]x",
+        "[] []",
         r#"{"value":{"value":01}}"#,
         r#"{"messageId":"a","value":nil}"#,
     ] {
@@ -359,6 +361,18 @@ fn what_can_be_borrowed_from_the_frame_is() {
     assert!(range.contains(&record.value.expect("a value").as_ptr()));
     assert!(range.contains(&record.key.expect("a key").as_ptr()));
     assert_eq!(scratch.capacity(), 0, "nothing had to be made");
+}
+
+#[test]
+fn the_scratch_buffer_holds_one_record_at_a_time() {
+    let frame = format!(
+        "[{}null]",
+        r#"{"value":{"value":"\n0123456789"}},"#.repeat(1000)
+    );
+    let mut scratch = Vec::new();
+    let mut records = Frame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    while records.next().is_some() {}
+    assert!(scratch.capacity() < 100, "{}", scratch.capacity());
 }
 
 proptest! {

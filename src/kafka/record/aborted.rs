@@ -77,7 +77,7 @@ mod tests {
             producer_id,
             first_offset,
         };
-        let mut aborted = Aborted::new(&[aborted(1, 50), aborted(2, 5), aborted(1, 10)]);
+        let mut aborted = Aborted::new(&[aborted(1, 10), aborted(2, 5), aborted(1, 50)]);
         assert!(!aborted.contains(1, 9));
         assert!(aborted.contains(1, 10));
         assert!(!aborted.contains(3, 10));
