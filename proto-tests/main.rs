@@ -7,6 +7,7 @@ mod embedded_broker;
 mod groups;
 mod kafka_connection;
 mod layers;
+mod mixed_group;
 mod produce_faults;
 mod real_kafka;
 mod record_java;
