@@ -287,11 +287,17 @@ impl Broker {
     }
 
     /// Fetch sessions that are open on a node.
+    ///
+    /// # Panics
+    /// If there is no node of that id.
     pub fn fetch_sessions(&self, id: BrokerId) -> usize {
         self.shared.lock().sessions(id.0).len()
     }
 
     /// Forgets the fetch sessions of a node, as if others had evicted them.
+    ///
+    /// # Panics
+    /// If there is no node of that id.
     pub fn evict_fetch_sessions(&self, id: BrokerId) {
         self.shared.lock().sessions(id.0).clear();
     }

@@ -21,6 +21,7 @@
 
 mod member;
 mod offsets;
+mod rebalance;
 #[cfg(test)]
 mod tests;
 
@@ -502,97 +503,6 @@ impl Group {
         }
     }
 
-    fn rebalance_after_removal(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Stable | Phase::Completing => self.prepare(now),
-            Phase::Preparing { .. } => self.try_complete(now),
-            Phase::Empty => {}
-        }
-    }
-
-    fn prepare(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Preparing { .. } => {}
-            Phase::Empty => {
-                let delay = self.limits.initial_delay;
-                self.phase = Phase::Preparing {
-                    deadline: now + delay,
-                    initial: Some(Initial {
-                        left: self.rebalance_timeout().saturating_sub(delay),
-                        more_came: false,
-                    }),
-                };
-                if delay.is_zero() {
-                    self.complete(now);
-                }
-                return;
-            }
-            Phase::Completing | Phase::Stable => {
-                for member in &mut self.members {
-                    if let Some(reply) = member.take_sync() {
-                        member.heard(now);
-                        let _ = reply.send(Err(ResponseError::RebalanceInProgress));
-                    }
-                }
-                self.unsynced.clear();
-                self.phase = Phase::Preparing {
-                    deadline: now + self.rebalance_timeout(),
-                    initial: None,
-                };
-            }
-        }
-        self.try_complete(now);
-    }
-
-    fn try_complete(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Preparing { initial: None, .. })
-            && self.pending.is_empty()
-            && self.members.iter().all(Member::is_joining)
-        {
-            self.complete(now);
-        }
-    }
-
-    fn complete(&mut self, now: Instant) {
-        for at in (0..self.members.len()).rev() {
-            let member = &self.members[at];
-            if !member.is_joining() && member.instance_id.is_none() {
-                self.remove(at);
-            }
-        }
-        if !self.members.is_empty() && !self.members.iter().any(Member::is_joining) {
-            // Static members only, and all of them away: wait on until they expire.
-            self.phase = Phase::Preparing {
-                deadline: now + self.rebalance_timeout(),
-                initial: None,
-            };
-            return;
-        }
-        self.generation += 1;
-        if self.members.is_empty() {
-            self.phase = Phase::Empty;
-            self.protocol = None;
-            self.leader = None;
-            return;
-        }
-        let joined = |member: &&Member| member.is_joining();
-        let leads = |member: &Member| Some(&member.id) == self.leader.as_ref();
-        if !self.members.iter().filter(joined).any(leads) {
-            let first = self.members.iter().find(joined);
-            self.leader = first.map(|member| member.id.clone());
-        }
-        self.protocol = self.vote();
-        self.phase = Phase::Completing;
-        self.sync_deadline = now + self.rebalance_timeout();
-        self.unsynced = self.members.iter().map(|m| m.id.clone()).collect();
-        for at in 0..self.members.len() {
-            let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
-            let joined = self.joined(at, is_leader);
-            self.members[at].heard(now);
-            self.members[at].answer_join(joined);
-        }
-    }
-
     fn joined(&self, at: usize, with_members: bool) -> Joined {
         let members = self.members.iter().filter(|_| with_members);
         let protocol = self.protocol.clone().unwrap_or_default();
@@ -620,30 +530,6 @@ impl Group {
             protocol: self.protocol.clone(),
             assignment,
         })
-    }
-
-    /// The protocol that all know and most prefer.
-    fn vote(&self) -> Option<StrBytes> {
-        let known = |name: &StrBytes| self.members.iter().all(|m| m.metadata(name).is_some());
-        let mut votes: Vec<(&StrBytes, usize)> = Vec::new();
-        for member in &self.members {
-            let mut names = member.protocols.iter().map(|(name, _)| name);
-            let Some(choice) = names.find(|name| known(name)) else {
-                continue;
-            };
-            match votes.iter_mut().find(|(name, _)| *name == choice) {
-                Some((_, count)) => *count += 1,
-                None => votes.push((choice, 1)),
-            }
-        }
-        let most = votes.iter().map(|&(_, count)| count).max()?;
-        let winner = votes.iter().find(|&&(_, count)| count == most);
-        winner.map(|&(name, _)| name.clone())
-    }
-
-    fn rebalance_timeout(&self) -> Duration {
-        let timeouts = self.members.iter().map(|member| member.rebalance);
-        timeouts.max().unwrap_or_default()
     }
 }
 

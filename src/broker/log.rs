@@ -18,6 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use crate::kafka::record::header::{self, BatchHeader};
+use crate::kafka::record::{Want, decode};
 
 use super::batch;
 use super::producers::Producers;
@@ -349,8 +350,8 @@ impl Log {
 }
 
 impl Stored {
-    /// The first record whose time fits. Without looking into compressed records: there
-    /// it is the first record of the batch.
+    /// The first record whose time fits. Of compressed records that cannot be read it is
+    /// the first.
     fn first_at(&self, fits: impl Fn(i64) -> bool) -> Option<Found> {
         let found = |delta: i32, timestamp| Found {
             offset: self.base + i64::from(delta),
@@ -359,7 +360,17 @@ impl Stored {
         };
         let header = BatchHeader::parse(&self.bytes).ok()?;
         if header.attributes.0 & 0x07 != 0 {
-            return Some(found(0, self.max_timestamp));
+            let want = Want {
+                from: self.base,
+                aborted: None,
+                max_decompressed: DECOMPRESSED_MAX,
+            };
+            let Ok(decoded) = decode(self.bytes.clone(), &want) else {
+                return Some(found(0, self.max_timestamp));
+            };
+            let mut records = decoded.records();
+            let record = records.find(|record| fits(record.timestamp))?;
+            return Some(found((record.offset - self.base) as i32, record.timestamp));
         }
         batch::times(&self.bytes[header::SIZE..], &header)
             .find(|&(_, time)| fits(time))
@@ -399,6 +410,8 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
     bytes
 }
 
+/// Bytes that a batch may decompress to when a record in it is looked for.
+const DECOMPRESSED_MAX: usize = 64 << 20;
 /// What a batch costs beyond its bytes.
 const OVERHEAD: usize = size_of::<Stored>();
 
@@ -406,6 +419,8 @@ const OVERHEAD: usize = size_of::<Stored>();
 mod tests {
     use super::super::batch::tests::{PLAIN, batch_of};
     use super::*;
+    use crate::kafka::config::Compression;
+    use crate::kafka::record::{BatchBuilder, NewRecord};
 
     /// Appends batches of as many records; their records' times are their offsets × 10
     /// plus their place in the batch.
@@ -473,6 +488,28 @@ mod tests {
         assert_eq!(found(54), None);
         let latest = log.latest_time().unwrap();
         assert_eq!((latest.offset, latest.timestamp), (8, 53));
+    }
+
+    #[test]
+    fn a_compressed_record_is_found_by_its_time_too() {
+        let mut log = log(&[2]);
+        let mut builder = BatchBuilder::new(1 << 10);
+        for timestamp in [100, 200, 300] {
+            builder.append(&NewRecord {
+                key: None,
+                value: Some(b"value"),
+                headers: &[],
+                timestamp,
+            });
+        }
+        let mut batch = builder.finish(Compression::Gzip);
+        batch.stamp(-1, -1, -1);
+        let bytes = batch.bytes();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        log.append(&bytes, &header, 0, None, 1);
+        let found = log.at_time(150, i64::MAX).unwrap();
+        assert_eq!((found.offset, found.timestamp), (3, 200));
+        assert_eq!(log.latest_time().unwrap().offset, 4);
     }
 
     #[test]
