@@ -15,6 +15,8 @@
 //! - A sequence stays with its batch as long as the batch may have been appended
 //!   (`unsure`): sent again, the broker recognises it. It is given a new one, under a
 //!   new epoch, only when it is certain that it was not.
+//! - No more than five batches lie between the first undecided one and the last that was
+//!   sent: as many as a broker recognises when they are sent again.
 //! - After a failure, and on a new leader, one request is out at a time until the first
 //!   success; nothing is sent to a leader while requests to another one are out.
 //!
@@ -25,9 +27,9 @@
 //!   requests are back, everything is renumbered under the next epoch.
 //! - *Unknown* gap (given up on while unsure): the next batch that may have been appended
 //!   is sent again as it was. If it is taken, the lost one was there too and the gap never
-//!   existed; if it is refused as out of order, the gap is sure. Only a copy of the lost
-//!   request that is still on its way could be appended afterwards, and that is fenced
-//!   off by the first batch of the new epoch.
+//!   existed; if it is refused as out of order, it is unknown as well: a broker that was
+//!   restarted may hold it and not remember. What certainly was not appended follows under
+//!   the next epoch, whose first batch fences off copies that are still on their way.
 
 mod landing;
 #[cfg(test)]
@@ -341,8 +343,12 @@ impl<P: Payload> Queue<P> {
             before.filter(|b| matches!(b.state, State::Out)).count() < self.out
         };
         // What stands behind a gap waits until the gap is reached; what is sent again
-        // waits until nothing behind it is out.
-        if (at > 0 && batch.gap != Gap::None) || (batch.sequence.is_some() && overtaken()) {
+        // waits until nothing behind it is out. A broker recognises a duplicate among the
+        // last five batches: what would push an undecided one out of these waits for it.
+        if (at > 0 && batch.gap != Gap::None)
+            || (batch.sequence.is_some() && overtaken())
+            || at >= self.limits.in_flight
+        {
             return None;
         }
         let identified = self.identity.is_some() || !self.lacks_identity(fresh);

@@ -13,8 +13,8 @@ use super::{Gap, Payload, Pending, Queue, Settled, State, unknown};
 pub(in super::super) enum Landing {
     /// It is in the log, from this attempt or an earlier one.
     Appended(Placed),
-    /// Not appended, because what should precede it is not there: the sequence is out of
-    /// order, or the producer unknown.
+    /// Not appended by this attempt, because what should precede it is not there: the
+    /// sequence is out of order, or the producer unknown.
     Absent,
     /// Not appended, because the broker saw a newer epoch of our producer id.
     Fenced,
@@ -102,14 +102,22 @@ impl<P: Payload> Queue<P> {
                 self.retry_at = None;
             }
             Landing::Absent => {
-                // Not there, so no earlier attempt was appended either.
-                batch.unsure = false;
                 if batch.attempts > 1 {
                     self.hold(now);
                 }
                 let batch = &mut self.batches[at];
                 if batch.is_overdue() {
-                    batch.give_up(overdue(), Gap::Sure);
+                    let gap = if batch.unsure {
+                        Gap::Unknown
+                    } else {
+                        Gap::Sure
+                    };
+                    batch.give_up(overdue(), gap);
+                } else if head && batch.unsure && self.gap != Gap::Sure {
+                    // Lost; or there, from an earlier attempt, and forgotten: a broker
+                    // that was restarted remembers the last batch only.
+                    let reason = "sent again, it was out of order";
+                    batch.give_up(unknown(&self.partition, reason), Gap::Unknown);
                 } else if head {
                     self.gap = Gap::Sure;
                 }
