@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod bad_input;
 mod broker_faults;
+mod cli;
 mod embedded_broker;
 mod groups;
 mod kafka_connection;
@@ -11,6 +13,9 @@ mod mixed_group;
 mod produce_faults;
 mod real_kafka;
 mod record_java;
+mod refusals;
+mod shutdown;
 mod socket_in;
+mod socket_out;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]
 mod support;

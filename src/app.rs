@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::kafka::produce::Producer;
+use crate::kafka::client::Client;
 use crate::kafka::{Cluster, Principal};
 
 /// The shared handles. Cloning is cheap.
@@ -19,10 +19,8 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     /// What the program was told.
     pub config: Config,
-    /// The cluster, as the proxy itself.
-    pub cluster: Cluster,
-    /// Writes all sockets' records.
-    pub producer: Producer,
+    /// Reads from, writes to and talks to the cluster, as the proxy itself.
+    pub client: Client,
     /// Owns the sockets' tasks.
     pub sockets: TaskTracker,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
@@ -51,16 +49,20 @@ impl App {
             kafka_tasks.clone(),
             kafka_stop.clone(),
         );
-        let producer = Producer::new(cluster.clone(), config.producer.clone());
+        let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
         Self(Arc::new(Shared {
             config,
-            cluster,
-            producer,
+            client,
             sockets: TaskTracker::new(),
             draining: CancellationToken::new(),
             kafka_tasks,
             kafka_stop,
         }))
+    }
+
+    /// The cluster, as the proxy itself.
+    pub fn cluster(&self) -> &Cluster {
+        self.client.cluster()
     }
 
     /// Why new work should go elsewhere; empty when all is well.
@@ -69,7 +71,7 @@ impl App {
         if self.draining.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
         }
-        if let Err(reason) = self.cluster.metadata().ready() {
+        if let Err(reason) = self.cluster().metadata().ready() {
             reasons.push(format!("no broker can be reached: {reason}"));
         }
         reasons

@@ -15,8 +15,13 @@ pub mod ws;
 
 mod answers;
 mod close;
+mod commits;
+mod delivery;
+mod encoded;
 mod inbound;
 mod open;
+mod outbound;
+mod outgoing;
 
 use std::net::SocketAddr;
 
@@ -27,17 +32,6 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
 use open::{Endpoint, Opening, Sockets};
-
-/// Where a group without a committed offset begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
-    /// At the first record.
-    Earliest,
-    /// Behind the last record.
-    Latest,
-    /// Nowhere: the socket is closed.
-    None,
-}
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]

@@ -102,9 +102,9 @@ impl WsClient {
         self.next().await
     }
 
-    /// Whether nothing comes within `wait`.
-    pub(crate) async fn is_silent_for(&mut self, wait: Duration) -> bool {
-        timeout(wait, self.stream.next()).await.is_err()
+    /// The next text message, if one comes within `wait`.
+    pub(crate) async fn next_within(&mut self, wait: Duration) -> Option<Value> {
+        timeout(wait, self.next()).await.ok()
     }
 
     /// Reads to the server's close frame.

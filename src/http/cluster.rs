@@ -23,7 +23,7 @@ struct Broker<'a> {
 
 /// `[{"id","host","port","rack"?}]`, or 503 when no broker answers in time.
 pub(super) async fn info(app: App) -> Response<String> {
-    let metadata = app.cluster.metadata();
+    let metadata = app.cluster().metadata();
     let reason = match timeout(ANSWER_MAX, metadata.refresh()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),

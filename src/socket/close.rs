@@ -5,6 +5,7 @@ use tokio::time::Duration;
 
 use super::frame::{Close, CloseCode, Violation};
 use super::ws::{WebSocket, closing};
+use crate::kafka::group::ConsumerError;
 
 /// How long a close frame may take to get out.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -47,5 +48,20 @@ impl End {
 impl From<Violation> for End {
     fn from(violation: Violation) -> Self {
         End::Fault(violation.into())
+    }
+}
+
+impl From<ConsumerError> for End {
+    fn from(error: ConsumerError) -> Self {
+        let code = match &error {
+            ConsumerError::Stopped => return End::Stopping,
+            ConsumerError::Fenced { .. }
+            | ConsumerError::GroupNotAuthorized { .. }
+            | ConsumerError::TopicNotAuthorized { .. }
+            | ConsumerError::UnknownTopic { .. }
+            | ConsumerError::NoCommittedOffset { .. } => CloseCode::POLICY,
+            ConsumerError::Refused { .. } | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL,
+        };
+        End::Fault(closing(code, &error.to_string()))
     }
 }

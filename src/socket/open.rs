@@ -19,6 +19,7 @@ use tracing::{Instrument, debug, debug_span};
 use super::frame::CloseCode;
 use super::handshake::{self, HandshakeError};
 use super::inbound::Inbound;
+use super::outbound::Outbound;
 use super::params::{InParams, OutParams, ParamError, Query};
 use super::registry::{Full, Place, Registry, Seat};
 use super::ws::{WebSocket, closing};
@@ -71,7 +72,6 @@ enum Admitted {
     },
     Out {
         params: OutParams,
-        topics: Vec<Arc<Topic>>,
         place: Place,
         seat: Seat,
     },
@@ -146,19 +146,15 @@ impl Sockets {
                 let place = self.place()?;
                 let mut topics = Vec::new();
                 for name in &params.topics {
-                    topics.push(self.topic(name).await?);
+                    let topic = self.topic(name).await?;
+                    topics.push((name.clone(), topic.partitions.len()));
                 }
-                let counts: Vec<_> = topics
-                    .iter()
-                    .map(|topic| (topic.name.to_string(), topic.partitions.len()))
-                    .collect();
                 let seat = self
                     .registry
-                    .admit(&params.group_id, &params.client_id, &counts)
+                    .admit(&params.group_id, &params.client_id, &topics)
                     .await?;
                 Ok(Admitted::Out {
                     params,
-                    topics,
                     place,
                     seat,
                 })
@@ -183,7 +179,7 @@ impl Sockets {
             Err(MetadataError::UnknownTopic { .. }) if self.app.config.dev => {}
             other => return other.map_err(Refusal::from),
         }
-        let made = admin::create_topic(&self.app.cluster, name, DEV_PARTITIONS, 1).await;
+        let made = admin::create_topic(self.app.cluster(), name, DEV_PARTITIONS, 1).await;
         match made {
             Err(error) if !error.already_exists() => {
                 Err(Refusal::unavailable(format!("topic {name}: {error}")))
@@ -193,7 +189,7 @@ impl Sockets {
     }
 
     async fn known_topic(&self, name: &str) -> Result<Arc<Topic>, MetadataError> {
-        let metadata = self.app.cluster.metadata();
+        let metadata = self.app.cluster().metadata();
         match timeout(TOPIC_MAX, metadata.topic(name)).await {
             Ok(known) => known,
             Err(_) => Err(MetadataError::Unavailable {
@@ -212,20 +208,19 @@ impl Sockets {
                 topic,
                 place,
             } => {
-                let producer = self.app.producer.clone();
+                let producer = self.app.client.producer().clone();
                 Inbound::new(self.app, socket, producer, params, topic, place)
                     .run()
                     .await;
             }
             Admitted::Out {
                 params,
-                topics,
                 place,
                 seat,
             } => {
-                let _ = (params, topics, place, seat);
-                let close = closing(CloseCode::INTERNAL, "not served yet");
-                socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
+                Outbound::new(self.app, socket, params, (place, seat))
+                    .run()
+                    .await;
             }
         }
     }

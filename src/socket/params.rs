@@ -5,9 +5,9 @@
 
 use std::str::FromStr;
 
-use super::Reset;
 use crate::codec::{Format, Types};
 use crate::kafka::Isolation;
+use crate::kafka::group::Reset;
 
 /// `/socket/in`
 #[derive(Clone, Debug, PartialEq, Eq)]

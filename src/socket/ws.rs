@@ -8,6 +8,7 @@
 //! - The read buffer is given back whenever the stream is empty and no frame is under way.
 //! - Messages share the read buffer: they are done with before the next read.
 
+use std::future::poll_fn;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -101,14 +102,14 @@ impl WebSocket {
         Ok(true)
     }
 
-    /// Until the stream can be read, or has ended.
+    /// Until the stream can be read, or has ended. One task may wait at a time.
     pub async fn readable(&self) -> io::Result<()> {
-        self.stream.readable().await
+        poll_fn(|cx| self.stream.poll_read_ready(cx)).await
     }
 
-    /// Until the kernel takes bytes again.
+    /// Until the kernel takes bytes again. One task may wait at a time.
     pub async fn writable(&self) -> io::Result<()> {
-        self.stream.writable().await
+        poll_fn(|cx| self.stream.poll_write_ready(cx)).await
     }
 
     /// Says goodbye: what is left of `out`, the close frame, and then waits for the peer to

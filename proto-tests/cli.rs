@@ -1,0 +1,199 @@
+//! The program as it is started: flags, faults, signals.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::ws_client::WsClient;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
+    command.env_clear();
+    command
+}
+
+fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = program()
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// A running program, ended with the test.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = program()
+            .args(["--bind-interface", "127.0.0.1", "--port", "0"])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = log.next().expect("it ended early").unwrap();
+            if let Some((_, rest)) = line.split_once("listening address=") {
+                break rest.split_whitespace().next().unwrap().to_owned();
+            }
+        };
+        // It must not stop for want of a reader.
+        std::thread::spawn(move || log.for_each(drop));
+        Self { child, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The exit code, once it has ended.
+    fn ended(&mut self) -> Option<i32> {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn without_brokers_one_line_names_the_two_flags() {
+    let (code, text) = refused(&[], &[]);
+    assert_eq!(code, Some(78));
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.contains("--dev") && text.contains("--bootstrap-hosts"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_bad_setting_is_one_line_with_key_source_and_accepted_values() {
+    let variables = [
+        ("WSPROXY_PORT", "eighty"),
+        ("WSPROXY_KAFKA_SASL_JAAS_CFG", "password=\"hunter2\""),
+    ];
+    let arguments = [
+        "--bootstrap-hosts",
+        "nowhere",
+        "-D",
+        "kafka-client.properties.acks=1",
+        "-D",
+        "kafka.ws.proxy.server.prot=1",
+    ];
+    let (code, text) = refused(&arguments, &variables);
+    assert_eq!(code, Some(78));
+    assert_eq!(text.lines().count(), 5, "{text}");
+    for part in [
+        "server.port (from variable WSPROXY_PORT): \"eighty\"",
+        "bootstrap-hosts (from --bootstrap-hosts)",
+        "acks (from -D",
+        "did you mean kafka.ws.proxy.server.port?",
+        "sasl.jaas.config (from variable WSPROXY_KAFKA_SASL_JAAS_CFG): not supported yet",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert!(
+        !text.contains("hunter2") && !text.contains("panicked"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, text) = refused(
+        &["--dev", "--bind-interface", "127.0.0.1", "--port", &port],
+        &[],
+    );
+    assert_eq!(code, Some(78));
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains(&port) && text.contains("--port"), "{text}");
+}
+
+#[test]
+fn help_lists_the_flags_with_their_variables_and_defaults() {
+    let output = program().arg("--help").output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "--dev",
+        "--bootstrap-hosts",
+        "WSPROXY_PORT",
+        "[default: 8078]",
+        "-D <KEY=VALUE>",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[tokio::test]
+async fn dev_serves_both_directions_makes_topics_and_stops_cleanly_on_sigterm() {
+    let mut running = Running::start(&["--dev"]);
+    let mut out = WsClient::connect(&running.address, "/socket/out?topic=t&clientId=a")
+        .await
+        .unwrap();
+    let mut producer = WsClient::connect(&running.address, "/socket/in?topic=t")
+        .await
+        .unwrap();
+    assert_eq!(
+        producer.ask(r#"{"value":{"value":"x"}}"#).await["offset"],
+        0
+    );
+    assert_eq!(out.next().await["value"]["value"], "x");
+    running.signal("-TERM");
+    assert_eq!(out.closed().await.0, 1012);
+    assert_eq!(producer.closed().await.0, 1012);
+    drop((out, producer));
+    assert_eq!(running.ended(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut running = Running::start(&["--dev", "--shutdown-grace", "1 minute"]);
+    // It reads nothing, so its close is waited for.
+    let socket = WsClient::connect(&running.address, "/socket/in?topic=t")
+        .await
+        .unwrap();
+    running.signal("-TERM");
+    running.signal("-INT");
+    let begin = Instant::now();
+    let code = tokio::task::spawn_blocking(move || running.ended())
+        .await
+        .unwrap();
+    assert!(matches!(code, Some(0 | 1)), "{code:?}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop(socket);
+}
+
+#[tokio::test]
+async fn brokers_that_are_absent_at_the_start_keep_nobody_from_serving() {
+    let mut running = Running::start(&["--bootstrap-hosts", "127.0.0.1:1"]);
+    let refused = WsClient::connect(&running.address, "/socket/in?topic=t").await;
+    assert_eq!(refused.err().unwrap().status, 503);
+    running.signal("-INT");
+    assert_eq!(running.ended(), Some(0));
+}

@@ -1,0 +1,247 @@
+//! What is refused, how, and before the upgrade.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::proxy::Proxy;
+use crate::support::ws_client::PATIENCE;
+use kafka_websocket_proxy::config::Origins;
+
+/// Sends a request as it is and reads the response to its end.
+async fn raw(proxy: &Proxy, request: &str) -> String {
+    let mut stream = TcpStream::connect(&proxy.address).await.unwrap();
+    let request = request.replace('\n', "\r\n") + "\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    let read = stream.read_to_string(&mut response);
+    timeout(PATIENCE, read).await.unwrap().unwrap();
+    response
+}
+
+async fn get(proxy: &Proxy, path: &str, headers: &str) -> String {
+    raw(
+        proxy,
+        &format!("GET {path} HTTP/1.1\nHost: a\nConnection: close{headers}"),
+    )
+    .await
+}
+
+const UPGRADE: &str = "\nConnection: upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+#[tokio::test]
+async fn wrong_parameters_are_refused_by_name_with_400() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    for (path, part) in [
+        ("/socket/in", "topic"),
+        ("/socket/in?topic=absent", "absent"),
+        ("/socket/in?topic=t&valType=xml", "valType"),
+        ("/socket/in?topic=t&socketPayload=avro", "socketPayload"),
+        ("/socket/in?topic=t&transactional=true", "transactional"),
+        ("/socket/out?topic=t", "clientId"),
+        ("/socket/out?topic=t,absent&clientId=a", "absent"),
+        ("/socket/out?topic=t&clientId=a&batchSize=x", "batchSize"),
+    ] {
+        let refused = proxy.open(path).await.err().expect(path);
+        assert_eq!(refused.status, 400, "{path}");
+        assert!(
+            refused.message().contains(part),
+            "{path}: {}",
+            refused.message()
+        );
+        assert_eq!(refused.headers["content-type"], "application/json");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn errors_close_accepts_and_closes_with_4000_and_the_status() {
+    let proxy = Proxy::start().await;
+    let mut socket = proxy.connect("/socket/in?topic=absent&errors=close").await;
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 4400);
+    assert!(reason.contains("absent"), "{reason}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn plain_requests_get_json_with_their_status() {
+    let proxy = Proxy::start().await;
+    for (request, status) in [
+        ("GET /nowhere HTTP/1.1\nHost: a\nConnection: close", "404"),
+        ("GET /socket HTTP/1.1\nHost: a\nConnection: close", "404"),
+        ("POST /ready HTTP/1.1\nHost: a\nConnection: close", "405"),
+        (
+            "DELETE /socket/in?topic=t HTTP/1.1\nHost: a\nConnection: close",
+            "405",
+        ),
+        (
+            "GET /socket/in?topic=t HTTP/1.1\nHost: a\nConnection: close",
+            "426",
+        ),
+    ] {
+        let response = raw(&proxy, request).await;
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status}")),
+            "{response}"
+        );
+        assert!(
+            response.contains("content-type: application/json"),
+            "{response}"
+        );
+        assert!(response.contains(r#"{"message":""#), "{response}");
+    }
+    let old = UPGRADE.replace("13", "8");
+    let response = get(&proxy, "/socket/in?topic=t", &old).await;
+    assert!(response.starts_with("HTTP/1.1 426"), "{response}");
+    assert!(response.contains("sec-websocket-version: 13"), "{response}");
+    let keyless = UPGRADE.replace("Key: dGh", "Key: ");
+    let response = get(&proxy, "/socket/in?topic=t", &keyless).await;
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn health_readiness_and_brokers_are_told() {
+    let proxy = Proxy::start().await;
+    assert!(
+        get(&proxy, "/healthcheck", "")
+            .await
+            .contains(r#"{"response":"I'm healthy"}"#)
+    );
+    let info = get(&proxy, "/kafka/cluster/info", "").await;
+    assert!(
+        info.contains(r#"[{"id":1,"host":"127.0.0.1","port":"#),
+        "{info}"
+    );
+    let ready = get(&proxy, "/ready", "").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn without_brokers_it_serves_says_why_not_and_connects_when_they_come() {
+    let proxy = Proxy::start().await;
+    let node = kafka_websocket_proxy::kafka::BrokerId(1);
+    proxy.topic("t", 1);
+    assert!(proxy.broker.stop_node(node).await);
+    let ready = loop {
+        let ready = get(&proxy, "/ready", "").await;
+        if ready.starts_with("HTTP/1.1 503") {
+            break ready;
+        }
+        // What nobody asked about may pass for known.
+        get(&proxy, "/kafka/cluster/info", "").await;
+    };
+    assert!(ready.contains("reasons"), "{ready}");
+    let info = get(&proxy, "/kafka/cluster/info", "").await;
+    assert!(info.starts_with("HTTP/1.1 503"), "{info}");
+    let refused = proxy.open("/socket/in?topic=fresh").await.err().unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+    proxy.broker.start_node(node).await.unwrap();
+    let back = async {
+        while !get(&proxy, "/ready", "").await.starts_with("HTTP/1.1 200") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.unwrap();
+    let mut socket = proxy.connect("/socket/in?topic=t").await;
+    assert_eq!(socket.ask(r#"{"value":{"value":"x"}}"#).await["offset"], 0);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() {
+    let proxy = Proxy::with(|config| {
+        config.server.websocket.origins = Origins::Only(vec!["https://good.example".to_owned()]);
+    })
+    .await;
+    proxy.topic("t", 1);
+    let bad = "\nOrigin: https://bad.example";
+    let good = "\nOrigin: https://good.example";
+    let refused = get(&proxy, "/socket/in?topic=t", &format!("{bad}{UPGRADE}")).await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let answer = get(&proxy, "/healthcheck", good).await;
+    assert!(
+        answer.contains("access-control-allow-origin: https://good.example"),
+        "{answer}"
+    );
+    let without = get(&proxy, "/healthcheck", "").await;
+    assert!(!without.contains("access-control"), "{without}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn the_limit_of_connections_is_429() {
+    let proxy = Proxy::with(|config| config.server.websocket.max_connections = 1).await;
+    proxy.topic("t", 1);
+    let first = proxy.connect("/socket/in?topic=t").await;
+    let refused = proxy.open("/socket/in?topic=t").await.err().unwrap();
+    assert_eq!(refused.status, 429);
+    assert!(refused.headers.contains_key("retry-after"));
+    first.close().await;
+    let place_is_free = async {
+        while proxy.open("/socket/in?topic=t").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, place_is_free).await.unwrap();
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_group_has_no_more_sockets_than_partitions() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 2);
+    let path = |c: &str| format!("/socket/out?topic=t&groupId=g&clientId={c}");
+    let _a = proxy.connect(&path("a")).await;
+    let _b = proxy.connect(&path("b")).await;
+    let refused = proxy.open(&path("c")).await.err().unwrap();
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.message().contains("groupId"),
+        "{}",
+        refused.message()
+    );
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_id_that_is_connected_is_refused_while_it_answers() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 2);
+    let path = "/socket/out?topic=t&clientId=a";
+    let mut first = proxy.connect(path).await;
+    // Its client answers pings only while it reads.
+    let reading = tokio::spawn(async move {
+        let _ = first.next_message().await;
+    });
+    let refused = proxy.open(path).await.err().unwrap();
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.message().contains("clientId"),
+        "{}",
+        refused.message()
+    );
+    reading.abort();
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 2);
+    let path = "/socket/out?topic=t&clientId=a";
+    let mut silent = proxy.connect(path).await;
+    let mut second = proxy.connect(path).await;
+    assert_eq!(silent.closed().await.0, 1008);
+    let mut producer = proxy.connect("/socket/in?topic=t").await;
+    producer.ask(r#"{"value":{"value":"x"}}"#).await;
+    assert_eq!(second.next().await["value"]["value"], "x");
+    proxy.stopped().await;
+}

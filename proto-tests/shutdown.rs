@@ -1,0 +1,85 @@
+//! Stopping: what was accepted is answered, what was delivered is committed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::proxy::Proxy;
+
+#[tokio::test]
+async fn records_in_flight_are_answered_before_the_goodbye() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut socket = proxy.connect("/socket/in?topic=t").await;
+    for i in 0..300 {
+        let record = json!({"value": {"value": "x"}, "messageId": i.to_string()});
+        socket.send(record.to_string()).await;
+    }
+    // Something of it has been taken when the first answer is there.
+    assert_eq!(socket.next().await["messageId"], "0");
+    proxy.stop();
+    let mut answered = 1;
+    let code = loop {
+        match socket
+            .next_message()
+            .await
+            .expect("a close frame ends the answers")
+        {
+            tokio_tungstenite::tungstenite::Message::Text(text) => {
+                let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(answer["messageId"], answered.to_string());
+                assert_eq!(answer["offset"], answered);
+                answered += 1;
+            }
+            tokio_tungstenite::tungstenite::Message::Close(Some(close)) => break close.code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(u16::from(code), 1012);
+    // What is in the log was answered: nothing that was taken is left unsaid.
+    let tp = kafka_websocket_proxy::kafka::TopicPartition::new("t", 0);
+    let (_, end) = proxy.broker.offsets(&tp).unwrap();
+    assert_eq!(end, answered);
+    drop(socket);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stop_with_idle_sockets_is_quick_and_refuses_new_ones() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 20);
+    let mut sockets = Vec::new();
+    for i in 0..20 {
+        let path = format!("/socket/out?topic=t&groupId=g&clientId=c{i}");
+        sockets.push(proxy.connect(&path).await);
+    }
+    let begin = Instant::now();
+    proxy.stop();
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await.0, 1012);
+    }
+    drop(sockets);
+    let address = proxy.address.clone();
+    proxy.stopped().await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_close_is_waited_for_two_seconds_only() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let socket = proxy.connect("/socket/in?topic=t").await;
+    let begin = Instant::now();
+    proxy.stopped().await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop(socket);
+}

@@ -1,0 +1,388 @@
+//! `/socket/out`: consuming through a WebSocket.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::proxy::Proxy;
+use crate::support::ws_client::WsClient;
+
+/// Produces `values` to `t` through a socket of its own.
+async fn produce(proxy: &Proxy, values: impl IntoIterator<Item = String>) {
+    let mut socket = proxy.connect("/socket/in?topic=t").await;
+    let records: Vec<_> = values
+        .into_iter()
+        .map(|value| json!({"value": {"value": value}}))
+        .collect();
+    let answers = socket.ask(Value::Array(records).to_string()).await;
+    assert!(
+        answers
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|a| a["offset"].is_i64())
+    );
+    socket.close().await;
+}
+
+fn numbered(n: usize) -> impl Iterator<Item = String> {
+    (0..n).map(|i| format!("v{i}"))
+}
+
+fn values(records: &[Value]) -> Vec<&str> {
+    let value = |record: &'_ Value| record["value"]["value"].as_str().is_some();
+    assert!(records.iter().all(value), "{records:?}");
+    records
+        .iter()
+        .map(|r| r["value"]["value"].as_str().unwrap())
+        .collect()
+}
+
+async fn commit(socket: &mut WsClient, record: &Value) {
+    let id = record["wsProxyMessageId"].as_str().unwrap();
+    socket
+        .send(json!({"wsProxyMessageId": id}).to_string())
+        .await;
+}
+
+#[tokio::test]
+async fn records_arrive_with_all_their_fields() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut producer = proxy
+        .connect("/socket/in?topic=t&keyType=string&valType=json")
+        .await;
+    let record = json!({
+        "headers": [{"key": "h", "value": "1"}],
+        "key": {"value": "k"},
+        "value": {"value": {"a": [1, 2.50]}},
+        "timestamp": 1_554_402_266_846_i64,
+    });
+    producer.ask(record.to_string()).await;
+    producer.ask(r#"{"value":null}"#).await;
+    let mut socket = proxy
+        .connect("/socket/out?topic=t&clientId=a&valType=json")
+        .await;
+    assert_eq!(
+        socket.next().await,
+        json!({
+            "wsProxyMessageId": "t-0-0-1554402266846",
+            "topic": "t", "partition": 0, "offset": 0, "timestamp": 1_554_402_266_846_i64,
+            "headers": [{"key": "h", "value": "1"}],
+            "key": {"value": "k", "format": "string"},
+            "value": {"value": {"a": [1, 2.50]}, "format": "json"},
+        })
+    );
+    let tombstone = socket.next().await;
+    assert_eq!(tombstone["value"], json!({"value": null}));
+    assert!(tombstone.get("key").is_none() && tombstone.get("headers").is_none());
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_fit_is_delivered_as_bytes_and_holds_up_nothing() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, ["abcd", "not four", "efgh"].map(str::to_owned)).await;
+    let mut socket = proxy
+        .connect("/socket/out?topic=t&clientId=a&valType=int")
+        .await;
+    let records = socket.records(3).await;
+    assert_eq!(records[0]["value"]["value"], 0x6162_6364);
+    assert_eq!(records[1]["value"]["format"], "bytearray");
+    assert!(records[1]["value"]["error"].is_string());
+    assert_eq!(records[2]["value"]["format"], "int");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn one_produced_record_reaches_every_waiting_socket() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut sockets = Vec::new();
+    for i in 0..50 {
+        sockets.push(
+            proxy
+                .connect(&format!("/socket/out?topic=t&clientId=c{i}"))
+                .await,
+        );
+    }
+    produce(&proxy, numbered(10)).await;
+    for socket in &mut sockets {
+        let expected: Vec<_> = numbered(10).collect();
+        assert_eq!(values(&socket.records(10).await), expected);
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_goes_on_behind_what_it_got() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(10)).await;
+    let path = "/socket/out?topic=t&clientId=a";
+    let mut socket = proxy.connect(path).await;
+    assert_eq!(socket.records(10).await[9]["offset"], 9);
+    socket.close().await;
+    produce(&proxy, ["next".to_owned()]).await;
+    let mut socket = proxy.connect(path).await;
+    assert_eq!(socket.next().await["offset"], 10);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn without_auto_commit_what_was_not_committed_comes_again() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(10)).await;
+    let path = "/socket/out?topic=t&clientId=a&autoCommit=false";
+    let mut socket = proxy.connect(path).await;
+    let records = socket.records(10).await;
+    commit(&mut socket, &records[6]).await;
+    socket.close().await;
+    let mut socket = proxy.connect(path).await;
+    assert_eq!(socket.next().await["offset"], 7);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn frames_that_are_no_known_commit_are_answered_and_close_nothing() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(5)).await;
+    let mut socket = proxy
+        .connect("/socket/out?topic=t&clientId=a&autoCommit=false")
+        .await;
+    let records = socket.records(5).await;
+    for (frame, code) in [
+        ("{", "invalid_json"),
+        ("{}", "invalid_record"),
+        (r#"{"wsProxyMessageId":"t-0-9-1"}"#, "unknown_message_id"),
+        (r#"{"wsProxyMessageId":"nonsense"}"#, "unknown_message_id"),
+    ] {
+        let answer = socket.ask(frame).await;
+        assert_eq!(answer["error"]["code"], code, "{frame}: {answer}");
+    }
+    commit(&mut socket, &records[4]).await;
+    let id = records[2]["wsProxyMessageId"].as_str().unwrap();
+    let below = socket
+        .ask(json!({"wsProxyMessageId": id}).to_string())
+        .await;
+    assert_eq!(below["error"]["code"], "unknown_message_id");
+    assert_eq!(below["wsProxyMessageId"], id);
+
+    let mut auto = proxy.connect("/socket/out?topic=t&clientId=b").await;
+    let record = auto.records(5).await.remove(0);
+    commit(&mut auto, &record).await;
+    assert_eq!(auto.next().await["error"]["code"], "auto_commit_enabled");
+    let other = auto.ask(r#"{"wsProxyMessageId":"nonsense"}"#).await;
+    assert_eq!(other["error"]["code"], "auto_commit_enabled");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn batches_are_arrays_of_at_most_their_size_and_do_not_wait_long() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(25)).await;
+    let mut socket = proxy
+        .connect("/socket/out?topic=t&clientId=a&batchSize=10")
+        .await;
+    let mut sizes = Vec::new();
+    let mut all = Vec::new();
+    while all.len() < 25 {
+        let batch = socket.next().await;
+        let batch = batch.as_array().expect("an array").clone();
+        sizes.push(batch.len());
+        all.extend(batch);
+    }
+    assert!(sizes.iter().all(|&n| (1..=10).contains(&n)), "{sizes:?}");
+    assert_eq!(values(&all), numbered(25).collect::<Vec<_>>());
+    produce(&proxy, ["one".to_owned()]).await;
+    assert_eq!(socket.next().await.as_array().unwrap().len(), 1);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_rate_spreads_the_records() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(50)).await;
+    for path in [
+        "/socket/out?topic=t&clientId=a&rate=20",
+        "/socket/out?topic=t&clientId=b&rate=20&batchSize=3",
+    ] {
+        let mut socket = proxy.connect(path).await;
+        let begin = std::time::Instant::now();
+        let records = socket.records(30).await;
+        let took = begin.elapsed();
+        assert_eq!(values(&records)[..30], numbered(30).collect::<Vec<_>>()[..]);
+        assert!(took > Duration::from_millis(1200), "{took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn the_sockets_of_a_group_share_the_partitions_and_take_over_from_each_other() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 4);
+    let path = |client: &str| format!("/socket/out?topic=t&groupId=g&clientId={client}");
+    let mut first = proxy.connect(&path("a")).await;
+    let mut second = proxy.connect(&path("b")).await;
+    // Until both have partitions, records to all partitions reach both.
+    let mut producer = proxy.connect("/socket/in?topic=t").await;
+    let mut seen = (BTreeSet::new(), BTreeSet::new());
+    for round in 0.. {
+        assert!(round < 200, "one member never got a partition: {seen:?}");
+        for partition in 0..4 {
+            let record = json!({"value": {"value": "x"}, "partition": partition});
+            producer.ask(record.to_string()).await;
+        }
+        for _ in 0..4 {
+            tokio::select! {
+                record = first.next() => seen.0.insert(record["partition"].as_i64().unwrap()),
+                record = second.next() => seen.1.insert(record["partition"].as_i64().unwrap()),
+            };
+        }
+        if !seen.0.is_empty() && !seen.1.is_empty() {
+            break;
+        }
+    }
+    second.close().await;
+    let mut taken_over = BTreeSet::new();
+    for round in 0.. {
+        assert!(
+            round < 200,
+            "partitions were not taken over: {taken_over:?}"
+        );
+        for partition in 0..4 {
+            let record = json!({"value": {"value": "y"}, "partition": partition});
+            producer.ask(record.to_string()).await;
+        }
+        while let Some(record) = first.next_within(Duration::from_millis(50)).await {
+            if record["value"]["value"] == "y" {
+                taken_over.insert(record["partition"].as_i64().unwrap());
+            }
+        }
+        if taken_over.len() == 4 {
+            break;
+        }
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_its_partition_taken_over() {
+    let proxy = Proxy::with(|config| {
+        config.consumer.max_poll_interval = Duration::from_millis(1500);
+    })
+    .await;
+    proxy.topic("t", 1);
+    let path = |client: &str| format!("/socket/out?topic=t&groupId=g&clientId={client}");
+    let stalled = proxy.connect(&path("stalled")).await;
+    let big = "x".repeat(100_000);
+    for _ in 0..10 {
+        produce(&proxy, std::iter::repeat_n(big.clone(), 9)).await;
+    }
+    // Its place in the group is free once it is closed.
+    let mut other = loop {
+        match proxy.open(&path("other")).await {
+            Ok(socket) => break socket,
+            Err(refused) => assert_eq!(refused.status, 400),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let last = other.records(1).await;
+    assert_eq!(last[0]["topic"], "t");
+    drop(stalled);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_gets_everything_once_it_reads_again() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut paused = proxy.connect("/socket/out?topic=t&clientId=paused").await;
+    let mut quick = proxy.connect("/socket/out?topic=t&clientId=quick").await;
+    let big = "x".repeat(50_000);
+    let n = 300;
+    for chunk in 0..n / 10 {
+        let name = |i: usize| format!("{}-{big}", chunk * 10 + i);
+        produce(&proxy, (0..10).map(name)).await;
+    }
+    assert_eq!(
+        quick.records(n).await.len(),
+        n,
+        "the quick one is not held up"
+    );
+    // Long enough for the paused one's chunk to be let go.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for offset in 0..n {
+        let record = paused.next().await;
+        assert_eq!(record["offset"], offset);
+        let value = record["value"]["value"].as_str().unwrap();
+        assert!(value.starts_with(&format!("{offset}-")) && value.len() > big.len());
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn without_a_committed_offset_and_with_strategy_none_the_socket_is_closed() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let path = "/socket/out?topic=t&clientId=a&offsetResetStrategy=none";
+    let mut socket = proxy.connect(path).await;
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 1008);
+    assert!(reason.contains("offset"), "{reason}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn latest_begins_behind_the_last_record() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(3)).await;
+    let path = "/socket/out?topic=t&clientId=a&offsetResetStrategy=latest";
+    let mut socket = proxy.connect(path).await;
+    let mut producer = proxy.connect("/socket/in?topic=t").await;
+    // It has joined when it gets something.
+    let mut record = None;
+    for _ in 0..100 {
+        producer.ask(r#"{"value":{"value":"new"}}"#).await;
+        record = socket.next_within(Duration::from_millis(100)).await;
+        if record.is_some() {
+            break;
+        }
+    }
+    assert_eq!(record.unwrap()["value"]["value"], "new");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn binary_frames_close_with_1003() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    for path in ["/socket/out?topic=t&clientId=a", "/socket/in?topic=t"] {
+        let mut socket = proxy.connect(path).await;
+        socket.send_message(Message::binary(vec![1, 2, 3])).await;
+        assert_eq!(socket.closed().await.0, 1003, "{path}");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stop_commits_and_closes_with_1012() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    produce(&proxy, numbered(5)).await;
+    let mut socket = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    socket.records(5).await;
+    proxy.stop();
+    assert_eq!(socket.closed().await.0, 1012);
+    drop(socket);
+    proxy.stopped().await;
+}

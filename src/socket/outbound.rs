@@ -1,0 +1,525 @@
+//! `/socket/out`: records to frames, commits to the group. One task per socket.
+//!
+//! ```text
+//! group ─▶ Consumer ─▶ slice ─▶ Current ─▶ kernel ─▶ client
+//!             ▲                    │ taken by the kernel
+//!             ├─── store ◀─────────┘ autoCommit=true, committed once a second
+//!             └─── store ◀── Commits ◀── {"wsProxyMessageId"} ◀── client (autoCommit=false)
+//! ```
+//!
+//! # Invariants
+//! - With `autoCommit=true`, stored is what the kernel has taken whole; otherwise what the
+//!   client has committed.
+//! - Records are taken from the consumer only when those before them are with the kernel:
+//!   a slow client holds back its own reading and nothing else.
+//! - A client that takes nothing for half a second holds no chunk; one that takes nothing
+//!   for `max.poll.interval.ms` is closed.
+//! - A frame that was begun is finished, whatever happens to its partition.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tracing::{debug, warn};
+
+use super::close::End;
+use super::commits::Commits;
+use super::delivery::{Batch, Current};
+use super::encoded::Mark;
+use super::frame::{self, CloseCode, Message};
+use super::keepalive::{Due, Keepalive};
+use super::outgoing::Outgoing;
+use super::params::{OutParams, instance_id};
+use super::rate::Rate;
+use super::registry::{Place, Seat};
+use super::ws::{Fill, WebSocket, closing};
+use crate::app::App;
+use crate::codec::answer::{self, Code, Echo};
+use crate::codec::{Types, commit};
+use crate::kafka::TopicPartition;
+use crate::kafka::consumer::{Consumer, Event, Subscription};
+use crate::kafka::fetch::Position;
+
+/// How often stored offsets are committed.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a client may take nothing before its chunk is let go.
+const LET_GO_AFTER: Duration = Duration::from_millis(500);
+/// How long a client may take for one chunk.
+const CHUNK_HELD_MAX: Duration = Duration::from_secs(10);
+/// Bytes of frames that a client with a `rate` keeps ahead, in a copy.
+const AHEAD_BYTES: usize = 16 << 10;
+/// Array frames are gathered up to this many bytes before a write.
+const GATHER_BYTES: usize = 64 << 10;
+/// Slices delivered before other tasks get a turn.
+const SLICES_PER_TURN: usize = 4;
+
+/// One consuming client.
+pub(super) struct Outbound {
+    app: App,
+    socket: WebSocket,
+    consumer: Consumer,
+    types: Types,
+    current: Option<Current>,
+    out: Outgoing,
+    batch: Option<Batch>,
+    rate: Option<Rate>,
+    /// With `autoCommit=false`.
+    commits: Option<Commits>,
+    /// When what is stored is to be committed.
+    commit_at: Option<Instant>,
+    /// Since when the kernel takes nothing.
+    blocked: Option<Instant>,
+    keepalive: Keepalive,
+    /// Somebody wants to know whether our client lives.
+    probed: bool,
+    seat: Seat,
+    /// Given back when the socket ends.
+    _place: Place,
+}
+
+/// What delivering came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Everything is sent: more records are welcome.
+    Open,
+    /// The kernel takes nothing more.
+    Blocked,
+    /// The rate allows nothing more until then.
+    Limited(Instant),
+}
+
+impl Outbound {
+    /// Joins the group.
+    pub(super) fn new(
+        app: App,
+        socket: WebSocket,
+        params: OutParams,
+        (place, seat): (Place, Seat),
+    ) -> Self {
+        let now = Instant::now();
+        let settings = &app.config.server.websocket;
+        let subscription = Subscription {
+            group: params.group_id.as_str().into(),
+            topics: params.topics.iter().map(|t| t.as_str().into()).collect(),
+            instance_id: Some(instance_id(&params.client_id).into()),
+            client_id: params.client_id.as_str().into(),
+            reset: params.reset,
+            isolation: params.isolation,
+        };
+        let batch = params
+            .batch_size
+            .map(|size| Batch::new(size, settings.send_buffer, now));
+        let commits =
+            (!params.auto_commit).then(|| Commits::new(app.config.commits.max_stack_size));
+        Self {
+            consumer: Consumer::join(&app.client, subscription),
+            socket,
+            types: params.types,
+            current: None,
+            out: Outgoing::default(),
+            batch,
+            rate: params.rate.map(|rate| Rate::new(rate, now)),
+            commits,
+            commit_at: None,
+            blocked: None,
+            keepalive: Keepalive::new(settings.ping_interval, now),
+            probed: false,
+            seat,
+            _place: place,
+            app,
+        }
+    }
+
+    /// Serves the socket to its end.
+    pub(super) async fn run(mut self) {
+        let end = match self.serve().await {
+            Ok(end) | Err(end) => end,
+        };
+        debug!(?end, "consuming socket ends");
+        self.seat.leaving();
+        let rest = self.current.as_ref().map_or(&[][..], Current::rest);
+        let out = self.out.into_bytes(rest);
+        drop(self.current);
+        // The group gets the partitions back while the client is told.
+        tokio::join!(self.consumer.close(), end.close(self.socket, out));
+    }
+
+    async fn serve(&mut self) -> Result<End, End> {
+        let app = self.app.clone();
+        let call = self.seat.call().clone();
+        let stopping = app.draining.cancelled();
+        let evicted = call.evicted.cancelled();
+        let timer = sleep_until(self.keepalive.next());
+        tokio::pin!(stopping, evicted, timer);
+        loop {
+            self.read()?;
+            let flow = self.go_on().await?;
+            let open = flow == Flow::Open;
+            self.set(timer.as_mut(), flow);
+            let reading = self.out.len() < app.config.server.websocket.send_buffer;
+            tokio::select! {
+                biased;
+                () = &mut stopping => return Ok(End::Stopping),
+                () = &mut evicted => return Ok(End::Fault(closing(
+                    CloseCode::POLICY,
+                    "evicted: the client id connected again, and this client did not answer",
+                ))),
+                () = call.probe.notified() => {
+                    self.probed = true;
+                    self.out.write(|frames| frame::ping(frames, b""));
+                }
+                event = event(&mut self.consumer, open) => self.heed(event)?,
+                ready = self.socket.writable(), if flow == Flow::Blocked => ready?,
+                ready = self.socket.readable(), if reading => {
+                    ready?;
+                    self.fill()?;
+                }
+                () = &mut timer => self.tick()?,
+            }
+        }
+    }
+
+    /// Delivers what is here, and takes more while there is more.
+    async fn go_on(&mut self) -> Result<Flow, End> {
+        for slice in 1.. {
+            let now = Instant::now();
+            let flow = self.deliver(now)?;
+            self.blocked = match flow {
+                Flow::Blocked => self.blocked.or(Some(now)),
+                _ => None,
+            };
+            if flow != Flow::Open {
+                return Ok(flow);
+            }
+            match self.consumer.try_next() {
+                None => break,
+                Some(event) => self.heed(event)?,
+            }
+            if slice % SLICES_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(Flow::Open)
+    }
+
+    fn heed(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Records(slice) => {
+                self.current = Some(Current::new(slice, self.types, Instant::now()));
+            }
+            Event::Assigned(partitions) => debug!(?partitions, "assigned"),
+            Event::Revoked(revocation) => {
+                self.drop_partitions(revocation.partitions());
+                self.consumer.release(revocation);
+            }
+            Event::Lost(partitions) => {
+                warn!(?partitions, "partitions were lost to the group");
+                self.drop_partitions(&partitions);
+            }
+            Event::Closed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Sends until all is sent, or something holds it up.
+    fn deliver(&mut self, now: Instant) -> Result<Flow, End> {
+        loop {
+            let inside = self
+                .current
+                .as_ref()
+                .is_some_and(Current::is_inside_a_frame);
+            if !inside {
+                let before = self.out.len();
+                let all = self.out.flush(&self.socket)?;
+                if self.out.len() < before {
+                    self.blocked = None;
+                }
+                self.note_sent(now);
+                if !all {
+                    return Ok(Flow::Blocked);
+                }
+            }
+            let Some(current) = &mut self.current else {
+                return self.send_batch_if_due(now);
+            };
+            if current.is_done() {
+                self.finish(now);
+                continue;
+            }
+            let allowed = match &mut self.rate {
+                // A frame that was begun has been paid for.
+                Some(rate) => rate.available(now) + usize::from(inside),
+                None => usize::MAX,
+            };
+            if allowed == 0 {
+                let next = self.rate.map_or(now, |rate| rate.next());
+                self.let_go(AHEAD_BYTES);
+                if let Flow::Blocked = self.send_batch_if_due(now)? {
+                    return Ok(Flow::Blocked);
+                }
+                return Ok(Flow::Limited(next));
+            }
+            match &mut self.batch {
+                Some(batch) => {
+                    let mut left = allowed;
+                    while left > 0 && !current.is_done() && self.out.len() < GATHER_BYTES {
+                        left -= batch.gather(current, left, now);
+                        if batch.is_full() {
+                            batch.send(&mut self.out);
+                        }
+                    }
+                    if let Some(rate) = &mut self.rate {
+                        rate.spend(allowed - left);
+                    }
+                }
+                None => {
+                    let frames = match inside && !self.out.is_empty() {
+                        true => 1,
+                        false => current.left().min(allowed),
+                    };
+                    let bytes = current.bytes(frames);
+                    let wanted = bytes.len();
+                    let taken = self.socket.write(bytes)?;
+                    if taken > 0 {
+                        self.blocked = None;
+                    }
+                    let begun = current.next;
+                    let done = current.sent(taken);
+                    if let Some(rate) = &mut self.rate {
+                        let unpaid = usize::from(inside);
+                        let begun_now = usize::from(current.is_inside_a_frame());
+                        rate.spend((done.len() + begun_now).saturating_sub(unpaid));
+                    }
+                    debug_assert_eq!(begun, done.start);
+                    if !done.is_empty() {
+                        let encoded = Arc::clone(&current.encoded);
+                        let tp = current.tp.clone();
+                        self.delivered(&tp, &encoded.marks[done], now);
+                    }
+                    if taken < wanted {
+                        return Ok(Flow::Blocked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends an array whose wait is over; also one that nothing more will come to.
+    fn send_batch_if_due(&mut self, now: Instant) -> Result<Flow, End> {
+        let Some(batch) = &mut self.batch else {
+            return Ok(Flow::Open);
+        };
+        if batch.is_full() || batch.due().is_some_and(|due| due <= now) {
+            batch.send(&mut self.out);
+            let all = self.out.flush(&self.socket)?;
+            self.note_sent(now);
+            if !all {
+                return Ok(Flow::Blocked);
+            }
+        }
+        Ok(Flow::Open)
+    }
+
+    /// The current slice is sent, or gathered.
+    fn finish(&mut self, now: Instant) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        // Behind the last record there may be what nobody is sent: go past it.
+        if let (Some(end), None, None) = (current.end, &self.commits, &self.batch) {
+            self.store(&current.tp, end, now);
+        }
+    }
+
+    /// Notes what of our own buffer the kernel has taken.
+    fn note_sent(&mut self, now: Instant) {
+        while let Some(delivered) = self.out.delivered() {
+            self.delivered(&delivered.tp, &delivered.marks, now);
+        }
+    }
+
+    fn delivered(&mut self, tp: &TopicPartition, marks: &[Mark], now: Instant) {
+        match &mut self.commits {
+            Some(commits) => commits.delivered(tp, marks, now),
+            None => {
+                if let Some(last) = marks.last() {
+                    self.store(tp, last.next(), now);
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, tp: &TopicPartition, next: Position, now: Instant) {
+        self.consumer.store(tp, next);
+        self.commit_at.get_or_insert(now + COMMIT_INTERVAL);
+    }
+
+    /// Lets go of the chunk under way, but for the frame that was begun and `bytes_max`.
+    fn let_go(&mut self, bytes_max: usize) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        if let Some(position) = current.let_go(bytes_max) {
+            let tp = current.tp.clone();
+            self.consumer.seek_back(&tp, position);
+        }
+    }
+
+    /// Nothing more of these is delivered, but for the frame that was begun.
+    fn drop_partitions(&mut self, partitions: &[TopicPartition]) {
+        // What is gathered goes out as it is; what of it is late repeats elsewhere.
+        if let Some(batch) = &mut self.batch {
+            batch.send(&mut self.out);
+        }
+        if let Some(current) = &mut self.current
+            && partitions.contains(&current.tp)
+        {
+            current.cut();
+        }
+        if let Some(commits) = &mut self.commits {
+            commits.forget(partitions);
+        }
+    }
+
+    fn fill(&mut self) -> Result<(), End> {
+        match self.socket.fill()? {
+            Fill::Some => {
+                self.keepalive.heard(Instant::now());
+                if std::mem::take(&mut self.probed) {
+                    self.seat.call().alive.notify_waiters();
+                }
+                Ok(())
+            }
+            Fill::Empty => Ok(()),
+            Fill::End => Err(End::Lost),
+        }
+    }
+
+    /// Takes the messages that have been read.
+    fn read(&mut self) -> Result<(), End> {
+        while self.out.len() < self.app.config.server.websocket.send_buffer {
+            match self.socket.message()? {
+                None => return Ok(()),
+                Some(Message::Text(text)) => self.commit(text.as_bytes()),
+                Some(Message::Binary(_)) => {
+                    let reason = "binary frames need socketPayload=avro";
+                    return Err(End::Fault(closing(CloseCode::UNSUPPORTED, reason)));
+                }
+                Some(Message::Ping(payload)) => {
+                    self.out.write(|frames| frame::pong(frames, &payload));
+                }
+                Some(Message::Pong(_)) => {}
+                Some(Message::Close(close)) => return Err(End::Peer(close)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A client commits.
+    fn commit(&mut self, text: &[u8]) {
+        let parsed = commit::parse(text);
+        let refused = match (&mut self.commits, parsed) {
+            (None, Ok(commit::Commit { echo, .. })) => auto_commit(echo),
+            (None, Err(refusal)) if refusal.code == Code::UnknownMessageId => {
+                auto_commit(refusal.echo)
+            }
+            (_, Err(refusal)) => (refusal.code, refusal.message, refusal.echo),
+            (Some(commits), Ok(commit)) => {
+                let id = &commit.id;
+                let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
+                if let Some((tp, position)) = known {
+                    self.consumer.store(&tp, position);
+                    self.consumer.request_commit();
+                    return;
+                }
+                (
+                    Code::UnknownMessageId,
+                    "not delivered here, or committed already".into(),
+                    commit.echo,
+                )
+            }
+        };
+        let (code, message, echo) = refused;
+        self.out.write(|frames| {
+            let mark = frame::begin(frames);
+            answer::error(frames, code, message, echo);
+            frame::end(frames, mark, frame::Opcode::Text);
+        });
+    }
+
+    /// The timer has rung: does what is due.
+    fn tick(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit_at = None;
+            self.consumer.request_commit();
+        }
+        if let Some(since) = self.blocked {
+            let limit = self.app.client.consumer_config().max_poll_interval;
+            if now >= since + limit {
+                return Err(End::Slow);
+            }
+            let held = self.current.as_ref().map(|current| current.since);
+            if now >= since + LET_GO_AFTER || held.is_some_and(|at| now >= at + CHUNK_HELD_MAX) {
+                self.let_go(0);
+            }
+            // A ping would stand behind what the client does not read.
+            self.keepalive.heard(now);
+        }
+        match self.keepalive.due(now) {
+            Due::Nothing => {}
+            Due::Gone => return Err(End::Silent),
+            Due::Ping => {
+                self.out.write(|frames| frame::ping(frames, b""));
+                self.out.shrink();
+            }
+        }
+        if self.current.is_none() {
+            self.out.shrink();
+            if let Some(batch) = &mut self.batch {
+                batch.shrink();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the timer to what is due next. It is not moved back: ringing early is harmless,
+    /// and moving it for every record is not cheap.
+    fn set(&self, timer: Pin<&mut Sleep>, flow: Flow) {
+        let mut next = self.keepalive.next();
+        let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
+        sooner(self.commit_at);
+        sooner(self.batch.as_ref().and_then(Batch::due));
+        match flow {
+            Flow::Open => {}
+            Flow::Limited(until) => sooner(Some(until)),
+            Flow::Blocked => {
+                let since = self.blocked;
+                let holds = self
+                    .current
+                    .as_ref()
+                    .is_some_and(|current| current.end.is_some());
+                let limit = self.app.client.consumer_config().max_poll_interval;
+                sooner(since.filter(|_| holds).map(|since| since + LET_GO_AFTER));
+                sooner(since.map(|since| since + limit));
+            }
+        }
+        if next < timer.deadline() || timer.is_elapsed() {
+            timer.reset(next);
+        }
+    }
+}
+
+fn auto_commit(echo: Echo<'_>) -> (Code, Cow<'static, str>, Echo<'_>) {
+    let message = "this socket commits by itself (autoCommit=true)";
+    (Code::AutoCommitEnabled, message.into(), echo)
+}
+
+/// What comes next; only what is no record while records cannot be taken.
+async fn event(consumer: &mut Consumer, records: bool) -> Event {
+    match records {
+        true => consumer.next().await,
+        false => consumer.change().await,
+    }
+}
