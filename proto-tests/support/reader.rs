@@ -102,7 +102,10 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn start(consumer: Consumer) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (tell, seen) = watch::channel(Seen::default());
+        let (tell, seen) = watch::channel(Seen {
+            owned: consumer.assignment().cloned().collect(),
+            ..Seen::default()
+        });
         let task = tokio::spawn(read(consumer, tell, stopped));
         Self {
             seen,

@@ -1,0 +1,618 @@
+//! Consumer groups of ours through everything that a coordinator can do to them, against
+//! the in-memory broker.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
+use kafka_websocket_proxy::kafka::consumer::{Event, Subscription};
+use kafka_websocket_proxy::kafka::fetch::Position;
+use kafka_websocket_proxy::kafka::group::{CommitError, ConsumerError, Reset};
+use kafka_websocket_proxy::kafka::record::NewRecord;
+use kafka_websocket_proxy::kafka::{BrokerId, Principal, TopicPartition};
+use tokio::time::{Instant, timeout};
+
+use crate::support::reader::{PATIENCE, Process, Reader, Seen, settled, subscription};
+
+/// Short intervals, so that nothing has to be waited for.
+fn quick() -> ConsumerConfig {
+    ConsumerConfig {
+        session_timeout: Duration::from_secs(2),
+        heartbeat_interval: Duration::from_millis(50),
+        max_poll_interval: Duration::from_secs(1),
+        fetch_max_wait: Duration::from_millis(100),
+        ..ConsumerConfig::default()
+    }
+}
+
+struct Rig {
+    broker: Broker,
+    process: Process,
+}
+
+impl Rig {
+    async fn new(nodes: usize) -> Self {
+        Self::with(nodes, Release::V4, quick()).await
+    }
+
+    async fn with(nodes: usize, release: Release, consumer: ConsumerConfig) -> Self {
+        let config = BrokerConfig {
+            nodes,
+            versions: release.versions(),
+            ..BrokerConfig::default()
+        };
+        let broker = Broker::start(config).await.unwrap();
+        let process = Process::new(&broker.bootstrap(), consumer);
+        Self { broker, process }
+    }
+
+    async fn produce(&self, tp: &TopicPartition, count: usize) {
+        let client = self.process.clients.of(&Principal::Proxy);
+        let topic = client.cluster().metadata().topic(&tp.topic).await.unwrap();
+        for n in 0..count {
+            let value = format!("v{n}");
+            let record = NewRecord {
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: &[],
+                timestamp: 1,
+            };
+            let sent = client
+                .producer()
+                .send(&topic, Some(tp.partition), &record)
+                .await;
+            timeout(PATIENCE, sent.unwrap()).await.unwrap().unwrap();
+        }
+    }
+
+    /// A topic of that many partitions with 5 records each.
+    async fn topic(&self, name: &str, partitions: i32) -> Vec<TopicPartition> {
+        assert!(self.broker.create_topic(name, partitions));
+        let all: Vec<_> = (0..partitions)
+            .map(|p| TopicPartition::new(name, p))
+            .collect();
+        for tp in &all {
+            self.produce(tp, 5).await;
+        }
+        all
+    }
+
+    async fn committed(&self, group: &str, tp: &TopicPartition, offset: i64) {
+        self.until("committed", || {
+            self.broker.committed(group, tp) == Some(offset)
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, mut enough: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !enough() {
+            assert!(Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn members(&self, group: &str) -> usize {
+        self.broker
+            .group(group)
+            .map_or(0, |group| group.members.len())
+    }
+}
+
+async fn next(consumer: &mut kafka_websocket_proxy::kafka::consumer::Consumer) -> Event {
+    timeout(PATIENCE, consumer.next()).await.expect("an event")
+}
+
+async fn closed(rig: &Rig, subscription: Subscription) -> ConsumerError {
+    let mut consumer = rig.process.consumer(subscription);
+    loop {
+        if let Event::Closed(error) = next(&mut consumer).await {
+            return error;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_release_can_be_joined_read_and_committed_to() {
+    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+        for instance in [None, Some("i")] {
+            let rig = Rig::with(1, release, quick()).await;
+            let all = rig.topic("t", 2).await;
+            let mut subscription = subscription("g", &["t"]);
+            subscription.instance_id = instance.map(Into::into);
+            let mut reader = rig.process.reader(subscription);
+            reader.until("all of it", |seen| seen.count() == 10).await;
+            reader.close().await;
+            for tp in &all {
+                assert_eq!(rig.broker.committed("g", tp), Some(5), "{release:?}");
+            }
+            assert_eq!(rig.members("g"), 0, "{release:?}: it has left");
+        }
+    }
+}
+
+/// What may go wrong on the way, once, and must not show in the end.
+fn passing_faults() -> Vec<(ApiKey, Action)> {
+    let codes: &[(ApiKey, &[i16])] = &[
+        (ApiKey::FindCoordinator, &[15, 14, -1]),
+        (ApiKey::JoinGroup, &[14, 15, 16, 25, 27, -1]),
+        (ApiKey::SyncGroup, &[14, 15, 16, 22, 25, 27, -1]),
+        (ApiKey::Heartbeat, &[14, 15, 16, 22, 25, 27, -1]),
+        (ApiKey::OffsetFetch, &[14, 15, 16, 88, 22, 25, -1]),
+        (ApiKey::OffsetCommit, &[3, 7, 14, 15, 16, 22, 25, 27, -1]),
+    ];
+    let mut faults = Vec::new();
+    for (api, codes) in codes {
+        faults.extend(codes.iter().map(|code| (*api, Action::Error(*code))));
+        for action in [
+            Action::CloseBefore,
+            Action::CloseAfter,
+            Action::Truncated(9),
+            Action::WrongCorrelationId,
+            Action::Delay(Duration::from_millis(150)),
+            Action::Throttle(50),
+        ] {
+            faults.push((*api, action));
+        }
+    }
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_once_everything_is_read_and_committed() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 2).await;
+    for (number, (api, action)) in passing_faults().into_iter().enumerate() {
+        let what = format!("{api:?} {action:?}");
+        let group = format!("g{number}");
+        rig.broker.faults().add(Rule::on(api, action));
+        let mut reader = rig.process.reader(subscription(&group, &["t"]));
+        let read = |seen: &Seen| seen.values.len() == 2 && seen.count() >= 10;
+        reader.until(&what, read).await;
+        rig.until(&what, || rig.broker.faults().left() == 0).await;
+        for tp in &all {
+            rig.until(&what, || rig.broker.committed(&group, tp) == Some(5))
+                .await;
+        }
+        let seen = reader.until(&what, |seen| seen.owned.len() == 2).await;
+        assert_eq!(seen.closed, None, "{what}");
+        reader.close().await;
+        rig.until(&what, || rig.members(&group) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_ends_the_consumer_with_its_reason() {
+    let cases: &[(ApiKey, i16, &str)] = &[
+        (ApiKey::FindCoordinator, 30, "not authorized to use group"),
+        (ApiKey::JoinGroup, 30, "not authorized to use group"),
+        (ApiKey::JoinGroup, 23, "refuses"),
+        (ApiKey::JoinGroup, 26, "refuses"),
+        (ApiKey::JoinGroup, 81, "refuses"),
+        (ApiKey::JoinGroup, 82, "taken over"),
+        (ApiKey::SyncGroup, 82, "taken over"),
+        (ApiKey::Heartbeat, 82, "taken over"),
+        (ApiKey::OffsetFetch, 30, "not authorized to use group"),
+    ];
+    for (api, code, text) in cases {
+        let rig = Rig::new(1).await;
+        rig.topic("t", 1).await;
+        rig.broker
+            .faults()
+            .add(Rule::on(*api, Action::Error(*code)));
+        let error = closed(&rig, subscription("g", &["t"])).await;
+        assert!(error.to_string().contains(text), "{api:?} {code}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_fenced_member_learns_it_from_its_commit() {
+    let rig = Rig::new(1).await;
+    rig.topic("t", 1).await;
+    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    let fenced = Rule::on(ApiKey::OffsetCommit, Action::Error(82));
+    rig.broker.faults().add(fenced);
+    let seen = reader.until("fenced", |seen| seen.closed.is_some()).await;
+    assert!(matches!(seen.closed, Some(ConsumerError::Fenced { .. })));
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_allowed_is_told_and_nothing_else_suffers() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    let at = |offset| Position {
+        offset,
+        leader_epoch: 0,
+    };
+    rig.broker
+        .faults()
+        .add(Rule::on(ApiKey::OffsetCommit, Action::Error(29)));
+    consumer.store(&all[0], at(3));
+    let refused = consumer.commit().await;
+    assert!(
+        matches!(refused, Err(CommitError::NotAuthorized { .. })),
+        "{refused:?}"
+    );
+    consumer.store(&all[0], at(4));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
+    assert_eq!(consumer.commit().await, Ok(()), "nothing to commit");
+    consumer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_survives_its_coordinators() {
+    let rig = Rig::new(3).await;
+    let all = rig.topic("t", 4).await;
+    let mut a = rig.process.reader(subscription("g", &["t"]));
+    let mut b = rig.process.reader(subscription("g", &["t"]));
+    settled("two", &mut [&mut a, &mut b], 4, 2).await;
+    for node in [2, 3, 1] {
+        rig.broker.move_coordinator("g", BrokerId(node));
+        for tp in &all {
+            rig.produce(tp, 5).await;
+        }
+        for tp in &all {
+            let end = rig.broker.offsets(tp).unwrap().1;
+            rig.committed("g", tp, end).await;
+        }
+    }
+    let coordinator = rig.broker.coordinator("g").unwrap();
+    rig.broker.stop_node(coordinator).await;
+    for tp in &all {
+        rig.produce(tp, 5).await;
+    }
+    for tp in &all {
+        let end = rig.broker.offsets(tp).unwrap().1;
+        rig.committed("g", tp, end).await;
+    }
+    settled("still two", &mut [&mut a, &mut b], 4, 2).await;
+    a.close().await;
+    b.until("alone", |seen| seen.owned.len() == 4).await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn a_silent_join_holds_up_no_other_group() {
+    let rig = Rig::new(1).await;
+    rig.topic("t", 1).await;
+    rig.broker
+        .faults()
+        .add(Rule::on(ApiKey::JoinGroup, Action::Silence));
+    let stuck = rig.process.reader(subscription("stuck", &["t"]));
+    let stuck_asked = || rig.broker.faults().left() == 0;
+    rig.until("the join is sent", stuck_asked).await;
+    for n in 0..10 {
+        let mut reader = rig.process.reader(subscription(&format!("g{n}"), &["t"]));
+        reader.until("free", |seen| seen.count() == 5).await;
+        reader.close().await;
+    }
+    assert_eq!(stuck.seen.borrow().assigned, 0);
+}
+
+#[tokio::test]
+async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
+    for assignor in [AssignorName::CooperativeSticky, AssignorName::Range] {
+        let config = ConsumerConfig {
+            assignors: vec![assignor],
+            ..quick()
+        };
+        let rig = Rig::with(1, Release::V4, config).await;
+        rig.topic("t", 2).await;
+        let mut a = rig.process.consumer(subscription("g", &["t"]));
+        let mut read = BTreeSet::new();
+        while read.len() < 2 {
+            if let Event::Records(slice) = next(&mut a).await {
+                let tp = slice.chunk.tp.clone();
+                // Written as far as offset 3; nothing has been committed.
+                a.store(
+                    &tp,
+                    Position {
+                        offset: 3,
+                        leader_epoch: 0,
+                    },
+                );
+                read.insert(tp);
+            }
+        }
+        let b = rig.process.reader(subscription("g", &["t"]));
+        let revocation = loop {
+            if let Event::Revoked(revocation) = next(&mut a).await {
+                break revocation;
+            }
+        };
+        // The commit is slow; the partition waits for it.
+        let slow = Action::Delay(Duration::from_millis(200));
+        rig.broker
+            .faults()
+            .add(Rule::on(ApiKey::OffsetCommit, slow));
+        a.release(revocation);
+        let mut a = Reader::start(a);
+        let mut b = b;
+        settled("shared", &mut [&mut a, &mut b], 2, 1).await;
+        let seen = b.until("the rest", |seen| seen.count() == 2).await;
+        let first = seen.values.values().next().unwrap()[0].0;
+        assert_eq!(first, 3, "{assignor:?}");
+        assert_eq!(a.seen.borrow().lost, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 2).await;
+    let mut a = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut a).await, Event::Records(_)) {}
+    let mut b = rig.process.reader(subscription("g", &["t"]));
+    let revocation = loop {
+        if let Event::Revoked(revocation) = next(&mut a).await {
+            break revocation;
+        }
+    };
+    let revoked = revocation.partitions().to_vec();
+    assert_eq!(revoked.len(), 1);
+    a.store(
+        &revoked[0],
+        Position {
+            offset: 5,
+            leader_epoch: 0,
+        },
+    );
+    let lost = loop {
+        match next(&mut a).await {
+            Event::Lost(lost) => break lost,
+            Event::Records(slice) => assert_ne!(slice.chunk.tp, revoked[0]),
+            _ => {}
+        }
+    };
+    assert_eq!(lost, revoked);
+    b.until("taken over", |seen| seen.count() == 5).await;
+    // Too late: the partition is another's, and so is its offset.
+    a.release(revocation);
+    assert_eq!(a.commit().await, Ok(()));
+    rig.committed("g", &revoked[0], 5).await;
+    drop(all);
+}
+
+#[tokio::test]
+async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
+    for instance in [None, Some("i")] {
+        // Before, between and after the two steps of joining, and in SyncGroup.
+        let moments = [
+            (ApiKey::FindCoordinator, 0),
+            (ApiKey::JoinGroup, 0),
+            (ApiKey::JoinGroup, 1),
+            (ApiKey::SyncGroup, 0),
+            (ApiKey::OffsetFetch, 0),
+        ];
+        for (api, after) in moments {
+            let rig = Rig::new(1).await;
+            rig.topic("t", 1).await;
+            let slow = Action::Delay(Duration::from_millis(100));
+            rig.broker
+                .faults()
+                .add(Rule::on(api, slow.clone()).after(after));
+            let mut subscription = subscription("g", &["t"]);
+            subscription.instance_id = instance.map(Into::into);
+            let consumer = rig.process.consumer(subscription);
+            if !(api == ApiKey::JoinGroup && after == 1 && instance.is_some()) {
+                rig.until("it is under way", || rig.broker.faults().left() == 0)
+                    .await;
+            }
+            let start = Instant::now();
+            consumer.close().await;
+            let what = format!("{api:?} {after} {instance:?}");
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "{what}: {:?}",
+                start.elapsed()
+            );
+            rig.until(&what, || rig.members("g") == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_consumer_leaves_the_group_and_commits_what_was_stored() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    consumer.store(
+        &all[0],
+        Position {
+            offset: 2,
+            leader_epoch: 0,
+        },
+    );
+    drop(consumer);
+    rig.committed("g", &all[0], 2).await;
+    rig.until("left", || rig.members("g") == 0).await;
+}
+
+#[tokio::test]
+async fn only_what_was_stored_is_committed() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    consumer.request_commit();
+    assert_eq!(consumer.commit().await, Ok(()));
+    consumer.close().await;
+    assert_eq!(rig.broker.committed("g", &all[0]), None);
+}
+
+#[tokio::test]
+async fn commits_made_while_one_is_slow_become_one() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    let slow = Action::Delay(Duration::from_millis(100));
+    rig.broker
+        .faults()
+        .add(Rule::on(ApiKey::OffsetCommit, slow).times(100));
+    for offset in 1..=5 {
+        consumer.store(
+            &all[0],
+            Position {
+                offset,
+                leader_epoch: 0,
+            },
+        );
+        consumer.request_commit();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
+    let sent = 100 - rig.broker.faults().left();
+    assert!(sent <= 2, "{sent} commits");
+}
+
+#[tokio::test]
+async fn the_reset_policy_decides_without_a_committed_offset() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let with = |group: &str, reset| {
+        let mut subscription = subscription(group, &["t"]);
+        subscription.reset = reset;
+        subscription
+    };
+    let error = closed(&rig, with("none", Reset::None)).await;
+    assert!(
+        matches!(error, ConsumerError::NoCommittedOffset { .. }),
+        "{error}"
+    );
+    let mut latest = rig.process.reader(with("latest", Reset::Latest));
+    latest.until("assigned", |seen| seen.assigned == 1).await;
+    rig.produce(&all[0], 1).await;
+    let seen = latest.until("the new one", |seen| seen.count() > 0).await;
+    assert_eq!(seen.values[&all[0]][0].0, 5);
+    latest.close().await;
+    let mut resumed = rig.process.reader(with("latest", Reset::None));
+    resumed.until("assigned", |seen| seen.assigned == 1).await;
+    assert_eq!(resumed.close().await.count(), 0, "it was committed");
+}
+
+#[tokio::test]
+async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
+    for reset in [Reset::Earliest, Reset::Latest, Reset::None] {
+        let rig = Rig::new(1).await;
+        let all = rig.topic("t", 1).await;
+        let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+        while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+        consumer.store(
+            &all[0],
+            Position {
+                offset: 1,
+                leader_epoch: 0,
+            },
+        );
+        consumer.close().await;
+        rig.broker.delete_before(&all[0], 3);
+        let mut subscription = subscription("g", &["t"]);
+        subscription.reset = reset;
+        if reset == Reset::None {
+            let error = closed(&rig, subscription).await;
+            assert!(
+                matches!(error, ConsumerError::NoCommittedOffset { .. }),
+                "{error}"
+            );
+            continue;
+        }
+        let mut reader = rig.process.reader(subscription);
+        reader.until("assigned", |seen| seen.assigned == 1).await;
+        if reset == Reset::Latest {
+            // It is at the end when what is written now reaches it.
+            let deadline = Instant::now() + PATIENCE;
+            while reader.seen.borrow().count() == 0 {
+                assert!(Instant::now() < deadline);
+                rig.produce(&all[0], 1).await;
+            }
+        }
+        let seen = reader.until("records", |seen| seen.count() > 0).await;
+        let first = seen.values[&all[0]][0].0;
+        assert!(
+            if reset == Reset::Earliest {
+                first == 3
+            } else {
+                first >= 5
+            },
+            "{first}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_is_read_on_from_the_cut() {
+    let rig = Rig::new(2).await;
+    assert!(rig.broker.create_topic("t", 1));
+    let tp = TopicPartition::new("t", 0);
+    rig.produce(&tp, 5).await;
+    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    reader.until("all", |seen| seen.count() == 5).await;
+    rig.broker.truncate(&tp, 2);
+    let (leader, _) = rig.broker.leader(&tp).unwrap();
+    let other = BrokerId(3 - leader.unwrap().0);
+    rig.broker.move_leader(&tp, other);
+    rig.produce(&tp, 4).await;
+    let seen = reader
+        .until("what came after the cut", |seen| seen.count() >= 9)
+        .await;
+    let offsets: Vec<i64> = seen.values[&tp].iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 4, 2, 3, 4, 5]);
+    assert_eq!(seen.closed, None);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_ends_its_readers() {
+    let rig = Rig::new(1).await;
+    rig.topic("t", 1).await;
+    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    reader.until("all", |seen| seen.count() == 5).await;
+    assert!(rig.broker.delete_topic("t"));
+    let seen = reader.until("told", |seen| seen.closed.is_some()).await;
+    assert!(
+        matches!(seen.closed, Some(ConsumerError::UnknownTopic { .. })),
+        "{:?}",
+        seen.closed
+    );
+}
+
+#[tokio::test]
+async fn partitions_take_turns() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 3).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let mut order = Vec::new();
+    let mut waited = false;
+    while order.len() < 3 {
+        if let Event::Records(slice) = next(&mut consumer).await {
+            order.push(slice.chunk.tp.clone());
+            // All three have something before the second is asked for.
+            if !std::mem::replace(&mut waited, true) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let distinct: BTreeSet<_> = order.iter().collect();
+    assert_eq!(distinct.len(), all.len(), "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_members_of_one_group_in_one_process_join_together() {
+    let rig = Rig::new(1).await;
+    assert!(rig.broker.create_topic("t", 40));
+    let mut readers: Vec<Reader> = (0..40)
+        .map(|_| rig.process.reader(subscription("g", &["t"])))
+        .collect();
+    let mut all: Vec<&mut Reader> = readers.iter_mut().collect();
+    settled("forty", &mut all, 40, 1).await;
+    for reader in readers {
+        reader.close().await;
+    }
+    assert_eq!(rig.members("g"), 0);
+}
