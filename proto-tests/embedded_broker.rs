@@ -1,4 +1,4 @@
-//! The in-memory broker as clients see it that share no code with it: rskafka and
+//! The in-memory broker as clients see it that share no code with it: rskafka, Java's and
 //! librdkafka (through kcat).
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 
-use crate::support::kafka::kcat;
+use crate::support::kafka::{java, kcat};
 
 async fn rskafka(broker: &Broker) -> Client {
     let bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
@@ -160,6 +160,25 @@ async fn a_librdkafka_group_consumes_commits_and_resumes() {
         let partitions = (0..3).map(|p| TopicPartition::new("t", p));
         let committed = partitions.map(|tp| broker.committed("g", &tp).unwrap_or(0));
         assert_eq!(committed.sum::<i64>(), 500);
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
+    for release in [Release::V3_9, Release::V4] {
+        let broker = Broker::start(BrokerConfig {
+            nodes: 2,
+            versions: release.versions(),
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        let bootstrap = broker.bootstrap();
+        let run = tokio::task::spawn_blocking(move || java(&bootstrap, "Everything.java", &[]));
+        let out = tokio::time::timeout(Duration::from_secs(120), run).await;
+        let out = out.expect("the program ends").unwrap();
+        assert!(out.ends_with("done\n"), "{release:?}: {out}");
         broker.stop().await;
     }
 }

@@ -102,20 +102,7 @@ impl Kafka {
 
     /// As [`java`](Self::java), for a program that the test talks to while it runs.
     pub(crate) fn java_command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new("java");
-        command
-            .args([
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-            ])
-            .arg(format!("{}/*", jars().display()))
-            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
-            .arg(root().join("proto-tests/java").join(program))
-            .arg(&self.bootstrap)
-            .args(args);
-        command
+        java_command(&self.bootstrap, program, args)
     }
 
     /// Runs kcat (librdkafka) against this cluster with `input` on its standard input.
@@ -132,6 +119,28 @@ impl Drop for Kafka {
             run(command);
         }
     }
+}
+
+/// Runs one of `proto-tests/java/` against `bootstrap` and returns what it printed.
+pub(crate) fn java(bootstrap: &str, program: &str, args: &[&str]) -> String {
+    run(java_command(bootstrap, program, args))
+}
+
+fn java_command(bootstrap: &str, program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args([
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+        ])
+        .arg(format!("{}/*", jars().display()))
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+        .arg(root().join("proto-tests/java").join(program))
+        .arg(bootstrap)
+        .args(args);
+    command
 }
 
 /// Runs kcat (librdkafka) against `bootstrap` and returns its standard output.
