@@ -14,7 +14,7 @@ use kafka_protocol::protocol::{
 };
 use kafka_websocket_proxy::broker::{Action, Broker, BrokerConfig, Release, Rule};
 use kafka_websocket_proxy::kafka::config::Compression;
-use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
+use kafka_websocket_proxy::kafka::record::{BatchBuilder, BatchHeader, NewRecord};
 use kafka_websocket_proxy::kafka::{BrokerId, TopicPartition};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -394,6 +394,32 @@ async fn memory_is_bounded_by_dropping_the_oldest_records() {
     assert_eq!(fetched(&response), (1, 0));
     let response = client.call(11, &fetch(start, 1_000)).await;
     assert!(fetched(&response).1 > 0);
+}
+
+#[tokio::test]
+async fn an_aborted_transaction_is_named_to_who_reads_committed_records() {
+    let broker = broker(1).await;
+    let mut bytes = batch(2, (7, 0, 0)).to_vec();
+    let mut header = BatchHeader::parse(&bytes).unwrap();
+    header.attributes = header.attributes.with_transactional(true);
+    header.write(&mut bytes);
+    assert_eq!(broker.append(&tp(), &bytes), Some(0));
+    let mut client = Bare::to(&broker, 1).await;
+    client.call(9, &produce(batch(1, (-1, -1, -1)))).await;
+    let committed = |offset| fetch(offset, 0).with_isolation_level(1);
+    let response = client.call(11, &committed(0)).await;
+    assert_eq!(fetched(&response), (0, 0));
+    assert_eq!(response.responses[0].partitions[0].last_stable_offset, 0);
+    broker.end_transaction(&tp(), 7, 0, false);
+    let response = client.call(11, &committed(0)).await;
+    let partition = &response.responses[0].partitions[0];
+    assert!(fetched(&response).1 > 0);
+    assert_eq!(
+        (partition.last_stable_offset, partition.high_watermark),
+        (4, 4)
+    );
+    let aborted = &partition.aborted_transactions.as_ref().unwrap()[0];
+    assert_eq!((aborted.producer_id.0, aborted.first_offset), (7, 0));
 }
 
 #[tokio::test]

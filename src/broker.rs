@@ -19,6 +19,8 @@
 //!   log moves up. Partitions, groups, members, sessions and producers are bounded too.
 //! - No replication: every replica has every record at once, and acknowledged is what
 //!   every node knows. A node that stops only hands over its partitions.
+//! - No transaction coordinator: transactional batches are kept apart until
+//!   [`Broker::end_transaction`], which only tests can call.
 //! - No authentication, no TLS, no ACLs, no quotas, no consumer group protocol of KIP-848.
 //!
 //! # Invariants
@@ -216,6 +218,26 @@ impl Broker {
             partition.log.append_raw(batch, &header, epoch, serial)
         };
         inner.state.change_log(&tp.topic, tp.partition, append)
+    }
+
+    /// Ends a transaction in one partition with a marker, as its coordinator would. A
+    /// transaction begins with a batch whose attributes say so; until its end nothing from
+    /// there on is stable, and once aborted it is in the list that fetches bring.
+    pub fn end_transaction(
+        &self,
+        tp: &TopicPartition,
+        producer_id: i64,
+        producer_epoch: i16,
+        commit: bool,
+    ) {
+        let mut inner = self.shared.lock();
+        let end = |partition: &mut state::Partition, serial| {
+            let epoch = partition.epoch;
+            let now = shared::now_ms();
+            let log = &mut partition.log;
+            log.end_transaction(producer_id, producer_epoch, commit, now, epoch, serial);
+        };
+        inner.state.change_log(&tp.topic, tp.partition, end);
     }
 
     /// First offset and end of a partition's log.

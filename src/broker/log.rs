@@ -172,7 +172,6 @@ impl Log {
     }
 
     /// Ends the producer's transaction with a marker.
-    #[allow(dead_code, reason = "for EndTxn")]
     pub(super) fn end_transaction(
         &mut self,
         producer_id: i64,
