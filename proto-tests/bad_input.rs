@@ -143,6 +143,31 @@ async fn control_frames_between_fragments_are_answered_and_the_message_is_whole(
 }
 
 #[tokio::test]
+async fn a_flood_of_pings_that_nobody_reads_answers_to_takes_bounded_memory() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut flood = vec![];
+    for _ in 0..2000 {
+        flood.extend_from_slice(&[0x89, 0xFD, 0, 0, 0, 0]);
+        flood.extend_from_slice(&[b'x'; 125]);
+    }
+    for path in ["/socket/in?topic=t", "/socket/out?topic=t&clientId=a"] {
+        let mut stream = proxy.connect(path).await.into_tcp();
+        // The server stops reading before the 64 MiB are gone.
+        let sending = async {
+            for _ in 0..256 {
+                stream.write_all(&flood).await.unwrap();
+            }
+        };
+        let stuck = timeout(std::time::Duration::from_secs(5), sending).await;
+        assert!(stuck.is_err(), "{path}");
+        let mut other = proxy.connect("/socket/in?topic=t").await;
+        assert!(other.ask(r#"{"value":{"value":"x"}}"#).await["offset"].is_i64());
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn a_ping_is_answered() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);

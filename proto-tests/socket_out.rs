@@ -288,7 +288,12 @@ async fn a_client_that_does_not_read_is_closed_and_its_partition_taken_over() {
         produce(&proxy, std::iter::repeat_n(big.clone(), 9)).await;
     }
     // Its place in the group is free once it is closed.
+    let begin = std::time::Instant::now();
     let mut other = loop {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "it is never closed"
+        );
         match proxy.open(&path("other")).await {
             Ok(socket) => break socket,
             Err(refused) => assert_eq!(refused.status, 400),

@@ -1,5 +1,6 @@
 //! The `kafka-websocket-proxy` program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -111,7 +112,9 @@ fn welcome(address: SocketAddr, broker: &Broker) {
     };
     let port = address.port();
     let memory = BrokerConfig::default().memory >> 20;
-    println!(
+    // Nobody may be there to read it.
+    let _ = writeln!(
+        std::io::stdout(),
         "produce   ws://{host}:{port}/socket/in?topic=t\n\
          consume   ws://{host}:{port}/socket/out?topic=t&clientId=a\n\
          status    http://{host}:{port}/ready\n\

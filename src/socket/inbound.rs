@@ -25,7 +25,6 @@ use super::answers::{Answers, Outcome, Position, code};
 use super::close::End;
 use super::frame::{self, CloseCode, Message};
 use super::keepalive::{Due, Keepalive};
-use super::params::InParams;
 use super::registry::Place;
 use super::ws::{Fill, WebSocket, closing};
 use crate::app::App;
@@ -63,8 +62,7 @@ impl Inbound {
     pub(super) fn new(
         app: App,
         socket: WebSocket,
-        producer: Producer,
-        params: InParams,
+        types: Types,
         topic: Arc<Topic>,
         place: Place,
     ) -> Self {
@@ -76,11 +74,11 @@ impl Inbound {
                 topic.name.clone(),
                 out_max.saturating_mul(UNANSWERED_BUFFERS),
             ),
+            producer: app.client.producer().clone(),
             app,
             socket,
-            producer,
             topic,
-            types: params.types,
+            types,
             out: BytesMut::new(),
             out_max,
             scratch: Vec::new(),
@@ -108,7 +106,8 @@ impl Inbound {
                 return;
             }
         }
-        end.close(self.socket, self.out).await;
+        // In a box of its own: a socket that lives does not make room for its end.
+        Box::pin(end.close(self.socket, self.out)).await;
     }
 
     async fn serve(&mut self) -> Result<End, End> {
@@ -120,7 +119,7 @@ impl Inbound {
         loop {
             self.read().await?;
             self.answer()?;
-            let reading = self.answers.has_room();
+            let reading = self.may_read();
             let answering = self.out.len() < self.out_max && !self.answers.is_empty();
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -140,6 +139,11 @@ impl Inbound {
         }
     }
 
+    /// Whether what comes now could be answered.
+    fn may_read(&self) -> bool {
+        self.answers.has_room() && self.out.len() < self.out_max
+    }
+
     fn fill(&mut self) -> Result<(), End> {
         match self.socket.fill()? {
             Fill::Some => {
@@ -153,7 +157,7 @@ impl Inbound {
 
     /// Takes the messages that have been read.
     async fn read(&mut self) -> Result<(), End> {
-        while self.answers.has_room() {
+        while self.may_read() {
             match self.socket.message()? {
                 None => return Ok(()),
                 Some(Message::Text(text)) => self.take(text.as_bytes()).await?,

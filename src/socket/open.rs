@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::{Instrument, debug, debug_span};
+use tracing::{Instrument, Span, debug, debug_span};
 
 use super::frame::CloseCode;
 use super::handshake::{self, HandshakeError};
@@ -95,10 +95,10 @@ pub(super) async fn open(opening: Opening, sockets: Sockets) -> Response<String>
             let tracker = sockets.app.sockets.clone();
             let socket = async move {
                 if let Some(socket) = upgraded(upgrade, message_max).await {
-                    sockets.run(admitted, socket).await;
+                    sockets.start(admitted, socket, span);
                 }
             };
-            tracker.spawn(guard::contained(socket.instrument(span)));
+            tracker.spawn(guard::contained(socket));
         }
         Err(refusal) if query.errors_close() => {
             let code = CloseCode(4000 + refusal.status.as_u16());
@@ -201,26 +201,25 @@ impl Sockets {
         }
     }
 
-    async fn run(self, admitted: Admitted, socket: WebSocket) {
+    /// Gives the socket a task of its own, which holds nothing of how it was opened.
+    fn start(self, admitted: Admitted, socket: WebSocket, span: Span) {
+        let tasks = self.app.sockets.clone();
         match admitted {
             Admitted::In {
                 params,
                 topic,
                 place,
             } => {
-                let producer = self.app.client.producer().clone();
-                Inbound::new(self.app, socket, producer, params, topic, place)
-                    .run()
-                    .await;
+                let inbound = Inbound::new(self.app, socket, params.types, topic, place);
+                tasks.spawn(guard::contained(inbound.run().instrument(span)));
             }
             Admitted::Out {
                 params,
                 place,
                 seat,
             } => {
-                Outbound::new(self.app, socket, params, (place, seat))
-                    .run()
-                    .await;
+                let outbound = Outbound::new(self.app, socket, params, (place, seat));
+                tasks.spawn(guard::contained(outbound.run().instrument(span)));
             }
         }
     }

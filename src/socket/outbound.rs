@@ -141,8 +141,11 @@ impl Outbound {
         let rest = self.current.as_ref().map_or(&[][..], Current::rest);
         let out = self.out.into_bytes(rest);
         drop(self.current);
-        // The group gets the partitions back while the client is told.
-        tokio::join!(self.consumer.close(), end.close(self.socket, out));
+        let (consumer, socket) = (self.consumer, self.socket);
+        // The group gets the partitions back while the client is told. In a box of its own,
+        // so that a socket that lives does not make room for its end.
+        let goodbye = async { tokio::join!(consumer.close(), end.close(socket, out)) };
+        Box::pin(goodbye).await;
     }
 
     async fn serve(&mut self) -> Result<End, End> {
