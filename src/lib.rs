@@ -7,6 +7,8 @@
 //!                                broker (the in-memory broker, stands alone)
 //! ```
 
+#[cfg(target_os = "linux")]
+pub mod alloc;
 pub mod app;
 pub mod broker;
 pub mod cli;

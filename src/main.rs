@@ -14,6 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+/// musl's own is slow, the more so with several threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: kafka_websocket_proxy::alloc::ThreadCached =
+    kafka_websocket_proxy::alloc::ThreadCached;
+
 /// EX_CONFIG of sysexits(3): something must be set differently.
 const CONFIG: u8 = 78;
 
