@@ -6,6 +6,7 @@ mod bad_input;
 mod broker_faults;
 mod cli;
 mod embedded_broker;
+mod fetch;
 mod group_faults;
 mod groups;
 mod kafka_connection;

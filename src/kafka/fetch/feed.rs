@@ -169,6 +169,7 @@ pub(super) enum Outcome<C> {
     /// There is no room to keep what a poll read, up to `next`.
     NoRoom {
         next: i64,
+        epoch: i32,
         end: i64,
     },
     Failed(FetchError),
@@ -275,7 +276,7 @@ impl<C: Extent> Feed<C> {
                 Some(Place::Ahead) if reader.offset <= self.valid => {
                     if self.tail == Tail::Out && !self.polling && self.at_end.is_empty() {
                         // Nobody has extended this ring for a while.
-                        self.start_ring(reader.offset);
+                        self.start_ring(reader.offset, reader.epoch);
                     }
                     return (Next::Wait, work | self.wait_at_end(reader, wake, now));
                 }
@@ -428,9 +429,11 @@ impl<C: Extent> Feed<C> {
             return;
         }
         self.leader_epoch = epoch;
-        match self.ring {
-            Some(_) => self.ring_checked = false,
-            None => self.same_since = epoch,
+        match &self.ring {
+            // One answer for all who read from the ring.
+            Some(ring) if ring.end_epoch() >= 0 => self.ring_checked = false,
+            // Each by its own position.
+            _ => self.same_since = epoch,
         }
     }
 
@@ -442,7 +445,7 @@ impl<C: Extent> Feed<C> {
     pub(super) fn start_poll(&mut self) -> Option<Spec> {
         let ring = self.ring.as_ref()?;
         self.polling = true;
-        let epoch = ring.last().map_or(-1, |chunk| chunk.epoch());
+        let epoch = ring.end_epoch();
         let check = !self.ring_checked && epoch >= 0 && epoch < self.leader_epoch;
         Some(Spec {
             what: What::Poll(self.ring_number),
@@ -500,11 +503,7 @@ impl<C: Extent> Feed<C> {
     /// Leader epoch of the position that a read starts from; −1 when unknown.
     pub(super) fn epoch_of(&self, spec: Spec) -> i32 {
         match spec.what {
-            What::Poll(_) => self
-                .ring
-                .as_ref()
-                .and_then(|ring| ring.last())
-                .map_or(-1, |chunk| chunk.epoch()),
+            What::Poll(_) => self.ring.as_ref().map_or(-1, Ring::end_epoch),
             What::Read(id) | What::Ahead(id) => self
                 .reads
                 .iter()
@@ -514,6 +513,10 @@ impl<C: Extent> Feed<C> {
     }
 
     pub(super) fn finish(&mut self, spec: Spec, outcome: Outcome<C>, now: Instant) -> News {
+        if let Outcome::Failed(FetchError::Truncated { .. }) = outcome {
+            // Some of these may be of the log that is no more.
+            self.shelf.clear();
+        }
         match spec.what {
             What::Poll(ring) => self.finish_poll(ring, outcome),
             What::Read(id) | What::Ahead(id) => self.finish_read(id, outcome, now),
@@ -537,10 +540,10 @@ impl<C: Extent> Feed<C> {
                 self.saw_end(end);
                 self.extend(chunk)
             }
-            Outcome::NoRoom { next, end } => {
+            Outcome::NoRoom { next, epoch, end } => {
                 self.ring_checked = true;
                 self.saw_end(end);
-                self.skip(next)
+                self.skip(next, epoch)
             }
             // Each of those at the end learns it for its own position, by its own read.
             Outcome::Failed(_) => {
@@ -571,7 +574,7 @@ impl<C: Extent> Feed<C> {
                 self.saw_end(end);
                 let under = chunk.read_under();
                 if self.ring.is_none() && chunk.next() >= end {
-                    self.start_ring(chunk.next());
+                    self.start_ring(chunk.next(), chunk.epoch());
                 }
                 kept = Some(self.put_on_shelf(id, chunk, now));
                 (under, None)
@@ -586,7 +589,7 @@ impl<C: Extent> Feed<C> {
                     None => true,
                 };
                 if reached {
-                    self.start_ring(read.offset);
+                    self.start_ring(read.offset, read.epoch);
                 }
                 (under, None)
             }
@@ -620,8 +623,8 @@ impl<C: Extent> Feed<C> {
         seq
     }
 
-    fn start_ring(&mut self, offset: i64) {
-        self.ring = Some(Ring::at(offset));
+    fn start_ring(&mut self, offset: i64, epoch: i32) {
+        self.ring = Some(Ring::at(offset, epoch));
         self.ring_number += 1;
         self.ring_checked = true;
     }
@@ -748,11 +751,11 @@ impl<C: Extent> Feed<C> {
     }
 
     /// There is no room for what the tail read up to `next`.
-    pub(super) fn tail_skip(&mut self, ring: u64, first: i64, next: i64) -> News {
+    pub(super) fn tail_skip(&mut self, ring: u64, first: i64, next: i64, epoch: i32) -> News {
         if !self.tail_accepts(ring, first, next) {
             return News::none();
         }
-        self.skip(next)
+        self.skip(next, epoch)
     }
 
     /// Whether the tail reads here although nobody has looked at it for long.
@@ -766,9 +769,9 @@ impl<C: Extent> Feed<C> {
         self.tail = Tail::Out;
     }
 
-    fn skip(&mut self, next: i64) -> News {
+    fn skip(&mut self, next: i64, epoch: i32) -> News {
         if let Some(ring) = &mut self.ring {
-            ring.skip(next);
+            ring.skip(next, epoch);
         }
         self.valid = self.valid.max(next);
         self.wake_at_end()

@@ -142,6 +142,11 @@ pub(super) fn notify(wake: Vec<Waiter>) {
 }
 
 impl Unpacked {
+    /// Leader epoch of the last batch.
+    pub(super) fn epoch(&self) -> i32 {
+        self.decoded.leader_epoch
+    }
+
     /// Where reading goes on.
     pub(super) fn next(&self) -> i64 {
         self.next

@@ -34,6 +34,8 @@ pub(super) struct Ring<C> {
     chunks: VecDeque<(u64, Arc<C>)>,
     start: i64,
     end: i64,
+    /// Leader epoch of the record before `end`; −1 when unknown.
+    end_epoch: i32,
 }
 
 /// Where an offset lies.
@@ -46,17 +48,22 @@ pub(super) enum Place<C> {
 }
 
 impl<C: Extent> Ring<C> {
-    /// An empty ring whose first chunk will begin at `offset`.
-    pub(super) fn at(offset: i64) -> Self {
+    /// An empty ring whose first chunk will begin at `offset`, behind a record of `epoch`.
+    pub(super) fn at(offset: i64, epoch: i32) -> Self {
         Self {
             chunks: VecDeque::new(),
             start: offset,
             end: offset,
+            end_epoch: epoch,
         }
     }
 
     pub(super) fn end(&self) -> i64 {
         self.end
+    }
+
+    pub(super) fn end_epoch(&self) -> i32 {
+        self.end_epoch
     }
 
     pub(super) fn find(&self, offset: i64) -> Place<C> {
@@ -85,6 +92,7 @@ impl<C: Extent> Ring<C> {
             return false;
         }
         self.end = chunk.next();
+        self.end_epoch = chunk.epoch();
         self.chunks.push_back((seq, chunk));
         true
     }
@@ -95,10 +103,11 @@ impl<C: Extent> Ring<C> {
     }
 
     /// Goes on at `next` without what lies before it: whoever wants that reads it again.
-    pub(super) fn skip(&mut self, next: i64) {
+    pub(super) fn skip(&mut self, next: i64, epoch: i32) {
         self.chunks.clear();
         self.start = next;
         self.end = next;
+        self.end_epoch = epoch;
     }
 
     /// Gives up everything up to and including what was pushed under `seq`, if that is
@@ -121,11 +130,6 @@ impl<C: Extent> Ring<C> {
             }
         }
         evicted
-    }
-
-    /// The newest chunk.
-    pub(super) fn last(&self) -> Option<&Arc<C>> {
-        self.chunks.back().map(|(_, chunk)| chunk)
     }
 }
 
@@ -172,7 +176,7 @@ pub(super) mod tests {
     }
 
     fn ring() -> Ring<Span> {
-        let mut ring = Ring::at(10);
+        let mut ring = Ring::at(10, -1);
         assert!(ring.push(0, span(10, 20)));
         assert!(ring.push(1, span(20, 21)));
         assert!(ring.push(2, span(21, 30)));
@@ -224,7 +228,7 @@ pub(super) mod tests {
     #[test]
     fn a_skip_leaves_those_before_it_behind() {
         let mut ring = ring();
-        ring.skip(50);
+        ring.skip(50, 0);
         assert_eq!(ring.find(49), Place::Behind);
         assert_eq!(ring.find(50), Place::AtEnd);
     }

@@ -271,6 +271,7 @@ impl Runner {
             }
         };
         let (ring, first, next) = (sent.ring, sent.offset, unpacked.next());
+        let epoch = unpacked.epoch();
         if !lock(&partition.feed).tail_accepts(ring, first, next) {
             return;
         }
@@ -281,7 +282,7 @@ impl Runner {
                 partition.publish(news, Some(&chunk));
             }
             None => {
-                let news = lock(&partition.feed).tail_skip(ring, first, next);
+                let news = lock(&partition.feed).tail_skip(ring, first, next, epoch);
                 partition.publish(news, None);
             }
         }

@@ -324,7 +324,7 @@ impl Task {
             Err(error) => return self.unreadable(spec, error.to_string()),
         };
         self.succeeded();
-        let next = unpacked.next();
+        let (next, epoch) = (unpacked.next(), unpacked.epoch());
         let chunk = match (spec.what, permit) {
             (What::Poll(_), _) => self.shared.room_in_ring(&self.partition, unpacked),
             (_, Some(permit)) => Some(self.partition.chunk(unpacked, permit)),
@@ -343,7 +343,7 @@ impl Task {
                 };
                 self.deliver(spec, outcome, Some(&chunk));
             }
-            None => self.deliver(spec, Outcome::NoRoom { next, end }, None),
+            None => self.deliver(spec, Outcome::NoRoom { next, epoch, end }, None),
         }
     }
 
@@ -394,6 +394,8 @@ impl Task {
     fn pause(&mut self, trouble: &Trouble, refresh: bool) {
         let tp = &self.partition.tp;
         if refresh {
+            // The same leader may lead another topic of that name.
+            self.home = None;
             self.shared.cluster.metadata().invalidate(&tp.topic);
         }
         let now = Instant::now();

@@ -186,7 +186,7 @@ fn what_the_ring_has_no_room_for_is_read_by_those_who_want_it() {
     stage.tail_at(&mut a, 50);
     let (ring, offset) = stage.feed.tail_wants().unwrap();
     assert_eq!(offset, 50);
-    notify(stage.feed.tail_skip(ring, 50, 60).wake);
+    notify(stage.feed.tail_skip(ring, 50, 60, 0).wake);
     assert!(woken(&a.wake));
     assert!(stage.waits(&mut a));
     assert_eq!(stage.feed.start_read().unwrap().offset, 50);
@@ -228,7 +228,7 @@ fn a_read_for_a_ring_that_is_no_more_is_not_taken() {
     stage.tail_at(&mut a, 50);
     let (old, _) = stage.feed.tail_wants().unwrap();
     stage.feed.drop_ring();
-    stage.feed.start_ring(45);
+    stage.feed.start_ring(45, -1);
     assert!(stage.feed.want_tail());
     assert!(stage.feed.tail_push(old, span(40, 60), 60).kept.is_none());
 }
@@ -311,6 +311,18 @@ fn after_a_leader_change_the_end_of_the_ring_is_checked_for_all() {
     // One who lagged meanwhile stands in the same, unbroken log.
     notify(stage.push(under(60, 61, 6, 6)).wake);
     stage.gets(&mut a, 60, 61);
+}
+
+#[test]
+fn a_ring_that_has_not_moved_yet_is_checked_as_well() {
+    let mut stage = Stage::new();
+    stage.feed.leader_is(5);
+    let mut a = stage.actor(50, 5);
+    stage.tail_at(&mut a, 50);
+    stage.feed.tail_left();
+    assert!(stage.waits(&mut a));
+    stage.feed.leader_is(6);
+    assert_eq!(stage.feed.start_poll().unwrap().check, Some(5));
 }
 
 #[test]
@@ -567,7 +579,7 @@ impl Chaos {
         }
         let next = (first + 1 + self.below(9) as i64).min(self.log_end);
         let news = if may_skip && self.below(5) == 0 {
-            self.stage.feed.tail_skip(ring, first, next)
+            self.stage.feed.tail_skip(ring, first, next, 0)
         } else {
             let chunk = self.chunk(first, next, false);
             self.stage.feed.tail_push(ring, chunk, self.log_end)

@@ -1,0 +1,790 @@
+//! Shared fetching against the in-memory broker: what each cursor sees, and what the
+//! broker is asked for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ConsumerConfig};
+use kafka_websocket_proxy::kafka::fetch::{
+    At, Chunk, Cursor, FetchError, Fetcher, Position, Slice,
+};
+use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
+use kafka_websocket_proxy::kafka::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Whatever is waited for happens within this time.
+const SOON: Duration = Duration::from_secs(30);
+
+struct Scene {
+    broker: Broker,
+    cluster: Cluster,
+    fetcher: Fetcher,
+    tp: TopicPartition,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(BrokerConfig::default(), ConsumerConfig::default()).await
+    }
+
+    async fn with(broker: BrokerConfig, consumer: ConsumerConfig) -> Self {
+        let broker = Broker::start(broker).await.unwrap();
+        assert!(broker.create_topic("t", 3));
+        let config = ClientConfig {
+            bootstrap: broker.bootstrap().split(',').map(str::to_owned).collect(),
+            ..ClientConfig::default()
+        };
+        let cluster = Cluster::new(
+            config,
+            Principal::Proxy,
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let fetcher = Fetcher::new(cluster.clone(), consumer);
+        Self {
+            broker,
+            cluster,
+            fetcher,
+            tp: TopicPartition::new("t", 0),
+        }
+    }
+
+    /// Appends a batch of `count` records that say their own offset.
+    fn append(&self, count: i64, size: usize, compression: Compression) {
+        append(&self.broker, &self.tp, count, size, compression);
+    }
+
+    fn reader(&self, offset: i64) -> Reader {
+        self.reader_at(&self.tp, offset, -1)
+    }
+
+    fn reader_at(&self, tp: &TopicPartition, offset: i64, leader_epoch: i32) -> Reader {
+        let wake = Arc::new(Notify::new());
+        let position = Position {
+            offset,
+            leader_epoch,
+        };
+        let isolation = Isolation::ReadUncommitted;
+        let cursor = self
+            .fetcher
+            .cursor(tp.clone(), position, isolation, Arc::clone(&wake));
+        Reader {
+            cursor,
+            wake,
+            seen: offset,
+        }
+    }
+
+    fn fetches(&self) -> u64 {
+        self.broker.requests(ApiKey::Fetch)
+    }
+
+    async fn stop(self) {
+        self.cluster.stop().cancel();
+        self.cluster.tasks().close();
+        timeout(SOON, self.cluster.tasks().wait()).await.unwrap();
+    }
+}
+
+fn append(broker: &Broker, tp: &TopicPartition, count: i64, size: usize, compression: Compression) {
+    let (_, end) = broker.offsets(tp).unwrap();
+    let mut builder = BatchBuilder::new(1024);
+    for offset in end..end + count {
+        let value = format!("{offset:0size$}");
+        builder.append(&NewRecord {
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+            timestamp: offset,
+        });
+    }
+    let mut batch = builder.finish(compression);
+    batch.stamp(-1, -1, -1);
+    assert_eq!(broker.append(tp, &batch.bytes()), Some(end));
+}
+
+/// A cursor that insists on every offset once.
+struct Reader {
+    cursor: Cursor,
+    wake: Arc<Notify>,
+    seen: i64,
+}
+
+impl Reader {
+    async fn slice(&mut self) -> Result<Slice, FetchError> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(slice) = self.cursor.try_next()? {
+                return Ok(slice);
+            }
+            tokio::time::timeout_at(deadline, self.wake.notified())
+                .await
+                .unwrap_or_else(|_| panic!("no news at {:?}", self.cursor));
+        }
+    }
+
+    /// Takes one chunk; returns it.
+    async fn take(&mut self) -> Arc<Chunk> {
+        let slice = self.slice().await.unwrap();
+        for record in slice.records() {
+            let value: i64 = std::str::from_utf8(record.value.unwrap())
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert_eq!(record.offset, self.seen, "each offset once, in order");
+            assert_eq!(value, record.offset);
+            self.seen += 1;
+        }
+        assert_eq!(self.cursor.position().offset, self.seen);
+        slice.chunk
+    }
+
+    async fn read_to(&mut self, end: i64) {
+        while self.seen < end {
+            self.take().await;
+        }
+        assert_eq!(self.seen, end);
+    }
+
+    async fn fails(&mut self) -> FetchError {
+        match self.slice().await {
+            Err(error) => error,
+            Ok(slice) => panic!("expected an error, got {}..", slice.from),
+        }
+    }
+
+    /// Waits at the end of the log with everything else at rest.
+    async fn settle(&mut self, scene: &Scene) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            assert!(self.cursor.try_next().unwrap().is_none());
+            if scene.fetcher.tails() > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no tail for {:?}", self.cursor);
+            let moment = Duration::from_millis(5);
+            let _ = timeout(moment, self.wake.notified()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_read_from_its_start_and_followed_at_its_end() {
+    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+        let config = BrokerConfig {
+            versions: release.versions(),
+            ..BrokerConfig::default()
+        };
+        let scene = Scene::with(config, ConsumerConfig::default()).await;
+        for compression in [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+        ] {
+            scene.append(100, 50, compression);
+        }
+        let mut reader = scene.reader(0);
+        reader.read_to(400).await;
+        for end in 401..430 {
+            scene.append(1, 50, Compression::None);
+            reader.read_to(end).await;
+        }
+        scene.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_lags_meets_the_tail_without_a_gap_or_a_repeat() {
+    let scene = Arc::new(
+        Scene::with(
+            BrokerConfig::default(),
+            ConsumerConfig {
+                max_partition_fetch_bytes: 20_000,
+                fetch_memory: 2 << 20,
+                ..ConsumerConfig::default()
+            },
+        )
+        .await,
+    );
+    for _ in 0..200 {
+        scene.append(20, 100, Compression::None);
+    }
+    let end = 4000 + 400 * 3;
+    let producer = {
+        let scene = Arc::clone(&scene);
+        tokio::spawn(async move {
+            for _ in 0..400 {
+                scene.append(3, 100, Compression::None);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    };
+    let mut readers = Vec::new();
+    for start in [0, 0, 1, 1777, 3999, 4000] {
+        let mut reader = scene.reader(start);
+        readers.push(tokio::spawn(async move { reader.read_to(end).await }));
+    }
+    for reader in readers {
+        timeout(SOON, reader).await.unwrap().unwrap();
+    }
+    producer.await.unwrap();
+    Arc::into_inner(scene).unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn one_that_the_ring_left_behind_reads_on_by_itself() {
+    let config = ConsumerConfig {
+        fetch_memory: 400_000,
+        max_partition_fetch_bytes: 20_000,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let mut quick = scene.reader(0);
+    let mut slow = scene.reader(0);
+    quick.settle(&scene).await;
+    slow.settle(&scene).await;
+    for round in 1..=100 {
+        scene.append(50, 200, Compression::None);
+        quick.read_to(round * 50).await;
+        assert!(scene.fetcher.budget().used() <= 400_000 + 20_000);
+    }
+    slow.read_to(5000).await;
+    scene.append(1, 200, Compression::None);
+    slow.read_to(5001).await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_cursors_on_one_partition_make_one_stream() {
+    let scene = Scene::new().await;
+    let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
+    for reader in &mut readers {
+        reader.settle(&scene).await;
+    }
+    let before = scene.fetches();
+    for round in 1..=20 {
+        scene.append(1, 100, Compression::None);
+        let mut chunks = Vec::new();
+        for reader in &mut readers {
+            chunks.push(reader.take().await);
+            assert_eq!(reader.seen, round);
+        }
+        assert!(chunks.iter().all(|chunk| Arc::ptr_eq(chunk, &chunks[0])));
+    }
+    let fetches = scene.fetches() - before;
+    assert!(fetches <= 20 * 3, "{fetches} fetches for 20 records");
+    // Metadata, the tail, and at most two lanes of catch-up.
+    assert!(scene.cluster.connections() <= 4);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_cursors_from_the_start_share_their_reads() {
+    let config = ConsumerConfig {
+        max_partition_fetch_bytes: 3_000,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    for _ in 0..50 {
+        scene.append(10, 60, Compression::None);
+    }
+    let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
+    for reader in &mut readers {
+        assert!(reader.cursor.try_next().unwrap().is_none());
+    }
+    let reads = readers.into_iter().map(|mut reader| async move {
+        reader.read_to(500).await;
+    });
+    timeout(SOON, futures_util::future::join_all(reads))
+        .await
+        .unwrap();
+    let fetches = scene.fetches();
+    assert!(fetches < 200, "{fetches} fetches for about 12 chunks");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
+    let config = ConsumerConfig {
+        fetch_max_wait: Duration::from_secs(25),
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let mut first = scene.reader(0);
+    first.settle(&scene).await;
+    let other = TopicPartition::new("t", 1);
+    let mut second = scene.reader_at(&other, 0, -1);
+    assert!(second.cursor.try_next().unwrap().is_none());
+    let start = Instant::now();
+    for end in 1..=20 {
+        append(&scene.broker, &other, 1, 10, Compression::None);
+        second.read_to(end).await;
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "the long poll takes 25 s"
+    );
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_session_or_none_at_all_changes_nothing() {
+    for slots in [1000, 0] {
+        let config = BrokerConfig {
+            fetch_session_slots: slots,
+            ..BrokerConfig::default()
+        };
+        let scene = Scene::with(config, ConsumerConfig::default()).await;
+        let mut reader = scene.reader(0);
+        reader.settle(&scene).await;
+        for end in 1..=50 {
+            scene.append(1, 10, Compression::None);
+            if end % 10 == 0 {
+                scene.broker.evict_fetch_sessions(BrokerId(1));
+            }
+            reader.read_to(end).await;
+        }
+        scene.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_names_only_what_changed() {
+    let scene = Scene::new().await;
+    let mut reader = scene.reader(0);
+    reader.settle(&scene).await;
+    scene.append(1, 10, Compression::None);
+    reader.read_to(1).await;
+    assert_eq!(scene.broker.fetch_sessions(BrokerId(1)), 1);
+    scene.stop().await;
+}
+
+fn three_nodes() -> BrokerConfig {
+    BrokerConfig {
+        nodes: 3,
+        ..BrokerConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn readers_follow_a_leader_that_moves() {
+    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    let mut at_end = scene.reader(0);
+    let mut lagging = scene.reader(0);
+    at_end.settle(&scene).await;
+    for round in 0..9 {
+        scene.append(10, 50, Compression::None);
+        let node = BrokerId(1 + round as i32 % 3);
+        assert!(scene.broker.move_leader(&scene.tp, node));
+        scene.append(10, 50, Compression::None);
+        at_end.read_to((round + 1) * 20).await;
+        if round % 3 == 0 {
+            lagging.take().await;
+        }
+    }
+    lagging.read_to(180).await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn readers_outlive_brokers_that_stop_and_start() {
+    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    let mut reader = scene.reader(0);
+    reader.settle(&scene).await;
+    let mut end = 0;
+    for node in [1, 2, 3] {
+        assert!(scene.broker.stop_node(BrokerId(node)).await);
+        scene.append(10, 50, Compression::None);
+        end += 10;
+        reader.read_to(end).await;
+        scene.broker.start_node(BrokerId(node)).await.unwrap();
+        scene.append(10, 50, Compression::None);
+        end += 10;
+        reader.read_to(end).await;
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn faults_of_a_fetch_are_repaired_inside() {
+    for action in [
+        Action::CloseBefore,
+        Action::CloseAfter,
+        Action::Truncated(20),
+        Action::WrongCorrelationId,
+        Action::Delay(Duration::from_millis(50)),
+        Action::Error(1),   // OFFSET_OUT_OF_RANGE, although it is not
+        Action::Error(2),   // CORRUPT_MESSAGE
+        Action::Error(3),   // UNKNOWN_TOPIC_OR_PARTITION
+        Action::Error(6),   // NOT_LEADER_OR_FOLLOWER
+        Action::Error(56),  // KAFKA_STORAGE_ERROR
+        Action::Error(70),  // FETCH_SESSION_ID_NOT_FOUND
+        Action::Error(71),  // INVALID_FETCH_SESSION_EPOCH
+        Action::Error(74),  // FENCED_LEADER_EPOCH
+        Action::Error(75),  // UNKNOWN_LEADER_EPOCH
+        Action::Error(78),  // OFFSET_NOT_AVAILABLE
+        Action::Error(-1),  // UNKNOWN_SERVER_ERROR
+        Action::Error(100), // UNKNOWN_TOPIC_ID
+        Action::Error(106), // FETCH_SESSION_TOPIC_ID_ERROR
+        Action::Error(9999),
+    ] {
+        let config = ConsumerConfig {
+            fetch_max_wait: Duration::from_millis(50),
+            ..ConsumerConfig::default()
+        };
+        let scene = Scene::with(BrokerConfig::default(), config).await;
+        scene.append(10, 10, Compression::None);
+        scene
+            .broker
+            .faults()
+            .add(Rule::on(ApiKey::Fetch, action.clone()).times(2));
+        let mut reader = scene.reader(0);
+        reader.read_to(10).await;
+        reader.settle(&scene).await;
+        scene
+            .broker
+            .faults()
+            .add(Rule::on(ApiKey::Fetch, action).times(3));
+        for end in 11..=30 {
+            scene.append(1, 10, Compression::None);
+            reader.read_to(end).await;
+        }
+        scene.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
+    let scene = Scene::new().await;
+    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, Compression::None);
+    scene.broker.delete_before(&scene.tp, 10);
+    for offset in [0, 9, 21, 1000] {
+        let mut reader = scene.reader(offset);
+        let expected = FetchError::OutOfRange {
+            tp: scene.tp.clone(),
+            offset,
+            start: 10,
+            end: 20,
+        };
+        assert_eq!(reader.fails().await, expected);
+        // It stays where it is until it is told where to go on.
+        assert_eq!(reader.cursor.position().offset, offset);
+        reader.cursor.seek(Position {
+            offset: 10,
+            leader_epoch: -1,
+        });
+        reader.seen = 10;
+        reader.read_to(20).await;
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn retention_that_overtakes_a_reader_is_told() {
+    let config = ConsumerConfig {
+        max_partition_fetch_bytes: 1000,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    for _ in 0..100 {
+        scene.append(10, 100, Compression::None);
+    }
+    let mut reader = scene.reader(0);
+    reader.read_to(10).await;
+    scene.broker.delete_before(&scene.tp, 900);
+    let error = loop {
+        // One chunk may have been read ahead.
+        match reader.slice().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(
+        error,
+        FetchError::OutOfRange {
+            start: 900,
+            end: 1000,
+            ..
+        }
+    ));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_truncated_log_is_told_to_those_who_had_read_further() {
+    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    for _ in 0..3 {
+        scene.append(10, 10, Compression::None);
+    }
+    let mut at_end = scene.reader(0);
+    let mut behind = scene.reader(0);
+    at_end.read_to(30).await;
+    at_end.settle(&scene).await;
+    let epoch = at_end.cursor.position().leader_epoch;
+    assert!(epoch >= 0);
+    // An unclean election: the new leader lacks the last records, and gets others.
+    scene.broker.truncate(&scene.tp, 20);
+    let (leader, _) = scene.broker.leader(&scene.tp).unwrap();
+    let next = BrokerId(1 + leader.unwrap().0 % 3);
+    assert!(scene.broker.move_leader(&scene.tp, next));
+    for _ in 0..3 {
+        scene.append(10, 10, Compression::None);
+    }
+    let to = Position {
+        offset: 20,
+        leader_epoch: epoch,
+    };
+    let expected = |offset| FetchError::Truncated {
+        tp: scene.tp.clone(),
+        offset,
+        to,
+    };
+    assert_eq!(at_end.fails().await, expected(30));
+    // A position that was committed before, of somebody new.
+    let mut resumed = scene.reader_at(&scene.tp, 25, epoch);
+    assert_eq!(resumed.fails().await, expected(25));
+    for reader in [&mut at_end, &mut resumed] {
+        reader.cursor.seek(to);
+        reader.seen = 20;
+        reader.read_to(50).await;
+    }
+    behind.read_to(50).await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_position_beyond_the_end_by_a_lost_tail_is_truncation() {
+    let scene = Scene::new().await;
+    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, Compression::None);
+    let mut reader = scene.reader(0);
+    reader.read_to(20).await;
+    let position = reader.cursor.position();
+    drop(reader);
+    scene.broker.truncate(&scene.tp, 10);
+    let mut reader = scene.reader_at(&scene.tp, 20, position.leader_epoch);
+    let error = reader.fails().await;
+    assert!(
+        matches!(&error, FetchError::Truncated { to, .. } if to.offset == 10),
+        "{error:?}"
+    );
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_or_made_anew_ends_its_readers() {
+    let scene = Scene::new().await;
+    scene.append(10, 10, Compression::None);
+    let mut at_end = scene.reader(0);
+    at_end.read_to(10).await;
+    at_end.settle(&scene).await;
+    assert!(scene.broker.delete_topic("t"));
+    let gone = FetchError::UnknownTopic { topic: "t".into() };
+    assert_eq!(at_end.fails().await, gone);
+    assert!(scene.broker.create_topic("t", 1));
+    scene.append(5, 10, Compression::None);
+    let mut fresh = scene.reader(0);
+    fresh.read_to(5).await;
+    fresh.settle(&scene).await;
+    assert!(scene.broker.delete_topic("t"));
+    assert!(scene.broker.create_topic("t", 1));
+    assert_eq!(fresh.fails().await, gone);
+    assert_eq!(at_end.fails().await, gone);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn batches_beyond_every_limit_are_read_all_the_same() {
+    let config = ConsumerConfig {
+        max_partition_fetch_bytes: 1000,
+        fetch_max_bytes: 3000,
+        fetch_memory: 40_000,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let mut readers = Vec::new();
+    for partition in 0..3 {
+        let tp = TopicPartition::new("t", partition);
+        for size in [10, 60_000, 10, 50_000] {
+            append(&scene.broker, &tp, 2, size, Compression::None);
+        }
+        readers.push(scene.reader_at(&tp, 0, -1));
+    }
+    let reads = readers.iter_mut().map(|reader| reader.read_to(8));
+    futures_util::future::join_all(reads).await;
+    for reader in &mut readers {
+        let tp = reader.cursor.tp().clone();
+        for end in [10, 12] {
+            append(&scene.broker, &tp, 2, 60_000, Compression::None);
+            reader.read_to(end).await;
+        }
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_cannot_be_read_are_an_error_and_not_a_storm() {
+    let scene = Scene::new().await;
+    scene.append(10, 10, Compression::None);
+    let batch = scene.broker.batches(&scene.tp);
+    let mut damaged = batch.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    scene.broker.append(&scene.tp, &damaged).unwrap();
+    let mut reader = scene.reader(0);
+    reader.read_to(10).await;
+    let error = reader.fails().await;
+    assert!(
+        matches!(error, FetchError::Corrupt { offset: 10, .. }),
+        "{error:?}"
+    );
+    assert!(scene.fetches() < 20, "{} fetches", scene.fetches());
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn memory_is_bounded_whatever_cursors_hold() {
+    let memory = 1 << 20;
+    let config = ConsumerConfig {
+        fetch_memory: memory,
+        max_partition_fetch_bytes: 100_000,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    for _ in 0..300 {
+        scene.append(100, 100, Compression::None);
+    }
+    let budget = scene.fetcher.budget().clone();
+    let response = 100_000;
+    // Each at a place of its own, each holding what it got.
+    let mut readers: Vec<Reader> = (0..300).map(|n| scene.reader(n * 100)).collect();
+    let mut held = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut got = vec![false; readers.len()];
+    while Instant::now() < deadline {
+        for (reader, got) in readers.iter_mut().zip(&mut got) {
+            if !*got && let Some(slice) = reader.cursor.try_next().unwrap() {
+                let text = || {
+                    (
+                        Arc::new(vec![0u8; slice.chunk.decoded.bytes]),
+                        slice.chunk.decoded.bytes,
+                    )
+                };
+                held.push((slice.chunk.attached.get_or_insert_with(1, text), slice));
+                *got = true;
+            }
+        }
+        assert!(budget.used() <= memory + response, "{} used", budget.used());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(held.len() > 3 && held.len() < 300, "{} held", held.len());
+    // Let go, and everybody gets on.
+    let mut left = got.iter().filter(|got| !**got).count();
+    held.clear();
+    while left > 0 {
+        assert!(Instant::now() < deadline + SOON, "{left} wait for room");
+        for (reader, got) in readers.iter_mut().zip(&mut got) {
+            if !*got && reader.cursor.try_next().unwrap().is_some() {
+                *got = true;
+                left -= 1;
+            }
+        }
+        assert!(budget.used() <= memory + response, "{} used", budget.used());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(readers);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_transaction_holds_back_only_those_who_read_committed() {
+    let scene = Scene::new().await;
+    scene.append(10, 10, Compression::None);
+    let mut builder = BatchBuilder::new(100);
+    builder.append(&NewRecord {
+        key: None,
+        value: Some(b"10"),
+        headers: &[],
+        timestamp: 0,
+    });
+    let mut batch = builder.finish(Compression::None);
+    batch.set_transactional(true);
+    batch.stamp(7, 0, 0);
+    scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
+    let mut uncommitted = scene.reader(0);
+    uncommitted.read_to(11).await;
+    let wake = Arc::new(Notify::new());
+    let position = Position {
+        offset: 0,
+        leader_epoch: -1,
+    };
+    let mut committed = Reader {
+        cursor: scene.fetcher.cursor(
+            scene.tp.clone(),
+            position,
+            Isolation::ReadCommitted,
+            Arc::clone(&wake),
+        ),
+        wake,
+        seen: 0,
+    };
+    committed.read_to(10).await;
+    committed.settle(&scene).await;
+    let before = scene.fetches();
+    let news = timeout(Duration::from_millis(300), committed.slice()).await;
+    assert!(news.is_err());
+    assert!(scene.fetches() - before < 40, "it waits, it does not spin");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn many_questions_for_offsets_are_asked_together() {
+    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    scene.append(10, 10, Compression::None);
+    scene.broker.delete_before(&scene.tp, 3);
+    scene
+        .broker
+        .faults()
+        .add(Rule::on(ApiKey::ListOffsets, Action::Error(6)).times(2));
+    let ask = |at| {
+        let (fetcher, tp) = (scene.fetcher.clone(), scene.tp.clone());
+        async move {
+            let found = fetcher.list_offset(&tp, at, Isolation::ReadCommitted);
+            found.await.unwrap().offset
+        }
+    };
+    let earliest = futures_util::future::join_all((0..500).map(|_| ask(At::Earliest)));
+    let latest = futures_util::future::join_all((0..500).map(|_| ask(At::Latest)));
+    let (earliest, latest) = tokio::join!(earliest, latest);
+    assert!(earliest.iter().all(|offset| *offset == 3));
+    assert!(latest.iter().all(|offset| *offset == 10));
+    let asked = scene.broker.requests(ApiKey::ListOffsets);
+    assert!(asked < 60, "{asked} requests");
+    let unknown = TopicPartition::new("nowhere", 0);
+    let isolation = Isolation::ReadUncommitted;
+    let answer = scene.fetcher.list_offset(&unknown, At::Latest, isolation);
+    assert_eq!(
+        answer.await,
+        Err(FetchError::UnknownTopic {
+            topic: "nowhere".into()
+        })
+    );
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn when_the_client_stops_everybody_is_told() {
+    let scene = Scene::new().await;
+    let mut reader = scene.reader(0);
+    reader.settle(&scene).await;
+    scene.cluster.stop().cancel();
+    assert_eq!(reader.fails().await, FetchError::Stopped);
+    let mut late = scene.reader(0);
+    assert_eq!(late.fails().await, FetchError::Stopped);
+    scene.stop().await;
+}
