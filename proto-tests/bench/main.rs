@@ -1,0 +1,227 @@
+//! Figures, as JSON lines. Nothing is asserted about speed: compare ratios within one run.
+//!
+//! `scripts/bench` builds what is measured and calls this with the names of the figures.
+
+mod cpu;
+mod load;
+mod native;
+mod sockets;
+
+use std::cell::OnceCell;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// 100 bytes.
+pub(crate) const VALUE: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyzAB";
+
+/// A broker and a proxy, both processes of their own, on the same cores as the load.
+pub(crate) struct Bench {
+    kafka_dir: PathBuf,
+    bootstrap: String,
+    binary: PathBuf,
+    proxy: OnceCell<(Child, u16)>,
+    label: String,
+}
+
+impl Bench {
+    fn start(proxy: &Path, label: String) -> Bench {
+        let out = Command::new(root().join("scripts/kafka"))
+            .args([
+                "start",
+                "--heap",
+                "1g",
+                "--owner",
+                &std::process::id().to_string(),
+            ])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("scripts/kafka runs");
+        assert!(out.status.success(), "scripts/kafka start failed");
+        let out = String::from_utf8(out.stdout).expect("text");
+        let field = |name: &str| {
+            let line = out.lines().find_map(|l| l.strip_prefix(name));
+            line.expect("scripts/kafka start prints it").to_owned()
+        };
+        let bootstrap = field("bootstrap=");
+        Bench {
+            kafka_dir: field("dir=").into(),
+            bootstrap,
+            binary: proxy.to_owned(),
+            proxy: OnceCell::new(),
+            label,
+        }
+    }
+
+    /// The proxy, started for the first figure that needs it.
+    fn proxy(&self) -> &(Child, u16) {
+        self.proxy.get_or_init(|| {
+            let mut proxy = Command::new(&self.binary)
+                .args([
+                    "--bootstrap-hosts",
+                    &self.bootstrap,
+                    "--port",
+                    "0",
+                    "--bind-interface",
+                    "127.0.0.1",
+                ])
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the proxy starts");
+            let mut log = BufReader::new(proxy.stderr.take().expect("piped"));
+            let port = loop {
+                let mut line = String::new();
+                let read = log.read_line(&mut line).expect("text");
+                assert!(read > 0, "the proxy ended");
+                eprint!("{line}");
+                if let Some((_, rest)) = line.split_once("listening address=127.0.0.1:") {
+                    let digits = rest.split(' ').next().unwrap_or_default();
+                    break digits.trim().parse().expect("a port");
+                }
+            };
+            // Whatever else it logs must not block it.
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+            (proxy, port)
+        })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.proxy().1
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.proxy().0.id()
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Creates a topic of its own for one figure.
+    pub(crate) async fn topic(&self, stem: &str, partitions: i32) -> String {
+        let name = format!("{stem}-{}", std::process::id());
+        native::create_topic(self, &name, partitions).await;
+        name
+    }
+
+    /// Writes `records` 100-byte values with kcat; processor time of kcat in microseconds.
+    pub(crate) fn fill(&self, topic: &str, records: usize) -> f64 {
+        let mut lines = tempfile::NamedTempFile::new().expect("a temporary file");
+        let line = format!("{VALUE}\n");
+        let block = line.repeat(1_000);
+        for _ in 0..records / 1_000 {
+            lines.write_all(block.as_bytes()).expect("disk space");
+        }
+        lines.flush().expect("disk space");
+        let path = lines.path().to_str().expect("a plain path");
+        self.kcat(&[
+            "-P",
+            "-t",
+            topic,
+            "-p",
+            "0",
+            "-X",
+            "enable.idempotence=true,acks=all",
+            "-l",
+            path,
+        ])
+    }
+
+    /// Runs kcat to its end; its processor time in microseconds.
+    pub(crate) fn kcat(&self, args: &[&str]) -> f64 {
+        let before = cpu::Cpu::ended_children();
+        let status = Command::new("kcat")
+            .args(["-q", "-b", &self.bootstrap])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .expect("kcat runs: scripts/bench installs it");
+        assert!(status.success(), "kcat {args:?}: {status}");
+        (cpu::Cpu::ended_children() - before).total_us()
+    }
+
+    pub(crate) fn print(&self, name: &str, figures: &[(&str, f64)]) {
+        let mut line = format!(r#"{{"bench":"{name}","build":"{}""#, self.label);
+        for (key, value) in figures {
+            line += &format!(r#","{key}":{}"#, (value * 1e3).round() / 1e3);
+        }
+        println!("{line}}}");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some((proxy, _)) = self.proxy.get_mut() {
+            let _ = proxy.kill();
+            let _ = proxy.wait();
+        }
+        let _ = Command::new(root().join("scripts/kafka"))
+            .arg("stop")
+            .arg(&self.kafka_dir)
+            .status();
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The value below which `p` percent of the samples lie.
+pub(crate) fn percentile(samples: &mut [f64], p: f64) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[((samples.len() - 1) as f64 * p / 100.0).round() as usize]
+}
+
+const ALL: &[&str] = &[
+    "native_produce",
+    "native_consume",
+    "socket_produce",
+    "socket_consume",
+    "latency",
+    "fanout",
+    "idle",
+];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut proxy = root().join("target/release/kafka-websocket-proxy");
+    let mut label = "release".to_owned();
+    let mut wanted = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--proxy" => proxy = args.next().expect("--proxy PATH").into(),
+            "--label" => label = args.next().expect("--label NAME"),
+            "--bench" => {} // cargo bench adds it
+            name => match ALL.iter().find(|known| **known == name) {
+                Some(known) => wanted.push(*known),
+                None => {
+                    eprintln!("unknown figure {name}; known: {}", ALL.join(" "));
+                    std::process::exit(2);
+                }
+            },
+        }
+    }
+    if wanted.is_empty() {
+        wanted = ALL.to_vec();
+    }
+    let bench = Bench::start(&proxy, label);
+    for name in wanted {
+        match name {
+            "native_produce" => native::produce(&bench).await,
+            "native_consume" => native::consume(&bench).await,
+            "socket_produce" => sockets::produce(&bench).await,
+            "socket_consume" => sockets::consume(&bench).await,
+            "latency" => {
+                let seconds = 10;
+                let socket = sockets::latency(&bench, seconds).await;
+                let native = native::latency(&bench, seconds).await;
+                sockets::compare_latency(&bench, socket, native);
+            }
+            "fanout" => sockets::fanout(&bench).await,
+            "idle" => sockets::idle(&bench).await,
+            _ => unreachable!("names come from ALL"),
+        }
+    }
+}

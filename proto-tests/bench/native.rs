@@ -1,0 +1,224 @@
+//! Figures of the Kafka layer alone, beside librdkafka (kcat) in the same run.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_websocket_proxy::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_websocket_proxy::kafka::fetch::{Fetcher, Position};
+use kafka_websocket_proxy::kafka::record::NewRecord;
+use kafka_websocket_proxy::kafka::{
+    Cluster, Isolation, Principal, Producer, TopicPartition, admin,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cpu::Cpu;
+use crate::{Bench, VALUE};
+
+const RECORDS: usize = 2_000_000;
+
+fn cluster(bench: &Bench) -> Cluster {
+    let config = ClientConfig {
+        bootstrap: bench.bootstrap().split(',').map(str::to_owned).collect(),
+        ..ClientConfig::default()
+    };
+    Cluster::new(
+        config,
+        Principal::Proxy,
+        TaskTracker::new(),
+        CancellationToken::new(),
+    )
+}
+
+pub(crate) async fn create_topic(bench: &Bench, name: &str, partitions: i32) {
+    let cluster = cluster(bench);
+    admin::create_topic(&cluster, name, partitions, 1)
+        .await
+        .expect("the broker creates it");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !cluster.metadata().topic(name).await.is_ok_and(|topic| {
+        topic.partitions.len() == partitions as usize
+            && topic.partitions.iter().all(|p| p.leader.is_some())
+    }) {
+        assert!(Instant::now() < deadline, "no leader for {name}");
+        cluster.metadata().refresh().await.ok();
+    }
+    cluster.stop().cancel();
+}
+
+fn record(value: &[u8]) -> NewRecord<'_> {
+    NewRecord {
+        key: None,
+        value: Some(value),
+        headers: &[],
+        timestamp: 1_700_000_000_000,
+    }
+}
+
+/// Idempotent, acks=all, one partition.
+pub(crate) async fn produce(bench: &Bench) {
+    let theirs = bench.topic("native-produce-kcat", 1).await;
+    let kcat_started = Instant::now();
+    let kcat = bench.fill(&theirs, RECORDS) / RECORDS as f64;
+    let kcat_took = kcat_started.elapsed();
+
+    let ours = bench.topic("native-produce", 1).await;
+    let cluster = cluster(bench);
+    // As librdkafka batches by default: up to 1 MB.
+    let config = ProducerConfig {
+        batch_size: 1_000_000,
+        linger: Duration::from_millis(5),
+        ..ProducerConfig::default()
+    };
+    let producer = Producer::new(cluster.clone(), config);
+    let topic = cluster.metadata().topic(&ours).await.expect("it exists");
+    let cpu = Cpu::own();
+    let started = Instant::now();
+    let mut tickets = VecDeque::new();
+    for _ in 0..RECORDS {
+        let ticket = producer
+            .send(&topic, Some(0), &record(VALUE.as_bytes()))
+            .await;
+        tickets.push_back(ticket.expect("it is taken"));
+        if tickets.len() == 100_000 {
+            tickets
+                .pop_front()
+                .expect("not empty")
+                .await
+                .expect("acknowledged");
+        }
+    }
+    for ticket in tickets {
+        ticket.await.expect("acknowledged");
+    }
+    let took = started.elapsed();
+    let cpu = (Cpu::own() - cpu).total_us() / RECORDS as f64;
+    cluster.stop().cancel();
+    bench.print(
+        "native_produce",
+        &[
+            ("records_per_s", RECORDS as f64 / took.as_secs_f64()),
+            ("cpu_us_per_record", cpu),
+            (
+                "librdkafka_records_per_s",
+                RECORDS as f64 / kcat_took.as_secs_f64(),
+            ),
+            ("librdkafka_cpu_us_per_record", kcat),
+            ("ratio", cpu / kcat),
+            ("goal_ratio", 1.5),
+        ],
+    );
+}
+
+/// From the start of a long log.
+pub(crate) async fn consume(bench: &Bench) {
+    let topic = bench.topic("native-consume", 1).await;
+    bench.fill(&topic, RECORDS);
+    let kcat_started = Instant::now();
+    let count = RECORDS.to_string();
+    let kcat = bench.kcat(&[
+        "-C",
+        "-t",
+        &topic,
+        "-p",
+        "0",
+        "-o",
+        "beginning",
+        "-c",
+        &count,
+        "-D",
+        "",
+    ]);
+    let (kcat, kcat_took) = (kcat / RECORDS as f64, kcat_started.elapsed());
+
+    let cluster = cluster(bench);
+    let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default());
+    let cpu = Cpu::own();
+    let started = Instant::now();
+    let mut bytes = 0;
+    read(&fetcher, &topic, RECORDS, |value| bytes += value.len()).await;
+    let took = started.elapsed();
+    let cpu = (Cpu::own() - cpu).total_us() / RECORDS as f64;
+    assert_eq!(bytes, RECORDS * VALUE.len());
+    cluster.stop().cancel();
+    bench.print(
+        "native_consume",
+        &[
+            ("records_per_s", RECORDS as f64 / took.as_secs_f64()),
+            ("cpu_us_per_record", cpu),
+            (
+                "librdkafka_records_per_s",
+                RECORDS as f64 / kcat_took.as_secs_f64(),
+            ),
+            ("librdkafka_cpu_us_per_record", kcat),
+            ("ratio", cpu / kcat),
+            ("goal_ratio", 1.5),
+        ],
+    );
+}
+
+async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnMut(&[u8])) {
+    let wake = Arc::new(Notify::new());
+    let start = Position {
+        offset: 0,
+        leader_epoch: -1,
+    };
+    let partition = TopicPartition::new(topic, 0);
+    let mut cursor = fetcher.cursor(
+        partition,
+        start,
+        Isolation::ReadUncommitted,
+        Arc::clone(&wake),
+    );
+    let mut read = 0;
+    while read < records {
+        match cursor.try_next().expect("a healthy partition") {
+            Some(slice) => {
+                for record in slice.records() {
+                    each(record.value.unwrap_or_default());
+                    read += 1;
+                }
+            }
+            None => wake.notified().await,
+        }
+    }
+}
+
+/// Open loop, 1,000 records a second, our producer to our consumer. Microseconds.
+pub(crate) async fn latency(bench: &Bench, seconds: u64) -> Vec<f64> {
+    let name = bench.topic("native-latency", 1).await;
+    let cluster = cluster(bench);
+    let producer = Producer::new(cluster.clone(), ProducerConfig::default());
+    let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default());
+    let topic = cluster.metadata().topic(&name).await.expect("it exists");
+    let epoch = Instant::now();
+    let total = 1_000 * seconds as usize;
+    let reader = tokio::spawn(async move {
+        let mut latencies = Vec::with_capacity(total);
+        read(&fetcher, &name, total, |value| {
+            let digits = std::str::from_utf8(&value[..20]).expect("digits");
+            let due: u64 = digits.parse().expect("digits");
+            latencies.push((epoch.elapsed().as_nanos() as u64 - due) as f64 / 1e3);
+        })
+        .await;
+        latencies
+    });
+    let mut tickets = VecDeque::new();
+    for i in 0..total as u64 {
+        let due = Duration::from_millis(i);
+        tokio::time::sleep_until((epoch + due).into()).await;
+        let value = format!("{:020}{}", due.as_nanos(), &VALUE[20..]);
+        let ticket = producer
+            .send(&topic, Some(0), &record(value.as_bytes()))
+            .await;
+        tickets.push_back(ticket.expect("it is taken"));
+    }
+    for ticket in tickets {
+        ticket.await.expect("acknowledged");
+    }
+    let latencies = reader.await.expect("records arrive").split_off(1_000);
+    cluster.stop().cancel();
+    latencies
+}
