@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod bad_input;
+mod both_directions;
+mod broker_failures;
 mod broker_faults;
 mod cli;
 mod embedded_broker;
@@ -11,6 +13,7 @@ mod group_faults;
 mod groups;
 mod kafka_connection;
 mod layers;
+mod many_sockets;
 mod mixed_group;
 mod produce_faults;
 mod real_kafka;
@@ -19,5 +22,6 @@ mod refusals;
 mod shutdown;
 mod socket_in;
 mod socket_out;
+mod static_binary;
 #[allow(dead_code, reason = "not every helper is used by every set of tests")]
 mod support;

@@ -1,6 +1,7 @@
 import java.util.*;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.*;
+import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
 
 /**
@@ -8,6 +9,7 @@ import org.apache.kafka.common.TopicPartition;
  *
  *   Groups.java BOOTSTRAP offsets GROUP TOPIC      prints "PARTITION OFFSET" of what is committed
  *   Groups.java BOOTSTRAP members GROUP            prints "MEMBER INSTANCE CLIENT PARTITIONS"
+ *   Groups.java BOOTSTRAP stable PREFIX            prints how many groups whose name starts so are stable
  */
 public class Groups {
     public static void main(String[] args) throws Exception {
@@ -22,6 +24,11 @@ public class Groups {
                     .all().get(30, TimeUnit.SECONDS).get(args[2]).members()
                     .forEach(m -> System.out.println(m.consumerId() + " " + m.groupInstanceId().orElse("-")
                         + " " + m.clientId() + " " + m.assignment().topicPartitions().size()));
+                case "stable" -> {
+                    var stable = new ListGroupsOptions().inGroupStates(Set.of(GroupState.STABLE));
+                    System.out.println(admin.listGroups(stable).all().get(30, TimeUnit.SECONDS).stream()
+                        .filter(g -> g.groupId().startsWith(args[2])).count());
+                }
                 default -> throw new IllegalArgumentException(args[1]);
             }
         }

@@ -4,7 +4,7 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 
-/** Topics.java BOOTSTRAP create NAME PARTITIONS REPLICATION | delete NAME | grow NAME PARTITIONS */
+/** Topics.java BOOTSTRAP create NAME PARTITIONS REPLICATION | delete NAME | grow NAME PARTITIONS | size NAME */
 public class Topics {
     public static void main(String[] a) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", a[0]))) {
@@ -22,6 +22,14 @@ public class Topics {
                     int partitions = Integer.parseInt(a[3]);
                     admin.createPartitions(Map.of(a[2], NewPartitions.increaseTo(partitions))).all().get();
                     awaitLeaders(admin, a[2], partitions);
+                }
+                case "size" -> {
+                    long size = 0;
+                    for (var broker : admin.describeLogDirs(List.of(1)).allDescriptions().get().values())
+                        for (var dir : broker.values())
+                            for (var replica : dir.replicaInfos().entrySet())
+                                if (replica.getKey().topic().equals(a[2])) size += replica.getValue().size();
+                    System.out.println(size);
                 }
                 default -> throw new IllegalArgumentException(a[1]);
             }

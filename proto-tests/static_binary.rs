@@ -1,0 +1,100 @@
+//! The binary that is shipped: static, position independent, at home in an empty root.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::kafka::root;
+
+/// As `scripts/test` built it, or built here.
+fn binary() -> PathBuf {
+    if let Some(built) = std::env::var_os("STATIC_BINARY") {
+        return root().join(built);
+    }
+    let out = Command::new(root().join("scripts/static-build"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "scripts/static-build failed");
+    root().join(String::from_utf8(out.stdout).unwrap().trim())
+}
+
+#[test]
+fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
+    let binary = binary();
+    let elf = fs::read(&binary).unwrap();
+    assert_eq!(&elf[..4], b"\x7fELF");
+    let u16_at = |at: usize| u16::from_le_bytes(elf[at..at + 2].try_into().unwrap());
+    let u64_at = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().unwrap());
+    assert_eq!(u16_at(16), 3, "ET_DYN: a position independent executable");
+    let (first, size, count) = (u64_at(32) as usize, u16_at(54) as usize, u16_at(56));
+    for i in 0..usize::from(count) {
+        let kind = &elf[first + i * size..][..4];
+        assert_ne!(kind, 3_u32.to_le_bytes(), "PT_INTERP: needs an interpreter");
+    }
+
+    let empty = tempfile::tempdir().unwrap();
+    fs::copy(&binary, empty.path().join("proxy")).unwrap();
+    let mut proxy = Running(in_root(&empty));
+    let stdout = proxy.0.stdout.take().unwrap();
+    // The line that says where it listens, on the port that the system chose.
+    let port = BufReader::new(stdout)
+        .lines()
+        .map(|line| line.unwrap())
+        .find_map(|line| {
+            let rest = line.split("http://").nth(1)?;
+            let digits = rest.split(':').nth(1)?;
+            let end = digits
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(digits.len());
+            digits[..end].parse::<u16>().ok()
+        })
+        .expect("--dev prints its address");
+
+    let mut http = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    http.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    http.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("I'm healthy"), "{answer}");
+}
+
+fn in_root(dir: &tempfile::TempDir) -> Child {
+    // Only root may chroot; others get a user namespace in which they are root.
+    let am_root = fs::read_to_string("/proc/self/status")
+        .unwrap()
+        .contains("\nUid:\t0\t");
+    let mut command = if am_root {
+        Command::new("chroot")
+    } else {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-r", "chroot"]);
+        unshare
+    };
+    command
+        .arg(dir.path())
+        .args(["/proxy", "--dev", "--port", "0"])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
+}
+
+/// Ends the process when the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,155 @@
+//! The real program, as a user starts it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::ws_client::{PATIENCE, Refused, WsClient};
+
+/// The running program. It ends with its owner.
+pub(crate) struct Program {
+    child: Child,
+    port: u16,
+}
+
+impl Program {
+    /// Starts it on a free loopback port and waits until it listens.
+    pub(crate) fn start(args: &[&str]) -> Program {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
+            .args(["--port", "0", "--bind-interface", "127.0.0.1"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let port = loop {
+            let mut line = String::new();
+            if log.read_line(&mut line).unwrap() == 0 {
+                panic!("the program ended: {}", child.wait().unwrap());
+            }
+            eprint!("{line}");
+            if let Some(port) = listening_port(&line) {
+                break port;
+            }
+        };
+        // Whatever else it logs must not block it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        Program { child, port }
+    }
+
+    /// Against a real or an in-memory cluster.
+    pub(crate) fn for_cluster(bootstrap: &str, args: &[&str]) -> Program {
+        Self::start(&[&["--bootstrap-hosts", bootstrap], args].concat())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A socket that must be accepted.
+    pub(crate) async fn connect(&self, path: &str) -> WsClient {
+        match WsClient::connect(&self.address(), path).await {
+            Ok(client) => client,
+            Err(refused) => panic!("{path}: {refused:?}"),
+        }
+    }
+
+    /// A socket that must be refused.
+    pub(crate) async fn refused(&self, path: &str) -> Refused {
+        match WsClient::connect(&self.address(), path).await {
+            Ok(_) => panic!("{path} was accepted"),
+            Err(refused) => refused,
+        }
+    }
+
+    /// Status and body of `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .expect("no answer")
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// Waits until `/ready` says so.
+    pub(crate) async fn ready(&self) {
+        let wait = async {
+            while self.get("/ready").await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("never ready");
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    }
+
+    /// Sends a signal, as `kill -NAME` does.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// How it ended; it must do so within `limit`.
+    pub(crate) fn ended(mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running after {limit:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The port in the log line that says where it listens.
+fn listening_port(line: &str) -> Option<u16> {
+    let (_, address) = line.split_once("listening address=127.0.0.1:")?;
+    address
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
+}
