@@ -559,6 +559,29 @@ async fn without_a_broker_records_wait_and_then_surely_fail() {
 }
 
 #[tokio::test]
+async fn a_partition_without_a_leader_is_written_to_as_soon_as_it_has_one() {
+    let broker = BrokerConfig {
+        nodes: 2,
+        default_replication: 1,
+        ..BrokerConfig::default()
+    };
+    let bench = Bench::with(broker, client(), ProducerConfig::default(), 1).await;
+    let tp = TopicPartition::new("t", 0);
+    let (leader, _) = bench.broker.leader(&tp).unwrap();
+    let leader = leader.unwrap();
+    assert!(bench.broker.stop_node(leader).await);
+    let mut news = bench.cluster.metadata().changed();
+    bench.cluster.metadata().invalidate("t");
+    let leaderless = news.wait_for(|known| known.topic("t").unwrap().leader(0).is_none());
+    soon(leaderless).await.unwrap();
+    let waiting = bench.send(0, "0").await;
+    // The outage lasts: whatever asked for metadata at its start has been answered.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    bench.broker.start_node(leader).await.unwrap();
+    assert!(soon(waiting).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_deleted_topic_is_reported_and_a_new_one_of_that_name_is_written_to() {
     let bench = Bench::new(1).await;
     bench.all_acknowledged(bench.send_all(10).await).await;

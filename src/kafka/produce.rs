@@ -224,6 +224,9 @@ impl Shared {
         for broker in effects.wake {
             self.wake(broker);
         }
+        for topic in effects.leaderless {
+            self.cluster.metadata().invalidate(&topic);
+        }
         if effects.direct {
             self.direct.notify_one();
         }

@@ -39,6 +39,9 @@ pub(super) struct Effects {
     pub(super) wake: Vec<BrokerId>,
     /// A producer id is needed, or an earlier timer was set.
     pub(super) direct: bool,
+    /// Topics with records for a partition that has no leader: the cluster is to be asked
+    /// again, for nobody tells us when it has one.
+    pub(super) leaderless: Vec<Arc<str>>,
 }
 
 /// The sizes that batches and requests obey.
@@ -278,7 +281,7 @@ impl Accumulator {
                     line.queue.recreated();
                 }
                 let leader = topic.leader(line.queue.partition().partition);
-                if line.queue.set_leader(leader) || recreated {
+                if line.queue.set_leader(leader) || recreated || leader.is_none() {
                     changed.push(at);
                 }
             }
@@ -423,15 +426,21 @@ impl Accumulator {
             self.fresh = None;
             effects.direct = true;
         }
-        if let Some(leader) = line.queue.leader()
-            && line.listed != Some(leader)
-            && line.queue.is_ready(self.fresh, now)
-        {
-            line.listed = Some(leader);
-            self.ready.entry(leader).or_default().push_back(at);
-            if !effects.wake.contains(&leader) {
-                effects.wake.push(leader);
+        match line.queue.leader() {
+            Some(leader) if line.listed != Some(leader) && line.queue.is_ready(self.fresh, now) => {
+                line.listed = Some(leader);
+                self.ready.entry(leader).or_default().push_back(at);
+                if !effects.wake.contains(&leader) {
+                    effects.wake.push(leader);
+                }
             }
+            None if !line.queue.is_empty() => {
+                let topic = &line.queue.partition().topic;
+                if !effects.leaderless.contains(topic) {
+                    effects.leaderless.push(Arc::clone(topic));
+                }
+            }
+            _ => {}
         }
         if let Some(when) = line.queue.wake_at(now)
             && line.timer.is_none_or(|timer| when < timer)
