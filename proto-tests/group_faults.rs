@@ -48,7 +48,11 @@ impl Rig {
     }
 
     async fn produce(&self, tp: &TopicPartition, count: usize) {
-        let client = self.process.clients.of(&Principal::Proxy);
+        Self::produce_by(&self.process, tp, count).await;
+    }
+
+    async fn produce_by(process: &Process, tp: &TopicPartition, count: usize) {
+        let client = process.clients.of(&Principal::Proxy);
         let topic = client.cluster().metadata().topic(&tp.topic).await.unwrap();
         for n in 0..count {
             let value = format!("v{n}");
@@ -558,7 +562,9 @@ async fn a_log_that_is_cut_is_read_on_from_the_cut() {
     let (leader, _) = rig.broker.leader(&tp).unwrap();
     let other = BrokerId(3 - leader.unwrap().0);
     rig.broker.move_leader(&tp, other);
-    rig.produce(&tp, 4).await;
+    // By another producer: the first one's sequence was cut off too.
+    let fresh = Process::new(&rig.broker.bootstrap(), quick());
+    Rig::produce_by(&fresh, &tp, 4).await;
     let seen = reader
         .until("what came after the cut", |seen| seen.count() >= 9)
         .await;

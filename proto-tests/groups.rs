@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kafka_websocket_proxy::kafka::Principal;
 use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
 use kafka_websocket_proxy::kafka::group::ConsumerError;
 
@@ -132,4 +133,29 @@ async fn a_second_consumer_with_the_same_instance_fences_the_first() {
         "{seen:?}"
     );
     b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_grows_is_dealt_out_again() {
+    let kafka = Kafka::shared("4.4", 1);
+    let (topic, group) = (unique("grow"), unique("group"));
+    kafka.create_topic(&topic, 2, 1);
+    let process = Process::new(kafka.bootstrap(), patient());
+    let mut a = process.reader(subscription(&group, &[&topic]));
+    let mut b = process.reader(subscription(&group, &[&topic]));
+    settled("two", &mut [&mut a, &mut b], 2, 1).await;
+    kafka.java("Topics.java", &["grow", &topic, "6"]);
+    produce(&kafka, &topic, 0, 60);
+    let client = process.clients.of(&Principal::Proxy);
+    client.cluster().metadata().refresh().await.unwrap();
+    settled("more for both", &mut [&mut a, &mut b], 6, 3).await;
+    let deadline = Instant::now() + PATIENCE;
+    while a.seen.borrow().count() + b.seen.borrow().count() < 60 {
+        assert!(Instant::now() < deadline, "not all came");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (a, b) = (a.close().await, b.close().await);
+    assert_eq!((a.lost, b.lost), (0, 0));
+    let offsets = committed(&kafka, &group, &topic);
+    assert_eq!(offsets.values().sum::<i64>(), 60, "{offsets:?}");
 }

@@ -128,8 +128,9 @@ impl Consumer {
         let mailbox = Arc::new(Mailbox::default());
         let member = Member::new(profile, Instant::now());
         let seat = client.seat(&subscription.group);
-        let membership = Membership::new(seat, manner, member, Arc::clone(&mailbox));
-        client.cluster().tasks().spawn(membership.run());
+        let mut membership = Membership::new(seat, manner, member, Arc::clone(&mailbox));
+        let life = async move { membership.run().await };
+        client.cluster().tasks().spawn(life);
         Self {
             mailbox,
             fetcher: client.fetcher().clone(),

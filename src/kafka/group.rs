@@ -22,15 +22,17 @@ mod mailbox;
 mod member;
 mod membership;
 mod offsets;
+mod partitions;
 mod protocol;
 mod requests;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use self::coordinator::Coordinators;
 pub use self::error::{CommitError, ConsumerError};
@@ -64,7 +66,8 @@ impl Groups {
         let gate = gates.get(group).and_then(Weak::upgrade).unwrap_or_else(|| {
             let gate = Arc::new(Gate {
                 turn: Arc::new(Semaphore::new(1)),
-                stir: watch::Sender::new(()),
+                stirs: AtomicUsize::new(0),
+                stir: Notify::new(),
                 group: Arc::clone(group),
                 groups: Arc::clone(self),
             });
@@ -87,9 +90,36 @@ struct Gate {
     turn: Arc<Semaphore>,
     /// Tells that a member joins or has left: the others need not wait for their next
     /// heartbeat to learn of the rebalance.
-    stir: watch::Sender<()>,
+    stirs: AtomicUsize,
+    stir: Notify,
     group: Arc<str>,
     groups: Arc<Groups>,
+}
+
+impl Gate {
+    /// Lets the other members know. Returns how often that has happened.
+    fn stir(&self) -> usize {
+        let stirs = self.stirs.fetch_add(1, Ordering::AcqRel) + 1;
+        self.stir.notify_waiters();
+        stirs
+    }
+
+    fn stirred(&self) -> usize {
+        self.stirs.load(Ordering::Acquire)
+    }
+
+    /// Waits until it has happened more than `known` times. Cancel-safe.
+    async fn stirred_since(&self, known: usize) -> usize {
+        loop {
+            // Registered before the look: what happens after it is not missed.
+            let news = self.stir.notified();
+            let stirs = self.stirred();
+            if stirs != known {
+                return stirs;
+            }
+            news.await;
+        }
+    }
 }
 
 impl Drop for Gate {

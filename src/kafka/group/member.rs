@@ -20,7 +20,6 @@
 //! - An answer about an older generation changes nothing.
 //! - Every wait has an end: see [`Member::deadline`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use tokio::time::Instant;
 
 use super::assign::GroupMember;
 use super::error::{ConsumerError, Failure, Verdict};
+use super::partitions::PartitionSet;
 use super::protocol::MemberSubscription;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::config::AssignorName;
@@ -170,11 +170,11 @@ pub(crate) struct Member {
     assignor: Option<AssignorName>,
     lead: Option<Lead>,
     /// What the group last gave us.
-    owned: BTreeSet<TopicPartition>,
+    owned: PartitionSet,
     /// What the reader was told of and has not let go of.
-    delivered: BTreeSet<TopicPartition>,
+    delivered: PartitionSet,
     /// Positions of these are being looked up.
-    positioning: BTreeSet<TopicPartition>,
+    positioning: PartitionSet,
     /// Counts losses, so that what was looked up before one is not believed after it.
     ownership: u64,
     /// Counts revocations.
@@ -198,9 +198,9 @@ impl Member {
             generation: -1,
             assignor: None,
             lead: None,
-            owned: BTreeSet::new(),
-            delivered: BTreeSet::new(),
-            positioning: BTreeSet::new(),
+            owned: PartitionSet::default(),
+            delivered: PartitionSet::default(),
+            positioning: PartitionSet::default(),
             ownership: 0,
             revocation: 0,
             rejoin: false,
@@ -281,7 +281,7 @@ impl Member {
             user_data: assignor
                 .is_cooperative()
                 .then(|| self.generation.to_be_bytes().to_vec()),
-            owned: self.owned.iter().cloned().collect(),
+            owned: self.owned.to_vec(),
             generation: self.generation,
             rack: self.profile.rack.clone(),
         }
@@ -446,8 +446,8 @@ impl Member {
         let before = std::mem::take(&mut self.owned);
         self.owned = assigned.into_iter().filter(ours).collect();
         self.positioning.retain(|tp| self.owned.contains(tp));
-        let taken = before.difference(&self.owned).next().is_some();
-        let held: Vec<_> = self.delivered.difference(&self.owned).cloned().collect();
+        let taken = !before.without(&self.owned).is_empty();
+        let held = self.delivered.without(&self.owned);
         if self.is_cooperative() {
             self.rejoin |= taken;
             if !held.is_empty() {
@@ -530,7 +530,7 @@ impl Member {
             self.ready_to_join(now);
         } else {
             self.disown();
-            self.revoke(self.delivered.iter().cloned().collect(), now);
+            self.revoke(self.delivered.to_vec(), now);
         }
     }
 
@@ -550,11 +550,12 @@ impl Member {
 
     /// Looks up where to start in what is owned and new to the reader.
     fn position_rest(&mut self) {
-        let new =
-            |tp: &&TopicPartition| !self.delivered.contains(*tp) && !self.positioning.contains(*tp);
-        let new: Vec<_> = self.owned.iter().filter(new).cloned().collect();
+        let mut new = self.owned.without(&self.delivered);
+        new.retain(|tp| !self.positioning.contains(tp));
         if !new.is_empty() {
-            self.positioning.extend(new.iter().cloned());
+            for tp in &new {
+                self.positioning.insert(tp.clone());
+            }
             self.actions.push(Action::Position(self.ownership, new));
         }
     }
@@ -577,7 +578,7 @@ impl Member {
 
     fn lose_all(&mut self) {
         self.disown();
-        self.lose(self.delivered.iter().cloned().collect());
+        self.lose(self.delivered.to_vec());
     }
 
     fn is_cooperative(&self) -> bool {

@@ -11,7 +11,6 @@
 //! - At most one commit of a group is in flight in this process.
 //! - Whatever ends the task, the reader is told.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ pub(crate) struct Manner {
 }
 
 /// The topics that a leader assigned: what it saw of them.
-type Led = BTreeMap<Arc<str>, Option<(Uuid, usize)>>;
+type Led = Vec<(Arc<str>, Option<(Uuid, usize)>)>;
 
 /// The connection that JoinGroup went over, for SyncGroup.
 type Line = (BrokerId, Exclusive);
@@ -86,7 +85,8 @@ pub(crate) struct Membership {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     line: Option<Line>,
     led: Option<(Led, watch::Receiver<Arc<Snapshot>>)>,
-    stirred: watch::Receiver<()>,
+    /// How often the group was stirred, as far as this member knows.
+    stirred: usize,
     committing: bool,
     commit_backoff: Backoff,
     commit_after: Instant,
@@ -97,7 +97,7 @@ impl Membership {
     pub(crate) fn new(seat: Seat, manner: Manner, member: Member, mailbox: Arc<Mailbox>) -> Self {
         let config = seat.cluster.config();
         let commit_backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
-        let stirred = seat.gate.stir.subscribe();
+        let stirred = seat.gate.stirred();
         Self {
             seat,
             manner,
@@ -116,7 +116,7 @@ impl Membership {
     }
 
     /// Until the member has left, was refused, or the client stops.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let ended = Ended(Arc::clone(&self.mailbox));
         let stop = self.seat.cluster.stop().clone();
         let mailbox = Arc::clone(&self.mailbox);
@@ -130,8 +130,8 @@ impl Membership {
                 settled = next_of(&mut self.joining) => self.settled(settled),
                 Some(done) = self.work.next() => self.done(done),
                 () = mailbox.to_task.notified() => Vec::new(),
-                // Its sender lives as long as the seat.
-                Ok(()) = self.stirred.changed() => {
+                stirred = self.seat.gate.stirred_since(self.stirred) => {
+                    self.stirred = stirred;
                     self.member.on(Event::Stirred, Instant::now())
                 }
                 () = changed(&mut self.led) => self.topics_changed(),
@@ -243,8 +243,7 @@ impl Membership {
 
     /// Lets the group's other members in this process know.
     fn stir(&mut self) {
-        self.seat.gate.stir.send_replace(());
-        self.stirred.mark_unchanged();
+        self.stirred = self.seat.gate.stir();
     }
 
     fn find_coordinator(&mut self) {
@@ -296,7 +295,7 @@ impl Membership {
         };
         if let Some((led, _)) = &self.led {
             // A leader stays interested in topics that it does not read itself.
-            for topic in led.keys() {
+            for (topic, _) in led {
                 let tp = TopicPartition::new(Arc::clone(topic), 0);
                 self.seat.cluster.metadata().leader(&tp);
             }
@@ -473,7 +472,7 @@ impl Membership {
             return Vec::new();
         };
         let snapshot = Arc::clone(&changes.borrow_and_update());
-        let other = |(name, seen): (&Arc<str>, &Option<(Uuid, usize)>)| {
+        let other = |(name, seen): &(Arc<str>, Option<(Uuid, usize)>)| {
             let topic = snapshot.topic(name);
             topic.is_some_and(|topic| *seen != Some((topic.id, topic.partitions.len())))
         };
@@ -547,7 +546,7 @@ async fn sync(
             Err(failure) => return Settled::Synced(Err(failure), None),
         };
         if !lead.skip {
-            let count = |(name, seen): (&Arc<str>, &Option<(Uuid, usize)>)| {
+            let count = |(name, seen): &(Arc<str>, Option<(Uuid, usize)>)| {
                 seen.map(|(_, count)| (Arc::clone(name), count))
             };
             let partitions: Partitions = seen.iter().filter_map(count).collect();
@@ -581,7 +580,7 @@ async fn look_at_topics(seat: &Seat, lead: &Lead) -> Result<Led, Failure> {
         .collect();
     names.sort_unstable();
     names.dedup();
-    let mut seen = Led::new();
+    let mut seen = Led::with_capacity(names.len());
     // Mostly they are known already, so one after the other takes no time.
     for name in names {
         let topic = match seat.cluster.metadata().topic(name).await {
@@ -592,7 +591,7 @@ async fn look_at_topics(seat: &Seat, lead: &Lead) -> Result<Led, Failure> {
             }
             Err(_) => None,
         };
-        seen.insert(Arc::clone(name), topic);
+        seen.push((Arc::clone(name), topic));
     }
     Ok(seen)
 }
