@@ -16,6 +16,7 @@ mod layers;
 mod many_sockets;
 mod mixed_group;
 mod produce_faults;
+mod produce_kafka;
 mod real_kafka;
 mod record_java;
 mod refusals;
