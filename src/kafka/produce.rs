@@ -65,7 +65,7 @@ impl Producer {
             retry: (retry.retry_backoff, retry.retry_backoff_max),
         };
         let sizes = Sizes {
-            batch: config.batch_size,
+            batch: config.batch_size.min(config.max_request_size),
             request: config.max_request_size,
         };
         let memory = config.buffer_memory.min(Semaphore::MAX_PERMITS);

@@ -58,7 +58,11 @@ pub(super) struct Sizes {
 pub(super) struct Accumulator {
     limits: Limits,
     sizes: Sizes,
-    topics: HashMap<Arc<str>, TopicQueues>,
+    topics: Vec<TopicQueues>,
+    /// Where each is in `topics`.
+    names: HashMap<Arc<str>, usize>,
+    /// The last one that was looked up: mostly the next one as well.
+    recent: Option<(Arc<str>, usize)>,
     lines: Vec<Line>,
     ready: HashMap<BrokerId, VecDeque<usize>>,
     timers: BTreeSet<(Instant, usize)>,
@@ -69,6 +73,7 @@ pub(super) struct Accumulator {
 
 #[derive(Debug)]
 struct TopicQueues {
+    name: Arc<str>,
     /// What the queues' leaders were taken from; weak, for the metadata forgets a topic
     /// when nobody holds it.
     known: Weak<Topic>,
@@ -115,7 +120,9 @@ impl Accumulator {
         Self {
             limits,
             sizes,
-            topics: HashMap::new(),
+            topics: Vec::new(),
+            names: HashMap::new(),
+            recent: None,
             lines: Vec::new(),
             ready: HashMap::new(),
             timers: BTreeSet::new(),
@@ -136,7 +143,8 @@ impl Accumulator {
         if self.stopped {
             return Err(ProduceError::Stopped);
         }
-        let at = self.line_of(topic, partition, record);
+        let among = self.topic_at(topic);
+        let at = self.line_of(among, topic, partition, record);
         let limit = self.sizes.batch;
         let line = &mut self.lines[at];
         if let Some((Body::Open(builder), outcome)) = line.queue.open() {
@@ -147,7 +155,7 @@ impl Accumulator {
                 let ticket = Ticket::new(outcome.clone(), index, record.timestamp);
                 let ripened = line.queue.wrote(cost, full);
                 if partition.is_none() && record.key.is_none() {
-                    self.stick(topic, size, full);
+                    self.stick(among, size, full);
                 }
                 if ripened {
                     self.look(at, Instant::now(), effects);
@@ -164,7 +172,7 @@ impl Accumulator {
         line.queue.push(Body::Open(builder), outcome, now);
         line.queue.wrote(cost, size >= limit);
         if partition.is_none() && record.key.is_none() {
-            self.stick(topic, size, size >= limit);
+            self.stick(among, size, size >= limit);
         }
         self.look(at, now, effects);
         Ok(ticket)
@@ -261,11 +269,11 @@ impl Accumulator {
     ) -> Vec<Arc<str>> {
         let mut missing = Vec::new();
         let mut changed = Vec::new();
-        for (name, queues) in &mut self.topics {
+        for queues in &mut self.topics {
             let lines = || queues.lines.iter().copied().flatten();
-            let Some(topic) = snapshot.topic(name) else {
+            let Some(topic) = snapshot.topic(&queues.name) else {
                 if lines().any(|at| !self.lines[at].queue.is_empty()) {
-                    missing.push(name.clone());
+                    missing.push(queues.name.clone());
                 }
                 continue;
             };
@@ -328,10 +336,10 @@ impl Accumulator {
         gone: bool,
         effects: &mut Effects,
     ) {
-        let Some(queues) = self.topics.get(topic) else {
+        let Some(&among) = self.names.get(topic) else {
             return;
         };
-        for &at in queues.lines.iter().flatten() {
+        for &at in self.topics[among].lines.iter().flatten() {
             self.lines[at].queue.fail(error, gone, &mut effects.settled);
         }
     }
@@ -357,27 +365,40 @@ impl Accumulator {
         self.timers.clear();
     }
 
+    /// Where the topic is among those that were written to.
+    fn topic_at(&mut self, topic: &Arc<Topic>) -> usize {
+        match &self.recent {
+            Some((name, at)) if Arc::ptr_eq(name, &topic.name) => return *at,
+            _ => {}
+        }
+        let at = match self.names.get(&topic.name) {
+            Some(&at) => at,
+            None => {
+                let at = self.topics.len();
+                self.topics.push(TopicQueues {
+                    name: topic.name.clone(),
+                    known: Arc::downgrade(topic),
+                    id: topic.id,
+                    lines: Vec::new(),
+                    sticky: Sticky::new(at as u64 ^ (Arc::as_ptr(topic) as usize as u64)),
+                });
+                self.names.insert(topic.name.clone(), at);
+                at
+            }
+        };
+        self.recent = Some((topic.name.clone(), at));
+        at
+    }
+
     /// Where the record's queue is.
     fn line_of(
         &mut self,
+        among: usize,
         topic: &Arc<Topic>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> usize {
-        if !self.topics.contains_key(&topic.name) {
-            let seed = self.topics.len() as u64 ^ (Arc::as_ptr(topic) as usize as u64);
-            let queues = TopicQueues {
-                known: Arc::downgrade(topic),
-                id: topic.id,
-                lines: Vec::new(),
-                sticky: Sticky::new(seed),
-            };
-            self.topics.insert(topic.name.clone(), queues);
-        }
-        let queues = self
-            .topics
-            .get_mut(&topic.name)
-            .expect("just put there if it was missing");
+        let queues = &mut self.topics[among];
         let count = topic.partitions.len() as i32;
         let partition = match (partition, record.key) {
             (Some(partition), _) => partition,
@@ -413,10 +434,9 @@ impl Accumulator {
         })
     }
 
-    fn stick(&mut self, topic: &Topic, size: usize, batch_ends: bool) {
-        if let Some(queues) = self.topics.get_mut(&topic.name) {
-            queues.sticky.wrote(size, batch_ends, self.sizes.batch);
-        }
+    fn stick(&mut self, among: usize, size: usize, batch_ends: bool) {
+        let sticky = &mut self.topics[among].sticky;
+        sticky.wrote(size, batch_ends, self.sizes.batch);
     }
 
     /// Lists a queue and sets its timer, as its state demands.
