@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, VARY};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -46,7 +47,19 @@ const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`, then drains for at most `grace`.
-pub async fn run(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
+///
+/// Boxed, so that everything below is compiled here once, and not again in each program
+/// that calls it.
+pub fn run(
+    listener: TcpListener,
+    app: App,
+    stop: CancellationToken,
+    grace: Duration,
+) -> BoxFuture<'static, ()> {
+    Box::pin(accept_until(listener, app, stop, grace))
+}
+
+async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
     let http_ends = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(routes(&app)));

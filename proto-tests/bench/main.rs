@@ -121,7 +121,9 @@ impl Bench {
             "-p",
             "0",
             "-X",
-            "enable.idempotence=true,acks=all",
+            "enable.idempotence=true",
+            "-X",
+            "acks=all",
             "-l",
             path,
         ])
