@@ -671,12 +671,11 @@ impl<C: Extent> Feed<C> {
     }
 
     /// Lets go of chunks that were shelved long ago, and of answers nobody came for.
-    pub(super) fn tidy(&mut self, now: Instant) -> bool {
+    pub(super) fn tidy(&mut self, now: Instant) {
         self.shelf
             .retain(|shelved| now < shelved.since + SHELF_LIFE);
         self.answers
             .retain(|answer| now < answer.since + ANSWER_LIFE);
-        !(self.shelf.is_empty() && self.answers.is_empty())
     }
 
     /// Gives up the chunk kept under `seq`, unless a reader is about to take it.

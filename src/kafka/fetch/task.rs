@@ -51,6 +51,8 @@ pub(super) async fn run(shared: Arc<Shared>, partition: Arc<Partition>) {
         alone: false,
         paused_until: None,
         next_poll: Instant::now(),
+        next_round: Instant::now() + LOOK_AROUND,
+        left: None,
         reads: FuturesUnordered::new(),
     };
     if stop.run_until_cancelled(task.run()).await.is_none() {
@@ -75,6 +77,10 @@ struct Task {
     alone: bool,
     paused_until: Option<Instant>,
     next_poll: Instant,
+    /// When to look whether the task is needed.
+    next_round: Instant,
+    /// The leader that was no use: any other one ends the pause.
+    left: Option<Leader>,
     reads: FuturesUnordered<BoxedRead>,
 }
 
@@ -116,6 +122,7 @@ impl std::fmt::Display for Trouble {
 
 impl Task {
     async fn run(mut self) {
+        let mut changed = self.shared.cluster.metadata().changed();
         loop {
             self.heed_leader();
             if self.paused_until.is_none() && self.has_work() {
@@ -130,6 +137,7 @@ impl Task {
                     self.finish(spec, step);
                 }
                 () = self.partition.work.notified() => {}
+                _ = changed.changed(), if self.paused_until.is_some() => self.heed_news(),
                 () = sleep_until(until) => {
                     if self.look_around(Instant::now()) {
                         return;
@@ -149,16 +157,21 @@ impl Task {
 
     /// Takes news of the leader that others brought.
     fn heed_leader(&mut self) {
-        let Some(home) = self.home else { return };
-        match self.shared.cluster.metadata().leader(&self.partition.tp) {
-            Some(leader) if leader == home => {}
-            leader => {
-                self.home = None;
-                if leader.is_some() {
-                    self.paused_until = None;
-                }
-            }
+        if self.home.is_some() && self.known_leader() != self.home {
+            self.home = None;
         }
+    }
+
+    /// Ends a pause when another leader is known than the one that was no use.
+    fn heed_news(&mut self) {
+        let leader = self.known_leader();
+        if leader.is_some() && leader != self.left {
+            self.paused_until = None;
+        }
+    }
+
+    fn known_leader(&self) -> Option<Leader> {
+        self.shared.cluster.metadata().leader(&self.partition.tp)
     }
 
     async fn find_home(&mut self) {
@@ -394,8 +407,8 @@ impl Task {
     fn pause(&mut self, trouble: &Trouble, refresh: bool) {
         let tp = &self.partition.tp;
         if refresh {
-            // The same leader may lead another topic of that name.
-            self.home = None;
+            // Looked up again: the same leader may lead another topic of that name.
+            self.left = self.home.take().or(self.left);
             self.shared.cluster.metadata().invalidate(&tp.topic);
         }
         let now = Instant::now();
@@ -409,13 +422,12 @@ impl Task {
 
     /// When to look again although nothing happens.
     fn next_look(&self) -> Instant {
-        let now = Instant::now();
-        let idle = now + LOOK_AROUND;
-        match self.paused_until {
-            Some(until) => until.min(idle),
-            None if lock(&self.partition.feed).wants_poll() => self.next_poll.max(now).min(idle),
-            None => idle,
-        }
+        let next = match self.paused_until {
+            Some(until) => until,
+            None if lock(&self.partition.feed).wants_poll() => self.next_poll,
+            None => self.next_round,
+        };
+        next.min(self.next_round)
     }
 
     /// Ends a pause that is over, tidies up. `true`: nobody needs this task any more.
@@ -423,6 +435,10 @@ impl Task {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
+        if now < self.next_round {
+            return false;
+        }
+        self.next_round = now + LOOK_AROUND;
         lock(&self.partition.feed).tidy(now);
         self.shared.forget_if_idle(&self.partition, now)
     }
