@@ -16,6 +16,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::kafka::{Kafka, unique};
+
 /// Whatever is waited for happens within this time.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -34,16 +36,7 @@ impl Scene {
     async fn with(broker: BrokerConfig, consumer: ConsumerConfig) -> Self {
         let broker = Broker::start(broker).await.unwrap();
         assert!(broker.create_topic("t", 3));
-        let config = ClientConfig {
-            bootstrap: broker.bootstrap().split(',').map(str::to_owned).collect(),
-            ..ClientConfig::default()
-        };
-        let cluster = Cluster::new(
-            config,
-            Principal::Proxy,
-            TaskTracker::new(),
-            CancellationToken::new(),
-        );
+        let cluster = cluster(&broker.bootstrap());
         let fetcher = Fetcher::new(cluster.clone(), consumer);
         Self {
             broker,
@@ -63,20 +56,11 @@ impl Scene {
     }
 
     fn reader_at(&self, tp: &TopicPartition, offset: i64, leader_epoch: i32) -> Reader {
-        let wake = Arc::new(Notify::new());
         let position = Position {
             offset,
             leader_epoch,
         };
-        let isolation = Isolation::ReadUncommitted;
-        let cursor = self
-            .fetcher
-            .cursor(tp.clone(), position, isolation, Arc::clone(&wake));
-        Reader {
-            cursor,
-            wake,
-            seen: offset,
-        }
+        Reader::new(&self.fetcher, tp, position)
     }
 
     fn fetches(&self) -> u64 {
@@ -107,6 +91,19 @@ fn append(broker: &Broker, tp: &TopicPartition, count: i64, size: usize, compres
     assert_eq!(broker.append(tp, &batch.bytes()), Some(end));
 }
 
+fn cluster(bootstrap: &str) -> Cluster {
+    let config = ClientConfig {
+        bootstrap: bootstrap.split(',').map(str::to_owned).collect(),
+        ..ClientConfig::default()
+    };
+    Cluster::new(
+        config,
+        Principal::Proxy,
+        TaskTracker::new(),
+        CancellationToken::new(),
+    )
+}
+
 /// A cursor that insists on every offset once.
 struct Reader {
     cursor: Cursor,
@@ -115,6 +112,16 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(fetcher: &Fetcher, tp: &TopicPartition, position: Position) -> Self {
+        let wake = Arc::new(Notify::new());
+        let isolation = Isolation::ReadUncommitted;
+        Self {
+            cursor: fetcher.cursor(tp.clone(), position, isolation, Arc::clone(&wake)),
+            wake,
+            seen: position.offset,
+        }
+    }
+
     async fn slice(&mut self) -> Result<Slice, FetchError> {
         let deadline = Instant::now() + SOON;
         loop {
@@ -739,6 +746,13 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     let news = timeout(Duration::from_millis(300), committed.slice()).await;
     assert!(news.is_err());
     assert!(scene.fetches() - before < 40, "it waits, it does not spin");
+    // Aborted: 10 and its marker at 11 are passed over by those who read committed.
+    scene.broker.end_transaction(&scene.tp, 7, 0, false);
+    scene.append(3, 10, Compression::None);
+    let slice = committed.slice().await.unwrap();
+    let offsets: Vec<i64> = slice.records().map(|record| record.offset).collect();
+    assert_eq!(offsets, [12, 13, 14]);
+    assert_eq!(committed.cursor.position().offset, 15);
     scene.stop().await;
 }
 
@@ -787,4 +801,76 @@ async fn when_the_client_stops_everybody_is_told() {
     let mut late = scene.reader(0);
     assert_eq!(late.fails().await, FetchError::Stopped);
     scene.stop().await;
+}
+
+/// What librdkafka writes to real brokers, in every codec, is read from the start by some
+/// and followed by others while it is being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_brokers_are_read_from_the_start_and_at_the_end() {
+    for version in ["4.4", "3.9", "2.8"] {
+        let topic = unique("fetch");
+        let kafka = {
+            let topic = topic.clone();
+            let start = move || {
+                let kafka = Kafka::shared(version, 1);
+                kafka.create_topic(&topic, 1, 1);
+                kafka
+            };
+            tokio::task::spawn_blocking(start).await.unwrap()
+        };
+        let cluster = cluster(kafka.bootstrap());
+        let config = ConsumerConfig {
+            max_partition_fetch_bytes: 10_000,
+            ..ConsumerConfig::default()
+        };
+        let fetcher = Fetcher::new(cluster.clone(), config);
+        let tp = TopicPartition::new(topic.as_str(), 0);
+        let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+        let (each, total) = (2000, 10_000);
+        let follow = |fetcher: &Fetcher, position| {
+            let mut reader = Reader::new(fetcher, &tp, position);
+            tokio::spawn(async move { reader.read_to(total).await })
+        };
+        let start = Position {
+            offset: 0,
+            leader_epoch: -1,
+        };
+        let mut readers = vec![follow(&fetcher, start)];
+        for (n, codec) in (0..).zip(codecs) {
+            let lines: String = (n * each..(n + 1) * each)
+                .map(|offset| format!("{offset:050}\n"))
+                .collect();
+            let (kafka, topic) = (Arc::clone(&kafka), topic.clone());
+            let write = move || {
+                let args = ["-P", "-t", &topic, "-z", codec, "-X", "batch.size=5000"];
+                kafka.kcat(&args, lines.as_bytes())
+            };
+            tokio::task::spawn_blocking(write).await.unwrap();
+            let end = fetcher.list_offset(&tp, At::Latest, Isolation::ReadUncommitted);
+            readers.push(follow(&fetcher, start));
+            readers.push(follow(&fetcher, end.await.unwrap()));
+        }
+        for reader in readers {
+            timeout(SOON, reader).await.unwrap().unwrap();
+        }
+        let beyond = Position {
+            offset: 20_000,
+            leader_epoch: -1,
+        };
+        let error = Reader::new(&fetcher, &tp, beyond).fails().await;
+        assert!(
+            matches!(
+                error,
+                FetchError::OutOfRange {
+                    start: 0,
+                    end: 10_000,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        cluster.stop().cancel();
+        cluster.tasks().close();
+        timeout(SOON, cluster.tasks().wait()).await.unwrap();
+    }
 }
