@@ -90,3 +90,14 @@ impl fmt::Debug for Cursor {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::Waiter;
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_waits_takes_little() {
+        assert!(size_of::<Cursor>() + size_of::<Waiter>() <= 128);
+    }
+}

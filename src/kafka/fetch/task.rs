@@ -15,6 +15,8 @@
 //! - An error reaches readers only when waiting cannot mend it.
 //! - When nobody has read here for a while, the partition is forgotten.
 
+mod reading;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +25,15 @@ use kafka_protocol::error::ResponseError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::catchup::{Ask, Read};
+use self::reading::Reading;
+use super::Shared;
+use super::budget::Permit;
+use super::chunk::Chunk;
 use super::error::FetchError;
 use super::feed::{News, Outcome, Spec, What};
-use super::offsets::At;
 use super::partition::{Partition, notify};
 use super::request::Fetched;
 use super::tail::Tails;
-use super::{Position, Shared, truncation};
-use crate::kafka::Isolation;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::lock::lock;
 use crate::kafka::metadata::{Leader, MetadataError};
@@ -92,7 +94,7 @@ enum Step {
     /// For the readers.
     Fetched {
         fetched: Fetched,
-        permit: Option<super::budget::Permit>,
+        permit: Option<Permit>,
         under: i32,
     },
     Failed(FetchError),
@@ -307,13 +309,7 @@ impl Task {
         self.deliver(spec, outcome, None);
     }
 
-    fn take(
-        &mut self,
-        spec: Spec,
-        fetched: Fetched,
-        permit: Option<super::budget::Permit>,
-        under: i32,
-    ) {
+    fn take(&mut self, spec: Spec, fetched: Fetched, permit: Option<Permit>, under: i32) {
         let end = fetched.end;
         if fetched.records.is_empty() {
             if spec.offset < end {
@@ -360,12 +356,7 @@ impl Task {
         }
     }
 
-    fn deliver(
-        &self,
-        spec: Spec,
-        outcome: Outcome<super::chunk::Chunk>,
-        chunk: Option<&Arc<super::chunk::Chunk>>,
-    ) {
+    fn deliver(&self, spec: Spec, outcome: Outcome<Chunk>, chunk: Option<&Arc<Chunk>>) {
         let news: News = lock(&self.partition.feed).finish(spec, outcome, Instant::now());
         self.partition.publish(news, chunk);
     }
@@ -441,144 +432,6 @@ impl Task {
         self.next_round = now + LOOK_AROUND;
         lock(&self.partition.feed).tidy(now);
         self.shared.forget_if_idle(&self.partition, now)
-    }
-}
-
-/// One read, from the check of its position on.
-struct Reading {
-    shared: Arc<Shared>,
-    partition: Arc<Partition>,
-    leader: Leader,
-    topic_id: Uuid,
-    alone: bool,
-}
-
-impl Reading {
-    async fn run(&self, spec: Spec) -> Step {
-        if let Some(epoch) = spec.check
-            && let Some(step) = self.check(spec.offset, epoch).await
-        {
-            return step;
-        }
-        let ask = Ask {
-            partition: Arc::clone(&self.partition),
-            spec,
-            topic_id: self.topic_id,
-            leader_epoch: self.leader.epoch,
-            alone: self.alone,
-        };
-        match self.shared.catch_up.read(self.leader, ask).await {
-            Read::Fetched(fetched, permit) => self.judge(spec, fetched, permit).await,
-            Read::NotNow => Step::NotNow,
-            Read::Refused(code) => Step::Retry(Trouble::Code(code)),
-            Read::Failed(error) => Step::Retry(Trouble::Other(error.to_string())),
-        }
-    }
-
-    async fn judge(
-        &self,
-        spec: Spec,
-        fetched: Fetched,
-        permit: Option<super::budget::Permit>,
-    ) -> Step {
-        if let Some((leader_epoch, offset)) = fetched.diverging {
-            return self.truncated(
-                spec.offset,
-                Position {
-                    offset,
-                    leader_epoch,
-                },
-            );
-        }
-        let under = self.leader.epoch;
-        match ResponseError::try_from_code(fetched.error) {
-            None if fetched.error == 0 => Step::Fetched {
-                fetched,
-                permit,
-                under,
-            },
-            Some(ResponseError::OffsetOutOfRange) => {
-                // Its room may serve others meanwhile.
-                drop(permit);
-                self.out_of_range(spec).await
-            }
-            Some(ResponseError::TopicAuthorizationFailed) => {
-                Step::Failed(FetchError::NotAuthorized {
-                    topic: Arc::clone(&self.partition.tp.topic),
-                })
-            }
-            _ => Step::Retry(Trouble::Code(fetched.error)),
-        }
-    }
-
-    /// Compares the position with the leader's log. `None`: it is good.
-    async fn check(&self, offset: i64, leader_epoch: i32) -> Option<Step> {
-        let cluster = &self.shared.cluster;
-        let position = Position {
-            offset,
-            leader_epoch,
-        };
-        let timeout = cluster.config().request_timeout;
-        let tp = &self.partition.tp;
-        match truncation::check(cluster, self.leader, tp, position, timeout).await {
-            Ok(truncation::Verdict::Same) => None,
-            Ok(truncation::Verdict::Truncated(to)) => Some(self.truncated(offset, to)),
-            Ok(truncation::Verdict::Refused(code)) => {
-                let authorization = ResponseError::TopicAuthorizationFailed.code();
-                Some(if code == authorization {
-                    Step::Failed(FetchError::NotAuthorized {
-                        topic: Arc::clone(&tp.topic),
-                    })
-                } else {
-                    Step::Retry(Trouble::Code(code))
-                })
-            }
-            Err(error) => Some(Step::Retry(Trouble::Other(error.to_string()))),
-        }
-    }
-
-    fn truncated(&self, offset: i64, to: Position) -> Step {
-        let tp = self.partition.tp.clone();
-        tracing::warn!(partition = %tp, offset, to = to.offset, "the log was truncated");
-        Step::Failed(FetchError::Truncated { tp, offset, to })
-    }
-
-    /// The answer may come from a leader that is none any more: only an offset that lies
-    /// outside of what the leader itself calls its log is out of range.
-    async fn out_of_range(&self, spec: Spec) -> Step {
-        let tp = &self.partition.tp;
-        let find = |at| self.shared.offsets.find(tp, at, Isolation::ReadUncommitted);
-        let (start, end) = match tokio::join!(find(At::Earliest), find(At::Latest)) {
-            (Ok(start), Ok(end)) => (start.offset, end.offset),
-            (Err(error), _) | (_, Err(error)) => {
-                return match error {
-                    FetchError::NotAuthorized { .. } => Step::Failed(error),
-                    error => Step::Retry(Trouble::Other(error.to_string())),
-                };
-            }
-        };
-        let offset = spec.offset;
-        if (start..=end).contains(&offset) {
-            return Step::Retry(Trouble::Code(ResponseError::OffsetOutOfRange.code()));
-        }
-        // Beyond the end by a lost tail of the log, not by a wrong offset?
-        if offset > end
-            && let Some(epoch) = self.epoch_of(spec)
-            && let Some(step @ Step::Failed(_)) = self.check(offset, epoch).await
-        {
-            return step;
-        }
-        Step::Failed(FetchError::OutOfRange {
-            tp: tp.clone(),
-            offset,
-            start,
-            end,
-        })
-    }
-
-    fn epoch_of(&self, spec: Spec) -> Option<i32> {
-        let epoch = lock(&self.partition.feed).epoch_of(spec);
-        (epoch >= 0).then_some(epoch)
     }
 }
 

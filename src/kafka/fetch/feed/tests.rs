@@ -231,6 +231,13 @@ fn a_read_for_a_ring_that_is_no_more_is_not_taken() {
     stage.feed.start_ring(45, -1);
     assert!(stage.feed.want_tail());
     assert!(stage.feed.tail_push(old, span(40, 60), 60).kept.is_none());
+    let poll = stage.feed.start_poll().unwrap();
+    stage.feed.start_ring(44, -1);
+    let chunk = span(44, 60);
+    let news = stage
+        .feed
+        .finish(poll, Outcome::Chunk { chunk, end: 60 }, stage.now);
+    assert!(news.kept.is_none());
 }
 
 #[test]
@@ -636,4 +643,16 @@ impl Chaos {
         }
         *seen = actor.reader.offset;
     }
+}
+
+#[test]
+fn the_tail_does_not_read_for_ever_for_nobody() {
+    let mut stage = Stage::new();
+    let mut a = stage.actor(50, -1);
+    stage.tail_at(&mut a, 50);
+    let later = stage.now + TAIL_IDLE;
+    assert!(!stage.feed.tail_is_idle(later), "somebody waits for it");
+    notify(stage.push(span(50, 60)).wake);
+    assert!(!stage.feed.tail_is_idle(stage.now));
+    assert!(stage.feed.tail_is_idle(later));
 }
