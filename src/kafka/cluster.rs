@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -107,7 +107,7 @@ impl Cluster {
         broker: BrokerId,
         lane: Lane,
     ) -> Result<Connection, RequestError> {
-        let endpoint = self.endpoint(broker)?;
+        let endpoint = self.endpoint(broker).await?;
         self.open(&endpoint, lane).await
     }
 
@@ -229,7 +229,7 @@ impl Cluster {
         broker: BrokerId,
         group: &str,
     ) -> Result<Exclusive, RequestError> {
-        let endpoint = self.endpoint(broker)?;
+        let endpoint = self.endpoint(broker).await?;
         let result = self.inner.pool.exclusive(&endpoint, group).await;
         self.heed(result)
     }
@@ -257,18 +257,20 @@ impl Cluster {
         result
     }
 
-    fn endpoint(&self, broker: BrokerId) -> Result<Endpoint, RequestError> {
-        let snapshot = self.metadata().snapshot();
-        let known = snapshot.broker(broker).map(endpoint);
-        known.ok_or_else(|| {
-            self.metadata().nudge();
-            RequestError::Unreachable {
-                peer: Peer {
-                    id: broker,
-                    address: "address unknown".into(),
-                },
-                reason: "the cluster does not list it".into(),
-            }
+    /// Where a broker listens. One that the cluster does not list (any more) is an error
+    /// after a wait, as one that does not answer is: who tries again does not spin.
+    async fn endpoint(&self, broker: BrokerId) -> Result<Endpoint, RequestError> {
+        if let Some(known) = self.metadata().snapshot().broker(broker) {
+            return Ok(endpoint(known));
+        }
+        self.metadata().nudge();
+        sleep(self.config().reconnect_backoff).await;
+        Err(RequestError::Unreachable {
+            peer: Peer {
+                id: broker,
+                address: "address unknown".into(),
+            },
+            reason: "the cluster does not list it".into(),
         })
     }
 }

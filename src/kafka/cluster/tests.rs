@@ -428,3 +428,15 @@ fn everything_may_be_awaited_in_a_task(cluster: &Cluster, connection: &Connectio
     assert_send(crate::kafka::admin::create_topic(cluster, "t", 1, 1));
     assert_send(crate::kafka::admin::delete_topic(cluster, "t"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_an_unlisted_broker_in_a_loop_does_not_spin() {
+    let cluster = cluster(&[]);
+    let started = Instant::now();
+    for _ in 0..10 {
+        let error = cluster.connection(BrokerId(5), Lane::Control).await;
+        assert!(matches!(error, Err(RequestError::Unreachable { .. })));
+    }
+    assert!(started.elapsed() >= cluster.config().reconnect_backoff * 10);
+    cluster.stop().cancel();
+}
