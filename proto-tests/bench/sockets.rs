@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::cpu::{Cpu, resident_kib};
 use crate::load::{open, text_frame};
@@ -161,41 +163,62 @@ fn stamp_in(message: &[u8]) -> u64 {
         .expect("a stamped value")
 }
 
+/// Consuming sockets on one topic, a group each, that count what they are sent.
+struct Audience {
+    delivered: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+    readers: JoinSet<()>,
+}
+
+impl Audience {
+    async fn open(bench: &Bench, topic: &str, sockets: usize) -> Audience {
+        let delivered = Arc::new(AtomicU64::new(0));
+        let bytes = Arc::new(AtomicU64::new(0));
+        let mut readers = JoinSet::new();
+        for i in 0..sockets {
+            let target = format!("/socket/out?topic={topic}&clientId={topic}-{i}");
+            let (mut stream, mut frames) = open(bench.port(), &target).await.expect("accepted");
+            let (delivered, bytes) = (Arc::clone(&delivered), Arc::clone(&bytes));
+            readers.spawn(async move {
+                let mut buffer = [0; 2048];
+                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                    bytes.fetch_add(n as u64, Ordering::Relaxed);
+                    frames.feed(&buffer[..n], |_| {
+                        delivered.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+        }
+        Audience {
+            delivered,
+            bytes,
+            readers,
+        }
+    }
+
+    /// Produces one record and waits until it has reached all: then all have joined.
+    /// Returns the producing socket and the frame it sent.
+    async fn greet(&self, bench: &Bench, topic: &str) -> (TcpStream, Vec<u8>) {
+        let target = format!("/socket/in?topic={topic}");
+        let (mut into, _) = open(bench.port(), &target).await.expect("accepted");
+        let mut frame = Vec::new();
+        let message = format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#);
+        text_frame(&mut frame, message.as_bytes());
+        into.write_all(&frame).await.expect("open");
+        until(&self.delivered, self.readers.len() as u64).await;
+        (into, frame)
+    }
+}
+
 /// Sockets on one topic, 100 records a second, against a bare loop of `send`.
 pub(crate) async fn fanout(bench: &Bench) {
     const SOCKETS: usize = 1_000;
     const RECORDS: usize = 1_000;
     let topic = bench.topic("fanout", 1).await;
-    let delivered = Arc::new(AtomicU64::new(0));
-    let bytes = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
-    let mut readers = Vec::new();
-    for i in 0..SOCKETS {
-        let target = format!("/socket/out?topic={topic}&clientId={topic}-{i}");
-        let (mut stream, mut frames) = open(bench.port(), &target).await.expect("accepted");
-        let (delivered, bytes) = (Arc::clone(&delivered), Arc::clone(&bytes));
-        readers.push(tokio::spawn(async move {
-            let mut buffer = [0; 2048];
-            while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-                bytes.fetch_add(n as u64, Ordering::Relaxed);
-                frames.feed(&buffer[..n], |_| {
-                    delivered.fetch_add(1, Ordering::Relaxed);
-                });
-            }
-        }));
-    }
+    let audience = Audience::open(bench, &topic, SOCKETS).await;
     let opened = started.elapsed();
-    // One record that reaches all says that all have joined.
-    let (mut into, _) = open(bench.port(), &format!("/socket/in?topic={topic}"))
-        .await
-        .expect("accepted");
-    let mut frame = Vec::new();
-    text_frame(
-        &mut frame,
-        format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#).as_bytes(),
-    );
-    into.write_all(&frame).await.expect("open");
-    until(&delivered, SOCKETS as u64).await;
+    let (mut into, frame) = audience.greet(bench, &topic).await;
     let joined = started.elapsed();
 
     let cpu = Cpu::of(bench.pid());
@@ -203,12 +226,11 @@ pub(crate) async fn fanout(bench: &Bench) {
         into.write_all(&frame).await.expect("open")
     })
     .await;
-    until(&delivered, (SOCKETS * (RECORDS + 1)) as u64).await;
+    until(&audience.delivered, (SOCKETS * (RECORDS + 1)) as u64).await;
     let cpu = Cpu::of(bench.pid()) - cpu;
-    let frame_len = bytes.load(Ordering::Relaxed) / delivered.load(Ordering::Relaxed);
-    for reader in readers {
-        reader.abort();
-    }
+    let frame_len =
+        audience.bytes.load(Ordering::Relaxed) / audience.delivered.load(Ordering::Relaxed);
+    drop(audience);
     let deliveries = (SOCKETS * RECORDS) as f64;
     let bare = bare_send(SOCKETS, RECORDS, frame_len as usize).await / deliveries;
     let total = cpu.total_us() / deliveries;
@@ -298,31 +320,8 @@ pub(crate) async fn idle(bench: &Bench) {
     let topic = bench.topic("idle", 1).await;
     let before = resident_kib(bench.pid());
     let started = Instant::now();
-    let delivered = Arc::new(AtomicU64::new(0));
-    let mut readers = Vec::new();
-    for i in 0..SOCKETS {
-        let target = format!("/socket/out?topic={topic}&clientId={topic}-{i}");
-        let (mut stream, mut frames) = open(bench.port(), &target).await.expect("accepted");
-        let delivered = Arc::clone(&delivered);
-        readers.push(tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-                frames.feed(&buffer[..n], |_| {
-                    delivered.fetch_add(1, Ordering::Relaxed);
-                });
-            }
-        }));
-    }
-    let (mut into, _) = open(bench.port(), &format!("/socket/in?topic={topic}"))
-        .await
-        .expect("accepted");
-    let mut frame = Vec::new();
-    text_frame(
-        &mut frame,
-        format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#).as_bytes(),
-    );
-    into.write_all(&frame).await.expect("open");
-    until(&delivered, SOCKETS as u64).await;
+    let audience = Audience::open(bench, &topic, SOCKETS).await;
+    audience.greet(bench, &topic).await;
     let joined = started.elapsed();
     let cpu = Cpu::of(bench.pid());
     // Twenty seconds of heartbeats, pings and commits: what being idle costs.
@@ -339,9 +338,6 @@ pub(crate) async fn idle(bench: &Bench) {
             ("cpu_percent_of_one_core", cpu.total_us() / 20e6 * 100.0),
         ],
     );
-    for reader in readers {
-        reader.abort();
-    }
 }
 
 /// Prints two latency distributions of one run beside each other.
