@@ -21,6 +21,7 @@ mod real_kafka;
 mod record_java;
 mod refusals;
 mod shutdown;
+mod slow_clients;
 mod socket_in;
 mod socket_out;
 mod static_binary;

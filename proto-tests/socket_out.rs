@@ -275,38 +275,6 @@ async fn the_sockets_of_a_group_share_the_partitions_and_take_over_from_each_oth
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_and_its_partition_taken_over() {
-    let proxy = Proxy::with(|config| {
-        config.consumer.max_poll_interval = Duration::from_millis(1500);
-    })
-    .await;
-    proxy.topic("t", 1);
-    let path = |client: &str| format!("/socket/out?topic=t&groupId=g&clientId={client}");
-    let stalled = proxy.connect(&path("stalled")).await;
-    let big = "x".repeat(100_000);
-    for _ in 0..10 {
-        produce(&proxy, std::iter::repeat_n(big.clone(), 9)).await;
-    }
-    // Its place in the group is free once it is closed.
-    let begin = std::time::Instant::now();
-    let mut other = loop {
-        assert!(
-            begin.elapsed() < Duration::from_secs(20),
-            "it is never closed"
-        );
-        match proxy.open(&path("other")).await {
-            Ok(socket) => break socket,
-            Err(refused) => assert_eq!(refused.status, 400),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
-    let last = other.records(1).await;
-    assert_eq!(last[0]["topic"], "t");
-    drop(stalled);
-    proxy.stopped().await;
-}
-
-#[tokio::test]
 async fn a_client_that_pauses_gets_everything_once_it_reads_again() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);

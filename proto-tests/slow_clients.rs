@@ -1,0 +1,117 @@
+//! Consuming clients that stop reading: closed with 1013 after `max.poll.interval.ms`, and
+//! their partitions taken over.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::program::Program;
+use crate::support::proxy::Proxy;
+use crate::support::ws_client::{PATIENCE, WsClient};
+
+/// How long a close frame has to get out.
+const SEND_MAX: Duration = Duration::from_secs(5);
+/// More than what the kernel takes for a client that reads nothing.
+const RECORDS: usize = 80;
+const RECORD_BYTES: usize = 100_000;
+
+/// Fills a partition of `t`.
+async fn fill(producer: &mut WsClient, partition: usize) {
+    let record = json!({
+        "partition": partition,
+        "value": {"value": "x".repeat(RECORD_BYTES)},
+    });
+    // Together within the largest message.
+    let frame = json!([
+        record, record, record, record, record, record, record, record
+    ]);
+    let each = frame.as_array().unwrap().len();
+    let frame = frame.to_string();
+    for _ in 0..RECORDS / each {
+        let answers = producer.ask(frame.as_str()).await;
+        let answers = answers.as_array().unwrap();
+        assert!(answers.iter().all(|answer| answer["offset"].is_i64()));
+    }
+}
+
+fn place(record: &Value) -> (i64, i64) {
+    let field = |name: &str| record[name].as_i64().unwrap();
+    (field("partition"), field("offset"))
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_go_on_for_it() {
+    const LIMIT: Duration = Duration::from_millis(1500);
+    let proxy = Proxy::with(|config| {
+        config.consumer.max_poll_interval = LIMIT;
+        config.consumer.heartbeat_interval = Duration::from_millis(50);
+    })
+    .await;
+    proxy.topic("t", 2);
+    let mut producer = proxy.connect("/socket/in?topic=t").await;
+    for partition in 0..2 {
+        fill(&mut producer, partition).await;
+    }
+    let path = |client: &str| format!("/socket/out?topic=t&groupId=g&clientId={client}");
+    let mut stalled = proxy.connect(&path("stalled")).await;
+    // It has joined, with all partitions, and from here on it does not read.
+    let mut got = BTreeMap::from([place(&stalled.next().await)]);
+    let begin = Instant::now();
+    let mut other = proxy.connect(&path("other")).await;
+    // The other one is given its half, and the rest only when the stalled one is closed.
+    let mut taken_over = BTreeMap::new();
+    while taken_over.len() < 2 {
+        let (partition, offset) = place(&other.next().await);
+        taken_over.entry(partition).or_insert(offset);
+    }
+    assert!(begin.elapsed() >= LIMIT, "{:?}", begin.elapsed());
+    // It reads again while the close frame may still get out.
+    let close = loop {
+        match stalled.next_message().await.expect("a close frame") {
+            Message::Text(text) => {
+                let (partition, offset) = place(&serde_json::from_str(&text).unwrap());
+                got.insert(partition, offset);
+            }
+            Message::Close(close) => break close.expect("with a code"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(u16::from(close.code), 1013, "{}", close.reason);
+    for (partition, first) in taken_over {
+        // Nothing is skipped between what the one got and what the other goes on with.
+        let last = got.get(&partition).copied().unwrap_or(-1);
+        assert!(first <= last + 1, "partition {partition}: {last}, {first}");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_does_not_get_out() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let setting = format!(
+        "consumer.kafka-client-properties.max.poll.interval.ms={}",
+        LIMIT.as_millis()
+    );
+    let proxy = Program::start(&["--dev", "-D", &setting]);
+    let mut producer = proxy.connect("/socket/in?topic=t").await;
+    fill(&mut producer, 0).await;
+    let begin = Instant::now();
+    let stalled = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    let mut stalled = stalled.into_tcp();
+    // A reset shows without reading.
+    let reset = timeout(PATIENCE, stalled.ready(Interest::ERROR)).await;
+    reset.expect("it is never reset").unwrap();
+    let after = begin.elapsed();
+    let ended = stalled.read_to_end(&mut Vec::new()).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(after >= LIMIT + SEND_MAX, "{after:?}");
+    assert!(after < LIMIT + SEND_MAX * 2, "{after:?}");
+    // Its place is free.
+    let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    assert_eq!(again.next().await["topic"], "t");
+}
