@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_websocket_proxy::bell::Bell;
 use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
 use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ConsumerConfig};
 use kafka_websocket_proxy::kafka::fetch::{
@@ -11,7 +12,6 @@ use kafka_websocket_proxy::kafka::fetch::{
 };
 use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
 use kafka_websocket_proxy::kafka::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,13 +107,13 @@ fn cluster(bootstrap: &str) -> Cluster {
 /// A cursor that insists on every offset once.
 struct Reader {
     cursor: Cursor,
-    wake: Arc<Notify>,
+    wake: Arc<Bell>,
     seen: i64,
 }
 
 impl Reader {
     fn new(fetcher: &Fetcher, tp: &TopicPartition, position: Position) -> Self {
-        let wake = Arc::new(Notify::new());
+        let wake = Arc::new(Bell::default());
         let isolation = Isolation::ReadUncommitted;
         Self {
             cursor: fetcher.cursor(tp.clone(), position, isolation, Arc::clone(&wake)),
@@ -128,7 +128,7 @@ impl Reader {
             if let Some(slice) = self.cursor.try_next()? {
                 return Ok(slice);
             }
-            tokio::time::timeout_at(deadline, self.wake.notified())
+            tokio::time::timeout_at(deadline, self.wake.heard())
                 .await
                 .unwrap_or_else(|_| panic!("no news at {:?}", self.cursor));
         }
@@ -174,7 +174,7 @@ impl Reader {
             }
             assert!(Instant::now() < deadline, "no tail for {:?}", self.cursor);
             let moment = Duration::from_millis(5);
-            let _ = timeout(moment, self.wake.notified()).await;
+            let _ = timeout(moment, self.wake.heard()).await;
         }
     }
 }
@@ -725,7 +725,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
     let mut uncommitted = scene.reader(0);
     uncommitted.read_to(11).await;
-    let wake = Arc::new(Notify::new());
+    let wake = Arc::new(Bell::default());
     let position = Position {
         offset: 0,
         leader_epoch: -1,

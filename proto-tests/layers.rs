@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["broker"],
     &["kafka"],
-    &["alloc", "guard", "metrics", "refusal", "secret"],
+    &["alloc", "bell", "guard", "metrics", "refusal", "secret"],
 ];
 
 /// A crate, and the only modules that may name it.

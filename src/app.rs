@@ -1,6 +1,8 @@
 //! What every request and every socket shares: settings, Kafka clients, who is connected,
 //! and whether we are stopping.
 
+pub mod registry;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::kafka::client::Client;
 use crate::kafka::{Cluster, Principal};
+use registry::Registry;
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Shared {
     pub client: Client,
     /// Owns the sockets' tasks.
     pub sockets: TaskTracker,
+    /// Who is connected.
+    pub registry: Registry,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
     pub draining: CancellationToken,
     kafka_tasks: TaskTracker,
@@ -54,6 +59,7 @@ impl App {
             config,
             client,
             sockets: TaskTracker::new(),
+            registry: Registry::default(),
             draining: CancellationToken::new(),
             kafka_tasks,
             kafka_stop,
@@ -75,6 +81,13 @@ impl App {
             reasons.push(format!("no broker can be reached: {reason}"));
         }
         reasons
+    }
+
+    /// Begins the stop.
+    pub(crate) fn drain(&self) {
+        self.draining.cancel();
+        self.registry.stop();
+        self.sockets.close();
     }
 
     /// Stops the Kafka clients and waits for them.

@@ -11,6 +11,7 @@
 //! codec           JSON messages, typed values ⇄ bytes
 //! broker          the in-memory broker of --dev and of the tests
 //! kafka           the client layer: connections, metadata, records, produce, fetch, groups
+//! bell            wakes one task
 //! guard, refusal  what a panic ends; what HTTP says no with
 //! secret, alloc   strings that never print; the static binary's allocator
 //! ```
@@ -32,6 +33,7 @@
 #[cfg(target_os = "linux")]
 pub mod alloc;
 pub mod app;
+pub mod bell;
 pub mod broker;
 pub mod cli;
 pub mod codec;

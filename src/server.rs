@@ -112,8 +112,7 @@ async fn drain(
     deadline: Instant,
 ) {
     info!(sockets = app.sockets.len(), "stopping");
-    app.draining.cancel();
-    app.sockets.close();
+    app.drain();
     let drained = timeout_at(deadline, app.sockets.wait()).await;
     if drained.is_err() {
         let sockets = app.sockets.len();

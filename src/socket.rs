@@ -10,7 +10,6 @@ pub mod handshake;
 pub mod keepalive;
 pub mod params;
 pub mod rate;
-pub mod registry;
 pub mod ws;
 
 mod answers;
@@ -19,6 +18,7 @@ mod commits;
 mod delivery;
 mod encoded;
 mod inbound;
+mod ledger;
 mod open;
 mod outbound;
 mod outgoing;
@@ -31,7 +31,7 @@ use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
-use open::{Endpoint, Opening, Sockets};
+use open::{Endpoint, Opening};
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
@@ -39,15 +39,14 @@ pub struct Peer(pub SocketAddr);
 
 /// The WebSocket routes.
 pub fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
-    let sockets = Sockets::new(app);
-    let sockets = warp::any().map(move || sockets.clone());
+    let app = warp::any().map(move || app.clone());
     let produce = warp::path!("socket" / "in")
         .and(opening(Endpoint::In))
-        .and(sockets.clone())
+        .and(app.clone())
         .then(open::open);
     let consume = warp::path!("socket" / "out")
         .and(opening(Endpoint::Out))
-        .and(sockets)
+        .and(app)
         .then(open::open);
     let routes = produce.or(consume).unify();
     routes.map(Response::<String>::into_response).boxed()

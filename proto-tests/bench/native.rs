@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka_websocket_proxy::bell::Bell;
 use kafka_websocket_proxy::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_websocket_proxy::kafka::fetch::{Fetcher, Position};
 use kafka_websocket_proxy::kafka::record::NewRecord;
 use kafka_websocket_proxy::kafka::{
     Cluster, Isolation, Principal, Producer, TopicPartition, admin,
 };
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -150,7 +150,7 @@ fn print(bench: &Bench, name: &str, ours: (Duration, f64), theirs: (Duration, f6
 }
 
 async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnMut(&[u8])) {
-    let wake = Arc::new(Notify::new());
+    let wake = Arc::new(Bell::default());
     let start = Position {
         offset: 0,
         leader_epoch: -1,
@@ -171,7 +171,7 @@ async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnM
                     read += 1;
                 }
             }
-            None => wake.notified().await,
+            None => wake.heard().await,
         }
     }
 }

@@ -49,7 +49,8 @@ impl Process {
     }
 
     pub(crate) fn consumer(&self, subscription: Subscription) -> Consumer {
-        Consumer::join(&self.clients.of(&Principal::Proxy), subscription)
+        let bell = std::sync::Arc::default();
+        Consumer::join(&self.clients.of(&Principal::Proxy), subscription, bell)
     }
 
     pub(crate) fn reader(&self, subscription: Subscription) -> Reader {

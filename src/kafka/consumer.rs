@@ -23,6 +23,7 @@ use super::fetch::{Cursor, FetchError, Fetcher, Position, Slice};
 use super::group::{CommitError, ConsumerError, Mailbox, Manner, Member, Membership, Notice};
 use super::group::{Profile, Reset};
 use super::{Isolation, TopicPartition};
+use crate::bell::Bell;
 
 /// What a consumer wants.
 #[derive(Clone, Debug)]
@@ -103,8 +104,9 @@ struct Place {
 }
 
 impl Consumer {
-    /// Returns at once; the member joins its group in the background.
-    pub fn join(client: &Client, subscription: Subscription) -> Self {
+    /// Returns at once; the member joins its group in the background. `bell` is rung when
+    /// there is something to ask for.
+    pub fn join(client: &Client, subscription: Subscription, bell: Arc<Bell>) -> Self {
         let config = client.consumer_config();
         let profile = Profile {
             group: Arc::clone(&subscription.group),
@@ -125,7 +127,7 @@ impl Consumer {
             reset: subscription.reset,
             isolation: subscription.isolation,
         };
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(bell));
         let member = Member::new(profile, Instant::now());
         let seat = client.seat(&subscription.group);
         let mut membership = Membership::new(seat, manner, member, Arc::clone(&mailbox));
@@ -148,18 +150,7 @@ impl Consumer {
             if let Some(event) = self.try_change().or_else(|| self.try_records()) {
                 return event;
             }
-            self.mailbox.to_reader.notified().await;
-        }
-    }
-
-    /// What comes next other than records, for a socket that can take none now.
-    /// Cancel-safe.
-    pub async fn change(&mut self) -> Event {
-        loop {
-            if let Some(event) = self.try_change() {
-                return event;
-            }
-            self.mailbox.to_reader.notified().await;
+            self.mailbox.to_reader.heard().await;
         }
     }
 
@@ -233,7 +224,7 @@ impl Consumer {
         drop(self);
         let ended = async {
             while !mailbox.letters().ended {
-                mailbox.to_reader.notified().await;
+                mailbox.to_reader.heard().await;
             }
         };
         if timeout(CLOSE, ended).await.is_err() {
@@ -263,12 +254,14 @@ impl Consumer {
         letters.is_some()
     }
 
-    fn try_change(&mut self) -> Option<Event> {
+    /// What comes next other than records, if it is here: for a socket that can take none
+    /// now.
+    pub fn try_change(&mut self) -> Option<Event> {
         if let Some(error) = &self.closed {
             return Some(Event::Closed(error.clone()));
         }
         loop {
-            let notice = self.mailbox.letters().notices.pop_front()?;
+            let notice = self.mailbox.notice()?;
             if let Some(event) = self.heed(notice) {
                 return Some(event);
             }
@@ -283,7 +276,8 @@ impl Consumer {
                     let cursor = self.cursor(tp.clone(), position);
                     self.places.retain(|place| place.tp != tp);
                     self.places.push(Place {
-                        tp,
+                        // The name that its records carry: comparing is quick then.
+                        tp: cursor.tp().clone(),
                         cursor: Some(cursor),
                         revoked: false,
                         stored: None,
@@ -364,7 +358,7 @@ impl Consumer {
                     cursor.seek(to);
                 }
                 // It has something to wait for only after it was asked.
-                self.mailbox.to_reader.notify_one();
+                self.mailbox.to_reader.ring();
                 None
             }
             error => Some(error.into()),

@@ -38,7 +38,6 @@ mod truncation;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::budget::Budget;
@@ -53,6 +52,7 @@ use self::tail::Tails;
 use super::config::ConsumerConfig;
 use super::lock::lock;
 use super::{Cluster, Isolation, TopicPartition};
+use crate::bell::Bell;
 
 /// A place in a partition, and the leader epoch of the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,14 +116,14 @@ impl Fetcher {
         }
     }
 
-    /// Reads `tp` from `position` on. `wake` is notified when [`Cursor::try_next`] may
+    /// Reads `tp` from `position` on. `wake` is rung when [`Cursor::try_next`] may
     /// have something; several cursors may share one.
     pub fn cursor(
         &self,
         tp: TopicPartition,
         position: Position,
         isolation: Isolation,
-        wake: Arc<Notify>,
+        wake: Arc<Bell>,
     ) -> Cursor {
         let mut partitions = lock(&self.shared.partitions);
         let partition = partitions.entry((tp, isolation)).or_insert_with_key(|key| {

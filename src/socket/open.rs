@@ -21,9 +21,9 @@ use super::handshake::{self, HandshakeError};
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::params::{InParams, OutParams, ParamError, Query};
-use super::registry::{Full, Place, Registry, Seat};
 use super::ws::{WebSocket, closing};
 use crate::app::App;
+use crate::app::registry::{Full, Place, Seat};
 use crate::guard;
 use crate::kafka::admin;
 use crate::kafka::metadata::{MetadataError, Topic};
@@ -56,11 +56,9 @@ pub(super) struct Opening {
     pub(super) peer: Option<SocketAddr>,
 }
 
-/// What all sockets share.
-#[derive(Clone)]
-pub(super) struct Sockets {
-    pub(super) app: App,
-    pub(super) registry: Registry,
+/// Lets sockets in.
+struct Sockets {
+    app: App,
 }
 
 /// A request that is going to be served.
@@ -78,7 +76,8 @@ enum Admitted {
 }
 
 /// Answers the request: 101 and a task for the socket, or why not.
-pub(super) async fn open(opening: Opening, sockets: Sockets) -> Response<String> {
+pub(super) async fn open(opening: Opening, app: App) -> Response<String> {
+    let sockets = Sockets { app };
     let accept = match handshake::accept(&opening.headers) {
         Ok(accept) => accept,
         Err(error) => return unfit(error).into_response(),
@@ -119,13 +118,6 @@ pub(super) async fn open(opening: Opening, sockets: Sockets) -> Response<String>
 }
 
 impl Sockets {
-    pub(super) fn new(app: App) -> Self {
-        Self {
-            app,
-            registry: Registry::default(),
-        }
-    }
-
     async fn admit(&self, endpoint: Endpoint, query: &Query) -> Result<Admitted, Refusal> {
         if self.app.draining.is_cancelled() {
             return Err(Refusal::unavailable("the server is stopping"));
@@ -150,6 +142,7 @@ impl Sockets {
                     topics.push((name.clone(), topic.partitions.len()));
                 }
                 let seat = self
+                    .app
                     .registry
                     .admit(&params.group_id, &params.client_id, &topics)
                     .await?;
@@ -164,7 +157,7 @@ impl Sockets {
 
     fn place(&self) -> Result<Place, Refusal> {
         let max = self.app.config.server.websocket.max_connections;
-        self.registry.place(max).ok_or_else(|| {
+        self.app.registry.place(max).ok_or_else(|| {
             let message = format!(
                 "this node has {max} open connections, which is its limit \
                  (server.websocket.max-connections)"

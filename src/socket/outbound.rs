@@ -16,7 +16,6 @@
 //!   for `max.poll.interval.ms` is closed.
 //! - A frame that was begun is finished, whatever happens to its partition.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -26,23 +25,20 @@ use tracing::{debug, warn};
 use super::close::End;
 use super::commits::Commits;
 use super::delivery::{Batch, Current};
-use super::encoded::Mark;
 use super::frame::{self, CloseCode, Message};
 use super::keepalive::{Due, Keepalive};
+use super::ledger::{Ledger, Refused};
 use super::outgoing::Outgoing;
 use super::params::{OutParams, instance_id};
 use super::rate::Rate;
-use super::registry::{Place, Seat};
 use super::ws::{Fill, WebSocket, closing};
 use crate::app::App;
-use crate::codec::answer::{self, Code, Echo};
-use crate::codec::{Types, commit};
+use crate::app::registry::{Order, Place, Seat};
+use crate::codec::Types;
+use crate::codec::answer;
 use crate::kafka::TopicPartition;
 use crate::kafka::consumer::{Consumer, Event, Subscription};
-use crate::kafka::fetch::Position;
 
-/// How often stored offsets are committed.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a client may take nothing before its chunk is let go.
 const LET_GO_AFTER: Duration = Duration::from_millis(500);
 /// How long a client may take for one chunk.
@@ -52,7 +48,7 @@ const AHEAD_BYTES: usize = 16 << 10;
 /// Array frames are gathered up to this many bytes before a write.
 const GATHER_BYTES: usize = 64 << 10;
 /// Slices delivered before other tasks get a turn.
-const SLICES_PER_TURN: usize = 4;
+const STEPS_PER_TURN: usize = 4;
 
 /// One consuming client.
 pub(super) struct Outbound {
@@ -64,10 +60,7 @@ pub(super) struct Outbound {
     out: Outgoing,
     batch: Option<Batch>,
     rate: Option<Rate>,
-    /// With `autoCommit=false`.
-    commits: Option<Commits>,
-    /// When what is stored is to be committed.
-    commit_at: Option<Instant>,
+    ledger: Ledger,
     /// Since when the kernel takes nothing.
     blocked: Option<Instant>,
     keepalive: Keepalive,
@@ -113,15 +106,14 @@ impl Outbound {
         let commits =
             (!params.auto_commit).then(|| Commits::new(app.config.commits.max_stack_size));
         Self {
-            consumer: Consumer::join(&app.client, subscription),
+            consumer: Consumer::join(&app.client, subscription, seat.call().bell.clone()),
             socket,
             types: params.types,
             current: None,
             out: Outgoing::default(),
             batch,
             rate: params.rate.map(|rate| Rate::new(rate, now)),
-            commits,
-            commit_at: None,
+            ledger: Ledger::new(commits),
             blocked: None,
             keepalive: Keepalive::new(settings.ping_interval, now),
             probed: false,
@@ -149,32 +141,24 @@ impl Outbound {
     }
 
     async fn serve(&mut self) -> Result<End, End> {
-        let app = self.app.clone();
-        let call = self.seat.call().clone();
-        let stopping = app.draining.cancelled();
-        let evicted = call.evicted.cancelled();
+        let call = Arc::clone(self.seat.call());
+        let send_buffer = self.app.config.server.websocket.send_buffer;
         let timer = sleep_until(self.keepalive.next());
-        tokio::pin!(stopping, evicted, timer);
+        tokio::pin!(timer);
         loop {
             self.read()?;
             let flow = self.go_on().await?;
-            let open = flow == Flow::Open;
             self.set(timer.as_mut(), flow);
-            let reading = self.out.len() < app.config.server.websocket.send_buffer;
             tokio::select! {
                 biased;
-                () = &mut stopping => return Ok(End::Stopping),
-                () = &mut evicted => return Ok(End::Fault(closing(
-                    CloseCode::POLICY,
-                    "evicted: the client id connected again, and this client did not answer",
-                ))),
-                () = call.probe.notified() => {
-                    self.probed = true;
-                    self.out.write(|frames| frame::ping(frames, b""));
+                // Records, news of the group, orders: what there is, the next round finds.
+                () = call.bell.heard() => {
+                    while let Some(order) = call.order() {
+                        self.obey(order)?;
+                    }
                 }
-                event = event(&mut self.consumer, open) => self.heed(event)?,
                 ready = self.socket.writable(), if flow == Flow::Blocked => ready?,
-                ready = self.socket.readable(), if reading => {
+                ready = self.socket.readable(), if self.out.len() < send_buffer => {
                     ready?;
                     self.fill()?;
                 }
@@ -183,33 +167,51 @@ impl Outbound {
         }
     }
 
-    /// Delivers what is here, and takes more while there is more.
+    fn obey(&mut self, order: Order) -> Result<(), End> {
+        match order {
+            Order::Stop => Err(End::Stopping),
+            Order::Leave => Err(End::Fault(closing(
+                CloseCode::POLICY,
+                "evicted: the client id connected again, and this client did not answer",
+            ))),
+            Order::Probe => {
+                self.probed = true;
+                self.out.write(|frames| frame::ping(frames, b""));
+                Ok(())
+            }
+        }
+    }
+
+    /// Delivers what is here, and takes more while there is more. Afterwards the bell rings
+    /// when there is more to take, or to do.
     async fn go_on(&mut self) -> Result<Flow, End> {
-        for slice in 1.. {
+        for step in 1.. {
             let now = Instant::now();
             let flow = self.deliver(now)?;
             self.blocked = match flow {
                 Flow::Blocked => self.blocked.or(Some(now)),
                 _ => None,
             };
-            if flow != Flow::Open {
-                return Ok(flow);
+            let event = match flow {
+                Flow::Open => self.consumer.try_next(),
+                // Only what is no record while records cannot be taken.
+                Flow::Blocked | Flow::Limited(_) => self.consumer.try_change(),
+            };
+            match event {
+                None => return Ok(flow),
+                Some(event) => self.heed(event, now)?,
             }
-            match self.consumer.try_next() {
-                None => break,
-                Some(event) => self.heed(event)?,
-            }
-            if slice % SLICES_PER_TURN == 0 {
+            if step % STEPS_PER_TURN == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Flow::Open)
+        unreachable!("the loop ends by returning")
     }
 
-    fn heed(&mut self, event: Event) -> Result<(), End> {
+    fn heed(&mut self, event: Event, now: Instant) -> Result<(), End> {
         match event {
             Event::Records(slice) => {
-                self.current = Some(Current::new(slice, self.types, Instant::now()));
+                self.current = Some(Current::new(slice, self.types, now));
             }
             Event::Assigned(partitions) => debug!(?partitions, "assigned"),
             Event::Revoked(revocation) => {
@@ -295,11 +297,9 @@ impl Outbound {
                         rate.spend((done.len() + begun_now).saturating_sub(unpaid));
                     }
                     debug_assert_eq!(begun, done.start);
-                    if !done.is_empty() {
-                        let encoded = Arc::clone(&current.encoded);
-                        let tp = current.tp.clone();
-                        self.delivered(&tp, &encoded.marks[done], now);
-                    }
+                    let marks = &current.encoded.marks[done];
+                    self.ledger
+                        .delivered(&mut self.consumer, &current.tp, marks, now);
                     if taken < wanted {
                         return Ok(Flow::Blocked);
                     }
@@ -330,32 +330,18 @@ impl Outbound {
             return;
         };
         // Behind the last record there may be what nobody is sent: go past it.
-        if let (Some(end), None, None) = (current.end, &self.commits, &self.batch) {
-            self.store(&current.tp, end, now);
+        if let (Some(end), None) = (current.end, &self.batch) {
+            self.ledger
+                .passed(&mut self.consumer, &current.tp, end, now);
         }
     }
 
     /// Notes what of our own buffer the kernel has taken.
     fn note_sent(&mut self, now: Instant) {
         while let Some(delivered) = self.out.delivered() {
-            self.delivered(&delivered.tp, &delivered.marks, now);
+            self.ledger
+                .delivered(&mut self.consumer, &delivered.tp, &delivered.marks, now);
         }
-    }
-
-    fn delivered(&mut self, tp: &TopicPartition, marks: &[Mark], now: Instant) {
-        match &mut self.commits {
-            Some(commits) => commits.delivered(tp, marks, now),
-            None => {
-                if let Some(last) = marks.last() {
-                    self.store(tp, last.next(), now);
-                }
-            }
-        }
-    }
-
-    fn store(&mut self, tp: &TopicPartition, next: Position, now: Instant) {
-        self.consumer.store(tp, next);
-        self.commit_at.get_or_insert(now + COMMIT_INTERVAL);
     }
 
     /// Lets go of the chunk under way, but for the frame that was begun and `bytes_max`.
@@ -380,9 +366,7 @@ impl Outbound {
         {
             current.cut();
         }
-        if let Some(commits) = &mut self.commits {
-            commits.forget(partitions);
-        }
+        self.ledger.forget(partitions);
     }
 
     fn fill(&mut self) -> Result<(), End> {
@@ -421,29 +405,14 @@ impl Outbound {
 
     /// A client commits.
     fn commit(&mut self, text: &[u8]) {
-        let parsed = commit::parse(text);
-        let refused = match (&mut self.commits, parsed) {
-            (None, Ok(commit::Commit { echo, .. })) => auto_commit(echo),
-            (None, Err(refusal)) if refusal.code == Code::UnknownMessageId => {
-                auto_commit(refusal.echo)
-            }
-            (_, Err(refusal)) => (refusal.code, refusal.message, refusal.echo),
-            (Some(commits), Ok(commit)) => {
-                let id = &commit.id;
-                let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
-                if let Some((tp, position)) = known {
-                    self.consumer.store(&tp, position);
-                    self.consumer.request_commit();
-                    return;
-                }
-                (
-                    Code::UnknownMessageId,
-                    "not delivered here, or committed already".into(),
-                    commit.echo,
-                )
-            }
+        let Err(refused) = self.ledger.commit(&mut self.consumer, text) else {
+            return;
         };
-        let (code, message, echo) = refused;
+        let Refused {
+            code,
+            message,
+            echo,
+        } = refused;
         self.out.write(|frames| {
             let mark = frame::begin(frames);
             answer::error(frames, code, message, echo);
@@ -454,10 +423,7 @@ impl Outbound {
     /// The timer has rung: does what is due.
     fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.commit_at.is_some_and(|at| at <= now) {
-            self.commit_at = None;
-            self.consumer.request_commit();
-        }
+        self.ledger.tick(&mut self.consumer, now);
         if let Some(since) = self.blocked {
             let limit = self.app.client.consumer_config().max_poll_interval;
             if now >= since + limit {
@@ -492,7 +458,7 @@ impl Outbound {
     fn set(&self, timer: Pin<&mut Sleep>, flow: Flow) {
         let mut next = self.keepalive.next();
         let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
-        sooner(self.commit_at);
+        sooner(self.ledger.due());
         sooner(self.batch.as_ref().and_then(Batch::due));
         match flow {
             Flow::Open => {}
@@ -511,18 +477,5 @@ impl Outbound {
         if next < timer.deadline() || timer.is_elapsed() {
             timer.reset(next);
         }
-    }
-}
-
-fn auto_commit(echo: Echo<'_>) -> (Code, Cow<'static, str>, Echo<'_>) {
-    let message = "this socket commits by itself (autoCommit=true)";
-    (Code::AutoCommitEnabled, message.into(), echo)
-}
-
-/// What comes next; only what is no record while records cannot be taken.
-async fn event(consumer: &mut Consumer, records: bool) -> Event {
-    match records {
-        true => consumer.next().await,
-        false => consumer.change().await,
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Position;
@@ -11,6 +10,7 @@ use super::chunk::Slice;
 use super::error::FetchError;
 use super::feed::{Next, Reader};
 use super::partition::Partition;
+use crate::bell::Bell;
 use crate::kafka::TopicPartition;
 use crate::kafka::lock::lock;
 
@@ -20,11 +20,11 @@ use crate::kafka::lock::lock;
 pub struct Cursor {
     partition: Arc<Partition>,
     reader: Reader,
-    wake: Arc<Notify>,
+    wake: Arc<Bell>,
 }
 
 impl Cursor {
-    pub(super) fn new(partition: Arc<Partition>, reader: Reader, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(partition: Arc<Partition>, reader: Reader, wake: Arc<Bell>) -> Self {
         Self {
             partition,
             reader,
@@ -32,7 +32,7 @@ impl Cursor {
         }
     }
 
-    /// What comes next, if it is here. `None`: the `wake` of this cursor is notified when
+    /// What comes next, if it is here. `None`: the `wake` of this cursor is rung when
     /// it is worth asking again; no news is lost in between. The position moves behind
     /// what is returned.
     ///
@@ -40,8 +40,7 @@ impl Cursor {
     /// See [`FetchError`]. The cursor stays where it is; asking again tries again.
     pub fn try_next(&mut self) -> Result<Option<Slice>, FetchError> {
         let from = self.reader.offset;
-        let now = Instant::now();
-        let (next, work) = lock(&self.partition.feed).next(&mut self.reader, &self.wake, now);
+        let (next, work) = lock(&self.partition.feed).next(&mut self.reader, &self.wake);
         if work {
             self.partition.work.notify_one();
         }

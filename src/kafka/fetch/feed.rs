@@ -29,11 +29,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::FetchError;
 use super::ring::{Extent, Place, Ring};
+use crate::bell::Bell;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,8 +43,10 @@ pub(super) struct Feed<C> {
     ring_number: u64,
     /// Whether the ring's end was compared with the log of the present leader.
     ring_checked: bool,
-    /// When the ring last served or was waited for.
-    ring_used: Instant,
+    /// Whether the ring has served or was waited for since the tail last asked.
+    ring_used: bool,
+    /// When the tail last saw that it was.
+    ring_used_at: Instant,
     tail: Tail,
     polling: bool,
     shelf: Vec<Shelved<C>>,
@@ -99,7 +101,7 @@ enum Waits {
 #[derive(Debug)]
 pub(super) struct Waiter {
     reader: u64,
-    pub(super) wake: Arc<Notify>,
+    pub(super) wake: Arc<Bell>,
 }
 
 /// What a reader is told.
@@ -196,7 +198,8 @@ impl<C: Extent> Feed<C> {
             ring: None,
             ring_number: 0,
             ring_checked: true,
-            ring_used: now,
+            ring_used: false,
+            ring_used_at: now,
             tail: Tail::Out,
             polling: false,
             shelf: Vec::new(),
@@ -245,12 +248,7 @@ impl<C: Extent> Feed<C> {
 
     /// What there is for `reader`; if it must wait, `wake` is entered. The flag says that
     /// the partition's task has something to do.
-    pub(super) fn next(
-        &mut self,
-        reader: &mut Reader,
-        wake: &Arc<Notify>,
-        now: Instant,
-    ) -> (Next<C>, bool) {
+    pub(super) fn next(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> (Next<C>, bool) {
         if let Some(error) = &self.closed {
             return (Next::Failed(error.clone()), false);
         }
@@ -270,18 +268,18 @@ impl<C: Extent> Feed<C> {
         while !self.must_check(reader) {
             let chunk = match self.ring.as_ref().map(|ring| ring.find(reader.offset)) {
                 Some(Place::Found(chunk)) => {
-                    self.ring_used = now;
+                    self.ring_used = true;
                     chunk
                 }
                 Some(Place::AtEnd) => {
-                    return (Next::Wait, work | self.wait_at_end(reader, wake, now));
+                    return (Next::Wait, work | self.wait_at_end(reader, wake));
                 }
                 Some(Place::Ahead) if reader.offset <= self.valid => {
                     if self.tail == Tail::Out && !self.polling && self.at_end.is_empty() {
                         // Nobody has extended this ring for a while.
                         self.start_ring(reader.offset, reader.epoch);
                     }
-                    return (Next::Wait, work | self.wait_at_end(reader, wake, now));
+                    return (Next::Wait, work | self.wait_at_end(reader, wake));
                 }
                 _ => match self.take_from_shelf(reader.offset) {
                     Some((chunk, ahead)) => {
@@ -306,8 +304,8 @@ impl<C: Extent> Feed<C> {
         reader.epoch >= 0 && reader.epoch < self.leader_epoch && reader.checked < self.same_since
     }
 
-    fn wait_at_end(&mut self, reader: &mut Reader, wake: &Arc<Notify>, now: Instant) -> bool {
-        self.ring_used = now;
+    fn wait_at_end(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> bool {
+        self.ring_used = true;
         let here = Waits::AtEnd { round: self.round };
         if reader.waits != here {
             reader.waits = here;
@@ -319,7 +317,7 @@ impl<C: Extent> Feed<C> {
         self.tail != Tail::In
     }
 
-    fn wait_for_read(&mut self, reader: &mut Reader, wake: &Arc<Notify>) -> bool {
+    fn wait_for_read(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> bool {
         self.stop_waiting(reader);
         let at = (reader.offset, reader.epoch, reader.checked);
         let index = self

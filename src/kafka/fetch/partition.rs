@@ -137,7 +137,7 @@ impl Partition {
 /// Wakes everybody, without a lock held.
 pub(super) fn notify(wake: Vec<Waiter>) {
     for waiter in wake {
-        waiter.wake.notify_one();
+        waiter.wake.ring();
     }
 }
 

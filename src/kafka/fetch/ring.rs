@@ -77,11 +77,21 @@ impl<C: Extent> Ring<C> {
                 Place::Ahead
             };
         }
-        let index = self
-            .chunks
-            .partition_point(|(_, chunk)| chunk.next() <= offset);
-        match self.chunks.get(index) {
-            Some((_, chunk)) => Place::Found(chunk.clone()),
+        // Mostly it is in the newest.
+        let mut back = self.chunks.iter().rev().map(|(_, chunk)| chunk);
+        let newest = match (back.next(), back.next()) {
+            (Some(newest), Some(before)) if before.next() <= offset => Some(newest),
+            (Some(newest), None) => Some(newest),
+            _ => None,
+        };
+        let chunk = newest.or_else(|| {
+            let index = self
+                .chunks
+                .partition_point(|(_, chunk)| chunk.next() <= offset);
+            self.chunks.get(index).map(|(_, chunk)| chunk)
+        });
+        match chunk {
+            Some(chunk) => Place::Found(chunk.clone()),
             None => Place::AtEnd,
         }
     }

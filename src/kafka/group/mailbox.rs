@@ -10,12 +10,14 @@
 //! has answered a revocation.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
 use super::commit::Commits;
-use super::error::ConsumerError;
+use super::error::{CommitError, ConsumerError};
+use crate::bell::Bell;
 use crate::kafka::TopicPartition;
 use crate::kafka::fetch::Position;
 use crate::kafka::lock::lock;
@@ -36,18 +38,20 @@ pub(crate) enum Notice {
 }
 
 /// One consumer's letters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
+    /// Whether there are notices: the reader looks for them whenever it wakes.
+    noticed: AtomicBool,
     /// Wakes the task.
     pub(crate) to_task: Notify,
     /// Wakes the reader; its cursors use the same.
-    pub(crate) to_reader: Arc<Notify>,
+    pub(crate) to_reader: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Letters {
-    pub(crate) notices: VecDeque<Notice>,
+    notices: VecDeque<Notice>,
     pub(crate) commits: Commits,
     /// The last revocation that the reader is through with.
     pub(crate) released: Option<u64>,
@@ -59,13 +63,51 @@ pub(crate) struct Letters {
 }
 
 impl Mailbox {
+    pub(crate) fn new(to_reader: Arc<Bell>) -> Self {
+        Self {
+            letters: Mutex::default(),
+            noticed: AtomicBool::new(false),
+            to_task: Notify::new(),
+            to_reader,
+        }
+    }
+
     pub(crate) fn letters(&self) -> MutexGuard<'_, Letters> {
         lock(&self.letters)
     }
 
     /// From the task to the reader.
     pub(crate) fn notify(&self, notice: Notice) {
-        self.letters().notices.push_back(notice);
-        self.to_reader.notify_one();
+        self.post(&mut self.letters(), notice);
+        self.to_reader.ring();
+    }
+
+    /// The oldest notice that the reader has not seen.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        if !self.noticed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut letters = self.letters();
+        let notice = letters.notices.pop_front();
+        self.noticed
+            .store(!letters.notices.is_empty(), Ordering::Release);
+        notice
+    }
+
+    /// The last word of the task, also of one that panicked.
+    pub(crate) fn end(&self) {
+        let mut letters = self.letters();
+        letters.ended = true;
+        letters.commits.close(&CommitError::Closed);
+        if !letters.leave && !matches!(letters.notices.back(), Some(Notice::Closed(_))) {
+            self.post(&mut letters, Notice::Closed(ConsumerError::Stopped));
+        }
+        drop(letters);
+        self.to_reader.ring();
+    }
+
+    fn post(&self, letters: &mut Letters, notice: Notice) {
+        letters.notices.push_back(notice);
+        self.noticed.store(true, Ordering::Release);
     }
 }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::Seat;
 use super::assign::{self, Partitions};
-use super::error::{CommitError, ConsumerError, Failure, Verdict};
+use super::error::{Failure, Verdict};
 use super::mailbox::{Mailbox, Notice};
 use super::member::{Action, Event, Joined, Lead, Member};
 use super::offsets::{self, Hopeless, Reset};
@@ -490,16 +490,7 @@ struct Ended(Arc<Mailbox>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let mut letters = self.0.letters();
-        letters.ended = true;
-        letters.commits.close(&CommitError::Closed);
-        if !letters.leave && !matches!(letters.notices.back(), Some(Notice::Closed(_))) {
-            letters
-                .notices
-                .push_back(Notice::Closed(ConsumerError::Stopped));
-        }
-        drop(letters);
-        self.0.to_reader.notify_one();
+        self.0.end();
     }
 }
 

@@ -81,9 +81,13 @@ impl<C: Extent> Feed<C> {
         self.skip(next, epoch)
     }
 
-    /// Whether the tail reads here although nobody has looked at it for long.
-    pub(in crate::kafka::fetch) fn tail_is_idle(&self, now: Instant) -> bool {
-        self.at_end.is_empty() && now >= self.ring_used + TAIL_IDLE
+    /// Whether the tail reads here although nobody has looked at it for long. For the tail
+    /// to ask every now and then, so that readers need not look at the clock.
+    pub(in crate::kafka::fetch) fn tail_is_idle(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.ring_used) || !self.at_end.is_empty() {
+            self.ring_used_at = now;
+        }
+        now >= self.ring_used_at + TAIL_IDLE
     }
 
     pub(in crate::kafka::fetch) fn drop_ring(&mut self) {

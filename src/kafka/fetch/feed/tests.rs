@@ -1,7 +1,3 @@
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Waker};
-
 use super::*;
 use crate::kafka::TopicPartition;
 use crate::kafka::fetch::Position;
@@ -17,15 +13,9 @@ fn under(first: i64, next: i64, epoch: i32, under: i32) -> Arc<Span> {
     })
 }
 
-fn woken(wake: &Notify) -> bool {
-    pin!(wake.notified())
-        .poll(&mut Context::from_waker(Waker::noop()))
-        .is_ready()
-}
-
 fn notify(wake: Vec<Waiter>) {
     for waiter in wake {
-        waiter.wake.notify_one();
+        waiter.wake.ring();
     }
 }
 
@@ -37,7 +27,7 @@ struct Stage {
 
 struct Actor {
     reader: Reader,
-    wake: Arc<Notify>,
+    wake: Arc<Bell>,
 }
 
 impl Stage {
@@ -52,12 +42,12 @@ impl Stage {
     fn actor(&mut self, offset: i64, epoch: i32) -> Actor {
         Actor {
             reader: self.feed.enter(offset, epoch),
-            wake: Arc::new(Notify::new()),
+            wake: Arc::new(Bell::default()),
         }
     }
 
     fn next(&mut self, actor: &mut Actor) -> Next<Span> {
-        self.feed.next(&mut actor.reader, &actor.wake, self.now).0
+        self.feed.next(&mut actor.reader, &actor.wake).0
     }
 
     fn waits(&mut self, actor: &mut Actor) -> bool {
@@ -103,7 +93,7 @@ fn readers_at_one_place_share_one_read() {
     assert_eq!(stage.feed.start_read(), None);
     let chunk = span(0, 10);
     stage.answer(spec, Outcome::Chunk { chunk, end: 100 });
-    assert!(woken(&a.wake) && woken(&b.wake));
+    assert!(a.wake.take() && b.wake.take());
     stage.gets(&mut a, 0, 10);
     stage.gets(&mut b, 0, 10);
 }
@@ -136,7 +126,7 @@ fn one_chunk_is_read_ahead_and_no_more() {
             end: 20,
         },
     );
-    assert!(woken(&a.wake));
+    assert!(a.wake.take());
     stage.gets(&mut a, 10, 20);
     assert_eq!(stage.feed.start_read(), None, "20 is the end");
 }
@@ -150,7 +140,7 @@ fn a_laggard_meets_the_tail() {
     assert!(stage.waits(&mut slow));
     let spec = stage.feed.start_read().unwrap();
     notify(stage.push(span(50, 60)).wake);
-    assert!(woken(&quick.wake) && !woken(&slow.wake));
+    assert!(quick.wake.take() && !slow.wake.take());
     // The read overlaps what the ring holds by now.
     stage.answer(
         spec,
@@ -159,7 +149,7 @@ fn a_laggard_meets_the_tail() {
             end: 60,
         },
     );
-    assert!(woken(&slow.wake));
+    assert!(slow.wake.take());
     stage.gets(&mut slow, 40, 55);
     stage.gets(&mut slow, 50, 60);
     assert_eq!(slow.reader.offset, 60);
@@ -187,7 +177,7 @@ fn what_the_ring_has_no_room_for_is_read_by_those_who_want_it() {
     let (ring, offset) = stage.feed.tail_wants().unwrap();
     assert_eq!(offset, 50);
     notify(stage.feed.tail_skip(ring, 50, 60, 0).wake);
-    assert!(woken(&a.wake));
+    assert!(a.wake.take());
     assert!(stage.waits(&mut a));
     assert_eq!(stage.feed.start_read().unwrap().offset, 50);
     assert_eq!(stage.feed.tail_wants(), Some((ring, 60)));
@@ -249,9 +239,9 @@ fn an_error_reaches_those_who_stand_there_and_nobody_else() {
     assert!(stage.waits(&mut a) && stage.waits(&mut b) && stage.waits(&mut other));
     let spec = stage.feed.start_read().unwrap();
     stage.answer(spec, Outcome::Failed(FetchError::Stopped));
-    assert!(!woken(&other.wake));
+    assert!(!other.wake.take());
     for actor in [&mut a, &mut b] {
-        assert!(woken(&actor.wake));
+        assert!(actor.wake.take());
         assert!(matches!(
             stage.next(actor),
             Next::Failed(FetchError::Stopped)
@@ -353,7 +343,7 @@ fn truncation_is_told_to_each_by_its_own_position() {
         },
     };
     stage.answer(poll, Outcome::Failed(error.clone()));
-    assert!(woken(&a.wake));
+    assert!(a.wake.take());
     assert!(stage.waits(&mut a));
     let spec = stage.feed.start_read().unwrap();
     assert_eq!((spec.offset, spec.check), (60, Some(5)));
@@ -371,7 +361,7 @@ fn a_place_beyond_the_end_is_asked_about_before_it_waits() {
     let spec = stage.feed.start_read().unwrap();
     assert_eq!(spec.offset, 70);
     stage.answer(spec, Outcome::AtEnd { end: 50, under: -1 });
-    assert!(woken(&ahead.wake));
+    assert!(ahead.wake.take());
     assert!(stage.waits(&mut ahead));
     assert_eq!(stage.feed.start_read(), None);
     assert_eq!(stage.feed.at_end.len(), 2);
@@ -404,7 +394,7 @@ fn chunks_with_nothing_to_deliver_move_readers_on() {
         empty: true,
     });
     notify(stage.push(filtered).wake);
-    assert!(woken(&a.wake));
+    assert!(a.wake.take());
     assert!(stage.waits(&mut a));
     assert_eq!((a.reader.offset, a.reader.epoch), (60, 1));
 }
@@ -442,7 +432,7 @@ fn a_partition_that_is_no_more_says_so_to_all() {
     assert!(stage.waits(&mut b));
     notify(stage.feed.close(FetchError::Stopped));
     for actor in [&mut a, &mut b] {
-        assert!(woken(&actor.wake));
+        assert!(actor.wake.take());
         assert!(matches!(stage.next(actor), Next::Failed(_)));
     }
 }
@@ -491,7 +481,7 @@ impl Chaos {
     fn run(mut self) {
         for start in [0, 0, 10, 30, 30] {
             let actor = self.stage.actor(start, -1);
-            actor.wake.notify_one();
+            actor.wake.ring();
             self.actors.push((actor, start));
         }
         for _ in 0..2000 {
@@ -617,26 +607,21 @@ impl Chaos {
         let index = self.below(self.actors.len() as u64) as usize;
         let (actor, seen) = &mut self.actors[index];
         self.stage.feed.seek(&mut actor.reader, *seen, -1);
-        actor.wake.notify_one();
+        actor.wake.ring();
     }
 
     fn consume(&mut self) {
         let index = self.below(self.actors.len() as u64) as usize;
         let (actor, seen) = &mut self.actors[index];
-        if !woken(&actor.wake) {
+        if !actor.wake.take() {
             return;
         }
         let from = actor.reader.offset;
         assert_eq!(from, *seen);
-        match self
-            .stage
-            .feed
-            .next(&mut actor.reader, &actor.wake, self.stage.now)
-            .0
-        {
+        match self.stage.feed.next(&mut actor.reader, &actor.wake).0 {
             Next::Chunk(chunk) => {
                 assert!(chunk.next > from && actor.reader.offset == chunk.next);
-                actor.wake.notify_one();
+                actor.wake.ring();
             }
             Next::Wait => {}
             Next::Failed(error) => panic!("{error}"),
@@ -650,9 +635,14 @@ fn the_tail_does_not_read_for_ever_for_nobody() {
     let mut stage = Stage::new();
     let mut a = stage.actor(50, -1);
     stage.tail_at(&mut a, 50);
-    let later = stage.now + TAIL_IDLE;
-    assert!(!stage.feed.tail_is_idle(later), "somebody waits for it");
+    let mut now = stage.now + TAIL_IDLE;
+    assert!(!stage.feed.tail_is_idle(now), "somebody waits for it");
     notify(stage.push(span(50, 60)).wake);
-    assert!(!stage.feed.tail_is_idle(stage.now));
-    assert!(stage.feed.tail_is_idle(later));
+    now += TAIL_IDLE / 2;
+    assert!(!stage.feed.tail_is_idle(now), "somebody did not long ago");
+    stage.gets(&mut a, 50, 60);
+    now += TAIL_IDLE / 2;
+    assert!(!stage.feed.tail_is_idle(now), "somebody was served");
+    now += TAIL_IDLE;
+    assert!(stage.feed.tail_is_idle(now));
 }

@@ -14,12 +14,14 @@
 //! - A socket that is on its way out ([`Seat::leaving`]) holds no place.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+
+use crate::bell::Bell;
 
 /// How long a socket may take to show that it lives when its client id comes again.
 const PROBE_MAX: Duration = Duration::from_secs(2);
@@ -31,6 +33,7 @@ pub struct Registry(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     sockets: usize,
+    stopping: bool,
     groups: HashMap<String, HashMap<String, Member>>,
 }
 
@@ -43,12 +46,39 @@ struct Member {
 /// How the registry reaches a socket's task, and hears of it.
 #[derive(Debug, Default)]
 pub struct Call {
-    /// "Show that your client lives": the task sends a ping.
-    pub probe: Notify,
+    /// Wakes the task, whoever has word for it.
+    pub bell: Arc<Bell>,
     /// "It does": the task has heard from its client.
     pub alive: Notify,
-    /// "Go": the client is taken to be gone.
-    pub evicted: CancellationToken,
+    orders: AtomicU8,
+}
+
+/// What a socket's task is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End, since the server stops.
+    Stop = 1,
+    /// End, since the client is taken to be gone.
+    Leave = 2,
+    /// Show that the client lives: send a ping.
+    Probe = 4,
+}
+
+impl Call {
+    /// The most urgent order that was not taken yet.
+    pub fn order(&self) -> Option<Order> {
+        let orders = self.orders.load(Ordering::Relaxed);
+        let order = [Order::Stop, Order::Leave, Order::Probe]
+            .into_iter()
+            .find(|order| orders & *order as u8 != 0)?;
+        self.orders.fetch_and(!(order as u8), Ordering::AcqRel);
+        Some(order)
+    }
+
+    fn tell(&self, order: Order) {
+        self.orders.fetch_or(order as u8, Ordering::AcqRel);
+        self.bell.ring();
+    }
 }
 
 /// A place in the process; given back when dropped.
@@ -112,6 +142,14 @@ impl Registry {
         self.lock().sockets
     }
 
+    /// Tells every socket with a seat to end, and those to come.
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        let members = state.groups.values().flat_map(HashMap::values);
+        members.for_each(|member| member.call.tell(Order::Stop));
+    }
+
     /// Takes a seat in `group`. `topics` are the client's, with their partition counts.
     ///
     /// Waits up to two seconds when the client id is taken, to learn whether that socket
@@ -130,14 +168,14 @@ impl Registry {
             let alive = known.alive.notified();
             tokio::pin!(alive);
             alive.as_mut().enable();
-            known.probe.notify_one();
+            known.tell(Order::Probe);
             if timeout(PROBE_MAX, alive).await.is_ok() {
                 return Err(Full::Duplicate {
                     client: client.to_owned(),
                     group: group.to_owned(),
                 });
             }
-            known.evicted.cancel();
+            known.tell(Order::Leave);
             self.remove(group, client, &known);
         }
     }
@@ -149,6 +187,7 @@ impl Registry {
         topics: &[(String, usize)],
     ) -> Result<Result<Seat, Arc<Call>>, Full> {
         let mut state = self.lock();
+        let stopping = state.stopping;
         let members = state.groups.entry(group.to_owned()).or_default();
         if let Some(known) = members.get(client) {
             return Ok(Err(known.call.clone()));
@@ -171,6 +210,9 @@ impl Registry {
             });
         }
         let call = Arc::new(Call::default());
+        if stopping {
+            call.tell(Order::Stop);
+        }
         let member = Member {
             call: call.clone(),
             topics: topics.iter().cloned().collect(),
@@ -267,7 +309,8 @@ mod tests {
         let first = registry.admit("g", "a", &two()).await.unwrap();
         let call = first.call().clone();
         let answering = tokio::spawn(async move {
-            call.probe.notified().await;
+            call.bell.heard().await;
+            assert_eq!(call.order(), Some(Order::Probe));
             call.alive.notify_waiters();
         });
         let second = registry.admit("g", "a", &two()).await;
@@ -280,11 +323,24 @@ mod tests {
         let registry = Registry::default();
         let first = registry.admit("g", "a", &two()).await.unwrap();
         let second = registry.admit("g", "a", &two()).await.unwrap();
-        assert!(first.call().evicted.is_cancelled());
+        assert_eq!(first.call().order(), Some(Order::Leave));
         drop(first);
-        assert!(!second.call().evicted.is_cancelled());
+        assert_eq!(second.call().order(), None);
         let known = registry.lock().groups["g"].contains_key("a");
         assert!(known, "the old seat must not take the new one with it");
+    }
+
+    #[tokio::test]
+    async fn all_are_told_to_stop_once_and_those_that_come_late_too() {
+        let registry = Registry::default();
+        let early = registry.admit("g", "a", &two()).await.unwrap();
+        registry.stop();
+        let late = registry.admit("g", "b", &two()).await.unwrap();
+        for seat in [early, late] {
+            seat.call().bell.heard().await;
+            assert_eq!(seat.call().order(), Some(Order::Stop));
+            assert_eq!(seat.call().order(), None);
+        }
     }
 
     #[test]

@@ -1,0 +1,149 @@
+//! What a consuming socket tells its group of what was delivered.
+//!
+//! ```text
+//! autoCommit=true:   delivered ─▶ stored ─▶ committed once a second
+//! autoCommit=false:  delivered ─▶ Commits; the client's commit ─▶ stored ─▶ committed
+//! ```
+
+use std::borrow::Cow;
+
+use tokio::time::{Duration, Instant};
+
+use super::commits::Commits;
+use super::encoded::Mark;
+use crate::codec::answer::{Code, Echo};
+use crate::codec::commit;
+use crate::kafka::TopicPartition;
+use crate::kafka::consumer::Consumer;
+use crate::kafka::fetch::Position;
+
+/// How often stored offsets are committed.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// With `autoCommit=false`.
+    commits: Option<Commits>,
+    /// When what is stored is to be committed.
+    commit_at: Option<Instant>,
+}
+
+/// Why a client's commit was not taken.
+#[derive(Debug)]
+pub(super) struct Refused<'a> {
+    pub(super) code: Code,
+    pub(super) message: Cow<'static, str>,
+    pub(super) echo: Echo<'a>,
+}
+
+impl Ledger {
+    /// `commits` with `autoCommit=false`.
+    pub(super) fn new(commits: Option<Commits>) -> Self {
+        Self {
+            commits,
+            commit_at: None,
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.commit_at
+    }
+
+    /// Commits what is due.
+    pub(super) fn tick(&mut self, consumer: &mut Consumer, now: Instant) {
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit_at = None;
+            consumer.request_commit();
+        }
+    }
+
+    /// The kernel has these records of `tp`, in order.
+    pub(super) fn delivered(
+        &mut self,
+        consumer: &mut Consumer,
+        tp: &TopicPartition,
+        marks: &[Mark],
+        now: Instant,
+    ) {
+        match (&mut self.commits, marks.last()) {
+            (Some(commits), _) => commits.delivered(tp, marks, now),
+            (None, Some(last)) => self.store(consumer, tp, last.next(), now),
+            (None, None) => {}
+        }
+    }
+
+    /// Everything of `tp` before `end` is delivered, or is not to be.
+    pub(super) fn passed(
+        &mut self,
+        consumer: &mut Consumer,
+        tp: &TopicPartition,
+        end: Position,
+        now: Instant,
+    ) {
+        if self.commits.is_none() {
+            self.store(consumer, tp, end, now);
+        }
+    }
+
+    /// A client's frame: `text` is to be a commit.
+    pub(super) fn commit<'a>(
+        &mut self,
+        consumer: &mut Consumer,
+        text: &'a [u8],
+    ) -> Result<(), Refused<'a>> {
+        let refused = match (&mut self.commits, commit::parse(text)) {
+            (None, Ok(commit::Commit { echo, .. })) => auto_commit(echo),
+            (None, Err(refusal)) if refusal.code == Code::UnknownMessageId => {
+                auto_commit(refusal.echo)
+            }
+            (_, Err(refusal)) => Refused {
+                code: refusal.code,
+                message: refusal.message,
+                echo: refusal.echo,
+            },
+            (Some(commits), Ok(commit)) => {
+                let id = &commit.id;
+                let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
+                if let Some((tp, position)) = known {
+                    consumer.store(&tp, position);
+                    consumer.request_commit();
+                    return Ok(());
+                }
+                Refused {
+                    code: Code::UnknownMessageId,
+                    message: "not delivered here, or committed already".into(),
+                    echo: commit.echo,
+                }
+            }
+        };
+        Err(refused)
+    }
+
+    /// These are not ours any more.
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        if let Some(commits) = &mut self.commits {
+            commits.forget(partitions);
+        }
+    }
+
+    fn store(
+        &mut self,
+        consumer: &mut Consumer,
+        tp: &TopicPartition,
+        next: Position,
+        now: Instant,
+    ) {
+        consumer.store(tp, next);
+        self.commit_at.get_or_insert(now + COMMIT_INTERVAL);
+    }
+}
+
+fn auto_commit(echo: Echo<'_>) -> Refused<'_> {
+    Refused {
+        code: Code::AutoCommitEnabled,
+        message: "this socket commits by itself (autoCommit=true)".into(),
+        echo,
+    }
+}
