@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cpu::Cpu;
-use crate::{Bench, VALUE};
+use crate::{Bench, LATENCY_RECORDS, VALUE};
 
 const RECORDS: usize = 2_000_000;
 
@@ -177,14 +177,14 @@ async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnM
 }
 
 /// Open loop, 1,000 records a second, our producer to our consumer. Microseconds.
-pub(crate) async fn latency(bench: &Bench, seconds: u64) -> Vec<f64> {
-    let name = bench.topic("native-latency", 1).await;
+pub(crate) async fn latency(bench: &Bench, round: usize) -> Vec<f64> {
+    let name = bench.topic(&format!("native-latency-{round}"), 1).await;
     let cluster = cluster(bench);
     let producer = Producer::new(cluster.clone(), ProducerConfig::default());
     let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default());
     let topic = cluster.metadata().topic(&name).await.expect("it exists");
     let epoch = Instant::now();
-    let total = 1_000 * seconds as usize;
+    let total = LATENCY_RECORDS;
     let reader = tokio::spawn(async move {
         let mut latencies = Vec::with_capacity(total);
         read(&fetcher, &name, total, |value| {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::cpu::{Cpu, resident_kib};
 use crate::load::{open, text_frame};
-use crate::{Bench, VALUE, percentile};
+use crate::{Bench, LATENCY_RECORDS, VALUE, percentile};
 
 /// One socket produces with 1,000 records in flight.
 pub(crate) async fn produce(bench: &Bench) {
@@ -97,8 +97,8 @@ pub(crate) async fn consume(bench: &Bench) {
 }
 
 /// Open loop, 1,000 records a second, socket in to socket out. Microseconds.
-pub(crate) async fn latency(bench: &Bench, seconds: u64) -> Vec<f64> {
-    let topic = bench.topic("socket-latency", 1).await;
+pub(crate) async fn latency(bench: &Bench, round: usize) -> Vec<f64> {
+    let topic = bench.topic(&format!("socket-latency-{round}"), 1).await;
     let (mut from, mut frames) = open(
         bench.port(),
         &format!("/socket/out?topic={topic}&clientId={topic}&offsetResetStrategy=earliest"),
@@ -110,7 +110,7 @@ pub(crate) async fn latency(bench: &Bench, seconds: u64) -> Vec<f64> {
         .expect("the proxy accepts");
     let (mut answers_read, mut into) = into.into_split();
     let epoch = Instant::now();
-    let total = 1_000 * seconds as usize;
+    let total = LATENCY_RECORDS;
     let reader = tokio::spawn(async move {
         let mut latencies = Vec::with_capacity(total);
         let mut buffer = vec![0; 64 << 10];
