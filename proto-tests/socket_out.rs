@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kafka_websocket_proxy::kafka::TopicPartition;
+use kafka_websocket_proxy::kafka::config::Compression;
+use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -202,6 +205,49 @@ async fn batches_are_arrays_of_at_most_their_size_and_do_not_wait_long() {
     assert_eq!(values(&all), numbered(25).collect::<Vec<_>>());
     produce(&proxy, ["one".to_owned()]).await;
     assert_eq!(socket.next().await.as_array().unwrap().len(), 1);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn what_nobody_is_sent_at_the_end_of_a_log_is_committed_too() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let tp = TopicPartition::new("t", 0);
+    let mut records = BatchBuilder::new(100);
+    for value in ["v0", "v1", "v2"] {
+        records.append(&NewRecord {
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+            timestamp: 0,
+        });
+    }
+    let mut records = records.finish(Compression::None);
+    records.set_transactional(true);
+    records.stamp(7, 0, 0);
+    proxy.broker.append(&tp, &records.bytes()).unwrap();
+    proxy.broker.end_transaction(&tp, 7, 0, true);
+    for (client, batch) in [("a", ""), ("b", "&batchSize=2"), ("c", "&batchSize=3")] {
+        let path = format!("/socket/out?topic=t&clientId={client}&groupId={client}{batch}");
+        let mut socket = proxy.connect(&path).await;
+        let mut read = 0;
+        while read < 3 {
+            read += match socket.next().await {
+                Value::Array(batch) => batch.len(),
+                _ => 1,
+            };
+        }
+        socket.close().await;
+        // The marker of the transaction's end lies at offset 3.
+        let committed = async {
+            while proxy.broker.committed(client, &tp) != Some(4) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let committed = tokio::time::timeout(Duration::from_secs(10), committed).await;
+        let now = proxy.broker.committed(client, &tp);
+        assert!(committed.is_ok(), "{client}: {now:?} is committed");
+    }
     proxy.stopped().await;
 }
 

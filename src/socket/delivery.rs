@@ -229,10 +229,27 @@ impl Batch {
 
     fn carry(&mut self, tp: &TopicPartition, mark: Mark) {
         match self.carried.last_mut() {
-            Some(last) if last.tp == *tp => last.marks.push(mark),
+            Some(last) if last.tp == *tp => {
+                last.marks.push(mark);
+                last.end = None;
+            }
             _ => self.carried.push(Delivered {
                 tp: tp.clone(),
                 marks: vec![mark],
+                end: None,
+            }),
+        }
+    }
+
+    /// Behind what it has of `tp` there is nothing to deliver before `end`.
+    pub(super) fn passed(&mut self, tp: &TopicPartition, end: Position, out: &mut Outgoing) {
+        match self.carried.iter_mut().rev().find(|known| known.tp == *tp) {
+            Some(known) => known.end = Some(end),
+            // What there was of it is on its way already.
+            None => out.carries(Delivered {
+                tp: tp.clone(),
+                marks: Vec::new(),
+                end: Some(end),
             }),
         }
     }

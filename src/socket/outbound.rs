@@ -330,9 +330,13 @@ impl Outbound {
             return;
         };
         // Behind the last record there may be what nobody is sent: go past it.
-        if let (Some(end), None) = (current.end, &self.batch) {
-            self.ledger
-                .passed(&mut self.consumer, &current.tp, end, now);
+        match (current.end, &mut self.batch) {
+            (Some(end), Some(batch)) => batch.passed(&current.tp, end, &mut self.out),
+            (Some(end), None) => {
+                self.ledger
+                    .passed(&mut self.consumer, &current.tp, end, now);
+            }
+            (None, _) => {}
         }
     }
 
@@ -341,6 +345,10 @@ impl Outbound {
         while let Some(delivered) = self.out.delivered() {
             self.ledger
                 .delivered(&mut self.consumer, &delivered.tp, &delivered.marks, now);
+            if let Some(end) = delivered.end {
+                self.ledger
+                    .passed(&mut self.consumer, &delivered.tp, end, now);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::encoded::Mark;
 use super::ws::WebSocket;
 use crate::kafka::TopicPartition;
+use crate::kafka::fetch::Position;
 
 /// Whole frames, oldest first; the first may be partly written.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Delivered {
     pub(super) tp: TopicPartition,
     /// In order; the last one says how far the partition is delivered.
     pub(super) marks: Vec<Mark>,
+    /// How far it is passed, when nothing to deliver lies in between.
+    pub(super) end: Option<Position>,
 }
 
 impl Outgoing {
