@@ -15,6 +15,7 @@ mod kafka_connection;
 mod layers;
 mod many_sockets;
 mod mixed_group;
+mod panics;
 mod produce_faults;
 mod produce_kafka;
 mod real_kafka;
