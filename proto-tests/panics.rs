@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use kafka_websocket_proxy::guard;
 use tokio::time::timeout;
 
+use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::PATIENCE;
 
@@ -80,6 +81,14 @@ fn main_guards_itself_before_it_starts_a_task() {
     let at = |part: &str| main.find(part).expect(part);
     assert!(at("guard::install()") < at("runtime::Builder"));
     assert!(at("runtime::Builder") < at("tokio::spawn"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_is_no_panic() {
+    let program = Program::start_unread(&["--dev"]);
+    // It logs that it stops.
+    program.signal("TERM");
+    assert_eq!(program.ended(PATIENCE).code(), Some(0));
 }
 
 /// Starts the test again as a process of its own that runs `body` beside a server, and gives

@@ -155,6 +155,8 @@ fn log(config: &LogConfig) {
     let filter = EnvFilter::new(&config.level);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would tell of a log whose reader is gone by a panic, of whatever task logs.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.with_ansi(false).init(),

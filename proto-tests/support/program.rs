@@ -1,7 +1,7 @@
 //! The real program, as a user starts it.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -17,6 +17,18 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on a free loopback port and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Program {
+        let (program, mut log) = Self::listening(args);
+        // Whatever else it logs must not block it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        program
+    }
+
+    /// As [`Program::start`], but its log's reader goes away.
+    pub(crate) fn start_unread(args: &[&str]) -> Program {
+        Self::listening(args).0
+    }
+
+    fn listening(args: &[&str]) -> (Program, BufReader<ChildStderr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
             .args(["--port", "0", "--bind-interface", "127.0.0.1"])
             .args(args)
@@ -36,9 +48,7 @@ impl Program {
                 break port;
             }
         };
-        // Whatever else it logs must not block it.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
-        Program { child, port }
+        (Program { child, port }, log)
     }
 
     /// Against a real or an in-memory cluster.
