@@ -18,6 +18,7 @@ mod mixed_group;
 mod panics;
 mod produce_faults;
 mod produce_kafka;
+mod readme;
 mod real_kafka;
 mod record_java;
 mod refusals;

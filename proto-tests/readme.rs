@@ -1,0 +1,141 @@
+//! What README.md tells the reader to type, typed: a command that is new there needs its
+//! place here.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::program::Program;
+use crate::support::ws_client::{PATIENCE, WsClient};
+
+const README: &str = include_str!("../README.md");
+
+/// Commands that are not run from here, and where they are.
+const ELSEWHERE: [(&str, &str); 1] = [("scripts/test", "runs this test")];
+
+/// The bodies of the fenced blocks in that language, of this part of the text.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    let blocks = text.split(&begin).skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+/// The commands of the shell blocks, as words.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let shells = ["bash", "sh", "console", "shell"];
+    let blocks = shells.iter().flat_map(|shell| blocks(text, shell));
+    let lines: Vec<String> = blocks
+        .flat_map(|block| {
+            let whole = block.replace("\\\n", " ");
+            whole.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let words = |line: &String| {
+        line.split_whitespace()
+            .map(|word| word.trim_matches('\'').to_owned())
+            .collect()
+    };
+    lines.iter().map(words).collect()
+}
+
+/// The arguments for our program, if that is what the command starts.
+fn ours(command: &[String]) -> Option<&[String]> {
+    let begins = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        let same = command.iter().zip(&words).all(|(a, b)| a == b);
+        (same && command.len() >= words.len()).then(|| &command[words.len()..])
+    };
+    begins("kafka-websocket-proxy").or_else(|| begins("cargo run --release --"))
+}
+
+fn start(arguments: &[String]) -> Program {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Program::start(&arguments)
+}
+
+/// The text between a heading and the next one.
+fn section(heading: &str) -> &'static str {
+    let (_, rest) = README.split_once(heading).expect(heading);
+    rest.split("\n## ").next().unwrap()
+}
+
+#[test]
+fn every_command_starts_what_it_promises_or_is_run_elsewhere() {
+    let all = commands(README);
+    assert!(all.len() >= 5, "{all:?}");
+    for command in all {
+        let line = command.join(" ");
+        if let Some(arguments) = ours(&command) {
+            let program = start(arguments);
+            program.signal("TERM");
+            assert_eq!(program.ended(PATIENCE).code(), Some(0), "{line}");
+        } else if command[0] != "websocat" {
+            let known = ELSEWHERE.iter().any(|(known, _)| line == *known);
+            assert!(known, "README shows a command that no test runs: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_steps_give_what_is_shown() {
+    let steps = section("## Try it");
+    let commands = commands(steps);
+    let mut programs = commands.iter().filter_map(|command| ours(command));
+    let program = start(programs.next().unwrap());
+    let mut sockets = Vec::new();
+    for command in commands.iter().filter(|command| command[0] == "websocat") {
+        let path = command[1].strip_prefix("ws://localhost:8078").unwrap();
+        sockets.push((path.to_owned(), program.connect(path).await));
+    }
+    let mut on = |endpoint: &str| -> WsClient {
+        let at = sockets
+            .iter()
+            .position(|(path, _)| path.starts_with(endpoint));
+        sockets.remove(at.unwrap()).1
+    };
+    let (mut out, mut producer) = (on("/socket/out"), on("/socket/in"));
+    let [record, answer] = blocks(steps, "json")[..] else {
+        panic!("a record and its answer are due");
+    };
+    let shown: Value = serde_json::from_str(answer).unwrap();
+    let mut answer = producer.ask(record.trim()).await;
+    assert!(answer["timestamp"].is_i64(), "{answer}");
+    answer["timestamp"] = shown["timestamp"].clone();
+    assert_eq!(answer, shown);
+    let record: Value = serde_json::from_str(record).unwrap();
+    let delivered = out.next().await;
+    for field in ["key", "value"] {
+        assert_eq!(delivered[field]["value"], record[field]["value"]);
+    }
+}
+
+#[test]
+fn the_flags_in_its_text_exist_and_so_do_the_scripts() {
+    let help = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let prose: String = README.split("```").step_by(2).collect();
+    let mut seen = 0;
+    for code in prose.split('`').skip(1).step_by(2) {
+        let word = code.split_whitespace().next().unwrap_or_default();
+        if word.starts_with('-') && !word.starts_with("-D") {
+            assert!(
+                help.contains(&format!("{word} ")) || help.contains(&format!("{word}\n")),
+                "{word}"
+            );
+            seen += 1;
+        }
+        if word.starts_with("scripts/") || word.starts_with("src/") {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(word);
+            assert!(file.is_file(), "{word}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "{seen}");
+    assert!(help.contains("-D <KEY=VALUE>") && help.contains("[default: 8078]"));
+}
