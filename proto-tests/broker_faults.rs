@@ -1,110 +1,26 @@
 //! What tests can make the in-memory broker and the relay do, seen from a bare socket.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{
-    Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer,
-};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use kafka_websocket_proxy::broker::{Action, Broker, BrokerConfig, Release, Rule};
 use kafka_websocket_proxy::kafka::config::Compression;
 use kafka_websocket_proxy::kafka::record::{BatchBuilder, BatchHeader, NewRecord};
 use kafka_websocket_proxy::kafka::{BrokerId, TopicPartition};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::support::bare::{Bare, DEADLINE, Heard};
 use crate::support::relay::{Direction, Mode, Relay};
 
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Long enough for an answer that must not come, if it came.
 const MOMENT: Duration = Duration::from_millis(150);
-
-/// A client with nothing between it and the bytes.
-struct Bare {
-    stream: TcpStream,
-    correlation_id: i32,
-    got: BytesMut,
-}
-
-#[derive(Debug, PartialEq)]
-enum Heard {
-    Answer(i32, Bytes),
-    Closed(usize),
-    Nothing,
-}
-
-impl Bare {
-    async fn connect(address: SocketAddr) -> Self {
-        Self {
-            stream: TcpStream::connect(address).await.unwrap(),
-            correlation_id: 0,
-            got: BytesMut::new(),
-        }
-    }
-
-    async fn to(broker: &Broker, node: i32) -> Self {
-        Self::connect(broker.address(BrokerId(node)).unwrap()).await
-    }
-
-    async fn send<R: Request>(&mut self, version: i16, request: &R) {
-        self.correlation_id += 1;
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id);
-        encode_request_header_into_buffer(&mut frame, &header).unwrap();
-        request.encode(&mut frame, version).unwrap();
-        let length = frame.len() as u32 - 4;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).await.unwrap();
-    }
-
-    /// The next frame, or what came instead within the time.
-    async fn hear(&mut self, within: Duration) -> Heard {
-        let Self { stream, got, .. } = self;
-        let heard = timeout(within, async {
-            loop {
-                if got.len() >= 4 {
-                    let length = (&got[..4]).get_u32() as usize;
-                    if got.len() >= 4 + length {
-                        let mut frame = got.split_to(4 + length).freeze();
-                        frame.advance(4);
-                        return Heard::Answer(frame.get_i32(), frame);
-                    }
-                }
-                if matches!(stream.read_buf(got).await, Ok(0) | Err(_)) {
-                    return Heard::Closed(got.len());
-                }
-            }
-        });
-        heard.await.unwrap_or(Heard::Nothing)
-    }
-
-    async fn answer<R: Request>(&mut self, version: i16) -> R::Response {
-        let Heard::Answer(correlation_id, mut body) = self.hear(DEADLINE).await else {
-            panic!("no answer");
-        };
-        assert_eq!(correlation_id, self.correlation_id);
-        if R::Response::header_version(version) > 0 {
-            assert_eq!(body.get_u8(), 0);
-        }
-        R::Response::decode(&mut body, version).unwrap()
-    }
-
-    async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
-        self.send(version, request).await;
-        self.answer::<R>(version).await
-    }
-}
 
 fn name() -> TopicName {
     TopicName(StrBytes::from_static_str("t"))

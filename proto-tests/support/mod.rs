@@ -1,5 +1,6 @@
 //! What the behaviour tests stand on.
 
+pub(crate) mod bare;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;
