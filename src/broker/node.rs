@@ -8,7 +8,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection;
+use crate::guard;
+
+use super::connection::{self, Closed};
 use super::shared::Shared;
 
 /// One running node.
@@ -66,10 +68,14 @@ async fn accept(
         };
         let serve = connection::serve(Arc::clone(&shared), id, stream, peer);
         let serve = stop.clone().run_until_cancelled_owned(serve);
-        tasks.spawn(async move {
-            if let Some(reason) = serve.await {
-                tracing::debug!(node = id, %peer, %reason, "connection closed");
+        tasks.spawn(guard::contained(async move {
+            match serve.await {
+                Some(reason @ Closed::Protocol(_)) => {
+                    tracing::warn!(node = id, %peer, %reason, "connection closed: not Kafka's protocol");
+                }
+                Some(reason) => tracing::debug!(node = id, %peer, %reason, "connection closed"),
+                None => {}
             }
-        });
+        }));
     }
 }
