@@ -6,6 +6,7 @@ mod bad_input;
 mod both_directions;
 mod broker_failures;
 mod broker_faults;
+mod broker_hostile;
 mod cli;
 mod embedded_broker;
 mod fetch;

@@ -14,7 +14,7 @@ pub mod error;
 #[allow(dead_code)] // the scripts of all tests
 mod fake;
 pub mod fetch;
-mod frame;
+pub(crate) mod frame;
 pub mod group;
 mod handshake;
 mod lock;

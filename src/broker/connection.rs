@@ -9,7 +9,9 @@
 //! # Invariants
 //! - One request at a time, as in Kafka's `SocketServer`: nothing behind a parked join or a
 //!   long poll is read before that is answered.
-//! - A frame's length is checked before anything is allocated for it.
+//! - A frame's length is checked before anything is allocated for it, and its counts and
+//!   lengths before it is decoded: who sends nonsense loses the connection, and no other
+//!   client notices.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,15 +20,16 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseKind};
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::messages::{ApiKey, ResponseKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::kafka::frame;
 
 use super::api;
 use super::faults::Action;
 use super::refusal;
-use super::shared::{Caller, Shared};
+use super::shared::{Caller, Shared, kept};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -155,10 +158,9 @@ async fn respond(
         let response = api::versions(versions, error);
         return encode(head, 0, &response.into()).map(Some);
     }
-    let failed = |what: anyhow::Error| Closed::Protocol(format!("{api:?} v{version}: {what:#}"));
-    let header = RequestHeader::decode(&mut frame, api.request_header_version(version));
-    caller.client_id = header.map_err(failed)?.client_id.unwrap_or_default();
-    let request = RequestKind::decode(api, &mut frame, version).map_err(failed)?;
+    let (header, request) = frame::decode_request(api, version, &mut frame)
+        .map_err(|what| Closed::Protocol(format!("{api:?} v{version}: {what}")))?;
+    caller.client_id = kept(&header.client_id.unwrap_or_default());
     let response = match twist {
         Some(Twist::Refuse(code)) => api::refuse(caller, version, request, code),
         // A fetch changes nothing but its session, which must not be used twice.

@@ -160,6 +160,11 @@ impl Inner {
     }
 }
 
+/// A copy, to be kept for longer than a request: a part of one keeps all its bytes alive.
+pub(super) fn kept(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
     i64::try_from(wall_clock().as_millis()).unwrap_or(i64::MAX)

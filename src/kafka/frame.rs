@@ -13,7 +13,7 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -87,6 +87,19 @@ pub(crate) fn decode<A: Api>(frame: &mut Bytes, version: i16) -> Result<A::Respo
     }
     shape::check(A::SHAPE, version, frame).map_err(|error| error.to_string())?;
     A::Response::decode(frame, version).map_err(|error| error.to_string())
+}
+
+/// Decodes a whole request frame, for our own broker, once it has been seen to be all
+/// there.
+pub(crate) fn decode_request(
+    api: ApiKey,
+    version: i16,
+    frame: &mut Bytes,
+) -> Result<(RequestHeader, RequestKind), String> {
+    shape::requests::check(api, version, frame).map_err(|error| error.to_string())?;
+    RequestHeader::decode(frame, api.request_header_version(version))
+        .and_then(|header| Ok((header, RequestKind::decode(api, frame, version)?)))
+        .map_err(|error| format!("{error:#}"))
 }
 
 /// Up to this length a buffer is allocated on the frame's word alone.

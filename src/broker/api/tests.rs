@@ -27,8 +27,10 @@ use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
+
+use crate::kafka::frame;
 
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::config::BrokerConfig;
@@ -270,13 +272,18 @@ fn reads_back(api: ApiKey, version: i16, response: &ResponseKind) {
     assert!(bytes.is_empty(), "{api:?} v{version}: {} left", bytes.len());
 }
 
-/// Encoded and decoded, so that what a version does not know is lost on the way.
+/// Encoded, checked and decoded, so that what a version does not know is lost on the way.
 fn sent(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
     let mut bytes = BytesMut::new();
+    let header_version = api.request_header_version(version);
     let request = request(api, version, id);
-    let encoded = request.encode(&mut bytes, version);
+    let encoded = RequestHeader::default()
+        .encode(&mut bytes, header_version)
+        .and_then(|()| request.encode(&mut bytes, version));
     encoded.unwrap_or_else(|error| panic!("{api:?} v{version}: {error:#}"));
-    RequestKind::decode(api, &mut bytes.freeze(), version).unwrap()
+    let sent = frame::decode_request(api, version, &mut bytes.freeze());
+    sent.unwrap_or_else(|error| panic!("{api:?} v{version}: {error}"))
+        .1
 }
 
 #[tokio::test]

@@ -1,0 +1,130 @@
+//! What a client of the in-memory broker cannot do to it, or to other clients.
+
+use std::collections::BTreeSet;
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
+use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
+
+use crate::support::bare::{Bare, DEADLINE, Heard};
+
+async fn broker() -> Broker {
+    let broker = Broker::start(BrokerConfig::default()).await.unwrap();
+    assert!(broker.create_topic("t", 1));
+    broker
+}
+
+fn topic() -> MetadataRequestTopic {
+    let name = TopicName(StrBytes::from_static_str("t"));
+    MetadataRequestTopic::default().with_name(Some(name))
+}
+
+fn metadata() -> MetadataRequest {
+    MetadataRequest::default().with_topics(Some(vec![topic()]))
+}
+
+/// A frame with a header that is as it should be.
+fn frame(api: ApiKey, version: i16, body: &[u8]) -> BytesMut {
+    let header = RequestHeader::default()
+        .with_request_api_key(api as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(1);
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    encode_request_header_into_buffer(&mut frame, &header).unwrap();
+    frame.extend_from_slice(body);
+    let length = frame.len() as u32 - 4;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
+/// Of each API a version with compact lengths, and how many bytes stand before its first
+/// count: of an array, or where there is none of a string or of the tagged fields.
+const FIRST_COUNTS: [(ApiKey, i16, usize); 23] = [
+    (ApiKey::Produce, 9, 7),
+    (ApiKey::Fetch, 12, 25),
+    (ApiKey::ListOffsets, 6, 5),
+    (ApiKey::Metadata, 9, 0),
+    (ApiKey::OffsetCommit, 8, 7),
+    (ApiKey::OffsetFetch, 8, 0),
+    (ApiKey::FindCoordinator, 4, 1),
+    (ApiKey::JoinGroup, 6, 12),
+    (ApiKey::Heartbeat, 4, 0),
+    (ApiKey::LeaveGroup, 4, 1),
+    (ApiKey::SyncGroup, 4, 7),
+    (ApiKey::DescribeGroups, 5, 0),
+    (ApiKey::ListGroups, 4, 0),
+    (ApiKey::ApiVersions, 3, 0),
+    (ApiKey::CreateTopics, 5, 0),
+    (ApiKey::DeleteTopics, 4, 0),
+    (ApiKey::DeleteRecords, 2, 0),
+    (ApiKey::InitProducerId, 2, 0),
+    (ApiKey::OffsetForLeaderEpoch, 4, 4),
+    (ApiKey::DescribeConfigs, 4, 0),
+    (ApiKey::CreatePartitions, 2, 0),
+    (ApiKey::DeleteGroups, 2, 0),
+    (ApiKey::DescribeCluster, 0, 1),
+];
+
+/// Without the check of requests the first of these ends the process.
+#[tokio::test]
+async fn an_absurd_count_in_any_api_closes_that_connection_only() {
+    let broker = broker().await;
+    let mut other = Bare::to(&broker, 1).await;
+    let parked = FetchRequest::default()
+        .with_max_wait_ms(600_000)
+        .with_min_bytes(1)
+        .with_session_epoch(-1)
+        .with_topics(vec![
+            fetch_request::FetchTopic::default()
+                .with_topic(TopicName(StrBytes::from_static_str("t")))
+                .with_partitions(vec![Default::default()]),
+        ]);
+    let mut waiting = Bare::to(&broker, 1).await;
+    waiting.send(11, &parked).await;
+    let mut tried = BTreeSet::new();
+    for (api, version, at) in FIRST_COUNTS {
+        for absurd in [&b"\xff\xff\xff\xff\x0f"[..], b"\xff\xff\xff\xff\x07"] {
+            // An empty string, or a part of a number.
+            let mut body = vec![1; at];
+            body.extend_from_slice(absurd);
+            body.extend_from_slice(&[1; 64]);
+            let mut hostile = Bare::to(&broker, 1).await;
+            hostile.send_raw(&frame(api, version, &body)).await;
+            assert_eq!(hostile.hear(DEADLINE).await, Heard::Closed(0), "{api:?}");
+            let answer = other.call(9, &metadata()).await;
+            assert_eq!(answer.topics[0].error_code, 0, "{api:?}");
+        }
+        tried.insert(api as i16);
+    }
+    let served = Release::V4.versions();
+    let served: BTreeSet<i16> = served.iter().map(|(key, ..)| key).collect();
+    assert_eq!(tried, served);
+    assert!(broker.delete_topic("t"));
+    let woken = waiting.answer::<FetchRequest>(11).await;
+    assert_eq!(woken.responses[0].partitions[0].error_code, 3);
+}
+
+#[tokio::test]
+async fn an_absurd_length_or_header_closes_that_connection_only() {
+    let broker = broker().await;
+    let mut other = Bare::to(&broker, 1).await;
+    let mut tags = BytesMut::from(&b"\0\0\0\x10\0\x12\0\x03\0\0\0\x01\xff\xff"[..]);
+    tags.put_slice(b"\xff\xff\xff\xff\x0f\0");
+    for hostile in [
+        &b"\x7f\xff\xff\xff"[..],
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        // A client id of 32767 bytes, and one of -2.
+        b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\x7f\xff",
+        b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xfe",
+        &tags,
+    ] {
+        let mut client = Bare::to(&broker, 1).await;
+        client.send_raw(hostile).await;
+        assert_eq!(client.hear(DEADLINE).await, Heard::Closed(0));
+        other.call(9, &metadata()).await;
+    }
+}
