@@ -329,6 +329,7 @@ async fn the_group_reads_everything(deliveries: &Deliveries, ends: &[i64]) {
             Instant::now() < deadline,
             "{missing} records were never delivered"
         );
+        // A look goes through everything that was read: not after each delivery.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -117,6 +117,7 @@ impl Subject {
             if ready || begin.elapsed() > PATIENCE {
                 return codes;
             }
+            // Another program: only asking tells when it is ready.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

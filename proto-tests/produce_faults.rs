@@ -576,7 +576,9 @@ async fn a_partition_without_a_leader_is_written_to_as_soon_as_it_has_one() {
     soon(leaderless).await.unwrap();
     let waiting = bench.send(0, "0").await;
     // The outage lasts: whatever asked for metadata at its start has been answered.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..2 {
+        soon(bench.cluster.metadata().refresh()).await.unwrap();
+    }
     bench.broker.start_node(leader).await.unwrap();
     assert!(soon(waiting).await.is_ok());
 }
@@ -723,6 +725,7 @@ async fn call(bench: Arc<Bench>, caller: u32, over: CancellationToken) -> Vec<(S
         tickets.push((value, ticket));
         n += 1;
         if n % 20 == 0 {
+            // The pace of the load.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -750,6 +753,7 @@ async fn weather(bench: Arc<Bench>, over: CancellationToken) {
         match round % 6 {
             0 => {
                 assert!(bench.broker.stop_node(node).await);
+                // How long an outage lasts.
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 bench.broker.start_node(node).await.unwrap();
             }
@@ -759,6 +763,7 @@ async fn weather(bench: Arc<Bench>, over: CancellationToken) {
             }
             _ => bench.fault(actions[round % actions.len()].clone()),
         }
+        // How quickly one fault follows the other.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bench.broker.faults().clear();
