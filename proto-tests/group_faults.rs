@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::reader::{PATIENCE, Process, Reader, Seen, settled, subscription};
 
 /// Short intervals, so that nothing has to be waited for.
-fn quick() -> ConsumerConfig {
+pub(crate) fn quick() -> ConsumerConfig {
     ConsumerConfig {
         session_timeout: Duration::from_secs(2),
         heartbeat_interval: Duration::from_millis(50),
@@ -26,17 +26,17 @@ fn quick() -> ConsumerConfig {
     }
 }
 
-struct Rig {
-    broker: Broker,
-    process: Process,
+pub(crate) struct Rig {
+    pub(crate) broker: Broker,
+    pub(crate) process: Process,
 }
 
 impl Rig {
-    async fn new(nodes: usize) -> Self {
+    pub(crate) async fn new(nodes: usize) -> Self {
         Self::with(nodes, Release::V4, quick()).await
     }
 
-    async fn with(nodes: usize, release: Release, consumer: ConsumerConfig) -> Self {
+    pub(crate) async fn with(nodes: usize, release: Release, consumer: ConsumerConfig) -> Self {
         let config = BrokerConfig {
             nodes,
             versions: release.versions(),
@@ -47,7 +47,7 @@ impl Rig {
         Self { broker, process }
     }
 
-    async fn produce(&self, tp: &TopicPartition, count: usize) {
+    pub(crate) async fn produce(&self, tp: &TopicPartition, count: usize) {
         Self::produce_by(&self.process, tp, count).await;
     }
 
@@ -71,7 +71,7 @@ impl Rig {
     }
 
     /// A topic of that many partitions with 5 records each.
-    async fn topic(&self, name: &str, partitions: i32) -> Vec<TopicPartition> {
+    pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Vec<TopicPartition> {
         assert!(self.broker.create_topic(name, partitions));
         let all: Vec<_> = (0..partitions)
             .map(|p| TopicPartition::new(name, p))
@@ -82,14 +82,14 @@ impl Rig {
         all
     }
 
-    async fn committed(&self, group: &str, tp: &TopicPartition, offset: i64) {
+    pub(crate) async fn committed(&self, group: &str, tp: &TopicPartition, offset: i64) {
         self.until("committed", || {
             self.broker.committed(group, tp) == Some(offset)
         })
         .await;
     }
 
-    async fn until(&self, what: &str, mut enough: impl FnMut() -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut enough: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !enough() {
             assert!(Instant::now() < deadline, "{what}");
@@ -97,14 +97,14 @@ impl Rig {
         }
     }
 
-    fn members(&self, group: &str) -> usize {
+    pub(crate) fn members(&self, group: &str) -> usize {
         self.broker
             .group(group)
             .map_or(0, |group| group.members.len())
     }
 }
 
-async fn next(consumer: &mut kafka_websocket_proxy::kafka::consumer::Consumer) -> Event {
+pub(crate) async fn next(consumer: &mut kafka_websocket_proxy::kafka::consumer::Consumer) -> Event {
     timeout(PATIENCE, consumer.next()).await.expect("an event")
 }
 

@@ -11,6 +11,7 @@ mod cli;
 mod embedded_broker;
 mod fetch;
 mod group_faults;
+mod group_races;
 mod groups;
 mod kafka_connection;
 mod layers;

@@ -58,10 +58,10 @@ type Led = Vec<(Arc<str>, Option<(Uuid, usize)>)>;
 /// The connection that JoinGroup went over, for SyncGroup.
 type Line = (BrokerId, Exclusive);
 
-/// What came of a JoinGroup or SyncGroup.
+/// What came of a JoinGroup or SyncGroup, at which broker.
 enum Settled {
-    Joined(Result<Joined, Failure>, Option<Line>),
-    Synced(Result<Vec<TopicPartition>, Failure>, Option<Led>),
+    Joined(BrokerId, Result<Joined, Failure>, Option<Exclusive>),
+    Synced(BrokerId, Result<Vec<TopicPartition>, Failure>, Option<Led>),
 }
 
 /// What came of anything else.
@@ -269,21 +269,21 @@ impl Membership {
         let line = self
             .line
             .take()
-            .filter(|(id, line)| *id == broker && !line.is_closed());
+            .filter(|(id, line)| *id == broker && !line.is_closed())
+            .map(|(_, line)| line);
         let timeout = manner.rebalance_timeout + JOIN_GRACE;
         self.joining = Some(join(self.seat.clone(), broker, line, request, timeout).boxed());
     }
 
+    /// Goes to the broker that JoinGroup went to: another may be sought by now, for what
+    /// the coordinator lane has met, but only this one has the answer to wait for.
     fn sync(&mut self) {
-        let Some(broker) = self.member.coordinator() else {
-            return;
-        };
+        let (broker, line) = self.line.take().expect("a joined member has a connection");
         let assignor = self
             .member
             .assignor()
             .expect("a joined member has an assignor");
         let lead = self.member.take_lead();
-        let line = self.line.take();
         let identity = Identity::of(&self.member);
         let sync = sync(self.seat.clone(), broker, line, identity, assignor, lead);
         self.joining = Some(sync.boxed());
@@ -335,18 +335,16 @@ impl Membership {
 
     fn settled(&mut self, settled: Settled) -> Vec<Action> {
         self.joining = None;
-        let broker = self.member.coordinator();
         let event = match settled {
-            Settled::Joined(result, line) => {
-                self.line = line;
-                if let (Err(failure), Some(broker)) = (&result, broker) {
-                    self.line = None;
-                    self.seat.heed(broker, failure);
+            Settled::Joined(broker, result, line) => {
+                match &result {
+                    Ok(_) => self.line = line.map(|line| (broker, line)),
+                    Err(failure) => self.seat.heed(broker, failure),
                 }
                 Event::Joined(result)
             }
-            Settled::Synced(result, led) => {
-                if let (Err(failure), Some(broker)) = (&result, broker) {
+            Settled::Synced(broker, result, led) => {
+                if let Err(failure) = &result {
                     self.seat.heed(broker, failure);
                 }
                 self.led = led
@@ -497,17 +495,17 @@ impl Drop for Ended {
 async fn join(
     seat: Seat,
     broker: BrokerId,
-    line: Option<Line>,
+    line: Option<Exclusive>,
     mut request: JoinGroupRequest,
     timeout: Duration,
 ) -> Settled {
     let line = match line {
-        Some((_, line)) => Ok(line),
+        Some(line) => Ok(line),
         None => seat.cluster.exclusive(broker, &seat.group).await,
     };
     let line = match line {
         Ok(line) => line,
-        Err(error) => return Settled::Joined(Err(Failure::Request(error)), None),
+        Err(error) => return Settled::Joined(broker, Err(Failure::Request(error)), None),
     };
     let build = |version| {
         if version < 5 {
@@ -518,13 +516,13 @@ async fn join(
     let result = line.call::<JoinGroupRequest>(build, timeout).await;
     let result = result.map_err(Failure::Request);
     let result = result.and_then(|(_, answer)| requests::joined(answer));
-    Settled::Joined(result, Some((broker, line)))
+    Settled::Joined(broker, result, Some(line))
 }
 
 async fn sync(
     seat: Seat,
     broker: BrokerId,
-    line: Option<Line>,
+    line: Exclusive,
     identity: Identity,
     assignor: AssignorName,
     lead: Option<Lead>,
@@ -534,7 +532,7 @@ async fn sync(
     if let Some(lead) = lead {
         let seen = match look_at_topics(&seat, &lead).await {
             Ok(seen) => seen,
-            Err(failure) => return Settled::Synced(Err(failure), None),
+            Err(failure) => return Settled::Synced(broker, Err(failure), None),
         };
         if !lead.skip {
             let count = |(name, seen): &(Arc<str>, Option<(Uuid, usize)>)| {
@@ -546,20 +544,21 @@ async fn sync(
         }
         led = Some(seen);
     }
-    let line = match line.filter(|(id, line)| *id == broker && !line.is_closed()) {
-        Some((_, line)) => Ok(line),
-        None => seat.cluster.exclusive(broker, &seat.group).await,
+    let line = if line.is_closed() {
+        seat.cluster.exclusive(broker, &seat.group).await
+    } else {
+        Ok(line)
     };
     let line = match line {
         Ok(line) => line,
-        Err(error) => return Settled::Synced(Err(Failure::Request(error)), None),
+        Err(error) => return Settled::Synced(broker, Err(Failure::Request(error)), None),
     };
     let build = |version| requests::sync(version, &identity, assignor.as_str(), &assignments);
     let timeout = seat.cluster.config().request_timeout;
     let result = line.call::<SyncGroupRequest>(build, timeout).await;
     let result = result.map_err(Failure::Request);
     let result = result.and_then(|(_, answer)| requests::synced(&answer));
-    Settled::Synced(result, led)
+    Settled::Synced(broker, result, led)
 }
 
 /// What the cluster has of the topics that any member wants.
