@@ -57,12 +57,14 @@ pub struct Topic {
 }
 
 /// One partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Who serves it; `None` while an election is under way.
     pub leader: Option<BrokerId>,
     /// Counts its leaders; -1 when unknown.
     pub epoch: i32,
+    /// Who holds it, alive or not; empty when unknown.
+    pub replicas: Arc<[BrokerId]>,
 }
 
 /// Who leads a partition.
@@ -76,7 +78,7 @@ pub struct Leader {
 
 /// What a broker says against a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::kafka) enum Fault {
     Unknown,
     NotAuthorized,
     Invalid,
@@ -85,7 +87,7 @@ pub(super) enum Fault {
 }
 
 /// What one answer says of one topic.
-pub(super) type Verdict = (Arc<str>, Result<(), Fault>);
+pub(in crate::kafka) type Verdict = (Arc<str>, Result<(), Fault>);
 
 impl Snapshot {
     /// The broker with that id.
@@ -100,7 +102,7 @@ impl Snapshot {
 
     /// This knowledge with an answer's laid over it, and what it says of each topic.
     /// Topics stay when an answer is against them: whoever calls decides when to forget.
-    pub(super) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
+    pub(in crate::kafka) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
         let brokers: Vec<Broker> = answer.brokers.iter().filter_map(broker).collect();
         // A broker that has just started knows nobody.
@@ -162,10 +164,8 @@ impl Snapshot {
             return None;
         }
         let mut partitions = old.partitions.clone();
-        partitions[at] = Partition {
-            leader: Some(leader.broker),
-            epoch: leader.epoch,
-        };
+        partitions[at].leader = Some(leader.broker);
+        partitions[at].epoch = leader.epoch;
         let mut next = self.clone();
         next.topics.insert(
             Arc::clone(&old.name),
@@ -237,20 +237,25 @@ fn fault(code: i16) -> Option<Fault> {
     })
 }
 
-const UNSEEN: Partition = Partition {
-    leader: None,
-    epoch: -1,
-};
-
 fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTopic) -> Topic {
     // Numbers beyond the count are noise; gaps are partitions without a leader.
-    let mut partitions = vec![UNSEEN; answer.partitions.len()];
+    let unseen = Partition {
+        leader: None,
+        epoch: -1,
+        replicas: Arc::default(),
+    };
+    let mut partitions = vec![unseen; answer.partitions.len()];
     for partition in &answer.partitions {
         let at = usize::try_from(partition.partition_index).ok();
         if let Some(slot) = at.and_then(|at| partitions.get_mut(at)) {
             *slot = Partition {
                 leader: known(partition.leader_id.0),
                 epoch: partition.leader_epoch,
+                replicas: partition
+                    .replica_nodes
+                    .iter()
+                    .map(|id| BrokerId(id.0))
+                    .collect(),
             };
         }
     }
@@ -267,7 +272,7 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
     if !recreated {
         for (new, old) in partitions.iter_mut().zip(&old.partitions) {
             if new.epoch >= 0 && new.epoch < old.epoch {
-                *new = *old;
+                new.clone_from(old);
             }
         }
         // Partitions are added, never taken away: whoever names fewer is behind.
@@ -318,6 +323,27 @@ mod tests {
         let two = after(&one, vec![topic("t", 5, &[(-1, 3)])]);
         assert_eq!(leaders(&two), [(-1, 3)]);
         assert_eq!(two.topic("t").unwrap().leader(0), None);
+    }
+
+    #[test]
+    fn replicas_are_as_old_as_the_leader() {
+        let held = |epoch, by: i32| {
+            let mut topic = topic("t", 5, &[(1, epoch)]);
+            topic.partitions[0].replica_nodes = vec![1.into(), by.into()];
+            vec![topic]
+        };
+        let by = |snapshot: &Snapshot| snapshot.topic("t").unwrap().partitions[0].replicas[1].0;
+        let one = after(&Snapshot::default(), held(3, 2));
+        assert_eq!(by(&one), 2);
+        let moved = after(&one, held(3, 7));
+        assert_eq!(by(&moved), 7);
+        assert!(moved.differs_from(&one));
+        assert_eq!(by(&after(&moved, held(2, 2))), 7);
+        let leader = Leader {
+            broker: BrokerId(2),
+            epoch: 4,
+        };
+        assert_eq!(by(&moved.with_leader("t", 0, leader, None).unwrap()), 7);
     }
 
     #[test]
