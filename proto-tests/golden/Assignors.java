@@ -11,14 +11,16 @@ import org.apache.kafka.common.*;
 /**
  * Writes what Java's own assignors decide, for our assignors to be compared with.
  *
- *   java -cp "<kafka-clients and slf4j jars>/*" Assignors.java OUTDIR
+ *   java -cp "<kafka-clients and slf4j jars>/*" Assignors.java OUTDIR [RACK-GROUPS]
  *
  * OUTDIR/assignors.txt: groups that live for a few rounds. Members join, leave, change their
- * topics and keep (or claim) partitions; topics appear and grow. Lines:
+ * topics and keep (or claim) partitions; topics appear and grow. In the last RACK-GROUPS of
+ * them (38, or more for a longer look) members and brokers also have racks. Lines:
  *   round                                   starts a round
- *   topic NAME PARTITIONS                   one known topic
- *   member ID INSTANCE GENERATION USERDATA TOPICS OWNED RANGE COOPERATIVE
+ *   topic NAME PARTITIONS [RACKS]           one known topic
+ *   member ID INSTANCE GENERATION USERDATA TOPICS OWNED RANGE COOPERATIVE [RACK]
  * in the order of the JoinGroup response; "-" is nothing; partitions read "t:0,1;u:2" in order.
+ * RACKS are those of each partition's replicas, a letter each: "ab,b,-".
  *
  * OUTDIR/consumer-protocol.txt: "KIND VERSION HEX FIELDS…", bytes of subscriptions and assignments.
  */
@@ -33,6 +35,7 @@ public class Assignors {
         int generation = -1;
         int userData = -1;      // cooperative-sticky's own copy of the generation
         boolean oldStyle;       // a client whose subscription has no generation field
+        String rack;
         Member(String id, String instance, List<String> topics) {
             this.id = id; this.instance = instance; this.topics = topics;
         }
@@ -42,6 +45,8 @@ public class Assignors {
         Path out = Path.of(args[0]);
         try (PrintWriter w = new PrintWriter(out.resolve("assignors.txt").toFile(), "UTF-8")) {
             for (int i = 0; i < 60; i++) group(w, i);
+            int rackGroups = args.length > 1 ? Integer.parseInt(args[1]) : 38;
+            for (int i = 0; i < rackGroups; i++) rackGroup(w, i);
         }
         try (PrintWriter w = new PrintWriter(out.resolve("consumer-protocol.txt").toFile(), "UTF-8")) {
             bytes(w);
@@ -88,22 +93,96 @@ public class Assignors {
         }
     }
 
+    /** A group whose members and brokers have racks, or not: both come and go. */
+    static void rackGroup(PrintWriter w, int number) {
+        boolean equal = number % 2 == 0;
+        List<Node> nodes = new ArrayList<>();
+        int racks = 2 + random.nextInt(3);
+        for (int n = 0; n < racks + random.nextInt(3); n++)
+            nodes.add(new Node(n, "h", 1, random.nextInt(8) == 0 ? null : "" + (char) ('a' + n % racks)));
+        Map<String, List<Node[]>> topics = new LinkedHashMap<>();
+        int topicCount = 1 + random.nextInt(4), count = 1 + random.nextInt(8);
+        for (int t = 0; t < topicCount; t++) {
+            int style = random.nextInt(6);              // equal counts: topics that are assigned side by side
+            int size = random.nextInt(3) == 0 ? 1 + random.nextInt(8) : count;
+            List<Node[]> partitions = new ArrayList<>();
+            for (int p = 0; p < size; p++) partitions.add(replicas(nodes, style));
+            topics.put((char) ('t' + t) + "" + random.nextInt(90), partitions);
+        }
+        List<String> common = new ArrayList<>(topics.keySet());
+        int withRack = random.nextInt(5);
+        List<Member> members = new ArrayList<>();
+        int size = 1 + random.nextInt(7);
+        for (int m = 0; m < size; m++) members.add(rackMember(common, equal, racks, withRack));
+        int generation = 1 + random.nextInt(3);
+        int rounds = 3 + random.nextInt(3);
+        for (int r = 0; r < rounds; r++) {
+            Map<String, List<TopicPartition>> cooperative = round(w, topics, members, true);
+            for (Member m : members) {
+                if (random.nextInt(12) == 0) continue;
+                m.owned = sorted(cooperative.get(m.id));
+                m.generation = generation;
+                m.userData = generation;
+            }
+            generation++;
+            if (members.size() > 1 && random.nextInt(4) == 0) members.remove(random.nextInt(members.size()));
+            if (random.nextInt(3) == 0)
+                members.add(random.nextInt(members.size() + 1), rackMember(common, equal, racks, withRack));
+            List<Node[]> first = topics.values().iterator().next();
+            if (random.nextInt(4) == 0) first.add(replicas(nodes, 0));
+            if (random.nextInt(3) == 0) first.set(random.nextInt(first.size()), replicas(nodes, 0));  // moved
+            Member any = members.get(random.nextInt(members.size())), other = members.get(random.nextInt(members.size()));
+            if (!equal && random.nextInt(3) == 0) any.topics = subset(common);
+            if (random.nextInt(4) == 0) any.rack = other.rack;
+            if (random.nextInt(6) == 0 && any != other) {
+                Set<TopicPartition> s = new LinkedHashSet<>(any.owned); s.addAll(other.owned); any.owned = sorted(s);
+            }
+        }
+    }
+
+    /** Style 1: on every broker; style 2: nobody knows where; else on some. */
+    static Node[] replicas(List<Node> nodes, int style) {
+        if (style == 2) return new Node[]{new Node(99, "", -1)};
+        List<Node> all = new ArrayList<>(nodes);
+        Collections.shuffle(all, random);
+        return all.subList(0, style == 1 ? all.size() : 1 + random.nextInt(Math.min(3, all.size()))).toArray(new Node[0]);
+    }
+
+    static Member rackMember(List<String> common, boolean equal, int racks, int withRack) {
+        String instance = random.nextInt(4) == 0 ? "i" + random.nextInt(1000) : null;
+        Member m = new Member("m" + Integer.toHexString(random.nextInt(1 << 16)), instance, equal ? common : subset(common));
+        m.oldStyle = random.nextInt(8) == 0;
+        if (!m.oldStyle && random.nextInt(5) <= withRack) m.rack = "" + (char) ('a' + random.nextInt(racks + random.nextInt(2)));
+        return m;
+    }
+
     static Map<String, List<TopicPartition>> round(PrintWriter w, Map<String, Integer> topics, List<Member> members) {
-        List<PartitionInfo> infos = new ArrayList<>();
         Node node = new Node(1, "localhost", 9092);
-        topics.forEach((t, n) -> {
-            for (int p = 0; p < n; p++) infos.add(new PartitionInfo(t, p, node, new Node[]{node}, new Node[]{node}));
+        Map<String, List<Node[]>> replicas = new LinkedHashMap<>();
+        topics.forEach((t, n) -> replicas.put(t, Collections.nCopies(n, new Node[]{node})));
+        return round(w, replicas, members, false);
+    }
+
+    static Map<String, List<TopicPartition>> round(PrintWriter w, Map<String, List<Node[]>> topics, List<Member> members, boolean racks) {
+        List<PartitionInfo> infos = new ArrayList<>();
+        topics.forEach((t, partitions) -> {
+            for (int p = 0; p < partitions.size(); p++) {
+                Node[] replicas = partitions.get(p);
+                infos.add(new PartitionInfo(t, p, replicas[0], replicas, replicas));
+            }
         });
-        Cluster cluster = new Cluster("c", List.of(node), infos, Set.of(), Set.of());
+        Set<Node> nodes = topics.values().stream().flatMap(List::stream).flatMap(Arrays::stream).collect(Collectors.toSet());
+        Cluster cluster = new Cluster("c", nodes, infos, Set.of(), Set.of());
         Map<String, Assignment> range = new RangeAssignor().assign(cluster, subscriptions(members)).groupAssignment();
         Map<String, Assignment> cooperative = new CooperativeStickyAssignor().assign(cluster, subscriptions(members)).groupAssignment();
         w.println("round");
-        topics.forEach((t, n) -> w.println("topic " + t + " " + n));
+        topics.forEach((t, p) -> w.println("topic " + t + " " + p.size() + (racks ? " " + racks(p) : "")));
         for (Member m : members) {
             w.println(String.join(" ", "member", m.id, m.instance == null ? "-" : m.instance,
                 m.oldStyle ? "-" : "" + m.generation, m.oldStyle && m.generation < 0 ? "-" : "" + m.userData,
                 String.join(",", m.topics),
-                text(m.owned), text(range.get(m.id).partitions()), text(cooperative.get(m.id).partitions())));
+                text(m.owned), text(range.get(m.id).partitions()), text(cooperative.get(m.id).partitions()))
+                + (racks ? " " + (m.rack == null ? "-" : m.rack) : ""));
         }
         Map<String, List<TopicPartition>> result = new HashMap<>();
         cooperative.forEach((k, v) -> result.put(k, v.partitions()));
@@ -115,7 +194,7 @@ public class Assignors {
         Map<String, Subscription> map = new HashMap<>();
         for (Member m : members) {
             ByteBuffer user = m.oldStyle && m.generation < 0 ? null : ByteBuffer.allocate(4).putInt(0, m.userData);
-            Subscription s = new Subscription(m.topics, user, m.owned, m.oldStyle ? -1 : m.generation, Optional.empty());
+            Subscription s = new Subscription(m.topics, user, m.owned, m.oldStyle ? -1 : m.generation, Optional.ofNullable(m.rack));
             Subscription read = ConsumerProtocol.deserializeSubscription(ConsumerProtocol.serializeSubscription(s));
             read.setGroupInstanceId(Optional.ofNullable(m.instance));
             map.put(m.id, read);
@@ -146,6 +225,13 @@ public class Assignors {
         List<TopicPartition> l = new ArrayList<>(list);
         l.sort(Comparator.comparing(TopicPartition::topic).thenComparing(TopicPartition::partition));
         return l;
+    }
+
+    static String racks(List<Node[]> partitions) {
+        return partitions.stream().map(nodes -> {
+            String racks = Arrays.stream(nodes).map(Node::rack).filter(Objects::nonNull).distinct().sorted().collect(Collectors.joining());
+            return racks.isEmpty() ? "-" : racks;
+        }).collect(Collectors.joining(","));
     }
 
     /** Groups runs of one topic, so that the order can be read back. */

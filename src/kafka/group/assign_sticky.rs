@@ -11,8 +11,10 @@
 //! A partition that moves is left out of the first round: its owner sees that it is gone,
 //! lets go and rejoins, and the next round gives it to the new owner (KIP-429).
 //!
-//! Racks are not looked at: our metadata has no replicas. A claim to a partition that does
-//! not exist is dropped; Java's arithmetic goes wrong on it.
+//! When racks matter (KIP-881), a member keeps only what has a replica in its rack, and of
+//! what is free it is first offered such. Balance comes before racks.
+//!
+//! A claim to a partition that does not exist is dropped; Java's arithmetic goes wrong on it.
 
 mod constrained;
 mod general;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 use super::assign::{GroupMember, Partitions};
 use super::java::{JavaHash, java_cmp, walk};
+use super::racks::Racks;
 use crate::kafka::TopicPartition;
 
 /// What each of `members` gets, in their order.
@@ -31,14 +34,16 @@ pub(super) fn assign(members: &[GroupMember], partitions: &Partitions) -> Vec<Ve
     }
     let layout = Layout::new(members, partitions);
     let claims = Claims::new(members, &layout);
+    let racks = layout.racks(members, partitions);
+    let racks = racks.matter().then_some(&racks);
     let mut assignment = if claims.same_topics {
-        let (mut assignment, moving) = constrained::assign(&layout, &claims);
+        let (mut assignment, moving) = constrained::assign(&layout, &claims, racks);
         for (partition, to) in moving {
             assignment[to].retain(|kept| *kept != partition);
         }
         assignment
     } else {
-        general::assign(members, &layout, &claims)
+        general::assign(members, &layout, &claims, racks)
     };
     if !claims.same_topics {
         withhold_moving(members, &layout, &mut assignment);
@@ -72,19 +77,29 @@ impl Layout {
         let wanted: HashSet<&str> = wanted.map(|topic| &**topic).collect();
         let mut total = 0;
         let mut topics = Vec::new();
-        for (name, count) in partitions {
-            if *count == 0 || !wanted.contains(&**name) {
+        for (name, partitions) in partitions {
+            if partitions.is_empty() || !wanted.contains(&**name) {
                 continue;
             }
             topics.push(LaidTopic {
                 name: Arc::clone(name),
                 hash: name.java_hash(),
                 first: total,
-                count: *count,
+                count: partitions.len(),
             });
-            total += count;
+            total += partitions.len();
         }
         Self { topics, total }
+    }
+
+    /// Of all members and all these partitions.
+    fn racks(&self, members: &[GroupMember], partitions: &Partitions) -> Racks {
+        Racks::new(
+            members.iter().map(|m| m.subscription.rack.as_deref()),
+            self.topics
+                .iter()
+                .flat_map(|topic| &partitions[&topic.name]),
+        )
     }
 
     fn topic(&self, name: &str) -> Option<usize> {

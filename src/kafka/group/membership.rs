@@ -22,11 +22,11 @@ use kafka_protocol::messages::{
 };
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::Seat;
-use super::assign::{self, Partitions};
+use super::assign;
 use super::error::{Failure, Verdict};
+use super::led::Led;
 use super::mailbox::{Mailbox, Notice};
 use super::member::{Action, Event, Joined, Lead, Member};
 use super::offsets::{self, Hopeless, Reset};
@@ -34,7 +34,7 @@ use super::requests::{self, Identity};
 use crate::kafka::backoff::Backoff;
 use crate::kafka::config::AssignorName;
 use crate::kafka::fetch::Position;
-use crate::kafka::metadata::{MetadataError, Snapshot};
+use crate::kafka::metadata::Snapshot;
 use crate::kafka::pool::Exclusive;
 use crate::kafka::{BrokerId, Isolation, TopicPartition};
 
@@ -51,9 +51,6 @@ pub(crate) struct Manner {
     pub(crate) reset: Reset,
     pub(crate) isolation: Isolation,
 }
-
-/// The topics that a leader assigned: what it saw of them.
-type Led = Vec<(Arc<str>, Option<(Uuid, usize)>)>;
 
 /// The connection that JoinGroup went over, for SyncGroup.
 type Line = (BrokerId, Exclusive);
@@ -295,7 +292,7 @@ impl Membership {
         };
         if let Some((led, _)) = &self.led {
             // A leader stays interested in topics that it does not read itself.
-            for (topic, _) in led {
+            for topic in led.names() {
                 let tp = TopicPartition::new(Arc::clone(topic), 0);
                 self.seat.cluster.metadata().leader(&tp);
             }
@@ -470,11 +467,7 @@ impl Membership {
             return Vec::new();
         };
         let snapshot = Arc::clone(&changes.borrow_and_update());
-        let other = |(name, seen): &(Arc<str>, Option<(Uuid, usize)>)| {
-            let topic = snapshot.topic(name);
-            topic.is_some_and(|topic| *seen != Some((topic.id, topic.partitions.len())))
-        };
-        if !led.iter().any(other) {
+        if !led.is_outdated(&snapshot) {
             return Vec::new();
         }
         self.led = None;
@@ -530,16 +523,12 @@ async fn sync(
     let mut led = None;
     let mut assignments = Vec::new();
     if let Some(lead) = lead {
-        let seen = match look_at_topics(&seat, &lead).await {
+        let seen = match Led::look(&seat, &lead).await {
             Ok(seen) => seen,
             Err(failure) => return Settled::Synced(broker, Err(failure), None),
         };
         if !lead.skip {
-            let count = |(name, seen): &(Arc<str>, Option<(Uuid, usize)>)| {
-                seen.map(|(_, count)| (Arc::clone(name), count))
-            };
-            let partitions: Partitions = seen.iter().filter_map(count).collect();
-            let dealt = assign::assign(assignor, &lead.members, &partitions);
+            let dealt = assign::assign(assignor, &lead.members, &seen.partitions());
             assignments = lead.members.into_iter().map(|m| m.id).zip(dealt).collect();
         }
         led = Some(seen);
@@ -559,31 +548,6 @@ async fn sync(
     let result = result.map_err(Failure::Request);
     let result = result.and_then(|(_, answer)| requests::synced(&answer));
     Settled::Synced(broker, result, led)
-}
-
-/// What the cluster has of the topics that any member wants.
-async fn look_at_topics(seat: &Seat, lead: &Lead) -> Result<Led, Failure> {
-    let mut names: Vec<&Arc<str>> = lead
-        .members
-        .iter()
-        .flat_map(|member| &member.subscription.topics)
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut seen = Led::with_capacity(names.len());
-    // Mostly they are known already, so one after the other takes no time.
-    for name in names {
-        let topic = match seat.cluster.metadata().topic(name).await {
-            Ok(topic) => Some((topic.id, topic.partitions.len())),
-            Err(MetadataError::Unavailable { reason }) => {
-                tracing::debug!(%reason, topic = %name, "a leader cannot assign yet");
-                return Err(Failure::Malformed);
-            }
-            Err(_) => None,
-        };
-        seen.push((Arc::clone(name), topic));
-    }
-    Ok(seen)
 }
 
 async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {

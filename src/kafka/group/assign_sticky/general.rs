@@ -2,6 +2,8 @@
 //!
 //! 1. Everyone keeps what it owns and still wants.
 //! 2. Each free partition goes to the member with the fewest that wants it.
+//!    When racks matter, partitions are first offered to members that are not far from them,
+//!    and what a member is far from it does not keep.
 //! 3. Partitions move from members with more to members with fewer while that helps,
 //!    free ones first; if the result is no better in the end, the moves are undone.
 
@@ -9,13 +11,20 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::assign::GroupMember;
 use super::super::java::JavaSet;
+use super::super::racks::Racks;
 use super::{Claims, Id, Layout, Who, generation};
 
 /// What each member gets, moves included.
-pub(super) fn assign(members: &[GroupMember], layout: &Layout, claims: &Claims) -> Vec<Vec<Id>> {
+pub(super) fn assign(
+    members: &[GroupMember],
+    layout: &Layout,
+    claims: &Claims,
+    racks: Option<&Racks>,
+) -> Vec<Vec<Id>> {
     let mut building = Building::new(members, layout, claims);
-    let revoking = building.drop_unwanted();
-    building.balance(&previous_owners(members, layout, claims), revoking);
+    let revoking = building.drop_unwanted(racks);
+    let previous = previous_owners(members, layout, claims);
+    building.balance(&previous, revoking, racks);
     building.assignment
 }
 
@@ -95,18 +104,26 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// Takes from each member what it no longer wants; true if there was any.
-    fn drop_unwanted(&mut self) -> bool {
+    /// Takes from each member what it no longer wants or is far from; true if there was any.
+    fn drop_unwanted(&mut self, racks: Option<&Racks>) -> bool {
         let mut dropped = false;
         for (who, assigned) in self.assignment.iter_mut().enumerate() {
             let before = assigned.len();
-            assigned.retain(|&id| self.wants[who].contains(&self.layout.topic_of(id)));
+            assigned.retain(|&id| {
+                let far = racks.is_some_and(|racks| racks.far(who, id));
+                !far && self.wants[who].contains(&self.layout.topic_of(id))
+            });
             dropped |= assigned.len() < before;
         }
         dropped
     }
 
-    fn balance(&mut self, previous: &HashMap<Id, (Who, i32)>, revoking: bool) {
+    fn balance(
+        &mut self,
+        previous: &HashMap<Id, (Who, i32)>,
+        revoking: bool,
+        racks: Option<&Racks>,
+    ) {
         self.by_load = (0..self.assignment.len())
             .map(|who| self.load(who))
             .collect();
@@ -114,8 +131,12 @@ impl<'a> Building<'a> {
         let kept: HashSet<Id> = self.assignment.iter().flatten().copied().collect();
         let mut free: Vec<Id> = self.all.clone();
         free.retain(|id| !kept.contains(id));
-        for &id in &free {
-            self.give_to_least_loaded(id);
+        let mut left = free.clone();
+        if let Some(racks) = racks {
+            left.retain(|&id| !self.give_to_least_loaded(id, |who| !racks.far(who, id)));
+        }
+        for id in left {
+            self.give_to_least_loaded(id, |_| true);
         }
 
         let movable =
@@ -144,15 +165,17 @@ impl<'a> Building<'a> {
         (self.assignment[who].len(), self.rank[who], who)
     }
 
-    fn give_to_least_loaded(&mut self, id: Id) {
+    /// False if nobody who `fits` wants it.
+    fn give_to_least_loaded(&mut self, id: Id, fits: impl Fn(Who) -> bool) -> bool {
         let topic = self.layout.topic_of(id);
         let mut candidates = self.by_load.iter().map(|(_, _, who)| *who);
-        if let Some(who) = candidates.find(|&who| self.wants[who].contains(&topic)) {
-            self.by_load.remove(&self.load(who));
-            self.assignment[who].push(id);
-            self.owner[id] = Some(who);
-            self.by_load.insert(self.load(who));
-        }
+        let taker = candidates.find(|&who| self.wants[who].contains(&topic) && fits(who));
+        let Some(who) = taker else { return false };
+        self.by_load.remove(&self.load(who));
+        self.assignment[who].push(id);
+        self.owner[id] = Some(who);
+        self.by_load.insert(self.load(who));
+        true
     }
 
     /// How many partitions a member could have at most.
