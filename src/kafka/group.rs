@@ -13,6 +13,7 @@
 
 pub(crate) mod assign;
 mod assign_range;
+mod assign_settling;
 mod assign_sticky;
 mod commit;
 mod coordinator;

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Seat;
-use super::assign;
+use super::assign_settling::assign_settling;
 use super::error::{Failure, Verdict};
 use super::led::Led;
 use super::mailbox::{Mailbox, Notice};
@@ -528,7 +528,7 @@ async fn sync(
             Err(failure) => return Settled::Synced(broker, Err(failure), None),
         };
         if !lead.skip {
-            let dealt = assign::assign(assignor, &lead.members, &seen.partitions());
+            let dealt = assign_settling(assignor, &lead.members, &seen.partitions());
             assignments = lead.members.into_iter().map(|m| m.id).zip(dealt).collect();
         }
         led = Some(seen);
