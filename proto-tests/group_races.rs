@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use kafka_websocket_proxy::broker::{Action, ApiKey, Rule};
-use kafka_websocket_proxy::kafka::consumer::{Consumer, Event};
+use kafka_websocket_proxy::broker::{Action, ApiKey, Release, Rule};
+use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
+use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Revocation, Subscription};
 use kafka_websocket_proxy::kafka::fetch::Position;
+use kafka_websocket_proxy::kafka::group::Reset;
 use tokio::time::timeout;
 
-use crate::group_faults::{Rig, next};
-use crate::support::reader::subscription;
+use crate::group_faults::{Rig, next, quick};
+use crate::support::reader::{Reader, settled, subscription};
 
 fn at(offset: i64) -> Position {
     Position {
@@ -21,6 +23,22 @@ fn at(offset: i64) -> Position {
 /// Reads until there are records.
 async fn started(consumer: &mut Consumer) {
     while !matches!(next(consumer).await, Event::Records(_)) {}
+}
+
+/// Reads until partitions are wanted back.
+async fn revoked(consumer: &mut Consumer) -> Revocation {
+    loop {
+        if let Event::Revoked(revocation) = next(consumer).await {
+            return revocation;
+        }
+    }
+}
+
+fn with_reset(reset: Reset) -> Subscription {
+    Subscription {
+        reset,
+        ..subscription("g", &["t"])
+    }
 }
 
 #[tokio::test]
@@ -43,4 +61,72 @@ async fn a_coordinator_that_is_sought_while_joining_holds_up_no_sync() {
     let committed = timeout(Duration::from_secs(5), consumer.commit()).await;
     assert_eq!(committed, Ok(Ok(())));
     assert_eq!(rig.broker.group("g").unwrap().state, "Stable");
+}
+
+#[tokio::test]
+async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began() {
+    for assignor in [AssignorName::CooperativeSticky, AssignorName::Range] {
+        let config = ConsumerConfig {
+            assignors: vec![assignor],
+            ..quick()
+        };
+        let rig = Rig::with(1, Release::V4, config).await;
+        let all = rig.topic("t", 2).await;
+        // At the end of both, where nothing comes: there is nothing to acknowledge.
+        let mut a = rig.process.consumer(with_reset(Reset::Latest));
+        while !matches!(next(&mut a).await, Event::Assigned(_)) {}
+        let mut b = rig.process.reader(with_reset(Reset::Latest));
+        let revocation = revoked(&mut a).await;
+        for tp in &all {
+            rig.produce(tp, 5).await;
+        }
+        a.release(revocation);
+        let mut a = Reader::start(a);
+        settled("shared", &mut [&mut a, &mut b], 2, 1).await;
+        for tp in &all {
+            rig.produce(tp, 1).await;
+        }
+        for reader in [a, b] {
+            let mut reader = reader;
+            let seen = reader.until("all of it", |seen| seen.count() > 0).await;
+            let first = seen.values.values().next().unwrap()[0].0;
+            assert_eq!(first, 5, "{assignor:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_begins_at_the_end_comes_back_to_where_it_began() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(with_reset(Reset::Latest));
+    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
+    consumer.close().await;
+    rig.produce(&all[0], 1).await;
+    let mut again = rig.process.reader(with_reset(Reset::Latest));
+    let seen = again.until("what came", |seen| seen.count() > 0).await;
+    assert_eq!(seen.values[&all[0]][0].0, 5);
+}
+
+#[tokio::test]
+async fn a_reset_replaces_the_offset_that_is_no_more() {
+    for (reset, now) in [(Reset::Earliest, 3), (Reset::Latest, 5)] {
+        let rig = Rig::new(1).await;
+        let all = rig.topic("t", 1).await;
+        let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+        started(&mut consumer).await;
+        consumer.store(&all[0], at(1));
+        consumer.close().await;
+        rig.broker.delete_before(&all[0], 3);
+        let mut consumer = rig.process.consumer(with_reset(reset));
+        let reading = async {
+            loop {
+                consumer.next().await;
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = rig.committed("g", &all[0], now) => {}
+        }
+    }
 }

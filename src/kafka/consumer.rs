@@ -7,7 +7,8 @@
 //! ```
 //!
 //! # Invariants
-//! - Only what was stored is ever committed, and only while its partition is owned.
+//! - Only what was stored is ever committed, and only while its partition is owned;
+//!   besides, the place where the reset policy has the group begin, see `group::offsets`.
 //! - Once a revocation is told, nothing more of its partitions is delivered; the group
 //!   gets them when [`Consumer::release`] is called and what was stored is committed, or
 //!   when its patience ends, which is told as [`Event::Lost`].
@@ -286,10 +287,7 @@ impl Consumer {
                 Some(Event::Assigned(names))
             }
             Notice::Moved(tp, position) => {
-                let cursor = self.cursor(tp.clone(), position);
-                if let Some(place) = self.place(&tp).filter(|place| !place.revoked) {
-                    place.cursor = Some(cursor);
-                }
+                self.moved(&tp, position);
                 None
             }
             Notice::Revoke(number, partitions) => {
@@ -309,6 +307,22 @@ impl Consumer {
             }
             Notice::Closed(error) => Some(self.end(error)),
         }
+    }
+
+    /// Goes on where the reset policy says, unless the partition was given back and taken
+    /// again since. The group is told at once and whatever the policy: the log may grow
+    /// past the offset that was no more, and others would skip to it.
+    fn moved(&mut self, tp: &TopicPartition, position: Position) {
+        let waits = |place: &&mut Place| place.cursor.is_none() && !place.revoked;
+        if self.place(tp).filter(waits).is_none() {
+            return;
+        }
+        let cursor = self.cursor(tp.clone(), position);
+        if let Some(place) = self.place(tp) {
+            place.cursor = Some(cursor);
+            place.stored = Some(position);
+        }
+        self.request_commit();
     }
 
     fn cursor(&self, tp: TopicPartition, position: Position) -> Cursor {

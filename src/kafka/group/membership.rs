@@ -29,7 +29,7 @@ use super::error::{Failure, Verdict};
 use super::led::Led;
 use super::mailbox::{Mailbox, Notice};
 use super::member::{Action, Event, Joined, Lead, Member};
-use super::offsets::{self, Hopeless, Reset};
+use super::offsets::{self, Hopeless, Reset, Start};
 use super::requests::{self, Identity};
 use crate::kafka::backoff::Backoff;
 use crate::kafka::config::AssignorName;
@@ -65,7 +65,7 @@ enum Settled {
 enum Done {
     Coordinator(Result<BrokerId, Failure>),
     Heartbeat(i32, Result<(), Failure>),
-    Positions(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
+    Positions(u64, Result<Vec<Start>, Hopeless>),
     Moved(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
     CommitTurn(OwnedSemaphorePermit),
     Committed(i32, Result<Vec<(TopicPartition, i16)>, Failure>),
@@ -363,16 +363,7 @@ impl Membership {
             Done::Heartbeat(generation, result) => {
                 self.member.on(Event::Heard(generation, result), now)
             }
-            Done::Positions(ownership, Ok(found)) => {
-                let member = &self.member;
-                let mut wanted = found;
-                wanted.retain(|(tp, _)| member.awaits(ownership, tp));
-                let names = wanted.iter().map(|(tp, _)| tp.clone()).collect();
-                if !wanted.is_empty() {
-                    self.mailbox.notify(Notice::Assigned(wanted));
-                }
-                self.member.on(Event::Positioned(ownership, Ok(names)), now)
-            }
+            Done::Positions(ownership, Ok(found)) => self.positioned(ownership, found),
             Done::Moved(ownership, Ok(found)) => {
                 if ownership == self.member.ownership() {
                     for (tp, position) in found {
@@ -396,6 +387,25 @@ impl Membership {
                 self.member.on(Event::Left(result), now)
             }
         }
+    }
+
+    fn positioned(&mut self, ownership: u64, mut found: Vec<Start>) -> Vec<Action> {
+        let member = &self.member;
+        found.retain(|start| member.awaits(ownership, &start.tp));
+        let names = found.iter().map(|start| start.tp.clone()).collect();
+        let event = Event::Positioned(ownership, Ok(names));
+        let actions = self.member.on(event, Instant::now());
+        if !found.is_empty() {
+            // Before the reader knows: whatever it stores is newer.
+            let mut letters = self.mailbox.letters();
+            for start in found.iter().filter(|start| start.commit) {
+                letters.commits.add(start.tp.clone(), start.position);
+            }
+            drop(letters);
+            let starts = found.into_iter().map(|start| (start.tp, start.position));
+            self.mailbox.notify(Notice::Assigned(starts.collect()));
+        }
+        actions
     }
 
     /// It is this member's turn in the group: sends what has gathered until now.

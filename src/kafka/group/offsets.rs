@@ -3,8 +3,16 @@
 //! ```text
 //! committed? ──yes──▶ there, with its leader epoch
 //!     │ no
-//!     └─▶ reset policy: the log's start or end, or none: the consumer ends
+//!     ├─▶ latest:   the log's end, which is then committed
+//!     ├─▶ earliest: the log's start
+//!     └─▶ none:     the consumer ends
 //! ```
+//!
+//! The log's end moves. Were it not committed, then a partition that changes hands before
+//! its first record is acknowledged would be read on from a later end, and what was written
+//! in between by nobody. So it is committed as soon as it is found, also with
+//! `autoCommit=false`: it acknowledges no record, it says where the group begins. The
+//! log's start needs no such note: whoever finds nothing committed begins there again.
 //!
 //! Retried until there is an answer: whoever asks drops the question when it does not
 //! matter any more.
@@ -39,22 +47,40 @@ const ATTEMPTS: u32 = 10;
 pub(crate) type Hopeless = Option<ConsumerError>;
 type Found = Vec<(TopicPartition, Position)>;
 
+/// Where to start in one partition.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) tp: TopicPartition,
+    pub(crate) position: Position,
+    /// To be committed, so that others begin there too.
+    pub(crate) commit: bool,
+}
+
 /// Where to start in each of `partitions`.
 pub(crate) async fn start(
     seat: Seat,
     partitions: Vec<TopicPartition>,
     reset: Reset,
     isolation: Isolation,
-) -> Result<Found, Hopeless> {
+) -> Result<Vec<Start>, Hopeless> {
     let mut found = Vec::with_capacity(partitions.len());
     let mut fresh = Vec::new();
     for (tp, committed) in committed(&seat, &partitions, isolation).await? {
         match committed {
-            Some(position) => found.push((tp, position)),
+            Some(position) => found.push(Start {
+                tp,
+                position,
+                commit: false,
+            }),
             None => fresh.push(tp),
         }
     }
-    found.extend(by_policy(seat, fresh, reset, isolation).await?);
+    let fresh = by_policy(seat, fresh, reset, isolation).await?;
+    found.extend(fresh.into_iter().map(|(tp, position)| Start {
+        tp,
+        position,
+        commit: reset == Reset::Latest,
+    }));
     Ok(found)
 }
 
