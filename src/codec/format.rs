@@ -12,12 +12,19 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine;
-use base64::engine::general_purpose::{
-    STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_PAD_INDIFFERENT,
-};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::{BufMut, BytesMut};
 
 use super::json::{self, Content, Kind, LoneSurrogate, Raw};
+
+/// As lenient as Java's decoder: with or without padding, whatever the last bits are.
+const LENIENT_CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT_CONFIG);
+const LENIENT_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT_CONFIG);
 
 /// The type of a key or a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,9 +256,9 @@ impl Format {
         let from = buffer.len();
         buffer.resize(from + base64::decoded_len_estimate(text.len()), 0);
         let room = &mut buffer[from..];
-        let len = STANDARD_PAD_INDIFFERENT
+        let len = LENIENT
             .decode_slice(text, room)
-            .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode_slice(text, room))
+            .or_else(|_| LENIENT_URL_SAFE.decode_slice(text, room))
             .map_err(|_| Misfit::Base64(self));
         buffer.truncate(from + *len.as_ref().unwrap_or(&0));
         len.map(|_| ())
