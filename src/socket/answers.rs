@@ -3,7 +3,7 @@
 //! ```text
 //! record ─▶ ticket ─┐                        ┌─▶ frame
 //! record ─▶ fault  ─┼▶ queue ─ front settled ┼─▶ frame
-//! array of records ─┘                        └─▶ one frame per array, when all are settled
+//! array of records ─┘                        └─▶ one message per array, in fragments if long
 //! ```
 //!
 //! Only the ticket at the front is waited for. Tickets of one batch settle together, so
@@ -28,6 +28,9 @@ use crate::kafka::produce::{Ack, ProduceError, Ticket};
 
 /// Records of one socket that may be unanswered.
 const RECORDS_MAX: usize = 10_000;
+/// From this size on an array's answers leave before it is complete: a short frame can ask
+/// for answers of many times its length.
+const FRAGMENT_BYTES: usize = 64 << 10;
 /// What an entry costs beside its record.
 const ENTRY_BYTES: usize = 64;
 
@@ -40,8 +43,10 @@ pub(super) struct Answers {
     ids: BytesMut,
     bytes: usize,
     bytes_max: usize,
-    /// The array under way.
+    /// The array under way, as far as it is not in a frame.
     array: BytesMut,
+    /// Whether a part of it is in a frame.
+    array_begun: bool,
 }
 
 /// What became of a record, or will.
@@ -81,6 +86,7 @@ impl Answers {
             bytes: 0,
             bytes_max,
             array: BytesMut::new(),
+            array_begun: false,
         }
     }
 
@@ -151,7 +157,9 @@ impl Answers {
         if self.is_empty() {
             self.owed = VecDeque::new();
             self.ids = BytesMut::new();
-            self.array = BytesMut::new();
+            if self.array.is_empty() {
+                self.array = BytesMut::new();
+            }
         }
     }
 
@@ -175,7 +183,10 @@ impl Answers {
                 write_one(&mut self.array, &self.topic, settled, echo);
                 if last {
                     self.array.put_u8(b']');
-                    frame::text(out, &self.array);
+                }
+                if last || self.array.len() >= FRAGMENT_BYTES {
+                    frame::text_fragment(out, &self.array, !self.array_begun, last);
+                    self.array_begun = !last;
                     self.array.clear();
                 }
             }
@@ -249,6 +260,36 @@ mod tests {
         answers.drain(&mut out, 1 << 20);
         let payload: Vec<serde_json::Value> = serde_json::from_slice(&out[4..]).unwrap();
         assert_eq!(payload.len(), 3);
+    }
+
+    #[test]
+    fn a_long_array_leaves_in_fragments_as_it_settles() {
+        let mut answers = answers();
+        let long = "x".repeat(FRAGMENT_BYTES / 2);
+        for i in 0..5 {
+            let position = Position::Element {
+                first: i == 0,
+                last: i == 4,
+            };
+            answers.push(refused(&long), position, None, 10);
+        }
+        let (mut message, mut opcodes) = (Vec::new(), Vec::new());
+        while !answers.is_empty() {
+            let mut out = BytesMut::new();
+            answers.drain(&mut out, 1);
+            assert!(out.len() < 2 * FRAGMENT_BYTES, "what is held is bounded");
+            opcodes.push(out[0]);
+            let header = match out[1] {
+                127 => 10,
+                126 => 4,
+                _ => 2,
+            };
+            message.extend_from_slice(&out[header..]);
+        }
+        // Text without FIN, a continuation without it, a continuation with it.
+        assert_eq!(opcodes, [0x01, 0x00, 0x80]);
+        let answers: Vec<serde_json::Value> = serde_json::from_slice(&message).unwrap();
+        assert_eq!(answers.len(), 5);
     }
 
     #[test]

@@ -29,7 +29,9 @@ use bytes::Bytes;
 
 pub use close::{Close, CloseCode};
 pub use decode::{Decoder, Limits, Violation};
-pub use encode::{begin, binary, close, end, frame_header_len, ping, pong, text, write_header};
+pub use encode::{
+    begin, binary, close, end, frame_header_len, ping, pong, text, text_fragment, write_header,
+};
 
 /// What a data frame carries, as it stands in the low four bits of a frame's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

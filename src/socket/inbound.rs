@@ -122,6 +122,9 @@ impl Inbound {
             let reading = self.may_read();
             let answering = self.out.len() < self.out_max && !self.answers.is_empty();
             let writing = !self.out.is_empty();
+            if writing && self.slow_at() < timer.deadline() {
+                timer.as_mut().reset(self.slow_at());
+            }
             tokio::select! {
                 biased;
                 () = &mut stopping => return Ok(End::Stopping),
@@ -305,12 +308,16 @@ impl Inbound {
             self.out = BytesMut::new();
             self.scratch = Vec::new();
         }
-        Ok(self.keepalive.next())
+        let next = self.keepalive.next();
+        Ok(match self.out.is_empty() {
+            true => next,
+            false => next.min(self.slow_at()),
+        })
     }
 
     /// When a client that takes nothing has had long enough.
     fn slow_at(&self) -> Instant {
-        self.took + self.app.config.server.websocket.ping_interval * 2
+        self.took + self.app.client.consumer_config().max_poll_interval
     }
 }
 

@@ -1,4 +1,4 @@
-//! Server frames: never masked, never fragmented.
+//! Server frames: never masked, and whole but for long arrays of answers.
 
 use bytes::{BufMut, BytesMut};
 
@@ -25,6 +25,20 @@ pub fn write_header(out: &mut BytesMut, opcode: Opcode, payload: usize) {
 /// Writes a text frame; `payload` must be UTF-8.
 pub fn text(out: &mut BytesMut, payload: &[u8]) {
     frame(out, Opcode::Text, payload);
+}
+
+/// Writes a fragment of a text message: its first, its last, both or neither. The borders
+/// may lie within a character.
+pub fn text_fragment(out: &mut BytesMut, payload: &[u8], first: bool, last: bool) {
+    let opcode = match first {
+        true => Opcode::Text,
+        false => Opcode::Continuation,
+    };
+    let at = out.len();
+    frame(out, opcode, payload);
+    if !last {
+        out[at] &= !FIN;
+    }
 }
 
 /// Writes a binary frame.
@@ -87,6 +101,9 @@ pub fn end(out: &mut BytesMut, mark: usize, opcode: Opcode) {
     out[mark..mark + len].copy_from_slice(&header[..len]);
 }
 
+/// The bit that says that a frame ends its message.
+const FIN: u8 = 0x80;
+
 /// The header size that [`begin`] leaves room for: that of 126 bytes to 64 KiB.
 const GUESS: usize = 4;
 
@@ -97,7 +114,6 @@ fn frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
 }
 
 fn header(opcode: Opcode, payload: usize) -> ([u8; 10], usize) {
-    const FIN: u8 = 0x80;
     let mut header = [0; 10];
     header[0] = FIN | opcode.bits();
     let len = frame_header_len(payload);
