@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::proxy::Proxy;
 
@@ -82,4 +83,18 @@ async fn a_client_that_does_not_close_is_waited_for_two_seconds_only() {
         begin.elapsed()
     );
     drop(socket);
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_stop() {
+    let proxy = Proxy::start().await;
+    let mut stream = tokio::net::TcpStream::connect(&proxy.address)
+        .await
+        .unwrap();
+    stream.write_all(b"GET /re").await.unwrap();
+    // Accepted by now, since this one, which came later, is answered.
+    assert!(proxy.open("/socket/in").await.is_err());
+    let begin = Instant::now();
+    proxy.stopped().await;
+    assert!(begin.elapsed() < Duration::from_secs(5));
 }

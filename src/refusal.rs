@@ -43,6 +43,11 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
+    /// 403 for a page that is none of those allowed.
+    pub fn foreign_origin() -> Self {
+        Self::forbidden("this Origin may not use this server")
+    }
+
     /// 503: later may be better, and when.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after()

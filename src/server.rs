@@ -17,6 +17,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -28,7 +30,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -38,11 +40,14 @@ use crate::app::App;
 use crate::config::Origins;
 use crate::guard;
 use crate::refusal::Refusal;
-use crate::socket::Peer;
+use crate::socket::{ForeignOrigin, Peer};
 use crate::{http as plain, socket};
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a connection without a request may take to end when the server stops: for the
+/// end of an answer on its way.
+const LAST_BYTES_MAX: Duration = Duration::from_millis(500);
 /// The wait after an accept that failed for want of something, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -146,21 +151,32 @@ async fn serve<S, B, F>(
         return;
     }
     let origins = app.config.server.websocket.origins.clone();
+    let busy = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&busy);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         let origin = request.headers().get(ORIGIN).cloned();
         let allowed = origin
             .as_ref()
             .is_none_or(|origin| allows(&origins, origin));
-        let answer = allowed.then(|| service.call(request));
+        let answer = if allowed {
+            Some(service.call(request))
+        } else if socket::closes_with_errors(&request) {
+            request.extensions_mut().insert(ForeignOrigin);
+            Some(service.call(request))
+        } else {
+            None
+        };
         let any = origins == Origins::Any;
+        let busy = Busy::new(&counter);
         async move {
+            let _busy = busy;
             let Some(answer) = answer else {
-                let refusal = Refusal::forbidden("this Origin may not use this server");
+                let refusal = Refusal::foreign_origin();
                 return Ok::<_, Infallible>(refusal.into_response().map(B::from));
             };
             let mut response = answer.await?;
-            if let Some(origin) = origin {
+            if let Some(origin) = origin.filter(|_| allowed) {
                 allow(&mut response, origin, any);
             }
             Ok(response)
@@ -176,11 +192,32 @@ async fn serve<S, B, F>(
         served = connection.as_mut() => served,
         () = end.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            if busy.load(Ordering::Relaxed) == 0 {
+                // Nobody waits for an answer; half a request is not worth the wait.
+                timeout(LAST_BYTES_MAX, connection).await.unwrap_or(Ok(()))
+            } else {
+                connection.await
+            }
         }
     };
     if let Err(error) = served {
         debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// A request that is being answered.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

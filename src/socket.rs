@@ -32,10 +32,22 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
 use open::{Endpoint, Opening};
+use params::Query;
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// Says, as an extension of a request, that it comes from a page that may not use us.
+#[derive(Clone, Copy, Debug)]
+pub struct ForeignOrigin;
+
+/// Whether the refusal of this request is to be a close frame (`errors=close`).
+pub fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
+    let uri = request.uri();
+    let query = uri.query().unwrap_or_default();
+    ["/socket/in", "/socket/out"].contains(&uri.path()) && Query::parse(query).errors_close()
+}
 
 /// The WebSocket routes.
 pub fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
@@ -62,13 +74,17 @@ fn opening(
         .and(query)
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<ForeignOrigin>())
         .map(
-            move |headers: HeaderMap, query: String, upgrade, peer: Option<Peer>| Opening {
-                endpoint,
-                headers,
-                query,
-                upgrade,
-                peer: peer.map(|Peer(address)| address),
+            move |headers: HeaderMap, query: String, upgrade, peer: Option<Peer>, foreign| {
+                Opening {
+                    endpoint,
+                    headers,
+                    query,
+                    upgrade,
+                    peer: peer.map(|Peer(address)| address),
+                    foreign,
+                }
             },
         )
 }

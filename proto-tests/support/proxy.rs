@@ -66,6 +66,15 @@ impl Proxy {
         WsClient::connect(&self.address, path).await
     }
 
+    /// With one more header.
+    pub(crate) async fn open_with(
+        &self,
+        path: &str,
+        header: (&'static str, &str),
+    ) -> Result<WsClient, Refused> {
+        WsClient::connect_with(&self.address, path, Some(header)).await
+    }
+
     /// A socket that must be accepted.
     pub(crate) async fn connect(&self, path: &str) -> WsClient {
         match self.open(path).await {

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -36,10 +37,26 @@ impl Refused {
 impl WsClient {
     /// Opens `path` (with its query) at `address`.
     pub(crate) async fn connect(address: &str, path: &str) -> Result<Self, Refused> {
+        Self::connect_with(address, path, None).await
+    }
+
+    /// With one more header.
+    pub(crate) async fn connect_with(
+        address: &str,
+        path: &str,
+        header: Option<(&'static str, &str)>,
+    ) -> Result<Self, Refused> {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let url = format!("ws://{address}{path}");
-        match timeout(PATIENCE, client_async(url, stream)).await.unwrap() {
+        let mut request = url.into_client_request().unwrap();
+        if let Some((name, value)) = header {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        match timeout(PATIENCE, client_async(request, stream))
+            .await
+            .unwrap()
+        {
             Ok((stream, _)) => Ok(Self { stream }),
             Err(Error::Http(response)) => {
                 let (head, body) = response.into_parts();
@@ -119,6 +136,11 @@ impl WsClient {
                 None => panic!("the connection ended without a close frame"),
             }
         }
+    }
+
+    /// Says goodbye and ends the connection without waiting for an answer.
+    pub(crate) async fn abandon_with_a_close_frame(mut self) {
+        self.send_message(Message::Close(None)).await;
     }
 
     /// Closes as a client should, and waits for the answer.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, debug_span};
 
+use super::ForeignOrigin;
 use super::frame::CloseCode;
 use super::handshake::{self, HandshakeError};
 use super::inbound::Inbound;
@@ -54,6 +57,7 @@ pub(super) struct Opening {
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<SocketAddr>,
+    pub(super) foreign: Option<ForeignOrigin>,
 }
 
 /// Lets sockets in.
@@ -75,22 +79,40 @@ enum Admitted {
     },
 }
 
+impl Admitted {
+    /// The name that the client has given itself, for the log.
+    fn client(&self) -> Option<&str> {
+        match self {
+            Self::In { params, .. } => params.client_id.as_deref(),
+            Self::Out { params, .. } => Some(&params.client_id),
+        }
+    }
+}
+
 /// Answers the request: 101 and a task for the socket, or why not.
-pub(super) async fn open(opening: Opening, app: App) -> Response<String> {
+pub(super) async fn open(mut opening: Opening, app: App) -> Response<String> {
     let sockets = Sockets { app };
     let accept = match handshake::accept(&opening.headers) {
         Ok(accept) => accept,
         Err(error) => return unfit(error).into_response(),
     };
-    let Some(upgrade) = opening.upgrade else {
+    let Some(upgrade) = opening.upgrade.take() else {
         return unfit(HandshakeError::NoUpgrade).into_response();
     };
     let query = Query::parse(&opening.query);
-    let admitted = sockets.admit(opening.endpoint, &query).await;
+    let admitted = match refused_by_head(&opening) {
+        Some(refusal) => Err(refusal),
+        None => sockets.admit(opening.endpoint, &query).await,
+    };
     let message_max = sockets.app.config.server.websocket.max_message_size;
-    let span = debug_span!("socket", peer = opening.peer.map(tracing::field::display));
+    let span = debug_span!(
+        "socket",
+        peer = opening.peer.map(tracing::field::display),
+        client = tracing::field::Empty
+    );
     match admitted {
         Ok(admitted) => {
+            span.record("client", admitted.client());
             let tracker = sockets.app.sockets.clone();
             let socket = async move {
                 if let Some(socket) = upgraded(upgrade, message_max).await {
@@ -115,6 +137,30 @@ pub(super) async fn open(opening: Opening, app: App) -> Response<String> {
         }
     }
     switching(&accept)
+}
+
+/// What the request's head alone rules out.
+fn refused_by_head(opening: &Opening) -> Option<Refusal> {
+    if opening.foreign.is_some() {
+        return Some(Refusal::foreign_origin());
+    }
+    // Without these the socket would run as the proxy itself: more, maybe, than it may.
+    let basic = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
+    };
+    let header = if opening.headers.contains_key("x-kafka-auth") {
+        "X-Kafka-Auth"
+    } else if opening.headers.get_all(AUTHORIZATION).iter().any(basic) {
+        "Authorization: Basic"
+    } else {
+        return None;
+    };
+    let message = format!(
+        "header {header}: credentials of a client's own are not supported yet; \
+         leave the header out to use the proxy's"
+    );
+    Some(Refusal::new(StatusCode::NOT_IMPLEMENTED, message))
 }
 
 impl Sockets {
