@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::PATIENCE;
+use kafka_websocket_proxy::broker::{Action, ApiKey, Rule};
 use kafka_websocket_proxy::config::Origins;
 
 /// Sends a request as it is and reads the response to its end.
@@ -239,5 +240,81 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
     let mut producer = proxy.connect("/socket/in?topic=t").await;
     producer.ask(r#"{"value":{"value":"x"}}"#).await;
     assert_eq!(second.next().await["value"]["value"], "x");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_foreign_origin_is_told_by_a_close_frame_when_it_asks_for_that() {
+    let origins = Origins::Only(vec!["https://good.example".to_owned()]);
+    let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
+    let path = "/socket/in?topic=t&errors=close";
+    let mut socket = proxy
+        .open_with(path, ("origin", "https://bad.example"))
+        .await
+        .expect("the upgrade is accepted");
+    let (code, reason) = socket.closed().await;
+    assert_eq!(code, 4403);
+    assert!(reason.contains("Origin"), "{reason}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn credentials_of_a_client_are_refused_and_never_ignored() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    for header in [
+        ("authorization", "Basic dXNlcjpwYXNz"),
+        ("x-kafka-auth", "dXNlcjpwYXNz"),
+    ] {
+        let refused = proxy.open_with("/socket/in?topic=t", header).await;
+        let Err(refused) = refused else {
+            panic!("{header:?} was ignored");
+        };
+        assert_eq!(refused.status, 501);
+        assert!(refused.message().to_lowercase().contains(header.0));
+        assert!(!refused.message().contains(header.1), "no secret is echoed");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_is_no_duplicate_of_itself() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    const PATH: &str = "/socket/out?topic=t&clientId=a&groupId=g";
+    let mut old = proxy.connect(PATH).await.into_tcp();
+    let new = proxy.connect(PATH);
+    let goodbye = async {
+        // The newcomer is there: the old socket is asked whether it lives, by a ping.
+        let mut ping = [0; 2];
+        old.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, [0x89, 0]);
+        old.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    };
+    let (_new, ()) = timeout(PATIENCE, async { tokio::join!(new, goodbye) })
+        .await
+        .unwrap();
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_at_once_gets_nothing_that_its_close_committed() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    const PATH: &str = "/socket/out?topic=t&clientId=a&groupId=g";
+    let mut producing = proxy.connect("/socket/in?topic=t").await;
+    // Slow enough for the newcomer to come first, if it were let in.
+    const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+    let again = Action::Error(COORDINATOR_LOAD_IN_PROGRESS);
+    let slow = Rule::on(ApiKey::OffsetCommit, again).times(3);
+    proxy.broker.faults().add(slow);
+    for value in ["v0", "v1"] {
+        let mut socket = proxy.connect(PATH).await;
+        producing
+            .ask(format!(r#"{{"value":{{"value":"{value}"}}}}"#))
+            .await;
+        assert_eq!(socket.next().await["value"]["value"], value);
+        socket.abandon_with_a_close_frame().await;
+    }
     proxy.stopped().await;
 }

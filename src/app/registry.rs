@@ -5,6 +5,7 @@
 //!                          │
 //!                          └─ yes: probe the old socket
 //!                                ├─ heard within 2 s ──▶ refused
+//!                                ├─ ends ──────────────▶ its place is free
 //!                                └─ silent ──▶ evicted, its place is free
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::bell::Bell;
 
@@ -50,6 +51,8 @@ pub struct Call {
     pub bell: Arc<Bell>,
     /// "It does": the task has heard from its client.
     pub alive: Notify,
+    /// The socket has given up its seat.
+    left: Notify,
     orders: AtomicU8,
 }
 
@@ -165,18 +168,28 @@ impl Registry {
                 Ok(seat) => return Ok(seat),
                 Err(known) => known,
             };
-            let alive = known.alive.notified();
-            tokio::pin!(alive);
+            let (alive, left) = (known.alive.notified(), known.left.notified());
+            tokio::pin!(alive, left);
             alive.as_mut().enable();
-            known.tell(Order::Probe);
-            if timeout(PROBE_MAX, alive).await.is_ok() {
-                return Err(Full::Duplicate {
-                    client: client.to_owned(),
-                    group: group.to_owned(),
-                });
+            left.as_mut().enable();
+            if !self.is_seated(group, client, &known) {
+                continue;
             }
-            known.tell(Order::Leave);
-            self.remove(group, client, &known);
+            known.tell(Order::Probe);
+            tokio::select! {
+                biased;
+                () = left => {}
+                () = alive => {
+                    return Err(Full::Duplicate {
+                        client: client.to_owned(),
+                        group: group.to_owned(),
+                    });
+                }
+                () = sleep(PROBE_MAX) => {
+                    known.tell(Order::Leave);
+                    self.remove(group, client, &known);
+                }
+            }
         }
     }
 
@@ -226,6 +239,13 @@ impl Registry {
         }))
     }
 
+    /// Whether the client's member is still the one that `call` reaches.
+    fn is_seated(&self, group: &str, client: &str, call: &Arc<Call>) -> bool {
+        let state = self.lock();
+        let member = state.groups.get(group).and_then(|g| g.get(client));
+        member.is_some_and(|member| Arc::ptr_eq(&member.call, call))
+    }
+
     /// Removes the client's member if it is still the one that `call` reaches.
     fn remove(&self, group: &str, client: &str, call: &Arc<Call>) {
         let mut state = self.lock();
@@ -237,6 +257,7 @@ impl Registry {
             .is_some_and(|m| Arc::ptr_eq(&m.call, call))
         {
             members.remove(client);
+            call.left.notify_waiters();
         }
         if members.is_empty() {
             state.groups.remove(group);
@@ -328,6 +349,21 @@ mod tests {
         assert_eq!(second.call().order(), None);
         let known = registry.lock().groups["g"].contains_key("a");
         assert!(known, "the old seat must not take the new one with it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_just_left_gets_back_in_at_once() {
+        let registry = Registry::default();
+        let first = registry.admit("g", "a", &two()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let coming = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.admit("g", "a", &two()).await }
+        });
+        first.call().bell.heard().await;
+        first.leaving();
+        assert!(coming.await.unwrap().is_ok());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]

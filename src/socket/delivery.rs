@@ -37,6 +37,8 @@ pub(super) struct Current {
     /// Where the partition is when all is sent; `None` for a part of a slice.
     pub(super) end: Option<Position>,
     pub(super) since: Instant,
+    /// Whether its partition is still ours: what is delivered counts.
+    pub(super) is_ours: bool,
     /// Whether the first frame is the rest of one.
     torn: bool,
     /// Keeps what is encoded counted in the fetch memory.
@@ -57,6 +59,7 @@ impl Current {
                 leader_epoch: slice.chunk.leader_epoch,
             }),
             since: now,
+            is_ours: true,
             torn: false,
             encoded,
             _chunk: Some(slice.chunk),
@@ -116,9 +119,11 @@ impl Current {
         Some(position)
     }
 
-    /// Keeps nothing but the rest of the frame under way.
+    /// The partition is gone: keeps nothing but the rest of the frame under way, which
+    /// counts no more.
     pub(super) fn cut(&mut self) {
         self.end = None;
+        self.is_ours = false;
         self.keep(self.next + usize::from(self.is_inside_a_frame()));
     }
 
@@ -290,6 +295,7 @@ mod tests {
                 leader_epoch: 1,
             }),
             since: Instant::now(),
+            is_ours: true,
             torn: false,
             _chunk: None,
         }

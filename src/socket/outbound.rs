@@ -19,7 +19,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::close::End;
@@ -39,15 +40,18 @@ use crate::codec::answer;
 use crate::kafka::TopicPartition;
 use crate::kafka::consumer::{Consumer, Event, Subscription};
 
+/// How long the commit at the end may hold up the goodbye.
+const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take nothing before its chunk is let go.
 const LET_GO_AFTER: Duration = Duration::from_millis(500);
 /// How long a client may take for one chunk.
 const CHUNK_HELD_MAX: Duration = Duration::from_secs(10);
 /// Bytes of frames that a client with a `rate` keeps ahead, in a copy.
-const AHEAD_BYTES: usize = 16 << 10;
+const AHEAD_BYTES: usize = 64 << 10;
 /// Array frames are gathered up to this many bytes before a write.
 const GATHER_BYTES: usize = 64 << 10;
-/// Slices delivered before other tasks get a turn.
+/// Slices delivered, and news heeded, before the rest of the socket and other tasks get a
+/// turn.
 const STEPS_PER_TURN: usize = 4;
 
 /// One consuming client.
@@ -76,6 +80,8 @@ pub(super) struct Outbound {
 enum Flow {
     /// Everything is sent: more records are welcome.
     Open,
+    /// The turn is over; there may be more.
+    More,
     /// The kernel takes nothing more.
     Blocked,
     /// The rate allows nothing more until then.
@@ -129,6 +135,11 @@ impl Outbound {
             Ok(end) | Err(end) => end,
         };
         debug!(?end, "consuming socket ends");
+        // Committed before the client is told: it may be back at once, under the same id.
+        let committed = timeout(LAST_COMMIT_MAX, self.consumer.commit());
+        if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
+            debug!("the last commit failed; what it was about comes again");
+        }
         self.seat.leaving();
         let rest = self.current.as_ref().map_or(&[][..], Current::rest);
         let out = self.out.into_bytes(rest);
@@ -146,17 +157,21 @@ impl Outbound {
         let timer = sleep_until(self.keepalive.next());
         tokio::pin!(timer);
         loop {
+            while let Some(order) = call.order() {
+                self.obey(order)?;
+            }
             self.read()?;
-            let flow = self.go_on().await?;
+            let flow = self.go_on()?;
             self.set(timer.as_mut(), flow);
+            if flow == Flow::More {
+                // Others get a turn, and so do our client's messages and the timer: with
+                // several things to heed, one is picked at random.
+                call.bell.ring();
+                yield_now().await;
+            }
             tokio::select! {
-                biased;
-                // Records, news of the group, orders: what there is, the next round finds.
-                () = call.bell.heard() => {
-                    while let Some(order) = call.order() {
-                        self.obey(order)?;
-                    }
-                }
+                // Records, news of the group, orders: the next round finds them.
+                () = call.bell.heard() => {}
                 ready = self.socket.writable(), if flow == Flow::Blocked => ready?,
                 ready = self.socket.readable(), if self.out.len() < send_buffer => {
                     ready?;
@@ -182,10 +197,10 @@ impl Outbound {
         }
     }
 
-    /// Delivers what is here, and takes more while there is more. Afterwards the bell rings
-    /// when there is more to take, or to do.
-    async fn go_on(&mut self) -> Result<Flow, End> {
-        for step in 1.. {
+    /// Delivers what is here, and takes more while there is more, for one turn. Afterwards,
+    /// but for [`Flow::More`], the bell rings when there is more to take or to do.
+    fn go_on(&mut self) -> Result<Flow, End> {
+        for _ in 0..STEPS_PER_TURN {
             let now = Instant::now();
             let flow = self.deliver(now)?;
             self.blocked = match flow {
@@ -193,7 +208,7 @@ impl Outbound {
                 _ => None,
             };
             let event = match flow {
-                Flow::Open => self.consumer.try_next(),
+                Flow::Open | Flow::More => self.consumer.try_next(),
                 // Only what is no record while records cannot be taken.
                 Flow::Blocked | Flow::Limited(_) => self.consumer.try_change(),
             };
@@ -201,11 +216,8 @@ impl Outbound {
                 None => return Ok(flow),
                 Some(event) => self.heed(event, now)?,
             }
-            if step % STEPS_PER_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
         }
-        unreachable!("the loop ends by returning")
+        Ok(Flow::More)
     }
 
     fn heed(&mut self, event: Event, now: Instant) -> Result<(), End> {
@@ -215,12 +227,12 @@ impl Outbound {
             }
             Event::Assigned(partitions) => debug!(?partitions, "assigned"),
             Event::Revoked(revocation) => {
-                self.drop_partitions(revocation.partitions());
+                self.drop_partitions(revocation.partitions(), now)?;
                 self.consumer.release(revocation);
             }
             Event::Lost(partitions) => {
                 warn!(?partitions, "partitions were lost to the group");
-                self.drop_partitions(&partitions);
+                self.drop_partitions(&partitions, now)?;
             }
             Event::Closed(error) => return Err(error.into()),
         }
@@ -297,9 +309,11 @@ impl Outbound {
                         rate.spend((done.len() + begun_now).saturating_sub(unpaid));
                     }
                     debug_assert_eq!(begun, done.start);
-                    let marks = &current.encoded.marks[done];
-                    self.ledger
-                        .delivered(&mut self.consumer, &current.tp, marks, now);
+                    if current.is_ours {
+                        let marks = &current.encoded.marks[done];
+                        self.ledger
+                            .delivered(&mut self.consumer, &current.tp, marks, now);
+                    }
                     if taken < wanted {
                         return Ok(Flow::Blocked);
                     }
@@ -363,27 +377,34 @@ impl Outbound {
         }
     }
 
-    /// Nothing more of these is delivered, but for the frame that was begun.
-    fn drop_partitions(&mut self, partitions: &[TopicPartition]) {
-        // What is gathered goes out as it is; what of it is late repeats elsewhere.
+    /// Nothing more of these is delivered, but for the frames that were begun; those of
+    /// them that are still here come again elsewhere, and count no more.
+    fn drop_partitions(&mut self, partitions: &[TopicPartition], now: Instant) -> Result<(), End> {
         if let Some(batch) = &mut self.batch {
             batch.send(&mut self.out);
         }
+        let inside = self
+            .current
+            .as_ref()
+            .is_some_and(Current::is_inside_a_frame);
+        if !inside {
+            self.out.flush(&self.socket)?;
+            self.note_sent(now);
+        }
+        self.out.forget(partitions);
         if let Some(current) = &mut self.current
             && partitions.contains(&current.tp)
         {
             current.cut();
         }
         self.ledger.forget(partitions);
+        Ok(())
     }
 
     fn fill(&mut self) -> Result<(), End> {
         match self.socket.fill()? {
             Fill::Some => {
                 self.keepalive.heard(Instant::now());
-                if std::mem::take(&mut self.probed) {
-                    self.seat.call().alive.notify_waiters();
-                }
                 Ok(())
             }
             Fill::Empty => Ok(()),
@@ -394,7 +415,13 @@ impl Outbound {
     /// Takes the messages that have been read.
     fn read(&mut self) -> Result<(), End> {
         while self.out.len() < self.app.config.server.websocket.send_buffer {
-            match self.socket.message()? {
+            let message = self.socket.message()?;
+            // A goodbye is no sign of life: its client may be the one that comes again.
+            let alive = !matches!(message, None | Some(Message::Close(_)));
+            if alive && std::mem::take(&mut self.probed) {
+                self.seat.call().alive.notify_waiters();
+            }
+            match message {
                 None => return Ok(()),
                 Some(Message::Text(text)) => self.commit(text.as_bytes()),
                 Some(Message::Binary(_)) => {
@@ -467,10 +494,10 @@ impl Outbound {
         let mut next = self.keepalive.next();
         let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
         sooner(self.ledger.due());
-        sooner(self.batch.as_ref().and_then(Batch::due));
         match flow {
-            Flow::Open => {}
+            Flow::Open | Flow::More => {}
             Flow::Limited(until) => sooner(Some(until)),
+            // An array that is due goes when the kernel takes bytes again.
             Flow::Blocked => {
                 let since = self.blocked;
                 let holds = self
@@ -481,6 +508,11 @@ impl Outbound {
                 sooner(since.filter(|_| holds).map(|since| since + LET_GO_AFTER));
                 sooner(since.map(|since| since + limit));
             }
+        }
+        if flow != Flow::Blocked
+            && let Some(due) = self.batch.as_ref().and_then(Batch::due)
+        {
+            next = next.min(due);
         }
         if next < timer.deadline() || timer.is_elapsed() {
             timer.reset(next);

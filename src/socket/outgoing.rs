@@ -65,6 +65,12 @@ impl Outgoing {
         }
     }
 
+    /// Nothing that is on its way of these partitions counts any more.
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.records
+            .retain(|(_, records)| !partitions.contains(&records.tp));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
