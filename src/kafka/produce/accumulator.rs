@@ -26,6 +26,7 @@ use super::identity::Identity;
 use super::partitioner::{Sticky, of_key};
 use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
 use super::ticket::{Outcome, Ticket};
+use crate::kafka::backoff::Backoff;
 use crate::kafka::metadata::{Snapshot, Topic};
 use crate::kafka::record::{BatchBuilder, NewRecord};
 use crate::kafka::topic::{BrokerId, TopicPartition};
@@ -39,8 +40,9 @@ pub(super) struct Effects {
     pub(super) wake: Vec<BrokerId>,
     /// A producer id is needed, or an earlier timer was set.
     pub(super) direct: bool,
-    /// Topics with records for a partition that has no leader: the cluster is to be asked
-    /// again, for nobody tells us when it has one.
+    /// Topics with records for a partition that has no leader: the cluster is to be asked,
+    /// now and from time to time, for nobody tells us when it has one, nor that it still
+    /// has none.
     pub(super) leaderless: Vec<Arc<str>>,
 }
 
@@ -90,6 +92,10 @@ struct Line {
     topic_id: Uuid,
     listed: Option<BrokerId>,
     timer: Option<Instant>,
+    /// When to ask again who leads the partition, while nobody does; and the waits
+    /// between.
+    ask_at: Option<Instant>,
+    asking: Backoff,
     /// Bytes of the last batch: the next one may need as much.
     usual_size: usize,
 }
@@ -428,6 +434,8 @@ impl Accumulator {
                 topic_id: topic.id,
                 listed: None,
                 timer: None,
+                ask_at: None,
+                asking: Backoff::new(self.limits.retry.0, self.limits.retry.1),
                 usual_size: FIRST_SIZE,
             });
             self.lines.len() - 1
@@ -446,7 +454,12 @@ impl Accumulator {
             self.fresh = None;
             effects.direct = true;
         }
-        match line.queue.leader() {
+        let leader = line.queue.leader();
+        if leader.is_some() || line.queue.is_empty() {
+            line.ask_at = None;
+            line.asking.succeeded();
+        }
+        match leader {
             Some(leader) if line.listed != Some(leader) && line.queue.is_ready(self.fresh, now) => {
                 line.listed = Some(leader);
                 self.ready.entry(leader).or_default().push_back(at);
@@ -454,7 +467,8 @@ impl Accumulator {
                     effects.wake.push(leader);
                 }
             }
-            None if !line.queue.is_empty() => {
+            None if !line.queue.is_empty() && line.ask_at.is_none_or(|at| at <= now) => {
+                line.ask_at = Some(now + line.asking.after_failure());
                 let topic = &line.queue.partition().topic;
                 if !effects.leaderless.contains(topic) {
                     effects.leaderless.push(Arc::clone(topic));
@@ -462,7 +476,8 @@ impl Accumulator {
             }
             _ => {}
         }
-        if let Some(when) = line.queue.wake_at(now)
+        let wake_at = line.queue.wake_at(now);
+        if let Some(when) = wake_at.into_iter().chain(line.ask_at).min()
             && line.timer.is_none_or(|timer| when < timer)
         {
             if let Some(old) = line.timer.replace(when) {
