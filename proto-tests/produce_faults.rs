@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
 use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ProducerConfig};
-use kafka_websocket_proxy::kafka::metadata::Topic;
+use kafka_websocket_proxy::kafka::metadata::{Snapshot, Topic};
 use kafka_websocket_proxy::kafka::record::{NewRecord, Want, decode};
 use kafka_websocket_proxy::kafka::{
     Ack, BrokerId, Cluster, Principal, ProduceError, Producer, Ticket, TopicPartition,
@@ -581,6 +581,46 @@ async fn a_partition_without_a_leader_is_written_to_as_soon_as_it_has_one() {
     }
     bench.broker.start_node(leader).await.unwrap();
     assert!(soon(waiting).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_partition_first_written_to_after_it_moved_is_written_to() {
+    let broker = BrokerConfig {
+        nodes: 2,
+        ..BrokerConfig::default()
+    };
+    let bench = Bench::with(broker, client(), ProducerConfig::default(), 2).await;
+    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    let moved = TopicPartition::new("t", 1);
+    let (leader, _) = bench.broker.leader(&moved).unwrap();
+    let next = BrokerId(3 - leader.unwrap().0);
+    assert!(bench.broker.move_leader(&moved, next));
+    let mut news = bench.cluster.metadata().changed();
+    bench.cluster.metadata().invalidate("t");
+    let elsewhere = |known: &Arc<Snapshot>| {
+        let leader = known.topic("t").unwrap().leader(1);
+        leader.is_some_and(|leader| leader.broker == next)
+    };
+    soon(news.wait_for(elsewhere)).await.unwrap();
+    // `bench.topic` still names the old leader.
+    let before = bench.broker.requests(ApiKey::Produce);
+    assert!(soon(bench.send(1, "1").await).await.is_ok());
+    assert_eq!(bench.broker.requests(ApiKey::Produce), before + 1);
+}
+
+#[tokio::test]
+async fn an_old_handle_reaches_the_partitions_of_a_topic_that_grew() {
+    let bench = Bench::new(3).await;
+    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    assert!(bench.broker.delete_topic("t"));
+    assert!(bench.broker.create_topic("t", 6));
+    let mut news = bench.cluster.metadata().changed();
+    bench.cluster.metadata().invalidate("t");
+    let grown = |known: &Arc<Snapshot>| known.topic("t").unwrap().partitions.len() == 6;
+    soon(news.wait_for(grown)).await.unwrap();
+    // Whether or not the producer's own tasks have seen it yet.
+    assert!(soon(bench.send(4, "4").await).await.is_ok());
+    assert_eq!(bench.log(4), ["4"]);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<Ticket, ProduceError> {
-        let cost = self.shared.check(topic, partition, record)?;
+        let cost = self.shared.check(record)?;
         if !self.shared.try_reserve(cost)? {
             match self.shared.budget.acquire_many(cost).await {
                 Ok(permits) => permits.forget(),
@@ -115,7 +115,7 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<Option<Ticket>, ProduceError> {
-        let cost = self.shared.check(topic, partition, record)?;
+        let cost = self.shared.check(record)?;
         if !self.shared.try_reserve(cost)? {
             return Ok(None);
         }
@@ -159,20 +159,7 @@ struct Shared {
 
 impl Shared {
     /// What a record costs of the budget.
-    fn check(
-        &self,
-        topic: &Arc<Topic>,
-        partition: Option<i32>,
-        record: &NewRecord<'_>,
-    ) -> Result<u32, ProduceError> {
-        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        if partitions == 0 || partition.is_some_and(|p| !(0..partitions).contains(&p)) {
-            return Err(ProduceError::InvalidPartition {
-                topic: topic.name.clone(),
-                partition: partition.unwrap_or(0),
-                partitions,
-            });
-        }
+    fn check(&self, record: &NewRecord<'_>) -> Result<u32, ProduceError> {
         let size = batch_size_of(record);
         let limit = self.config.max_request_size.min(self.config.buffer_memory);
         match u32::try_from(size) {
@@ -202,9 +189,32 @@ impl Shared {
         record: &NewRecord<'_>,
         cost: u32,
     ) -> Result<Ticket, ProduceError> {
-        self.with(|batches, effects| {
-            batches.append(topic, partition, record, cost as usize, effects)
-        })
+        let append = || {
+            self.with(|batches, effects| {
+                batches.append(topic, partition, record, cost as usize, effects)
+            })
+        };
+        let appended = match append() {
+            // The partition may have been added a moment ago.
+            Err(ProduceError::InvalidPartition { .. }) if self.catch_up() => append(),
+            appended => appended,
+        };
+        if appended.is_err() {
+            self.budget.add_permits(cost as usize);
+        }
+        appended
+    }
+
+    /// Lets the queues follow what is known of the cluster, if the director has not got
+    /// round to it; returns whether there was something to follow.
+    fn catch_up(self: &Arc<Self>) -> bool {
+        let snapshot = self.cluster.metadata().snapshot();
+        let news = !lock(&self.accumulator).follows(&snapshot);
+        if news {
+            // What is missing the director notices by itself.
+            self.with(|batches, effects| batches.follow(&snapshot, Instant::now(), effects));
+        }
+        news
     }
 
     /// Works on the batches under the lock, and carries out what follows without it.

@@ -135,6 +135,12 @@ impl Snapshot {
         (next, told)
     }
 
+    /// [`after`](Self::after), for the tests of those who follow snapshots.
+    #[cfg(test)]
+    pub(in crate::kafka) fn told(&self, answer: &MetadataResponse) -> Self {
+        self.after(answer).0
+    }
+
     /// Whether it differs from what was known before.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         let same_topic = |(name, topic): (&Arc<str>, &Arc<Topic>)| {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  append ─▶ topic ─▶ partitioner ─▶ queue ─┬─▶ ready[broker] ─▶ drain ─▶ request
-//!                                      ▲    └─▶ timers ─▶ tick
-//!                                      └── land ◀─ answer
+//!                                     ▲  ▲  └─▶ timers ─▶ tick
+//!              snapshot ─▶ follow ────┘  └── land ◀─ answer
 //! ```
 //!
 //! Pure like the queues: what must happen outside is left in [`Effects`], which the
@@ -13,9 +13,15 @@
 //! - A queue from which something may be sent is listed under its leader; one that is
 //!   listed in vain is taken off when its turn comes.
 //! - A queue that changes by time alone has a timer, never a later one than needed.
+//! - Leaders, ids and numbers of partitions are those of the snapshot that was followed
+//!   last: a caller may hold on to a description of its topic for as long as it likes.
 
+#[cfg(test)]
+mod tests;
+
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -60,6 +66,9 @@ pub(super) struct Sizes {
 pub(super) struct Accumulator {
     limits: Limits,
     sizes: Sizes,
+    /// What was followed last. It is the very one that the metadata publishes, so that a
+    /// topic in it does not count as held by somebody.
+    known: Arc<Snapshot>,
     topics: Vec<TopicQueues>,
     /// Where each is in `topics`.
     names: HashMap<Arc<str>, usize>,
@@ -76,10 +85,9 @@ pub(super) struct Accumulator {
 #[derive(Debug)]
 struct TopicQueues {
     name: Arc<str>,
-    /// What the queues' leaders were taken from; weak, for the metadata forgets a topic
-    /// when nobody holds it.
-    known: Weak<Topic>,
     id: Uuid,
+    /// How many partitions the topic has.
+    count: i32,
     /// By partition: where in `lines`.
     lines: Vec<Option<usize>>,
     sticky: Sticky,
@@ -126,6 +134,7 @@ impl Accumulator {
         Self {
             limits,
             sizes,
+            known: Arc::default(),
             topics: Vec::new(),
             names: HashMap::new(),
             recent: None,
@@ -137,7 +146,11 @@ impl Accumulator {
         }
     }
 
-    /// Puts a record into its partition's open batch. The partition must exist.
+    /// Puts a record into its partition's open batch.
+    ///
+    /// # Errors
+    /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic did not have it
+    /// when it was looked at last, and [`Stopped`](ProduceError::Stopped).
     pub(super) fn append(
         &mut self,
         topic: &Arc<Topic>,
@@ -150,7 +163,7 @@ impl Accumulator {
             return Err(ProduceError::Stopped);
         }
         let among = self.topic_at(topic);
-        let at = self.line_of(among, topic, partition, record);
+        let at = self.line_of(among, topic, partition, record)?;
         let limit = self.sizes.batch;
         let line = &mut self.lines[at];
         if let Some((Body::Open(builder), outcome)) = line.queue.open() {
@@ -269,10 +282,11 @@ impl Accumulator {
     /// records that the cluster does not list (any more).
     pub(super) fn follow(
         &mut self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         now: Instant,
         effects: &mut Effects,
     ) -> Vec<Arc<str>> {
+        let before = std::mem::replace(&mut self.known, Arc::clone(snapshot));
         let mut missing = Vec::new();
         let mut changed = Vec::new();
         for queues in &mut self.topics {
@@ -283,7 +297,8 @@ impl Accumulator {
                 }
                 continue;
             };
-            if std::ptr::eq(queues.known.as_ptr(), Arc::as_ptr(topic)) {
+            let same = |before: &Arc<Topic>| Arc::ptr_eq(before, topic);
+            if before.topic(&queues.name).is_some_and(same) {
                 continue;
             }
             // Brokers before 2.8 know no ids.
@@ -299,13 +314,18 @@ impl Accumulator {
                     changed.push(at);
                 }
             }
-            queues.known = Arc::downgrade(topic);
             queues.id = topic.id;
+            queues.count = count_of(topic);
         }
         for at in changed {
             self.look(at, now, effects);
         }
         missing
+    }
+
+    /// Whether that snapshot is the one that was followed last.
+    pub(super) fn follows(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(&self.known, snapshot)
     }
 
     /// Whether a producer id is needed to go on.
@@ -381,10 +401,11 @@ impl Accumulator {
             Some(&at) => at,
             None => {
                 let at = self.topics.len();
+                let newest = self.known.topic(&topic.name).unwrap_or(topic);
                 self.topics.push(TopicQueues {
                     name: topic.name.clone(),
-                    known: Arc::downgrade(topic),
-                    id: topic.id,
+                    id: newest.id,
+                    count: count_of(newest),
                     lines: Vec::new(),
                     sticky: Sticky::new(at as u64 ^ (Arc::as_ptr(topic) as usize as u64)),
                 });
@@ -403,9 +424,17 @@ impl Accumulator {
         topic: &Arc<Topic>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-    ) -> usize {
+    ) -> Result<usize, ProduceError> {
         let queues = &mut self.topics[among];
-        let count = topic.partitions.len() as i32;
+        let count = queues.count;
+        if count == 0 || partition.is_some_and(|partition| !(0..count).contains(&partition)) {
+            return Err(ProduceError::InvalidPartition {
+                topic: topic.name.clone(),
+                partition: partition.unwrap_or(0),
+                partitions: count,
+            });
+        }
+        let newest = LazyCell::new(|| self.known.topic(&topic.name).unwrap_or(topic));
         let partition = match (partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => of_key(key, count),
@@ -416,7 +445,7 @@ impl Accumulator {
                         let queue = &self.lines[at].queue;
                         queue.leader().map(|_| queue.waiting())
                     }
-                    _ => topic.leader(partition).map(|_| 0),
+                    _ => newest.leader(partition).map(|_| 0),
                 };
                 queues.sticky.current(count, waiting)
             }
@@ -425,13 +454,13 @@ impl Accumulator {
         if queues.lines.len() <= slot {
             queues.lines.resize(slot + 1, None);
         }
-        *queues.lines[slot].get_or_insert_with(|| {
+        Ok(*queues.lines[slot].get_or_insert_with(|| {
             let at = TopicPartition::new(topic.name.clone(), partition);
             let mut queue = Queue::new(at, self.limits);
-            queue.set_leader(topic.leader(partition));
+            queue.set_leader(newest.leader(partition));
             self.lines.push(Line {
                 queue,
-                topic_id: topic.id,
+                topic_id: newest.id,
                 listed: None,
                 timer: None,
                 ask_at: None,
@@ -439,7 +468,7 @@ impl Accumulator {
                 usual_size: FIRST_SIZE,
             });
             self.lines.len() - 1
-        })
+        }))
     }
 
     fn stick(&mut self, among: usize, size: usize, batch_ends: bool) {
@@ -487,4 +516,8 @@ impl Accumulator {
             effects.direct |= self.timers.first() == Some(&(when, at));
         }
     }
+}
+
+fn count_of(topic: &Topic) -> i32 {
+    i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
 }

@@ -24,6 +24,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let stop = cluster.stop().clone();
     let mut snapshots = cluster.metadata().changed();
+    // What was known before is news to us.
+    snapshots.mark_changed();
     let mut identifying: Option<Pin<Box<dyn Future<Output = Identified> + Send>>> = None;
     let mut backoff = Backoff::new(
         cluster.config().retry_backoff,

@@ -1,0 +1,198 @@
+//! Queues that follow what is known of the cluster.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+
+use super::*;
+use crate::kafka::fake::{metadata, topic};
+
+const A: BrokerId = BrokerId(1);
+const B: BrokerId = BrokerId(2);
+const LINGER: Duration = Duration::ZERO;
+const DELIVERY: Duration = Duration::from_secs(120);
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+struct Bench {
+    batches: Accumulator,
+    known: Arc<Snapshot>,
+    now: Instant,
+    effects: Effects,
+    tickets: Vec<Ticket>,
+}
+
+impl Bench {
+    /// Knows `t` with these partitions: leader and epoch of each.
+    fn new(partitions: &[(i32, i32)]) -> Self {
+        let limits = Limits {
+            linger: LINGER,
+            delivery: DELIVERY,
+            in_flight: 5,
+            retry: (RETRY, RETRY_MAX),
+        };
+        let sizes = Sizes {
+            batch: 1 << 14,
+            request: 1 << 20,
+        };
+        let mut bench = Self {
+            batches: Accumulator::new(limits, sizes),
+            known: Arc::default(),
+            now: Instant::now(),
+            effects: Effects::default(),
+            tickets: Vec::new(),
+        };
+        let identity = Identity { id: 7, epoch: 0 };
+        bench
+            .batches
+            .identify(identity, bench.now, &mut bench.effects);
+        bench.learn(vec![topic("t", 5, partitions)]);
+        bench
+    }
+
+    /// An answer of the cluster arrives.
+    fn learn(&mut self, topics: Vec<MetadataResponseTopic>) {
+        let address = "127.0.0.1:9092".parse().unwrap();
+        let answer = metadata(&[(1, address), (2, address)], topics);
+        self.known = Arc::new(self.known.told(&answer));
+        self.follow();
+    }
+
+    fn follow(&mut self) {
+        self.batches
+            .follow(&self.known, self.now, &mut self.effects);
+    }
+
+    fn handle(&self) -> Arc<Topic> {
+        Arc::clone(self.known.topic("t").unwrap())
+    }
+
+    fn send(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+    ) -> Result<(), ProduceError> {
+        let record = NewRecord {
+            key,
+            value: None,
+            headers: &[],
+            timestamp: 0,
+        };
+        let effects = &mut self.effects;
+        let ticket = self
+            .batches
+            .append(topic, partition, &record, 10, effects)?;
+        self.tickets.push(ticket);
+        Ok(())
+    }
+
+    fn drain(&mut self, broker: BrokerId) -> Vec<Outgoing> {
+        self.batches.drain(broker, self.now, &mut self.effects)
+    }
+
+    /// The partitions that a request to the broker would write to.
+    fn drained(&mut self, broker: BrokerId) -> Vec<i32> {
+        let out = self.drain(broker);
+        out.iter().map(|out| out.partition.partition).collect()
+    }
+}
+
+#[test]
+fn the_first_record_of_a_partition_goes_to_its_newest_leader() {
+    let mut bench = Bench::new(&[(1, 1), (1, 1)]);
+    let handle = bench.handle();
+    bench.send(&handle, Some(0), None).unwrap();
+    bench.learn(vec![topic("t", 5, &[(1, 1), (2, 2)])]);
+    bench.send(&handle, Some(1), None).unwrap();
+    assert_eq!(bench.drained(A), [0]);
+    assert_eq!(bench.drained(B), [1]);
+}
+
+#[test]
+fn the_first_record_of_a_topic_goes_to_its_newest_leader() {
+    let mut bench = Bench::new(&[(1, 1)]);
+    let old = bench.handle();
+    bench.learn(vec![topic("t", 6, &[(2, 0)])]);
+    bench.send(&old, Some(0), None).unwrap();
+    assert!(bench.drained(A).is_empty());
+    let out = bench.drain(B);
+    assert_eq!(out[0].topic_id, Uuid::from_u128(6));
+}
+
+#[test]
+fn a_topic_that_grew_takes_all_its_partitions_through_an_old_handle() {
+    let mut bench = Bench::new(&[(1, 1); 3]);
+    let handle = bench.handle();
+    bench.send(&handle, Some(0), None).unwrap();
+    let refused = bench.send(&handle, Some(4), None);
+    assert!(matches!(
+        refused,
+        Err(ProduceError::InvalidPartition { partitions: 3, .. })
+    ));
+    bench.learn(vec![topic("t", 5, &[(1, 1); 6])]);
+    bench.send(&handle, Some(4), None).unwrap();
+    let mut seen = [false; 6];
+    for key in 0..100u32 {
+        let key = key.to_be_bytes();
+        bench.send(&handle, None, Some(&key)).unwrap();
+        let line = &bench.batches.topics[0].lines[of_key(&key, 6) as usize];
+        assert!(line.is_some(), "as if the topic always had six");
+        seen[of_key(&key, 6) as usize] = true;
+    }
+    assert_eq!(seen, [true; 6]);
+}
+
+#[test]
+fn a_topic_made_again_with_fewer_partitions_refuses_the_others() {
+    let mut bench = Bench::new(&[(1, 1); 3]);
+    let old = bench.handle();
+    bench.send(&old, Some(2), None).unwrap();
+    bench.learn(vec![topic("t", 6, &[(1, 0)])]);
+    let refused = bench.send(&old, Some(1), None);
+    assert!(matches!(
+        refused,
+        Err(ProduceError::InvalidPartition { partitions: 1, .. })
+    ));
+}
+
+#[test]
+fn what_is_followed_does_not_count_as_holding_a_topic() {
+    let mut bench = Bench::new(&[(1, 1)]);
+    let handle = bench.handle();
+    bench.send(&handle, Some(0), None).unwrap();
+    drop(handle);
+    let topic = bench.known.topic("t").unwrap();
+    assert_eq!(Arc::strong_count(topic), 1);
+}
+
+#[test]
+fn while_a_partition_has_no_leader_it_is_asked_for_with_growing_pauses() {
+    let mut bench = Bench::new(&[(-1, 1)]);
+    let handle = bench.handle();
+    let start = bench.now;
+    bench.send(&handle, Some(0), None).unwrap();
+    assert_eq!(std::mem::take(&mut bench.effects.leaderless), ["t".into()]);
+    // More records and the same answer again are no reasons to ask.
+    bench.send(&handle, Some(0), None).unwrap();
+    bench.learn(vec![topic("t", 5, &[(-1, 1)])]);
+    assert!(bench.effects.leaderless.is_empty());
+
+    let mut pauses = Vec::new();
+    while bench.now < start + DELIVERY / 2 {
+        let next = bench.batches.tick(bench.now, &mut bench.effects).unwrap();
+        pauses.push(next - bench.now);
+        bench.now = next;
+        bench.batches.tick(bench.now, &mut bench.effects);
+        assert_eq!(std::mem::take(&mut bench.effects.leaderless), ["t".into()]);
+    }
+    assert!(pauses[0] < RETRY * 2, "{pauses:?}");
+    assert!(pauses.iter().all(|&pause| pause < RETRY_MAX * 2));
+    assert!(pauses.len() < 100, "{}", pauses.len());
+
+    bench.learn(vec![topic("t", 5, &[(1, 2)])]);
+    assert_eq!(bench.drained(A), [0]);
+    bench.now += RETRY_MAX * 2;
+    bench.batches.tick(bench.now, &mut bench.effects);
+    assert!(bench.effects.leaderless.is_empty());
+}
