@@ -1,6 +1,7 @@
 //! What a client of the in-memory broker cannot do to it, or to other clients.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -9,6 +10,9 @@ use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
 use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
 
 use crate::support::bare::{Bare, DEADLINE, Heard};
+
+/// Long enough for a request that must not be read, if it were.
+const MOMENT: Duration = Duration::from_millis(150);
 
 async fn broker() -> Broker {
     let broker = Broker::start(BrokerConfig::default()).await.unwrap();
@@ -127,4 +131,39 @@ async fn an_absurd_length_or_header_closes_that_connection_only() {
         assert_eq!(client.hear(DEADLINE).await, Heard::Closed(0));
         other.call(9, &metadata()).await;
     }
+}
+
+#[tokio::test]
+async fn a_large_request_that_stalls_holds_up_other_large_ones_only_while_it_is_there() {
+    let config = BrokerConfig {
+        requests_memory: 2 << 20,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::start(config).await.unwrap();
+    let mut stalling = Bare::to(&broker, 1).await;
+    let large = vec![0; 2 << 20];
+    stalling
+        .send_raw(&frame(ApiKey::Produce, 9, &large)[..100])
+        .await;
+    let mut other = Bare::to(&broker, 1).await;
+    other.call(9, &metadata()).await;
+    let records = produce_request::PartitionProduceData::default().with_records(Some(large.into()));
+    let topic = produce_request::TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str("t")))
+        .with_partition_data(vec![records]);
+    let produce = ProduceRequest::default()
+        .with_acks(-1)
+        .with_topic_data(vec![topic]);
+    let mut waiting = Bare::to(&broker, 1).await;
+    // Sent whole only once somebody reads it.
+    tokio::join!(waiting.send(9, &produce), async {
+        tokio::time::sleep(MOMENT).await;
+        other.call(9, &metadata()).await;
+        assert_eq!(broker.requests(ApiKey::Produce), 0);
+        drop(stalling);
+    });
+    let refused = waiting.answer::<ProduceRequest>(9).await;
+    let code = refused.responses[0].partition_responses[0].error_code;
+    assert_ne!(code, 0, "that was no batch");
+    other.call(9, &metadata()).await;
 }

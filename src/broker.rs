@@ -16,7 +16,8 @@
 //! # Limits
 //! - Record batches take at most [`BrokerConfig::memory`] bytes (256 MiB unless told
 //!   otherwise) over all partitions; then the oldest are dropped and the start of their
-//!   log moves up. Partitions, groups, members, sessions and producers are bounded too.
+//!   log moves up. Partitions, groups and what they keep, sessions, producers, and large
+//!   requests and answers under way are bounded too.
 //! - No replication: every replica has every record at once, and acknowledged is what
 //!   every node knows. A node that stops only hands over its partitions.
 //! - No transaction coordinator: transactional batches are kept apart until
@@ -39,6 +40,7 @@ mod log;
 mod node;
 mod producers;
 mod refusal;
+mod requests;
 mod sessions;
 mod shared;
 mod state;

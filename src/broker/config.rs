@@ -43,6 +43,9 @@ pub struct BrokerConfig {
     /// `log.message.timestamp.type=LogAppendTime`: the broker's clock replaces the
     /// producer's.
     pub log_append_time: bool,
+    /// `queued.max.request.bytes`: what requests of more than 1 MiB take together; the
+    /// others wait.
+    pub requests_memory: usize,
     /// Kafka ends a fetch response exactly at its byte limit, within a batch if need be.
     /// Without this only whole batches are returned.
     pub partial_batches: bool,
@@ -84,6 +87,7 @@ impl Default for BrokerConfig {
             fetch_session_min_idle: Duration::from_secs(120),
             initial_rebalance_delay: Duration::ZERO,
             session_timeout_min: Duration::from_millis(10),
+            requests_memory: 256 << 20,
             session_timeout_max: Duration::from_secs(30 * 60),
             producers_max: 10_000,
         }

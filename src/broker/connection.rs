@@ -29,6 +29,7 @@ use crate::kafka::frame;
 use super::api;
 use super::faults::Action;
 use super::refusal;
+use super::requests::Requests;
 use super::shared::{Caller, Shared, kept};
 
 /// Why a connection ended.
@@ -71,15 +72,24 @@ async fn run(
     stream: &mut TcpStream,
 ) -> Result<std::convert::Infallible, Closed> {
     stream.set_nodelay(true)?;
-    let limit = caller.shared.config.request_max_bytes;
-    let mut buffer = BytesMut::with_capacity(4 << 10);
+    let shared = Arc::clone(&caller.shared);
+    let mut requests = Requests::new(shared.config.request_max_bytes);
     loop {
-        let frame = read_frame(stream, &mut buffer, limit).await?;
+        let (frame, room) = requests.next(stream, &shared.room).await?;
         let head = Head::parse(&frame)?;
-        caller.shared.counters.request(head.api);
-        match caller.shared.faults.take(caller.node, head.api) {
+        // Of these nothing but copies is left when they wait.
+        let may_wait = matches!(
+            head.api,
+            ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup
+        );
+        let room = room.filter(|_| !may_wait);
+        shared.counters.request(head.api);
+        match shared.faults.take(caller.node, head.api) {
             None => {
-                if let Some(answer) = respond(&mut caller, &head, frame, None).await? {
+                let answer = respond(&mut caller, &head, frame, None).await?;
+                drop(room);
+                if let Some(answer) = answer {
+                    let _counted = shared.counters.answering(answer.len());
                     stream.write_all(&answer).await?;
                 }
             }
@@ -112,33 +122,6 @@ impl Head {
     }
 }
 
-async fn read_frame(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    limit: usize,
-) -> Result<Bytes, Closed> {
-    loop {
-        if let Some(length) = buffer.first_chunk::<4>() {
-            let length = i32::from_be_bytes(*length);
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            if length > limit {
-                return Err(Closed::Protocol("a request beyond the size limit".into()));
-            }
-            if buffer.len() >= 4 + length {
-                buffer.advance(4);
-                return Ok(buffer.split_to(length).freeze());
-            }
-            // Room for what is known to come, but not all at once for who only says so.
-            buffer.reserve((4 + length - buffer.len()).min(1 << 20));
-        } else {
-            buffer.reserve(4 << 10);
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-    }
-}
-
 /// The whole frame that answers a request; None if no answer is due. With `error`, the
 /// answer says that instead of the truth.
 async fn respond(
@@ -160,7 +143,9 @@ async fn respond(
     }
     let (header, request) = frame::decode_request(api, version, &mut frame)
         .map_err(|what| Closed::Protocol(format!("{api:?} v{version}: {what}")))?;
-    caller.client_id = kept(&header.client_id.unwrap_or_default());
+    caller.client_id = kept(header.client_id.as_deref().unwrap_or_default());
+    // Whoever waits must not keep the bytes.
+    drop((header, frame));
     let response = match twist {
         Some(Twist::Refuse(code)) => api::refuse(caller, version, request, code),
         // A fetch changes nothing but its session, which must not be used twice.

@@ -1,4 +1,5 @@
-//! What tests may count: requests by API and node, connections.
+//! What is counted: requests by API and connections for the tests, answers under way to
+//! bound them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -10,6 +11,7 @@ pub(super) struct Counters {
     requests: [AtomicU64; APIS],
     open: AtomicUsize,
     accepted: AtomicU64,
+    answering: AtomicUsize,
 }
 
 impl Default for Counters {
@@ -18,6 +20,7 @@ impl Default for Counters {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
+            answering: AtomicUsize::new(0),
         }
     }
 }
@@ -44,6 +47,17 @@ impl Counters {
         Connected(self)
     }
 
+    /// Counts bytes of an answer until the guard is dropped.
+    pub(super) fn answering(&self, bytes: usize) -> Answering<'_> {
+        self.answering.fetch_add(bytes, Ordering::Relaxed);
+        Answering(self, bytes)
+    }
+
+    /// Bytes of answers that are being written.
+    pub(super) fn answered(&self) -> usize {
+        self.answering.load(Ordering::Relaxed)
+    }
+
     /// Connections now.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -62,6 +76,16 @@ pub(super) struct Connected<'a>(&'a Counters);
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that is being written.
+#[derive(Debug)]
+pub(super) struct Answering<'a>(&'a Counters, usize);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

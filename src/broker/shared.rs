@@ -17,6 +17,7 @@ use super::counters::Counters;
 use super::faults::Faults;
 use super::group::Limits;
 use super::groups::Groups;
+use super::requests::Room;
 use super::sessions::Sessions;
 use super::state::State;
 
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     /// Rung when a group has an earlier deadline than the clock knows.
     pub(super) alarm: Notify,
+    /// For large requests.
+    pub(super) room: Room,
     inner: Mutex<Inner>,
 }
 
@@ -72,6 +75,7 @@ impl Shared {
         Arc::new(Self {
             alarm: Notify::new(),
             inner: Mutex::new(Inner {
+            room: Room::new(config.requests_memory),
                 groups: Groups::new(limits, config.groups_max),
                 state: State::new(Arc::clone(&config), addresses, seed),
                 sessions,

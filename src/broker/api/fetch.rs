@@ -146,7 +146,10 @@ fn read(
     limits: &Limits,
     wanted: &[Wanted],
 ) -> (Vec<PartitionData>, bool) {
-    let mut room = limits.max_bytes;
+    // Clients that do not read must not pile up answers: then there is less in each.
+    let under_way = caller.shared.counters.answered();
+    let mut room = FETCH_MAX.min(ANSWERS_MAX.saturating_sub(under_way));
+    room = room.min(limits.max_bytes);
     let mut first = true;
     let mut size = 0;
     let mut special = false;
@@ -401,3 +404,8 @@ fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
 fn millis(ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
+
+/// `fetch.max.bytes`: what one answer holds at most, whatever was asked for.
+const FETCH_MAX: usize = 55 << 20;
+/// What all answers that are being written hold at most, but for one batch each.
+pub(super) const ANSWERS_MAX: usize = 256 << 20;
