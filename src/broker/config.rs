@@ -34,6 +34,9 @@ pub struct BrokerConfig {
     /// How many consumer groups are remembered. When there is one more, the group without
     /// members that was unused for longest is forgotten with its offsets.
     pub groups_max: usize,
+    /// Bytes of offsets, members and assignments kept, over all groups. When they are spent,
+    /// groups without members are forgotten, too; then joins and commits are refused.
+    pub groups_memory: usize,
     /// How many members a group may have (`group.max.size`).
     pub group_members_max: usize,
     /// `message.max.bytes`: the largest record batch.
@@ -80,6 +83,7 @@ impl Default for BrokerConfig {
             groups_max: 10_000,
             group_members_max: 10_000,
             message_max_bytes: (1 << 20) + 12,
+            groups_memory: 64 << 20,
             request_max_bytes: 100 << 20,
             log_append_time: false,
             partial_batches: true,

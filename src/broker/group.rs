@@ -22,6 +22,7 @@
 mod member;
 mod offsets;
 mod rebalance;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use tokio::sync::oneshot;
 
 pub(super) use member::{Join, Joined, JoinedMember, Member, Sync, Synced};
 pub(super) use offsets::Committed;
+pub(super) use size::size_of_offset;
 
 /// The coordinator's settings.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,8 @@ pub(super) struct Group {
     sync_deadline: Instant,
     ids: u64,
     pub(super) offsets: BTreeMap<(StrBytes, i32), Committed>,
+    /// Bytes of the offsets.
+    committed: usize,
     pub(super) last_used: Instant,
     /// When the clock was last asked to look at this group.
     pub(super) scheduled: Option<Instant>,
@@ -102,6 +106,7 @@ impl Group {
             sync_deadline: now,
             ids: 0,
             offsets: BTreeMap::new(),
+            committed: 0,
             last_used: now,
             scheduled: None,
         }

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - For each group with a deadline there is an alarm no later than it.
-//! - There are no more groups than the limit; those without members go first, the one
-//!   unused for longest.
+//! - There are no more groups than the limit, and they take no more memory than theirs;
+//!   those without members go first, the one unused for longest.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -20,16 +20,21 @@ pub(super) struct Groups {
     alarms: BinaryHeap<Reverse<(Instant, String)>>,
     limits: Limits,
     groups_max: usize,
+    /// What they take, and may take.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl Groups {
     /// No groups yet.
-    pub(super) fn new(limits: Limits, groups_max: usize) -> Self {
+    pub(super) fn new(limits: Limits, groups_max: usize, bytes_max: usize) -> Self {
         Self {
             by_name: HashMap::new(),
             alarms: BinaryHeap::new(),
             limits,
             groups_max,
+            bytes: 0,
+            bytes_max,
         }
     }
 
@@ -49,7 +54,10 @@ impl Groups {
         name: &str,
         act: impl FnOnce(&mut Group) -> T,
     ) -> Option<(T, bool)> {
-        let result = act(self.by_name.get_mut(name)?);
+        let group = self.by_name.get_mut(name)?;
+        self.bytes -= group.bytes();
+        let result = act(group);
+        self.bytes += group.bytes();
         Some((result, self.schedule(name)))
     }
 
@@ -58,16 +66,47 @@ impl Groups {
         if self.by_name.contains_key(name) {
             return Ok(());
         }
-        if self.by_name.len() >= self.groups_max {
-            let unused = self.by_name.iter().filter(|(_, group)| group.is_empty());
-            let oldest = unused.min_by_key(|(_, group)| group.last_used);
-            let oldest = oldest.map(|(name, _)| name.clone());
-            let oldest = oldest.ok_or(ResponseError::CoordinatorNotAvailable)?;
-            self.by_name.remove(&oldest);
-        }
         let group = Group::new(self.limits, now);
+        let bytes = group.bytes() + name.len();
+        let full = self.by_name.len() >= self.groups_max;
+        if full && !self.forget_oldest(name) || !self.make_room(name, bytes) {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
+        self.bytes += bytes;
         self.by_name.insert(name.to_owned(), group);
         Ok(())
+    }
+
+    /// Whether so many bytes may be added to a group, at the cost of unused ones.
+    pub(super) fn make_room(&mut self, name: &str, bytes: usize) -> bool {
+        if bytes > self.bytes_max {
+            return false;
+        }
+        while self.bytes + bytes > self.bytes_max {
+            if !self.forget_oldest(name) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Forgets the group without members that was unused for longest, but not that one.
+    fn forget_oldest(&mut self, but: &str) -> bool {
+        let others = self.by_name.iter().filter(|(name, _)| *name != but);
+        let unused = others.filter(|(_, group)| group.is_empty());
+        let oldest = unused.min_by_key(|(_, group)| group.last_used);
+        let oldest = oldest.map(|(name, _)| name.clone());
+        oldest.is_some_and(|name| self.remove(&name))
+    }
+
+    fn remove(&mut self, name: &str) -> bool {
+        match self.by_name.remove(name) {
+            Some(group) => {
+                self.bytes -= group.bytes() + name.len();
+                true
+            }
+            None => false,
+        }
     }
 
     /// Deletes a group that has no members.
@@ -79,14 +118,16 @@ impl Groups {
         if !group.is_empty() {
             return Err(ResponseError::NonEmptyGroup);
         }
-        self.by_name.remove(name);
+        self.remove(name);
         Ok(())
     }
 
     /// Forgets what was committed for a topic.
     pub(super) fn forget_topic(&mut self, topic: &str) {
         for group in self.by_name.values_mut() {
-            group.offsets.retain(|(name, _), _| &**name != topic);
+            self.bytes -= group.bytes();
+            group.forget_topic(topic);
+            self.bytes += group.bytes();
         }
     }
 
@@ -103,7 +144,9 @@ impl Groups {
             };
             if group.scheduled == Some(at) {
                 group.scheduled = None;
+                self.bytes -= group.bytes();
                 group.tick(now);
+                self.bytes += group.bytes();
                 self.schedule(&name);
             }
         }
@@ -127,6 +170,130 @@ impl Groups {
             .peek()
             .is_none_or(|Reverse((at, _))| deadline < *at);
         self.alarms.push(Reverse((deadline, name.to_owned())));
+        if self.alarms.len() > 2 * self.by_name.len() + ALARMS_MIN {
+            let groups = self.by_name.iter();
+            let alarms = groups.filter_map(|(name, group)| Some((group.scheduled?, name.clone())));
+            self.alarms = alarms.map(Reverse).collect();
+        }
         next
+    }
+}
+
+/// Alarms of groups that are gone are kept up to so many.
+const ALARMS_MIN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use kafka_protocol::protocol::StrBytes;
+    use tokio::sync::oneshot::{self, Receiver};
+
+    use super::super::group::{Committed, Join, Joined};
+    use super::*;
+
+    fn groups(bytes_max: usize) -> (Groups, Instant) {
+        let limits = Limits {
+            initial_delay: Duration::ZERO,
+            session_min: Duration::ZERO,
+            session_max: Duration::MAX,
+            members_max: 10_000,
+        };
+        (Groups::new(limits, 1_000, bytes_max), Instant::now())
+    }
+
+    fn commit(groups: &mut Groups, name: &str, partition: i32, metadata: usize) {
+        let committed = Committed {
+            offset: 1,
+            leader_epoch: -1,
+            metadata: StrBytes::from_string("m".repeat(metadata)),
+        };
+        let key = (StrBytes::from_static_str("t"), partition);
+        groups.with(name, |group| group.commit(key, committed));
+    }
+
+    fn join(groups: &mut Groups, name: &str, metadata: usize, now: Instant) -> Receiver<Joined> {
+        let (reply, answer) = oneshot::channel();
+        let consumer = || StrBytes::from_static_str("consumer");
+        let join = Join {
+            member_id: StrBytes::new(),
+            instance_id: None,
+            client_id: consumer(),
+            host: String::new(),
+            session: Duration::from_secs(10),
+            rebalance: Duration::from_secs(10),
+            protocol_type: consumer(),
+            protocols: vec![(consumer(), Bytes::from(vec![0; metadata]))],
+            needs_id: false,
+            can_skip: false,
+            nonce: 7,
+            reply,
+        };
+        groups.with(name, |group| group.join(join, now));
+        answer
+    }
+
+    /// What it would be if it were counted anew.
+    fn counted(groups: &Groups) -> usize {
+        let groups = groups.by_name.iter();
+        groups.map(|(name, group)| name.len() + group.bytes()).sum()
+    }
+
+    #[test]
+    fn whatever_happens_to_groups_is_counted() {
+        let (mut groups, now) = groups(1 << 20);
+        for name in ["a", "b"] {
+            groups.create(name, now).unwrap();
+            let before = groups.bytes;
+            commit(&mut groups, name, 0, 1_000);
+            assert!(groups.bytes >= before + 1_000);
+            commit(&mut groups, name, 0, 10);
+            commit(&mut groups, name, 1, 10);
+            assert!(groups.bytes < before + 1_000);
+        }
+        let before = groups.bytes;
+        let joined = join(&mut groups, "a", 5_000, now).try_recv().unwrap();
+        assert!(groups.bytes >= before + 5_000);
+        groups.with("a", |group| group.leave(&joined.member_id, None, now));
+        assert_eq!(groups.bytes, before);
+        join(&mut groups, "a", 5_000, now);
+        groups.tick(now + Duration::from_secs(60));
+        assert_eq!(groups.bytes, before);
+        groups.forget_topic("t");
+        assert_eq!(groups.bytes, counted(&groups));
+        groups.delete("a").unwrap();
+        assert_eq!(groups.bytes, counted(&groups));
+        groups.delete("b").unwrap();
+        assert_eq!(groups.bytes, 0);
+    }
+
+    #[test]
+    fn unused_groups_make_room_the_oldest_first_and_used_ones_do_not() {
+        let (mut groups, now) = groups(20_000);
+        for (age, name) in (0..).zip(["used", "old", "new"]) {
+            let then = now + Duration::from_secs(age);
+            groups.create(name, then).unwrap();
+            commit(&mut groups, name, 0, 4_000);
+        }
+        join(&mut groups, "used", 100, now);
+        assert!(groups.make_room("new", 8_000));
+        let left = |groups: &Groups| ["used", "old", "new"].map(|name| groups.get(name).is_some());
+        assert_eq!(left(&groups), [true, false, true]);
+        assert!(!groups.make_room("new", 14_000));
+        assert!(!groups.make_room("used", 1 << 30));
+        assert_eq!(left(&groups), [true, false, true]);
+    }
+
+    #[test]
+    fn groups_that_come_and_go_leave_no_alarms_behind() {
+        let (mut groups, now) = groups(1 << 20);
+        for n in 0..1_000 {
+            groups.create("g", now).unwrap();
+            let joined = join(&mut groups, "g", n, now).try_recv().unwrap();
+            groups.with("g", |group| group.leave(&joined.member_id, None, now));
+            groups.delete("g").unwrap();
+        }
+        assert!(groups.alarms.len() <= 2 + ALARMS_MIN);
     }
 }

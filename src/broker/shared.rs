@@ -76,7 +76,8 @@ impl Shared {
             alarm: Notify::new(),
             inner: Mutex::new(Inner {
             room: Room::new(config.requests_memory),
-                groups: Groups::new(limits, config.groups_max),
+            inner: Mutex::new(Inner {
+                groups: Groups::new(limits, config.groups_max, config.groups_memory),
                 state: State::new(Arc::clone(&config), addresses, seed),
                 sessions,
             }),

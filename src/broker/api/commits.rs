@@ -1,5 +1,6 @@
 //! Positions of groups: OffsetCommit and OffsetFetch.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
@@ -17,8 +18,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::group::Committed;
-use super::super::shared::{Caller, Inner};
+use super::super::group::{Committed, size_of_offset};
+use super::super::shared::{Caller, Inner, kept};
 use super::groups::{act, check_coordinator};
 
 /// Remembers positions, if the member may say so.
@@ -83,15 +84,20 @@ fn store(
     let committed = Committed {
         offset: wanted.committed_offset,
         leader_epoch: wanted.committed_leader_epoch,
-        metadata,
+        metadata: kept(&metadata),
     };
+    if !inner
+        .groups
+        .make_room(group, size_of_offset(topic.len(), &committed))
+    {
+        return Err(ResponseError::InvalidCommitOffsetSize);
+    }
     act(caller, inner, group, |group| {
-        let key = (topic.0.clone(), wanted.partition_index);
-        group.offsets.insert(key, committed);
+        group.commit((kept(topic), wanted.partition_index), committed);
     })
 }
 
-/// Positions of one group or, from version 8 on, of several.
+/// Positions of one group or, from version 8 on, of several, each once.
 pub(super) fn offset_fetch(
     caller: &Caller,
     version: i16,
@@ -99,8 +105,11 @@ pub(super) fn offset_fetch(
 ) -> OffsetFetchResponse {
     let inner = caller.shared.lock();
     if version >= 8 {
+        let mut seen = HashSet::new();
         let groups = request.groups.into_iter();
-        let groups = groups.map(|group| fetch_group(caller, &inner, group));
+        let groups = groups
+            .filter(|group| seen.insert(group.group_id.clone()))
+            .map(|group| fetch_group(caller, &inner, group));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let checked = check_coordinator(caller, &inner, &request.group_id);

@@ -1,8 +1,10 @@
 //! Membership: JoinGroup, SyncGroup, Heartbeat, LeaveGroup; and what operators ask of
 //! groups.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -18,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
 use super::super::group::{Group, Join, Joined, Sync, Synced};
-use super::super::shared::{Caller, Inner};
+use super::super::shared::{Caller, Inner, kept};
 use super::metadata::text;
 
 /// Joins; waits until the rebalance is over.
@@ -27,7 +29,7 @@ pub(super) async fn join_group(
     version: i16,
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
-    let member_id = request.member_id.clone();
+    let member_id = kept(&request.member_id);
     let joined = match begin_join(caller, version, request) {
         Ok(reply) => reply.await.unwrap_or_else(|_| {
             Joined::failed(ResponseError::CoordinatorNotAvailable, member_id.clone())
@@ -72,8 +74,8 @@ fn begin_join(
         inner.groups.create(&request.group_id, now)?;
     }
     let join = Join {
-        member_id: request.member_id,
-        instance_id: request.group_instance_id,
+        member_id: kept(&request.member_id),
+        instance_id: request.group_instance_id.as_deref().map(kept),
         client_id: caller.client_id.clone(),
         host: format!("/{}", caller.host.ip()),
         session,
@@ -82,17 +84,23 @@ fn begin_join(
         } else {
             session
         },
-        protocol_type: request.protocol_type,
+        protocol_type: kept(&request.protocol_type),
         protocols: request
             .protocols
-            .into_iter()
-            .map(|protocol| (protocol.name, protocol.metadata))
+            .iter()
+            .map(|protocol| {
+                let metadata = Bytes::copy_from_slice(&protocol.metadata);
+                (kept(&protocol.name), metadata)
+            })
             .collect(),
         needs_id: version >= 4,
         can_skip: version >= 9,
         nonce: inner.state.nonce(),
         reply,
     };
+    if !inner.groups.make_room(&request.group_id, join.bytes()) {
+        return Err(ResponseError::GroupMaxSizeReached);
+    }
     act(caller, &mut inner, &request.group_id, |group| {
         group.join(join, now);
     })?;
@@ -132,7 +140,7 @@ fn begin_sync(
 ) -> Result<oneshot::Receiver<Result<Synced, ResponseError>>, ResponseError> {
     let (reply, answer) = oneshot::channel();
     let sync = Sync {
-        member_id: request.member_id,
+        member_id: kept(&request.member_id),
         instance_id: request.group_instance_id,
         generation: request.generation_id,
         protocol_type: request.protocol_type,
@@ -140,12 +148,19 @@ fn begin_sync(
         assignments: request
             .assignments
             .into_iter()
-            .map(|assignment| (assignment.member_id, assignment.assignment))
+            .map(|given| {
+                let assignment = Bytes::copy_from_slice(&given.assignment);
+                (given.member_id, assignment)
+            })
             .collect(),
         reply,
     };
     let mut inner = caller.shared.lock();
     check_coordinator(caller, &inner, &request.group_id)?;
+    if !inner.groups.make_room(&request.group_id, sync.bytes()) {
+        // As Kafka says when the log of offsets does not take them.
+        return Err(ResponseError::UnknownServerError);
+    }
     act(caller, &mut inner, &request.group_id, |group| {
         group.sync(sync, Instant::now());
     })?;
@@ -234,14 +249,16 @@ pub(super) fn list_groups(
     ListGroupsResponse::default().with_groups(groups.collect())
 }
 
-/// Who is in which group with what.
+/// Who is in which group with what. A group is described once, however often it is named.
 pub(super) fn describe_groups(
     caller: &Caller,
     version: i16,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let inner = caller.shared.lock();
-    let groups = request.groups.into_iter().map(|id| {
+    let mut seen = HashSet::new();
+    let groups = request.groups.into_iter();
+    let groups = groups.filter(|id| seen.insert(id.clone())).map(|id| {
         let described = match check_coordinator(caller, &inner, &id) {
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
             Ok(()) => match inner.groups.get(&id) {
@@ -301,7 +318,8 @@ pub(super) fn check_coordinator(
     inner: &Inner,
     group: &str,
 ) -> Result<(), ResponseError> {
-    if group.is_empty() {
+    // Kafka's log of offsets takes no longer ones.
+    if group.is_empty() || group.len() > GROUP_ID_MAX {
         return Err(ResponseError::InvalidGroupId);
     }
     match inner.state.coordinator(group) {
@@ -334,3 +352,6 @@ fn code(result: Result<(), ResponseError>) -> i16 {
 fn millis(ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
+
+/// The longest name of a group, in bytes.
+const GROUP_ID_MAX: usize = i16::MAX as usize;

@@ -114,6 +114,8 @@ pub(in crate::broker) struct Member {
     pub(in crate::broker) assignment: Bytes,
     pub(super) rebalance: Duration,
     pub(super) protocols: Vec<(StrBytes, Bytes)>,
+    /// Bytes of all but the assignment.
+    pub(super) size: usize,
     session: Duration,
     expires: Instant,
     joining: Option<JoinReply>,
@@ -124,6 +126,7 @@ impl Member {
     /// A member whose join is parked.
     pub(super) fn new(id: StrBytes, join: Join, now: Instant) -> Self {
         Self {
+            size: join.bytes(),
             id,
             instance_id: join.instance_id,
             client_id: join.client_id,
@@ -151,6 +154,7 @@ impl Member {
 
     /// It joins again, perhaps with other wishes.
     pub(super) fn rejoin(&mut self, join: Join, now: Instant) {
+        self.size = join.bytes();
         self.protocols = join.protocols;
         self.session = join.session;
         self.rebalance = join.rebalance;

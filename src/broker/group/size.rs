@@ -1,0 +1,68 @@
+//! What a group takes of the memory that all groups share.
+
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Committed, Group, Join, Sync};
+
+impl Group {
+    /// Bytes that it takes, about.
+    pub(in crate::broker) fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|m| m.size + m.assignment.len());
+        let pending = self.pending.keys().map(|id| id.len() + OVERHEAD);
+        size_of::<Self>() + members.sum::<usize>() + pending.sum::<usize>() + self.committed
+    }
+
+    /// Remembers the group's position in a partition.
+    pub(in crate::broker) fn commit(&mut self, key: (StrBytes, i32), committed: Committed) {
+        let name = key.0.len();
+        self.committed += size_of_offset(name, &committed);
+        if let Some(before) = self.offsets.insert(key, committed) {
+            self.committed -= size_of_offset(name, &before);
+        }
+    }
+
+    /// Forgets its positions in a topic.
+    pub(in crate::broker) fn forget_topic(&mut self, topic: &str) {
+        let Self {
+            offsets, committed, ..
+        } = self;
+        offsets.retain(|(name, _), offset| {
+            let keep = &**name != topic;
+            if !keep {
+                *committed -= size_of_offset(name.len(), offset);
+            }
+            keep
+        });
+    }
+}
+
+impl Join {
+    /// Bytes that the member will take.
+    pub(in crate::broker) fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter();
+        let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len() + OVERHEAD);
+        let instance = self.instance_id.as_ref().map_or(0, |id| id.len());
+        // An id is made of another name.
+        let id = self.member_id.len().max(self.client_id.len()).max(instance);
+        let texts = id + instance + self.client_id.len() + self.protocol_type.len();
+        MEMBER + texts + protocols.sum::<usize>()
+    }
+}
+
+impl Sync {
+    /// Bytes that the assignments will take.
+    pub(in crate::broker) fn bytes(&self) -> usize {
+        let assignments = self.assignments.iter();
+        assignments.map(|(_, assignment)| assignment.len()).sum()
+    }
+}
+
+/// Bytes that a position takes.
+pub(in crate::broker) fn size_of_offset(name: usize, committed: &Committed) -> usize {
+    name + committed.metadata.len() + OVERHEAD
+}
+
+/// Of an entry of any collection.
+const OVERHEAD: usize = 128;
+/// Of a member, with the entries that it has in several.
+const MEMBER: usize = 512;
