@@ -43,17 +43,19 @@ pub struct BrokerConfig {
     pub message_max_bytes: usize,
     /// `socket.request.max.bytes`: the largest request.
     pub request_max_bytes: usize,
-    /// `log.message.timestamp.type=LogAppendTime`: the broker's clock replaces the
-    /// producer's.
-    pub log_append_time: bool,
     /// `queued.max.request.bytes`: what requests of more than 1 MiB take together; the
     /// others wait.
     pub requests_memory: usize,
+    /// `log.message.timestamp.type=LogAppendTime`: the broker's clock replaces the
+    /// producer's.
+    pub log_append_time: bool,
     /// Kafka ends a fetch response exactly at its byte limit, within a batch if need be.
     /// Without this only whole batches are returned.
     pub partial_batches: bool,
     /// `max.incremental.fetch.session.cache.slots`, of each node.
     pub fetch_session_slots: usize,
+    /// How many partitions all sessions of a node remember. Beyond that fetches are full.
+    pub fetch_session_partitions_max: usize,
     /// A session that was used less than this ago is not evicted for another one.
     pub fetch_session_min_idle: Duration,
     /// `group.initial.rebalance.delay.ms`
@@ -81,17 +83,18 @@ impl Default for BrokerConfig {
             memory: 256 << 20,
             partitions_max: 10_000,
             groups_max: 10_000,
+            groups_memory: 64 << 20,
             group_members_max: 10_000,
             message_max_bytes: (1 << 20) + 12,
-            groups_memory: 64 << 20,
             request_max_bytes: 100 << 20,
+            requests_memory: 256 << 20,
             log_append_time: false,
             partial_batches: true,
             fetch_session_slots: 1_000,
+            fetch_session_partitions_max: 100_000,
             fetch_session_min_idle: Duration::from_secs(120),
             initial_rebalance_delay: Duration::ZERO,
             session_timeout_min: Duration::from_millis(10),
-            requests_memory: 256 << 20,
             session_timeout_max: Duration::from_secs(30 * 60),
             producers_max: 10_000,
         }

@@ -171,6 +171,13 @@ impl Log {
         self.end = last + 1;
     }
 
+    /// Whether there is room for the transaction that a batch belongs to or begins.
+    pub(super) fn admits(&self, header: &BatchHeader) -> bool {
+        !header.attributes.transactional()
+            || self.open.len() < OPEN_MAX
+            || self.open.contains_key(&header.producer_id)
+    }
+
     /// Ends the producer's transaction with a marker.
     pub(super) fn end_transaction(
         &mut self,
@@ -326,6 +333,11 @@ impl Log {
             self.bytes -= batch.bytes.len() + OVERHEAD;
         }
         self.aborted.retain(|txn| txn.marker >= start);
+        // Not each time: this looks at them all.
+        if self.producers.len() > 2 * self.batches.len() + PRODUCERS_MIN {
+            let first = self.batches.front().map_or(self.end, |batch| batch.base);
+            self.producers.forget_before(first);
+        }
     }
 
     /// Drops the oldest batch if it is the one with that serial; returns whether it was.
@@ -411,12 +423,17 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
 
 /// Bytes that a batch may decompress to when a record in it is looked for.
 const DECOMPRESSED_MAX: usize = 64 << 20;
+/// So many producers are remembered even if all their batches are gone.
+const PRODUCERS_MIN: usize = 64;
+/// Open transactions. No client can end one.
+const OPEN_MAX: usize = 1_000;
 /// What a batch costs beyond its bytes.
 const OVERHEAD: usize = size_of::<Stored>();
 
 #[cfg(test)]
 mod tests {
     use super::super::batch::tests::{PLAIN, batch_of};
+    use super::super::producers::Verdict;
     use super::*;
     use crate::kafka::config::Compression;
     use crate::kafka::record::{BatchBuilder, NewRecord};
@@ -448,6 +465,43 @@ mod tests {
             bytes = rest;
         }
         bases
+    }
+
+    #[test]
+    fn producers_are_forgotten_with_their_batches() {
+        let mut log = Log::new(1_000);
+        for n in 0..200 {
+            put(&mut log, 1, (n, 0, 0), n as u64);
+            log.delete_before(n - 9);
+            assert!(log.producers.len() <= 2 * log.len() + PRODUCERS_MIN + 1);
+        }
+        // Who is still read is still known.
+        let known = |log: &Log, n| {
+            let header = BatchHeader::parse(&batch_of(1, 0, (n, 0, 0))).unwrap();
+            log.producers.check(&header) != Ok(Verdict::Append)
+        };
+        assert!((190..200).all(|n| known(&log, n)));
+        assert!(!known(&log, 0));
+    }
+
+    #[test]
+    fn so_many_transactions_are_open_and_no_more() {
+        let mut log = log(&[]);
+        let batch = |n| {
+            let bytes = batch_of(1, 0, (n, 0, 0));
+            let mut header = BatchHeader::parse(&bytes).unwrap();
+            header.attributes = header.attributes.with_transactional(true);
+            (bytes, header)
+        };
+        for n in 0..OPEN_MAX as i64 {
+            let (bytes, header) = batch(n);
+            assert!(log.admits(&header));
+            log.append(&bytes, &header, 0, None, n as u64);
+        }
+        assert!(!log.admits(&batch(-2).1));
+        assert!(log.admits(&batch(7).1));
+        log.end_transaction(3, 0, true, 0, 0, 0);
+        assert!(log.admits(&batch(-2).1));
     }
 
     #[test]

@@ -136,6 +136,19 @@ impl Producers {
             .retain(|_, producer| !producer.batches.is_empty());
     }
 
+    /// Forgets who wrote nothing at `offset` or after it.
+    pub(super) fn forget_before(&mut self, offset: i64) {
+        self.by_id.retain(|_, producer| {
+            let last = producer.batches.back();
+            last.is_none_or(|batch| batch.base_offset >= offset)
+        });
+    }
+
+    /// How many are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     fn of(&mut self, producer_id: i64, epoch: i16) -> &mut Producer {
         if !self.by_id.contains_key(&producer_id) && self.by_id.len() >= self.limit {
             let oldest = self.by_id.iter().min_by_key(|(_, p)| p.last_used);

@@ -13,6 +13,8 @@
 //! - There are no more sessions than slots. A new one takes the place of the one unused
 //!   for longest, if that is idle for long enough; else the client gets id 0 and goes on
 //!   with full fetches.
+//! - All sessions together want no more partitions than the limit. One that would want
+//!   more is not made, or ends.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
+
+use super::state::NAME_MAX;
 
 /// One partition that a fetch asks for. Before version 13 the topic is a name, from then
 /// on an id.
@@ -73,6 +77,7 @@ enum Kind {
 pub(super) struct Sessions {
     by_id: HashMap<i32, Session>,
     slots: usize,
+    partitions_max: usize,
     min_idle: Duration,
     last_id: i32,
 }
@@ -94,10 +99,11 @@ struct Cached {
 
 impl Sessions {
     /// No sessions yet. `seed` keeps ids of one life of a node from being valid in the next.
-    pub(super) fn new(slots: usize, min_idle: Duration, seed: u32) -> Self {
+    pub(super) fn new(slots: usize, partitions_max: usize, min_idle: Duration, seed: u32) -> Self {
         Self {
             by_id: HashMap::new(),
             slots,
+            partitions_max,
             min_idle,
             last_id: (seed & 0x3fff_ffff) as i32,
         }
@@ -120,6 +126,10 @@ impl Sessions {
             });
         }
         let id = opening.session_id;
+        if !self.has_room(&opening.wanted) {
+            // The client makes a full fetch instead.
+            self.by_id.remove(&id);
+        }
         let session = self.by_id.get_mut(&id);
         let session = session.ok_or(ResponseError::FetchSessionIdNotFound)?;
         if session.epoch != opening.epoch {
@@ -190,7 +200,7 @@ impl Sessions {
         with_ids: bool,
         now: Instant,
     ) -> i32 {
-        if wanted.is_empty() || !self.make_room(now) {
+        if wanted.is_empty() || !self.has_room(wanted) || !self.make_room(now) {
             return 0;
         }
         let mut id = self.last_id;
@@ -214,6 +224,14 @@ impl Sessions {
         };
         self.by_id.insert(id, session);
         id
+    }
+
+    /// Whether that may be kept; names of no possible topic are not.
+    fn has_room(&self, wanted: &[Wanted]) -> bool {
+        let kept: usize = self.by_id.values().map(|s| s.partitions.len()).sum();
+        wanted.is_empty()
+            || kept + wanted.len() <= self.partitions_max
+                && wanted.iter().all(|w| w.topic.len() <= NAME_MAX)
     }
 
     fn make_room(&mut self, now: Instant) -> bool {
@@ -339,7 +357,7 @@ mod tests {
 
     fn sessions(slots: usize) -> (Sessions, Instant) {
         (
-            Sessions::new(slots, Duration::from_secs(120), 7),
+            Sessions::new(slots, 10, Duration::from_secs(120), 7),
             Instant::now(),
         )
     }
@@ -417,6 +435,26 @@ mod tests {
         assert_eq!(error(ids), ResponseError::FetchSessionTopicIdError);
         // and none of that harmed the session
         sessions.open(opening(id, 1, vec![]), now).unwrap();
+    }
+
+    #[test]
+    fn no_more_partitions_are_remembered_than_the_limit() {
+        let (mut sessions, id, now) = begun();
+        let mut begin = |wanted: Vec<Wanted>| {
+            let results = wanted.iter().map(|w| result(w.partition, 0, b""));
+            let results = results.collect();
+            let plan = sessions.open(opening(0, 0, wanted), now).unwrap();
+            sessions.close(plan, results, now).0
+        };
+        // There are three already.
+        assert_eq!(begin((0..8).map(|n| wanted(n, 0)).collect()), 0);
+        let mut nameless = wanted(0, 0);
+        nameless.topic = StrBytes::from_string("t".repeat(250));
+        assert_eq!(begin(vec![nameless]), 0);
+        assert_ne!(begin((0..7).map(|n| wanted(n, 0)).collect()), 0);
+        let error = sessions.open(opening(id, 1, vec![wanted(7, 0)]), now);
+        assert_eq!(error.unwrap_err(), ResponseError::FetchSessionIdNotFound);
+        assert_eq!(sessions.len(), 1);
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Shared {
             .map(|_| {
                 Sessions::new(
                     config.fetch_session_slots,
+                    config.fetch_session_partitions_max,
                     config.fetch_session_min_idle,
                     seed as u32,
                 )
@@ -74,7 +75,6 @@ impl Shared {
         };
         Arc::new(Self {
             alarm: Notify::new(),
-            inner: Mutex::new(Inner {
             room: Room::new(config.requests_memory),
             inner: Mutex::new(Inner {
                 groups: Groups::new(limits, config.groups_max, config.groups_memory),

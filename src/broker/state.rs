@@ -474,10 +474,16 @@ impl Partition {
     }
 }
 
+/// The longest name of a topic, in bytes.
+pub(super) const NAME_MAX: usize = 249;
+
 /// Kafka's rule for topic names.
 fn check_name(name: &str) -> Result<(), ResponseError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(legal)
+    if name.is_empty()
+        || name.len() > NAME_MAX
+        || matches!(name, "." | "..")
+        || !name.chars().all(legal)
     {
         return Err(ResponseError::InvalidTopicException);
     }

@@ -6,7 +6,7 @@
 //!                  └────────┘     at most max_wait
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId
 use tokio::sync::Notify;
 
 use super::super::sessions::{Opening, Wanted};
-use super::super::shared::{Caller, Inner};
+use super::super::shared::{Caller, Inner, kept};
 use super::super::state::Partition;
 use super::metadata::text;
 
@@ -356,7 +356,7 @@ fn opening(version: i16, request: FetchRequest) -> Opening {
         session_id,
         epoch,
         with_ids: version >= 13,
-        wanted: request.topics.into_iter().flat_map(wanted).collect(),
+        wanted: each_once(request.topics.into_iter().flat_map(wanted)),
         forgotten: request
             .forgotten_topics_data
             .into_iter()
@@ -372,8 +372,9 @@ fn wanted(topic: FetchTopic) -> impl Iterator<Item = Wanted> {
         partitions,
         ..
     } = topic;
+    let topic = kept(&topic);
     partitions.into_iter().map(move |p: FetchPartition| Wanted {
-        topic: topic.0.clone(),
+        topic: topic.clone(),
         topic_id,
         partition: p.partition,
         offset: p.fetch_offset,
@@ -383,6 +384,13 @@ fn wanted(topic: FetchTopic) -> impl Iterator<Item = Wanted> {
     })
 }
 
+fn each_once(wanted: impl Iterator<Item = Wanted>) -> Vec<Wanted> {
+    let mut seen = HashSet::new();
+    wanted
+        .filter(|w| seen.insert((w.topic.clone(), w.topic_id, w.partition)))
+        .collect()
+}
+
 fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
     let ForgottenTopic {
         topic,
@@ -390,8 +398,9 @@ fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
         partitions,
         ..
     } = topic;
+    let topic = kept(&topic);
     partitions.into_iter().map(move |partition| Wanted {
-        topic: topic.0.clone(),
+        topic: topic.clone(),
         topic_id,
         partition,
         offset: 0,

@@ -1,5 +1,7 @@
 //! Who is there and who leads what: Metadata, DescribeCluster, FindCoordinator.
 
+use std::collections::HashSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -25,9 +27,12 @@ pub(super) fn metadata(
     let create = request.allow_auto_topic_creation && caller.shared.config.auto_create_topics;
     let mut inner = caller.shared.lock();
     let state = &mut inner.state;
+    let mut seen = HashSet::new();
     let topics = match request.topics {
         Some(topics) if version > 0 || !topics.is_empty() => topics
             .into_iter()
+            // As often as it is asked for, the answer could be of any size.
+            .filter(|topic| seen.insert((topic.name.clone(), topic.topic_id)))
             .map(|topic| wanted_topic(state, version, topic, create))
             .collect(),
         _ => state

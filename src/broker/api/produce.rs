@@ -115,6 +115,12 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
             log_start,
         });
     }
+    if !partition.log.admits(&header) {
+        return Err(Refused::new(
+            ResponseError::InvalidTxnState,
+            "too many transactions are open",
+        ));
+    }
     let append_time = log_append_time.then(now_ms);
     let appended = inner
         .state

@@ -1,6 +1,8 @@
 //! Every API in every version that any release serves: asked, answered, and refused in a
 //! form that can be encoded, and read back by a client.
 
+mod bounds;
+
 use std::net::SocketAddr;
 
 use bytes::BytesMut;

@@ -1,0 +1,169 @@
+//! What no request can make the broker spend.
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+
+use super::super::fetch::ANSWERS_MAX;
+use super::*;
+
+fn with_topic(config: BrokerConfig) -> Caller {
+    let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+    let caller = Caller {
+        shared: Shared::new(config, &[address]),
+        ..caller()
+    };
+    let mut inner = caller.shared.lock();
+    inner.state.create_topic("t", Some(2), None).unwrap();
+    drop(inner);
+    caller
+}
+
+/// The frame of a request.
+fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Bytes {
+    let mut bytes = BytesMut::new();
+    RequestHeader::default()
+        .encode(&mut bytes, api.request_header_version(version))
+        .and_then(|()| request.encode(&mut bytes, version))
+        .unwrap();
+    bytes.freeze()
+}
+
+async fn ask(caller: &Caller, api: ApiKey, version: i16, request: RequestKind) -> ResponseKind {
+    let frame = frame(api, version, &request);
+    let (_, request) = frame::decode_request(api, version, &mut frame.clone()).unwrap();
+    let response = answer(caller, version, request).await.unwrap();
+    // Of the request nothing is left. (The response has parts of it, and is sent.)
+    let mut bytes = BytesMut::new();
+    response.encode(&mut bytes, version).unwrap();
+    drop(response);
+    assert!(frame.is_unique(), "{api:?} v{version} keeps the request");
+    ResponseKind::decode(api, &mut bytes.freeze(), version).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_that_is_kept_keeps_the_request() {
+    for (api, version) in served() {
+        let caller = with_topic(BrokerConfig::default());
+        let id = caller.shared.lock().state.topic("t").unwrap().id;
+        ask(&caller, api, version, request(api, version, id)).await;
+    }
+}
+
+#[tokio::test]
+async fn nor_do_assignments() {
+    let caller = with_topic(BrokerConfig::default());
+    let join = request(ApiKey::JoinGroup, 3, Uuid::nil());
+    let ResponseKind::JoinGroup(joined) = ask(&caller, ApiKey::JoinGroup, 3, join).await else {
+        panic!("not joined");
+    };
+    let assignment = SyncGroupRequestAssignment::default()
+        .with_member_id(joined.member_id.clone())
+        .with_assignment(Bytes::from(vec![7; 10_000]));
+    let sync = SyncGroupRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id)
+        .with_assignments(vec![assignment]);
+    let answer = ask(&caller, ApiKey::SyncGroup, 3, sync.into()).await;
+    let ResponseKind::SyncGroup(synced) = answer else {
+        panic!("not synced");
+    };
+    assert_eq!(synced.assignment.len(), 10_000);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_and_again_is_answered_once() {
+    fn again<T: Clone>(list: &mut Vec<T>) {
+        let once = list.clone();
+        for _ in 0..9 {
+            list.extend_from_slice(&once);
+        }
+    }
+    for (api, version) in [
+        (ApiKey::Metadata, 12),
+        (ApiKey::DescribeGroups, 5),
+        (ApiKey::OffsetFetch, 8),
+        (ApiKey::Fetch, 11),
+    ] {
+        let caller = with_topic(BrokerConfig::default());
+        let once = request(api, version, Uuid::nil());
+        let mut tenfold = once.clone();
+        match &mut tenfold {
+            RequestKind::Metadata(r) => again(r.topics.as_mut().unwrap()),
+            RequestKind::DescribeGroups(r) => again(&mut r.groups),
+            RequestKind::OffsetFetch(r) => again(&mut r.groups),
+            RequestKind::Fetch(r) => again(&mut r.topics),
+            other => panic!("{other:?}"),
+        }
+        let tenfold = ask(&caller, api, version, tenfold).await;
+        let once = ask(&with_topic(BrokerConfig::default()), api, version, once).await;
+        let size = |response: &ResponseKind| {
+            let mut bytes = BytesMut::new();
+            response.encode(&mut bytes, version).unwrap();
+            bytes.len()
+        };
+        assert_eq!(size(&tenfold), size(&once), "{api:?}");
+    }
+}
+
+#[tokio::test]
+async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
+    let caller = with_topic(BrokerConfig::default());
+    for _ in 0..3 {
+        let produce = request(ApiKey::Produce, 9, Uuid::nil());
+        ask(&caller, ApiKey::Produce, 9, produce).await;
+    }
+    let fetched = async || {
+        let fetch = request(ApiKey::Fetch, 6, Uuid::nil());
+        let ResponseKind::Fetch(fetched) = ask(&caller, ApiKey::Fetch, 6, fetch).await else {
+            panic!("not fetched");
+        };
+        let records = fetched.responses[0].partitions[0].records.as_ref();
+        records.map_or(0, Bytes::len)
+    };
+    let batch = batch_of(2, 5, PLAIN).len();
+    assert_eq!(fetched().await, 3 * batch);
+    let under_way = caller.shared.counters.answering(ANSWERS_MAX);
+    assert_eq!(fetched().await, batch);
+    drop(under_way);
+    assert_eq!(fetched().await, 3 * batch);
+}
+
+#[tokio::test]
+async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
+    let caller = with_topic(BrokerConfig {
+        groups_memory: 3_000,
+        ..BrokerConfig::default()
+    });
+    for (size, join_code, commit_code) in [
+        (100, 0, 0),
+        (
+            3_000,
+            ResponseError::GroupMaxSizeReached.code(),
+            ResponseError::InvalidCommitOffsetSize.code(),
+        ),
+    ] {
+        let RequestKind::OffsetCommit(mut commit) = request(ApiKey::OffsetCommit, 5, Uuid::nil())
+        else {
+            panic!("no commit");
+        };
+        commit.group_id = GroupId(text("h"));
+        let metadata = StrBytes::from_string("m".repeat(size));
+        commit.topics[0].partitions[0].committed_metadata = Some(metadata);
+        match ask(&caller, ApiKey::OffsetCommit, 5, commit.into()).await {
+            ResponseKind::OffsetCommit(r) => {
+                assert_eq!(r.topics[0].partitions[0].error_code, commit_code);
+            }
+            other => panic!("{other:?}"),
+        }
+        let RequestKind::JoinGroup(mut join) = request(ApiKey::JoinGroup, 3, Uuid::nil()) else {
+            panic!("no join");
+        };
+        join.protocols[0].metadata = Bytes::from(vec![0; size]);
+        match ask(&caller, ApiKey::JoinGroup, 3, join.into()).await {
+            ResponseKind::JoinGroup(r) => assert_eq!(r.error_code, join_code),
+            other => panic!("{other:?}"),
+        }
+    }
+}
