@@ -105,8 +105,9 @@ impl Snapshot {
     pub(in crate::kafka) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
         let brokers: Vec<Broker> = answer.brokers.iter().filter_map(broker).collect();
-        // A broker that has just started knows nobody.
-        if !brokers.is_empty() {
+        // A broker that has just started knows nobody, and no topic.
+        let is_blank = brokers.is_empty();
+        if !is_blank {
             next.brokers = brokers;
             next.controller = known(answer.controller_id.0);
         }
@@ -120,6 +121,7 @@ impl Snapshot {
             let name: Arc<str> =
                 old.map_or_else(|| name.as_str().into(), |old| Arc::clone(&old.name));
             let verdict = match fault(topic.error_code) {
+                Some(Fault::Unknown) if is_blank => Err(Fault::Passing),
                 Some(fault) => Err(fault),
                 None => {
                     let merged = merge(old, &name, topic);
@@ -410,11 +412,21 @@ mod tests {
             (5, Fault::Passing),
             (-1, Fault::Passing),
         ] {
-            let answer = metadata(&[], vec![failed_topic("t", code)]);
+            let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
+            let answer = metadata(&brokers, vec![failed_topic("t", code)]);
             let (two, told) = one.after(&answer);
             assert_eq!(told, [("t".into(), Err(fault))]);
             assert!(!two.differs_from(&one));
         }
+    }
+
+    #[test]
+    fn a_broker_that_knows_no_brokers_does_not_say_that_a_topic_is_unknown() {
+        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let blank = metadata(&[], vec![failed_topic("t", 3)]);
+        let (two, told) = one.after(&blank);
+        assert_eq!(told, [("t".into(), Err(Fault::Passing))]);
+        assert!(!two.differs_from(&one));
     }
 
     #[test]

@@ -349,24 +349,18 @@ impl Accumulator {
     pub(super) fn fail_unidentified(&mut self, error: &ProduceError, effects: &mut Effects) {
         for line in &mut self.lines {
             if line.queue.lacks_identity(self.fresh) {
-                line.queue.fail(error, false, &mut effects.settled);
+                line.queue.fail(error, &mut effects.settled);
             }
         }
     }
 
-    /// Fails what waits to be sent to a topic; see [`Queue::fail`] for `gone`.
-    pub(super) fn fail_topic(
-        &mut self,
-        topic: &str,
-        error: &ProduceError,
-        gone: bool,
-        effects: &mut Effects,
-    ) {
+    /// Fails what waits to be sent to a topic.
+    pub(super) fn fail_topic(&mut self, topic: &str, error: &ProduceError, effects: &mut Effects) {
         let Some(&among) = self.names.get(topic) else {
             return;
         };
         for &at in self.topics[among].lines.iter().flatten() {
-            self.lines[at].queue.fail(error, gone, &mut effects.settled);
+            self.lines[at].queue.fail(error, &mut effects.settled);
         }
     }
 

@@ -99,10 +99,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             Some((topic, verdict)) = answers.next(), if !answers.is_empty() => {
                 asking.remove(&topic);
-                if let Some((error, gone)) = verdict {
+                if let Some(error) = verdict {
                     tracing::warn!(%topic, %error, "records cannot be written");
                     shared.with(|batches, effects| {
-                        batches.fail_topic(&topic, &error, gone, effects);
+                        batches.fail_topic(&topic, &error, effects);
                     });
                 }
             }
@@ -159,18 +159,17 @@ async fn identify(cluster: &Cluster) -> Identified {
     }
 }
 
-/// Asks until there is an answer. `None`: the topic is there. The flag says whether
-/// nothing that was sent to it can be in the log.
-async fn is_gone(metadata: Metadata, topic: Arc<str>) -> (Arc<str>, Option<(ProduceError, bool)>) {
+/// Asks until there is an answer. `None`: the topic is there.
+async fn is_gone(metadata: Metadata, topic: Arc<str>) -> (Arc<str>, Option<ProduceError>) {
     let verdict = loop {
         match metadata.topic(&topic).await {
             Ok(_) => break None,
             Err(MetadataError::UnknownTopic { topic } | MetadataError::Invalid { topic }) => {
-                break Some((ProduceError::UnknownTopic { topic }, true));
+                break Some(ProduceError::UnknownTopic { topic });
             }
             Err(MetadataError::NotAuthorized { topic }) => {
                 let what = format!("topic {topic}").into();
-                break Some((ProduceError::NotAuthorized { what }, false));
+                break Some(ProduceError::NotAuthorized { what });
             }
             // It has waited for as long as a request may take.
             Err(MetadataError::Unavailable { .. }) => {}

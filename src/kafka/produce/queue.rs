@@ -419,14 +419,14 @@ impl<P: Payload> Queue<P> {
         self.settle(settled);
     }
 
-    /// Fails what is not in a request. `gone`: nothing of it can be in the log, whatever
-    /// was sent.
-    pub(super) fn fail(&mut self, error: &ProduceError, gone: bool, settled: &mut Vec<Settled>) {
+    /// Fails what is not in a request. What was sent before stays unknown, even if the
+    /// topic is gone: it may have been there, and read, when it was.
+    pub(super) fn fail(&mut self, error: &ProduceError, settled: &mut Vec<Settled>) {
         for batch in &mut self.batches {
             if !matches!(batch.state, State::Waiting) {
                 continue;
             }
-            if batch.unsure && !gone {
+            if batch.unsure {
                 let error = unknown(&self.partition, &error.to_string());
                 batch.give_up(error, Gap::Unknown);
             } else {

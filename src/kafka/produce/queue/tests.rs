@@ -748,15 +748,17 @@ fn a_recreated_topic_starts_over() {
 }
 
 #[test]
-fn a_deleted_topic_fails_what_waits() {
+fn a_deleted_topic_fails_what_waits_and_what_was_sent_stays_unknown() {
     let mut bench = Bench::confirmed();
     bench.batch(10);
     bench.batch(10);
     let sent = bench.take();
     bench.land(sent, UNSURE);
     let gone = ProduceError::UnknownTopic { topic: "t".into() };
-    bench.queue.fail(&gone, true, &mut bench.settled);
-    assert_eq!(bench.results(), [Err(gone.clone()), Err(gone)]);
+    bench.queue.fail(&gone, &mut bench.settled);
+    let results = bench.results();
+    assert!(matches!(&results[0], Err(e) if e.outcome_unknown()));
+    assert_eq!(results[1..], [Err(gone)]);
 }
 
 #[test]
