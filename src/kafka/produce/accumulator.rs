@@ -124,6 +124,8 @@ pub(super) struct Landed {
     pub(super) id: u64,
     pub(super) body: Body,
     pub(super) landing: Landing,
+    /// The request named the topic by its id.
+    pub(super) by_id: bool,
 }
 
 /// A batch's first guess of what it needs.
@@ -255,11 +257,12 @@ impl Accumulator {
             id,
             body,
             landing,
+            by_id,
         } in landed
         {
             self.lines[at]
                 .queue
-                .landed(id, body, landing, now, &mut effects.settled);
+                .landed(id, body, landing, by_id, now, &mut effects.settled);
             self.look(at, now, effects);
         }
     }
@@ -307,7 +310,7 @@ impl Accumulator {
                 let line = &mut self.lines[at];
                 line.topic_id = topic.id;
                 if recreated {
-                    line.queue.recreated();
+                    line.queue.recreated(&mut effects.settled);
                 }
                 let leader = topic.leader(line.queue.partition().partition);
                 if line.queue.set_leader(leader) || recreated || leader.is_none() {

@@ -38,6 +38,11 @@ pub(super) struct Hints {
 /// Version 13 names topics by id only.
 const BY_ID: i16 = 13;
 
+/// Whether requests of that version name topics by id.
+pub(super) fn is_by_id(version: i16) -> bool {
+    version >= BY_ID
+}
+
 /// The newest version up to `version` that can carry these batches.
 pub(super) fn version_for(batches: &[Addressed], version: i16) -> i16 {
     if batches.iter().any(|batch| batch.topic_id.is_nil()) {
@@ -53,7 +58,7 @@ pub(super) fn request(batches: &[Addressed], version: i16, timeout: Duration) ->
     let mut known: HashMap<&Arc<str>, usize> = HashMap::new();
     for batch in batches {
         let at = *known.entry(&batch.partition.topic).or_insert_with(|| {
-            topics.push(if version >= BY_ID {
+            topics.push(if is_by_id(version) {
                 TopicProduceData::default().with_topic_id(batch.topic_id)
             } else {
                 let name = StrBytes::from_string(batch.partition.topic.to_string());
@@ -82,7 +87,7 @@ pub(super) fn landings(
     let mut told: HashMap<(&str, Uuid, i32), &PartitionProduceResponse> = HashMap::new();
     for topic in &response.responses {
         for partition in &topic.partition_responses {
-            let key = if version >= BY_ID {
+            let key = if is_by_id(version) {
                 ("", topic.topic_id, partition.index)
             } else {
                 (topic.name.as_str(), Uuid::nil(), partition.index)
@@ -92,7 +97,7 @@ pub(super) fn landings(
     }
     let of = |batch: &Addressed| {
         let TopicPartition { topic, partition } = &batch.partition;
-        let key = if version >= BY_ID {
+        let key = if is_by_id(version) {
             ("", batch.topic_id, *partition)
         } else {
             (&**topic, Uuid::nil(), *partition)

@@ -118,23 +118,19 @@ impl Lane {
             });
         }
         let timeout = self.shared.cluster.config().request_timeout;
-        let sent = match connection.version::<ProduceRequest>() {
-            Ok(newest) => {
-                let version = answer::version_for(&batches, newest);
-                let request = answer::request(&batches, version, timeout);
-                let reply = connection.send(version, &request, timeout).await;
-                reply.map(|reply| (reply, version))
-            }
-            Err(error) => Err(error),
+        let version = match connection.version::<ProduceRequest>() {
+            Ok(newest) => answer::version_for(&batches, newest),
+            Err(error) => return self.failed(batches, &homes, 0, &error),
         };
-        match sent {
-            Ok((reply, version)) => self.flights.push_back(Flight {
+        let request = answer::request(&batches, version, timeout);
+        match connection.send(version, &request, timeout).await {
+            Ok(reply) => self.flights.push_back(Flight {
                 reply,
                 version,
                 batches,
                 homes,
             }),
-            Err(error) => self.failed(batches, &homes, &error),
+            Err(error) => self.failed(batches, &homes, version, &error),
         }
     }
 
@@ -182,7 +178,7 @@ impl Lane {
                     // What it still says is of no use, and the next one may be better.
                     connection.close("a produce request failed");
                 }
-                return self.failed(flight.batches, &flight.homes, &error);
+                return self.failed(flight.batches, &flight.homes, flight.version, &error);
             }
         };
         let landings = answer::landings(&flight.batches, flight.version, &response);
@@ -210,6 +206,7 @@ impl Lane {
                 id,
                 body: Body::Sealed(batch.batch),
                 landing,
+                by_id: answer::is_by_id(flight.version),
             });
         }
         self.land(landed);
@@ -219,7 +216,13 @@ impl Lane {
     }
 
     /// A request failed as a whole.
-    fn failed(&mut self, batches: Vec<Addressed>, homes: &[(usize, u64)], error: &RequestError) {
+    fn failed(
+        &mut self,
+        batches: Vec<Addressed>,
+        homes: &[(usize, u64)],
+        version: i16,
+        error: &RequestError,
+    ) {
         tracing::debug!(broker = %self.broker, %error, "produce request failed");
         let unsure = error.maybe_sent();
         // The broker may be down, and others lead its partitions by now.
@@ -233,6 +236,7 @@ impl Lane {
             id,
             body: Body::Sealed(batch.batch),
             landing: Landing::Retry { unsure },
+            by_id: answer::is_by_id(version),
         });
         self.land(landed.collect());
     }

@@ -110,6 +110,10 @@ struct Pending<P> {
     sequence: Option<i32>,
     /// Some attempt may have been appended.
     unsure: bool,
+    /// One of those named the topic by its name: it may reach another topic of that name.
+    by_name: bool,
+    /// The topic was created again while this one was in a request.
+    outlived: bool,
     /// Nothing can be appended any more.
     closed: bool,
     /// Need not wait for the linger time.
@@ -231,6 +235,8 @@ impl<P: Payload> Queue<P> {
             state: State::Waiting,
             sequence: None,
             unsure: false,
+            by_name: false,
+            outlived: false,
             closed: false,
             ripe: self.limits.linger.is_zero(),
             attempts: 0,
@@ -260,9 +266,19 @@ impl<P: Payload> Queue<P> {
         changed
     }
 
-    /// The topic was deleted and created again: nothing of what was sent is in it.
-    pub(super) fn recreated(&mut self) {
+    /// The topic was deleted and created again. What was sent by the old topic's id is not
+    /// in the new one; what was sent by name, and not answered, may be or may yet arrive:
+    /// sent again it could be there twice.
+    pub(super) fn recreated(&mut self, settled: &mut Vec<Settled>) {
         self.gap = Gap::Sure;
+        for batch in &mut self.batches {
+            match batch.state {
+                State::Waiting => batch.forsake(&self.partition),
+                State::Out => batch.outlived = true,
+                State::Done(_) => {}
+            }
+        }
+        self.settle(settled);
     }
 
     /// Is there something to send, given that new producer id?
@@ -391,6 +407,7 @@ impl<P: Payload> Queue<P> {
                 _ => {}
             }
             batch.unsure = false;
+            batch.by_name = false;
             batch.sequence = None;
         }
     }
@@ -513,6 +530,15 @@ impl<P: Payload> Queue<P> {
 }
 
 impl<P> Pending<P> {
+    /// Lets go of attempts that were meant for a topic that is no more.
+    fn forsake(&mut self, partition: &TopicPartition) {
+        if self.unsure && self.by_name {
+            let error = unknown(partition, "the topic was deleted and created again");
+            self.give_up(error, Gap::None);
+        }
+        self.unsure = false;
+    }
+
     fn give_up(&mut self, error: ProduceError, gap: Gap) {
         self.state = State::Done(Err(error));
         self.payload = None;

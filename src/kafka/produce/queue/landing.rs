@@ -57,12 +57,14 @@ const CORRUPT_ATTEMPTS: u32 = 2;
 const UNCLEAR_ATTEMPTS: u32 = 4;
 
 impl<P: Payload> Queue<P> {
-    /// Takes a batch back from a request, with what became of it.
+    /// Takes a batch back from a request, with what became of it. `by_id`: the request
+    /// named the topic by its id.
     pub(in super::super) fn landed(
         &mut self,
         id: u64,
         payload: P,
         landing: Landing,
+        by_id: bool,
         now: Instant,
         settled: &mut Vec<Settled>,
     ) {
@@ -78,10 +80,16 @@ impl<P: Payload> Queue<P> {
         batch.state = State::Waiting;
         batch.payload = Some(payload);
         batch.attempts += 1;
+        batch.by_name |= !by_id;
         if !matches!(landing, Landing::Appended(_)) {
             self.confirmed = None;
         }
         self.decide(at, landing, now);
+        let batch = &mut self.batches[at];
+        if std::mem::take(&mut batch.outlived) && matches!(batch.state, State::Waiting) {
+            batch.forsake(&self.partition);
+        }
+        batch.by_name &= batch.unsure;
         self.settle(settled);
     }
 
@@ -281,6 +289,8 @@ impl<P: Payload> Queue<P> {
             state: State::Waiting,
             sequence: None,
             unsure: false,
+            by_name: false,
+            outlived: false,
             closed: true,
             ripe: true,
             attempts: 0,

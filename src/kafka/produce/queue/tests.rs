@@ -39,6 +39,8 @@ struct Bench {
     now: Instant,
     settled: Vec<Settled>,
     records: u32,
+    /// Whether requests name the topic by its id.
+    by_id: bool,
 }
 
 fn limits() -> Limits {
@@ -67,6 +69,7 @@ impl Bench {
             now: Instant::now(),
             settled: Vec::new(),
             records: 0,
+            by_id: false,
         }
     }
 
@@ -112,9 +115,10 @@ impl Bench {
     }
 
     fn land(&mut self, sent: Sent<Records>, landing: Landing) {
+        let Sent { id, payload, .. } = sent;
         let settled = &mut self.settled;
         self.queue
-            .landed(sent.id, sent.payload, landing, self.now, settled);
+            .landed(id, payload, landing, self.by_id, self.now, settled);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -738,13 +742,72 @@ fn a_broker_that_keeps_failing_without_reason_leaves_the_outcome_unknown() {
 
 #[test]
 fn a_recreated_topic_starts_over() {
+    for (landing, by_id) in [(SURE, false), (SURE, true), (UNSURE, true)] {
+        let mut bench = Bench::confirmed();
+        bench.by_id = by_id;
+        bench.batch(10);
+        let sent = bench.take();
+        bench.queue.recreated(&mut bench.settled);
+        bench.land(sent, landing);
+        bench.now += Duration::from_secs(1);
+        assert_eq!(places(&bench.take_all()), [(1, 0)]);
+        assert_eq!(bench.results(), []);
+    }
+}
+
+#[test]
+fn what_was_sent_by_name_to_a_recreated_topic_is_unknown_and_not_sent_again() {
+    // Learnt before the answer is missed, or afterwards.
+    for before in [true, false] {
+        let mut bench = Bench::confirmed();
+        bench.batch(10);
+        let sent = bench.take();
+        bench.batch(10);
+        if before {
+            bench.queue.recreated(&mut bench.settled);
+            bench.land(sent, UNSURE);
+        } else {
+            bench.land(sent, UNSURE);
+            bench.queue.recreated(&mut bench.settled);
+        }
+        let results = bench.results();
+        assert!(matches!(&results[..], [Err(e)] if e.outcome_unknown()));
+        bench.now += Duration::from_secs(1);
+        let next = bench.take();
+        assert_eq!(next.payload.0[0], 20);
+        assert_eq!(places(&[next]), [(1, 0)]);
+    }
+}
+
+#[test]
+fn what_was_sent_by_id_is_not_in_a_topic_made_again() {
+    let mut bench = Bench::confirmed();
+    bench.by_id = true;
+    bench.batch(10);
+    let sent = bench.take();
+    bench.land(sent, UNSURE);
+    bench.queue.recreated(&mut bench.settled);
+    assert_eq!(bench.results(), []);
+    bench.now += Duration::from_secs(1);
+    let again = bench.take();
+    assert_eq!(again.payload.0[0], 10);
+    bench.land(again, appended(0));
+    assert_eq!(bench.results(), [Ok(0)]);
+}
+
+#[test]
+fn an_attempt_by_name_at_the_new_topic_is_repeated_as_ever() {
     let mut bench = Bench::confirmed();
     bench.batch(10);
     let sent = bench.take();
-    bench.queue.recreated();
+    bench.queue.recreated(&mut bench.settled);
+    bench.land(sent, SURE);
+    bench.now += Duration::from_secs(1);
+    let sent = bench.take();
     bench.land(sent, UNSURE);
     bench.now += Duration::from_secs(1);
     assert_eq!(places(&bench.take_all()), [(1, 0)]);
+    assert_eq!(bench.results(), []);
 }
 
 #[test]
