@@ -8,7 +8,7 @@ use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
 use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Revocation, Subscription};
 use kafka_websocket_proxy::kafka::fetch::Position;
 use kafka_websocket_proxy::kafka::group::Reset;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::group_faults::{Rig, next, quick};
 use crate::support::reader::{Reader, settled, subscription};
@@ -129,4 +129,45 @@ async fn a_reset_replaces_the_offset_that_is_no_more() {
             () = rig.committed("g", &all[0], now) => {}
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
+    let config = ConsumerConfig {
+        max_poll_interval: Duration::from_secs(10),
+        ..quick()
+    };
+    let rig = Rig::with(1, Release::V4, config).await;
+    let all = rig.topic("t", 2).await;
+    let mut a = rig.process.consumer(subscription("g", &["t"]));
+    started(&mut a).await;
+    let mut b = rig.process.reader(subscription("g", &["t"]));
+    let revocation = revoked(&mut a).await;
+    let gone = revocation.partitions().to_vec();
+    let kept = all.iter().find(|tp| !gone.contains(tp)).unwrap();
+    let slow = Action::Delay(Duration::from_millis(20));
+    rig.broker
+        .faults()
+        .add(Rule::on(ApiKey::OffsetCommit, slow).always());
+    a.store(kept, at(1));
+    a.request_commit();
+    a.release(revocation);
+    // Each commit finds the next one waiting.
+    let committing = async {
+        for n in 0.. {
+            a.store(kept, at(1 + n % 5));
+            a.request_commit();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let start = Instant::now();
+    tokio::select! {
+        () = committing => {}
+        seen = b.until("given back", |seen| seen.owned.len() == 1) => {
+            assert_eq!(seen.owned.iter().collect::<Vec<_>>(), [&gone[0]]);
+        }
+    }
+    // Far less than a reader has that does not let go at all.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -215,7 +215,8 @@ impl Consumer {
         self.hand_over(named);
         self.places
             .retain(|place| !(place.revoked && named(&place.tp)));
-        self.mailbox.letters().released = Some(revocation.number);
+        let released = (revocation.number, revocation.partitions);
+        self.mailbox.letters().released = Some(released);
         self.mailbox.to_task.notify_one();
     }
 

@@ -70,6 +70,13 @@ impl Commits {
         self.pending.offsets.is_empty() && self.in_flight.is_none()
     }
 
+    /// Nothing of these waits or is in flight.
+    pub(crate) fn is_settled(&self, partitions: &[TopicPartition]) -> bool {
+        let flushes = [Some(&self.pending), self.in_flight.as_ref()];
+        let held = |flush: &Flush| partitions.iter().any(|tp| flush.offsets.contains_key(tp));
+        !flushes.into_iter().flatten().any(held)
+    }
+
     /// There is something to send.
     pub(crate) fn is_due(&self) -> bool {
         !self.pending.offsets.is_empty() && self.in_flight.is_none()
@@ -287,6 +294,19 @@ mod tests {
         let mut told = commits.wait().unwrap();
         commits.retain(|_| false);
         assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
+    }
+
+    #[test]
+    fn partitions_are_settled_whatever_goes_on_with_others() {
+        let mut commits = Commits::default();
+        commits.add(tp(0), at(1));
+        commits.begin(all);
+        commits.add(tp(1), at(1));
+        assert!(!commits.is_settled(&[tp(0)]), "in flight");
+        assert!(!commits.is_settled(&[tp(2), tp(1)]), "waits");
+        assert!(commits.is_settled(&[tp(2)]));
+        commits.finished(Ok(vec![(tp(0), 0)]));
+        assert!(commits.is_settled(&[tp(0)]) && !commits.is_idle());
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(crate) struct Mailbox {
 pub(crate) struct Letters {
     notices: VecDeque<Notice>,
     pub(crate) commits: Commits,
-    /// The last revocation that the reader is through with.
-    pub(crate) released: Option<u64>,
+    /// The last revocation that the reader is through with, and its partitions.
+    pub(crate) released: Option<(u64, Vec<TopicPartition>)>,
     /// Partitions whose position is no more.
     pub(crate) reset: Vec<TopicPartition>,
     pub(crate) leave: bool,

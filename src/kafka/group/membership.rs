@@ -161,15 +161,19 @@ impl Membership {
     fn read_mail(&mut self) {
         let now = Instant::now();
         let mailbox = Arc::clone(&self.mailbox);
-        let mut letters = mailbox.letters();
+        let mut guard = mailbox.letters();
+        let letters = &mut *guard;
         let reset = std::mem::take(&mut letters.reset);
         let idle = letters.commits.is_idle();
-        let released = letters.released.take_if(|_| idle);
+        // Commits of what stays may go on for ever.
+        let commits = &letters.commits;
+        let settled = |(_, gone): &mut (_, Vec<_>)| commits.is_settled(gone);
+        let released = letters.released.take_if(settled);
         if letters.leave && self.leave_by.is_none() {
             self.leave_by = Some(now + LAST_COMMIT);
         }
         let due = letters.commits.is_due();
-        drop(letters);
+        drop(guard);
 
         if !reset.is_empty() && !self.member.is_leaving() {
             let (seat, manner) = (self.seat.clone(), self.manner);
@@ -181,7 +185,7 @@ impl Membership {
                     .boxed(),
             );
         }
-        if let Some(revocation) = released {
+        if let Some((revocation, _)) = released {
             self.on(Event::Released(revocation));
         }
         // The last commit comes before leaving, if it can be made.
