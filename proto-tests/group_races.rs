@@ -171,3 +171,33 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+#[tokio::test]
+async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    started(&mut consumer).await;
+    consumer.store(&all[0], at(3));
+    // The group forgets the member and gives the partition back to it at once, which it
+    // has not looked at yet.
+    let forgotten = Rule::on(ApiKey::Heartbeat, Action::Error(25));
+    rig.broker.faults().add(forgotten);
+    let asked = rig.broker.requests(ApiKey::OffsetFetch);
+    rig.until("given back", || {
+        rig.broker.requests(ApiKey::OffsetFetch) > asked
+    })
+    .await;
+    let beats = rig.broker.requests(ApiKey::Heartbeat);
+    rig.until("and positioned", || {
+        rig.broker.requests(ApiKey::Heartbeat) > beats + 1
+    })
+    .await;
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), None);
+    assert!(matches!(next(&mut consumer).await, Event::Lost(_)));
+    assert!(matches!(next(&mut consumer).await, Event::Assigned(_)));
+    consumer.store(&all[0], at(1));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(1));
+}

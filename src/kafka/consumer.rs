@@ -244,13 +244,16 @@ impl Consumer {
         self.places.get_mut(at)
     }
 
-    /// Hands what was stored over to be committed; false if there is nothing.
+    /// Hands what was stored over to be committed; false if there is nothing. Not what was
+    /// lost: the partition may be ours again and further on, which is not heeded yet either.
     fn hand_over(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
         let mut letters = None;
         for place in self.places.iter_mut().filter(|place| which(&place.tp)) {
             if let Some(next) = place.stored.take() {
                 let letters = letters.get_or_insert_with(|| self.mailbox.letters());
-                letters.commits.add(place.tp.clone(), next);
+                if !letters.tell_of_loss(&place.tp) {
+                    letters.commits.add(place.tp.clone(), next);
+                }
             }
         }
         letters.is_some()

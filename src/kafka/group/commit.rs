@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! - One request at a time; what comes meanwhile is gathered for the next.
-//! - An older offset never follows a newer one of its partition.
+//! - An older offset never follows a newer one of its partition, also not one that
+//!   another member has committed: what was lost while in flight is not tried again.
 //! - Whoever waits hears when everything added before the call is settled.
 
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub(crate) struct Commits {
 struct Flush {
     offsets: BTreeMap<TopicPartition, Position>,
     waiters: Vec<Waiter>,
+    /// What was lost to the group while it was in flight: it may be ours again by the
+    /// time of the answer, and further on.
+    lost: Vec<TopicPartition>,
     /// The first thing that went wrong with it.
     error: Option<CommitError>,
 }
@@ -100,6 +104,10 @@ impl Commits {
 
     /// Drops what is no longer ours to commit.
     pub(crate) fn retain(&mut self, ours: impl Fn(&TopicPartition) -> bool) {
+        if let Some(sent) = &mut self.in_flight {
+            let lost = sent.offsets.keys().filter(|tp| !ours(tp));
+            sent.lost.extend(lost.cloned());
+        }
         let flush = &mut self.pending;
         let error = &mut flush.error;
         flush.offsets.retain(|tp, _| {
@@ -140,6 +148,11 @@ impl Commits {
                 }
             }
             Err(failure) => outcome.failure = Some(failure),
+        }
+        for tp in std::mem::take(&mut flush.lost) {
+            if flush.offsets.remove(&tp).is_some() {
+                flush.error.get_or_insert(CommitError::Lost { tp });
+            }
         }
         if flush.offsets.is_empty() {
             flush.settle();
@@ -294,6 +307,28 @@ mod tests {
         let mut told = commits.wait().unwrap();
         commits.retain(|_| false);
         assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
+    }
+
+    #[test]
+    fn what_is_lost_in_flight_is_not_tried_again() {
+        let mut commits = Commits::default();
+        commits.add(tp(0), at(1));
+        commits.add(tp(1), at(1));
+        let mut told = commits.wait().unwrap();
+        commits.begin(all);
+        commits.retain(|tp| tp.partition == 1);
+        // It is ours again, at 10, when the answer comes.
+        assert!(commits.finished(Err(Failure::Malformed)).retry);
+        assert_eq!(commits.begin(all), [(tp(1), at(1))]);
+        commits.finished(Ok(vec![(tp(1), 0)]));
+        assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
+        // What was committed all the same is not lost.
+        commits.add(tp(0), at(2));
+        let mut told = commits.wait().unwrap();
+        commits.begin(all);
+        commits.retain(|_| false);
+        commits.finished(Ok(vec![(tp(0), 0)]));
+        assert_eq!(told.try_recv(), Ok(Ok(())));
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub(crate) struct Letters {
     pub(crate) ended: bool,
 }
 
+impl Letters {
+    /// What the reader holds of `tp` was lost, which it has not heard yet.
+    pub(crate) fn tell_of_loss(&self, tp: &TopicPartition) -> bool {
+        let lost = |notice: &Notice| matches!(notice, Notice::Lost(list) if list.contains(tp));
+        self.notices.iter().any(lost)
+    }
+}
+
 impl Mailbox {
     pub(crate) fn new(to_reader: Arc<Bell>) -> Self {
         Self {

@@ -229,8 +229,9 @@ impl Membership {
                 }
                 Action::Lose(partitions) => {
                     tracing::debug!(group = %self.seat.group, ?partitions, "partitions were lost");
-                    self.drop_commits();
+                    // From the notice on the reader hands over nothing of these.
                     self.mailbox.notify(Notice::Lost(partitions));
+                    self.drop_commits();
                 }
                 Action::Leave => self.leave(),
                 Action::Close(None) => {}
