@@ -625,12 +625,16 @@ async fn an_old_handle_reaches_the_partitions_of_a_topic_that_grew() {
 
 #[tokio::test]
 async fn a_deleted_topic_is_reported_and_a_new_one_of_that_name_is_written_to() {
-    let bench = Bench::new(1).await;
+    let bench = Bench::new(2).await;
     bench.all_acknowledged(bench.send_all(10).await).await;
     assert!(bench.broker.delete_topic("t"));
-    let topic = "t".into();
-    let gone = soon(bench.send(0, "gone").await).await;
-    assert_eq!(gone, Err(ProduceError::UnknownTopic { topic }));
+    // The first one who notices, those who come later, and a partition that was never
+    // written to.
+    for partition in [0, 0, 1, 0] {
+        let topic = "t".into();
+        let gone = soon(bench.send(partition, "gone").await).await;
+        assert_eq!(gone, Err(ProduceError::UnknownTopic { topic }));
+    }
     assert!(bench.broker.create_topic("t", 1));
     let topic = soon(bench.cluster.metadata().topic("t")).await.unwrap();
     assert_ne!(topic.id, bench.topic.id);

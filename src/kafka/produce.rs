@@ -211,7 +211,6 @@ impl Shared {
         let snapshot = self.cluster.metadata().snapshot();
         let news = !lock(&self.accumulator).follows(&snapshot);
         if news {
-            // What is missing the director notices by itself.
             self.with(|batches, effects| batches.follow(&snapshot, Instant::now(), effects));
         }
         news

@@ -20,7 +20,7 @@
 mod tests;
 
 use std::cell::LazyCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -44,7 +44,7 @@ pub(super) struct Effects {
     pub(super) settled: Vec<Settled>,
     /// Brokers for which there is something to send.
     pub(super) wake: Vec<BrokerId>,
-    /// A producer id is needed, or an earlier timer was set.
+    /// A producer id is needed, an earlier timer was set, or a topic is missing.
     pub(super) direct: bool,
     /// Topics with records for a partition that has no leader: the cluster is to be asked,
     /// now and from time to time, for nobody tells us when it has one, nor that it still
@@ -79,6 +79,8 @@ pub(super) struct Accumulator {
     timers: BTreeSet<(Instant, usize)>,
     /// For queues that have no producer id yet.
     fresh: Option<Identity>,
+    /// Topics with records that the cluster did not list when it was asked last.
+    missing: HashSet<Arc<str>>,
     stopped: bool,
 }
 
@@ -144,6 +146,7 @@ impl Accumulator {
             ready: HashMap::new(),
             timers: BTreeSet::new(),
             fresh: None,
+            missing: HashSet::new(),
             stopped: false,
         }
     }
@@ -281,23 +284,15 @@ impl Accumulator {
         None
     }
 
-    /// Follows leaders and topics that were created again. Returns the topics with
-    /// records that the cluster does not list (any more).
-    pub(super) fn follow(
-        &mut self,
-        snapshot: &Arc<Snapshot>,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> Vec<Arc<str>> {
+    /// Follows leaders, and topics that vanish or were created again.
+    pub(super) fn follow(&mut self, snapshot: &Arc<Snapshot>, now: Instant, effects: &mut Effects) {
         let before = std::mem::replace(&mut self.known, Arc::clone(snapshot));
-        let mut missing = Vec::new();
         let mut changed = Vec::new();
         for queues in &mut self.topics {
             let lines = || queues.lines.iter().copied().flatten();
             let Some(topic) = snapshot.topic(&queues.name) else {
-                if lines().any(|at| !self.lines[at].queue.is_empty()) {
-                    missing.push(queues.name.clone());
-                }
+                // Whoever led it, nobody does now.
+                changed.extend(lines().filter(|&at| self.lines[at].queue.set_leader(None)));
                 continue;
             };
             let same = |before: &Arc<Topic>| Arc::ptr_eq(before, topic);
@@ -323,7 +318,11 @@ impl Accumulator {
         for at in changed {
             self.look(at, now, effects);
         }
-        missing
+    }
+
+    /// Topics of which it is to be found out whether they are gone.
+    pub(super) fn take_missing(&mut self) -> HashSet<Arc<str>> {
+        std::mem::take(&mut self.missing)
     }
 
     /// Whether that snapshot is the one that was followed last.
@@ -358,12 +357,22 @@ impl Accumulator {
     }
 
     /// Fails what waits to be sent to a topic.
-    pub(super) fn fail_topic(&mut self, topic: &str, error: &ProduceError, effects: &mut Effects) {
+    pub(super) fn fail_topic(
+        &mut self,
+        topic: &str,
+        error: &ProduceError,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let Some(&among) = self.names.get(topic) else {
             return;
         };
-        for &at in self.topics[among].lines.iter().flatten() {
-            self.lines[at].queue.fail(error, &mut effects.settled);
+        let slots = self.topics[among].lines.len();
+        for slot in 0..slots {
+            if let Some(at) = self.topics[among].lines[slot] {
+                self.lines[at].queue.fail(error, &mut effects.settled);
+                self.look(at, now, effects);
+            }
         }
     }
 
@@ -454,7 +463,9 @@ impl Accumulator {
         Ok(*queues.lines[slot].get_or_insert_with(|| {
             let at = TopicPartition::new(topic.name.clone(), partition);
             let mut queue = Queue::new(at, self.limits);
-            queue.set_leader(newest.leader(partition));
+            // Of a topic that is not listed an old handle knows old leaders.
+            let listed = self.known.topic(&topic.name);
+            queue.set_leader(listed.and_then(|listed| listed.leader(partition)));
             self.lines.push(Line {
                 queue,
                 topic_id: newest.id,
@@ -485,6 +496,9 @@ impl Accumulator {
             line.ask_at = None;
             line.asking.succeeded();
         }
+        if line.listed != leader {
+            line.listed = None;
+        }
         match leader {
             Some(leader) if line.listed != Some(leader) && line.queue.is_ready(self.fresh, now) => {
                 line.listed = Some(leader);
@@ -496,7 +510,9 @@ impl Accumulator {
             None if !line.queue.is_empty() && line.ask_at.is_none_or(|at| at <= now) => {
                 line.ask_at = Some(now + line.asking.after_failure());
                 let topic = &line.queue.partition().topic;
-                if !effects.leaderless.contains(topic) {
+                if self.known.topic(topic).is_none() {
+                    effects.direct |= self.missing.insert(Arc::clone(topic));
+                } else if !effects.leaderless.contains(topic) {
                     effects.leaderless.push(Arc::clone(topic));
                 }
             }

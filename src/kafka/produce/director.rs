@@ -36,8 +36,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut answers = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        let (next, lacks_identity) =
-            shared.with(|batches, effects| (batches.tick(now, effects), batches.lacks_identity()));
+        let (next, lacks_identity, missing) = shared.with(|batches, effects| {
+            let next = batches.tick(now, effects);
+            (next, batches.lacks_identity(), batches.take_missing())
+        });
+        for topic in missing {
+            if asking.insert(topic.clone()) {
+                answers.push(is_gone(cluster.metadata().clone(), topic));
+            }
+        }
         if lacks_identity && identifying.is_none() {
             let cluster = cluster.clone();
             let wait = match backoff.failures() {
@@ -90,19 +97,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 let now = Instant::now();
-                let missing = shared.with(|b, effects| b.follow(&snapshot, now, effects));
-                for topic in missing {
-                    if asking.insert(topic.clone()) {
-                        answers.push(is_gone(cluster.metadata().clone(), topic));
-                    }
-                }
+                shared.with(|batches, effects| batches.follow(&snapshot, now, effects));
             }
             Some((topic, verdict)) = answers.next(), if !answers.is_empty() => {
                 asking.remove(&topic);
                 if let Some(error) = verdict {
                     tracing::warn!(%topic, %error, "records cannot be written");
+                    let now = Instant::now();
                     shared.with(|batches, effects| {
-                        batches.fail_topic(&topic, &error, effects);
+                        batches.fail_topic(&topic, &error, now, effects);
                     });
                 }
             }

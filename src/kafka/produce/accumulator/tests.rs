@@ -196,3 +196,34 @@ fn while_a_partition_has_no_leader_it_is_asked_for_with_growing_pauses() {
     bench.batches.tick(bench.now, &mut bench.effects);
     assert!(bench.effects.leaderless.is_empty());
 }
+
+#[test]
+fn a_topic_that_vanished_is_asked_for_whenever_records_come() {
+    let mut bench = Bench::new(&[(1, 1), (1, 1)]);
+    let handle = bench.handle();
+    bench.send(&handle, Some(0), None).unwrap();
+    bench.known = Arc::default();
+    bench.follow();
+    let missing = || HashSet::from(["t".into()]);
+    assert_eq!(bench.batches.take_missing(), missing());
+    assert!(bench.drained(A).is_empty());
+    assert!(!bench.batches.has_ready(A), "worth no connection");
+    // It is gone; then more records come, also for a partition that never had any.
+    for partition in [0, 1] {
+        let gone = ProduceError::UnknownTopic { topic: "t".into() };
+        let effects = &mut bench.effects;
+        bench.batches.fail_topic("t", &gone, bench.now, effects);
+        let settled = std::mem::take(&mut bench.effects.settled);
+        assert_eq!(settled.len(), 1);
+        assert_eq!(settled[0].result, Err(gone));
+        assert!(bench.batches.take_missing().is_empty());
+        bench.effects.direct = false;
+        bench.send(&handle, Some(partition), None).unwrap();
+        assert_eq!(bench.batches.take_missing(), missing());
+        assert!(bench.effects.direct);
+        assert!(bench.drained(A).is_empty());
+    }
+    // It was not gone after all.
+    bench.learn(vec![topic("t", 5, &[(1, 1), (2, 1)])]);
+    assert_eq!(bench.drained(B), [1]);
+}
