@@ -51,7 +51,7 @@ impl Rig {
         Self::produce_by(&self.process, tp, count).await;
     }
 
-    async fn produce_by(process: &Process, tp: &TopicPartition, count: usize) {
+    pub(crate) async fn produce_by(process: &Process, tp: &TopicPartition, count: usize) {
         let client = process.clients.of(&Principal::Proxy);
         let topic = client.cluster().metadata().topic(&tp.topic).await.unwrap();
         for n in 0..count {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kafka_websocket_proxy::broker::{Action, ApiKey, Release, Rule};
+use kafka_websocket_proxy::kafka::BrokerId;
 use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
 use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Revocation, Subscription};
 use kafka_websocket_proxy::kafka::fetch::Position;
@@ -11,7 +12,7 @@ use kafka_websocket_proxy::kafka::group::Reset;
 use tokio::time::{Instant, timeout};
 
 use crate::group_faults::{Rig, next, quick};
-use crate::support::reader::{Reader, settled, subscription};
+use crate::support::reader::{Process, Reader, settled, subscription};
 
 fn at(offset: i64) -> Position {
     Position {
@@ -200,4 +201,46 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     consumer.store(&all[0], at(1));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(1));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_from_before_a_loss_does_not_go_back() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    started(&mut consumer).await;
+    consumer.store(&all[0], at(4));
+    assert_eq!(consumer.commit().await, Ok(()));
+    let forgotten = Rule::on(ApiKey::Heartbeat, Action::Error(25));
+    rig.broker.faults().add(forgotten);
+    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
+    consumer.store(&all[0], at(2));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
+    consumer.store(&all[0], at(5));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
+}
+
+#[tokio::test]
+async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
+    let rig = Rig::new(2).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    started(&mut consumer).await;
+    consumer.store(&all[0], at(5));
+    consumer.close().await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
+    rig.broker.truncate(&all[0], 2);
+    let (leader, _) = rig.broker.leader(&all[0]).unwrap();
+    rig.broker
+        .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
+    // By another producer: the first one's sequence was cut off too.
+    let fresh = Process::new(&rig.broker.bootstrap(), quick());
+    Rig::produce_by(&fresh, &all[0], 2).await;
+    started(&mut consumer).await;
+    consumer.store(&all[0], at(3));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
 }

@@ -99,6 +99,8 @@ struct Place {
     tp: TopicPartition,
     /// None while it is being given back, or its position is looked up anew.
     cursor: Option<Cursor>,
+    /// Nothing below was delivered under this ownership.
+    begun: i64,
     revoked: bool,
     /// Dealt with up to there, and not handed over for commit.
     stored: Option<Position>,
@@ -166,9 +168,11 @@ impl Consumer {
         read.map(|place| &place.tp)
     }
 
-    /// Everything of `tp` before `next` is dealt with: it may be committed.
+    /// Everything of `tp` before `next` is dealt with: it may be committed. Nothing comes
+    /// of what was delivered before the partition was lost and taken again: it would undo
+    /// what others have committed meanwhile.
     pub fn store(&mut self, tp: &TopicPartition, next: Position) {
-        if let Some(place) = self.place(tp) {
+        if let Some(place) = self.place(tp).filter(|place| place.begun <= next.offset) {
             place.stored = Some(next);
         }
     }
@@ -283,6 +287,7 @@ impl Consumer {
                     self.places.push(Place {
                         // The name that its records carry: comparing is quick then.
                         tp: cursor.tp().clone(),
+                        begun: position.offset,
                         cursor: Some(cursor),
                         revoked: false,
                         stored: None,
@@ -324,6 +329,7 @@ impl Consumer {
         let cursor = self.cursor(tp.clone(), position);
         if let Some(place) = self.place(tp) {
             place.cursor = Some(cursor);
+            place.begun = position.offset;
             place.stored = Some(position);
         }
         self.request_commit();
@@ -364,6 +370,7 @@ impl Consumer {
             FetchError::OutOfRange { .. } => {
                 tracing::warn!(%error, "starting again by the reset policy");
                 place.cursor = None;
+                place.begun = i64::MAX;
                 place.stored = None;
                 self.mailbox.letters().reset.push(place.tp.clone());
                 self.mailbox.to_task.notify_one();
@@ -372,6 +379,7 @@ impl Consumer {
             FetchError::Truncated { to, .. } => {
                 tracing::warn!(%error, "going on from where the log was cut");
                 place.stored = place.stored.filter(|stored| stored.offset <= to.offset);
+                place.begun = place.begun.min(to.offset);
                 if let Some(cursor) = &mut place.cursor {
                     cursor.seek(to);
                 }
