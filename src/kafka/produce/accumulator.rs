@@ -75,7 +75,9 @@ pub(super) struct Accumulator {
     /// The last one that was looked up: mostly the next one as well.
     recent: Option<(Arc<str>, usize)>,
     lines: Vec<Line>,
-    ready: HashMap<BrokerId, VecDeque<usize>>,
+    /// Lines, and which entry each of them is: one that was overtaken counts no more.
+    ready: HashMap<BrokerId, VecDeque<(usize, u64)>>,
+    last_entry: u64,
     timers: BTreeSet<(Instant, usize)>,
     /// For queues that have no producer id yet.
     fresh: Option<Identity>,
@@ -101,6 +103,8 @@ struct Line {
     queue: Queue<Body>,
     topic_id: Uuid,
     listed: Option<BrokerId>,
+    /// The one entry in that list which counts.
+    entry: u64,
     timer: Option<Instant>,
     /// When to ask again who leads the partition, while nobody does; and the waits
     /// between.
@@ -144,6 +148,7 @@ impl Accumulator {
             recent: None,
             lines: Vec::new(),
             ready: HashMap::new(),
+            last_entry: 0,
             timers: BTreeSet::new(),
             fresh: None,
             missing: HashSet::new(),
@@ -213,11 +218,12 @@ impl Accumulator {
         let mut size = 0;
         let listed = self.ready.get(&broker).map_or(0, VecDeque::len);
         for _ in 0..listed {
-            let Some(at) = self.ready.get_mut(&broker).and_then(VecDeque::pop_front) else {
+            let next = self.ready.get_mut(&broker).and_then(VecDeque::pop_front);
+            let Some((at, entry)) = next else {
                 break;
             };
             let line = &mut self.lines[at];
-            if line.listed != Some(broker) {
+            if !line.is_listed(broker, entry) {
                 continue;
             }
             line.listed = None;
@@ -247,7 +253,7 @@ impl Accumulator {
 
     /// Whether [`drain`](Self::drain) would be worth a connection.
     pub(super) fn has_ready(&self, broker: BrokerId) -> bool {
-        let listed = |&at: &usize| self.lines[at].listed == Some(broker);
+        let listed = |&(at, entry): &(usize, u64)| self.lines[at].is_listed(broker, entry);
         self.ready
             .get(&broker)
             .is_some_and(|ready| ready.iter().any(listed))
@@ -470,6 +476,7 @@ impl Accumulator {
                 queue,
                 topic_id: newest.id,
                 listed: None,
+                entry: 0,
                 timer: None,
                 ask_at: None,
                 asking: Backoff::new(self.limits.retry.0, self.limits.retry.1),
@@ -502,7 +509,10 @@ impl Accumulator {
         match leader {
             Some(leader) if line.listed != Some(leader) && line.queue.is_ready(self.fresh, now) => {
                 line.listed = Some(leader);
-                self.ready.entry(leader).or_default().push_back(at);
+                self.last_entry += 1;
+                line.entry = self.last_entry;
+                let ready = self.ready.entry(leader).or_default();
+                ready.push_back((at, line.entry));
                 if !effects.wake.contains(&leader) {
                     effects.wake.push(leader);
                 }
@@ -528,6 +538,15 @@ impl Accumulator {
             self.timers.insert((when, at));
             effects.direct |= self.timers.first() == Some(&(when, at));
         }
+    }
+}
+
+impl Line {
+    /// Leaders come and go, and may come back before the entry that was made for them the
+    /// first time has had its turn: taking both would put a partition into one request
+    /// twice.
+    fn is_listed(&self, broker: BrokerId, entry: u64) -> bool {
+        self.listed == Some(broker) && self.entry == entry
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
+use super::super::ticket::Placed;
 use super::*;
 use crate::kafka::fake::{metadata, topic};
 
@@ -25,15 +26,19 @@ struct Bench {
 impl Bench {
     /// Knows `t` with these partitions: leader and epoch of each.
     fn new(partitions: &[(i32, i32)]) -> Self {
+        let sizes = Sizes {
+            batch: 1 << 14,
+            request: 1 << 20,
+        };
+        Self::with(sizes, partitions)
+    }
+
+    fn with(sizes: Sizes, partitions: &[(i32, i32)]) -> Self {
         let limits = Limits {
             linger: LINGER,
             delivery: DELIVERY,
             in_flight: 5,
             retry: (RETRY, RETRY_MAX),
-        };
-        let sizes = Sizes {
-            batch: 1 << 14,
-            request: 1 << 20,
         };
         let mut bench = Self {
             batches: Accumulator::new(limits, sizes),
@@ -73,9 +78,19 @@ impl Bench {
         partition: Option<i32>,
         key: Option<&[u8]>,
     ) -> Result<(), ProduceError> {
+        self.write(topic, partition, key, &[])
+    }
+
+    fn write(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<(), ProduceError> {
         let record = NewRecord {
             key,
-            value: None,
+            value: Some(value),
             headers: &[],
             timestamp: 0,
         };
@@ -226,4 +241,36 @@ fn a_topic_that_vanished_is_asked_for_whenever_records_come() {
     // It was not gone after all.
     bench.learn(vec![topic("t", 5, &[(1, 1), (2, 1)])]);
     assert_eq!(bench.drained(B), [1]);
+}
+
+#[test]
+fn a_leader_that_left_and_came_back_is_not_sent_a_partition_twice_in_one_request() {
+    // A record of 60 bytes fills a batch, one of 1,000 a request.
+    let sizes = Sizes {
+        batch: 100,
+        request: 1_000,
+    };
+    let mut bench = Bench::with(sizes, &[(1, 1)]);
+    let handle = bench.handle();
+    bench.write(&handle, Some(0), None, &[0; 1_000]).unwrap();
+    for _ in 0..3 {
+        bench.write(&handle, Some(0), None, &[0; 60]).unwrap();
+    }
+    bench.learn(vec![topic("t", 5, &[(2, 2)])]);
+    bench.learn(vec![topic("t", 5, &[(1, 3)])]);
+    let out = bench.drain(A).pop().unwrap();
+    let landed = Landed {
+        line: out.line,
+        id: out.sent.id,
+        body: out.sent.payload,
+        landing: Landing::Appended(Placed::new(0, -1)),
+        by_id: true,
+    };
+    bench
+        .batches
+        .land(vec![landed], bench.now, &mut bench.effects);
+    for _ in 0..3 {
+        assert_eq!(bench.drained(A), [0]);
+    }
+    assert!(bench.drained(A).is_empty());
 }
