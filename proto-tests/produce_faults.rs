@@ -197,6 +197,34 @@ async fn the_brokers_time_is_reported_where_it_counts() {
 }
 
 #[tokio::test]
+async fn records_that_were_there_already_keep_their_own_time() {
+    let config = ProducerConfig {
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
+    };
+    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    bench.fault(Action::CloseAfter);
+    let mut tickets = Vec::new();
+    for timestamp in [3_000, 1_000, 2_000] {
+        let record = NewRecord {
+            key: None,
+            value: None,
+            headers: &[],
+            timestamp,
+        };
+        let sent = bench.producer.send(&bench.topic, Some(0), &record);
+        tickets.push(soon(sent).await.unwrap());
+    }
+    soon(bench.producer.flush()).await;
+    assert_eq!(bench.broker.requests(ApiKey::Produce), 2, "sent again");
+    let mut times = Vec::new();
+    for ticket in tickets {
+        times.push(soon(ticket).await.unwrap().timestamp);
+    }
+    assert_eq!(times, [3_000, 1_000, 2_000]);
+}
+
+#[tokio::test]
 async fn every_release_and_codec_takes_what_we_write() {
     let codecs = [
         Compression::None,

@@ -111,7 +111,11 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
     if let Verdict::Duplicate(earlier) = partition.log.producers.check(&header)? {
         return Ok(Appended {
             base_offset: earlier.base_offset,
-            append_time: earlier.append_time,
+            // As Kafka does: the largest timestamp, whoever set it.
+            append_time: match earlier.append_time {
+                ..0 => header.max_timestamp,
+                time => time,
+            },
             log_start,
         });
     }

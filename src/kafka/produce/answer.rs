@@ -24,6 +24,8 @@ pub(super) struct Addressed {
     pub(super) partition: TopicPartition,
     pub(super) topic_id: Uuid,
     pub(super) batch: Batch,
+    /// Was in a request before.
+    pub(super) again: bool,
 }
 
 /// What an answer says of one batch, beyond the batch itself.
@@ -103,7 +105,7 @@ pub(super) fn landings(
             (&**topic, Uuid::nil(), *partition)
         };
         match told.get(&key) {
-            Some(told) => (landing(topic, told), hints(told, response)),
+            Some(told) => (landing(batch, told), hints(told, response)),
             // An answer that leaves a batch out says nothing of it.
             None => (Landing::Retry { unsure: true }, Hints::default()),
         }
@@ -111,11 +113,12 @@ pub(super) fn landings(
     batches.iter().map(of).collect()
 }
 
-fn landing(topic: &Arc<str>, told: &PartitionProduceResponse) -> Landing {
+fn landing(batch: &Addressed, told: &PartitionProduceResponse) -> Landing {
     use ResponseError as E;
 
+    let topic = &batch.partition.topic;
     let code = told.error_code;
-    let placed = Placed::new(told.base_offset, told.log_append_time_ms);
+    let placed = Placed::new(told.base_offset, append_time(batch, told));
     let error = match code {
         0 => return Landing::Appended(placed),
         _ => E::try_from_code(code),
@@ -181,6 +184,16 @@ fn landing(topic: &Arc<str>, told: &PartitionProduceResponse) -> Landing {
         // followers fetch says NOT_LEADER_OR_FOLLOWER of a batch that survives.
         Some(error) if error.is_retriable() => Landing::Retry { unsure: true },
         Some(_) | None => Landing::Unclear { message },
+    }
+}
+
+/// The broker's clock; -1 if the records keep their own time. Of a batch that it has
+/// already a broker tells the largest timestamp, whoever set it: where records keep their
+/// own, that is not the time of all of them.
+fn append_time(batch: &Addressed, told: &PartitionProduceResponse) -> i64 {
+    match told.log_append_time_ms {
+        time if batch.again && time == batch.batch.max_timestamp() => -1,
+        time => time,
     }
 }
 

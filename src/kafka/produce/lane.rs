@@ -115,6 +115,7 @@ impl Lane {
                 partition: outgoing.partition,
                 topic_id: outgoing.topic_id,
                 batch,
+                again: sent.again,
             });
         }
         let timeout = self.shared.cluster.config().request_timeout;
