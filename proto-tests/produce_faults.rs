@@ -570,6 +570,19 @@ async fn a_request_that_is_not_answered_in_time_is_repeated_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_broker_that_uses_all_its_time_is_heard_out() {
+    let client = ClientConfig {
+        request_timeout: Duration::from_secs(1),
+        ..client()
+    };
+    let config = ProducerConfig::default();
+    let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
+    bench.fault(Action::Delay(Duration::from_millis(1_200)));
+    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
+}
+
+#[tokio::test]
 async fn without_a_broker_records_wait_and_then_surely_fail() {
     let config = ProducerConfig {
         delivery_timeout: Duration::from_millis(300),

@@ -31,6 +31,11 @@ use crate::kafka::error::RequestError;
 use crate::kafka::pool;
 use crate::kafka::topic::BrokerId;
 
+/// We wait for an answer that much longer than the broker may wait for its followers: or
+/// else it could never say that they took too long, and the connection would be lost, with
+/// all that is out on it. Not longer than twice the time, however.
+const MARGIN: Duration = Duration::from_secs(5);
+
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<Shared>, broker: BrokerId, wake: Arc<Notify>) {
     let stop = shared.cluster.stop().clone();
@@ -124,7 +129,8 @@ impl Lane {
             Err(error) => return self.failed(batches, &homes, 0, &error),
         };
         let request = answer::request(&batches, version, timeout);
-        match connection.send(version, &request, timeout).await {
+        let patience = timeout + MARGIN.min(timeout);
+        match connection.send(version, &request, patience).await {
             Ok(reply) => self.flights.push_back(Flight {
                 reply,
                 version,
