@@ -8,7 +8,7 @@
 //! # Invariants
 //! - Requests are sent, and answers taken, in one order.
 //! - Nothing goes over a new connection before every request of the old one has ended.
-//! - Between two failed attempts to connect there is a wait.
+//! - Between two failed attempts to connect there is a wait: the cluster's.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,14 +18,13 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::accumulator::{Landed, Outgoing};
 use super::answer::{self, Addressed, Hints};
 use super::body::Body;
 use super::queue::Landing;
-use crate::kafka::backoff::Backoff;
 use crate::kafka::connection::{Connection, Reply};
 use crate::kafka::error::RequestError;
 use crate::kafka::pool;
@@ -39,15 +38,11 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<Shared>, broker: BrokerId, wake: Arc<Notify>) {
     let stop = shared.cluster.stop().clone();
-    let config = shared.cluster.config();
-    let backoff = Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max);
     let mut lane = Lane {
         shared,
         broker,
         connection: None,
         dialing: None,
-        wait: Duration::ZERO,
-        backoff,
         flights: VecDeque::new(),
     };
     loop {
@@ -71,9 +66,6 @@ struct Lane {
     broker: BrokerId,
     connection: Option<Connection>,
     dialing: Option<Dialing>,
-    /// Before the next attempt to connect.
-    wait: Duration,
-    backoff: Backoff,
     flights: VecDeque<Flight>,
 }
 
@@ -149,9 +141,7 @@ impl Lane {
         } else if self.dialing.is_none() {
             let cluster = self.shared.cluster.clone();
             let broker = self.broker;
-            let wait = self.wait;
             self.dialing = Some(Box::pin(async move {
-                sleep(wait).await;
                 cluster.connection(broker, pool::Lane::Produce).await
             }));
         }
@@ -160,15 +150,9 @@ impl Lane {
     fn dialed(&mut self, dialed: Result<Connection, RequestError>) {
         self.dialing = None;
         match dialed {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.backoff.succeeded();
-                self.wait = Duration::ZERO;
-            }
-            // The cluster has been asked for news. A broker that it does not list fails
-            // without any attempt, so that the wait is up to us.
+            Ok(connection) => self.connection = Some(connection),
+            // The cluster has been asked for news, and lets the next attempt wait.
             Err(error) => {
-                self.wait = self.backoff.after_failure();
                 tracing::debug!(broker = %self.broker, %error, "cannot produce");
             }
         }
