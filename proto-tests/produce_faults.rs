@@ -16,6 +16,7 @@ use kafka_websocket_proxy::kafka::{
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+const UNKNOWN_TOPIC: i16 = 3;
 const NOT_LEADER: i16 = 6;
 const REQUEST_TIMED_OUT: i16 = 7;
 const MESSAGE_TOO_LARGE: i16 = 10;
@@ -688,6 +689,24 @@ async fn a_deleted_topic_is_reported_and_a_new_one_of_that_name_is_written_to() 
     let sent = soon(bench.producer.send(&topic, Some(0), &record)).await;
     assert_eq!(soon(sent.unwrap()).await.unwrap().offset, 0);
     assert_eq!(bench.log(0), ["new"]);
+}
+
+#[tokio::test]
+async fn a_topic_that_was_only_out_of_sight_is_written_on() {
+    let bench = Bench::new(1).await;
+    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    // Two answers agree that there is no such topic.
+    let unknown = Rule::on(ApiKey::Metadata, Action::Error(UNKNOWN_TOPIC)).times(2);
+    bench.broker.faults().add(unknown);
+    let mut news = bench.cluster.metadata().changed();
+    bench.cluster.metadata().invalidate("t");
+    let vanished = news.wait_for(|known| known.topic("t").is_none());
+    drop(soon(vanished).await.unwrap());
+    // The producer's own tasks see it as well.
+    tokio::task::yield_now().await;
+    let ack = soon(bench.send(0, "1").await).await.unwrap();
+    assert_eq!(ack.offset, 1);
+    assert_eq!(bench.log(0), ["0", "1"]);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@
 //! - A queue that changes by time alone has a timer, never a later one than needed.
 //! - Leaders, ids and numbers of partitions are those of the snapshot that was followed
 //!   last: a caller may hold on to a description of its topic for as long as it likes.
+//! - Of a topic that is gone nothing is kept once its queues are empty.
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,8 @@ pub(super) struct Accumulator {
     /// The last one that was looked up: mostly the next one as well.
     recent: Option<(Arc<str>, usize)>,
     lines: Vec<Line>,
+    /// Those that belong to no topic any more.
+    spare: Vec<usize>,
     /// Lines, and which entry each of them is: one that was overtaken counts no more.
     ready: HashMap<BrokerId, VecDeque<(usize, u64)>>,
     last_entry: u64,
@@ -147,6 +150,7 @@ impl Accumulator {
             names: HashMap::new(),
             recent: None,
             lines: Vec::new(),
+            spare: Vec::new(),
             ready: HashMap::new(),
             last_entry: 0,
             timers: BTreeSet::new(),
@@ -324,6 +328,7 @@ impl Accumulator {
         for at in changed {
             self.look(at, now, effects);
         }
+        self.forget(|_| true);
     }
 
     /// Topics of which it is to be found out whether they are gone.
@@ -380,6 +385,7 @@ impl Accumulator {
                 self.look(at, now, effects);
             }
         }
+        self.forget(|name| name == topic);
     }
 
     /// Lets nothing linger of what is here now. Returns the outcomes to wait for.
@@ -401,6 +407,49 @@ impl Accumulator {
         }
         self.ready.clear();
         self.timers.clear();
+    }
+
+    /// Drops topics that the cluster does not list, and their queues, if these are empty.
+    fn forget(&mut self, wanted: impl Fn(&str) -> bool) {
+        let mut at = 0;
+        while let Some(queues) = self.topics.get(at) {
+            let is_empty = |&line: &usize| self.lines[line].queue.is_empty();
+            if !wanted(&queues.name)
+                || self.known.topic(&queues.name).is_some()
+                || !queues.lines.iter().flatten().all(is_empty)
+            {
+                at += 1;
+                continue;
+            }
+            let gone = self.topics.swap_remove(at);
+            self.names.remove(&gone.name);
+            if let Some(moved) = self.topics.get(at) {
+                self.names.insert(moved.name.clone(), at);
+            }
+            self.recent = None;
+            for line in gone.lines.into_iter().flatten() {
+                self.vacate(line);
+            }
+        }
+    }
+
+    /// Makes a line, whose queue is empty, ready for another partition.
+    fn vacate(&mut self, at: usize) {
+        let line = &mut self.lines[at];
+        // Should the topic only have been out of sight, then its next queue counts from 0:
+        // under the same producer id that would look like the first records once more.
+        if self
+            .fresh
+            .is_some_and(|fresh| line.queue.has_used(fresh.id))
+        {
+            self.fresh = None;
+        }
+        if let Some(timer) = line.timer {
+            self.timers.remove(&(timer, at));
+        }
+        let partition = line.queue.partition().clone();
+        *line = Line::new(Queue::new(partition, self.limits), Uuid::nil(), self.limits);
+        self.spare.push(at);
     }
 
     /// Where the topic is among those that were written to.
@@ -472,16 +521,12 @@ impl Accumulator {
             // Of a topic that is not listed an old handle knows old leaders.
             let listed = self.known.topic(&topic.name);
             queue.set_leader(listed.and_then(|listed| listed.leader(partition)));
-            self.lines.push(Line {
-                queue,
-                topic_id: newest.id,
-                listed: None,
-                entry: 0,
-                timer: None,
-                ask_at: None,
-                asking: Backoff::new(self.limits.retry.0, self.limits.retry.1),
-                usual_size: FIRST_SIZE,
-            });
+            let line = Line::new(queue, newest.id, self.limits);
+            if let Some(at) = self.spare.pop() {
+                self.lines[at] = line;
+                return at;
+            }
+            self.lines.push(line);
             self.lines.len() - 1
         }))
     }
@@ -542,6 +587,19 @@ impl Accumulator {
 }
 
 impl Line {
+    fn new(queue: Queue<Body>, topic_id: Uuid, limits: Limits) -> Self {
+        Self {
+            queue,
+            topic_id,
+            listed: None,
+            entry: 0,
+            timer: None,
+            ask_at: None,
+            asking: Backoff::new(limits.retry.0, limits.retry.1),
+            usual_size: FIRST_SIZE,
+        }
+    }
+
     /// Leaders come and go, and may come back before the entry that was made for them the
     /// first time has had its turn: taking both would put a partition into one request
     /// twice.

@@ -199,8 +199,16 @@ impl<P: Payload> Queue<P> {
         self.batches.len() - self.out
     }
 
+    /// Holds nothing; nor is anything in a request.
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// The partition's brokers may know sequences under that producer id.
+    pub(super) fn has_used(&self, producer: i64) -> bool {
+        self.identity
+            .is_some_and(|identity| identity.id == producer)
+            || self.burnt == Some(producer)
     }
 
     /// The batch that records are appended to, and the outcome of its records.

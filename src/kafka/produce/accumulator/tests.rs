@@ -106,6 +106,24 @@ impl Bench {
         self.batches.drain(broker, self.now, &mut self.effects)
     }
 
+    /// One request to the broker, which takes everything.
+    fn write_out(&mut self, broker: BrokerId) -> Vec<Identity> {
+        let mut identities = Vec::new();
+        let mut landed = Vec::new();
+        for out in self.drain(broker) {
+            identities.push(out.sent.identity);
+            landed.push(Landed {
+                line: out.line,
+                id: out.sent.id,
+                body: out.sent.payload,
+                landing: Landing::Appended(Placed::new(0, -1)),
+                by_id: true,
+            });
+        }
+        self.batches.land(landed, self.now, &mut self.effects);
+        identities
+    }
+
     /// The partitions that a request to the broker would write to.
     fn drained(&mut self, broker: BrokerId) -> Vec<i32> {
         let out = self.drain(broker);
@@ -258,19 +276,77 @@ fn a_leader_that_left_and_came_back_is_not_sent_a_partition_twice_in_one_request
     }
     bench.learn(vec![topic("t", 5, &[(2, 2)])]);
     bench.learn(vec![topic("t", 5, &[(1, 3)])]);
-    let out = bench.drain(A).pop().unwrap();
-    let landed = Landed {
-        line: out.line,
-        id: out.sent.id,
-        body: out.sent.payload,
-        landing: Landing::Appended(Placed::new(0, -1)),
-        by_id: true,
-    };
-    bench
-        .batches
-        .land(vec![landed], bench.now, &mut bench.effects);
+    bench.write_out(A);
     for _ in 0..3 {
         assert_eq!(bench.drained(A), [0]);
     }
     assert!(bench.drained(A).is_empty());
+}
+
+#[test]
+fn of_topics_that_are_gone_nothing_is_kept() {
+    let mut bench = Bench::new(&[(1, 1)]);
+    let handle = bench.handle();
+    for n in 0..100 {
+        let name = format!("topic {n}");
+        bench.learn(vec![topic(&name, 100 + n, &[(1, 1), (1, 1)])]);
+        let other = Arc::clone(bench.known.topic(&name).unwrap());
+        bench.send(&other, Some(1), None).unwrap();
+        bench.send(&handle, Some(0), None).unwrap();
+        let fresh = Identity {
+            id: 100 + n as i64,
+            epoch: 0,
+        };
+        bench.batches.identify(fresh, bench.now, &mut bench.effects);
+        assert_eq!(bench.write_out(A).len(), 2);
+        // One more goes out, and is answered after the topic has vanished.
+        bench.send(&other, Some(1), None).unwrap();
+        let out = bench.drain(A).pop().unwrap();
+        let mut without = Snapshot::clone(&bench.known);
+        without.topics.remove(&*name);
+        bench.known = Arc::new(without);
+        bench.follow();
+        assert_eq!(bench.batches.topics.len(), 2, "a request is out");
+        let landed = Landed {
+            line: out.line,
+            id: out.sent.id,
+            body: out.sent.payload,
+            landing: Landing::Retry { unsure: false },
+            by_id: true,
+        };
+        bench
+            .batches
+            .land(vec![landed], bench.now, &mut bench.effects);
+        let gone = ProduceError::UnknownTopic {
+            topic: name.as_str().into(),
+        };
+        bench
+            .batches
+            .fail_topic(&name, &gone, bench.now, &mut bench.effects);
+        let batches = &bench.batches;
+        assert_eq!((batches.topics.len(), batches.names.len()), (1, 1));
+        assert_eq!(batches.lines.len(), 2);
+        assert!(batches.timers.len() <= 1);
+    }
+    // What stayed is still there.
+    bench.send(&handle, Some(0), None).unwrap();
+    assert_eq!(bench.drained(A), [0]);
+}
+
+#[test]
+fn a_queue_made_anew_does_not_count_under_the_same_producer_id() {
+    let mut bench = Bench::new(&[(1, 1)]);
+    let handle = bench.handle();
+    bench.send(&handle, Some(0), None).unwrap();
+    assert_eq!(bench.write_out(A), [Identity { id: 7, epoch: 0 }]);
+    // Out of sight, and there again: the same topic, with the same log.
+    bench.known = Arc::default();
+    bench.follow();
+    bench.learn(vec![topic("t", 5, &[(1, 1)])]);
+    bench.send(&handle, Some(0), None).unwrap();
+    assert!(bench.drain(A).is_empty());
+    assert!(bench.batches.lacks_identity());
+    let fresh = Identity { id: 8, epoch: 0 };
+    bench.batches.identify(fresh, bench.now, &mut bench.effects);
+    assert_eq!(bench.write_out(A), [fresh]);
 }
