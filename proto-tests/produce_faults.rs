@@ -419,6 +419,8 @@ async fn a_partition_that_does_not_exist_is_refused_at_once() {
             Err(ProduceError::InvalidPartition { partitions: 2, .. })
         ));
     }
+    let all = ProducerConfig::default().buffer_memory;
+    assert_eq!(bench.producer.memory_available(), all);
 }
 
 #[tokio::test]
