@@ -11,6 +11,7 @@
 //! - One request is in flight; the session (KIP-227) names only what changed.
 //! - It never waits for a reader or for memory: what finds no room in the ring is
 //!   skipped, and read again by those who want it.
+//! - Locks are taken in one order: tails, members, a partition's feed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -58,7 +59,8 @@ struct Sent {
 }
 
 impl Tails {
-    /// Has `partition` read by the tail at `broker`, from the next request on.
+    /// Has `partition` read by the tail at `broker`, from the next request on. Not to be
+    /// called under the lock of its feed.
     pub(super) fn join(
         shared: &Arc<Shared>,
         broker: BrokerId,
@@ -290,7 +292,14 @@ impl Runner {
 
     fn leave(&self, member: &Member) {
         let mut members = lock(&self.tail.members);
-        members.remove(&member.partition.tp);
+        let tp = &member.partition.tp;
+        // Another partition of that name may have joined since: the topic is new.
+        if members
+            .get(tp)
+            .is_some_and(|now| Arc::ptr_eq(&now.partition, &member.partition))
+        {
+            members.remove(tp);
+        }
         drop(members);
         if lock(&member.partition.feed).tail_left() {
             member.partition.work.notify_one();
@@ -315,3 +324,30 @@ fn bounded(bytes: usize) -> i32 {
 const REST: Duration = Duration::from_secs(10);
 /// The least time between two requests that a broker refused as a whole.
 const PACE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_leaves_takes_no_other_of_its_name_along() {
+        let tp = TopicPartition::new("t", 0);
+        let member = || Member {
+            partition: Partition::new(tp.clone(), Isolation::ReadUncommitted),
+            topic_id: Uuid::nil(),
+            leader_epoch: 0,
+        };
+        let (old, new) = (member(), member());
+        let runner = Runner {
+            shared: Weak::new(),
+            key: (BrokerId(1), Isolation::ReadUncommitted),
+            tail: Arc::default(),
+            session: Session::new(),
+        };
+        lock(&runner.tail.members).insert(tp.clone(), new.clone());
+        runner.leave(&old);
+        assert!(lock(&runner.tail.members).contains_key(&tp));
+        runner.leave(&new);
+        assert!(lock(&runner.tail.members).is_empty());
+    }
+}

@@ -245,10 +245,9 @@ impl Task {
         let now = Instant::now();
         let mut feed = lock(&self.partition.feed);
         let mut specs = Vec::new();
+        let mut joins = false;
         if feed.wants_poll() {
-            if feed.want_tail() {
-                self.shared_join(leader);
-            }
+            joins = feed.want_tail();
             if now >= self.next_poll {
                 specs.extend(feed.start_poll());
                 self.next_poll = now + POLL_EVERY;
@@ -261,6 +260,9 @@ impl Task {
             }
         }
         drop(feed);
+        if joins {
+            self.shared_join(leader);
+        }
         for spec in specs {
             let alone = self.alone && !matches!(spec.what, What::Ahead(_));
             let read = Reading {
