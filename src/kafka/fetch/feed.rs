@@ -178,6 +178,7 @@ pub(super) enum Outcome<C> {
         next: i64,
         epoch: i32,
         end: i64,
+        under: i32,
     },
     Failed(FetchError),
     /// Not tried, or to be tried again.
@@ -277,7 +278,13 @@ impl<C: Extent> Feed<C> {
                 Some(Place::Ahead) if reader.offset <= self.valid => {
                     if self.tail == Tail::Out && !self.polling && self.at_end.is_empty() {
                         // Nobody has extended this ring for a while.
-                        self.start_ring(reader.offset, reader.epoch);
+                        let known = self.ring_checked || reader.epoch >= self.leader_epoch;
+                        let under = if known {
+                            self.leader_epoch
+                        } else {
+                            reader.checked
+                        };
+                        self.start_ring(reader.offset, reader.epoch, under);
                     }
                     return (Next::Wait, work | self.wait_at_end(reader, wake));
                 }

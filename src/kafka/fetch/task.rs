@@ -354,7 +354,16 @@ impl Task {
                 };
                 self.deliver(spec, outcome, Some(&chunk));
             }
-            None => self.deliver(spec, Outcome::NoRoom { next, epoch, end }, None),
+            None => self.deliver(
+                spec,
+                Outcome::NoRoom {
+                    next,
+                    epoch,
+                    end,
+                    under,
+                },
+                None,
+            ),
         }
     }
 

@@ -124,18 +124,23 @@ impl<C: Extent> Feed<C> {
         }
         match outcome {
             Outcome::Again => News::none(),
-            Outcome::AtEnd { end, .. } => {
-                self.ring_checked = true;
+            Outcome::AtEnd { end, under } => {
+                self.ring_checked |= under >= self.leader_epoch;
                 self.saw_end(end);
                 News::none()
             }
             Outcome::Chunk { chunk, end } => {
-                self.ring_checked = true;
+                self.ring_checked |= chunk.read_under() >= self.leader_epoch;
                 self.saw_end(end);
                 self.extend(chunk)
             }
-            Outcome::NoRoom { next, epoch, end } => {
-                self.ring_checked = true;
+            Outcome::NoRoom {
+                next,
+                epoch,
+                end,
+                under,
+            } => {
+                self.ring_checked |= under >= self.leader_epoch;
                 self.saw_end(end);
                 self.skip(next, epoch)
             }
@@ -168,7 +173,7 @@ impl<C: Extent> Feed<C> {
                 self.saw_end(end);
                 let under = chunk.read_under();
                 if self.ring.is_none() && chunk.next() >= end {
-                    self.start_ring(chunk.next(), chunk.epoch());
+                    self.start_ring(chunk.next(), chunk.epoch(), under);
                 }
                 kept = Some(self.put_on_shelf(id, chunk, now));
                 (under, None)
@@ -183,7 +188,7 @@ impl<C: Extent> Feed<C> {
                     None => true,
                 };
                 if reached {
-                    self.start_ring(read.offset, read.epoch);
+                    self.start_ring(read.offset, read.epoch, under);
                 }
                 (under, None)
             }
@@ -217,10 +222,16 @@ impl<C: Extent> Feed<C> {
         seq
     }
 
-    pub(super) fn start_ring(&mut self, offset: i64, epoch: i32) {
+    /// Puts the ring to `offset`, a position that is good in the log of the leader `under`.
+    pub(super) fn start_ring(&mut self, offset: i64, epoch: i32, under: i32) {
+        if !self.ring_checked {
+            // Nobody learns by it any more what its end would have told all: each asks.
+            self.same_since = self.leader_epoch;
+        }
         self.ring = Some(Ring::at(offset, epoch));
         self.ring_number += 1;
-        self.ring_checked = true;
+        // Without an epoch there is nothing to compare.
+        self.ring_checked = under >= self.leader_epoch || epoch < 0;
     }
 
     /// Tells everybody, now and later, that this partition is no more.

@@ -76,6 +76,14 @@ impl Stage {
         self.feed.tail_joined();
     }
 
+    /// What a poll reads.
+    fn poll(&mut self, chunk: Arc<Span>) -> News {
+        let poll = self.feed.start_poll().unwrap();
+        let end = chunk.next;
+        self.feed
+            .finish(poll, Outcome::Chunk { chunk, end }, self.now)
+    }
+
     fn push(&mut self, chunk: Arc<Span>) -> News {
         let (ring, _) = self.feed.tail_wants().unwrap();
         let end = chunk.next;
@@ -218,11 +226,11 @@ fn a_read_for_a_ring_that_is_no_more_is_not_taken() {
     stage.tail_at(&mut a, 50);
     let (old, _) = stage.feed.tail_wants().unwrap();
     stage.feed.drop_ring();
-    stage.feed.start_ring(45, -1);
+    stage.feed.start_ring(45, -1, -1);
     assert!(stage.feed.want_tail());
     assert!(stage.feed.tail_push(old, span(40, 60), 60).kept.is_none());
     let poll = stage.feed.start_poll().unwrap();
-    stage.feed.start_ring(44, -1);
+    stage.feed.start_ring(44, -1, -1);
     let chunk = span(44, 60);
     let news = stage
         .feed
@@ -308,6 +316,68 @@ fn after_a_leader_change_the_end_of_the_ring_is_checked_for_all() {
     // One who lagged meanwhile stands in the same, unbroken log.
     notify(stage.push(under(60, 61, 6, 6)).wake);
     stage.gets(&mut a, 60, 61);
+}
+
+#[test]
+fn an_answer_of_the_leader_before_checks_nothing() {
+    let end = 60;
+    let outcomes: [fn() -> Outcome<Span>; 3] = [
+        || Outcome::AtEnd { end: 60, under: 5 },
+        || Outcome::Chunk {
+            chunk: under(60, 61, 5, 5),
+            end: 61,
+        },
+        || Outcome::NoRoom {
+            next: 61,
+            epoch: 5,
+            end: 61,
+            under: 5,
+        },
+    ];
+    for outcome in outcomes {
+        let mut stage = Stage::new();
+        stage.feed.leader_is(5);
+        let mut a = stage.actor(50, 5);
+        stage.tail_at(&mut a, 50);
+        notify(stage.push(under(50, end, 5, 5)).wake);
+        stage.gets(&mut a, 50, end);
+        assert!(stage.waits(&mut a));
+        stage.feed.tail_left();
+        let poll = stage.feed.start_poll().unwrap();
+        assert_eq!(poll.check, None, "of the leader that it was read from");
+        stage.feed.leader_is(6);
+        stage.answer(poll, outcome());
+        assert!(!stage.feed.want_tail(), "not before it is checked");
+        let _ = stage.next(&mut a);
+        assert_eq!(stage.feed.start_poll().unwrap().check, Some(5));
+    }
+}
+
+#[test]
+fn a_ring_that_was_not_checked_leaves_its_doubts_to_the_next() {
+    let mut stage = Stage::new();
+    stage.feed.leader_is(5);
+    let mut a = stage.actor(50, 5);
+    stage.tail_at(&mut a, 50);
+    notify(stage.push(under(50, 60, 5, 5)).wake);
+    stage.gets(&mut a, 50, 60);
+    let mut b = stage.actor(50, 5);
+    stage.gets(&mut b, 50, 60);
+    assert!(stage.waits(&mut a));
+    stage.feed.tail_left();
+    stage.feed.leader_is(6);
+    // The new leader's log is shorter: for one who asks there, its end is before the ring.
+    let mut c = stage.actor(40, 6);
+    assert!(stage.waits(&mut c));
+    let spec = stage.feed.start_read().unwrap();
+    stage.answer(spec, Outcome::AtEnd { end: 40, under: 6 });
+    assert!(stage.waits(&mut c));
+    // And grows past where the others stand.
+    notify(stage.poll(under(40, 70, 6, 6)).wake);
+    stage.gets(&mut c, 40, 70);
+    assert!(stage.waits(&mut b), "another record may be there now");
+    let spec = stage.feed.start_read().unwrap();
+    assert_eq!((spec.offset, spec.check), (60, Some(5)));
 }
 
 #[test]
