@@ -12,6 +12,7 @@
 //!   the value came from and what is accepted. Values of secrets are never shown.
 //! - A key that is not known is refused, with the nearest known one.
 
+mod fault;
 pub mod keys;
 mod layers;
 mod nearest;
@@ -22,7 +23,8 @@ pub mod value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use layers::{Fault, Given, Loaded, Source, load};
+pub use fault::{Fault, Source};
+pub use layers::{Given, Loaded, load};
 pub use origins::Origins;
 
 use crate::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};

@@ -1,44 +1,13 @@
 //! Puts the sources on top of each other and reads the result into [`Config`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use super::fault::{Fault, ROOT, Source};
 use super::keys::{self, KEYS, Key};
 use super::nearest::nearest;
 use super::properties::{self, Effect, PROPERTIES, Section};
 use super::{Config, value::Checked};
 use crate::secret::Secret;
-
-const ROOT: &str = "kafka.ws.proxy.";
-
-/// Where a value came from, weakest first.
-///
-/// The config file has its place between the default and the environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// An environment variable, by name.
-    Variable(String),
-    /// A flag, as it was written.
-    Flag(String),
-}
-
-impl Source {
-    fn rank(&self) -> u8 {
-        match self {
-            Source::Variable(_) => 1,
-            Source::Flag(_) => 2,
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Variable(name) => write!(f, "variable {name}"),
-            Source::Flag(name) => f.write_str(name),
-        }
-    }
-}
 
 /// What the caller was given, not yet looked at.
 #[derive(Clone, Debug, Default)]
@@ -60,57 +29,6 @@ pub struct Loaded {
     pub config: Config,
     /// Settings that have no effect, one line each.
     pub notices: Vec<String>,
-}
-
-/// One thing that is wrong with the settings, in one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A value that its key does not accept.
-    #[error("{ROOT}{key} (from {from}): {shown} is not accepted; accepted: {accepted}")]
-    Value {
-        /// The key.
-        key: String,
-        /// Who said so.
-        from: Source,
-        /// The value in quotes, or `***`.
-        shown: String,
-        /// What would be accepted.
-        accepted: String,
-    },
-    /// A key nobody knows.
-    #[error("{ROOT}{key} (from {from}): no such key{hint}")]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// Who said so.
-        from: Source,
-        /// `; did you mean …?`
-        hint: String,
-    },
-    /// A key of a later version.
-    #[error("{ROOT}{key} (from {from}): not supported yet; remove it")]
-    NotYet {
-        /// The key.
-        key: String,
-        /// Who said so.
-        from: Source,
-    },
-    /// A `-D` argument without `=`.
-    #[error("-D {0}: accepted: -D key=value")]
-    Define(String),
-    /// Neither a broker of our own nor brokers to talk to.
-    #[error(
-        "no brokers: give --bootstrap-hosts HOST:PORT,… for a cluster, or --dev for a built-in broker"
-    )]
-    NoBrokers,
-    /// Both.
-    #[error(
-        "{ROOT}kafka-client.bootstrap-hosts (from {0}): --dev brings its own broker; give one of the two"
-    )]
-    TwoBrokers(Source),
-    /// Two values that cannot both be.
-    #[error("{0}")]
-    Conflict(String),
 }
 
 struct Layered {
