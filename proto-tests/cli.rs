@@ -13,12 +13,33 @@ fn program() -> Command {
 }
 
 fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = program()
-        .args(arguments)
-        .envs(variables.iter().copied())
-        .output()
+    ended_by_itself(program().args(arguments).envs(variables.iter().copied()))
+}
+
+/// The exit code and standard error of a start that should fail.
+fn ended_by_itself(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let begin = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begin.elapsed() > Duration::from_secs(5) {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// The one line that ends the start.
+fn line_of(arguments: &[&str]) -> String {
+    let (code, text) = refused(arguments, &[]);
+    assert_eq!(code, Some(78), "{arguments:?}: {text}");
+    assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
+    text
 }
 
 /// A running program, ended with the test.
@@ -128,6 +149,23 @@ fn a_port_in_use_is_one_line() {
     assert_eq!(code, Some(78));
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(&port) && text.contains("--port"), "{text}");
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_in_variables_too() {
+    let variables = [
+        ("WSPROXY_SSL_PORT", "8443"),
+        ("WSPROXY_SSL_ENABLED", "true"),
+        ("WSPROXY_BASIC_AUTH_ENABLED", "true"),
+        ("WSPROXY_OPENID_ENABLED", "true"),
+    ];
+    let (code, text) = refused(&["--dev"], &variables);
+    assert_eq!(code, Some(78), "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
+    for (variable, _) in variables {
+        let named = format!("(from variable {variable}): not supported yet");
+        assert!(text.contains(&named), "{named} is not in: {text}");
+    }
 }
 
 #[test]

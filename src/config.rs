@@ -10,10 +10,12 @@
 //! - One table of keys drives flags, variables, defaults and help: see [`keys`].
 //! - All faults are found before any is reported; each is one line that names the key, where
 //!   the value came from and what is accepted. Values of secrets are never shown.
-//! - A key that is not known is refused, with the nearest known one.
+//! - A key that is not known is refused, with the nearest known one; so is one of a later
+//!   version, see [`later`].
 
 mod fault;
 pub mod keys;
+pub mod later;
 mod layers;
 mod nearest;
 mod origins;

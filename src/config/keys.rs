@@ -204,44 +204,6 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
-/// Keys of the configuration page that this version does not serve: they are refused by
-/// name, since ignoring a setting such as TLS would be worse than not starting.
-pub const LATER: &[&str] = &[
-    "server.ssl",
-    "server.secure-health-check-endpoint",
-    "server.basic-auth",
-    "server.openid-connect",
-    "server.admin",
-    "server.broker-resolution-timeout",
-    "server.broker-resolution-retries",
-    "server.broker-resolution-retry-interval",
-    "server.console-enabled",
-    "session-handler",
-    "commit-handler.auto-commit-enabled",
-    "commit-handler.auto-commit-interval",
-    "commit-handler.auto-commit-max-age",
-    "dynamic-config-handler",
-    "kafka-client.schema-registry",
-    "kafka-client.schema-registry-url",
-    "kafka-client.auto-register-schemas",
-    "kafka-client.metrics-enabled",
-    "kafka-client.monitoring-enabled",
-    "kafka-client.confluent-metrics",
-    "kafka-client.confluent-monitoring",
-    "producer.sessions-enabled",
-    "producer.exactly-once-enabled",
-    "producer.limits",
-    "consumer.limits",
-];
-
-/// Whether `name` is a key that a later version will have.
-pub fn is_later(name: &str) -> bool {
-    LATER.iter().any(|later| {
-        name.strip_prefix(later)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
-}
-
 fn put<T>(read: Checked<T>, place: &mut T) -> Checked<()> {
     *place = read?;
     Ok(())
@@ -280,13 +242,5 @@ mod tests {
         ] {
             assert!(flags.contains(&flag.to_owned()), "{flag}");
         }
-    }
-
-    #[test]
-    fn keys_of_later_versions_are_known_by_prefix() {
-        assert!(is_later("server.ssl.port"));
-        assert!(is_later("session-handler.lease-duration"));
-        assert!(!is_later("server.sslx"));
-        assert!(!is_later("server.port"));
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::fault::{Fault, ROOT, Source};
-use super::keys::{self, KEYS, Key};
+use super::keys::{KEYS, Key};
+use super::later::{self, LATER};
 use super::nearest::nearest;
 use super::properties::{self, Effect, PROPERTIES, Section};
 use super::{Config, value::Checked};
@@ -85,7 +86,9 @@ fn environment(given: &Given, layers: &mut BTreeMap<String, Layered>, notices: &
         match key {
             Some(key) => put(layers, &key, value, Source::Variable(variable.clone())),
             None => {
-                let meant = nearest(variable, KEYS.iter().flat_map(|k| k.variables).copied());
+                let known = KEYS.iter().map(|key| key.variables);
+                let known = known.chain(LATER.iter().map(|later| later.variables));
+                let meant = nearest(variable, known.flatten().copied());
                 let hint = meant.map_or_else(String::new, |m| format!("; did you mean {m}?"));
                 notices.push(format!("variable {variable} is not known here{hint}"));
             }
@@ -97,14 +100,27 @@ fn key_of_variable(variable: &str) -> Option<String> {
     if let Some(key) = KEYS.iter().find(|key| key.variables.contains(&variable)) {
         return Some(key.name.to_owned());
     }
+    if let Some(name) = later::key_of_variable(variable) {
+        return Some(name.to_owned());
+    }
     let end = variable.strip_prefix("WSPROXY_KAFKA_")?;
-    if let Some(property) = PROPERTIES.iter().find(|p| p.variables.contains(&end)) {
-        return Some(format!("{}{}", Section::All.prefix(), property.name));
+    if let Some(name) = property_of_variable(end) {
+        return Some(format!("{}{name}", Section::All.prefix()));
+    }
+    let metrics = ["METRICS_", "MONITORING_"];
+    if let Some(end) = metrics.iter().find_map(|metrics| end.strip_prefix(metrics)) {
+        let name = property_of_variable(end)?;
+        return Some(format!("kafka-client.confluent-metrics.properties.{name}"));
     }
     let (section, _, name) = properties::SECTION_VARIABLES
         .iter()
         .find(|(_, variable, _)| *variable == end)?;
     Some(format!("{}{name}", section.prefix()))
+}
+
+fn property_of_variable(end: &str) -> Option<&'static str> {
+    let property = PROPERTIES.iter().find(|p| p.variables.contains(&end));
+    property.map(|property| property.name)
 }
 
 fn defines(given: &Given, layers: &mut BTreeMap<String, Layered>, faults: &mut Vec<Fault>) {
@@ -218,7 +234,7 @@ fn check(read: Checked<()>, key: &str, layered: Layered, secret: bool, faults: &
 }
 
 fn unknown(key: String, from: Source) -> Fault {
-    if keys::is_later(&key) {
+    if later::is_later(&key) {
         return Fault::NotYet { key, from };
     }
     let section = Section::EACH
@@ -353,6 +369,24 @@ mod tests {
         assert!(text.contains("server.ssl.port"), "{text}");
         assert_eq!(text.matches("not supported yet").count(), 3, "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn each_variable_of_a_later_version_is_refused_with_its_key() {
+        for later in LATER {
+            for name in later.variables {
+                let mut given = dev();
+                given.variables.push(variable(name, "x"));
+                let told = format!("{ROOT}{} (from variable {name}): not supp", later.name);
+                let lines = faults(&given);
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                assert!(lines[0].starts_with(&told), "{lines:?}");
+            }
+        }
+        let mut given = dev();
+        let name = "WSPROXY_KAFKA_METRICS_SECURITY_PROTOCOL";
+        given.variables.push(variable(name, "SSL"));
+        assert!(faults(&given)[0].contains("confluent-metrics.properties.security.protocol"));
     }
 
     #[test]
