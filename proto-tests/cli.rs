@@ -169,6 +169,20 @@ fn what_is_not_there_yet_is_refused_in_variables_too() {
 }
 
 #[test]
+fn a_word_that_is_no_log_level_is_refused() {
+    for level in ["verbose", ""] {
+        let text = line_of(&["--dev", "--log-level", level]);
+        for part in [
+            "log.level",
+            "--log-level",
+            "error, warn, info, debug, trace",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+}
+
+#[test]
 fn help_lists_the_flags_with_their_variables_and_defaults() {
     let output = program().arg("--help").output().unwrap();
     assert!(output.status.success());

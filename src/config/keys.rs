@@ -179,11 +179,9 @@ pub const KEYS: &[Key] = &[
         variables: &["WSPROXY_LOG_LEVEL"],
         default: Some("info"),
         placeholder: "LEVEL",
-        doc: "error, warn, info, debug, trace, or filters such as info,kafka_websocket_proxy::kafka=debug",
+        doc: "error, warn, info, debug, trace, off, or filters such as info,kafka_websocket_proxy::kafka=debug",
         set: |config, text| {
-            text.parse::<tracing_subscriber::EnvFilter>()
-                .map_err(|_| "error, warn, info, debug, trace, or module=level filters")?;
-            config.log.level = text.to_owned();
+            config.log.level = level_filter(text)?;
             Ok(())
         },
     },
@@ -203,6 +201,42 @@ pub const KEYS: &[Key] = &[
         },
     },
 ];
+
+/// A level, or a comma list of levels and `target=level`.
+///
+/// A bare word that is no level would be taken for a target, and leave nothing else in the log.
+fn level_filter(text: &str) -> Checked<String> {
+    const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |word: &str| LEVELS.contains(&word);
+    let is_target = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
+    };
+    let part = |part: &str| {
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target.trim()), level),
+            None => (None, part),
+        };
+        let level = level.trim().to_ascii_lowercase();
+        match target {
+            _ if !is_level(&level) => None,
+            None => Some(level),
+            Some(target) if is_target(target) => Some(format!("{target}={level}")),
+            Some(_) => None,
+        }
+    };
+    let parts: Option<Vec<_>> = text.split(',').map(part).collect();
+    let accepted = || {
+        format!(
+            "{}, or a comma list of these and of module=level, such as \
+             info,kafka_websocket_proxy::kafka=debug",
+            LEVELS.join(", ")
+        )
+    };
+    parts.map(|parts| parts.join(",")).ok_or_else(accepted)
+}
 
 fn put<T>(read: Checked<T>, place: &mut T) -> Checked<()> {
     *place = read?;
@@ -241,6 +275,42 @@ mod tests {
             "log-level",
         ] {
             assert!(flags.contains(&flag.to_owned()), "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_log_level_is_a_level_or_a_list_of_modules_with_levels() {
+        for (text, filter) in [
+            ("debug", "debug"),
+            (" WARN ", "warn"),
+            ("off", "off"),
+            (
+                "warn, kafka_websocket_proxy::kafka=Debug",
+                "warn,kafka_websocket_proxy::kafka=debug",
+            ),
+            ("tokio=info", "tokio=info"),
+        ] {
+            assert_eq!(level_filter(text).as_deref(), Ok(filter));
+            filter.parse::<tracing_subscriber::EnvFilter>().unwrap();
+        }
+        for text in [
+            "",
+            " ",
+            "verbose",
+            "infos",
+            "=info",
+            "a=",
+            "a=loud",
+            "info,",
+            "info,tokio",
+            "a b=info",
+            "3",
+        ] {
+            let accepted = level_filter(text).expect_err(text);
+            assert!(
+                accepted.contains("error, warn, info, debug, trace, off"),
+                "{accepted}"
+            );
         }
     }
 }
