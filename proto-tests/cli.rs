@@ -183,6 +183,12 @@ fn a_word_that_is_no_log_level_is_refused() {
 }
 
 #[test]
+fn a_duration_beyond_a_year_is_refused() {
+    let text = line_of(&["--dev", "--shutdown-grace", "213503982334600 days"]);
+    assert!(text.contains("at most 365 days"), "{text}");
+}
+
+#[test]
 fn help_lists_the_flags_with_their_variables_and_defaults() {
     let output = program().arg("--help").output().unwrap();
     assert!(output.status.success());

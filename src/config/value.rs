@@ -10,7 +10,10 @@ use std::time::Duration;
 /// A value, or what would have been accepted.
 pub type Checked<T> = Result<T, String>;
 
-/// `20 seconds`, `500ms`, `30 days`; a bare number is milliseconds.
+/// The longest time that can be asked for. Beyond some, a point in time could not be told.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// `20 seconds`, `500ms`, `30 days`; a bare number is milliseconds. A year at most.
 pub fn duration(text: &str) -> Checked<Duration> {
     let accepted = || "a duration such as 500ms, 20s, 20 seconds, 10 minutes or 30 days".to_owned();
     let (number, unit) = split_unit(text);
@@ -25,7 +28,10 @@ pub fn duration(text: &str) -> Checked<Duration> {
         _ => return Err(accepted()),
     };
     let number: f64 = number.parse().map_err(|_| accepted())?;
-    Duration::try_from_secs_f64(number * nanos / 1e9).map_err(|_| accepted())
+    match Duration::try_from_secs_f64(number * nanos / 1e9) {
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        _ => Err("a duration of at most 365 days".to_owned()),
+    }
 }
 
 /// A duration of at least a millisecond, for what would spin at zero.
@@ -167,6 +173,17 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn a_duration_is_a_year_at_most() {
+        assert_eq!(duration("365 days"), Ok(DURATION_MAX));
+        let long = ["366 days", "213503982334600 days", "99999999999999999999d"];
+        for text in long {
+            let accepted = Err("a duration of at most 365 days".to_owned());
+            assert_eq!(duration(text), accepted, "{text}");
+            assert_eq!(positive_duration(text), accepted, "{text}");
+        }
     }
 
     #[test]
