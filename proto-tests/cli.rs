@@ -1,6 +1,8 @@
 //! The program as it is started: flags, faults, signals.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -186,6 +188,76 @@ fn a_word_that_is_no_log_level_is_refused() {
 fn a_duration_beyond_a_year_is_refused() {
     let text = line_of(&["--dev", "--shutdown-grace", "213503982334600 days"]);
     assert!(text.contains("at most 365 days"), "{text}");
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused_and_named() {
+    let bytes = OsStr::from_bytes(b"\xff");
+    let run = |command: &mut Command| {
+        let (code, text) = ended_by_itself(command);
+        assert_eq!(code, Some(78), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    };
+    let text = run(program().arg("--dev").arg(bytes));
+    assert!(
+        text.contains("argument 2") && text.contains("UTF-8"),
+        "{text}"
+    );
+    let text = run(program().arg("--server-id").arg(bytes));
+    assert!(text.contains("--server-id"), "{text}");
+    let text = run(program().arg("--dev").env("WSPROXY_SERVER_ID", bytes));
+    assert!(text.contains("variable WSPROXY_SERVER_ID"), "{text}");
+}
+
+#[test]
+fn misused_flags_are_one_line_with_the_way_out() {
+    for (arguments, parts) in [
+        (&["--dev", "--prot", "1"][..], &["--prot", "--port"][..]),
+        (&["--dev", "--port"], &["--port"]),
+        (
+            &["--dev", "--port", "1", "--port", "2"],
+            &["--port", "multiple"],
+        ),
+        (&["--dev=x"], &["--dev"]),
+        (&["--dev", "-x"], &["-x"]),
+        (&["--dev", "serve"], &["serve"]),
+    ] {
+        let text = line_of(arguments);
+        for part in parts.iter().chain(&["see --help"]) {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn flags_and_commands_of_later_versions_are_refused_by_name() {
+    for (arguments, named) in [
+        (&["--dev", "--config", "x.conf"][..], "--config"),
+        (&["check-config"], "check-config"),
+        (&["healthcheck", "--port", "1"], "healthcheck"),
+        (
+            &["--dev", "--ssl-port", "1"],
+            "kafka.ws.proxy.server.ssl.port (from --ssl-port)",
+        ),
+        (
+            &["--dev", "--basic-auth-enabled"],
+            "kafka.ws.proxy.server.basic-auth.enabled (from --basic-auth-enabled)",
+        ),
+    ] {
+        let text = line_of(arguments);
+        assert!(
+            text.contains(&format!("{named}: not supported yet")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_negative_value_reaches_the_key_that_refuses_it() {
+    let text = line_of(&["--dev", "--shutdown-grace", "-5s"]);
+    assert!(text.contains("(from --shutdown-grace): \"-5s\""), "{text}");
+    assert!(text.contains("a duration such as"), "{text}");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
-use kafka_websocket_proxy::config::{self, Config, LogConfig, LogFormat};
-use kafka_websocket_proxy::{cli, guard, server};
+use kafka_websocket_proxy::cli::{self, Told};
+use kafka_websocket_proxy::config::{self, Config, Fault, LogConfig, LogFormat};
+use kafka_websocket_proxy::{guard, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,21 +26,17 @@ const CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     // What were we told?
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let given = match cli::parse(std::env::args(), variables) {
+    let given = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(given) => given,
-        Err(told) => {
-            let _ = told.print();
-            return ExitCode::from(if told.use_stderr() { CONFIG } else { 0 });
+        Err(Told::Page(page)) => {
+            let _ = page.print();
+            return ExitCode::SUCCESS;
         }
+        Err(Told::Faults(faults)) => return refuse(&faults),
     };
     let loaded = match config::load(&given) {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
-            return ExitCode::from(CONFIG);
-        }
+        Err(faults) => return refuse(&faults),
     };
 
     // From here on there is a log.
@@ -68,6 +65,13 @@ fn main() -> ExitCode {
     };
     runtime.shutdown_background();
     code
+}
+
+fn refuse(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        let _ = writeln!(std::io::stderr(), "{fault}");
+    }
+    ExitCode::from(CONFIG)
 }
 
 /// Listens, serves, and stops on a signal. An error is one line about a setting.

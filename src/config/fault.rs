@@ -38,6 +38,15 @@ pub enum Fault {
         /// Who said so.
         from: Source,
     },
+    /// A flag or command of a later version that sets no key.
+    #[error("{0}: not supported yet; remove it")]
+    NotYetAsked(String),
+    /// An argument or variable that no text can be read from.
+    #[error("{0} is not UTF-8 text")]
+    NotText(String),
+    /// Arguments that make no sense.
+    #[error("{0}; see --help")]
+    Misuse(String),
     /// A `-D` argument without `=`.
     #[error("-D {0}: accepted: -D key=value")]
     Define(String),

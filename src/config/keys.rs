@@ -23,16 +23,14 @@ pub struct Key {
     pub set: fn(&mut Config, &str) -> Checked<()>,
 }
 
-impl Key {
-    /// The flag: the key in kebab-case without a leading `server.` or `kafka-client.`.
-    pub fn flag(&self) -> String {
-        let short = self
-            .name
-            .strip_prefix("server.")
-            .or_else(|| self.name.strip_prefix("kafka-client."))
-            .unwrap_or(self.name);
-        short.replace('.', "-")
-    }
+/// The flag of a key, without its dashes: the key in kebab-case, a leading `server.` or
+/// `kafka-client.` left out.
+pub fn flag_of(name: &str) -> String {
+    let short = name
+        .strip_prefix("server.")
+        .or_else(|| name.strip_prefix("kafka-client."))
+        .unwrap_or(name);
+    short.replace('.', "-")
 }
 
 /// Every key, in the order of the help text.
@@ -266,7 +264,7 @@ mod tests {
 
     #[test]
     fn flags_leave_out_a_leading_server_or_kafka_client() {
-        let flags: Vec<_> = KEYS.iter().map(Key::flag).collect();
+        let flags: Vec<_> = KEYS.iter().map(|key| flag_of(key.name)).collect();
         for flag in [
             "port",
             "bootstrap-hosts",

@@ -175,7 +175,6 @@ pub const LATER: &[Later] = &[
         "kafka-client.schema-registry.url",
         &["WSPROXY_SCHEMA_REGISTRY_URL"],
     ),
-    later("kafka-client.schema-registry-url", &[]),
     later(
         "kafka-client.schema-registry.auto-register-schemas",
         &["WSPROXY_SCHEMA_AUTO_REGISTER"],
@@ -256,6 +255,8 @@ const SECTIONS: &[&str] = &[
     "session-handler",
     "dynamic-config-handler",
     "kafka-client.schema-registry",
+    // The older spelling of kafka-client.schema-registry.url: the same flag.
+    "kafka-client.schema-registry-url",
     "kafka-client.confluent-metrics",
     "kafka-client.confluent-monitoring",
     "producer.limits",

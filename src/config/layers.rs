@@ -21,6 +21,8 @@ pub struct Given {
     pub defines: Vec<String>,
     /// The environment.
     pub variables: Vec<(String, String)>,
+    /// What could not even be read.
+    pub faults: Vec<Fault>,
 }
 
 /// A sound configuration, and what an operator should hear about it.
@@ -39,7 +41,7 @@ struct Layered {
 
 /// Reads everything, or reports every fault.
 pub fn load(given: &Given) -> Result<Loaded, Vec<Fault>> {
-    let mut faults = Vec::new();
+    let mut faults = given.faults.clone();
     let mut notices = Vec::new();
     let mut layers = BTreeMap::new();
 
@@ -276,9 +278,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::keys::flag_of;
 
     fn flag(key: &str, value: &str) -> (String, String, String) {
-        let flag = KEYS.iter().find(|k| k.name == key).unwrap().flag();
+        let flag = flag_of(key);
         (key.to_owned(), format!("--{flag}"), value.to_owned())
     }
 
