@@ -261,6 +261,21 @@ fn a_negative_value_reaches_the_key_that_refuses_it() {
 }
 
 #[test]
+fn an_address_that_cannot_be_had_names_the_key_and_where_it_came_from() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let loopback = ["--dev", "--bind-interface", "127.0.0.1"];
+    let (_, text) = refused(&loopback, &[("WSPROXY_PORT", &port)]);
+    let named = "kafka.ws.proxy.server.port (from variable WSPROXY_PORT)";
+    assert!(text.contains(named), "{text}");
+
+    let elsewhere = ["--dev", "--port", "0", "--bind-interface", "192.0.2.1"];
+    let text = line_of(&elsewhere);
+    let named = "kafka.ws.proxy.server.bind-interface (from --bind-interface)";
+    assert!(text.contains(named), "{text}");
+}
+
+#[test]
 fn help_lists_the_flags_with_their_variables_and_defaults() {
     let output = program().arg("--help").output().unwrap();
     assert!(output.status.success());

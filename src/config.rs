@@ -18,6 +18,7 @@ pub mod keys;
 pub mod later;
 mod layers;
 mod nearest;
+mod origin;
 mod origins;
 pub mod properties;
 pub mod value;
@@ -25,8 +26,9 @@ pub mod value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use fault::{Fault, Source};
+pub use fault::{Fault, Source, Told};
 pub use layers::{Given, Loaded, load};
+pub use origin::Origin;
 pub use origins::Origins;
 
 use crate::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};

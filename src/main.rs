@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
 use kafka_websocket_proxy::cli::{self, Told};
-use kafka_websocket_proxy::config::{self, Config, Fault, LogConfig, LogFormat};
+use kafka_websocket_proxy::config::{self, Config, Fault, Loaded, LogConfig, LogFormat};
 use kafka_websocket_proxy::{guard, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match runtime.block_on(serve(loaded.config)) {
+    let code = match runtime.block_on(serve(loaded)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("{line}");
@@ -75,14 +75,12 @@ fn refuse(faults: &[Fault]) -> ExitCode {
 }
 
 /// Listens, serves, and stops on a signal. An error is one line about a setting.
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(loaded: Loaded) -> Result<(), String> {
+    let config = loaded.config;
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!(
-            "cannot listen on {address}: {error}; choose another with --port (0 takes a free one) \
-             or --bind-interface"
-        )
-    })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| loaded.origin.listen_fault(address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
     let mut config = config;

@@ -1,6 +1,7 @@
 //! What is wrong with the settings, one line each, and where each setting came from.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 /// What every key begins with; it may be left out.
 pub(super) const ROOT: &str = "kafka.ws.proxy.";
@@ -60,9 +61,39 @@ pub enum Fault {
         "{ROOT}kafka-client.bootstrap-hosts (from {0}): --dev brings its own broker; give one of the two"
     )]
     TwoBrokers(Source),
-    /// Two values that cannot both be.
+    /// Values that cannot all be.
     #[error("{0}")]
     Conflict(String),
+    /// An address that the system does not give.
+    #[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
+    Listen {
+        /// The key that would have to change, with its source.
+        key: Told,
+        /// Where we wanted to listen.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+        /// How to change it.
+        flag: &'static str,
+    },
+}
+
+/// A key and where its value came from, if from anywhere but its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The key, without `kafka.ws.proxy.`.
+    pub key: String,
+    /// Who said so.
+    pub from: Option<Source>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "{ROOT}{} (from {from})", self.key),
+            None => write!(f, "{ROOT}{} (from its default)", self.key),
+        }
+    }
 }
 
 /// Where a value came from, weakest first.

@@ -6,6 +6,7 @@ use super::fault::{Fault, ROOT, Source};
 use super::keys::{KEYS, Key};
 use super::later::{self, LATER};
 use super::nearest::nearest;
+use super::origin::{self, Origin};
 use super::properties::{self, Effect, PROPERTIES, Section};
 use super::{Config, value::Checked};
 use crate::secret::Secret;
@@ -32,6 +33,8 @@ pub struct Loaded {
     pub config: Config,
     /// Settings that have no effect, one line each.
     pub notices: Vec<String>,
+    /// Who set what.
+    pub origin: Origin,
 }
 
 struct Layered {
@@ -56,15 +59,20 @@ pub fn load(given: &Given) -> Result<Loaded, Vec<Fault>> {
         dev: given.dev,
         ..Config::default()
     };
+    let origin = Origin::of(layers.iter().map(|(key, layered)| (key, &layered.source)));
     read_keys(&mut config, &mut layers, &mut faults, &mut notices);
     read_properties(&mut config, &mut layers, &mut faults, &mut notices);
     for (key, layered) in layers {
         faults.push(unknown(key, layered.source));
     }
-    conflicts(&config, &mut faults);
+    origin::conflicts(&mut config, &origin, &mut faults, &mut notices);
 
     match faults.is_empty() {
-        true => Ok(Loaded { config, notices }),
+        true => Ok(Loaded {
+            config,
+            notices,
+            origin,
+        }),
         false => Err(faults),
     }
 }
@@ -133,6 +141,10 @@ fn defines(given: &Given, layers: &mut BTreeMap<String, Layered>, faults: &mut V
         };
         let key = key.trim();
         let key = key.strip_prefix(ROOT).unwrap_or(key).replace('"', "");
+        if key.is_empty() {
+            faults.push(Fault::Define("=… names no key".to_owned()));
+            continue;
+        }
         put(
             layers,
             &key,
@@ -252,25 +264,6 @@ fn unknown(key: String, from: Source) -> Fault {
     };
     let hint = meant.map_or_else(String::new, |m| format!("; did you mean {ROOT}{m}?"));
     Fault::UnknownKey { key, from, hint }
-}
-
-fn conflicts(config: &Config, faults: &mut Vec<Fault>) {
-    let consumer = &config.consumer;
-    if consumer.heartbeat_interval >= consumer.session_timeout {
-        faults.push(Fault::Conflict(format!(
-            "heartbeat.interval.ms ({}) must be less than session.timeout.ms ({})",
-            consumer.heartbeat_interval.as_millis(),
-            consumer.session_timeout.as_millis()
-        )));
-    }
-    let needed = config.client.request_timeout + config.producer.linger;
-    if config.producer.delivery_timeout < needed {
-        faults.push(Fault::Conflict(format!(
-            "delivery.timeout.ms ({}) must be at least request.timeout.ms + linger.ms ({})",
-            config.producer.delivery_timeout.as_millis(),
-            needed.as_millis()
-        )));
-    }
 }
 
 #[cfg(test)]
@@ -406,14 +399,46 @@ mod tests {
     }
 
     #[test]
-    fn time_outs_that_contradict_each_other_are_refused() {
+    fn a_define_without_a_key_says_so() {
+        for define in ["=x", " = x", "kafka.ws.proxy.=x"] {
+            let mut given = dev();
+            given.defines.push(define.to_owned());
+            let lines = faults(&given);
+            assert_eq!(lines, ["-D =… names no key: accepted: -D key=value"]);
+        }
+    }
+
+    #[test]
+    fn time_outs_that_contradict_each_other_are_refused_with_who_set_them() {
         let mut given = dev();
         given
             .defines
             .push("kafka-client.properties.session.timeout.ms=1000".to_owned());
         given
+            .variables
+            .push(variable("WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS", "40"));
+        given.flags.push(flag("producer.delivery-timeout-ms", "10"));
+        let heartbeat = "kafka.ws.proxy.kafka-client.properties.heartbeat.interval.ms \
+            (from its default), 3000, must be less than \
+            kafka.ws.proxy.kafka-client.properties.session.timeout.ms \
+            (from -D kafka-client.properties.session.timeout.ms), 1000";
+        let delivery = "kafka.ws.proxy.producer.delivery-timeout-ms \
+            (from --producer-delivery-timeout-ms), 10, must be at least \
+            kafka.ws.proxy.kafka-client.properties.request.timeout.ms \
+            (from variable WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS), 40, plus \
+            kafka.ws.proxy.kafka-client.properties.linger.ms (from its default), 0";
+        assert_eq!(faults(&given), [heartbeat, delivery]);
+    }
+
+    #[test]
+    fn a_delivery_time_out_that_nobody_set_gives_way_as_in_java() {
+        let mut given = dev();
+        given
             .defines
-            .push("producer.delivery-timeout-ms=10".to_owned());
-        assert_eq!(faults(&given).len(), 2);
+            .push("kafka-client.properties.request.timeout.ms=180000".to_owned());
+        let loaded = load(&given).unwrap();
+        let timeout = loaded.config.producer.delivery_timeout;
+        assert_eq!(timeout, Duration::from_secs(180));
+        assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
     }
 }
