@@ -14,6 +14,7 @@
 //!   version, see [`later`].
 
 mod fault;
+mod ignored;
 pub mod keys;
 pub mod later;
 mod layers;

@@ -193,6 +193,8 @@ fn read_properties(
     faults: &mut Vec<Fault>,
     notices: &mut Vec<String>,
 ) {
+    // One line for each property and reason, however often it was given.
+    let mut ignored: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
     for section in Section::EACH {
         let names: Vec<String> = layers
             .keys()
@@ -201,7 +203,7 @@ fn read_properties(
             .collect();
         for key in names {
             let name = &key[section.prefix().len()..];
-            let Some(property) = properties::find(name) else {
+            let Some(effect) = properties::find(name) else {
                 // Left where it is: reported as unknown, unless it is a security setting.
                 if properties::is_security(name) {
                     let source = layers.remove(&key).expect("just listed").source;
@@ -210,14 +212,18 @@ fn read_properties(
                 continue;
             };
             let layered = layers.remove(&key).expect("just listed");
-            if let Some(why) = section.pointless(&property.effect) {
-                notices.push(format!("{ROOT}{key} is ignored: {why}"));
+            if let Some(why) = section.pointless(&effect) {
+                let told = format!("{ROOT}{key} (from {})", layered.source);
+                ignored
+                    .entry((name.to_owned(), why))
+                    .or_default()
+                    .push(told);
                 continue;
             }
             let text = layered.value.reveal().trim().to_owned();
             let secret = name.contains("password") || name.contains("jaas");
-            let read = match &property.effect {
-                Effect::Client(set) => set(&mut config.client, &text),
+            let read = match effect {
+                Effect::Client(set) | Effect::Consumers(set) => set(&mut config.client, &text),
                 Effect::Producer(set) => set(&mut config.producer, &text),
                 Effect::Consumer(set) => set(&mut config.consumer, &text),
                 Effect::Only(accept) => accept(&text),
@@ -230,6 +236,10 @@ fn read_properties(
             };
             check(read, &key, layered, secret, faults);
         }
+    }
+    for ((_, why), told) in ignored {
+        let verb = if told.len() == 1 { "is" } else { "are" };
+        notices.push(format!("{} {verb} ignored: {why}", told.join(", ")));
     }
 }
 
@@ -255,11 +265,8 @@ fn unknown(key: String, from: Source) -> Fault {
         .into_iter()
         .find(|section| key.starts_with(section.prefix()));
     let meant = match section {
-        Some(section) => nearest(
-            &key[section.prefix().len()..],
-            PROPERTIES.iter().map(|p| p.name),
-        )
-        .map(|name| format!("{}{name}", section.prefix())),
+        Some(section) => nearest(&key[section.prefix().len()..], properties::names())
+            .map(|name| format!("{}{name}", section.prefix())),
         None => nearest(&key, KEYS.iter().map(|k: &Key| k.name)).map(str::to_owned),
     };
     let hint = meant.map_or_else(String::new, |m| format!("; did you mean {ROOT}{m}?"));
@@ -386,16 +393,75 @@ mod tests {
     }
 
     #[test]
-    fn java_properties_without_a_meaning_are_reported_once_as_ignored() {
+    fn a_java_property_without_a_meaning_is_reported_once_with_all_who_set_it() {
         let mut given = dev();
-        given
-            .defines
-            .push("kafka-client.properties.retries=3".to_owned());
-        given
-            .defines
-            .push("consumer.kafka-client-properties.request.timeout.ms=1".to_owned());
+        for define in [
+            "kafka-client.properties.retries=3",
+            "producer.kafka-client-properties.transactional.id=t",
+            "consumer.kafka-client-properties.request.timeout.ms=1",
+            "producer.kafka-client-properties.request.timeout.ms=1",
+        ] {
+            given.defines.push(define.to_owned());
+        }
+        let retries = variable("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES", "7");
+        given.variables.push(retries);
         let notices = load(&given).unwrap().notices;
-        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert_eq!(notices.len(), 3, "{notices:?}");
+        let line = |part: &str| notices.iter().find(|n| n.contains(part)).unwrap();
+        assert!(line(".retries").contains("-D kafka-client.properties.retries"));
+        assert!(line(".retries").contains("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES"));
+        assert!(line("consumer.kafka-client-properties.request").contains("share their conn"));
+        assert!(line("transactional.id").contains("without transactions"));
+    }
+
+    #[test]
+    fn no_property_of_the_java_clients_is_unknown_in_any_section() {
+        let names = include_str!("properties-of-java.txt").lines();
+        for name in names.filter(|line| !line.starts_with('#')) {
+            for section in Section::EACH {
+                let mut given = dev();
+                given.defines.push(format!("{}{name}=1", section.prefix()));
+                let Err(faults) = load(&given) else { continue };
+                let unknown = |f: &Fault| matches!(f, Fault::UnknownKey { .. });
+                assert!(!faults.iter().any(unknown), "{faults:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rack_is_a_property_of_consumers() {
+        let rack = |section: &str| {
+            let mut given = dev();
+            given.defines.push(format!("{section}.client.rack=x"));
+            let loaded = load(&given).unwrap();
+            (loaded.config.client.rack, loaded.notices.len())
+        };
+        assert_eq!(rack("kafka-client.properties"), ("x".to_owned(), 0));
+        assert_eq!(
+            rack("consumer.kafka-client-properties"),
+            ("x".to_owned(), 0)
+        );
+        assert_eq!(rack("producer.kafka-client-properties"), (String::new(), 1));
+    }
+
+    #[test]
+    fn what_needs_security_is_refused_in_every_section() {
+        for section in Section::EACH {
+            for property in [
+                "security.protocol=SSL",
+                "sasl.login.class=x",
+                "sasl.mechanism=PLAIN",
+            ] {
+                let mut given = dev();
+                given
+                    .defines
+                    .push(format!("{}{property}", section.prefix()));
+                assert!(
+                    faults(&given)[0].contains("not supported yet"),
+                    "{property}"
+                );
+            }
+        }
     }
 
     #[test]

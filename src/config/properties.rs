@@ -7,15 +7,19 @@
 
 use std::time::Duration;
 
+use super::ignored;
 use super::value::{self, Checked};
 use crate::kafka::config::{
     AssignorName, ClientConfig, Compression, ConsumerConfig, ProducerConfig,
 };
 
 /// What a property does.
+#[derive(Clone, Copy)]
 pub enum Effect {
     /// Sets something every client of the cluster shares.
     Client(fn(&mut ClientConfig, &str) -> Checked<()>),
+    /// Sets something that is kept with what all share, and that only consumers use.
+    Consumers(fn(&mut ClientConfig, &str) -> Checked<()>),
     /// Sets something of the producer.
     Producer(fn(&mut ProducerConfig, &str) -> Checked<()>),
     /// Sets something of consumers.
@@ -38,10 +42,8 @@ pub struct Property {
     pub effect: Effect,
 }
 
-use Effect::{Client, Consumer, Ignored, NotYet, Only, Producer};
+use Effect::{Client, Consumer, Consumers, Ignored, NotYet, Only, Producer};
 
-const PER_SOCKET: &str = "every socket brings its own";
-const SHARED: &str = "decided by the proxy";
 const NO_TLS: &str = "security.protocol is PLAINTEXT";
 const BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
 
@@ -62,7 +64,7 @@ pub const PROPERTIES: &[Property] = &[
     property!(
         "client.rack",
         [],
-        Client(|c, t| set(&mut c.rack, Ok(t.to_owned())))
+        Consumers(|c, t| set(&mut c.rack, Ok(t.to_owned())))
     ),
     property!(
         "request.timeout.ms",
@@ -184,66 +186,8 @@ pub const PROPERTIES: &[Property] = &[
         Consumer(|c, t| set(&mut c.assignors, assignors(t)))
     ),
     property!("group.protocol", [], Only(|t| only(t, &["classic"]))),
-    // Java's, without a meaning here.
+    // Java's, without a meaning here, but with a variable.
     property!("retries", ["CLIENT_NUM_RETRIES"], Ignored(BY_TIME)),
-    property!(
-        "allow.auto.create.topics",
-        [],
-        Ignored("topics are never created on a look")
-    ),
-    property!("auto.offset.reset", [], Ignored(PER_SOCKET)),
-    property!(
-        "auto.commit.interval.ms",
-        [],
-        Ignored("commits are made once a second")
-    ),
-    property!(
-        "bootstrap.servers",
-        [],
-        Ignored("set kafka-client.bootstrap-hosts")
-    ),
-    property!("check.crcs", [], Ignored("checksums are always checked")),
-    property!(
-        "client.dns.lookup",
-        [],
-        Ignored("every resolved address is tried")
-    ),
-    property!("default.api.timeout.ms", [], Ignored(SHARED)),
-    property!("enable.auto.commit", [], Ignored(PER_SOCKET)),
-    property!("group.id", [], Ignored(PER_SOCKET)),
-    property!("group.instance.id", [], Ignored(PER_SOCKET)),
-    property!(
-        "interceptor.classes",
-        [],
-        Ignored("there are no Java classes here")
-    ),
-    property!("isolation.level", [], Ignored(PER_SOCKET)),
-    property!("key.deserializer", [], Ignored(PER_SOCKET)),
-    property!("key.serializer", [], Ignored(PER_SOCKET)),
-    property!("max.block.ms", [], Ignored(SHARED)),
-    property!("max.poll.records", [], Ignored(SHARED)),
-    property!(
-        "metric.reporters",
-        [],
-        Ignored("there are no Java classes here")
-    ),
-    property!("metrics.num.samples", [], Ignored(SHARED)),
-    property!("metrics.recording.level", [], Ignored(SHARED)),
-    property!("metrics.sample.window.ms", [], Ignored(SHARED)),
-    property!(
-        "partitioner.class",
-        [],
-        Ignored("murmur2 for keys, sticky without, as Java's default")
-    ),
-    property!("receive.buffer.bytes", [], Ignored("left to the kernel")),
-    property!("send.buffer.bytes", [], Ignored("left to the kernel")),
-    property!(
-        "socket.connection.setup.timeout.max.ms",
-        [],
-        Ignored(SHARED)
-    ),
-    property!("value.deserializer", [], Ignored(PER_SOCKET)),
-    property!("value.serializer", [], Ignored(PER_SOCKET)),
     // Security.
     property!(
         "security.protocol",
@@ -292,7 +236,6 @@ pub const PROPERTIES: &[Property] = &[
         ["SSL_KEYSTORE_PASS"],
         Ignored(NO_TLS)
     ),
-    property!("ssl.keystore.type", [], Ignored(NO_TLS)),
     property!(
         "ssl.provider",
         ["SSL_PROVIDER"],
@@ -304,7 +247,6 @@ pub const PROPERTIES: &[Property] = &[
         ["SSL_ENABLED_PROTOCOLS"],
         Ignored(NO_TLS)
     ),
-    property!("ssl.protocol", [], Ignored(NO_TLS)),
 ];
 
 /// Variables of one client only: section, end of the variable, property.
@@ -376,7 +318,7 @@ impl Section {
             (_, Effect::Ignored(why)) => Some(why),
             (Section::All, _) | (_, Effect::Only(_) | Effect::NotYet) => None,
             (Section::Producer, Effect::Producer(_)) => None,
-            (Section::Consumer, Effect::Consumer(_)) => None,
+            (Section::Consumer, Effect::Consumer(_) | Effect::Consumers(_)) => None,
             (_, Effect::Client(_)) => {
                 Some("the clients share their connections: set it under kafka-client.properties")
             }
@@ -385,9 +327,18 @@ impl Section {
     }
 }
 
-/// The property of that name.
-pub fn find(name: &str) -> Option<&'static Property> {
-    PROPERTIES.iter().find(|property| property.name == name)
+/// What the property of that name does; `None` when Java has none of that name.
+pub fn find(name: &str) -> Option<Effect> {
+    let known = PROPERTIES.iter().find(|property| property.name == name);
+    known
+        .map(|property| property.effect)
+        .or_else(|| ignored::reason(name).map(Ignored))
+}
+
+/// Every name that [`find`] knows.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let properties = PROPERTIES.iter().map(|property| property.name);
+    properties.chain(ignored::names())
 }
 
 /// Whether the property's name belongs to security settings that are not served yet.
@@ -471,7 +422,7 @@ mod tests {
 
     #[test]
     fn names_and_variables_are_unique() {
-        let mut names: Vec<_> = PROPERTIES.iter().map(|p| p.name).collect();
+        let mut names: Vec<_> = names().collect();
         let mut variables: Vec<_> = PROPERTIES.iter().flat_map(|p| p.variables).collect();
         let (n, v) = (names.len(), variables.len());
         names.sort();
@@ -479,5 +430,15 @@ mod tests {
         variables.sort();
         variables.dedup();
         assert_eq!((names.len(), variables.len()), (n, v));
+    }
+
+    #[test]
+    fn every_property_of_the_java_clients_is_known() {
+        let listed = include_str!("properties-of-java.txt").lines();
+        let names: Vec<_> = listed.filter(|line| !line.starts_with('#')).collect();
+        assert!(names.len() > 140, "{}", names.len());
+        for name in names {
+            assert!(find(name).is_some() || is_security(name), "{name}");
+        }
     }
 }
