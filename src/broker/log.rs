@@ -269,18 +269,20 @@ impl Log {
     }
 
     /// The first record at or after `timestamp` that lies below `until`.
-    pub(super) fn at_time(&self, timestamp: i64, until: i64) -> Option<Found> {
+    ///
+    /// Decompresses at most `unpack` bytes, and takes off what it did.
+    pub(super) fn at_time(&self, timestamp: i64, until: i64, unpack: &mut usize) -> Option<Found> {
         self.batches
             .iter()
             .filter(|batch| batch.max_timestamp >= timestamp && batch.base < until)
-            .find_map(|batch| batch.first_at(|time| time >= timestamp))
+            .find_map(|batch| batch.first_at(|time| time >= timestamp, unpack))
             .filter(|found| found.offset < until)
     }
 
     /// The first of the records with the largest timestamp.
-    pub(super) fn latest_time(&self) -> Option<Found> {
+    pub(super) fn latest_time(&self, unpack: &mut usize) -> Option<Found> {
         let largest = self.batches.iter().map(|batch| batch.max_timestamp).max()?;
-        self.at_time(largest, i64::MAX)
+        self.at_time(largest, i64::MAX, unpack)
     }
 
     /// The last epoch not above `epoch`, and where it ended (KIP-101). None when `epoch` is
@@ -366,7 +368,7 @@ impl Log {
 impl Stored {
     /// The first record whose time fits. Of compressed records that cannot be read it is
     /// the first.
-    fn first_at(&self, fits: impl Fn(i64) -> bool) -> Option<Found> {
+    fn first_at(&self, fits: impl Fn(i64) -> bool, unpack: &mut usize) -> Option<Found> {
         let found = |delta: i32, timestamp| Found {
             offset: self.base + i64::from(delta),
             timestamp,
@@ -377,11 +379,13 @@ impl Stored {
             let want = Want {
                 from: self.base,
                 aborted: None,
-                max_decompressed: DECOMPRESSED_MAX,
+                max_decompressed: DECOMPRESSED_MAX.min(*unpack),
             };
             let Ok(decoded) = decode(self.bytes.clone(), &want) else {
+                *unpack -= want.max_decompressed;
                 return Some(found(0, self.max_timestamp));
             };
+            *unpack = unpack.saturating_sub(decoded.bytes);
             let mut records = decoded.records();
             let record = records.find(|record| fits(record.timestamp))?;
             return Some(found((record.offset - self.base) as i32, record.timestamp));

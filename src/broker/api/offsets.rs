@@ -1,6 +1,8 @@
 //! Where a log begins and ends, by time or by epoch: ListOffsets, OffsetForLeaderEpoch,
 //! and DeleteRecords, which moves the beginning.
 
+use std::collections::HashSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
@@ -22,19 +24,34 @@ use super::super::log::Found;
 use super::super::shared::{Caller, Inner};
 use super::fetch::check_epoch;
 
-/// Offsets of the first, the last, the latest, or the first record at a time.
+/// Offsets of the first, the last, the latest, or the first record at a time. As in Kafka
+/// a partition must not be asked for twice.
 pub(super) fn list_offsets(
     caller: &Caller,
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let committed = request.isolation_level == 1;
+    let mut unpack = UNPACKED_MAX;
+    let mut seen = HashSet::new();
     let mut inner = caller.shared.lock();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let response = ListOffsetsPartitionResponse::default()
                 .with_partition_index(wanted.partition_index);
-            let found = find(&mut inner, caller.node, &topic.name, wanted, committed);
+            let found = if seen.insert((topic.name.clone(), wanted.partition_index)) {
+                let node = caller.node;
+                find(
+                    &mut inner,
+                    node,
+                    &topic.name,
+                    wanted,
+                    committed,
+                    &mut unpack,
+                )
+            } else {
+                Err(ResponseError::InvalidRequest)
+            };
             match found {
                 Ok(Some(found)) => {
                     let response = response
@@ -64,6 +81,7 @@ fn find(
     topic: &str,
     wanted: &ListOffsetsPartition,
     committed: bool,
+    unpack: &mut usize,
 ) -> Result<Option<Found>, ResponseError> {
     let partition = inner.state.led_by(node, topic, wanted.partition_index)?;
     check_epoch(partition, wanted.current_leader_epoch)?;
@@ -81,9 +99,9 @@ fn find(
     Ok(match wanted.timestamp {
         LATEST => Some(at(end, partition.epoch)),
         EARLIEST | EARLIEST_LOCAL => Some(at(log.start(), log.epoch_at(log.start()))),
-        MAX_TIMESTAMP => log.latest_time(),
+        MAX_TIMESTAMP => log.latest_time(unpack),
         LATEST_TIERED => None,
-        time if time >= 0 => log.at_time(time, end),
+        time if time >= 0 => log.at_time(time, end, unpack),
         _ => return Err(ResponseError::UnsupportedVersion),
     })
 }
@@ -173,3 +191,5 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+/// Bytes that are decompressed for one request; then a record is found by its batch.
+const UNPACKED_MAX: usize = 256 << 20;

@@ -99,13 +99,16 @@ fn the_first_batch_is_returned_over_the_limit_and_the_last_is_cut_at_it() {
 #[test]
 fn a_record_is_found_by_its_time() {
     let log = log(&[2, 3, 4]);
-    let found = |time| log.at_time(time, i64::MAX).map(|f| (f.offset, f.timestamp));
+    let found = |time| {
+        log.at_time(time, i64::MAX, &mut 0)
+            .map(|f| (f.offset, f.timestamp))
+    };
     assert_eq!(found(-5), Some((0, 0)));
     assert_eq!(found(1), Some((1, 1)));
     assert_eq!(found(2), Some((2, 20)));
     assert_eq!(found(51), Some((6, 51)));
     assert_eq!(found(54), None);
-    let latest = log.latest_time().unwrap();
+    let latest = log.latest_time(&mut 0).unwrap();
     assert_eq!((latest.offset, latest.timestamp), (8, 53));
 }
 
@@ -126,9 +129,16 @@ fn a_compressed_record_is_found_by_its_time_too() {
     let bytes = batch.bytes();
     let header = BatchHeader::parse(&bytes).unwrap();
     log.append(&bytes, &header, 0, None, 1);
-    let found = log.at_time(150, i64::MAX).unwrap();
+    let mut unpack = 1_000;
+    let found = log.at_time(150, i64::MAX, &mut unpack).unwrap();
     assert_eq!((found.offset, found.timestamp), (3, 200));
-    assert_eq!(log.latest_time().unwrap().offset, 4);
+    assert_eq!(log.latest_time(&mut unpack).unwrap().offset, 4);
+    assert!((800..980).contains(&unpack), "{unpack} left");
+    // What may not be decompressed is found by its batch.
+    for mut little in [0, 10] {
+        let found = log.at_time(150, i64::MAX, &mut little).unwrap();
+        assert_eq!((found.offset, little), (2, 0));
+    }
 }
 
 #[test]

@@ -108,6 +108,25 @@ async fn what_is_asked_for_again_and_again_is_answered_once() {
 }
 
 #[tokio::test]
+async fn an_offset_is_looked_for_once_in_a_request() {
+    let caller = with_topic(BrokerConfig::default());
+    let mut list = request(ApiKey::ListOffsets, 5, Uuid::nil());
+    let RequestKind::ListOffsets(twice) = &mut list else {
+        panic!("no such request");
+    };
+    let first = twice.topics[0].clone();
+    twice.topics.push(first);
+    let ResponseKind::ListOffsets(listed) = ask(&caller, ApiKey::ListOffsets, 5, list).await else {
+        panic!("not listed");
+    };
+    let code = |topic: usize| listed.topics[topic].partitions[0].error_code;
+    assert_eq!(
+        [code(0), code(1)],
+        [0, ResponseError::InvalidRequest.code()]
+    );
+}
+
+#[tokio::test]
 async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
     let caller = with_topic(BrokerConfig::default());
     for _ in 0..3 {
