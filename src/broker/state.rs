@@ -179,6 +179,21 @@ impl State {
         }
     }
 
+    /// How many partitions and replicas a new topic would have.
+    pub(super) fn check_topic(
+        &self,
+        name: &str,
+        partitions: Option<i32>,
+        replication: Option<i16>,
+    ) -> Result<(usize, usize), ResponseError> {
+        check_name(name)?;
+        if self.topics.contains_key(name) {
+            return Err(ResponseError::TopicAlreadyExists);
+        }
+        let partitions = self.check_partitions(partitions)?;
+        Ok((partitions, self.check_replication(replication)?))
+    }
+
     /// Creates a topic; its partitions' leaders go round the nodes.
     pub(super) fn create_topic(
         &mut self,
@@ -186,12 +201,7 @@ impl State {
         partitions: Option<i32>,
         replication: Option<i16>,
     ) -> Result<&mut Topic, ResponseError> {
-        check_name(name)?;
-        if self.topics.contains_key(name) {
-            return Err(ResponseError::TopicAlreadyExists);
-        }
-        let partitions = self.check_partitions(partitions)?;
-        let replication = self.check_replication(replication)?;
+        let (partitions, replication) = self.check_topic(name, partitions, replication)?;
         let id = self.new_id();
         let mut topic = Topic {
             id,

@@ -73,22 +73,26 @@ fn create(
             i16::try_from(replicas).ok(),
         )
     };
+    if validate_only {
+        let (partitions, replication) = state.check_topic(&wanted.name, partitions, replication)?;
+        return Ok(Created {
+            id: uuid::Uuid::nil(),
+            partitions: i32::try_from(partitions).unwrap_or(-1),
+            replication: i16::try_from(replication).unwrap_or(-1),
+        });
+    }
     let topic = state.create_topic(&wanted.name, partitions, replication)?;
     for config in &wanted.configs {
         configure(topic, &config.name, config.value.as_deref());
     }
-    let created = Created {
+    Ok(Created {
         id: topic.id,
         partitions: i32::try_from(topic.partitions.len()).unwrap_or(-1),
         replication: topic
             .partitions
             .first()
             .map_or(-1, |p| p.replicas.len() as i16),
-    };
-    if validate_only {
-        state.delete_topic(&wanted.name)?;
-    }
-    Ok(created)
+    })
 }
 
 fn configure(topic: &mut Topic, name: &str, value: Option<&str>) {

@@ -186,3 +186,31 @@ async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_is_only_validated_is_never_made() {
+    let caller = with_topic(BrokerConfig::default());
+    let RequestKind::CreateTopics(mut create) = request(ApiKey::CreateTopics, 7, Uuid::nil())
+    else {
+        panic!("no such request");
+    };
+    create.topics[0].num_partitions = 9_000;
+    let again = create.topics[0].clone();
+    create.topics.resize(1_000, again);
+    let create = create.with_validate_only(true).into();
+    let ResponseKind::CreateTopics(created) = ask(&caller, ApiKey::CreateTopics, 7, create).await
+    else {
+        panic!("not validated");
+    };
+    let found = |topic: &create_topics_response::CreatableTopicResult| {
+        (topic.error_code, topic.num_partitions, topic.topic_id)
+    };
+    assert!(
+        created
+            .topics
+            .iter()
+            .all(|topic| found(topic) == (0, 9_000, Uuid::nil()))
+    );
+    let inner = caller.shared.lock();
+    assert!(inner.state.topic("other").is_none());
+}
