@@ -180,6 +180,8 @@ async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
             panic!("no join");
         };
         join.protocols[0].metadata = Bytes::from(vec![0; size]);
+        // Of its own: nobody waits for the other one.
+        join.group_id = GroupId(StrBytes::from_string(format!("g{size}")));
         match ask(&caller, ApiKey::JoinGroup, 3, join.into()).await {
             ResponseKind::JoinGroup(r) => assert_eq!(r.error_code, join_code),
             other => panic!("{other:?}"),
