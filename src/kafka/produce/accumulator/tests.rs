@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
+use super::super::partitioner::of_key;
 use super::super::ticket::Placed;
 use super::*;
 use crate::kafka::fake::{metadata, topic};
