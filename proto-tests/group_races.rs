@@ -244,3 +244,36 @@ async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
 }
+
+#[tokio::test]
+async fn a_slow_commit_holds_up_no_other_member_s() {
+    let rig = Rig::new(1).await;
+    rig.topic("t", 2).await;
+    let mut slow = rig.process.consumer(subscription("g", &["t"]));
+    let mut quick = rig.process.consumer(subscription("g", &["t"]));
+    let (mut a, mut b) = (None, None);
+    // Each has let go of all but one partition.
+    while a.is_none() || b.is_none() || a == b {
+        for (consumer, owned) in [(&mut slow, &mut a), (&mut quick, &mut b)] {
+            while let Some(event) = consumer.try_next() {
+                if let Event::Revoked(revocation) = event {
+                    consumer.release(revocation);
+                }
+            }
+            let all: Vec<_> = consumer.assignment().cloned().collect();
+            *owned = (all.len() == 1).then(|| all[0].clone());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let delay = Action::Delay(Duration::from_secs(3));
+    rig.broker
+        .faults()
+        .add(Rule::on(ApiKey::OffsetCommit, delay));
+    slow.store(&a.unwrap(), at(3));
+    slow.request_commit();
+    rig.until("it is under way", || rig.broker.faults().left() == 0)
+        .await;
+    quick.store(&b.unwrap(), at(3));
+    let committed = timeout(Duration::from_secs(1), quick.commit()).await;
+    assert_eq!(committed, Ok(Ok(())));
+}

@@ -50,6 +50,12 @@ use super::pool::COORDINATOR_LANES;
 use super::versions::Api;
 use super::{BrokerId, Cluster, Lane};
 
+/// A coordinator's lanes.
+const LANES: usize = COORDINATOR_LANES as usize;
+/// Commits of one group that may be under way in a lane: the broker has the next one when
+/// it is through with one, and other groups' heartbeats never wait for many.
+const COMMITS: usize = 2;
+
 /// What the members of one principal's groups share in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -68,7 +74,8 @@ impl Groups {
         let mut gates = lock(&self.gates);
         let gate = gates.get(group).and_then(Weak::upgrade).unwrap_or_else(|| {
             let gate = Arc::new(Gate {
-                turn: Arc::new(Semaphore::new(1)),
+                turns: std::array::from_fn(|_| Arc::new(Semaphore::new(COMMITS))),
+                seats: AtomicUsize::new(first_lane(group)),
                 stirs: AtomicUsize::new(0),
                 stir: Notify::new(),
                 group: Arc::clone(group),
@@ -77,20 +84,31 @@ impl Groups {
             gates.insert(Arc::clone(group), Arc::downgrade(&gate));
             gate
         });
+        let seat = gate.seats.fetch_add(1, Ordering::Relaxed);
         Seat {
             cluster: cluster.clone(),
             fetcher: fetcher.clone(),
             group: Arc::clone(&gate.group),
+            lane: seat % LANES,
             gate,
         }
     }
 }
 
+/// Groups of one member each use all lanes as well.
+fn first_lane(group: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    group.hash(&mut hasher);
+    (hasher.finish() % COORDINATOR_LANES as u64) as usize
+}
+
 /// One group in this process.
 #[derive(Debug)]
 struct Gate {
-    /// Lets one commit through at a time.
-    turn: Arc<Semaphore>,
+    /// Let a few commits through at a time, by lane.
+    turns: [Arc<Semaphore>; LANES],
+    /// Numbers the members, to spread them over the lanes.
+    seats: AtomicUsize,
     /// Tells that a member joins or has left: the others need not wait for their next
     /// heartbeat to learn of the rebalance.
     stirs: AtomicUsize,
@@ -145,6 +163,8 @@ pub(crate) struct Seat {
     cluster: Cluster,
     fetcher: Fetcher,
     group: Arc<str>,
+    /// The coordinator's lane for all that this member sends: it stays in order.
+    lane: usize,
     gate: Arc<Gate>,
 }
 
@@ -161,6 +181,11 @@ impl Seat {
         }
     }
 
+    /// Lets this member's commits through.
+    fn turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.gate.turns[self.lane])
+    }
+
     /// Sends a request that the coordinator answers at once.
     async fn call<A: Api>(
         &self,
@@ -168,13 +193,8 @@ impl Seat {
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
     ) -> Result<A::Response, Failure> {
-        let mut hasher = DefaultHasher::new();
-        self.group.hash(&mut hasher);
-        let lane = (hasher.finish() % u64::from(COORDINATOR_LANES)) as u8;
-        let result = self
-            .cluster
-            .call(broker, Lane::Coordinator(lane), build, timeout)
-            .await;
+        let lane = Lane::Coordinator(self.lane as u8);
+        let result = self.cluster.call(broker, lane, build, timeout).await;
         let (_, answer) = result.map_err(Failure::Request)?;
         Ok(answer)
     }

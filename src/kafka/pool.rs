@@ -60,7 +60,7 @@ pub enum Lane {
     Tail(Isolation),
     /// Fetches that return at once, by `k`.
     CatchUp(u8),
-    /// Heartbeats and offset commits of the groups that hash to this one of
+    /// Heartbeats and offset commits of the group members that were given this one of
     /// [`COORDINATOR_LANES`].
     Coordinator(u8),
 }

@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //! - Heartbeats depend on nothing that the reader does.
-//! - At most one commit of a group is in flight in this process.
+//! - At most one commit of a member is in flight, and a few of a group in this process.
 //! - Whatever ends the task, the reader is told.
 
 use std::sync::Arc;
@@ -197,7 +197,7 @@ impl Membership {
         }
         if due && !self.committing && self.commit_after <= now && self.member.may_commit() {
             self.committing = true;
-            let gate = Arc::clone(&self.seat.gate.turn);
+            let gate = self.seat.turn();
             let turn = async move {
                 let permit = gate.acquire_owned().await.expect("a gate is never closed");
                 Done::CommitTurn(permit)
