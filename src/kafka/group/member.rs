@@ -20,101 +20,22 @@
 //! - An answer about an older generation changes nothing.
 //! - Every wait has an end: see [`Member::deadline`].
 
+mod leaving;
+mod owning;
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::assign::GroupMember;
+pub(crate) use self::words::{Action, Event, Joined, Lead, Profile};
 use super::error::{ConsumerError, Failure, Verdict};
 use super::partitions::PartitionSet;
 use super::protocol::MemberSubscription;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::config::AssignorName;
 use crate::kafka::{BrokerId, TopicPartition};
-
-/// What a member is, and how patient.
-#[derive(Debug)]
-pub(crate) struct Profile {
-    pub(crate) group: Arc<str>,
-    pub(crate) instance: Option<Arc<str>>,
-    pub(crate) topics: Vec<Arc<str>>,
-    pub(crate) rack: Option<String>,
-    pub(crate) assignors: Vec<AssignorName>,
-    pub(crate) heartbeat_interval: Duration,
-    /// How long a reader may take to let go of partitions.
-    pub(crate) drain: Duration,
-    /// Between attempts, first and longest.
-    pub(crate) backoff: (Duration, Duration),
-}
-
-/// What a broker made of a JoinGroup.
-#[derive(Clone, Debug)]
-pub(crate) enum Joined {
-    /// It wants to be asked again with this id (KIP-394).
-    IdRequired(String),
-    /// All members are there.
-    Member {
-        id: String,
-        generation: i32,
-        protocol: String,
-        /// The leader's: everyone, and whether to assign (KIP-814).
-        lead: Option<Lead>,
-    },
-}
-
-/// What the leader has to know to assign.
-#[derive(Clone, Debug)]
-pub(crate) struct Lead {
-    pub(crate) members: Vec<GroupMember>,
-    /// A static leader is back: the broker has the assignment already.
-    pub(crate) skip: bool,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Coordinator(Result<BrokerId, Failure>),
-    Joined(Result<Joined, Failure>),
-    Synced(Result<Vec<TopicPartition>, Failure>),
-    /// The answer to a heartbeat of that generation.
-    Heard(i32, Result<(), Failure>),
-    /// A commit of that generation was refused, for a reason that is not its offsets'.
-    CommitRefused(i32, Failure),
-    /// Positions of these partitions reached the reader, or there are none to be had.
-    Positioned(u64, Result<Vec<TopicPartition>, Option<ConsumerError>>),
-    /// The reader has let go of what revocation `0` named, and it is committed.
-    Released(u64),
-    /// Another member, in this process, has joined or left.
-    Stirred,
-    /// The partitions of the topics that this leader assigned have changed.
-    TopicsChanged,
-    /// The socket has closed.
-    Leave,
-    /// The answer to LeaveGroup.
-    Left(Result<(), Failure>),
-}
-
-/// What to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    FindCoordinator,
-    Join,
-    /// With who is to be assigned to, if this member leads.
-    Sync,
-    Heartbeat,
-    /// Give up waiting for JoinGroup or SyncGroup.
-    Abandon,
-    /// Find out where to start in these.
-    Position(u64, Vec<TopicPartition>),
-    /// Tell the reader to let go of these, then expect [`Event::Released`].
-    Revoke(u64, Vec<TopicPartition>),
-    /// Tell the reader that these are gone.
-    Lose(Vec<TopicPartition>),
-    Leave,
-    /// The end, for the reader to know if there is a reason.
-    Close(Option<ConsumerError>),
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -151,13 +72,8 @@ enum Coordinator {
     Known(BrokerId),
 }
 
-/// How long leaving may take.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// After this long the broker knows of what another member in this process did.
 const STIRRED: Duration = Duration::from_millis(30);
-/// Between attempts to leave.
-const LEAVE_AGAIN: Duration = Duration::from_millis(100);
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -473,112 +389,8 @@ impl Member {
         }
     }
 
-    fn positioned(
-        &mut self,
-        ownership: u64,
-        result: Result<Vec<TopicPartition>, Option<ConsumerError>>,
-        now: Instant,
-    ) {
-        match result {
-            _ if ownership != self.ownership => {}
-            Ok(partitions) => {
-                for tp in partitions {
-                    if self.positioning.remove(&tp) && self.owned.contains(&tp) {
-                        self.delivered.insert(tp);
-                    }
-                }
-            }
-            Err(Some(error)) => self.close(Some(error)),
-            Err(None) => {
-                // Partitions without a position would silently never be read: start over.
-                self.lose_all();
-                self.generation = -1;
-                self.retry(now);
-            }
-        }
-    }
-
-    fn released(&mut self, revocation: u64, now: Instant) {
-        let Phase::Revoking { partitions, .. } = &mut self.phase else {
-            return;
-        };
-        if revocation != self.revocation {
-            return;
-        }
-        for tp in std::mem::take(partitions) {
-            self.delivered.remove(&tp);
-        }
-        self.ready_to_join(now);
-    }
-
-    fn revocation_overdue(&mut self, now: Instant) {
-        if let Phase::Revoking { partitions, .. } = &mut self.phase {
-            let partitions = std::mem::take(partitions);
-            tracing::warn!(group = %self.profile.group, member = %self.id, count = partitions.len(),
-                "a consumer did not let go of its partitions in time");
-            self.lose(partitions);
-            self.ready_to_join(now);
-        }
-    }
-
-    /// Before JoinGroup: the eager protocol gives everything up first.
-    fn prepare_join(&mut self, now: Instant) {
-        if self.is_cooperative() {
-            self.ready_to_join(now);
-        } else if self.delivered.is_empty() {
-            self.disown();
-            self.ready_to_join(now);
-        } else {
-            self.disown();
-            self.revoke(self.delivered.to_vec(), now);
-        }
-    }
-
     fn ready_to_join(&mut self, now: Instant) {
         self.phase = Phase::Idle { until: now };
-    }
-
-    fn revoke(&mut self, partitions: Vec<TopicPartition>, now: Instant) {
-        self.revocation += 1;
-        self.actions
-            .push(Action::Revoke(self.revocation, partitions.clone()));
-        self.phase = Phase::Revoking {
-            until: now + self.profile.drain,
-            partitions,
-        };
-    }
-
-    /// Looks up where to start in what is owned and new to the reader.
-    fn position_rest(&mut self) {
-        let mut new = self.owned.without(&self.delivered);
-        new.retain(|tp| !self.positioning.contains(tp));
-        if !new.is_empty() {
-            for tp in &new {
-                self.positioning.insert(tp.clone());
-            }
-            self.actions.push(Action::Position(self.ownership, new));
-        }
-    }
-
-    fn disown(&mut self) {
-        self.owned.clear();
-        self.positioning.clear();
-        self.ownership += 1;
-    }
-
-    fn lose(&mut self, partitions: Vec<TopicPartition>) {
-        let held: Vec<_> = partitions
-            .into_iter()
-            .filter(|tp| self.delivered.remove(tp))
-            .collect();
-        if !held.is_empty() {
-            self.actions.push(Action::Lose(held));
-        }
-    }
-
-    fn lose_all(&mut self) {
-        self.disown();
-        self.lose(self.delivered.to_vec());
     }
 
     fn is_cooperative(&self) -> bool {
@@ -640,76 +452,6 @@ impl Member {
     fn find_coordinator(&mut self, now: Instant) {
         if self.coordinator().is_some() {
             self.coordinator = Coordinator::Unknown { until: now };
-        }
-    }
-
-    fn leave(&mut self, now: Instant) {
-        if self.is_leaving() {
-            return;
-        }
-        let asked = matches!(self.phase, Phase::Joining | Phase::Syncing);
-        self.phase = Phase::Leaving {
-            asked,
-            early: asked,
-            sent: false,
-            until: now + LEAVE_LIMIT,
-            again: None,
-        };
-    }
-
-    fn advance_leave(&mut self, now: Instant) {
-        let nameless = self.id.is_empty() && self.profile.instance.is_none();
-        let known = self.coordinator().is_some();
-        let Phase::Leaving {
-            asked,
-            sent,
-            until,
-            again,
-            ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        if *until <= now || (nameless && !*asked) {
-            self.close(None);
-            return;
-        }
-        // The answer to the first JoinGroup names us; nothing else can be waited for.
-        if nameless || !known {
-            return;
-        }
-        if again.is_some_and(|at| at <= now) {
-            *again = None;
-            *sent = false;
-        }
-        if !*sent && again.is_none() {
-            *sent = true;
-            self.actions.push(Action::Leave);
-        }
-    }
-
-    fn left(&mut self, result: Result<(), Failure>, now: Instant) {
-        let verdict = result.err().map(|failure| failure.verdict());
-        let Phase::Leaving {
-            early, sent, again, ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        match verdict {
-            Some(Verdict::FindCoordinator | Verdict::Retry) => {
-                *sent = false;
-                *again = Some(now + LEAVE_AGAIN);
-                if verdict == Some(Verdict::FindCoordinator) {
-                    self.find_coordinator(now);
-                }
-            }
-            Some(Verdict::UnknownMember) if *early => {
-                *early = false;
-                *sent = false;
-                *again = Some(now + LEAVE_AGAIN);
-            }
-            _ => self.close(None),
         }
     }
 

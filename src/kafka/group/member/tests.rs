@@ -1,5 +1,6 @@
 use kafka_protocol::error::ResponseError as E;
 
+use super::leaving::LEAVE_LIMIT;
 use super::*;
 use crate::kafka::error::{Peer, RequestError};
 
