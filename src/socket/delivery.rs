@@ -28,7 +28,6 @@ pub(super) const BATCH_WAIT_MAX: Duration = Duration::from_millis(20);
 /// A slice, as far as it is sent.
 #[derive(Debug)]
 pub(super) struct Current {
-    pub(super) tp: TopicPartition,
     pub(super) encoded: Arc<Encoded>,
     /// The next frame to complete.
     pub(super) next: usize,
@@ -51,7 +50,6 @@ impl Current {
         let encoded = Encoded::of(&slice.chunk, types);
         let next = encoded.index_of(slice.from);
         Self {
-            tp: slice.chunk.tp.clone(),
             next,
             at: encoded.begin(next),
             end: Some(Position {
@@ -64,6 +62,11 @@ impl Current {
             encoded,
             _chunk: Some(slice.chunk),
         }
+    }
+
+    /// The partition.
+    pub(super) fn tp(&self) -> &TopicPartition {
+        &self.encoded.tp
     }
 
     /// Whether all of it is sent.
@@ -188,7 +191,7 @@ impl Batch {
             self.payload
                 .put_u8(if self.records == 0 { b'[' } else { b',' });
             self.payload.put_slice(current.encoded.payload(index));
-            self.carry(&current.tp, current.encoded.marks[index]);
+            self.carry(current.tp(), current.encoded.marks[index]);
             self.records += 1;
             current.next += 1;
             current.at = current.encoded.begin(current.next);
@@ -282,11 +285,11 @@ mod tests {
             });
         }
         let encoded = Encoded {
+            tp: TopicPartition::new("t", 0),
             bytes: Bytes::from(out),
             marks,
         };
         Current {
-            tp: TopicPartition::new("t", 0),
             encoded: Arc::new(encoded),
             next: 0,
             at: 0,

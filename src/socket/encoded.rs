@@ -13,11 +13,14 @@ use bytes::{Bytes, BytesMut};
 use super::frame::{self, Opcode};
 use crate::codec::Types;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
+use crate::kafka::TopicPartition;
 use crate::kafka::fetch::{Chunk, Position};
 
 /// Frames, one behind the other, and where each of them ends.
 #[derive(Debug)]
 pub(super) struct Encoded {
+    /// Whose records they are.
+    pub(super) tp: TopicPartition,
     /// Whole text frames.
     pub(super) bytes: Bytes,
     /// One per frame.
@@ -74,6 +77,7 @@ impl Encoded {
             });
         }
         Self {
+            tp: chunk.tp.clone(),
             bytes: out.freeze(),
             marks,
         }
@@ -112,6 +116,7 @@ impl Encoded {
             ..*mark
         });
         Self {
+            tp: self.tp.clone(),
             bytes,
             marks: marks.collect(),
         }
@@ -141,6 +146,7 @@ mod tests {
             });
         }
         Encoded {
+            tp: TopicPartition::new("t", 0),
             bytes: out.freeze(),
             marks,
         }

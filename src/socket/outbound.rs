@@ -312,7 +312,7 @@ impl Outbound {
                     if current.is_ours {
                         let marks = &current.encoded.marks[done];
                         self.ledger
-                            .delivered(&mut self.consumer, &current.tp, marks, now);
+                            .delivered(&mut self.consumer, current.tp(), marks, now);
                     }
                     if taken < wanted {
                         return Ok(Flow::Blocked);
@@ -345,10 +345,10 @@ impl Outbound {
         };
         // Behind the last record there may be what nobody is sent: go past it.
         match (current.end, &mut self.batch) {
-            (Some(end), Some(batch)) => batch.passed(&current.tp, end, &mut self.out),
+            (Some(end), Some(batch)) => batch.passed(current.tp(), end, &mut self.out),
             (Some(end), None) => {
                 self.ledger
-                    .passed(&mut self.consumer, &current.tp, end, now);
+                    .passed(&mut self.consumer, current.tp(), end, now);
             }
             (None, _) => {}
         }
@@ -372,7 +372,7 @@ impl Outbound {
             return;
         };
         if let Some(position) = current.let_go(bytes_max) {
-            let tp = current.tp.clone();
+            let tp = current.tp().clone();
             self.consumer.seek_back(&tp, position);
         }
     }
@@ -393,7 +393,7 @@ impl Outbound {
         }
         self.out.forget(partitions);
         if let Some(current) = &mut self.current
-            && partitions.contains(&current.tp)
+            && partitions.contains(current.tp())
         {
             current.cut();
         }

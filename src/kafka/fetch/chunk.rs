@@ -124,11 +124,13 @@ pub struct Attached {
     reserve: AtomicUsize,
     wire: usize,
     bytes: AtomicUsize,
-    made: Mutex<Vec<(u64, Arc<Made>)>>,
+    /// Mostly all readers want the same: that is reached without a lock.
+    first: OnceLock<(u64, Anything)>,
+    others: Mutex<Vec<(u64, Arc<OnceLock<Anything>>)>>,
     growth: Arc<Growth>,
 }
 
-type Made = OnceLock<Arc<dyn Any + Send + Sync>>;
+type Anything = Arc<dyn Any + Send + Sync>;
 
 impl Attached {
     /// `held` bytes of the permit are the chunk's own; `wire` is what was fetched for it.
@@ -140,7 +142,8 @@ impl Attached {
             reserve: AtomicUsize::new(reserve),
             wire,
             bytes: AtomicUsize::new(0),
-            made: Mutex::default(),
+            first: OnceLock::new(),
+            others: Mutex::default(),
             growth,
         }
     }
@@ -155,25 +158,28 @@ impl Attached {
         T: Send + Sync + 'static,
         F: FnOnce() -> (Arc<T>, usize),
     {
-        let place = self.place(key);
         let mut make = Some(make);
         let mut made = || {
             let (value, bytes) = (make.take().expect("made once"))();
             self.charge(bytes);
             value
         };
-        let value = Arc::clone(place.get_or_init(|| made()));
+        let (first, value) = self.first.get_or_init(|| (key, made()));
+        let value: Anything = match *first == key {
+            true => Arc::clone(value),
+            false => Arc::clone(self.other(key).get_or_init(|| made())),
+        };
         value.downcast::<T>().unwrap_or_else(|_| made())
     }
 
-    fn place(&self, key: u64) -> Arc<Made> {
-        let mut made = lock(&self.made);
-        if let Some((_, place)) = made.iter().find(|(known, _)| *known == key) {
-            return Arc::clone(place);
+    fn other(&self, key: u64) -> Arc<OnceLock<Anything>> {
+        let mut others = lock(&self.others);
+        if let Some((_, other)) = others.iter().find(|(known, _)| *known == key) {
+            return Arc::clone(other);
         }
-        let place = Arc::default();
-        made.push((key, Arc::clone(&place)));
-        place
+        let other = Arc::default();
+        others.push((key, Arc::clone(&other)));
+        other
     }
 
     fn charge(&self, bytes: usize) {
