@@ -1,5 +1,6 @@
 //! The `kafka-websocket-proxy` program.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -52,14 +53,14 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            say(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let code = match runtime.block_on(serve(loaded)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            eprintln!("{line}");
+            say(&line);
             ExitCode::from(CONFIG)
         }
     };
@@ -69,9 +70,14 @@ fn main() -> ExitCode {
 
 fn refuse(faults: &[Fault]) -> ExitCode {
     for fault in faults {
-        let _ = writeln!(std::io::stderr(), "{fault}");
+        say(fault);
     }
     ExitCode::from(CONFIG)
+}
+
+/// Writes a line to standard error, if somebody reads it.
+fn say(line: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Listens, serves, and stops on a signal. An error is one line about a setting.
