@@ -308,11 +308,7 @@ impl Inbound {
             self.out = BytesMut::new();
             self.scratch = Vec::new();
         }
-        let next = self.keepalive.next();
-        Ok(match self.out.is_empty() {
-            true => next,
-            false => next.min(self.slow_at()),
-        })
+        Ok(self.keepalive.next())
     }
 
     /// When a client that takes nothing has had long enough.

@@ -5,14 +5,12 @@
 //! autoCommit=false:  delivered ─▶ Commits; the client's commit ─▶ stored ─▶ committed
 //! ```
 
-use std::borrow::Cow;
-
 use tokio::time::{Duration, Instant};
 
 use super::commits::Commits;
 use super::encoded::Mark;
 use crate::codec::answer::{Code, Echo};
-use crate::codec::commit;
+use crate::codec::commit::{self, Refusal};
 use crate::kafka::TopicPartition;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::fetch::Position;
@@ -27,14 +25,6 @@ pub(super) struct Ledger {
     commits: Option<Commits>,
     /// When what is stored is to be committed.
     commit_at: Option<Instant>,
-}
-
-/// Why a client's commit was not taken.
-#[derive(Debug)]
-pub(super) struct Refused<'a> {
-    pub(super) code: Code,
-    pub(super) message: Cow<'static, str>,
-    pub(super) echo: Echo<'a>,
 }
 
 impl Ledger {
@@ -92,17 +82,13 @@ impl Ledger {
         &mut self,
         consumer: &mut Consumer,
         text: &'a [u8],
-    ) -> Result<(), Refused<'a>> {
+    ) -> Result<(), Refusal<'a>> {
         let refused = match (&mut self.commits, commit::parse(text)) {
             (None, Ok(commit::Commit { echo, .. })) => auto_commit(echo),
             (None, Err(refusal)) if refusal.code == Code::UnknownMessageId => {
                 auto_commit(refusal.echo)
             }
-            (_, Err(refusal)) => Refused {
-                code: refusal.code,
-                message: refusal.message,
-                echo: refusal.echo,
-            },
+            (_, Err(refusal)) => refusal,
             (Some(commits), Ok(commit)) => {
                 let id = &commit.id;
                 let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
@@ -111,7 +97,7 @@ impl Ledger {
                     consumer.request_commit();
                     return Ok(());
                 }
-                Refused {
+                Refusal {
                     code: Code::UnknownMessageId,
                     message: "not delivered here, or committed already".into(),
                     echo: commit.echo,
@@ -140,8 +126,8 @@ impl Ledger {
     }
 }
 
-fn auto_commit(echo: Echo<'_>) -> Refused<'_> {
-    Refused {
+fn auto_commit(echo: Echo<'_>) -> Refusal<'_> {
+    Refusal {
         code: Code::AutoCommitEnabled,
         message: "this socket commits by itself (autoCommit=true)".into(),
         echo,

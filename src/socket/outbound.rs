@@ -28,7 +28,7 @@ use super::commits::Commits;
 use super::delivery::{Batch, Current};
 use super::frame::{self, CloseCode, Message};
 use super::keepalive::{Due, Keepalive};
-use super::ledger::{Ledger, Refused};
+use super::ledger::Ledger;
 use super::outgoing::Outgoing;
 use super::params::{OutParams, instance_id};
 use super::rate::Rate;
@@ -37,6 +37,7 @@ use crate::app::App;
 use crate::app::registry::{Order, Place, Seat};
 use crate::codec::Types;
 use crate::codec::answer;
+use crate::codec::commit::Refusal;
 use crate::kafka::TopicPartition;
 use crate::kafka::consumer::{Consumer, Event, Subscription};
 
@@ -242,10 +243,7 @@ impl Outbound {
     /// Sends until all is sent, or something holds it up.
     fn deliver(&mut self, now: Instant) -> Result<Flow, End> {
         loop {
-            let inside = self
-                .current
-                .as_ref()
-                .is_some_and(Current::is_inside_a_frame);
+            let inside = self.is_inside_a_frame();
             if !inside {
                 let before = self.out.len();
                 let all = self.out.flush(&self.socket)?;
@@ -322,6 +320,13 @@ impl Outbound {
         }
     }
 
+    /// Whether a frame that is written from its chunk is partly sent.
+    fn is_inside_a_frame(&self) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(Current::is_inside_a_frame)
+    }
+
     /// Sends an array whose wait is over; also one that nothing more will come to.
     fn send_batch_if_due(&mut self, now: Instant) -> Result<Flow, End> {
         let Some(batch) = &mut self.batch else {
@@ -383,11 +388,7 @@ impl Outbound {
         if let Some(batch) = &mut self.batch {
             batch.send(&mut self.out);
         }
-        let inside = self
-            .current
-            .as_ref()
-            .is_some_and(Current::is_inside_a_frame);
-        if !inside {
+        if !self.is_inside_a_frame() {
             self.out.flush(&self.socket)?;
             self.note_sent(now);
         }
@@ -440,14 +441,14 @@ impl Outbound {
 
     /// A client commits.
     fn commit(&mut self, text: &[u8]) {
-        let Err(refused) = self.ledger.commit(&mut self.consumer, text) else {
+        let Err(refusal) = self.ledger.commit(&mut self.consumer, text) else {
             return;
         };
-        let Refused {
+        let Refusal {
             code,
             message,
             echo,
-        } = refused;
+        } = refusal;
         self.out.write(|frames| {
             let mark = frame::begin(frames);
             answer::error(frames, code, message, echo);
@@ -494,9 +495,13 @@ impl Outbound {
         let mut next = self.keepalive.next();
         let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
         sooner(self.ledger.due());
+        let batch = self.batch.as_ref().and_then(Batch::due);
         match flow {
-            Flow::Open | Flow::More => {}
-            Flow::Limited(until) => sooner(Some(until)),
+            Flow::Open | Flow::More => sooner(batch),
+            Flow::Limited(until) => {
+                sooner(batch);
+                sooner(Some(until));
+            }
             // An array that is due goes when the kernel takes bytes again.
             Flow::Blocked => {
                 let since = self.blocked;
@@ -508,11 +513,6 @@ impl Outbound {
                 sooner(since.filter(|_| holds).map(|since| since + LET_GO_AFTER));
                 sooner(since.map(|since| since + limit));
             }
-        }
-        if flow != Flow::Blocked
-            && let Some(due) = self.batch.as_ref().and_then(Batch::due)
-        {
-            next = next.min(due);
         }
         if next < timer.deadline() || timer.is_elapsed() {
             timer.reset(next);

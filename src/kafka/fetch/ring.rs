@@ -78,20 +78,14 @@ impl<C: Extent> Ring<C> {
             };
         }
         // Mostly it is in the newest.
-        let mut back = self.chunks.iter().rev().map(|(_, chunk)| chunk);
-        let newest = match (back.next(), back.next()) {
-            (Some(newest), Some(before)) if before.next() <= offset => Some(newest),
-            (Some(newest), None) => Some(newest),
-            _ => None,
+        let ends_before = |(_, chunk): &(u64, Arc<C>)| chunk.next() <= offset;
+        let newest = self.chunks.len().saturating_sub(1);
+        let index = match self.chunks.range(..newest).next_back() {
+            Some(before) if !ends_before(before) => self.chunks.partition_point(ends_before),
+            _ => newest,
         };
-        let chunk = newest.or_else(|| {
-            let index = self
-                .chunks
-                .partition_point(|(_, chunk)| chunk.next() <= offset);
-            self.chunks.get(index).map(|(_, chunk)| chunk)
-        });
-        match chunk {
-            Some(chunk) => Place::Found(chunk.clone()),
+        match self.chunks.get(index) {
+            Some((_, chunk)) => Place::Found(chunk.clone()),
             None => Place::AtEnd,
         }
     }
