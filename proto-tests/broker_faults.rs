@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_client::config::Compression;
+use kafka_client::record::{BatchBuilder, BatchHeader, NewRecord};
+use kafka_client::{BrokerId, TopicPartition};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use kafka_websocket_proxy::broker::{Action, Broker, BrokerConfig, Release, Rule};
-use kafka_websocket_proxy::kafka::config::Compression;
-use kafka_websocket_proxy::kafka::record::{BatchBuilder, BatchHeader, NewRecord};
-use kafka_websocket_proxy::kafka::{BrokerId, TopicPartition};
+use memory_broker::{Action, Broker, BrokerConfig, Release, Rule};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

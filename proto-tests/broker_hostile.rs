@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
-use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
+use memory_broker::{Broker, BrokerConfig, Release};
 
 use crate::support::bare::{Bare, DEADLINE, Heard};
 

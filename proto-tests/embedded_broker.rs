@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_websocket_proxy::broker::{Broker, BrokerConfig, Release};
-use kafka_websocket_proxy::kafka::TopicPartition;
+use kafka_client::TopicPartition;
+use memory_broker::{Broker, BrokerConfig, Release};
 use rskafka::chrono::{TimeZone, Utc};
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};

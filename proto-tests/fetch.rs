@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_websocket_proxy::bell::Bell;
-use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
-use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ConsumerConfig};
-use kafka_websocket_proxy::kafka::fetch::{
-    At, Chunk, Cursor, FetchError, Fetcher, Position, Slice,
-};
-use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
-use kafka_websocket_proxy::kafka::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
+use kafka_client::config::{ClientConfig, Compression, ConsumerConfig};
+use kafka_client::fetcher::{At, Chunk, Cursor, FetchError, Fetcher, Position, Slice};
+use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
+use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use runtime::bell::Bell;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

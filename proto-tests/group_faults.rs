@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
-use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
-use kafka_websocket_proxy::kafka::consumer::{Event, Subscription};
-use kafka_websocket_proxy::kafka::fetch::Position;
-use kafka_websocket_proxy::kafka::group::{CommitError, ConsumerError, Reset};
-use kafka_websocket_proxy::kafka::record::NewRecord;
-use kafka_websocket_proxy::kafka::{BrokerId, Principal, TopicPartition};
+use kafka_client::config::{AssignorName, ConsumerConfig};
+use kafka_client::consumer::{Event, Subscription};
+use kafka_client::fetcher::Position;
+use kafka_client::group::{CommitError, ConsumerError, Reset};
+use kafka_client::record::NewRecord;
+use kafka_client::{BrokerId, Principal, TopicPartition};
+use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
 use tokio::time::{Instant, timeout};
 
 use crate::support::reader::{PATIENCE, Process, Reader, Seen, settled, subscription};
@@ -104,7 +104,7 @@ impl Rig {
     }
 }
 
-pub(crate) async fn next(consumer: &mut kafka_websocket_proxy::kafka::consumer::Consumer) -> Event {
+pub(crate) async fn next(consumer: &mut kafka_client::consumer::Consumer) -> Event {
     timeout(PATIENCE, consumer.next()).await.expect("an event")
 }
 

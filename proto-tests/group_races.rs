@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use kafka_websocket_proxy::broker::{Action, ApiKey, Release, Rule};
-use kafka_websocket_proxy::kafka::BrokerId;
-use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
-use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Revocation, Subscription};
-use kafka_websocket_proxy::kafka::fetch::Position;
-use kafka_websocket_proxy::kafka::group::Reset;
+use kafka_client::BrokerId;
+use kafka_client::config::{AssignorName, ConsumerConfig};
+use kafka_client::consumer::{Consumer, Event, Revocation, Subscription};
+use kafka_client::fetcher::Position;
+use kafka_client::group::Reset;
+use memory_broker::{Action, ApiKey, Release, Rule};
 use tokio::time::{Instant, timeout};
 
 use crate::group_faults::{Rig, next, quick};

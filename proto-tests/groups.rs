@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kafka_websocket_proxy::kafka::Principal;
-use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
-use kafka_websocket_proxy::kafka::group::ConsumerError;
+use kafka_client::Principal;
+use kafka_client::config::{AssignorName, ConsumerConfig};
+use kafka_client::group::ConsumerError;
 
 use crate::support::kafka::{Kafka, unique};
 use crate::support::reader::{PATIENCE, Process, settled, subscription};

@@ -4,6 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kafka_client::config::{ClientConfig, Compression};
+use kafka_client::metadata::MetadataError;
+use kafka_client::protocol::versions::Api;
+use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::{BrokerId, Cluster, Connection, Lane, Principal, TopicPartition, admin};
 use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId,
@@ -15,13 +20,6 @@ use kafka_protocol::messages::{
     offset_for_leader_epoch_request, produce_request, sync_group_request,
 };
 use kafka_protocol::protocol::StrBytes;
-use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression};
-use kafka_websocket_proxy::kafka::metadata::MetadataError;
-use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
-use kafka_websocket_proxy::kafka::versions::Api;
-use kafka_websocket_proxy::kafka::{
-    BrokerId, Cluster, Connection, Lane, Principal, TopicPartition, admin,
-};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

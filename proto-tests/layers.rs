@@ -17,7 +17,14 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["broker"],
     &["kafka"],
-    &["alloc", "bell", "guard", "metrics", "refusal", "secret"],
+    &[
+        "alloc",
+        "metrics",
+        "refusal",
+        "runtime",
+        "secret",
+        "websocket",
+    ],
 ];
 
 /// A crate, and the only modules that may name it.

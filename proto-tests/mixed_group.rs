@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_websocket_proxy::kafka::config::{AssignorName, ConsumerConfig};
+use kafka_client::config::{AssignorName, ConsumerConfig};
 use tokio::sync::watch;
 
 use crate::support::kafka::{Kafka, unique};

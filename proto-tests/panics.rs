@@ -12,7 +12,7 @@ use std::future::pending;
 use std::io::stderr;
 use std::process::{Command, Output, Stdio};
 
-use kafka_websocket_proxy::guard;
+use runtime::guard;
 use tokio::time::timeout;
 
 use crate::support::program::Program;
@@ -34,9 +34,7 @@ fn a_panic_of_a_core_task_ends_the_process_with_70_and_a_line_in_the_log() {
     };
     assert_eq!(code, Some(70), "{log}");
     assert!(log.contains(PANIC), "{log}");
-    assert!(log.contains(
-        "ERROR kafka_websocket_proxy::guard: a task of the core panicked; the process ends"
-    ));
+    assert!(log.contains("ERROR runtime::guard: a task of the core panicked; the process ends"));
 }
 
 #[test]

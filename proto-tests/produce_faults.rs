@@ -6,13 +6,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_websocket_proxy::broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
-use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ProducerConfig};
-use kafka_websocket_proxy::kafka::metadata::{Snapshot, Topic};
-use kafka_websocket_proxy::kafka::record::{NewRecord, Want, decode};
-use kafka_websocket_proxy::kafka::{
+use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
+use kafka_client::metadata::{Snapshot, Topic};
+use kafka_client::record::{NewRecord, Want, decode};
+use kafka_client::{
     Ack, BrokerId, Cluster, Principal, ProduceError, Producer, Ticket, TopicPartition,
 };
+use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

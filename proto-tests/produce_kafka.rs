@@ -5,11 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kafka_websocket_proxy::kafka::config::{ClientConfig, Compression, ProducerConfig};
-use kafka_websocket_proxy::kafka::metadata::Topic;
-use kafka_websocket_proxy::kafka::produce::partitioner;
-use kafka_websocket_proxy::kafka::record::{NewHeader, NewRecord};
-use kafka_websocket_proxy::kafka::{Cluster, Principal, ProduceError, Producer, Ticket};
+use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
+use kafka_client::metadata::Topic;
+use kafka_client::producer::partitioner;
+use kafka_client::record::{NewHeader, NewRecord};
+use kafka_client::{Cluster, Principal, ProduceError, Producer, Ticket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::{Bytes, BytesMut};
-use kafka_websocket_proxy::kafka::config::Compression;
-use kafka_websocket_proxy::kafka::record::{
+use kafka_client::config::Compression;
+use kafka_client::record::{
     AbortedTransaction, Batch, BatchBuilder, BatchHeader, Decoded, NewHeader, NewRecord,
     RecordError, Want, decode,
 };
@@ -268,7 +268,7 @@ fn stored(batch: &Batch) -> Bytes {
 }
 
 fn records(decoded: &Decoded) -> Vec<String> {
-    let describe = |record: kafka_websocket_proxy::kafka::record::Record<'_>| {
+    let describe = |record: kafka_client::record::Record<'_>| {
         let mut line = format!(
             "record {} {} {} {}",
             record.offset,

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::PATIENCE;
-use kafka_websocket_proxy::broker::{Action, ApiKey, Rule};
 use kafka_websocket_proxy::config::Origins;
+use memory_broker::{Action, ApiKey, Rule};
 
 /// Sends a request as it is and reads the response to its end.
 async fn raw(proxy: &Proxy, request: &str) -> String {
@@ -125,7 +125,7 @@ async fn health_readiness_and_brokers_are_told() {
 #[tokio::test]
 async fn without_brokers_it_serves_says_why_not_and_connects_when_they_come() {
     let proxy = Proxy::start().await;
-    let node = kafka_websocket_proxy::kafka::BrokerId(1);
+    let node = kafka_client::BrokerId(1);
     proxy.topic("t", 1);
     assert!(proxy.broker.stop_node(node).await);
     // What nobody asked about may pass for known; who asks waits for an answer.

@@ -38,7 +38,7 @@ async fn records_in_flight_are_answered_before_the_goodbye() {
     };
     assert_eq!(u16::from(code), 1012);
     // What is in the log was answered: nothing that was taken is left unsaid.
-    let tp = kafka_websocket_proxy::kafka::TopicPartition::new("t", 0);
+    let tp = kafka_client::TopicPartition::new("t", 0);
     let (_, end) = proxy.broker.offsets(&tp).unwrap();
     assert_eq!(end, answered);
     drop(socket);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kafka_websocket_proxy::kafka::TopicPartition;
-use kafka_websocket_proxy::kafka::config::Compression;
-use kafka_websocket_proxy::kafka::record::{BatchBuilder, NewRecord};
+use kafka_client::TopicPartition;
+use kafka_client::config::Compression;
+use kafka_client::record::{BatchBuilder, NewRecord};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::kafka::client::Client;
-use crate::kafka::{Cluster, Principal};
+use kafka_client::client::Client;
+use kafka_client::{Cluster, Principal};
 use registry::Registry;
 
 /// The shared handles. Cloning is cheap.

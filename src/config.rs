@@ -32,7 +32,7 @@ pub use layers::{Given, Loaded, load};
 pub use origin::Origin;
 pub use origins::Origins;
 
-use crate::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 
 /// Everything the program can be told.
 #[derive(Clone, Debug, Default)]

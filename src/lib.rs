@@ -9,38 +9,37 @@
 //! http, socket    the endpoints: status and refusals; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, who is connected, stopping
 //! codec           JSON messages, typed values ⇄ bytes
-//! broker          the in-memory broker of --dev and of the tests
-//! kafka           the client layer: connections, metadata, records, produce, fetch, groups
-//! bell            wakes one task
-//! guard, refusal  what a panic ends; what HTTP says no with
-//! secret, alloc   strings that never print; the static binary's allocator
+//! refusal         what HTTP says no with
+//! secret          strings that never print
 //! ```
 //!
 //! A module uses only what stands below it; `proto-tests/layers.rs` reads the sources and
-//! holds the order.
+//! holds the order. Below them all stand crates of their own, whose walls Cargo holds:
+//!
+//! ```text
+//! src/broker      the in-memory broker of --dev and of the tests
+//! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
+//! src/websocket   RFC 6455: the opening handshake and frames, without I/O
+//! src/runtime     waking one task, and what a panic ends
+//! src/alloc       the static binary's allocator, the only unsafe code
+//! ```
 //!
 //! # Two ways through
 //!
 //! ```text
-//! in:   frame ─▶ codec ─▶ kafka::produce (budget, partitioner, batch, lane) ─▶ broker
+//! in:   frame ─▶ codec ─▶ kafka_client::producer (budget, partitioner, batch, lane) ─▶ broker
 //!         ordered answers ◀──────────────── tickets ◀──────────────────────────┘
 //!
-//! out:  broker ─▶ kafka::fetch (tail or catch-up) ─▶ chunk, decoded once ─▶ ring
+//! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once ─▶ ring
 //!         socket ◀─ frames, encoded once per format ◀─ cursor of each socket ◀─┘
-//!           └─ what the kernel took ─▶ kafka::consumer ─▶ kafka::group commits
+//!           └─ what the kernel took ─▶ kafka_client::consumer ─▶ its group commits
 //! ```
 
-#[cfg(target_os = "linux")]
-pub mod alloc;
 pub mod app;
-pub mod bell;
-pub mod broker;
 pub mod cli;
 pub mod codec;
 pub mod config;
-pub mod guard;
 pub mod http;
-pub mod kafka;
 pub mod refusal;
 pub mod secret;
 pub mod server;

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use kafka_websocket_proxy::app::App;
-use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
 use kafka_websocket_proxy::cli::{self, Told};
 use kafka_websocket_proxy::config::{self, Config, Fault, Loaded, LogConfig, LogFormat};
-use kafka_websocket_proxy::{guard, server};
+use kafka_websocket_proxy::server;
+use memory_broker::{Broker, BrokerConfig};
+use runtime::guard;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,7 @@ use tracing_subscriber::EnvFilter;
 /// musl's own is slow, the more so with several threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: kafka_websocket_proxy::alloc::ThreadCached =
-    kafka_websocket_proxy::alloc::ThreadCached;
+static ALLOCATOR: thread_cached_alloc::ThreadCached = thread_cached_alloc::ThreadCached;
 
 /// EX_CONFIG of sysexits(3): something must be set differently.
 const CONFIG: u8 = 78;

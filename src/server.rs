@@ -38,10 +38,10 @@ use warp::Filter;
 
 use crate::app::App;
 use crate::config::Origins;
-use crate::guard;
 use crate::refusal::Refusal;
 use crate::socket::{ForeignOrigin, Peer};
 use crate::{http as plain, socket};
+use runtime::guard;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);

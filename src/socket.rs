@@ -5,8 +5,6 @@
 //!                       └─▶ refusal: JSON with a status, or (errors=close) 101 and a close
 //! ```
 
-pub mod frame;
-pub mod handshake;
 pub mod keepalive;
 pub mod params;
 pub mod rate;

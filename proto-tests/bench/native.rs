@@ -4,13 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_websocket_proxy::bell::Bell;
-use kafka_websocket_proxy::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_websocket_proxy::kafka::fetch::{Fetcher, Position};
-use kafka_websocket_proxy::kafka::record::NewRecord;
-use kafka_websocket_proxy::kafka::{
-    Cluster, Isolation, Principal, Producer, TopicPartition, admin,
-};
+use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_client::fetcher::{Fetcher, Position};
+use kafka_client::record::NewRecord;
+use kafka_client::{Cluster, Isolation, Principal, Producer, TopicPartition, admin};
+use runtime::bell::Bell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_client::BrokerId;
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{
     Decodable, HeaderVersion, Request, encode_request_header_into_buffer,
 };
-use kafka_websocket_proxy::broker::Broker;
-use kafka_websocket_proxy::kafka::BrokerId;
+use memory_broker::Broker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

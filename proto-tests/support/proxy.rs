@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
-use kafka_websocket_proxy::broker::{Broker, BrokerConfig};
 use kafka_websocket_proxy::config::Config;
 use kafka_websocket_proxy::server;
+use memory_broker::{Broker, BrokerConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

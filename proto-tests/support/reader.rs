@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kafka_websocket_proxy::kafka::client::Clients;
-use kafka_websocket_proxy::kafka::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_websocket_proxy::kafka::consumer::{Consumer, Event, Subscription};
-use kafka_websocket_proxy::kafka::fetch::Position;
-use kafka_websocket_proxy::kafka::group::{ConsumerError, Reset};
-use kafka_websocket_proxy::kafka::{Isolation, Principal, TopicPartition};
+use kafka_client::client::Clients;
+use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_client::consumer::{Consumer, Event, Subscription};
+use kafka_client::fetcher::Position;
+use kafka_client::group::{ConsumerError, Reset};
+use kafka_client::{Isolation, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::bell::Bell;
+use runtime::bell::Bell;
 
 /// How long a socket may take to show that it lives when its client id comes again.
 const PROBE_MAX: Duration = Duration::from_secs(2);

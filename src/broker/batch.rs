@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
-use crate::kafka::config::Compression;
-use crate::kafka::record::header::{self, BatchHeader};
+use kafka_client::config::Compression;
+use kafka_client::record::header::{self, BatchHeader};
 
 /// A refused batch: the code and what to tell the producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,10 +171,10 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::kafka::record::header::Attributes;
+    use kafka_client::record::header::Attributes;
 
     /// A sound batch of as many records, one millisecond apart from `time` on.
-    pub(in crate::broker) fn batch_of(
+    pub(crate) fn batch_of(
         count: i32,
         time: i64,
         (pid, epoch, sequence): (i64, i16, i32),
@@ -222,7 +222,7 @@ pub(super) mod tests {
         bytes.into()
     }
 
-    pub(in crate::broker) const PLAIN: (i64, i16, i32) = (-1, -1, -1);
+    pub(crate) const PLAIN: (i64, i16, i32) = (-1, -1, -1);
 
     fn changed(change: impl FnOnce(&mut BatchHeader, &mut Vec<u8>)) -> Bytes {
         let mut bytes = batch_of(3, 0, PLAIN).to_vec();

@@ -24,7 +24,7 @@ use kafka_protocol::messages::{ApiKey, ResponseKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::kafka::frame;
+use kafka_client::net;
 
 use super::api;
 use super::faults::Action;
@@ -141,7 +141,7 @@ async fn respond(
         let response = api::versions(versions, error);
         return encode(head, 0, &response.into()).map(Some);
     }
-    let (header, request) = frame::decode_request(api, version, &mut frame)
+    let (header, request) = net::decode_request(api, version, &mut frame)
         .map_err(|what| Closed::Protocol(format!("{api:?} v{version}: {what}")))?;
     caller.client_id = kept(header.client_id.as_deref().unwrap_or_default());
     // Whoever waits must not keep the bytes.

@@ -20,8 +20,8 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::kafka::record::header::{self, BatchHeader};
-use crate::kafka::record::{Want, decode};
+use kafka_client::record::header::{self, BatchHeader};
+use kafka_client::record::{Want, decode};
 
 use super::batch;
 use super::producers::Producers;

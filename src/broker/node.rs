@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::guard;
+use runtime::guard;
 
 use super::connection::{self, Closed};
 use super::shared::Shared;

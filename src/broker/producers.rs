@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use kafka_protocol::ResponseError;
 
-use crate::kafka::record::header::BatchHeader;
+use kafka_client::record::header::BatchHeader;
 
 use super::batch::Refused;
 

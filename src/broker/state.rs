@@ -22,7 +22,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::kafka::record::header::BatchHeader;
+use kafka_client::record::header::BatchHeader;
 
 use super::config::BrokerConfig;
 use super::log::Log;

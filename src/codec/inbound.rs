@@ -35,9 +35,9 @@ use std::borrow::Cow;
 use super::answer::Code;
 use super::format::Types;
 use super::json::{Malformed, Raw, Scanner};
-use crate::kafka::record::NewHeader;
 use fields::Fields;
 use headers::EncodedHeader;
+use kafka_client::record::NewHeader;
 
 /// One record, ready for the producer.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::format::{Format, Misfit, Types, write_base64, write_integer};
 use super::json::{self, Escaping};
-use crate::kafka::record::{Headers, Record};
+use kafka_client::record::{Headers, Record};
 
 /// A fetched record, as far as it is written.
 #[derive(Clone, Copy, Debug)]

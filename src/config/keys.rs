@@ -177,7 +177,7 @@ pub const KEYS: &[Key] = &[
         variables: &["WSPROXY_LOG_LEVEL"],
         default: Some("info"),
         placeholder: "LEVEL",
-        doc: "error, warn, info, debug, trace, off, or filters such as info,kafka_websocket_proxy::kafka=debug",
+        doc: "error, warn, info, debug, trace, off, or filters such as info,kafka_client=debug",
         set: |config, text| {
             config.log.level = level_filter(text)?;
             Ok(())
@@ -229,7 +229,7 @@ fn level_filter(text: &str) -> Checked<String> {
     let accepted = || {
         format!(
             "{}, or a comma list of these and of module=level, such as \
-             info,kafka_websocket_proxy::kafka=debug",
+             info,kafka_client=debug",
             LEVELS.join(", ")
         )
     };
@@ -282,10 +282,7 @@ mod tests {
             ("debug", "debug"),
             (" WARN ", "warn"),
             ("off", "off"),
-            (
-                "warn, kafka_websocket_proxy::kafka=Debug",
-                "warn,kafka_websocket_proxy::kafka=debug",
-            ),
+            ("warn, kafka_client=Debug", "warn,kafka_client=debug"),
             ("tokio=info", "tokio=info"),
         ] {
             assert_eq!(level_filter(text).as_deref(), Ok(filter));

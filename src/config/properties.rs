@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ignored;
 use super::value::{self, Checked};
-use crate::kafka::config::{
+use kafka_client::config::{
     AssignorName, ClientConfig, Compression, ConsumerConfig, ProducerConfig,
 };
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::error::RequestError;
-use super::pool::Lane;
+use crate::net::pool::Lane;
 
 /// Why an administrative request did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +132,7 @@ where
     }
 }
 
-async fn ask<A: super::versions::Api>(
+async fn ask<A: crate::protocol::versions::Api>(
     cluster: &Cluster,
     build: impl Fn(i16) -> A,
 ) -> Result<(i16, A::Response), RequestError> {

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use super::fetch::{Budget, Fetcher};
 use super::group::{Groups, Seat};
 use super::lock::lock;
-use super::produce::Producer;
 use super::{Cluster, Principal};
+use crate::fetcher::{Budget, Fetcher};
+use crate::producer::Producer;
 
 /// One principal's share of one cluster.
 #[derive(Debug)]

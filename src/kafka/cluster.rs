@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::ClientConfig;
-use super::connection::Connection;
 use super::error::{Peer, RequestError};
 use super::metadata::{self, Broker, Metadata};
-use super::pool::{Endpoint, Exclusive, Lane, Pool};
 use super::principal::Principal;
 use super::topic::BrokerId;
-use super::versions::Api;
+use crate::net::connection::Connection;
+use crate::net::pool::{Endpoint, Exclusive, Lane, Pool};
+use crate::protocol::versions::Api;
 
 /// A handle to one cluster as one principal. Clones share everything.
 #[derive(Clone, Debug)]

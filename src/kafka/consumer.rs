@@ -20,11 +20,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::client::Client;
-use super::fetch::{Cursor, FetchError, Fetcher, Position, Slice};
 use super::group::{CommitError, ConsumerError, Mailbox, Manner, Member, Membership, Notice};
 use super::group::{Profile, Reset};
 use super::{Isolation, TopicPartition};
-use crate::bell::Bell;
+use crate::fetcher::{Cursor, FetchError, Fetcher, Position, Slice};
+use runtime::bell::Bell;
 
 /// What a consumer wants.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::topic::BrokerId;
+use crate::topic::BrokerId;
 
 /// A broker as log lines and errors name it: `2 (kafka-2:9092)`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -159,14 +159,14 @@ async fn converse(
 }
 
 /// A response's frame.
-pub(crate) fn answer<A: super::versions::Api>(
+pub(crate) fn answer<A: crate::protocol::versions::Api>(
     request: &Received,
     response: &A::Response,
 ) -> Answer {
     Answer::Frame(encoded::<A>(request, response))
 }
 
-pub(crate) fn encoded<A: super::versions::Api>(
+pub(crate) fn encoded<A: crate::protocol::versions::Api>(
     request: &Received,
     response: &A::Response,
 ) -> Bytes {

@@ -44,11 +44,11 @@ pub(crate) use self::mailbox::{Mailbox, Notice};
 pub(crate) use self::member::{Member, Profile};
 pub(crate) use self::membership::{Manner, Membership};
 pub use self::offsets::Reset;
-use super::fetch::Fetcher;
 use super::lock::lock;
-use super::pool::COORDINATOR_LANES;
-use super::versions::Api;
 use super::{BrokerId, Cluster, Lane};
+use crate::fetcher::Fetcher;
+use crate::net::pool::COORDINATOR_LANES;
+use crate::protocol::versions::Api;
 
 /// A coordinator's lanes.
 const LANES: usize = COORDINATOR_LANES as usize;

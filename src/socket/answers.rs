@@ -22,9 +22,9 @@ use std::task::Poll;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::frame::{self, Opcode};
 use crate::codec::answer::{self, Code, Echo};
-use crate::kafka::produce::{Ack, ProduceError, Ticket};
+use kafka_client::producer::{Ack, ProduceError, Ticket};
+use websocket::frame::{self, Opcode};
 
 /// Records of one socket that may be unanswered.
 const RECORDS_MAX: usize = 10_000;

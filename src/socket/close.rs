@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use tokio::time::Duration;
 
-use super::frame::{Close, CloseCode, Violation};
-use super::ws::{WebSocket, closing};
-use crate::kafka::group::ConsumerError;
+use super::ws::WebSocket;
+use kafka_client::group::ConsumerError;
+use websocket::frame::{Close, CloseCode, Violation};
 
 /// How long a close frame may take to get out.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -36,9 +36,9 @@ impl End {
             End::Silent => return socket.reset(),
             End::Peer(Some(close)) => close,
             // What was not said is not said back: gives an empty close frame.
-            End::Peer(None) => closing(CloseCode(1005), ""),
-            End::Slow => closing(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
-            End::Stopping => closing(CloseCode::SERVICE_RESTART, "the server is stopping"),
+            End::Peer(None) => Close::new(CloseCode(1005), ""),
+            End::Slow => Close::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
+            End::Stopping => Close::new(CloseCode::SERVICE_RESTART, "the server is stopping"),
             End::Fault(close) => close,
         };
         socket.close(out, &close, SEND_MAX).await;
@@ -62,6 +62,6 @@ impl From<ConsumerError> for End {
             | ConsumerError::NoCommittedOffset { .. } => CloseCode::POLICY,
             ConsumerError::Refused { .. } | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL,
         };
-        End::Fault(closing(code, &error.to_string()))
+        End::Fault(Close::new(code, &error.to_string()))
     }
 }

@@ -15,8 +15,8 @@
 use std::collections::VecDeque;
 
 use super::encoded::Mark;
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::Position;
+use kafka_client::TopicPartition;
+use kafka_client::fetcher::Position;
 use tokio::time::Instant;
 
 /// Deliveries and commits of one socket.

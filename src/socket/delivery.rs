@@ -16,11 +16,11 @@ use bytes::{BufMut, BytesMut};
 use tokio::time::{Duration, Instant};
 
 use super::encoded::{Encoded, Mark};
-use super::frame;
 use super::outgoing::{Delivered, Outgoing};
 use crate::codec::Types;
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::{Chunk, Position, Slice};
+use kafka_client::TopicPartition;
+use kafka_client::fetcher::{Chunk, Position, Slice};
+use websocket::frame;
 
 /// How long after its first record an array is sent that is not full.
 pub(super) const BATCH_WAIT_MAX: Duration = Duration::from_millis(20);

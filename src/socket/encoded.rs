@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::frame::{self, Opcode};
 use crate::codec::Types;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::{Chunk, Position};
+use kafka_client::TopicPartition;
+use kafka_client::fetcher::{Chunk, Position};
+use websocket::frame::{self, Opcode};
 
 /// Frames, one behind the other, and where each of them ends.
 #[derive(Debug)]

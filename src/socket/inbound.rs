@@ -23,16 +23,16 @@ use tracing::debug;
 
 use super::answers::{Answers, Outcome, Position, code};
 use super::close::End;
-use super::frame::{self, CloseCode, Message};
 use super::keepalive::{Due, Keepalive};
-use super::ws::{Fill, WebSocket, closing};
+use super::ws::{Fill, WebSocket};
 use crate::app::App;
 use crate::app::registry::Place;
 use crate::codec::Types;
 use crate::codec::inbound::{Frame, InboundRecord};
-use crate::kafka::metadata::Topic;
-use crate::kafka::produce::Producer;
-use crate::kafka::record::NewRecord;
+use kafka_client::metadata::Topic;
+use kafka_client::producer::Producer;
+use kafka_client::record::NewRecord;
+use websocket::frame::{self, Close, CloseCode, Message};
 
 /// How long the answers still due may take after a client's close.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -166,7 +166,7 @@ impl Inbound {
                 Some(Message::Text(text)) => self.take(text.as_bytes()).await?,
                 Some(Message::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(closing(CloseCode::UNSUPPORTED, reason)));
+                    return Err(End::Fault(Close::new(CloseCode::UNSUPPORTED, reason)));
                 }
                 Some(Message::Ping(payload)) => frame::pong(&mut self.out, &payload),
                 Some(Message::Pong(_)) => {}

@@ -11,9 +11,9 @@ use super::commits::Commits;
 use super::encoded::Mark;
 use crate::codec::answer::{Code, Echo};
 use crate::codec::commit::{self, Refusal};
-use crate::kafka::TopicPartition;
-use crate::kafka::consumer::Consumer;
-use crate::kafka::fetch::Position;
+use kafka_client::TopicPartition;
+use kafka_client::consumer::Consumer;
+use kafka_client::fetcher::Position;
 
 /// How often stored offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);

@@ -19,18 +19,18 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, debug_span};
 
 use super::ForeignOrigin;
-use super::frame::CloseCode;
-use super::handshake::{self, HandshakeError};
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::params::{InParams, OutParams, ParamError, Query};
-use super::ws::{WebSocket, closing};
+use super::ws::WebSocket;
 use crate::app::App;
 use crate::app::registry::{Full, Place, Seat};
-use crate::guard;
-use crate::kafka::admin;
-use crate::kafka::metadata::{MetadataError, Topic};
 use crate::refusal::Refusal;
+use kafka_client::admin;
+use kafka_client::metadata::{MetadataError, Topic};
+use runtime::guard;
+use websocket::frame::{Close, CloseCode};
+use websocket::handshake::{self, HandshakeError};
 
 /// How long brokers may take to tell of a topic before the client is sent away.
 const TOPIC_MAX: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ pub(super) async fn open(mut opening: Opening, app: App) -> Response<String> {
         }
         Err(refusal) if query.errors_close() => {
             let code = CloseCode(4000 + refusal.status.as_u16());
-            let close = closing(code, &refusal.message);
+            let close = Close::new(code, &refusal.message);
             let goodbye = async move {
                 if let Some(socket) = upgraded(upgrade, message_max).await {
                     socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;

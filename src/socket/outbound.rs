@@ -26,20 +26,20 @@ use tracing::{debug, warn};
 use super::close::End;
 use super::commits::Commits;
 use super::delivery::{Batch, Current};
-use super::frame::{self, CloseCode, Message};
 use super::keepalive::{Due, Keepalive};
 use super::ledger::Ledger;
 use super::outgoing::Outgoing;
 use super::params::{OutParams, instance_id};
 use super::rate::Rate;
-use super::ws::{Fill, WebSocket, closing};
+use super::ws::{Fill, WebSocket};
 use crate::app::App;
 use crate::app::registry::{Order, Place, Seat};
 use crate::codec::Types;
 use crate::codec::answer;
 use crate::codec::commit::Refusal;
-use crate::kafka::TopicPartition;
-use crate::kafka::consumer::{Consumer, Event, Subscription};
+use kafka_client::TopicPartition;
+use kafka_client::consumer::{Consumer, Event, Subscription};
+use websocket::frame::{self, Close, CloseCode, Message};
 
 /// How long the commit at the end may hold up the goodbye.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -186,7 +186,7 @@ impl Outbound {
     fn obey(&mut self, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => Err(End::Stopping),
-            Order::Leave => Err(End::Fault(closing(
+            Order::Leave => Err(End::Fault(Close::new(
                 CloseCode::POLICY,
                 "evicted: the client id connected again, and this client did not answer",
             ))),
@@ -427,7 +427,7 @@ impl Outbound {
                 Some(Message::Text(text)) => self.commit(text.as_bytes()),
                 Some(Message::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(closing(CloseCode::UNSUPPORTED, reason)));
+                    return Err(End::Fault(Close::new(CloseCode::UNSUPPORTED, reason)));
                 }
                 Some(Message::Ping(payload)) => {
                     self.out.write(|frames| frame::pong(frames, &payload));

@@ -10,8 +10,8 @@ use bytes::BytesMut;
 
 use super::encoded::Mark;
 use super::ws::WebSocket;
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::Position;
+use kafka_client::TopicPartition;
+use kafka_client::fetcher::Position;
 
 /// Whole frames, oldest first; the first may be partly written.
 #[derive(Debug, Default)]

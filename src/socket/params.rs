@@ -6,8 +6,8 @@
 use std::str::FromStr;
 
 use crate::codec::{Format, Types};
-use crate::kafka::Isolation;
-use crate::kafka::group::Reset;
+use kafka_client::Isolation;
+use kafka_client::group::Reset;
 
 /// `/socket/in`
 #[derive(Clone, Debug, PartialEq, Eq)]

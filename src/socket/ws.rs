@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::frame::{self, Close, CloseCode, Decoder, Limits, Message, Violation};
+use websocket::frame::{self, Close, Decoder, Limits, Message, Violation};
 
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -166,20 +166,5 @@ fn drain(stream: &TcpStream) -> io::Result<Fill> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Empty),
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// A reason to close, cut to what a close frame carries.
-pub fn closing(code: CloseCode, reason: &str) -> Close {
-    let end = reason.floor_char_boundary(123);
-    Close {
-        code,
-        reason: reason[..end].into(),
-    }
-}
-
-impl From<Violation> for Close {
-    fn from(violation: Violation) -> Self {
-        closing(violation.code, violation.reason)
     }
 }

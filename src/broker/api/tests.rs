@@ -32,7 +32,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
-use crate::kafka::frame;
+use kafka_client::net;
 
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::config::BrokerConfig;
@@ -283,7 +283,7 @@ fn sent(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
         .encode(&mut bytes, header_version)
         .and_then(|()| request.encode(&mut bytes, version));
     encoded.unwrap_or_else(|error| panic!("{api:?} v{version}: {error:#}"));
-    let sent = frame::decode_request(api, version, &mut bytes.freeze());
+    let sent = net::decode_request(api, version, &mut bytes.freeze());
     sent.unwrap_or_else(|error| panic!("{api:?} v{version}: {error}"))
         .1
 }

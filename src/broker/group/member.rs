@@ -10,24 +10,24 @@ use super::{JoinReply, SyncReply};
 
 /// A JoinGroup request.
 #[derive(Debug)]
-pub(in crate::broker) struct Join {
+pub(crate) struct Join {
     /// Empty: it has none yet.
-    pub(in crate::broker) member_id: StrBytes,
-    pub(in crate::broker) instance_id: Option<StrBytes>,
-    pub(in crate::broker) client_id: StrBytes,
-    pub(in crate::broker) host: String,
-    pub(in crate::broker) session: Duration,
-    pub(in crate::broker) rebalance: Duration,
-    pub(in crate::broker) protocol_type: StrBytes,
+    pub(crate) member_id: StrBytes,
+    pub(crate) instance_id: Option<StrBytes>,
+    pub(crate) client_id: StrBytes,
+    pub(crate) host: String,
+    pub(crate) session: Duration,
+    pub(crate) rebalance: Duration,
+    pub(crate) protocol_type: StrBytes,
     /// Name and metadata, the preferred one first.
-    pub(in crate::broker) protocols: Vec<(StrBytes, Bytes)>,
+    pub(crate) protocols: Vec<(StrBytes, Bytes)>,
     /// The client joins in two steps (KIP-394, version 4 and later).
-    pub(in crate::broker) needs_id: bool,
+    pub(crate) needs_id: bool,
     /// The client knows of `skip_assignment` (version 9 and later).
-    pub(in crate::broker) can_skip: bool,
+    pub(crate) can_skip: bool,
     /// Makes member ids unique.
-    pub(in crate::broker) nonce: u64,
-    pub(in crate::broker) reply: JoinReply,
+    pub(crate) nonce: u64,
+    pub(crate) reply: JoinReply,
 }
 
 impl Join {
@@ -43,20 +43,20 @@ impl Join {
 
 /// The answer to a join.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct Joined {
-    pub(in crate::broker) error: Option<ResponseError>,
-    pub(in crate::broker) generation: i32,
-    pub(in crate::broker) protocol_type: Option<StrBytes>,
-    pub(in crate::broker) protocol: Option<StrBytes>,
-    pub(in crate::broker) leader: StrBytes,
-    pub(in crate::broker) member_id: StrBytes,
-    pub(in crate::broker) skip_assignment: bool,
+pub(crate) struct Joined {
+    pub(crate) error: Option<ResponseError>,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<StrBytes>,
+    pub(crate) protocol: Option<StrBytes>,
+    pub(crate) leader: StrBytes,
+    pub(crate) member_id: StrBytes,
+    pub(crate) skip_assignment: bool,
     /// Everyone, for the leader only.
-    pub(in crate::broker) members: Vec<JoinedMember>,
+    pub(crate) members: Vec<JoinedMember>,
 }
 
 impl Joined {
-    pub(in crate::broker) fn failed(error: ResponseError, member_id: StrBytes) -> Self {
+    pub(crate) fn failed(error: ResponseError, member_id: StrBytes) -> Self {
         Self {
             error: Some(error),
             generation: -1,
@@ -72,22 +72,22 @@ impl Joined {
 
 /// What the leader learns of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct JoinedMember {
-    pub(in crate::broker) id: StrBytes,
-    pub(in crate::broker) instance_id: Option<StrBytes>,
-    pub(in crate::broker) metadata: Bytes,
+pub(crate) struct JoinedMember {
+    pub(crate) id: StrBytes,
+    pub(crate) instance_id: Option<StrBytes>,
+    pub(crate) metadata: Bytes,
 }
 
 /// A SyncGroup request.
 #[derive(Debug)]
-pub(in crate::broker) struct Sync {
-    pub(in crate::broker) member_id: StrBytes,
-    pub(in crate::broker) instance_id: Option<StrBytes>,
-    pub(in crate::broker) generation: i32,
-    pub(in crate::broker) protocol_type: Option<StrBytes>,
-    pub(in crate::broker) protocol: Option<StrBytes>,
-    pub(in crate::broker) assignments: Vec<(StrBytes, Bytes)>,
-    pub(in crate::broker) reply: SyncReply,
+pub(crate) struct Sync {
+    pub(crate) member_id: StrBytes,
+    pub(crate) instance_id: Option<StrBytes>,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<StrBytes>,
+    pub(crate) protocol: Option<StrBytes>,
+    pub(crate) assignments: Vec<(StrBytes, Bytes)>,
+    pub(crate) reply: SyncReply,
 }
 
 impl Sync {
@@ -98,20 +98,20 @@ impl Sync {
 
 /// The answer to a sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct Synced {
-    pub(in crate::broker) protocol_type: Option<StrBytes>,
-    pub(in crate::broker) protocol: Option<StrBytes>,
-    pub(in crate::broker) assignment: Bytes,
+pub(crate) struct Synced {
+    pub(crate) protocol_type: Option<StrBytes>,
+    pub(crate) protocol: Option<StrBytes>,
+    pub(crate) assignment: Bytes,
 }
 
 /// A member.
 #[derive(Debug)]
-pub(in crate::broker) struct Member {
-    pub(in crate::broker) id: StrBytes,
-    pub(in crate::broker) instance_id: Option<StrBytes>,
-    pub(in crate::broker) client_id: StrBytes,
-    pub(in crate::broker) host: String,
-    pub(in crate::broker) assignment: Bytes,
+pub(crate) struct Member {
+    pub(crate) id: StrBytes,
+    pub(crate) instance_id: Option<StrBytes>,
+    pub(crate) client_id: StrBytes,
+    pub(crate) host: String,
+    pub(crate) assignment: Bytes,
     pub(super) rebalance: Duration,
     pub(super) protocols: Vec<(StrBytes, Bytes)>,
     /// Bytes of all but the assignment.
@@ -142,7 +142,7 @@ impl Member {
     }
 
     /// What it said for that protocol.
-    pub(in crate::broker) fn metadata(&self, protocol: &StrBytes) -> Option<Bytes> {
+    pub(crate) fn metadata(&self, protocol: &StrBytes) -> Option<Bytes> {
         let mut protocols = self.protocols.iter();
         let found = protocols.find(|(name, _)| name == protocol);
         found.map(|(_, metadata)| metadata.clone())

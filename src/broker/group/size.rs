@@ -6,14 +6,14 @@ use super::{Committed, Group, Join, Sync};
 
 impl Group {
     /// Bytes that it takes, about.
-    pub(in crate::broker) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let members = self.members.iter().map(|m| m.size + m.assignment.len());
         let pending = self.pending.keys().map(|id| id.len() + OVERHEAD);
         size_of::<Self>() + members.sum::<usize>() + pending.sum::<usize>() + self.committed
     }
 
     /// Remembers the group's position in a partition.
-    pub(in crate::broker) fn commit(&mut self, key: (StrBytes, i32), committed: Committed) {
+    pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: Committed) {
         let name = key.0.len();
         self.committed += size_of_offset(name, &committed);
         if let Some(before) = self.offsets.insert(key, committed) {
@@ -22,7 +22,7 @@ impl Group {
     }
 
     /// Forgets its positions in a topic.
-    pub(in crate::broker) fn forget_topic(&mut self, topic: &str) {
+    pub(crate) fn forget_topic(&mut self, topic: &str) {
         let Self {
             offsets, committed, ..
         } = self;
@@ -38,7 +38,7 @@ impl Group {
 
 impl Join {
     /// Bytes that the member will take.
-    pub(in crate::broker) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let protocols = self.protocols.iter();
         let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len() + OVERHEAD);
         let instance = self.instance_id.as_ref().map_or(0, |id| id.len());
@@ -51,14 +51,14 @@ impl Join {
 
 impl Sync {
     /// Bytes that the assignments will take.
-    pub(in crate::broker) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let assignments = self.assignments.iter();
         assignments.map(|(_, assignment)| assignment.len()).sum()
     }
 }
 
 /// Bytes that a position takes.
-pub(in crate::broker) fn size_of_offset(name: usize, committed: &Committed) -> usize {
+pub(crate) fn size_of_offset(name: usize, committed: &Committed) -> usize {
     name + committed.metadata.len() + OVERHEAD
 }
 

@@ -1,8 +1,8 @@
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::producers::Verdict;
 use super::*;
-use crate::kafka::config::Compression;
-use crate::kafka::record::{BatchBuilder, NewRecord};
+use kafka_client::config::Compression;
+use kafka_client::record::{BatchBuilder, NewRecord};
 
 /// Appends batches of as many records; their records' times are their offsets × 10
 /// plus their place in the batch.

@@ -5,7 +5,7 @@ use super::fields::{
 };
 use crate::codec::format::{Encoded, Format};
 use crate::codec::json::{Kind, Raw, Scanner};
-use crate::kafka::record::NewHeader;
+use kafka_client::record::NewHeader;
 
 /// A header as Kafka's bytes.
 #[derive(Clone, Copy, Debug)]

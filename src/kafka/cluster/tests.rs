@@ -12,10 +12,10 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
-use crate::kafka::fake::{self, Answer, FakeBroker, Received};
-use crate::kafka::lock::lock;
-use crate::kafka::metadata::{Leader, MetadataError};
-use crate::kafka::topic::TopicPartition;
+use crate::fake::{self, Answer, FakeBroker, Received};
+use crate::lock::lock;
+use crate::metadata::{Leader, MetadataError};
+use crate::topic::TopicPartition;
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -101,7 +101,7 @@ async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
 }
 
 /// Waits for a snapshot that is as it should be.
-async fn until(cluster: &Cluster, holds: impl Fn(&crate::kafka::metadata::Snapshot) -> bool) {
+async fn until(cluster: &Cluster, holds: impl Fn(&crate::metadata::Snapshot) -> bool) {
     let mut changed = cluster.metadata().changed();
     let wait = changed.wait_for(|snapshot| holds(snapshot));
     timeout(SOON, wait).await.expect("in time").unwrap();
@@ -345,7 +345,7 @@ async fn a_broker_that_nobody_knows_is_unreachable() {
 }
 
 /// Sends a JoinGroup that parks.
-async fn park(exclusive: &Exclusive) -> crate::kafka::connection::Reply<JoinGroupRequest> {
+async fn park(exclusive: &Exclusive) -> crate::net::connection::Reply<JoinGroupRequest> {
     let request = JoinGroupRequest::default();
     exclusive.send(5, &request, SOON).await.unwrap()
 }
@@ -425,8 +425,8 @@ fn everything_may_be_awaited_in_a_task(cluster: &Cluster, connection: &Connectio
     assert_send(heartbeat(cluster, 1));
     assert_send(connection.send(4, &HeartbeatRequest::default(), SOON));
     assert_send(connection.closed());
-    assert_send(crate::kafka::admin::create_topic(cluster, "t", 1, 1));
-    assert_send(crate::kafka::admin::delete_topic(cluster, "t"));
+    assert_send(crate::admin::create_topic(cluster, "t", 1, 1));
+    assert_send(crate::admin::delete_topic(cluster, "t"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use super::protocol::MemberSubscription;
 use super::racks::RackSet;
 use super::{assign_range, assign_sticky};
-use crate::kafka::TopicPartition;
-use crate::kafka::config::AssignorName;
+use crate::TopicPartition;
+use crate::config::AssignorName;
 
 /// Each known topic's partitions: where the replicas of each are.
 pub(crate) type Partitions = BTreeMap<Arc<str>, Vec<RackSet>>;

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::assign::{GroupMember, Partitions};
 use super::java::{JavaHash, JavaSet, java_cmp, walk};
 use super::racks::{RackSet, Racks};
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 /// What each of `members` gets, in their order.
 pub(crate) fn assign(members: &[GroupMember], partitions: &Partitions) -> Vec<Vec<TopicPartition>> {

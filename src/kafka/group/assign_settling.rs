@@ -14,8 +14,8 @@
 //! which Java's way ends, or nothing moves any more.
 
 use super::assign::{GroupMember, Partitions, assign};
-use crate::kafka::TopicPartition;
-use crate::kafka::config::AssignorName;
+use crate::TopicPartition;
+use crate::config::AssignorName;
 
 /// Groups that come to rest do so in fewer rounds than this.
 const ROUNDS_MAX: usize = 8;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::assign::{GroupMember, Partitions};
 use super::java::{JavaHash, java_cmp, walk};
 use super::racks::Racks;
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 /// What each of `members` gets, in their order.
 pub(super) fn assign(members: &[GroupMember], partitions: &Partitions) -> Vec<Vec<TopicPartition>> {

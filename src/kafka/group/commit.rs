@@ -18,8 +18,8 @@ use kafka_protocol::error::ResponseError;
 use tokio::sync::oneshot;
 
 use super::error::{CommitError, Failure, Verdict};
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::Position;
+use crate::TopicPartition;
+use crate::fetcher::Position;
 
 type Waiter = oneshot::Sender<Result<(), CommitError>>;
 

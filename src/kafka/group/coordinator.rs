@@ -20,9 +20,9 @@ use tokio::sync::oneshot;
 
 use super::error::Failure;
 use super::requests::text;
-use crate::kafka::error::RequestError;
-use crate::kafka::lock::lock;
-use crate::kafka::{BrokerId, Cluster};
+use crate::error::RequestError;
+use crate::lock::lock;
+use crate::{BrokerId, Cluster};
 
 /// Groups that one request may ask for.
 const BATCH: usize = 500;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::kafka::TopicPartition;
-use crate::kafka::error::RequestError;
+use crate::TopicPartition;
+use crate::error::RequestError;
 
 /// Why a consumer has ended. Brokers that are away end no consumer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@
 
 use std::cmp::Ordering;
 
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 /// What Java's `hashCode` gives.
 pub(crate) trait JavaHash {

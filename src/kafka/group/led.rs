@@ -18,7 +18,7 @@ use super::assign::Partitions;
 use super::error::Failure;
 use super::member::Lead;
 use super::racks::RackSet;
-use crate::kafka::metadata::{MetadataError, Partition, Snapshot, Topic};
+use crate::metadata::{MetadataError, Partition, Snapshot, Topic};
 
 /// See the module.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ fn racks_of(partition: &Partition, snapshot: &Snapshot) -> RackSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::fake::{metadata, topic};
+    use crate::fake::{metadata, topic};
 
     /// Brokers with their racks; the replicas of t's partitions.
     fn cluster(brokers: &[(i32, &'static str)], partitions: &[&[i32]]) -> Snapshot {

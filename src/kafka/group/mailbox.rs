@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 
 use super::commit::Commits;
 use super::error::{CommitError, ConsumerError};
-use crate::bell::Bell;
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::Position;
-use crate::kafka::lock::lock;
+use crate::TopicPartition;
+use crate::fetcher::Position;
+use crate::lock::lock;
+use runtime::bell::Bell;
 
 /// From the task to the reader.
 #[derive(Debug)]

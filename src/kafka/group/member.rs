@@ -33,9 +33,9 @@ pub(crate) use self::words::{Action, Event, Joined, Lead, Profile};
 use super::error::{ConsumerError, Failure, Verdict};
 use super::partitions::PartitionSet;
 use super::protocol::MemberSubscription;
-use crate::kafka::backoff::Backoff;
-use crate::kafka::config::AssignorName;
-use crate::kafka::{BrokerId, TopicPartition};
+use crate::backoff::Backoff;
+use crate::config::AssignorName;
+use crate::{BrokerId, TopicPartition};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {

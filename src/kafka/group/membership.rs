@@ -31,12 +31,12 @@ use super::mailbox::{Mailbox, Notice};
 use super::member::{Action, Event, Joined, Lead, Member};
 use super::offsets::{self, Hopeless, Reset, Start};
 use super::requests::{self, Identity};
-use crate::kafka::backoff::Backoff;
-use crate::kafka::config::AssignorName;
-use crate::kafka::fetch::Position;
-use crate::kafka::metadata::Snapshot;
-use crate::kafka::pool::Exclusive;
-use crate::kafka::{BrokerId, Isolation, TopicPartition};
+use crate::backoff::Backoff;
+use crate::config::AssignorName;
+use crate::fetcher::Position;
+use crate::metadata::Snapshot;
+use crate::net::pool::Exclusive;
+use crate::{BrokerId, Isolation, TopicPartition};
 
 /// How long the last commit may hold up leaving.
 const LAST_COMMIT: Duration = Duration::from_secs(5);

@@ -24,9 +24,9 @@ use kafka_protocol::messages::OffsetFetchRequest;
 use super::Seat;
 use super::error::{ConsumerError, Failure, Verdict};
 use super::requests;
-use crate::kafka::backoff::Backoff;
-use crate::kafka::fetch::{At, FetchError, Position};
-use crate::kafka::{Isolation, TopicPartition};
+use crate::backoff::Backoff;
+use crate::fetcher::{At, FetchError, Position};
+use crate::{Isolation, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! A set of partitions that costs next to nothing when it is small: thousands of members
 //! own one partition each. Sorted, as subscriptions name them.
 
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

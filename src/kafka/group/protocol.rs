@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 /// `protocol_type` of groups of consumers.
 pub(crate) const PROTOCOL_TYPE: &str = "consumer";

@@ -26,8 +26,8 @@ use super::assign::GroupMember;
 use super::error::Failure;
 use super::member::{Joined, Lead, Member};
 use super::protocol::{self, PROTOCOL_TYPE};
-use crate::kafka::TopicPartition;
-use crate::kafka::fetch::Position;
+use crate::TopicPartition;
+use crate::fetcher::Position;
 
 /// Who speaks, in every request of a member.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Identity {
 /// instance.
 pub(crate) fn join(member: &Member, session: Duration, rebalance: Duration) -> JoinGroupRequest {
     let identity = Identity::of(member);
-    let offer = |assignor: &crate::kafka::config::AssignorName| {
+    let offer = |assignor: &crate::config::AssignorName| {
         let subscription = member.subscription(*assignor);
         JoinGroupRequestProtocol::default()
             .with_name(StrBytes::from_static_str(assignor.as_str()))
@@ -333,9 +333,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::kafka::config::AssignorName;
-    use crate::kafka::group::member::Profile;
-    use crate::kafka::versions::Api;
+    use crate::config::AssignorName;
+    use crate::group::member::Profile;
+    use crate::protocol::versions::Api;
 
     fn identity() -> Identity {
         Identity {

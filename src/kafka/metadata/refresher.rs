@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::snapshot::{Fault, Snapshot, Topic, Verdict};
 use super::{Metadata, Wanted};
-use crate::kafka::backoff::Backoff;
-use crate::kafka::cluster::Cluster;
-use crate::kafka::error::RequestError;
-use crate::kafka::lock::lock;
+use crate::backoff::Backoff;
+use crate::cluster::Cluster;
+use crate::error::RequestError;
+use crate::lock::lock;
 
 /// A topic that nobody looked at for so long is not asked for any more
 /// (`metadata.max.idle.ms`).
@@ -226,7 +226,7 @@ fn in_use(topic: &Arc<Topic>, before: Option<&Arc<Topic>>) -> bool {
 mod tests {
     use super::super::Interest;
     use super::*;
-    use crate::kafka::fake::{metadata, topic};
+    use crate::fake::{metadata, topic};
 
     fn knowing_t() -> (Wanted, Snapshot) {
         let answer = metadata(&[], vec![topic("t", 1, &[(1, 1)])]);

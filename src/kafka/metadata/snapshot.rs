@@ -14,7 +14,7 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use uuid::Uuid;
 
-use crate::kafka::topic::BrokerId;
+use crate::topic::BrokerId;
 
 /// A cluster at one moment.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +78,7 @@ pub struct Leader {
 
 /// What a broker says against a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::kafka) enum Fault {
+pub(crate) enum Fault {
     Unknown,
     NotAuthorized,
     Invalid,
@@ -87,7 +87,7 @@ pub(in crate::kafka) enum Fault {
 }
 
 /// What one answer says of one topic.
-pub(in crate::kafka) type Verdict = (Arc<str>, Result<(), Fault>);
+pub(crate) type Verdict = (Arc<str>, Result<(), Fault>);
 
 impl Snapshot {
     /// The broker with that id.
@@ -102,7 +102,7 @@ impl Snapshot {
 
     /// This knowledge with an answer's laid over it, and what it says of each topic.
     /// Topics stay when an answer is against them: whoever calls decides when to forget.
-    pub(in crate::kafka) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
+    pub(crate) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
         let brokers: Vec<Broker> = answer.brokers.iter().filter_map(broker).collect();
         // A broker that has just started knows nobody, and no topic.
@@ -139,7 +139,7 @@ impl Snapshot {
 
     /// [`after`](Self::after), for the tests of those who follow snapshots.
     #[cfg(test)]
-    pub(in crate::kafka) fn told(&self, answer: &MetadataResponse) -> Self {
+    pub(crate) fn told(&self, answer: &MetadataResponse) -> Self {
         self.after(answer).0
     }
 
@@ -303,7 +303,7 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::fake::{failed_topic, metadata, topic};
+    use crate::fake::{failed_topic, metadata, topic};
 
     const ADDRESS: &str = "127.0.0.1:9092";
 

@@ -19,7 +19,7 @@ mod lz4;
 mod snappy;
 mod zstd;
 
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// Why a buffer cannot be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 //!
 //! The errors name the batch by its base offset; the caller knows topic and partition.
 
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// A batch that cannot be read.
 ///

@@ -16,7 +16,7 @@
 //!   `i64`; whether the records agree with it is for the reader to find out.
 
 use super::error::RecordError;
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// Bytes of base offset and length: what is needed to know how long a batch is. The
 /// same for all magics.

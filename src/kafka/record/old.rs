@@ -19,7 +19,7 @@
 use super::error::RecordError;
 use super::header::PREFIX;
 use super::varint::Cursor;
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// The shortest length field: a magic 0 message with null key and value.
 pub(super) const LENGTH_MIN: usize = 4 + 1 + 1 + 4 + 4;

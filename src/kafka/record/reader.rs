@@ -31,7 +31,7 @@ use super::old;
 use super::records::{Layout, Records};
 use super::varint::Cursor;
 use super::wire;
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// What the caller wants from fetched bytes.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 const CODECS: [Compression; 5] = [
     Compression::None,

@@ -21,7 +21,7 @@ use super::compression::{compress, decompress};
 use super::header::{Attributes, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, PREFIX, SIZE, seal};
 use super::varint::{Cursor, Short, put, size_of};
 use super::wire;
-use crate::kafka::config::Compression;
+use crate::config::Compression;
 
 /// A record to be written.
 #[derive(Clone, Copy, Debug)]

@@ -31,7 +31,7 @@ fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Bytes {
 
 async fn ask(caller: &Caller, api: ApiKey, version: i16, request: RequestKind) -> ResponseKind {
     let frame = frame(api, version, &request);
-    let (_, request) = frame::decode_request(api, version, &mut frame.clone()).unwrap();
+    let (_, request) = net::decode_request(api, version, &mut frame.clone()).unwrap();
     let response = answer(caller, version, request).await.unwrap();
     // Of the request nothing is left. (The response has parts of it, and is sent.)
     let mut bytes = BytesMut::new();

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::super::error::ConsumerError;
 use super::{Action, Member, Phase};
-use crate::kafka::TopicPartition;
+use crate::TopicPartition;
 
 impl Member {
     pub(super) fn positioned(

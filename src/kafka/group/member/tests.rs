@@ -2,7 +2,7 @@ use kafka_protocol::error::ResponseError as E;
 
 use super::leaving::LEAVE_LIMIT;
 use super::*;
-use crate::kafka::error::{Peer, RequestError};
+use crate::error::{Peer, RequestError};
 
 fn partitions(list: &[i32]) -> Vec<TopicPartition> {
     list.iter().map(|p| TopicPartition::new("t", *p)).collect()

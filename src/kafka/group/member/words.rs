@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::assign::GroupMember;
 use super::super::error::{ConsumerError, Failure};
-use crate::kafka::config::AssignorName;
-use crate::kafka::{BrokerId, TopicPartition};
+use crate::config::AssignorName;
+use crate::{BrokerId, TopicPartition};
 
 /// What a member is, and how patient.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use lz4_flex::block::{
 };
 
 use super::DecompressError;
-use crate::kafka::record::varint::Cursor;
+use crate::record::varint::Cursor;
 
 const MAGIC: u32 = 0x184D_2204;
 const STORED: u32 = 1 << 31;

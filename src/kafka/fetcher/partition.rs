@@ -1,0 +1,178 @@
+//! One partition under one isolation: the feed that its readers share, and what ties it
+//! to the budget and to their tasks.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::budget::{Keeper, Permit};
+use super::chunk::{Attached, Chunk, Growth};
+use super::feed::{Feed, News, Waiter};
+use super::request::Fetched;
+use crate::lock::lock;
+use crate::record::{Decoded, RecordError, Want, decode};
+use crate::{Isolation, TopicPartition};
+
+/// See the module.
+pub(super) struct Partition {
+    pub(super) tp: TopicPartition,
+    pub(super) isolation: Isolation,
+    pub(super) feed: Mutex<Feed<Chunk>>,
+    /// Told when the task has something to do.
+    pub(super) work: Notify,
+    pub(super) growth: Arc<Growth>,
+    me: Weak<Self>,
+}
+
+/// A fetched and decoded run of records, before it has its room.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    decoded: Decoded,
+    first: i64,
+    next: i64,
+    read_under: i32,
+    wire: usize,
+    held: usize,
+}
+
+/// Why what was fetched is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("{bytes} bytes do not get beyond it")]
+    NoProgress { bytes: usize },
+}
+
+impl Partition {
+    pub(super) fn new(tp: TopicPartition, isolation: Isolation) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            tp,
+            isolation,
+            feed: Mutex::new(Feed::new(Instant::now())),
+            work: Notify::new(),
+            growth: Arc::default(),
+            me: me.clone(),
+        })
+    }
+
+    /// Decodes what was fetched at offset `first` from the leader of epoch `read_under`.
+    /// One batch may take `max` bytes unpacked.
+    pub(super) fn unpack(
+        &self,
+        fetched: Fetched,
+        first: i64,
+        read_under: i32,
+        max: usize,
+    ) -> Result<Unpacked, Unreadable> {
+        let wire = fetched.records.len();
+        // A small part must not keep the whole answer in memory.
+        let records = if wire * 2 < fetched.together || wire < COPIED {
+            Bytes::copy_from_slice(&fetched.records)
+        } else {
+            fetched.records
+        };
+        let mut want = Want {
+            from: first,
+            aborted: fetched.aborted,
+            max_decompressed: wire
+                .saturating_mul(UNPACK)
+                .clamp(UNPACK_MIN, max.max(UNPACK_MIN)),
+        };
+        let decoded = match decode(records.clone(), &want) {
+            // One batch beyond what is usual: it has to be read all the same.
+            Err(RecordError::TooLarge { .. }) if want.max_decompressed < max => {
+                want.max_decompressed = max;
+                decode(records, &want)
+            }
+            decoded => decoded,
+        }?;
+        let next = match decoded.next_offset {
+            Some(next) if next > first => next,
+            _ => return Err(Unreadable::NoProgress { bytes: wire }),
+        };
+        let held = if decoded.is_empty() {
+            0
+        } else {
+            decoded.bytes.max(wire)
+        };
+        self.growth.learn_unpacked(wire, held);
+        Ok(Unpacked {
+            decoded,
+            first,
+            next,
+            read_under,
+            wire,
+            held,
+        })
+    }
+
+    /// The chunk, with its bytes counted by `permit`.
+    pub(super) fn chunk(&self, unpacked: Unpacked, permit: Permit) -> Chunk {
+        let Unpacked {
+            decoded,
+            first,
+            next,
+            read_under,
+            wire,
+            held,
+        } = unpacked;
+        let attached = Attached::new(permit, held, wire.min(held), Arc::clone(&self.growth));
+        Chunk::new(self.tp.clone(), first, next, read_under, decoded, attached)
+    }
+
+    /// Tells the pool what is kept, and the readers that there is news.
+    pub(super) fn publish(&self, news: News, chunk: Option<&Arc<Chunk>>) {
+        if let (Some(seq), Some(chunk)) = (news.kept, chunk) {
+            let keeper: Weak<dyn Keeper> = self.me.clone();
+            chunk.permit().pool().keep(keeper, seq, chunk.permit());
+        }
+        notify(news.wake);
+    }
+}
+
+/// Wakes everybody, without a lock held.
+pub(super) fn notify(wake: Vec<Waiter>) {
+    for waiter in wake {
+        waiter.wake.ring();
+    }
+}
+
+impl Unpacked {
+    /// Leader epoch of the last batch.
+    pub(super) fn epoch(&self) -> i32 {
+        self.decoded.leader_epoch
+    }
+
+    /// Where reading goes on.
+    pub(super) fn next(&self) -> i64 {
+        self.next
+    }
+}
+
+impl Keeper for Partition {
+    fn give_up(&self, seq: u64, now: Instant) -> bool {
+        let given = lock(&self.feed).give_up(seq, now);
+        // Dropped here, without the lock.
+        given.is_some()
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("tp", &self.tp)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers below this size are copied out of the connection's buffer.
+const COPIED: usize = 16 << 10;
+/// How many times its size a response may take unpacked before the rest is left for the
+/// next read, if it is more than `UNPACK_MIN`.
+const UNPACK: usize = 4;
+const UNPACK_MIN: usize = 1 << 20;

@@ -1,0 +1,33 @@
+//! The native Kafka client: everything between us and the brokers.
+//!
+//! Nothing here knows of WebSockets, JSON or HTTP.
+
+pub mod admin;
+pub mod backoff;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod consumer;
+pub mod error;
+#[cfg(test)]
+#[allow(dead_code)] // the scripts of all tests
+mod fake;
+pub mod fetcher;
+pub mod group;
+mod lock;
+pub mod metadata;
+pub mod net;
+pub mod principal;
+pub mod producer;
+pub mod protocol;
+pub mod record;
+pub mod topic;
+
+pub use cluster::Cluster;
+pub use error::RequestError;
+pub use metadata::Metadata;
+pub use net::connection::{Connection, Reply};
+pub use net::pool::{Isolation, Lane};
+pub use principal::Principal;
+pub use producer::{Ack, ProduceError, Producer, Ticket};
+pub use topic::{BrokerId, TopicPartition};

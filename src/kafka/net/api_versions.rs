@@ -1,0 +1,168 @@
+//! What both ends say before the first request: which versions of which API.
+//!
+//! Authentication will follow here, on the same bytes, before anybody else may write.
+
+use std::io;
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use kafka_protocol::protocol::StrBytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::frame::{self, FrameReader};
+use crate::protocol::versions::{Api, Versions};
+
+/// `UNSUPPORTED_VERSION`, which comes with a body of version 0.
+const UNSUPPORTED_VERSION: i16 = 35;
+
+/// Asks which versions the broker speaks.
+pub(crate) async fn negotiate<R, W>(
+    responses: &mut FrameReader<R>,
+    requests: &mut W,
+    client_id: &StrBytes,
+) -> io::Result<Versions>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut version = ApiVersionsRequest::MAX;
+    loop {
+        let request = api_versions_request(version);
+        let frame = frame::encode(client_id, version, &request).map_err(invalid)?;
+        requests.write_all(&frame).await?;
+        requests.flush().await?;
+        let answer = responses.next().await?.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it closed the connection before its first answer (does it expect TLS?)",
+            )
+        })?;
+        match understand(answer, version)? {
+            Understood::Speaks(versions) => return Ok(versions),
+            Understood::AskAgain(older) => version = older,
+        }
+    }
+}
+
+fn api_versions_request(version: i16) -> ApiVersionsRequest {
+    let request = ApiVersionsRequest::default();
+    if version < 3 {
+        return request;
+    }
+    request
+        .with_client_software_name(StrBytes::from_static_str("kafka-websocket-proxy"))
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")))
+}
+
+#[derive(Debug)]
+enum Understood {
+    Speaks(Versions),
+    /// The broker does not know the version that was asked with.
+    AskAgain(i16),
+}
+
+/// Reads the answer to a question of `version`.
+fn understand(mut answer: Bytes, version: i16) -> io::Result<Understood> {
+    let id = frame::correlation_id(&answer);
+    if id != Some(0) {
+        return Err(invalid(format!(
+            "the first answer has correlation id {id:?} where 0 was due"
+        )));
+    }
+    let code = answer.slice(4..).try_get_i16().map_err(invalid)?;
+    let body_version = if code == UNSUPPORTED_VERSION {
+        0
+    } else {
+        version
+    };
+    let response =
+        frame::decode::<ApiVersionsRequest>(&mut answer, body_version).map_err(invalid)?;
+    let versions = Versions::of(&response);
+    match code {
+        0 => Ok(Understood::Speaks(versions)),
+        // Some brokers list everything even here; newer ones only the API itself.
+        UNSUPPORTED_VERSION if versions.newest_common::<MetadataRequest>().is_some() => {
+            Ok(Understood::Speaks(versions))
+        }
+        UNSUPPORTED_VERSION if version > 0 => {
+            let listed = versions.newest_common::<ApiVersionsRequest>().unwrap_or(0);
+            Ok(Understood::AskAgain(listed.min(version - 1)))
+        }
+        code => Err(invalid(format!(
+            "{} was refused with error {code}",
+            ApiVersionsRequest::NAME
+        ))),
+    }
+}
+
+fn invalid(error: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::ApiVersionsResponse;
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::protocol::Encodable;
+
+    use super::*;
+
+    fn answer(code: i16, keys: &[(i16, i16, i16)], version: i16) -> Bytes {
+        let keys = keys.iter().map(|&(key, min, max)| {
+            ApiVersion::default()
+                .with_api_key(key)
+                .with_min_version(min)
+                .with_max_version(max)
+        });
+        let mut bytes = BytesMut::from(&[0u8; 4][..]);
+        ApiVersionsResponse::default()
+            .with_error_code(code)
+            .with_api_keys(keys.collect())
+            .encode(&mut bytes, version)
+            .unwrap();
+        bytes.freeze()
+    }
+
+    #[test]
+    fn a_table_of_the_asked_version_is_taken() {
+        let Understood::Speaks(versions) = understand(answer(0, &[(3, 0, 13)], 3), 3).unwrap()
+        else {
+            panic!("asked again");
+        };
+        assert_eq!(versions.newest_common::<MetadataRequest>(), Some(13));
+    }
+
+    #[test]
+    fn an_old_broker_is_asked_again_in_its_own_version() {
+        for (table, then) in [(&[(18, 0, 2)][..], 2), (&[(18, 0, 0)], 0), (&[], 0)] {
+            let answer = answer(UNSUPPORTED_VERSION, table, 0);
+            assert!(matches!(
+                understand(answer, 3).unwrap(),
+                Understood::AskAgain(version) if version == then
+            ));
+        }
+    }
+
+    #[test]
+    fn a_whole_table_in_a_refusal_is_taken() {
+        let answer = answer(UNSUPPORTED_VERSION, &[(3, 0, 8), (18, 0, 2)], 0);
+        assert!(matches!(
+            understand(answer, 3).unwrap(),
+            Understood::Speaks(_)
+        ));
+    }
+
+    #[test]
+    fn a_broker_that_refuses_every_version_is_an_error() {
+        assert!(understand(answer(UNSUPPORTED_VERSION, &[], 0), 0).is_err());
+        assert!(understand(answer(42, &[], 3), 3).is_err());
+    }
+
+    #[test]
+    fn noise_is_an_error() {
+        for noise in [&b""[..], b"\0\0", b"\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0\0"] {
+            assert!(understand(Bytes::copy_from_slice(noise), 3).is_err());
+        }
+    }
+}

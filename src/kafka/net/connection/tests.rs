@@ -1,0 +1,439 @@
+//! A connection against a scripted broker.
+
+use std::sync::atomic::AtomicBool;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::join_all;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, HeartbeatRequest,
+    HeartbeatResponse, MetadataRequest, MetadataResponse,
+};
+
+use super::*;
+use crate::config::ClientConfig;
+use crate::fake::{self, Answer, FakeBroker, Received};
+use crate::lock::lock;
+use crate::net::pool::{Endpoint, Lane, Pool};
+use crate::topic::BrokerId;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(100);
+
+fn pool(config: ClientConfig) -> Pool {
+    Pool::new(
+        Arc::new(config),
+        TaskTracker::new(),
+        CancellationToken::new(),
+    )
+}
+
+fn endpoint(broker: &FakeBroker) -> Endpoint {
+    Endpoint {
+        id: BrokerId(1),
+        address: broker.address.to_string().into(),
+    }
+}
+
+async fn connect(broker: &FakeBroker) -> Connection {
+    let pool = pool(ClientConfig::default());
+    let endpoint = endpoint(broker);
+    pool.connection(&endpoint, Lane::Control).await.unwrap()
+}
+
+async fn heartbeat(connection: &Connection, timeout: Duration) -> Reply<HeartbeatRequest> {
+    let request = HeartbeatRequest::default();
+    connection.send(4, &request, timeout).await.unwrap()
+}
+
+/// An answer that tells by its error code which request it belongs to.
+fn numbered(request: &Received) -> Bytes {
+    let code = i16::try_from(request.correlation_id).unwrap();
+    let response = HeartbeatResponse::default().with_error_code(code);
+    fake::encoded::<HeartbeatRequest>(request, &response)
+}
+
+fn framed(frames: &[Bytes]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for frame in frames {
+        bytes.put_i32(i32::try_from(frame.len()).unwrap());
+        bytes.put_slice(frame);
+    }
+    bytes.freeze()
+}
+
+/// Answers nothing until `count` requests have come, then all of them at once.
+async fn answers_in_bulk(count: usize) -> FakeBroker {
+    let waiting = std::sync::Mutex::new(Vec::new());
+    FakeBroker::start(move |request| {
+        let mut waiting = lock(&waiting);
+        waiting.push(numbered(request));
+        if waiting.len() < count {
+            return Answer::Silence;
+        }
+        Answer::Raw(framed(&std::mem::take(&mut *waiting)))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_are_sent_without_waiting_and_answers_go_to_their_callers_in_order() {
+    let broker = answers_in_bulk(3).await;
+    let connection = connect(&broker).await;
+    let mut replies = Vec::new();
+    for _ in 0..3 {
+        replies.push(heartbeat(&connection, LONG).await);
+    }
+    let codes = join_all(replies).await;
+    let codes: Vec<i16> = codes.into_iter().map(|r| r.unwrap().error_code).collect();
+    assert_eq!(codes, [1, 2, 3]);
+    assert_eq!(connection.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_shift_the_answers_of_others() {
+    let broker = answers_in_bulk(3).await;
+    let connection = connect(&broker).await;
+    let first = heartbeat(&connection, LONG).await;
+    drop(heartbeat(&connection, LONG).await);
+    let third = heartbeat(&connection, LONG).await;
+    drop(first);
+    assert_eq!(third.await.unwrap().error_code, 3);
+    assert_eq!(connection.in_flight(), 0);
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test]
+async fn a_request_whose_time_is_up_ends_the_connection() {
+    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let connection = connect(&broker).await;
+    let patient = heartbeat(&connection, LONG).await;
+    let hasty = heartbeat(&connection, SHORT).await;
+    let error = hasty.await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            RequestError::TimedOut {
+                sent: true,
+                api: "Heartbeat",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = patient.await.unwrap_err();
+    assert!(matches!(
+        error,
+        RequestError::Disconnected { sent: true, .. }
+    ));
+    assert!(
+        error.to_string().contains("Heartbeat got no answer"),
+        "{error}"
+    );
+    assert!(connection.is_closed());
+    let refused = connection.send(4, &HeartbeatRequest::default(), LONG).await;
+    assert!(!refused.unwrap_err().maybe_sent());
+}
+
+/// Sends one request to a broker that answers it with those bytes and goes on, or not.
+async fn error_of(answer: fn(&Received) -> Answer) -> (RequestError, Connection) {
+    let broker = FakeBroker::start(answer).await;
+    let connection = connect(&broker).await;
+    let error = heartbeat(&connection, LONG).await.await.unwrap_err();
+    connection.closed().await;
+    (error, connection)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_within_a_frame_says_so() {
+    let (error, _) =
+        error_of(|request| Answer::RawThenClose(framed(&[numbered(request)]).slice(..7))).await;
+    assert!(matches!(
+        error,
+        RequestError::Disconnected { sent: true, .. }
+    ));
+    assert!(
+        error.to_string().contains("7 bytes into a frame"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_between_frames_says_so() {
+    let (error, _) = error_of(|_| Answer::Close).await;
+    assert!(matches!(
+        error,
+        RequestError::Disconnected { sent: true, .. }
+    ));
+    assert!(
+        error.to_string().contains("the broker closed it"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_absurd_length_ends_the_connection() {
+    for absurd in [&b"\x7f\xff\xff\xff"[..], b"\xff\xff\xff\xff", b"\0\0\0\x03"] {
+        let broker = FakeBroker::start(move |_| Answer::Raw(absurd.into())).await;
+        let connection = connect(&broker).await;
+        let error = heartbeat(&connection, LONG).await.await.unwrap_err();
+        assert!(error.to_string().contains("is not within 4 to"), "{error}");
+        assert!(connection.is_closed());
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_correlation_id_ends_the_connection() {
+    let (error, _) = error_of(|request| {
+        let other = Received {
+            correlation_id: 77,
+            ..request.clone()
+        };
+        Answer::Frame(numbered(&other))
+    })
+    .await;
+    assert!(
+        error.to_string().contains("id 77 where 1 was due"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_to_nothing_ends_the_connection() {
+    let broker =
+        FakeBroker::start(|request| Answer::Raw(framed(&[numbered(request), numbered(request)])))
+            .await;
+    let connection = connect(&broker).await;
+    heartbeat(&connection, LONG).await.await.unwrap();
+    connection.closed().await;
+}
+
+#[tokio::test]
+async fn a_malformed_answer_is_told_to_its_caller_and_ends_the_connection() {
+    let (error, _) = error_of(|request| Answer::Frame(numbered(request).slice(..6))).await;
+    assert!(matches!(
+        error,
+        RequestError::Malformed {
+            api: "Heartbeat",
+            ..
+        }
+    ));
+    assert!(error.maybe_sent());
+}
+
+#[tokio::test]
+async fn nothing_is_written_before_a_throttle_is_over() {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let first = AtomicBool::new(true);
+    let broker = FakeBroker::start(move |request| {
+        let mut response = HeartbeatResponse::default();
+        if first.swap(false, Ordering::SeqCst) {
+            response.throttle_time_ms = PAUSE.as_millis() as i32;
+        }
+        fake::answer::<HeartbeatRequest>(request, &response)
+    })
+    .await;
+    let connection = connect(&broker).await;
+    heartbeat(&connection, LONG).await.await.unwrap();
+    let throttled = Instant::now();
+    // One whose time is up before it may be written was surely not written.
+    let hasty = heartbeat(&connection, PAUSE / 20).await;
+    let patient = heartbeat(&connection, LONG).await;
+    let error = hasty.await.unwrap_err();
+    assert!(
+        matches!(error, RequestError::TimedOut { sent: false, .. }),
+        "{error}"
+    );
+    assert!(throttled.elapsed() < PAUSE);
+    assert!(!connection.is_closed());
+    patient.await.unwrap();
+    // The pause began a little before we looked at the clock.
+    assert!(throttled.elapsed() > PAUSE - Duration::from_millis(20));
+    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 2);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
+    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let connection = connect(&broker).await;
+    let callers = (0..1000).map(|_| async {
+        connection
+            .send(4, &HeartbeatRequest::default(), Duration::from_millis(300))
+            .await
+    });
+    let results = join_all(callers).await;
+    let queued = results.iter().filter(|result| result.is_ok()).count();
+    assert!(
+        (QUEUE..=2 * (QUEUE + IN_FLIGHT) + 2).contains(&queued),
+        "{queued}"
+    );
+    for result in results {
+        match result {
+            Err(error) => assert!(!error.maybe_sent()),
+            Ok(reply) => assert!(reply.await.is_err()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
+    let broker = answers_in_bulk(1).await;
+    let pool = pool(ClientConfig::default());
+    let connection = pool.connection(&endpoint(&broker), Lane::Control).await;
+    let connection = connection.unwrap();
+    let reply = heartbeat(&connection, LONG).await;
+    let link = Arc::clone(&connection.link);
+    pool.release(BrokerId(1), Lane::Control);
+    drop(connection);
+    assert_eq!(reply.await.unwrap().error_code, 1);
+    link.dead.cancelled().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_closes_and_a_busy_one_does_not() {
+    const IDLE: Duration = Duration::from_millis(400);
+    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let config = ClientConfig {
+        connections_max_idle: IDLE,
+        ..ClientConfig::default()
+    };
+    let pool = pool(config);
+    let endpoint = endpoint(&broker);
+    let idle = pool.connection(&endpoint, Lane::Control).await.unwrap();
+    let busy = pool.connection(&endpoint, Lane::Produce).await.unwrap();
+    assert_eq!(pool.connections(), 2);
+    let _reply = heartbeat(&busy, LONG).await;
+    idle.closed().await;
+    let still = tokio::time::timeout(2 * IDLE, busy.closed()).await;
+    assert!(still.is_err());
+    // The lane opens another when it is needed.
+    let again = pool.connection(&endpoint, Lane::Control).await.unwrap();
+    assert!(!again.is_closed());
+}
+
+#[tokio::test]
+async fn stopping_ends_every_connection_and_says_so() {
+    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let config = Arc::new(ClientConfig::default());
+    let pool = Pool::new(config, tasks.clone(), stop.clone());
+    let endpoint = endpoint(&broker);
+    let connection = pool.connection(&endpoint, Lane::Control).await.unwrap();
+    let reply = heartbeat(&connection, LONG).await;
+    stop.cancel();
+    assert!(reply.await.is_err());
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(pool.connections(), 0);
+    let error = pool.connection(&endpoint, Lane::Control).await.unwrap_err();
+    assert_eq!(error, RequestError::Stopped);
+}
+
+#[tokio::test]
+async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() {
+    let broker = FakeBroker::start_raw(|request| match (request.key, request.version) {
+        (18, 3) => {
+            // Version 0 of the answer, whatever was asked: error 35 and an empty table.
+            let mut frame = BytesMut::new();
+            frame.put_i32(request.correlation_id);
+            frame.put_i16(35);
+            frame.put_i32(0);
+            Answer::Frame(frame.freeze())
+        }
+        (18, 0) => {
+            let key = |key: i16, newest: i16| {
+                kafka_protocol::messages::api_versions_response::ApiVersion::default()
+                    .with_api_key(key)
+                    .with_max_version(newest)
+            };
+            let response =
+                ApiVersionsResponse::default().with_api_keys(vec![key(3, 8), key(12, 2)]);
+            fake::answer::<ApiVersionsRequest>(request, &response)
+        }
+        (3, 8) => fake::answer::<MetadataRequest>(request, &MetadataResponse::default()),
+        _ => Answer::Close,
+    })
+    .await;
+    let connection = connect(&broker).await;
+    let ask = connection.call(|_| MetadataRequest::default(), LONG);
+    assert_eq!(ask.await.unwrap().0, 8);
+    assert_eq!(connection.version::<HeartbeatRequest>().unwrap(), 2);
+    let error = connection.version::<FetchRequest>().unwrap_err();
+    assert!(matches!(
+        error,
+        RequestError::Unsupported {
+            min: 4,
+            max: 18,
+            ..
+        }
+    ));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_silent_or_gone_is_unreachable() {
+    let silent = FakeBroker::start_raw(|_| Answer::Silence).await;
+    let config = ClientConfig {
+        connect_timeout: SHORT,
+        ..ClientConfig::default()
+    };
+    let pool = pool(config);
+    let error = pool.connection(&endpoint(&silent), Lane::Control).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, RequestError::Unreachable { .. }));
+    assert!(error.to_string().contains("said nothing"), "{error}");
+
+    let gone = Endpoint {
+        id: BrokerId(2),
+        address: endpoint(&silent).address,
+    };
+    drop(silent);
+    let error = pool.connection(&gone, Lane::Control).await.unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(!error.maybe_sent());
+}
+
+#[tokio::test]
+async fn those_who_need_a_lane_share_one_attempt_to_open_it() {
+    let broker = answers_in_bulk(1).await;
+    let pool = pool(ClientConfig::default());
+    let endpoint = endpoint(&broker);
+    let all = join_all((0..50).map(|_| pool.connection(&endpoint, Lane::Control))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(broker.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(pool.connections(), 1);
+}
+
+#[tokio::test]
+async fn failed_attempts_are_spaced_by_the_backoff() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint {
+        id: BrokerId(1),
+        address: listener.local_addr().unwrap().to_string().into(),
+    };
+    drop(listener);
+    let pool = pool(ClientConfig::default());
+    let begin = Instant::now();
+    for _ in 0..4 {
+        let result = pool.connection(&endpoint, Lane::Control).await;
+        assert!(result.is_err());
+    }
+    // 0, 50, 100 and 200 ms, each a fifth less at most.
+    assert!(
+        begin.elapsed() >= Duration::from_millis(280),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_moved_is_reached_at_its_new_address() {
+    let old = answers_in_bulk(1).await;
+    let new = answers_in_bulk(1).await;
+    let pool = pool(ClientConfig::default());
+    let before = pool.connection(&endpoint(&old), Lane::Control).await;
+    let after = pool
+        .connection(&endpoint(&new), Lane::Control)
+        .await
+        .unwrap();
+    assert_ne!(before.unwrap().peer().address, after.peer().address);
+    assert_eq!(new.connections.load(Ordering::SeqCst), 1);
+}

@@ -1,0 +1,308 @@
+//! Requests and responses as frames: a length, a header, a body.
+//!
+//! ```text
+//! request   ┌ length i32 ┬ key i16 ┬ version i16 ┬ correlation id i32 ┬ client id … ┬ body ┐
+//! response  ┌ length i32 ┬ correlation id i32 ┬ (tagged fields) ┬ body ┐
+//! ```
+//!
+//! # Invariants
+//! - A length is checked against the limit before it sizes anything; beyond
+//!   [`TRUSTED`] bytes the buffer grows only as bytes arrive.
+//! - Reading is cancel-safe: what was read stays in the [`FrameReader`].
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::error::RequestError;
+use crate::protocol::schema;
+use crate::protocol::versions::Api;
+
+/// The largest request that is sent, in bytes: brokers refuse more
+/// (`socket.request.max.bytes`).
+pub(crate) const REQUEST_LIMIT: usize = 100 << 20;
+
+/// Where the correlation id stands in an encoded request.
+const CORRELATION_ID_AT: usize = 8;
+
+/// Encodes a whole request, with its length and a correlation id of 0, into one buffer
+/// that is allocated once.
+pub(crate) fn encode<A: Api>(
+    client_id: &StrBytes,
+    version: i16,
+    request: &A,
+) -> Result<BytesMut, RequestError> {
+    let unencodable = |error: &dyn std::fmt::Display| RequestError::Unencodable {
+        api: A::NAME,
+        version,
+        reason: error.to_string().into(),
+    };
+    let header_version = A::header_version(version);
+    let header = RequestHeader::default()
+        .with_request_api_key(A::KEY)
+        .with_request_api_version(version)
+        .with_client_id(Some(client_id.clone()));
+    let size = header
+        .compute_size(header_version)
+        .and_then(|header| Ok(header + request.compute_size(version)?))
+        .map_err(|error| unencodable(&error))?;
+    if size > REQUEST_LIMIT {
+        return Err(RequestError::TooLarge {
+            api: A::NAME,
+            size,
+            limit: REQUEST_LIMIT,
+        });
+    }
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.extend_from_slice(&[0; 4]);
+    header
+        .encode(&mut frame, header_version)
+        .and_then(|()| request.encode(&mut frame, version))
+        .map_err(|error| unencodable(&error))?;
+    let length = i32::try_from(frame.len() - 4).expect("bounded by REQUEST_LIMIT");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// Writes the correlation id into an encoded request.
+pub(crate) fn set_correlation_id(frame: &mut BytesMut, id: i32) {
+    frame[CORRELATION_ID_AT..CORRELATION_ID_AT + 4].copy_from_slice(&id.to_be_bytes());
+}
+
+/// The correlation id of a response.
+pub(crate) fn correlation_id(frame: &[u8]) -> Option<i32> {
+    frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id))
+}
+
+/// Decodes a whole response frame, once it has been seen to be all there.
+pub(crate) fn decode<A: Api>(frame: &mut Bytes, version: i16) -> Result<A::Response, String> {
+    frame
+        .try_get_i32()
+        .map_err(|_| "it has no correlation id".to_owned())?;
+    if A::Response::header_version(version) > 0 {
+        schema::skip_tagged_fields(frame).map_err(|error| error.to_string())?;
+    }
+    schema::check(A::SHAPE, version, frame).map_err(|error| error.to_string())?;
+    A::Response::decode(frame, version).map_err(|error| error.to_string())
+}
+
+/// Decodes a whole request frame, for our own broker, once it has been seen to be all
+/// there.
+pub fn decode_request(
+    api: ApiKey,
+    version: i16,
+    frame: &mut Bytes,
+) -> Result<(RequestHeader, RequestKind), String> {
+    schema::requests::check(api, version, frame).map_err(|error| error.to_string())?;
+    RequestHeader::decode(frame, api.request_header_version(version))
+        .and_then(|header| Ok((header, RequestKind::decode(api, frame, version)?)))
+        .map_err(|error| format!("{error:#}"))
+}
+
+/// Up to this length a buffer is allocated on the frame's word alone.
+const TRUSTED: usize = 1 << 20;
+/// Frames up to this length are copied out: whoever keeps a string of a response must
+/// not keep the whole read buffer alive.
+const COPIED: usize = 4 << 10;
+/// What is asked of the socket at least.
+const READ_AHEAD: usize = 8 << 10;
+/// A response is at least its correlation id.
+const SHORTEST: usize = 4;
+
+/// Cuts a byte stream into frames.
+#[derive(Debug)]
+pub(crate) struct FrameReader<R> {
+    source: R,
+    buffer: BytesMut,
+    limit: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads frames of up to `limit` bytes from `source`.
+    pub(crate) fn new(source: R, limit: usize) -> Self {
+        Self {
+            source,
+            buffer: BytesMut::new(),
+            limit,
+        }
+    }
+
+    /// The next frame without its length; `None` at the end of the stream between two
+    /// frames. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let wanted = match self.buffer.first_chunk::<4>() {
+                Some(length) => {
+                    let length = self.checked(i32::from_be_bytes(*length))?;
+                    if self.buffer.len() >= 4 + length {
+                        return Ok(Some(self.take(length)));
+                    }
+                    4 + length - self.buffer.len()
+                }
+                None => READ_AHEAD,
+            };
+            // At most doubles what has arrived, once the length is beyond trust.
+            self.buffer
+                .reserve(wanted.min(self.buffer.len().max(TRUSTED)));
+            if self.source.read_buf(&mut self.buffer).await? == 0 {
+                return match self.buffer.len() {
+                    0 => Ok(None),
+                    n => Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("the stream ended {n} bytes into a frame"),
+                    )),
+                };
+            }
+        }
+    }
+
+    fn checked(&self, length: i32) -> io::Result<usize> {
+        match usize::try_from(length) {
+            Ok(length) if (SHORTEST..=self.limit).contains(&length) => Ok(length),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "a frame of {length} bytes is not within {SHORTEST} to {}",
+                    self.limit
+                ),
+            )),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        if length <= COPIED {
+            let frame = Bytes::copy_from_slice(&self.buffer[4..4 + length]);
+            self.buffer.advance(4 + length);
+            frame
+        } else {
+            self.buffer.advance(4);
+            self.buffer.split_to(length).freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{HeartbeatRequest, ProduceRequest, RequestHeader};
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const LIMIT: usize = 100 << 20;
+
+    fn stream(lengths: &[usize]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for (i, &length) in (0..).zip(lengths) {
+            stream.put_i32(i32::try_from(length).unwrap());
+            stream.put_bytes(i, length);
+        }
+        stream
+    }
+
+    async fn read_all(stream: &[u8]) -> Vec<Bytes> {
+        let mut reader = FrameReader::new(stream, LIMIT);
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.next().await.unwrap() {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn frames_of_any_size_are_cut_where_they_end() {
+        let lengths = [4, 5, 4096, 4097, 1 << 20, 3 << 20, 17];
+        let frames = read_all(&stream(&lengths)).await;
+        assert_eq!(frames.len(), lengths.len());
+        for (i, (frame, length)) in (0..).zip(frames.iter().zip(lengths)) {
+            assert_eq!(frame.len(), length);
+            assert!(frame.iter().all(|byte| *byte == i));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_may_come_one_by_one_and_reading_may_be_given_up_in_between() {
+        let (mut ours, theirs) = tokio::io::duplex(1);
+        let bytes = stream(&[9, 4, 300]);
+        let feed = async move {
+            for byte in bytes {
+                ours.write_all(&[byte]).await.unwrap();
+            }
+        };
+        let read = async {
+            let mut reader = FrameReader::new(theirs, LIMIT);
+            let mut frames = Vec::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    frame = reader.next() => match frame.unwrap() {
+                        Some(frame) => frames.push(frame.len()),
+                        None => return frames,
+                    },
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        };
+        let ((), lengths) = tokio::join!(feed, read);
+        assert_eq!(lengths, [9, 4, 300]);
+    }
+
+    #[tokio::test]
+    async fn a_length_alone_allocates_little() {
+        let mut claim = BytesMut::new();
+        claim.put_i32(i32::try_from(LIMIT).unwrap());
+        claim.put_slice(b"and no more");
+        let mut reader = FrameReader::new(&claim[..], LIMIT);
+        let error = reader.next().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(reader.buffer.capacity() <= 2 * TRUSTED);
+    }
+
+    #[tokio::test]
+    async fn a_length_beyond_the_limit_is_an_error() {
+        for length in [-1, 0, 3, i32::MAX, i32::try_from(LIMIT).unwrap() + 1] {
+            let bytes = length.to_be_bytes();
+            let mut reader = FrameReader::new(&bytes[..], LIMIT);
+            let error = reader.next().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_request_is_its_length_its_header_and_its_body() {
+        let client_id = StrBytes::from_static_str("me");
+        let request = HeartbeatRequest::default();
+        for version in HeartbeatRequest::MIN..=HeartbeatRequest::MAX {
+            let mut frame = encode(&client_id, version, &request).unwrap();
+            set_correlation_id(&mut frame, 42);
+            let mut bytes = frame.freeze();
+            assert_eq!(bytes.get_i32() as usize, bytes.len());
+            let header_version = HeartbeatRequest::header_version(version);
+            let header = RequestHeader::decode(&mut bytes, header_version).unwrap();
+            assert_eq!(header.request_api_key, 12);
+            assert_eq!(header.request_api_version, version);
+            assert_eq!(header.correlation_id, 42);
+            assert_eq!(header.client_id.as_deref(), Some("me"));
+            HeartbeatRequest::decode(&mut bytes, version).unwrap();
+            assert!(bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_request_beyond_the_limit_is_not_even_encoded() {
+        let records = Bytes::from(vec![0; REQUEST_LIMIT]);
+        let partition = PartitionProduceData::default().with_records(Some(records));
+        let topic = TopicProduceData::default().with_partition_data(vec![partition]);
+        let request = ProduceRequest::default().with_topic_data(vec![topic]);
+        let error = encode(&StrBytes::default(), 9, &request).unwrap_err();
+        assert!(matches!(
+            error,
+            RequestError::TooLarge { api: "Produce", .. }
+        ));
+        assert!(!error.maybe_sent());
+    }
+}

@@ -1,0 +1,49 @@
+//! What a batch holds: a builder while records come, bytes afterwards.
+
+use crate::config::Compression;
+use crate::record::{Batch, BatchBuilder};
+
+use super::queue::Payload;
+
+/// The records of a batch.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Takes records.
+    Open(BatchBuilder),
+    /// Encoded, and compressed if that is wanted.
+    Sealed(Batch),
+}
+
+impl Body {
+    /// Encodes it if that has not happened yet. Not to be done under a lock.
+    pub(super) fn sealed(self, compression: Compression) -> Batch {
+        match self {
+            Self::Open(builder) => builder.finish(compression),
+            Self::Sealed(batch) => batch,
+        }
+    }
+}
+
+impl Payload for Body {
+    fn count(&self) -> u32 {
+        match self {
+            Self::Open(builder) => builder.count(),
+            Self::Sealed(batch) => batch.count(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Open(builder) => builder.bytes(),
+            Self::Sealed(batch) => batch.uncompressed_size(),
+        }
+    }
+
+    fn keep(&self, wanted: &dyn Fn(u32) -> bool) -> Option<Self> {
+        match self {
+            // Only what was sent is ever divided, and that is sealed.
+            Self::Open(_) => None,
+            Self::Sealed(batch) => batch.retain(wanted).map(Self::Sealed),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a record was not acknowledged.
+
+use std::sync::Arc;
+
+use crate::topic::TopicPartition;
+
+/// Why a record was not acknowledged. All but one say that it is not in the log; see
+/// [`outcome_unknown`](Self::outcome_unknown).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// The record is larger than we or the broker accept.
+    #[error("the record of {size} bytes is too large{}", .limit.map(|l| format!(" (the limit is {l})")).unwrap_or_default())]
+    TooLarge {
+        /// Bytes of the record, as it would be sent, uncompressed.
+        size: usize,
+        /// Our `max.request.size`; `None` if the broker refused it by its own limit.
+        limit: Option<usize>,
+    },
+    /// The principal may not write to the topic, or not as an idempotent producer.
+    #[error("not authorized to write to {what}")]
+    NotAuthorized {
+        /// `topic <name>` or `the cluster`.
+        what: Arc<str>,
+    },
+    /// The topic does not exist, or not any more.
+    #[error("topic {topic} does not exist")]
+    UnknownTopic {
+        /// Its name.
+        topic: Arc<str>,
+    },
+    /// The topic has no such partition.
+    #[error("topic {topic} has no partition {partition}, only 0 to {}", .partitions - 1)]
+    InvalidPartition {
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The partition that was asked for.
+        partition: i32,
+        /// How many there are.
+        partitions: i32,
+    },
+    /// `delivery.timeout.ms` passed, and no request that holds the record can have been
+    /// carried out.
+    #[error("{partition} could not be written to within the delivery timeout")]
+    TimedOut {
+        /// Where the record was to go.
+        partition: TopicPartition,
+    },
+    /// The broker refused the record.
+    #[error("refused by the broker: {message} (error {code})")]
+    Rejected {
+        /// Kafka's error code.
+        code: i16,
+        /// The broker's message, or the code's name.
+        message: Arc<str>,
+    },
+    /// A request that holds the record was sent and its fate could not be learnt: the
+    /// record may or may not be in the log.
+    #[error("it is unknown whether the record was written to {partition}: {reason}")]
+    UnknownOutcome {
+        /// Where the record went, or not.
+        partition: TopicPartition,
+        /// What stood in the way of knowing.
+        reason: Arc<str>,
+    },
+    /// The producer was stopped before the record was sent.
+    #[error("the producer is stopping")]
+    Stopped,
+}
+
+impl ProduceError {
+    /// The record may be in the log. All other errors mean that it is not.
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::UnknownOutcome { .. })
+    }
+}
