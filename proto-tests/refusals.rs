@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::PATIENCE;
-use kafka_websocket_proxy::config::Origins;
+use kafka_websocket_proxy::config::AllowedOrigins;
 use memory_broker::{Action, ApiKey, Rule};
 
 /// Sends a request as it is and reads the response to its end.
@@ -155,7 +155,8 @@ async fn without_brokers_it_serves_says_why_not_and_connects_when_they_come() {
 #[tokio::test]
 async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() {
     let proxy = Proxy::with(|config| {
-        config.server.websocket.origins = Origins::Only(vec!["https://good.example".to_owned()]);
+        config.server.websocket.origins =
+            AllowedOrigins::Only(vec!["https://good.example".to_owned()]);
     })
     .await;
     proxy.topic("t", 1);
@@ -245,7 +246,7 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
 
 #[tokio::test]
 async fn a_foreign_origin_is_told_by_a_close_frame_when_it_asks_for_that() {
-    let origins = Origins::Only(vec!["https://good.example".to_owned()]);
+    let origins = AllowedOrigins::Only(vec!["https://good.example".to_owned()]);
     let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
     let path = "/socket/in?topic=t&errors=close";
     let mut socket = proxy

@@ -5,65 +5,71 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::keys::{KEYS, Key, flag_of};
-use crate::config::later::LATER;
-use crate::config::{Fault, Given};
+use crate::config::keys::{ConfigKey, PROXY_KEYS, Setting};
+use crate::config::{ConfigError, ConfigSources, FlagValue};
 
-/// What is to be told instead of a start.
+/// Why the arguments lead to no start.
 #[derive(Debug)]
-pub enum Told {
-    /// Help or version, as asked for.
+pub enum EarlyExit {
+    /// Help or version was asked for.
     Page(clap::Error),
     /// What is wrong with the arguments.
-    Faults(Vec<Fault>),
+    Errors(Vec<ConfigError>),
 }
 
 /// Reads the arguments, with the environment beside them.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Given, Told> {
-    let arguments = texts(arguments).map_err(Told::Faults)?;
+) -> Result<ConfigSources, EarlyExit> {
+    let arguments = utf8_arguments(arguments).map_err(EarlyExit::Errors)?;
     let matches = command()
-        .try_get_matches_from(joined(arguments))
-        .map_err(told)?;
-    // What a file would have said is not known: the keys are not worth a look.
-    let beyond = beyond_keys(&matches);
-    if !beyond.is_empty() {
-        return Err(Told::Faults(beyond));
+        .try_get_matches_from(join_negative_values(arguments))
+        .map_err(early_exit)?;
+    // What a file would have set is not known, so the keys are not looked at.
+    let errors = unsupported_arguments(&matches);
+    if !errors.is_empty() {
+        return Err(EarlyExit::Errors(errors));
     }
-    let flags = names()
-        .filter_map(|name| {
-            let value = matches.get_one::<String>(name)?;
-            let flag = format!("--{}", flag_of(name));
-            Some((name.to_owned(), flag, value.clone()))
+    let flags = flags()
+        .filter_map(|(row, flag)| {
+            let value = matches.get_one::<String>(row.name)?;
+            Some(FlagValue {
+                key: row.name.to_owned(),
+                flag: format!("--{flag}"),
+                value: value.clone(),
+            })
         })
         .collect();
-    let (variables, faults) = readable(variables);
-    Ok(Given {
+    let (variables, errors) = utf8_variables(variables);
+    Ok(ConfigSources {
         dev: matches.get_flag("dev"),
         flags,
-        defines: strings(&matches, "define").cloned().collect(),
+        defines: values_of(&matches, "define").cloned().collect(),
         variables,
-        faults,
+        errors,
     })
 }
 
-/// What was asked for that no key stands for.
-fn beyond_keys(matches: &ArgMatches) -> Vec<Fault> {
-    let later = |word: &str| Fault::NotYetAsked(word.to_owned());
-    let words = strings(matches, "command").map(|word| match word.as_str() {
-        "check-config" | "healthcheck" => later(word),
-        _ => Fault::Misuse(format!("unexpected argument '{}'", word.escape_debug())),
+/// The arguments that set no key and that this version does not have.
+fn unsupported_arguments(matches: &ArgMatches) -> Vec<ConfigError> {
+    let unsupported = |word: &str| ConfigError::UnsupportedArgument(word.to_owned());
+    let words = values_of(matches, "command").map(|word| match word.as_str() {
+        "check-config" | "healthcheck" => unsupported(word),
+        _ => ConfigError::Usage(format!("unexpected argument '{}'", word.escape_debug())),
     });
-    let config = matches.contains_id("config").then(|| later("--config"));
+    let config = matches
+        .contains_id("config")
+        .then(|| unsupported("--config"));
     config.into_iter().chain(words).collect()
 }
 
-/// The arguments as texts, or which of them are none.
-fn texts(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fault>> {
+/// The arguments as UTF-8, or which of them are not.
+fn utf8_arguments(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<String>, Vec<ConfigError>> {
     let mut texts: Vec<String> = Vec::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (number, argument) in arguments.into_iter().enumerate() {
         let text = argument.to_string_lossy().into_owned();
         if argument.to_str().is_none() && number > 0 {
@@ -77,45 +83,45 @@ fn texts(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, V
                     .map_or_else(String::new, |flag| format!(" (after {flag})")),
             };
             let owner = owner.escape_debug();
-            faults.push(Fault::NotText(format!("argument {number}{owner}")));
+            errors.push(ConfigError::NotUtf8(format!("argument {number}{owner}")));
         }
         texts.push(text);
     }
-    match faults.is_empty() {
+    match errors.is_empty() {
         true => Ok(texts),
-        false => Err(faults),
+        false => Err(errors),
     }
 }
 
-/// The variables as texts; those of ours that are none are faults.
-fn readable(
+/// The variables as UTF-8; those of the proxy that are not are errors.
+fn utf8_variables(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (Vec<(String, String)>, Vec<Fault>) {
-    let (mut texts, mut faults) = (Vec::new(), Vec::new());
+) -> (Vec<(String, String)>, Vec<ConfigError>) {
+    let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for (name, value) in variables {
         let name = name.to_string_lossy().into_owned();
         match value.into_string() {
             Ok(value) => texts.push((name, value)),
             Err(_) if name.starts_with("WSPROXY_") => {
-                faults.push(Fault::NotText(format!("variable {name}")));
+                errors.push(ConfigError::NotUtf8(format!("variable {name}")));
             }
             Err(_) => {}
         }
     }
-    (texts, faults)
+    (texts, errors)
 }
 
-/// Ties a negative number to the flag before it: that flag's key tells what it accepts,
-/// better than anyone who takes `-5s` for a flag of its own.
-fn joined(arguments: Vec<String>) -> Vec<String> {
+/// Joins a negative number to the flag before it: the error of that flag's key names what is
+/// accepted, and clap would take `-5s` for a flag of its own.
+fn join_negative_values(arguments: Vec<String>) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     for argument in arguments {
         let negative = argument
             .strip_prefix('-')
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'));
-        let takes_value = |flag: &&mut String| {
-            let flag = flag.strip_prefix("--");
-            flag.is_some_and(|flag| names().any(|name| flag_of(name) == flag))
+        let takes_value = |argument: &&mut String| {
+            let name = argument.strip_prefix("--");
+            name.is_some_and(|name| flags().any(|(_, flag)| flag == name))
         };
         match joined.last_mut().filter(takes_value) {
             Some(flag) if negative => {
@@ -128,31 +134,30 @@ fn joined(arguments: Vec<String>) -> Vec<String> {
     joined
 }
 
-/// clap's page, or its first line: the others are what `--help` says.
-fn told(error: clap::Error) -> Told {
+/// clap's page, or the first line of its error: the others repeat `--help`.
+fn early_exit(error: clap::Error) -> EarlyExit {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        return Told::Page(error);
+        return EarlyExit::Page(error);
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    let meant = match error.get(ContextKind::SuggestedArg) {
+    let suggestion = match error.get(ContextKind::SuggestedArg) {
         Some(ContextValue::String(flag)) => format!(" (did you mean {flag}?)"),
         _ => String::new(),
     };
-    Told::Faults(vec![Fault::Misuse(format!("{line}{meant}"))])
+    EarlyExit::Errors(vec![ConfigError::Usage(format!("{line}{suggestion}"))])
 }
 
-/// Every key that has a flag, those of later versions too.
-fn names() -> impl Iterator<Item = &'static str> {
-    let later = LATER.iter().map(|later| later.name);
-    KEYS.iter().map(|key| key.name).chain(later)
+/// Every key that has a flag, with it; those of later versions too.
+fn flags() -> impl Iterator<Item = (&'static ConfigKey, String)> {
+    PROXY_KEYS.iter().filter_map(|row| Some((row, row.flag()?)))
 }
 
-fn strings<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = &'a String> {
+fn values_of<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = &'a String> {
     matches.get_many::<String>(id).into_iter().flatten()
 }
 
@@ -168,32 +173,41 @@ fn command() -> Command {
             "Set any key, with or without kafka.ws.proxy. in front, such as \
              kafka-client.properties.linger.ms=5",
         );
+    let (settings, unsupported): (Vec<_>, Vec<_>) =
+        flags().partition(|(row, _)| row.setting().is_some());
     Command::new("kafka-websocket-proxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .after_help("A flag wins over its environment variable, and that over the default.")
         .arg(dev)
-        .args(KEYS.iter().map(argument))
+        .args(settings.into_iter().filter_map(|(row, flag)| {
+            let setting = row.setting()?;
+            Some(setting_argument(row, flag, setting))
+        }))
         .arg(define)
-        .args(LATER.iter().map(|later| not_yet(later.name)))
+        .args(
+            unsupported
+                .into_iter()
+                .map(|(row, flag)| unsupported_argument(row, flag)),
+        )
         .arg(Arg::new("config").long("config").num_args(0..=1).hide(true))
         .arg(Arg::new("command").num_args(0..).hide(true))
 }
 
-fn argument(key: &'static Key) -> Arg {
-    let default = key
+fn setting_argument(row: &'static ConfigKey, flag: String, setting: &Setting) -> Arg {
+    let default = setting
         .default
         .map_or_else(String::new, |default| format!(" [default: {default}]"));
-    let variable = key.variables[0];
-    Arg::new(key.name)
-        .long(flag_of(key.name))
-        .value_name(key.placeholder)
-        .help(format!("{} [env: {variable}]{default}", key.doc))
+    let variable = row.variables[0];
+    Arg::new(row.name)
+        .long(flag)
+        .value_name(setting.placeholder)
+        .help(format!("{} [env: {variable}]{default}", setting.help))
 }
 
 /// Known, so that it can be refused by name.
-fn not_yet(name: &'static str) -> Arg {
-    let arg = Arg::new(name).long(flag_of(name)).hide(true);
+fn unsupported_argument(row: &'static ConfigKey, flag: String) -> Arg {
+    let arg = Arg::new(row.name).long(flag).hide(true);
     arg.num_args(0..=1).default_missing_value("")
 }
 
@@ -201,15 +215,15 @@ fn not_yet(name: &'static str) -> Arg {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Given, Told> {
+    fn read(line: &str) -> Result<ConfigSources, EarlyExit> {
         let arguments = std::iter::once("kafka-websocket-proxy").chain(line.split_whitespace());
         parse(arguments.map(OsString::from), [])
     }
 
     fn misuse(line: &str) -> String {
         match read(line) {
-            Err(Told::Faults(faults)) => {
-                let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            Err(EarlyExit::Errors(errors)) => {
+                let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 lines.join("\n")
             }
             other => panic!("{other:?}"),
@@ -221,11 +235,11 @@ mod tests {
         let given = read("--dev --port 0 --websocket-ping-interval=5s -D a=b -Dc=d").unwrap();
         assert!(given.dev);
         assert_eq!(given.defines, ["a=b", "c=d"]);
-        let port = (
-            "server.port".to_owned(),
-            "--port".to_owned(),
-            "0".to_owned(),
-        );
+        let port = FlagValue {
+            key: "server.port".to_owned(),
+            flag: "--port".to_owned(),
+            value: "0".to_owned(),
+        };
         assert!(given.flags.contains(&port));
         assert_eq!(given.flags.len(), 2);
     }
@@ -243,7 +257,7 @@ mod tests {
     #[test]
     fn a_negative_number_is_the_value_of_the_flag_before_it() {
         let given = read("--dev --shutdown-grace -5s --port -1").unwrap();
-        let values: Vec<_> = given.flags.iter().map(|flag| &*flag.2).collect();
+        let values: Vec<_> = given.flags.iter().map(|flag| &*flag.value).collect();
         assert_eq!(values, ["-1", "-5s"]);
         assert!(misuse("--dev -5s").contains("-5"));
     }
@@ -251,7 +265,7 @@ mod tests {
     #[test]
     fn flags_of_later_versions_are_read_with_and_without_a_value() {
         let given = read("--ssl-port 1 --ssl-ssl-only --basic-auth-enabled=true").unwrap();
-        let names: Vec<_> = given.flags.iter().map(|flag| &*flag.0).collect();
+        let names: Vec<_> = given.flags.iter().map(|flag| &*flag.key).collect();
         let expected = [
             "server.ssl.ssl-only",
             "server.ssl.port",
@@ -263,7 +277,7 @@ mod tests {
     #[test]
     fn help_and_version_are_pages() {
         for line in ["--help", "-h", "--version"] {
-            assert!(matches!(read(line), Err(Told::Page(_))), "{line}");
+            assert!(matches!(read(line), Err(EarlyExit::Page(_))), "{line}");
         }
     }
 
@@ -274,10 +288,10 @@ mod tests {
 
         let arguments: [&[u8]; 5] = [b"p", b"--server-id", b"\xff", b"-D", b"a.b=hunter2\xff"];
         let arguments = arguments.map(|bytes| OsString::from_vec(bytes.to_vec()));
-        let Err(Told::Faults(faults)) = parse(arguments, []) else {
+        let Err(EarlyExit::Errors(errors)) = parse(arguments, []) else {
             panic!("accepted");
         };
-        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         let expected = [
             "argument 2 (after --server-id) is not UTF-8 text",
             "argument 4 (a.b=…) is not UTF-8 text",

@@ -1,40 +1,39 @@
-//! What the program was told: flag, then environment variable, then config file, then default.
+//! The settings: flag, then environment variable, then config file, then default.
 //!
 //! ```text
 //! flags and -D ─┐
-//! environment ──┼─▶ layered: key → (value, source) ─▶ keys and properties ─▶ Config
-//! (config file)─┘                                                 └─▶ every fault at once
+//! environment ──┼─▶ loader: key → (value, source) ─▶ settings and properties ─▶ Config
+//! (config file)─┘                                           └─▶ every error at once
 //! ```
 //!
 //! # Invariants
 //! - One table of keys drives flags, variables, defaults and help: see [`keys`].
-//! - All faults are found before any is reported; each is one line that names the key, where
+//! - All errors are found before any is reported; each is one line that names the key, where
 //!   the value came from and what is accepted. Values of secrets are never shown.
 //! - A key that is not known is refused, with the nearest known one; so is one of a later
-//!   version, see [`later`].
+//!   version.
 
-mod fault;
-mod ignored;
-pub mod keys;
-pub mod later;
-mod layers;
-mod nearest;
-mod origin;
-mod origins;
-pub mod properties;
-pub mod value;
+mod allowed_origins;
+mod conflicts;
+mod error;
+pub(crate) mod keys;
+mod loader;
+mod log_level;
+mod provenance;
+mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use fault::{Fault, Source, Told};
-pub use layers::{Given, Loaded, load};
-pub use origin::Origin;
-pub use origins::Origins;
+pub use allowed_origins::AllowedOrigins;
+pub use error::ConfigError;
+pub use loader::{ConfigSources, FlagValue, LoadedConfig, load};
+pub use provenance::{KeyProvenance, Provenance, ValueSource};
 
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use value::ParsedValue;
 
-/// Everything the program can be told.
+/// Every setting of the program.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Whether the in-memory broker is served instead of a cluster (`--dev`).
@@ -91,8 +90,8 @@ pub struct WebSocketConfig {
     pub send_buffer: usize,
     /// Open sockets on this node; 0 sets no limit.
     pub max_connections: usize,
-    /// Whose pages may use this server.
-    pub origins: Origins,
+    /// Origins whose pages may use this server.
+    pub origins: AllowedOrigins,
 }
 
 impl Default for WebSocketConfig {
@@ -102,7 +101,7 @@ impl Default for WebSocketConfig {
             max_message_size: 1 << 20,
             send_buffer: 256 << 10,
             max_connections: 0,
-            origins: Origins::Any,
+            origins: AllowedOrigins::Any,
         }
     }
 }
@@ -147,4 +146,14 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl LogFormat {
+    fn parse(text: &str) -> ParsedValue<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("text or json".to_owned()),
+        }
+    }
 }

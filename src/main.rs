@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use kafka_websocket_proxy::app::App;
-use kafka_websocket_proxy::cli::{self, Told};
-use kafka_websocket_proxy::config::{self, Config, Fault, Loaded, LogConfig, LogFormat};
+use kafka_websocket_proxy::cli::{self, EarlyExit};
+use kafka_websocket_proxy::config::{
+    self, Config, ConfigError, LoadedConfig, LogConfig, LogFormat,
+};
 use kafka_websocket_proxy::server;
 use memory_broker::{Broker, BrokerConfig};
 use runtime::guard;
@@ -26,18 +28,17 @@ static ALLOCATOR: thread_cached_alloc::ThreadCached = thread_cached_alloc::Threa
 const CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    // What were we told?
-    let given = match cli::parse(std::env::args_os(), std::env::vars_os()) {
-        Ok(given) => given,
-        Err(Told::Page(page)) => {
+    let sources = match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(sources) => sources,
+        Err(EarlyExit::Page(page)) => {
             let _ = page.print();
             return ExitCode::SUCCESS;
         }
-        Err(Told::Faults(faults)) => return refuse(&faults),
+        Err(EarlyExit::Errors(errors)) => return refuse(&errors),
     };
-    let loaded = match config::load(&given) {
+    let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        Err(faults) => return refuse(&faults),
+        Err(errors) => return refuse(&errors),
     };
 
     // From here on there is a log.
@@ -53,14 +54,14 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(&format!("cannot start: {error}"));
+            print_error(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let code = match runtime.block_on(serve(loaded)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            say(&line);
+            print_error(&line);
             ExitCode::from(CONFIG)
         }
     };
@@ -68,25 +69,26 @@ fn main() -> ExitCode {
     code
 }
 
-fn refuse(faults: &[Fault]) -> ExitCode {
-    for fault in faults {
-        say(fault);
+/// Prints what is wrong with the settings.
+fn refuse(errors: &[ConfigError]) -> ExitCode {
+    for error in errors {
+        print_error(error);
     }
     ExitCode::from(CONFIG)
 }
 
 /// Writes a line to standard error, if somebody reads it.
-fn say(line: &dyn Display) {
+fn print_error(line: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Listens, serves, and stops on a signal. An error is one line about a setting.
-async fn serve(loaded: Loaded) -> Result<(), String> {
+async fn serve(loaded: LoadedConfig) -> Result<(), String> {
     let config = loaded.config;
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|error| loaded.origin.listen_fault(address, &error).to_string())?;
+        .map_err(|error| loaded.provenance.bind_error(address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
     let mut config = config;

@@ -37,7 +37,7 @@ use tracing::{debug, info, warn};
 use warp::Filter;
 
 use crate::app::App;
-use crate::config::Origins;
+use crate::config::AllowedOrigins;
 use crate::refusal::Refusal;
 use crate::socket::{ForeignOrigin, Peer};
 use crate::{http as plain, socket};
@@ -167,7 +167,7 @@ async fn serve<S, B, F>(
         } else {
             None
         };
-        let any = origins == Origins::Any;
+        let any = origins == AllowedOrigins::Any;
         let busy = Busy::new(&counter);
         async move {
             let _busy = busy;
@@ -221,10 +221,10 @@ impl Drop for Busy {
     }
 }
 
-fn allows(origins: &Origins, origin: &HeaderValue) -> bool {
+fn allows(origins: &AllowedOrigins, origin: &HeaderValue) -> bool {
     match origin.to_str() {
         Ok(origin) => origins.allows(origin),
-        Err(_) => *origins == Origins::Any,
+        Err(_) => *origins == AllowedOrigins::Any,
     }
 }
 

@@ -1,251 +1,259 @@
-//! The one table of keys: name, variables, default and meaning of every setting.
+//! The table of keys: what each is called, which variables set it, and what becomes of it.
+//!
+//! ```text
+//! PROXY_KEYS         named whole: server.port, log.level, … each with a flag
+//! CLIENT_PROPERTIES  named as in Java: linger.ms, … below one of four sections
+//!
+//! handling   Setting      sets something of the proxy, listed by --help
+//!            Property     sets something of the Kafka clients
+//!            Checked      has one value here; any other is refused
+//!            Unsupported  refused: a later version will have it
+//!            Ignored      reported with the reason, and without effect
+//! ```
 //!
 //! Flags, `-D`, environment variables and the help text all come from here, so that a key
-//! cannot exist in one of them and be missing in another. Names are given without
-//! `kafka.ws.proxy.` in front.
+//! cannot exist in one of them and be missing in another.
+//!
+//! # Invariants
+//! - A key that is in no row is refused, with the nearest known one.
+//! - What would weaken security or acknowledgements if it had no effect is never `Ignored`.
 
-use super::value::{self, Checked};
-use super::{Config, LogFormat, Origins};
+mod properties;
+mod proxy;
 
-/// One setting.
-pub struct Key {
-    /// The key, dotted, without `kafka.ws.proxy.`.
-    pub name: &'static str,
-    /// Environment variables that set it; the first one found counts.
-    pub variables: &'static [&'static str],
+pub(super) use properties::CLIENT_PROPERTIES;
+pub(crate) use proxy::PROXY_KEYS;
+
+use super::Config;
+use super::value::ParsedValue;
+
+/// What every key begins with; it may be left out.
+pub(super) const KEY_PREFIX: &str = "kafka.ws.proxy.";
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct ConfigKey {
+    /// The key, dotted, without `kafka.ws.proxy.`; of a Kafka client property its Java name.
+    /// One that ends in `.*` stands for a whole section, and has no flag.
+    pub(crate) name: &'static str,
+    /// Environment variables that set it; the first one is listed by `--help`.
+    pub(crate) variables: &'static [&'static str],
+    /// What becomes of it.
+    pub(crate) handling: KeyHandling,
+}
+
+/// What becomes of a key.
+#[derive(Debug)]
+pub(crate) enum KeyHandling {
+    /// Sets something of the proxy.
+    Setting(Setting),
+    /// Sets something of the Kafka clients of that section; in `AllClients` something that
+    /// they share and that cannot differ between them.
+    Property(ClientSection, SetValue),
+    /// Checks that the value is the only one supported.
+    Checked(fn(&str) -> ParsedValue<()>),
+    /// Refused: a later version will have it.
+    Unsupported,
+    /// Without effect, for this reason.
+    Ignored(&'static str),
+}
+
+/// Parses a text into its field.
+pub(super) type SetValue = fn(&mut Config, &str) -> ParsedValue<()>;
+
+/// How a setting of the proxy is presented, and what it sets.
+#[derive(Debug)]
+pub(crate) struct Setting {
     /// The default, as text; `None` when unset by default.
-    pub default: Option<&'static str>,
+    pub(crate) default: Option<&'static str>,
     /// What the value looks like in help texts.
-    pub placeholder: &'static str,
+    pub(crate) placeholder: &'static str,
     /// One line for people.
-    pub doc: &'static str,
-    /// Reads a text into its place.
-    pub set: fn(&mut Config, &str) -> Checked<()>,
+    pub(crate) help: &'static str,
+    /// Parses a text into its field.
+    pub(super) set: SetValue,
 }
 
-/// The flag of a key, without its dashes: the key in kebab-case, a leading `server.` or
-/// `kafka-client.` left out.
-pub fn flag_of(name: &str) -> String {
-    let short = name
-        .strip_prefix("server.")
-        .or_else(|| name.strip_prefix("kafka-client."))
-        .unwrap_or(name);
-    short.replace('.', "-")
-}
-
-/// Every key, in the order of the help text.
-pub const KEYS: &[Key] = &[
-    Key {
-        name: "kafka-client.bootstrap-hosts",
-        variables: &[
-            "WSPROXY_KAFKA_BOOTSTRAP_HOSTS",
-            "WSPROXY_KAFKA_BOOTSTRAP_URLS",
-        ],
-        default: None,
-        placeholder: "HOST:PORT,…",
-        doc: "Brokers to ask first; required unless --dev is given",
-        set: |config, text| put(value::hosts(text), &mut config.client.bootstrap),
-    },
-    Key {
-        name: "server.port",
-        variables: &["WSPROXY_PORT"],
-        default: Some("8078"),
-        placeholder: "PORT",
-        doc: "TCP port to listen on; 0 takes a free one and logs it",
-        set: |config, text| {
-            let port = value::number(text, 0..=65_535)?;
-            config.server.port = port as u16;
-            Ok(())
-        },
-    },
-    Key {
-        name: "server.bind-interface",
-        variables: &["WSPROXY_BIND_INTERFACE"],
-        default: Some("0.0.0.0"),
-        placeholder: "ADDRESS",
-        doc: "Address to listen on",
-        set: |config, text| put(value::interface(text), &mut config.server.bind_interface),
-    },
-    Key {
-        name: "server.server-id",
-        variables: &["WSPROXY_SERVER_ID"],
-        default: Some("node-1"),
-        placeholder: "NAME",
-        doc: "Name of this node, different for each node of a deployment",
-        set: |config, text| put(non_empty(text), &mut config.server.server_id),
-    },
-    Key {
-        name: "server.shutdown-grace",
-        variables: &["WSPROXY_SHUTDOWN_GRACE"],
-        default: Some("20 seconds"),
-        placeholder: "DURATION",
-        doc: "How long a stop may take to answer, commit and close",
-        set: |config, text| put(value::duration(text), &mut config.server.shutdown_grace),
-    },
-    Key {
-        name: "server.websocket.ping-interval",
-        variables: &["WSPROXY_WS_PING_INTERVAL"],
-        default: Some("20 seconds"),
-        placeholder: "DURATION",
-        doc: "Idle sockets are pinged this often, and dropped after two silent intervals",
-        set: |config, text| {
-            put(
-                value::positive_duration(text),
-                &mut config.server.websocket.ping_interval,
-            )
-        },
-    },
-    Key {
-        name: "server.websocket.max-message-size",
-        variables: &["WSPROXY_WS_MAX_MESSAGE_SIZE"],
-        default: Some("1 MiB"),
-        placeholder: "SIZE",
-        doc: "Largest message a client may send",
-        set: |config, text| {
-            let size = value::size_within(text, 125..=1 << 30)?;
-            config.server.websocket.max_message_size = size;
-            Ok(())
-        },
-    },
-    Key {
-        name: "server.websocket.send-buffer",
-        variables: &["WSPROXY_WS_SEND_BUFFER"],
-        default: Some("256 KiB"),
-        placeholder: "SIZE",
-        doc: "Bytes of answers that may wait for one client that does not read",
-        set: |config, text| {
-            let size = value::size_within(text, 4096..=1 << 30)?;
-            config.server.websocket.send_buffer = size;
-            Ok(())
-        },
-    },
-    Key {
-        name: "server.websocket.max-connections",
-        variables: &["WSPROXY_WS_MAX_CONNECTIONS"],
-        default: Some("0"),
-        placeholder: "COUNT",
-        doc: "Open WebSockets on this node; 0 sets no limit",
-        set: |config, text| {
-            let count = value::number(text, 0..=i64::from(u32::MAX))?;
-            config.server.websocket.max_connections = count as usize;
-            Ok(())
-        },
-    },
-    Key {
-        name: "server.websocket.allowed-origins",
-        variables: &["WSPROXY_WS_ALLOWED_ORIGINS"],
-        default: Some("*"),
-        placeholder: "ORIGIN,…",
-        doc: "Origins whose pages may use this server, such as https://app.example.org; * is any",
-        set: |config, text| put(Origins::parse(text), &mut config.server.websocket.origins),
-    },
-    Key {
-        name: "commit-handler.max-stack-size",
-        variables: &["WSPROXY_CH_MAX_STACK_SIZE"],
-        default: Some("100"),
-        placeholder: "COUNT",
-        doc: "Uncommitted records remembered per partition of a socket with autoCommit=false",
-        set: |config, text| {
-            let count = value::number(text, 1..=1_000_000)?;
-            config.commits.max_stack_size = count as usize;
-            Ok(())
-        },
-    },
-    Key {
-        name: "producer.delivery-timeout-ms",
-        variables: &["WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"],
-        default: Some("120000"),
-        placeholder: "MILLISECONDS",
-        doc: "How long a record may take to be acknowledged",
-        set: |config, text| put(value::millis(text), &mut config.producer.delivery_timeout),
-    },
-    Key {
-        name: "producer.compression-type",
-        variables: &["WSPROXY_KAFKA_PRODUCER_COMPRESSION_TYPE"],
-        default: Some("none"),
-        placeholder: "CODEC",
-        doc: "none, gzip, snappy, lz4 or zstd",
-        set: |config, text| {
-            put(
-                super::properties::compression(text),
-                &mut config.producer.compression,
-            )
-        },
-    },
-    Key {
-        name: "log.level",
-        variables: &["WSPROXY_LOG_LEVEL"],
-        default: Some("info"),
-        placeholder: "LEVEL",
-        doc: "error, warn, info, debug, trace, off, or filters such as info,kafka_client=debug",
-        set: |config, text| {
-            config.log.level = level_filter(text)?;
-            Ok(())
-        },
-    },
-    Key {
-        name: "log.format",
-        variables: &["WSPROXY_LOG_FORMAT"],
-        default: Some("text"),
-        placeholder: "FORMAT",
-        doc: "text or json",
-        set: |config, text| {
-            config.log.format = match text.to_ascii_lowercase().as_str() {
-                "text" => LogFormat::Text,
-                "json" => LogFormat::Json,
-                _ => return Err("text or json".to_owned()),
-            };
-            Ok(())
-        },
-    },
-];
-
-/// A level, or a comma list of levels and `target=level`.
-///
-/// A bare word that is no level would be taken for a target, and leave nothing else in the log.
-fn level_filter(text: &str) -> Checked<String> {
-    const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
-    let is_level = |word: &str| LEVELS.contains(&word);
-    let is_target = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
-    };
-    let part = |part: &str| {
-        let (target, level) = match part.split_once('=') {
-            Some((target, level)) => (Some(target.trim()), level),
-            None => (None, part),
-        };
-        let level = level.trim().to_ascii_lowercase();
-        match target {
-            _ if !is_level(&level) => None,
-            None => Some(level),
-            Some(target) if is_target(target) => Some(format!("{target}={level}")),
-            Some(_) => None,
+impl ConfigKey {
+    /// Whether this row is about `name`.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        match self.name.strip_suffix(".*") {
+            None => self.name == name,
+            Some(section) => name
+                .strip_prefix(section)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
         }
-    };
-    let parts: Option<Vec<_>> = text.split(',').map(part).collect();
-    let accepted = || {
-        format!(
-            "{}, or a comma list of these and of module=level, such as \
-             info,kafka_client=debug",
-            LEVELS.join(", ")
-        )
-    };
-    parts.map(|parts| parts.join(",")).ok_or_else(accepted)
-}
-
-fn put<T>(read: Checked<T>, place: &mut T) -> Checked<()> {
-    *place = read?;
-    Ok(())
-}
-
-fn non_empty(text: &str) -> Checked<String> {
-    match text.trim() {
-        "" => Err("a name that is not empty".to_owned()),
-        name => Ok(name.to_owned()),
     }
+
+    /// The setting of the proxy that the key is, if it is one.
+    pub(crate) fn setting(&self) -> Option<&Setting> {
+        match &self.handling {
+            KeyHandling::Setting(setting) => Some(setting),
+            _ => None,
+        }
+    }
+
+    /// The flag that sets the key, without its dashes: the key in kebab-case, a leading
+    /// `server.` or `kafka-client.` left out. Whole sections have none.
+    pub(crate) fn flag(&self) -> Option<String> {
+        if self.is_section() {
+            return None;
+        }
+        let short = self
+            .name
+            .strip_prefix("server.")
+            .or_else(|| self.name.strip_prefix("kafka-client."))
+            .unwrap_or(self.name);
+        Some(short.replace('.', "-"))
+    }
+
+    /// Whether the row is about a whole section.
+    pub(super) fn is_section(&self) -> bool {
+        self.name.ends_with(".*")
+    }
+}
+
+/// The section that a Kafka client property stands in: which clients it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientSection {
+    /// All of them.
+    AllClients,
+    /// The producer.
+    Producer,
+    /// Consumers.
+    Consumer,
+    /// The admin client.
+    AdminClient,
+}
+
+impl ClientSection {
+    /// All sections; a later one overrides an earlier one.
+    pub(super) const ALL: [ClientSection; 4] = [
+        ClientSection::AllClients,
+        ClientSection::Producer,
+        ClientSection::Consumer,
+        ClientSection::AdminClient,
+    ];
+
+    /// The key in front of the property, with its dot.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            ClientSection::AllClients => "kafka-client.properties.",
+            ClientSection::Producer => "producer.kafka-client-properties.",
+            ClientSection::Consumer => "consumer.kafka-client-properties.",
+            ClientSection::AdminClient => "admin-client.kafka-client-properties.",
+        }
+    }
+
+    /// The key of a property in this section.
+    pub(super) fn key_of(self, property: &str) -> String {
+        format!("{}{property}", self.prefix())
+    }
+
+    /// The section and the property that a key names.
+    pub(super) fn split(key: &str) -> Option<(Self, &str)> {
+        Self::ALL
+            .into_iter()
+            .find_map(|section| Some((section, key.strip_prefix(section.prefix())?)))
+    }
+
+    /// Why a property that is handled so has no effect in this section; `None` when it has.
+    pub(super) fn reason_ignored(self, handling: &KeyHandling) -> Option<&'static str> {
+        match handling {
+            KeyHandling::Ignored(reason) => Some(reason),
+            KeyHandling::Property(clients, _)
+                if self == ClientSection::AllClients || self == *clients =>
+            {
+                None
+            }
+            KeyHandling::Property(ClientSection::AllClients, _) => {
+                Some("the clients share their connections: set it under kafka-client.properties")
+            }
+            KeyHandling::Property(..) => Some("this client has no such property"),
+            KeyHandling::Setting(_) | KeyHandling::Checked(_) | KeyHandling::Unsupported => None,
+        }
+    }
+}
+
+/// The row of a Kafka client property; `None` when Java has none of that name.
+pub(super) fn find_property(name: &str) -> Option<&'static ConfigKey> {
+    CLIENT_PROPERTIES.iter().find(|row| row.matches(name))
+}
+
+/// Whether `key` is, or belongs to a section, that a later version will have.
+pub(super) fn is_unsupported(key: &str) -> bool {
+    let mut unsupported = PROXY_KEYS
+        .iter()
+        .filter(|row| matches!(row.handling, KeyHandling::Unsupported));
+    unsupported.any(|row| row.matches(key))
+}
+
+/// The key that an environment variable sets.
+pub(super) fn key_of_variable(variable: &str) -> Option<String> {
+    let in_row = |row: &&ConfigKey| row.variables.contains(&variable);
+    if let Some(row) = PROXY_KEYS.iter().find(in_row) {
+        return Some(row.name.to_owned());
+    }
+    if let Some(row) = CLIENT_PROPERTIES.iter().find(in_row) {
+        return Some(section_of_variable(variable).key_of(row.name));
+    }
+    // Each variable that is for all clients has a twin for the metrics reporter.
+    let end = ["WSPROXY_KAFKA_METRICS_", "WSPROXY_KAFKA_MONITORING_"]
+        .into_iter()
+        .find_map(|prefix| variable.strip_prefix(prefix))?;
+    let twin = format!("WSPROXY_KAFKA_{end}");
+    let row = CLIENT_PROPERTIES
+        .iter()
+        .find(|row| row.variables.contains(&&*twin))?;
+    (section_of_variable(&twin) == ClientSection::AllClients)
+        .then(|| format!("kafka-client.confluent-metrics.properties.{}", row.name))
+}
+
+/// The clients that the variable of a Kafka client property is for.
+fn section_of_variable(variable: &str) -> ClientSection {
+    if variable.starts_with("WSPROXY_KAFKA_PRODUCER_") {
+        ClientSection::Producer
+    } else if variable.starts_with("WSPROXY_KAFKA_CONSUMER_") {
+        ClientSection::Consumer
+    } else {
+        ClientSection::AllClients
+    }
+}
+
+/// The known key that an unknown one most likely means.
+pub(super) fn nearest_key(key: &str) -> Option<String> {
+    match ClientSection::split(key) {
+        Some((section, property)) => {
+            let known = CLIENT_PROPERTIES.iter().filter(|row| !row.is_section());
+            nearest(property, known.map(|row| row.name)).map(|name| section.key_of(name))
+        }
+        None => {
+            let settings = PROXY_KEYS.iter().filter(|row| row.setting().is_some());
+            nearest(key, settings.map(|row| row.name)).map(str::to_owned)
+        }
+    }
+}
+
+/// The known variable that an unknown one most likely means.
+pub(super) fn nearest_variable(variable: &str) -> Option<&'static str> {
+    let known = PROXY_KEYS.iter().flat_map(|row| row.variables);
+    nearest(variable, known.copied())
+}
+
+/// The candidate with the fewest edits to `name`, if they are few enough for a typo.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let edits_max = (name.len() / 3).max(2);
+    candidates
+        .map(|candidate| (strsim::levenshtein(name, candidate), candidate))
+        .filter(|(edits, _)| *edits <= edits_max)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Stores a parsed value.
+fn assign<T>(field: &mut T, parsed: ParsedValue<T>) -> ParsedValue<()> {
+    *field = parsed?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -253,59 +261,80 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_typo_finds_what_was_meant_and_nonsense_finds_nothing() {
+        let known = ["server.port", "server.server-id"];
+        assert_eq!(
+            nearest("server.prot", known.into_iter()),
+            Some("server.port")
+        );
+        assert_eq!(nearest("zzz", known.into_iter()), None);
+    }
+
+    #[test]
     fn every_default_is_accepted_by_its_own_key() {
-        for key in KEYS {
-            if let Some(default) = key.default {
+        for row in PROXY_KEYS {
+            let Some(setting) = row.setting() else {
+                continue;
+            };
+            if let Some(default) = setting.default {
                 let mut config = Config::default();
-                assert_eq!((key.set)(&mut config, default), Ok(()), "{}", key.name);
+                assert_eq!((setting.set)(&mut config, default), Ok(()), "{}", row.name);
             }
         }
     }
 
     #[test]
     fn flags_leave_out_a_leading_server_or_kafka_client() {
-        let flags: Vec<_> = KEYS.iter().map(|key| flag_of(key.name)).collect();
+        let flags: Vec<_> = PROXY_KEYS.iter().filter_map(ConfigKey::flag).collect();
         for flag in [
             "port",
             "bootstrap-hosts",
             "commit-handler-max-stack-size",
             "websocket-ping-interval",
             "log-level",
+            "ssl-port",
         ] {
             assert!(flags.contains(&flag.to_owned()), "{flag}");
         }
     }
 
     #[test]
-    fn a_log_level_is_a_level_or_a_list_of_modules_with_levels() {
-        for (text, filter) in [
-            ("debug", "debug"),
-            (" WARN ", "warn"),
-            ("off", "off"),
-            ("warn, kafka_client=Debug", "warn,kafka_client=debug"),
-            ("tokio=info", "tokio=info"),
+    fn keys_of_later_versions_are_known_by_name_and_by_section() {
+        assert!(is_unsupported("server.ssl.port"));
+        assert!(is_unsupported("session-handler.lease-duration"));
+        assert!(is_unsupported("server.openid-connect"));
+        assert!(is_unsupported("server.openid-connect.later"));
+        assert!(!is_unsupported("server.sslx"));
+        assert!(!is_unsupported("server.port"));
+    }
+
+    #[test]
+    fn no_name_flag_or_variable_stands_in_two_rows() {
+        let rows = || PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
+        let flags = PROXY_KEYS.iter().filter_map(ConfigKey::flag);
+        let variables = rows().flat_map(|row| row.variables);
+        for mut column in [
+            rows().map(|row| row.name.to_owned()).collect::<Vec<_>>(),
+            flags.collect(),
+            variables.map(|name| (*name).to_owned()).collect(),
         ] {
-            assert_eq!(level_filter(text).as_deref(), Ok(filter));
-            filter.parse::<tracing_subscriber::EnvFilter>().unwrap();
+            let count = column.len();
+            column.sort();
+            column.dedup();
+            assert_eq!(column.len(), count);
         }
-        for text in [
-            "",
-            " ",
-            "verbose",
-            "infos",
-            "=info",
-            "a=",
-            "a=loud",
-            "info,",
-            "info,tokio",
-            "a b=info",
-            "3",
-        ] {
-            let accepted = level_filter(text).expect_err(text);
-            assert!(
-                accepted.contains("error, warn, info, debug, trace, off"),
-                "{accepted}"
-            );
+        for row in PROXY_KEYS.iter().filter(|row| row.setting().is_some()) {
+            assert!(!is_unsupported(row.name), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_property_of_the_java_clients_is_known() {
+        let listed = include_str!("keys/properties-of-java.txt").lines();
+        let names: Vec<_> = listed.filter(|line| !line.starts_with('#')).collect();
+        assert!(names.len() > 140, "{}", names.len());
+        for name in names {
+            assert!(find_property(name).is_some(), "{name}");
         }
     }
 }

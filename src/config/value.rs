@@ -7,14 +7,16 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use kafka_client::config::{AssignorName, Compression};
+
 /// A value, or what would have been accepted.
-pub type Checked<T> = Result<T, String>;
+pub(super) type ParsedValue<T> = Result<T, String>;
 
 /// The longest time that can be asked for. Beyond some, a point in time could not be told.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// `20 seconds`, `500ms`, `30 days`; a bare number is milliseconds. A year at most.
-pub fn duration(text: &str) -> Checked<Duration> {
+pub(super) fn duration(text: &str) -> ParsedValue<Duration> {
     let accepted = || "a duration such as 500ms, 20s, 20 seconds, 10 minutes or 30 days".to_owned();
     let (number, unit) = split_unit(text);
     let nanos = match unit {
@@ -35,7 +37,7 @@ pub fn duration(text: &str) -> Checked<Duration> {
 }
 
 /// A duration of at least a millisecond, for what would spin at zero.
-pub fn positive_duration(text: &str) -> Checked<Duration> {
+pub(super) fn positive_duration(text: &str) -> ParsedValue<Duration> {
     match duration(text)? {
         d if d >= Duration::from_millis(1) => Ok(d),
         _ => Err("a duration of at least 1ms".to_owned()),
@@ -43,13 +45,17 @@ pub fn positive_duration(text: &str) -> Checked<Duration> {
 }
 
 /// A count of milliseconds, as Java properties that end in `.ms` have it.
-pub fn millis(text: &str) -> Checked<Duration> {
-    let range = 0..=i64::from(i32::MAX);
-    Ok(Duration::from_millis(number(text, range)? as u64))
+pub(super) fn millis(text: &str) -> ParsedValue<Duration> {
+    number(text, 0..=i64::from(i32::MAX)).map(Duration::from_millis)
+}
+
+/// A count of milliseconds, at least one.
+pub(super) fn positive_millis(text: &str) -> ParsedValue<Duration> {
+    number(text, 1..=i64::from(i32::MAX)).map(Duration::from_millis)
 }
 
 /// `1 MiB`, `256k`, `1048576`; a bare number is bytes.
-pub fn size(text: &str) -> Checked<usize> {
+pub(super) fn size(text: &str) -> ParsedValue<usize> {
     let accepted = || "a size such as 65536, 256 KiB or 1 MiB".to_owned();
     let (number, unit) = split_unit(text);
     let factor: u64 = match unit {
@@ -70,7 +76,7 @@ pub fn size(text: &str) -> Checked<usize> {
 }
 
 /// A size within `range`, in bytes.
-pub fn size_within(text: &str, range: RangeInclusive<usize>) -> Checked<usize> {
+pub(super) fn size_within(text: &str, range: RangeInclusive<usize>) -> ParsedValue<usize> {
     let bytes = size(text)?;
     if range.contains(&bytes) {
         return Ok(bytes);
@@ -83,28 +89,66 @@ pub fn size_within(text: &str, range: RangeInclusive<usize>) -> Checked<usize> {
 }
 
 /// A whole number within `range`.
-pub fn number(text: &str, range: RangeInclusive<i64>) -> Checked<i64> {
-    match text.trim().parse::<i64>() {
-        Ok(n) if range.contains(&n) => Ok(n),
-        _ => Err(format!(
-            "a whole number, {} to {}",
-            range.start(),
-            range.end()
+pub(super) fn number<T: TryFrom<i64>>(text: &str, range: RangeInclusive<i64>) -> ParsedValue<T> {
+    let number = text.trim().parse().ok().filter(|n| range.contains(n));
+    number
+        .and_then(|n| T::try_from(n).ok())
+        .ok_or_else(|| format!("a whole number, {} to {}", range.start(), range.end()))
+}
+
+/// A name that is not empty.
+pub(super) fn non_empty(text: &str) -> ParsedValue<String> {
+    match text.trim() {
+        "" => Err("a name that is not empty".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// One of the texts that are supported.
+pub(super) fn one_of(text: &str, accepted: &[&str]) -> ParsedValue<()> {
+    match accepted.contains(&text.trim()) {
+        true => Ok(()),
+        false => Err(format!(
+            "{}; nothing else is supported",
+            accepted.join(" or ")
         )),
     }
 }
 
-/// `true` or `false`.
-pub fn boolean(text: &str) -> Checked<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => Ok(true),
-        "false" | "no" | "off" => Ok(false),
-        _ => Err("true or false".to_owned()),
+/// A codec's name.
+pub(super) fn compression(text: &str) -> ParsedValue<Compression> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
+        _ => return Err("none, gzip, snappy, lz4 or zstd".to_owned()),
+    })
+}
+
+/// A comma list of assignors, by their names or by their Java classes.
+pub(super) fn assignors(text: &str) -> ParsedValue<Vec<AssignorName>> {
+    let accepted = "range, cooperative-sticky, or the names of their Java classes";
+    let assignor = |name: String| match name.rsplit('.').next() {
+        Some("range" | "RangeAssignor") => Ok(AssignorName::Range),
+        Some("cooperative-sticky" | "CooperativeStickyAssignor") => {
+            Ok(AssignorName::CooperativeSticky)
+        }
+        _ => Err(accepted.to_owned()),
+    };
+    let names: Vec<_> = list(text)
+        .into_iter()
+        .map(assignor)
+        .collect::<ParsedValue<_>>()?;
+    match names.is_empty() {
+        true => Err(accepted.to_owned()),
+        false => Ok(names),
     }
 }
 
 /// The address of a network interface.
-pub fn interface(text: &str) -> Checked<IpAddr> {
+pub(super) fn interface(text: &str) -> ParsedValue<IpAddr> {
     match text.trim() {
         "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
         other => other
@@ -114,7 +158,7 @@ pub fn interface(text: &str) -> Checked<IpAddr> {
 }
 
 /// The parts of a comma list, trimmed, without empty ones.
-pub fn list(text: &str) -> Vec<String> {
+pub(super) fn list(text: &str) -> Vec<String> {
     let text = text.trim();
     // An array, as a HOCON file writes it.
     let text = text
@@ -128,7 +172,7 @@ pub fn list(text: &str) -> Vec<String> {
 }
 
 /// `host:port` parts of a comma list, at least one.
-pub fn hosts(text: &str) -> Checked<Vec<String>> {
+pub(super) fn hosts(text: &str) -> ParsedValue<Vec<String>> {
     let accepted = "a comma list of host:port, such as kafka-1:9092,kafka-2:9092";
     let hosts = list(text);
     let sound = |host: &String| {
@@ -199,6 +243,17 @@ mod tests {
         for text in ["", "MiB", "-5", "1 stone", "99999999999 GiB"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn assignors_are_named_shortly_or_by_java_class() {
+        let both = "org.apache.kafka.clients.consumer.RangeAssignor, cooperative-sticky";
+        assert_eq!(
+            assignors(both),
+            Ok(vec![AssignorName::Range, AssignorName::CooperativeSticky])
+        );
+        assert!(assignors("round-robin").is_err());
+        assert!(assignors("").is_err());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Whose web pages may use this server (`server.websocket.allowed-origins`).
 
-use super::value::{self, Checked};
+use super::value::{self, ParsedValue};
 
 /// A set of allowed `Origin` values (RFC 6454).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origins {
+pub enum AllowedOrigins {
     /// Every page of the web.
     #[default]
     Any,
@@ -12,13 +12,13 @@ pub enum Origins {
     Only(Vec<String>),
 }
 
-impl Origins {
+impl AllowedOrigins {
     /// Reads `*`, or a comma list of `scheme://host[:port]`.
-    pub fn parse(text: &str) -> Checked<Self> {
+    pub fn parse(text: &str) -> ParsedValue<Self> {
         let accepted = "* or a comma list of scheme://host[:port]";
         let list = value::list(text);
         if list.iter().any(|origin| origin == "*" || origin == "any") {
-            return Ok(Origins::Any);
+            return Ok(AllowedOrigins::Any);
         }
         let sound = |origin: &String| {
             origin.split_once("://").is_some_and(|(scheme, host)| {
@@ -28,7 +28,7 @@ impl Origins {
         if list.is_empty() || !list.iter().all(sound) {
             return Err(accepted.to_owned());
         }
-        Ok(Origins::Only(
+        Ok(AllowedOrigins::Only(
             list.iter().map(|o| o.to_ascii_lowercase()).collect(),
         ))
     }
@@ -36,8 +36,8 @@ impl Origins {
     /// Whether pages of that origin may use this server.
     pub fn allows(&self, origin: &str) -> bool {
         match self {
-            Origins::Any => true,
-            Origins::Only(list) => list.iter().any(|o| o.eq_ignore_ascii_case(origin)),
+            AllowedOrigins::Any => true,
+            AllowedOrigins::Only(list) => list.iter().any(|o| o.eq_ignore_ascii_case(origin)),
         }
     }
 }
@@ -48,13 +48,13 @@ mod tests {
 
     #[test]
     fn only_listed_origins_are_allowed() {
-        let some = Origins::parse("https://a.example, http://localhost:3000").unwrap();
+        let some = AllowedOrigins::parse("https://a.example, http://localhost:3000").unwrap();
         assert!(some.allows("https://A.example"));
         assert!(some.allows("http://localhost:3000"));
         assert!(!some.allows("https://a.example.evil.org"));
         assert!(!some.allows("http://a.example"));
         assert!(!some.allows("null"));
-        assert!(Origins::parse("*").unwrap().allows("null"));
+        assert!(AllowedOrigins::parse("*").unwrap().allows("null"));
     }
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
             "https://a.example/path",
             "https://*.a",
         ] {
-            assert!(Origins::parse(text).is_err(), "{text}");
+            assert!(AllowedOrigins::parse(text).is_err(), "{text}");
         }
     }
 }

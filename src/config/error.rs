@@ -1,0 +1,78 @@
+//! What is wrong with the settings, one line each.
+
+use std::net::SocketAddr;
+
+use super::keys::KEY_PREFIX;
+use super::provenance::{KeyProvenance, ValueSource};
+
+/// One thing that is wrong with the settings, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that its key does not accept.
+    #[error("{KEY_PREFIX}{key} (from {from}): {shown} is not accepted; accepted: {accepted}")]
+    InvalidValue {
+        /// The key.
+        key: String,
+        /// Where the value came from.
+        from: ValueSource,
+        /// The value in quotes, or `***`.
+        shown: String,
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// A key that is in no table.
+    #[error("{KEY_PREFIX}{key} (from {from}): no such key{hint}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it came from.
+        from: ValueSource,
+        /// `; did you mean …?`
+        hint: String,
+    },
+    /// A key that a later version will have.
+    #[error("{KEY_PREFIX}{key} (from {from}): not supported yet; remove it")]
+    UnsupportedKey {
+        /// The key.
+        key: String,
+        /// Where it came from.
+        from: ValueSource,
+    },
+    /// A flag or command of a later version that sets no key.
+    #[error("{0}: not supported yet; remove it")]
+    UnsupportedArgument(String),
+    /// An argument or variable that is not UTF-8.
+    #[error("{0} is not UTF-8 text")]
+    NotUtf8(String),
+    /// Arguments that the command line does not have.
+    #[error("{0}; see --help")]
+    Usage(String),
+    /// A `-D` argument without a key or without `=`.
+    #[error("-D {0}: accepted: -D key=value")]
+    MalformedDefine(String),
+    /// Neither `--dev` nor the brokers of a cluster.
+    #[error(
+        "no brokers: give --bootstrap-hosts HOST:PORT,… for a cluster, or --dev for a built-in broker"
+    )]
+    NoBrokers,
+    /// Both `--dev` and the brokers of a cluster.
+    #[error(
+        "{KEY_PREFIX}kafka-client.bootstrap-hosts (from {0}): --dev brings its own broker; give one of the two"
+    )]
+    BrokersBesideDev(ValueSource),
+    /// Values that contradict each other.
+    #[error("{0}")]
+    Conflict(String),
+    /// An address that cannot be bound.
+    #[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
+    Bind {
+        /// The key that would have to change, with its source.
+        key: KeyProvenance,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+        /// How to change it.
+        flag: &'static str,
+    },
+}

@@ -1,0 +1,216 @@
+//! Kafka client properties under their Java names.
+//!
+//! They are accepted under `kafka-client.properties` for all clients, and under
+//! `producer.`, `consumer.` and `admin-client.kafka-client-properties` for one of them.
+//!
+//! # Invariants
+//! - Every property of the Java clients has a row, so that a file that they read works here.
+//! - One whose silent absence would be dangerous (security, weaker acknowledgements) is
+//!   checked or refused, never ignored.
+
+use ClientSection::{AllClients, Consumer, Producer};
+
+use super::{ClientSection, ConfigKey, KeyHandling, SetValue, assign};
+use crate::config::value::{
+    ParsedValue, assignors, compression, millis, number, one_of, positive_millis,
+};
+
+/// Every property that is known by name.
+#[rustfmt::skip] // A row is a line where it can be.
+pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
+    // Connections and metadata.
+    property(AllClients, "client.id", |c, text| assign(&mut c.client.client_id, Ok(text.to_owned()))),
+    // Kept with what all share, but only consumers use it.
+    property(Consumer, "client.rack", |c, text| assign(&mut c.client.rack, Ok(text.to_owned()))),
+    property(AllClients, "request.timeout.ms", |c, text| assign(&mut c.client.request_timeout, positive_millis(text)))
+        .set_by(&[
+            "WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS",
+            "WSPROXY_KAFKA_CONSUMER_REQUEST_TIMEOUT_MS",
+            "WSPROXY_KAFKA_PRODUCER_REQUEST_TIMEOUT_MS",
+        ]),
+    property(AllClients, "retry.backoff.ms", |c, text| assign(&mut c.client.retry_backoff, millis(text)))
+        .set_by(&[
+            "WSPROXY_KAFKA_CLIENT_RETRY_BACKOFF_MS",
+            "WSPROXY_KAFKA_CONSUMER_RETRY_BACKOFF_MS",
+            "WSPROXY_KAFKA_PRODUCER_RETRY_BACKOFF_MS",
+        ]),
+    property(AllClients, "retry.backoff.max.ms", |c, text| assign(&mut c.client.retry_backoff_max, millis(text))),
+    property(AllClients, "reconnect.backoff.ms", |c, text| assign(&mut c.client.reconnect_backoff, millis(text))),
+    property(AllClients, "reconnect.backoff.max.ms", |c, text| assign(&mut c.client.reconnect_backoff_max, millis(text))),
+    property(AllClients, "socket.connection.setup.timeout.ms", |c, text| assign(&mut c.client.connect_timeout, positive_millis(text))),
+    property(AllClients, "connections.max.idle.ms", |c, text| assign(&mut c.client.connections_max_idle, positive_millis(text))),
+    property(AllClients, "metadata.max.age.ms", |c, text| assign(&mut c.client.metadata_max_age, positive_millis(text))),
+    ignored("retries", RETRIES_END_BY_TIME)
+        .set_by(&[
+            "WSPROXY_KAFKA_CLIENT_NUM_RETRIES",
+            "WSPROXY_KAFKA_CONSUMER_NUM_RETRIES",
+            "WSPROXY_KAFKA_PRODUCER_NUM_RETRIES",
+        ]),
+    ignored("bootstrap.servers", SET_BOOTSTRAP_HOSTS),
+    ignored("bootstrap.controllers", SET_BOOTSTRAP_HOSTS),
+    ignored("bootstrap.resolve.timeout.ms", DECIDED_BY_PROXY),
+    ignored("client.dns.lookup", "every resolved address is tried"),
+    ignored("default.api.timeout.ms", DECIDED_BY_PROXY),
+    ignored("socket.connection.setup.timeout.max.ms", DECIDED_BY_PROXY),
+    ignored("metadata.max.idle.ms", DECIDED_BY_PROXY),
+    ignored("metadata.cluster.check.enable", DECIDED_BY_PROXY),
+    ignored("metadata.recovery.strategy", DECIDED_BY_PROXY),
+    ignored("metadata.recovery.rebootstrap.trigger.ms", DECIDED_BY_PROXY),
+    ignored("allow.auto.create.topics", "topics are never created on a look"),
+    ignored("exclude.internal.topics", "topics are taken by name, never by pattern"),
+    ignored("receive.buffer.bytes", LEFT_TO_KERNEL),
+    ignored("send.buffer.bytes", LEFT_TO_KERNEL),
+
+    // Producing.
+    checked("acks", |text| one_of(text, &["all", "-1"])),
+    checked("enable.idempotence", |text| one_of(text, &["true"])),
+    property(Producer, "linger.ms", |c, text| assign(&mut c.producer.linger, millis(text))),
+    property(Producer, "batch.size", |c, text| assign(&mut c.producer.batch_size, number(text, 1..=1 << 30))),
+    property(Producer, "buffer.memory", |c, text| assign(&mut c.producer.buffer_memory, number(text, 1 << 16..=1 << 40))),
+    property(Producer, "max.request.size", |c, text| assign(&mut c.producer.max_request_size, number(text, 1024..=1 << 30))),
+    property(Producer, "delivery.timeout.ms", |c, text| assign(&mut c.producer.delivery_timeout, positive_millis(text))),
+    property(Producer, "compression.type", |c, text| assign(&mut c.producer.compression, compression(text))),
+    property(Producer, "max.in.flight.requests.per.connection", |c, text| assign(&mut c.producer.max_in_flight, number(text, 1..=5)))
+        .set_by(&["WSPROXY_KAFKA_PRODUCER_MAX_IN_FLIGHT_REQ"]),
+    ignored("key.serializer", EACH_SOCKET),
+    ignored("value.serializer", EACH_SOCKET),
+    ignored("max.block.ms", DECIDED_BY_PROXY),
+    ignored("buffer.memory.allocation.strategy", DECIDED_BY_PROXY),
+    ignored("partitioner.class", PARTITIONER),
+    ignored("partitioner.ignore.keys", PARTITIONER),
+    ignored("partitioner.adaptive.partitioning.enable", PARTITIONER),
+    ignored("partitioner.availability.timeout.ms", PARTITIONER),
+    ignored("partitioner.rack.aware", PARTITIONER),
+    ignored("compression.gzip.level", COMPRESSION_LEVEL),
+    ignored("compression.lz4.level", COMPRESSION_LEVEL),
+    ignored("compression.zstd.level", COMPRESSION_LEVEL),
+    ignored("transactional.id", NO_TRANSACTIONS),
+    ignored("transaction.timeout.ms", NO_TRANSACTIONS),
+    ignored("transaction.two.phase.commit.enable", NO_TRANSACTIONS),
+    ignored("internal.auto.downgrade.txn.commit", NO_TRANSACTIONS),
+
+    // Consuming.
+    property(Consumer, "fetch.min.bytes", |c, text| assign(&mut c.consumer.fetch_min_bytes, number(text, 1..=INT_MAX))),
+    property(Consumer, "fetch.max.bytes", |c, text| assign(&mut c.consumer.fetch_max_bytes, number(text, 1024..=INT_MAX))),
+    property(Consumer, "max.partition.fetch.bytes", |c, text| assign(&mut c.consumer.max_partition_fetch_bytes, number(text, 1..=INT_MAX))),
+    property(Consumer, "fetch.max.wait.ms", |c, text| assign(&mut c.consumer.fetch_max_wait, millis(text))),
+    property(Consumer, "session.timeout.ms", |c, text| assign(&mut c.consumer.session_timeout, positive_millis(text))),
+    property(Consumer, "heartbeat.interval.ms", |c, text| assign(&mut c.consumer.heartbeat_interval, positive_millis(text))),
+    property(Consumer, "max.poll.interval.ms", |c, text| assign(&mut c.consumer.max_poll_interval, positive_millis(text))),
+    property(Consumer, "partition.assignment.strategy", |c, text| assign(&mut c.consumer.assignors, assignors(text))),
+    checked("group.protocol", |text| one_of(text, &["classic"])),
+    ignored("group.remote.assignor", "group.protocol is classic"),
+    ignored("group.id", EACH_SOCKET),
+    ignored("group.instance.id", EACH_SOCKET),
+    ignored("enable.auto.commit", EACH_SOCKET),
+    ignored("auto.offset.reset", EACH_SOCKET),
+    ignored("key.deserializer", EACH_SOCKET),
+    ignored("value.deserializer", EACH_SOCKET),
+    ignored("isolation.level", "every socket says it in isolationLevel, and reads uncommitted records otherwise"),
+    ignored("auto.commit.interval.ms", "commits are made once a second"),
+    ignored("check.crcs", "checksums are always checked"),
+    ignored("max.poll.records", DECIDED_BY_PROXY),
+    ignored("rebalance.timeout.ms", DECIDED_BY_PROXY),
+    ignored("internal.leave.group.on.close", DECIDED_BY_PROXY),
+    ignored("internal.throw.on.fetch.stable.offset.unsupported", DECIDED_BY_PROXY),
+    ignored("share.acknowledgement.mode", NO_SHARE_GROUPS),
+    ignored("share.acquire.mode", NO_SHARE_GROUPS),
+
+    // Classes and metrics.
+    ignored("interceptor.classes", NO_JAVA_CLASSES),
+    ignored("metric.reporters", NO_JAVA_CLASSES),
+    ignored("auto.include.jmx.reporter", NO_JAVA_CLASSES),
+    ignored("config.providers", NO_JAVA_CLASSES),
+    // What a provider is configured with has names of its own choice.
+    ignored("config.providers.*", NO_JAVA_CLASSES),
+    ignored("security.providers", NO_JAVA_CLASSES),
+    ignored("ssl.engine.factory.class", NO_JAVA_CLASSES),
+    ignored("principal.builder.class", NO_JAVA_CLASSES),
+    ignored("metrics.num.samples", DECIDED_BY_PROXY),
+    ignored("metrics.recording.level", DECIDED_BY_PROXY),
+    ignored("metrics.sample.window.ms", DECIDED_BY_PROXY),
+    ignored("enable.metrics.push", "metrics are not pushed to brokers"),
+
+    // Security.
+    checked("security.protocol", security_protocol).set_by(&["WSPROXY_KAFKA_SECURITY_PROTOCOL"]),
+    unsupported("sasl.mechanism").set_by(&["WSPROXY_KAFKA_SASL_MECHANISM"]),
+    unsupported("sasl.jaas.config").set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
+    unsupported("sasl.kerberos.service.name").set_by(&["WSPROXY_KAFKA_SASL_KERBEROS_SERVICE_NAME"]),
+    unsupported("sasl.*"),
+    ignored("ssl.key.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
+    ignored("ssl.endpoint.identification.algorithm", NO_TLS)
+        .set_by(&["WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALOGO", "WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALGO"]),
+    ignored("ssl.truststore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
+    ignored("ssl.truststore.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"]),
+    ignored("ssl.truststore.type", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
+    ignored("ssl.truststore.certificates", NO_TLS),
+    ignored("ssl.keystore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
+    ignored("ssl.keystore.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
+    ignored("ssl.keystore.type", NO_TLS),
+    ignored("ssl.keystore.key", NO_TLS),
+    ignored("ssl.keystore.certificate.chain", NO_TLS),
+    ignored("ssl.provider", "there is one TLS implementation").set_by(&["WSPROXY_KAFKA_SSL_PROVIDER"]),
+    ignored("ssl.cipher.suites", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_CIPHER_SUITES"]),
+    ignored("ssl.enabled.protocols", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_ENABLED_PROTOCOLS"]),
+    ignored("ssl.protocol", NO_TLS),
+    ignored("ssl.keymanager.algorithm", NO_TLS),
+    ignored("ssl.trustmanager.algorithm", NO_TLS),
+    ignored("ssl.secure.random.implementation", NO_TLS),
+    ignored("ssl.client.auth", NO_TLS),
+];
+
+/// Java's `Integer.MAX_VALUE`.
+const INT_MAX: i64 = i32::MAX as i64;
+
+// Why a property has no effect, where the reason is that of several.
+const COMPRESSION_LEVEL: &str = "each codec has one level here";
+const DECIDED_BY_PROXY: &str = "decided by the proxy";
+const EACH_SOCKET: &str = "every socket brings its own";
+const LEFT_TO_KERNEL: &str = "left to the kernel";
+const NO_JAVA_CLASSES: &str = "there are no Java classes here";
+const NO_SHARE_GROUPS: &str = "there are no share groups here";
+const NO_TLS: &str = "security.protocol is PLAINTEXT";
+const NO_TRANSACTIONS: &str = "the producer is idempotent, without transactions";
+const PARTITIONER: &str = "murmur2 for keys, sticky without, as Java's default";
+const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
+const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap-hosts";
+
+const fn row(name: &'static str, handling: KeyHandling) -> ConfigKey {
+    ConfigKey {
+        name,
+        variables: &[],
+        handling,
+    }
+}
+
+const fn property(clients: ClientSection, name: &'static str, set: SetValue) -> ConfigKey {
+    row(name, KeyHandling::Property(clients, set))
+}
+
+const fn checked(name: &'static str, check: fn(&str) -> ParsedValue<()>) -> ConfigKey {
+    row(name, KeyHandling::Checked(check))
+}
+
+const fn unsupported(name: &'static str) -> ConfigKey {
+    row(name, KeyHandling::Unsupported)
+}
+
+const fn ignored(name: &'static str, reason: &'static str) -> ConfigKey {
+    row(name, KeyHandling::Ignored(reason))
+}
+
+impl ConfigKey {
+    /// Names the variables; those with PRODUCER or CONSUMER in their name set the property in
+    /// the section of that client.
+    const fn set_by(mut self, variables: &'static [&'static str]) -> Self {
+        self.variables = variables;
+        self
+    }
+}
+
+fn security_protocol(text: &str) -> ParsedValue<()> {
+    match text {
+        "PLAINTEXT" => Ok(()),
+        _ => Err("PLAINTEXT; SSL, SASL_PLAINTEXT and SASL_SSL are not supported yet".to_owned()),
+    }
+}

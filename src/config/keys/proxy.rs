@@ -1,0 +1,217 @@
+//! Keys of the proxy, by their whole name.
+
+use super::{ConfigKey, KeyHandling, Setting, assign};
+use crate::config::value;
+use crate::config::{AllowedOrigins, LogFormat, log_level};
+
+/// Every key but the Kafka client properties. Settings are in the order of the help text.
+#[rustfmt::skip] // A row is a line where it can be.
+pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
+    // The cluster.
+    setting("kafka-client.bootstrap-hosts", &["WSPROXY_KAFKA_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_BOOTSTRAP_URLS"], Setting {
+        default: None,
+        placeholder: "HOST:PORT,…",
+        help: "Brokers to ask first; required unless --dev is given",
+        set: |c, text| assign(&mut c.client.bootstrap, value::hosts(text)),
+    }),
+    unsupported("kafka-client.schema-registry.url", &["WSPROXY_SCHEMA_REGISTRY_URL"]),
+    unsupported("kafka-client.schema-registry.auto-register-schemas", &["WSPROXY_SCHEMA_AUTO_REGISTER"]),
+    unsupported("kafka-client.auto-register-schemas", &[]),
+    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source", &["WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC"]),
+    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info", &["WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO"]),
+    unsupported("kafka-client.schema-registry.*", &[]),
+    // The older spelling of kafka-client.schema-registry.url: the same flag.
+    unsupported("kafka-client.schema-registry-url.*", &[]),
+    unsupported("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"]),
+    unsupported("kafka-client.monitoring-enabled", &[]),
+    unsupported("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"]),
+    unsupported("kafka-client.confluent-monitoring.bootstrap-hosts", &[]),
+    unsupported("kafka-client.confluent-monitoring.*", &[]),
+    unsupported("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"]),
+    unsupported("kafka-client.confluent-metrics.*", &[]),
+
+    // The server.
+    setting("server.port", &["WSPROXY_PORT"], Setting {
+        default: Some("8078"),
+        placeholder: "PORT",
+        help: "TCP port to listen on; 0 takes a free one and logs it",
+        set: |c, text| assign(&mut c.server.port, value::number(text, 0..=65_535)),
+    }),
+    setting("server.bind-interface", &["WSPROXY_BIND_INTERFACE"], Setting {
+        default: Some("0.0.0.0"),
+        placeholder: "ADDRESS",
+        help: "Address to listen on",
+        set: |c, text| assign(&mut c.server.bind_interface, value::interface(text)),
+    }),
+    setting("server.server-id", &["WSPROXY_SERVER_ID"], Setting {
+        default: Some("node-1"),
+        placeholder: "NAME",
+        help: "Name of this node, different for each node of a deployment",
+        set: |c, text| assign(&mut c.server.server_id, value::non_empty(text)),
+    }),
+    setting("server.shutdown-grace", &["WSPROXY_SHUTDOWN_GRACE"], Setting {
+        default: Some("20 seconds"),
+        placeholder: "DURATION",
+        help: "How long a stop may take to answer, commit and close",
+        set: |c, text| assign(&mut c.server.shutdown_grace, value::duration(text)),
+    }),
+    setting("server.websocket.ping-interval", &["WSPROXY_WS_PING_INTERVAL"], Setting {
+        default: Some("20 seconds"),
+        placeholder: "DURATION",
+        help: "Idle sockets are pinged this often, and dropped after two silent intervals",
+        set: |c, text| assign(&mut c.server.websocket.ping_interval, value::positive_duration(text)),
+    }),
+    setting("server.websocket.max-message-size", &["WSPROXY_WS_MAX_MESSAGE_SIZE"], Setting {
+        default: Some("1 MiB"),
+        placeholder: "SIZE",
+        help: "Largest message a client may send",
+        set: |c, text| assign(&mut c.server.websocket.max_message_size, value::size_within(text, 125..=1 << 30)),
+    }),
+    setting("server.websocket.send-buffer", &["WSPROXY_WS_SEND_BUFFER"], Setting {
+        default: Some("256 KiB"),
+        placeholder: "SIZE",
+        help: "Bytes of answers that may wait for one client that does not read",
+        set: |c, text| assign(&mut c.server.websocket.send_buffer, value::size_within(text, 4096..=1 << 30)),
+    }),
+    setting("server.websocket.max-connections", &["WSPROXY_WS_MAX_CONNECTIONS"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Open WebSockets on this node; 0 sets no limit",
+        set: |c, text| assign(&mut c.server.websocket.max_connections, value::number(text, 0..=i64::from(u32::MAX))),
+    }),
+    setting("server.websocket.allowed-origins", &["WSPROXY_WS_ALLOWED_ORIGINS"], Setting {
+        default: Some("*"),
+        placeholder: "ORIGIN,…",
+        help: "Origins whose pages may use this server, such as https://app.example.org; * is any",
+        set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
+    }),
+    unsupported("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"]),
+    unsupported("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"]),
+    unsupported("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"]),
+    unsupported("server.ssl.port", &["WSPROXY_SSL_PORT"]),
+    unsupported("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"]),
+    unsupported("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"]),
+    unsupported("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"]),
+    unsupported("server.ssl.*", &[]),
+    unsupported("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"]),
+    unsupported("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"]),
+    unsupported("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"]),
+    unsupported("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"]),
+    unsupported("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"]),
+    unsupported("server.basic-auth.*", &[]),
+    unsupported("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"]),
+    unsupported("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"]),
+    unsupported("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"]),
+    unsupported("server.openid-connect.audience", &["WSPROXY_OPENID_AUDIENCE"]),
+    unsupported("server.openid-connect.allow-detailed-logging", &["WSPROXY_OPENID_ALLOW_DETAILED_LOGGING"]),
+    unsupported("server.openid-connect.revalidation-interval", &["WSPROXY_OPENID_REVALIDATION_INTERVAL"]),
+    unsupported("server.openid-connect.revalidation-errors-limit", &["WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT"]),
+    unsupported("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"]),
+    unsupported("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"]),
+    unsupported("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"]),
+    unsupported("server.openid-connect.*", &[]),
+    unsupported("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"]),
+    unsupported("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"]),
+    unsupported("server.admin.port", &["WSPROXY_ADMIN_PORT"]),
+    unsupported("server.admin.*", &[]),
+    unsupported("server.broker-resolution-timeout", &["WSPROXY_BROKER_RESOLUTION_TIMEOUT"]),
+    unsupported("server.broker-resolution-retries", &["WSPROXY_BROKER_RESOLUTION_RETRIES"]),
+    unsupported("server.broker-resolution-retry-interval", &["WSPROXY_BROKER_RESOLUTION_RETRY_INTERVAL"]),
+    unsupported("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"]),
+
+    // Who is connected, over all nodes.
+    unsupported("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"]),
+    unsupported("session-handler.topic-name", &[]),
+    unsupported("session-handler.session-state-replication-factor", &["WSPROXY_SESSION_STATE_REPLICATION_FACTOR"]),
+    unsupported("session-handler.topic-replication-factor", &[]),
+    unsupported("session-handler.session-state-retention", &["WSPROXY_SESSION_STATE_RETENTION"]),
+    unsupported("session-handler.topic-retention", &[]),
+    unsupported("session-handler.topic-init-timeout", &["WSPROXY_SESSION_STATE_TOPIC_INIT_TIMEOUT"]),
+    unsupported("session-handler.topic-init-retries", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRIES"]),
+    unsupported("session-handler.topic-init-retry-interval", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRY_INTERVAL"]),
+    unsupported("session-handler.lease-duration", &["WSPROXY_SESSION_LEASE_DURATION"]),
+    unsupported("session-handler.*", &[]),
+
+    // Commits that clients ask for.
+    setting("commit-handler.max-stack-size", &["WSPROXY_CH_MAX_STACK_SIZE"], Setting {
+        default: Some("100"),
+        placeholder: "COUNT",
+        help: "Uncommitted records remembered per partition of a socket with autoCommit=false",
+        set: |c, text| assign(&mut c.commits.max_stack_size, value::number(text, 1..=1_000_000)),
+    }),
+    unsupported("commit-handler.auto-commit-enabled", &["WSPROXY_CH_AUTOCOMMIT_ENABLED"]),
+    unsupported("commit-handler.auto-commit-interval", &["WSPROXY_CH_AUTOCOMMIT_INTERVAL"]),
+    unsupported("commit-handler.auto-commit-max-age", &["WSPROXY_CH_AUTOCOMMIT_MAX_AGE"]),
+
+    // Settings that change while the proxy runs.
+    unsupported("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"]),
+    unsupported("dynamic-config-handler.topic-name", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_NAME"]),
+    unsupported("dynamic-config-handler.topic-replication-factor", &["WSPROXY_DYNAMIC_CONFIG_REPLICATION_FACTOR"]),
+    unsupported("dynamic-config-handler.topic-retention", &["WSPROXY_DYNAMIC_CONFIG_RETENTION"]),
+    unsupported("dynamic-config-handler.topic-init-timeout", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_TIMEOUT"]),
+    unsupported("dynamic-config-handler.topic-init-retries", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_RETRIES"]),
+    unsupported("dynamic-config-handler.topic-init-retry-interval", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_RETRY_INTERVAL"]),
+    unsupported("dynamic-config-handler.*", &[]),
+
+    // Producing.
+    setting("producer.delivery-timeout-ms", &["WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"], Setting {
+        default: Some("120000"),
+        placeholder: "MILLISECONDS",
+        help: "How long a record may take to be acknowledged",
+        set: |c, text| assign(&mut c.producer.delivery_timeout, value::millis(text)),
+    }),
+    setting("producer.compression-type", &["WSPROXY_KAFKA_PRODUCER_COMPRESSION_TYPE"], Setting {
+        default: Some("none"),
+        placeholder: "CODEC",
+        help: "none, gzip, snappy, lz4 or zstd",
+        set: |c, text| assign(&mut c.producer.compression, value::compression(text)),
+    }),
+    unsupported("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"]),
+    unsupported("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"]),
+    unsupported("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),
+    unsupported("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"]),
+    unsupported("producer.limits.client-specific-limits", &[]),
+    unsupported("producer.limits.*", &[]),
+
+    // Consuming.
+    unsupported("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),
+    unsupported("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"]),
+    unsupported("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"]),
+    unsupported("consumer.limits.client-specific-limits", &[]),
+    unsupported("consumer.limits.*", &[]),
+
+    // The log.
+    setting("log.level", &["WSPROXY_LOG_LEVEL"], Setting {
+        default: Some("info"),
+        placeholder: "LEVEL",
+        help: "error, warn, info, debug, trace, off, or filters such as info,kafka_client=debug",
+        set: |c, text| assign(&mut c.log.level, log_level::parse(text)),
+    }),
+    setting("log.format", &["WSPROXY_LOG_FORMAT"], Setting {
+        default: Some("text"),
+        placeholder: "FORMAT",
+        help: "text or json",
+        set: |c, text| assign(&mut c.log.format, LogFormat::parse(text)),
+    }),
+];
+
+const fn setting(
+    name: &'static str,
+    variables: &'static [&'static str],
+    setting: Setting,
+) -> ConfigKey {
+    let handling = KeyHandling::Setting(setting);
+    ConfigKey {
+        name,
+        variables,
+        handling,
+    }
+}
+
+const fn unsupported(name: &'static str, variables: &'static [&'static str]) -> ConfigKey {
+    ConfigKey {
+        name,
+        variables,
+        handling: KeyHandling::Unsupported,
+    }
+}

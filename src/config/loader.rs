@@ -1,0 +1,291 @@
+//! Puts the sources on top of each other and reads the result into [`Config`].
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use super::conflicts;
+use super::error::ConfigError;
+use super::keys::{self, ClientSection, ConfigKey, KEY_PREFIX, KeyHandling, PROXY_KEYS};
+use super::provenance::{Provenance, ValueSource};
+use super::value::ParsedValue;
+use crate::secret::Secret;
+
+/// Everything that was given to the program, not yet read.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigSources {
+    /// `--dev`
+    pub dev: bool,
+    /// The flags that set keys.
+    pub flags: Vec<FlagValue>,
+    /// `-D` arguments, `key=value`.
+    pub defines: Vec<String>,
+    /// The environment: names and values.
+    pub variables: Vec<(String, String)>,
+    /// What could not even be read.
+    pub errors: Vec<ConfigError>,
+}
+
+/// A flag with the key that it sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagValue {
+    /// The key, without `kafka.ws.proxy.`.
+    pub key: String,
+    /// The flag, with its dashes.
+    pub flag: String,
+    /// The value, as it was written.
+    pub value: String,
+}
+
+/// A sound configuration, and what an operator should know about it.
+#[derive(Clone, Debug)]
+pub struct LoadedConfig {
+    /// The configuration.
+    pub config: Config,
+    /// Settings that have no effect, one line each.
+    pub notices: Vec<String>,
+    /// Where every value came from.
+    pub provenance: Provenance,
+}
+
+/// Reads everything, or reports every error.
+pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Vec<ConfigError>> {
+    let mut loader = Loader::new(sources);
+    loader.take_environment(&sources.variables);
+    // The config file's place is here: above the defaults, below the environment.
+    loader.take_defines(&sources.defines);
+    loader.take_flags(&sources.flags);
+
+    let provenance = loader.provenance();
+    loader.read_settings();
+    loader.read_properties();
+    loader.refuse_unread();
+    loader.check_conflicts(&provenance);
+    loader.finish(provenance)
+}
+
+/// The values that were given, and what has come of them so far.
+struct Loader {
+    config: Config,
+    /// The strongest value of each key that was given and not read yet.
+    unread: BTreeMap<String, SourcedValue>,
+    errors: Vec<ConfigError>,
+    notices: Vec<String>,
+}
+
+struct SourcedValue {
+    text: Secret,
+    source: ValueSource,
+}
+
+impl Loader {
+    fn new(sources: &ConfigSources) -> Self {
+        Self {
+            config: Config {
+                dev: sources.dev,
+                ..Config::default()
+            },
+            unread: BTreeMap::new(),
+            errors: sources.errors.clone(),
+            notices: Vec::new(),
+        }
+    }
+
+    fn take_environment(&mut self, variables: &[(String, String)]) {
+        for (variable, value) in variables {
+            if !variable.starts_with("WSPROXY_") || value.is_empty() {
+                continue;
+            }
+            match keys::key_of_variable(variable) {
+                Some(key) => self.take(&key, value, ValueSource::Variable(variable.clone())),
+                None => {
+                    let hint = keys::nearest_variable(variable)
+                        .map_or_else(String::new, |known| format!("; did you mean {known}?"));
+                    self.notices
+                        .push(format!("variable {variable} is not known here{hint}"));
+                }
+            }
+        }
+    }
+
+    fn take_defines(&mut self, defines: &[String]) {
+        for define in defines {
+            let Some((key, value)) = define.split_once('=') else {
+                self.errors
+                    .push(ConfigError::MalformedDefine(define.clone()));
+                continue;
+            };
+            let key = key.trim();
+            let key = key.strip_prefix(KEY_PREFIX).unwrap_or(key).replace('"', "");
+            if key.is_empty() {
+                let nameless = "=… names no key".to_owned();
+                self.errors.push(ConfigError::MalformedDefine(nameless));
+                continue;
+            }
+            let source = ValueSource::Flag(format!("-D {key}"));
+            self.take(&key, value.trim(), source);
+        }
+    }
+
+    fn take_flags(&mut self, flags: &[FlagValue]) {
+        for FlagValue { key, flag, value } in flags {
+            self.take(key, value, ValueSource::Flag(flag.clone()));
+        }
+    }
+
+    /// Keeps the value unless a stronger source has given one.
+    fn take(&mut self, key: &str, value: &str, source: ValueSource) {
+        let overridden = self
+            .unread
+            .get(key)
+            .is_some_and(|known| known.source.rank() > source.rank());
+        if !overridden {
+            let text = Secret::new(value);
+            self.unread
+                .insert(key.to_owned(), SourcedValue { text, source });
+        }
+    }
+
+    fn provenance(&self) -> Provenance {
+        let sources = self.unread.iter();
+        Provenance::new(sources.map(|(key, value)| (key.clone(), value.source.clone())))
+    }
+
+    /// Reads the settings of the proxy, or their defaults.
+    fn read_settings(&mut self) {
+        let settings = PROXY_KEYS
+            .iter()
+            .filter_map(|row| Some((row.name, row.setting()?)));
+        for (key, setting) in settings {
+            if let Some(default) = setting.default {
+                (setting.set)(&mut self.config, default)
+                    .expect("a default is accepted by its own key, see the test");
+            }
+            let Some(value) = self.unread.remove(key) else {
+                continue;
+            };
+            if key == "kafka-client.bootstrap-hosts" && self.config.dev {
+                self.refuse_brokers_beside_dev(value.source);
+                continue;
+            }
+            let parsed = (setting.set)(&mut self.config, value.text.reveal());
+            self.check(parsed, key, value);
+        }
+        let without_brokers = !self.config.dev && self.config.client.bootstrap.is_empty();
+        let is_reported = |error: &ConfigError| matches!(error, ConfigError::InvalidValue { key, .. } if key.ends_with("bootstrap-hosts"));
+        if without_brokers && !self.errors.iter().any(is_reported) {
+            self.errors.push(ConfigError::NoBrokers);
+        }
+    }
+
+    /// A flag beside `--dev` is a contradiction; a variable may be there for other runs.
+    fn refuse_brokers_beside_dev(&mut self, source: ValueSource) {
+        match source {
+            ValueSource::Flag(_) => self.errors.push(ConfigError::BrokersBesideDev(source)),
+            ValueSource::Variable(_) => self
+                .notices
+                .push(format!("{source} is ignored: --dev brings its own broker")),
+        }
+    }
+
+    /// Reads the Kafka client properties, section by section; unknown ones stay unread.
+    fn read_properties(&mut self) {
+        // One line for each property and reason, however often it was given.
+        let mut ignored: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
+        for section in ClientSection::ALL {
+            let given: Vec<String> = self
+                .unread
+                .keys()
+                .filter(|key| key.starts_with(section.prefix()))
+                .cloned()
+                .collect();
+            for key in given {
+                let name = &key[section.prefix().len()..];
+                let Some(row) = keys::find_property(name) else {
+                    continue;
+                };
+                let value = self.unread.remove(&key).expect("just listed");
+                match section.reason_ignored(&row.handling) {
+                    Some(reason) => ignored
+                        .entry((name.to_owned(), reason))
+                        .or_default()
+                        .push(format!("{KEY_PREFIX}{key} (from {})", value.source)),
+                    None => self.read_property(row, key, value),
+                }
+            }
+        }
+        for ((_, reason), keys) in ignored {
+            let verb = if keys.len() == 1 { "is" } else { "are" };
+            self.notices
+                .push(format!("{} {verb} ignored: {reason}", keys.join(", ")));
+        }
+    }
+
+    fn read_property(&mut self, row: &ConfigKey, key: String, value: SourcedValue) {
+        let text = value.text.reveal().trim();
+        let parsed = match row.handling {
+            KeyHandling::Property(_, set) => set(&mut self.config, text),
+            KeyHandling::Checked(check) => check(text),
+            KeyHandling::Unsupported => {
+                let from = value.source;
+                self.errors.push(ConfigError::UnsupportedKey { key, from });
+                return;
+            }
+            KeyHandling::Setting(_) | KeyHandling::Ignored(_) => Ok(()),
+        };
+        self.check(parsed, &key, value);
+    }
+
+    /// Reports a value that its key does not accept.
+    fn check(&mut self, parsed: ParsedValue<()>, key: &str, value: SourcedValue) {
+        let Err(accepted) = parsed else { return };
+        let is_secret = key.contains("password") || key.contains("jaas");
+        let shown = match is_secret {
+            true => "***".to_owned(),
+            false => format!("{:?}", value.text.reveal()),
+        };
+        self.errors.push(ConfigError::InvalidValue {
+            key: key.to_owned(),
+            from: value.source,
+            shown,
+            accepted,
+        });
+    }
+
+    /// Refuses what no row of the table has read.
+    fn refuse_unread(&mut self) {
+        for (key, SourcedValue { source: from, .. }) in std::mem::take(&mut self.unread) {
+            self.errors.push(match keys::is_unsupported(&key) {
+                true => ConfigError::UnsupportedKey { key, from },
+                false => {
+                    let hint = keys::nearest_key(&key).map_or_else(String::new, |known| {
+                        format!("; did you mean {KEY_PREFIX}{known}?")
+                    });
+                    ConfigError::UnknownKey { key, from, hint }
+                }
+            });
+        }
+    }
+
+    fn check_conflicts(&mut self, provenance: &Provenance) {
+        let heartbeat = conflicts::heartbeat_conflict(&self.config, provenance);
+        self.errors.extend(heartbeat.map(ConfigError::Conflict));
+        match conflicts::raise_delivery_timeout(&mut self.config, provenance) {
+            Ok(notice) => self.notices.extend(notice),
+            Err(conflict) => self.errors.push(ConfigError::Conflict(conflict)),
+        }
+    }
+
+    fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Vec<ConfigError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        Ok(LoadedConfig {
+            config: self.config,
+            notices: self.notices,
+            provenance,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use std::time::Duration;
+
+use super::*;
+
+fn flag(key: &str, value: &str) -> FlagValue {
+    let row = PROXY_KEYS.iter().find(|row| row.name == key).unwrap();
+    FlagValue {
+        key: key.to_owned(),
+        flag: format!("--{}", row.flag().unwrap()),
+        value: value.to_owned(),
+    }
+}
+
+fn variable(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn dev() -> ConfigSources {
+    ConfigSources {
+        dev: true,
+        ..ConfigSources::default()
+    }
+}
+
+fn errors(sources: &ConfigSources) -> Vec<String> {
+    let errors = load(sources).map(|_| ()).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_default() {
+    let mut sources = dev();
+    assert_eq!(load(&sources).unwrap().config.server.port, 8078);
+    sources.variables.push(variable("WSPROXY_PORT", "1"));
+    assert_eq!(load(&sources).unwrap().config.server.port, 1);
+    sources.flags.push(flag("server.port", "2"));
+    assert_eq!(load(&sources).unwrap().config.server.port, 2);
+}
+
+#[test]
+fn a_define_sets_any_key_with_or_without_the_prefix() {
+    let mut sources = dev();
+    sources.defines = vec![
+        "server.port=81".to_owned(),
+        "kafka.ws.proxy.server.server-id = b".to_owned(),
+        "consumer.kafka-client-properties.max.poll.interval.ms=20000".to_owned(),
+        "kafka-client.properties.linger.ms=7".to_owned(),
+        "producer.kafka-client-properties.linger.ms=9".to_owned(),
+    ];
+    let config = load(&sources).unwrap().config;
+    assert_eq!(config.server.port, 81);
+    assert_eq!(config.server.server_id, "b");
+    assert_eq!(config.consumer.max_poll_interval, Duration::from_secs(20));
+    assert_eq!(config.producer.linger, Duration::from_millis(9));
+}
+
+#[test]
+fn without_brokers_the_one_line_names_both_flags() {
+    let lines = errors(&ConfigSources::default());
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("--dev") && lines[0].contains("--bootstrap-hosts"));
+}
+
+#[test]
+fn every_error_is_reported_with_its_key_its_source_and_what_is_accepted() {
+    let mut sources = dev();
+    sources.variables.push(variable("WSPROXY_PORT", "http"));
+    sources.flags.push(flag("server.shutdown-grace", "soon"));
+    sources.defines.push("servr.port=1".to_owned());
+    sources.defines.push("nonsense".to_owned());
+    sources
+        .defines
+        .push("kafka-client.properties.lingr.ms=1".to_owned());
+    let lines = errors(&sources);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    let line = |part: &str| lines.iter().find(|l| l.contains(part)).unwrap();
+    assert!(line("server.port (from variable WSPROXY_PORT)").contains("0 to 65535"));
+    assert!(line("--shutdown-grace").contains("20 seconds"));
+    assert!(line("servr.port").contains("did you mean kafka.ws.proxy.server.port?"));
+    assert!(line("lingr").contains("linger.ms"));
+    assert!(line("nonsense").contains("key=value"));
+}
+
+#[test]
+fn security_settings_are_refused_by_name_and_never_shown() {
+    let mut sources = dev();
+    let jaas = r#"PlainLoginModule required username="u" password="hunter2";"#;
+    sources
+        .variables
+        .push(variable("WSPROXY_KAFKA_SASL_JAAS_CFG", jaas));
+    sources
+        .defines
+        .push("kafka-client.properties.security.protocol=SASL_SSL".to_owned());
+    sources.defines.push("server.ssl.port=8443".to_owned());
+    let text = errors(&sources).join("\n");
+    assert!(text.contains("sasl.jaas.config"), "{text}");
+    assert!(text.contains("security.protocol"), "{text}");
+    assert!(text.contains("server.ssl.port"), "{text}");
+    assert_eq!(text.matches("not supported yet").count(), 3, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn each_variable_of_a_later_version_is_refused_with_its_key() {
+    let is_unsupported = |row: &&ConfigKey| matches!(row.handling, KeyHandling::Unsupported);
+    for row in PROXY_KEYS.iter().filter(is_unsupported) {
+        for name in row.variables {
+            let mut sources = dev();
+            sources.variables.push(variable(name, "x"));
+            let told = format!("{KEY_PREFIX}{} (from variable {name}): not supp", row.name);
+            let lines = errors(&sources);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].starts_with(&told), "{lines:?}");
+        }
+    }
+    let mut sources = dev();
+    let name = "WSPROXY_KAFKA_METRICS_SECURITY_PROTOCOL";
+    sources.variables.push(variable(name, "SSL"));
+    assert!(errors(&sources)[0].contains("confluent-metrics.properties.security.protocol"));
+}
+
+#[test]
+fn a_java_property_without_a_meaning_is_reported_once_with_all_who_set_it() {
+    let mut sources = dev();
+    for define in [
+        "kafka-client.properties.retries=3",
+        "producer.kafka-client-properties.transactional.id=t",
+        "consumer.kafka-client-properties.request.timeout.ms=1",
+        "producer.kafka-client-properties.request.timeout.ms=1",
+    ] {
+        sources.defines.push(define.to_owned());
+    }
+    let retries = variable("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES", "7");
+    sources.variables.push(retries);
+    let notices = load(&sources).unwrap().notices;
+    assert_eq!(notices.len(), 3, "{notices:?}");
+    let line = |part: &str| notices.iter().find(|n| n.contains(part)).unwrap();
+    assert!(line(".retries").contains("-D kafka-client.properties.retries"));
+    assert!(line(".retries").contains("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES"));
+    assert!(line("consumer.kafka-client-properties.request").contains("share their conn"));
+    assert!(line("transactional.id").contains("without transactions"));
+}
+
+#[test]
+fn no_property_of_the_java_clients_is_unknown_in_any_section() {
+    let names = include_str!("../keys/properties-of-java.txt").lines();
+    for name in names.filter(|line| !line.starts_with('#')) {
+        for section in ClientSection::ALL {
+            let mut sources = dev();
+            sources
+                .defines
+                .push(format!("{}{name}=1", section.prefix()));
+            let Err(errors) = load(&sources) else {
+                continue;
+            };
+            let unknown = |f: &ConfigError| matches!(f, ConfigError::UnknownKey { .. });
+            assert!(!errors.iter().any(unknown), "{errors:?}");
+        }
+    }
+}
+
+#[test]
+fn the_rack_is_a_property_of_consumers() {
+    let rack = |section: &str| {
+        let mut sources = dev();
+        sources.defines.push(format!("{section}.client.rack=x"));
+        let loaded = load(&sources).unwrap();
+        (loaded.config.client.rack, loaded.notices.len())
+    };
+    assert_eq!(rack("kafka-client.properties"), ("x".to_owned(), 0));
+    assert_eq!(
+        rack("consumer.kafka-client-properties"),
+        ("x".to_owned(), 0)
+    );
+    assert_eq!(rack("producer.kafka-client-properties"), (String::new(), 1));
+}
+
+#[test]
+fn what_needs_security_is_refused_in_every_section() {
+    for section in ClientSection::ALL {
+        for property in [
+            "security.protocol=SSL",
+            "sasl.login.class=x",
+            "sasl.mechanism=PLAIN",
+        ] {
+            let mut sources = dev();
+            sources
+                .defines
+                .push(format!("{}{property}", section.prefix()));
+            assert!(
+                errors(&sources)[0].contains("not supported yet"),
+                "{property}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_define_without_a_key_says_so() {
+    for define in ["=x", " = x", "kafka.ws.proxy.=x"] {
+        let mut sources = dev();
+        sources.defines.push(define.to_owned());
+        let lines = errors(&sources);
+        assert_eq!(lines, ["-D =… names no key: accepted: -D key=value"]);
+    }
+}
+
+#[test]
+fn time_outs_that_contradict_each_other_are_refused_with_who_set_them() {
+    let mut sources = dev();
+    sources
+        .defines
+        .push("kafka-client.properties.session.timeout.ms=1000".to_owned());
+    sources
+        .variables
+        .push(variable("WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS", "40"));
+    sources
+        .flags
+        .push(flag("producer.delivery-timeout-ms", "10"));
+    let heartbeat = "kafka.ws.proxy.kafka-client.properties.heartbeat.interval.ms \
+        (from its default), 3000, must be less than \
+        kafka.ws.proxy.kafka-client.properties.session.timeout.ms \
+        (from -D kafka-client.properties.session.timeout.ms), 1000";
+    let delivery = "kafka.ws.proxy.producer.delivery-timeout-ms \
+        (from --producer-delivery-timeout-ms), 10, must be at least \
+        kafka.ws.proxy.kafka-client.properties.request.timeout.ms \
+        (from variable WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS), 40, plus \
+        kafka.ws.proxy.kafka-client.properties.linger.ms (from its default), 0";
+    assert_eq!(errors(&sources), [heartbeat, delivery]);
+}
+
+#[test]
+fn a_delivery_time_out_that_nobody_set_gives_way_as_in_java() {
+    let mut sources = dev();
+    sources
+        .defines
+        .push("kafka-client.properties.request.timeout.ms=180000".to_owned());
+    let loaded = load(&sources).unwrap();
+    let timeout = loaded.config.producer.delivery_timeout;
+    assert_eq!(timeout, Duration::from_secs(180));
+    assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
+}

@@ -1,0 +1,105 @@
+//! Where every value came from, for errors that show only when values meet each other or the
+//! system.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::error::ConfigError;
+use super::keys::{ClientSection, KEY_PREFIX};
+
+/// Where a value came from, weakest first.
+///
+/// The config file has its place between the default and the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueSource {
+    /// An environment variable, by name.
+    Variable(String),
+    /// A flag, as it was written.
+    Flag(String),
+}
+
+impl ValueSource {
+    /// A value of a higher rank overrides one of a lower rank.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            ValueSource::Variable(_) => 1,
+            ValueSource::Flag(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for ValueSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueSource::Variable(name) => write!(f, "variable {name}"),
+            ValueSource::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A key and where its value came from, if from anywhere but its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyProvenance {
+    /// The key, without `kafka.ws.proxy.`.
+    pub key: String,
+    /// `None`: the default.
+    pub from: Option<ValueSource>,
+}
+
+impl fmt::Display for KeyProvenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "{KEY_PREFIX}{} (from {from})", self.key),
+            None => write!(f, "{KEY_PREFIX}{} (from its default)", self.key),
+        }
+    }
+}
+
+/// The source of every key that was given.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance(BTreeMap<String, ValueSource>);
+
+impl Provenance {
+    pub(super) fn new(given: impl Iterator<Item = (String, ValueSource)>) -> Self {
+        Self(given.collect())
+    }
+
+    /// The error of an address that cannot be bound.
+    pub fn bind_error(&self, address: SocketAddr, error: &io::Error) -> ConfigError {
+        let (key, flag) = match error.kind() {
+            io::ErrorKind::AddrNotAvailable => ("server.bind-interface", "--bind-interface"),
+            _ => ("server.port", "--port (0 takes a free one)"),
+        };
+        ConfigError::Bind {
+            key: self.of_key(key),
+            address,
+            reason: error.to_string(),
+            flag,
+        }
+    }
+
+    /// Where the value of `key` came from.
+    pub(super) fn of_key(&self, key: &str) -> KeyProvenance {
+        KeyProvenance {
+            key: key.to_owned(),
+            from: self.0.get(key).cloned(),
+        }
+    }
+
+    /// Where the value of a Kafka client property came from: its section, else the section of
+    /// all clients, else the proxy's own key for the same thing.
+    pub(super) fn of_property(
+        &self,
+        section: ClientSection,
+        name: &str,
+        own_key: Option<&str>,
+    ) -> KeyProvenance {
+        let shared = ClientSection::AllClients.key_of(name);
+        let mut keys = vec![section.key_of(name), shared.clone()];
+        keys.extend(own_key.map(str::to_owned));
+        let given = keys.iter().find(|key| self.0.contains_key(*key));
+        self.of_key(given.unwrap_or(&shared))
+    }
+}
