@@ -12,7 +12,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use memory_broker::{Action, Broker, BrokerConfig, Release, Rule};
+use memory_broker::{BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -93,8 +93,8 @@ fn tp() -> TopicPartition {
     TopicPartition::new("t", 0)
 }
 
-async fn broker(nodes: usize) -> Broker {
-    let broker = Broker::start(BrokerConfig {
+async fn broker(nodes: usize) -> MemoryBroker {
+    let broker = MemoryBroker::start(BrokerConfig {
         nodes,
         ..BrokerConfig::default()
     })
@@ -118,10 +118,10 @@ fn fetched(response: &FetchResponse) -> (i16, usize) {
 #[tokio::test]
 async fn versions_are_told_in_version_zero_when_the_request_is_too_new() {
     let config = BrokerConfig {
-        versions: Release::V2_1.versions(),
+        versions: KafkaRelease::V2_1.versions(),
         ..BrokerConfig::default()
     };
-    let broker = Broker::start(config).await.unwrap();
+    let broker = MemoryBroker::start(config).await.unwrap();
     let mut client = Bare::to(&broker, 1).await;
     client.send(3, &ApiVersionsRequest::default()).await;
     let Heard::Answer(1, mut body) = client.hear(DEADLINE).await else {
@@ -192,20 +192,23 @@ async fn faults_do_what_they_say_as_often_as_they_say() {
     let plain = || produce(batch(1, (-1, -1, -1)));
     let mut client = Bare::to(&broker, 1).await;
 
-    faults.add(Rule::on(ApiKey::Produce, Action::Error(6)).times(2));
+    faults.add(FaultRule::on(ApiKey::Produce, FaultAction::Error(6)).times(2));
     client.call(9, &metadata()).await;
     assert_eq!(produced(&client.call(9, &plain()).await), (6, -1));
     assert_eq!(produced(&client.call(9, &plain()).await), (6, -1));
     assert_eq!(produced(&client.call(9, &plain()).await), (0, 0));
 
-    faults.add(Rule::on(ApiKey::Produce, Action::ErrorAfter(7)));
+    faults.add(FaultRule::on(ApiKey::Produce, FaultAction::ErrorAfter(7)));
     assert_eq!(produced(&client.call(9, &plain()).await), (7, -1));
     assert_eq!(broker.offsets(&tp()), Some((0, 2)));
 
-    faults.add(Rule::on(ApiKey::Produce, Action::Throttle(50)));
+    faults.add(FaultRule::on(ApiKey::Produce, FaultAction::Throttle(50)));
     assert_eq!(client.call(9, &plain()).await.throttle_time_ms, 50);
 
-    faults.add(Rule::on(ApiKey::Produce, Action::WrongCorrelationId));
+    faults.add(FaultRule::on(
+        ApiKey::Produce,
+        FaultAction::WrongCorrelationId,
+    ));
     client.send(9, &plain()).await;
     let Heard::Answer(wrong, _) = client.hear(DEADLINE).await else {
         panic!("no answer");
@@ -213,30 +216,33 @@ async fn faults_do_what_they_say_as_often_as_they_say() {
     assert_ne!(wrong, client.correlation_id);
 
     let garbage = Bytes::from_static(&[0, 0, 0, 5, 1, 2, 3, 4, 5]);
-    faults.add(Rule::on(ApiKey::Produce, Action::Garbage(garbage)));
+    faults.add(FaultRule::on(
+        ApiKey::Produce,
+        FaultAction::Garbage(garbage),
+    ));
     client.send(9, &plain()).await;
     let garbled = Heard::Answer(0x0102_0304, Bytes::from_static(&[5]));
     assert_eq!(client.hear(DEADLINE).await, garbled);
     assert_eq!(broker.offsets(&tp()), Some((0, 4)));
 
-    faults.add(Rule::on(ApiKey::Produce, Action::Delay(MOMENT)));
+    faults.add(FaultRule::on(ApiKey::Produce, FaultAction::Delay(MOMENT)));
     client.send(9, &plain()).await;
     assert_eq!(client.hear(MOMENT / 2).await, Heard::Nothing);
     assert_eq!(produced(&client.answer::<ProduceRequest>(9).await), (0, 4));
 
-    faults.add(Rule::on(ApiKey::Produce, Action::Truncated(10)));
+    faults.add(FaultRule::on(ApiKey::Produce, FaultAction::Truncated(10)));
     client.send(9, &plain()).await;
     assert_eq!(client.hear(DEADLINE).await, Heard::Closed(10));
 
     let mut end = 6;
     for (action, heard, appended) in [
-        (Action::CloseBefore, Heard::Closed(0), 0),
-        (Action::CloseAfter, Heard::Closed(0), 1),
-        (Action::Silence, Heard::Nothing, 0),
-        (Action::SilenceAfter, Heard::Nothing, 1),
+        (FaultAction::CloseBefore, Heard::Closed(0), 0),
+        (FaultAction::CloseAfter, Heard::Closed(0), 1),
+        (FaultAction::Silence, Heard::Nothing, 0),
+        (FaultAction::SilenceAfter, Heard::Nothing, 1),
     ] {
         let mut client = Bare::to(&broker, 1).await;
-        faults.add(Rule::on(ApiKey::Produce, action));
+        faults.add(FaultRule::on(ApiKey::Produce, action));
         client.send(9, &plain()).await;
         assert_eq!(client.hear(MOMENT).await, heard);
         end += appended;
@@ -296,7 +302,7 @@ async fn memory_is_bounded_by_dropping_the_oldest_records() {
         memory: 100_000,
         ..BrokerConfig::default()
     };
-    let broker = Broker::start(config).await.unwrap();
+    let broker = MemoryBroker::start(config).await.unwrap();
     assert!(broker.create_topic("t", 1));
     let mut client = Bare::to(&broker, 1).await;
     for _ in 0..50 {

@@ -7,15 +7,15 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
-use memory_broker::{Broker, BrokerConfig, Release};
+use memory_broker::{BrokerConfig, KafkaRelease, MemoryBroker};
 
 use crate::support::bare::{Bare, DEADLINE, Heard};
 
 /// Long enough for a request that must not be read, if it were.
 const MOMENT: Duration = Duration::from_millis(150);
 
-async fn broker() -> Broker {
-    let broker = Broker::start(BrokerConfig::default()).await.unwrap();
+async fn broker() -> MemoryBroker {
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
     assert!(broker.create_topic("t", 1));
     broker
 }
@@ -103,7 +103,7 @@ async fn an_absurd_count_in_any_api_closes_that_connection_only() {
         }
         tried.insert(api as i16);
     }
-    let served = Release::V4.versions();
+    let served = KafkaRelease::V4.versions();
     let served: BTreeSet<i16> = served.iter().map(|(key, ..)| key).collect();
     assert_eq!(tried, served);
     assert!(broker.delete_topic("t"));
@@ -139,7 +139,7 @@ async fn a_large_request_that_stalls_holds_up_other_large_ones_only_while_it_is_
         requests_memory: 2 << 20,
         ..BrokerConfig::default()
     };
-    let broker = Broker::start(config).await.unwrap();
+    let broker = MemoryBroker::start(config).await.unwrap();
     let mut stalling = Bare::to(&broker, 1).await;
     let large = vec![0; 2 << 20];
     stalling

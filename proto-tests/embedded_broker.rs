@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_client::TopicPartition;
-use memory_broker::{Broker, BrokerConfig, Release};
+use memory_broker::{BrokerConfig, KafkaRelease, MemoryBroker};
 use rskafka::chrono::{TimeZone, Utc};
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
@@ -13,13 +13,13 @@ use rskafka::record::Record;
 
 use crate::support::kafka::{java, kcat};
 
-async fn rskafka(broker: &Broker) -> Client {
+async fn rskafka(broker: &MemoryBroker) -> Client {
     let bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
     ClientBuilder::new(bootstrap).build().await.unwrap()
 }
 
 /// kcat blocks, so it runs on a thread of its own.
-async fn run_kcat(broker: &Broker, args: &[&str], input: &[u8]) -> String {
+async fn run_kcat(broker: &MemoryBroker, args: &[&str], input: &[u8]) -> String {
     let bootstrap = broker.bootstrap();
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let input = input.to_vec();
@@ -43,7 +43,7 @@ fn record(n: i64) -> Record {
 #[tokio::test]
 async fn rskafka_creates_a_topic_and_reads_what_it_wrote() {
     for nodes in [1, 3] {
-        let broker = Broker::start(BrokerConfig {
+        let broker = MemoryBroker::start(BrokerConfig {
             nodes,
             ..BrokerConfig::default()
         })
@@ -99,8 +99,13 @@ async fn rskafka_creates_a_topic_and_reads_what_it_wrote() {
 
 #[tokio::test]
 async fn librdkafka_produces_lists_and_consumes_whatever_the_release() {
-    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
-        let broker = Broker::start(BrokerConfig {
+    for release in [
+        KafkaRelease::V2_1,
+        KafkaRelease::V2_8,
+        KafkaRelease::V3_9,
+        KafkaRelease::V4,
+    ] {
+        let broker = MemoryBroker::start(BrokerConfig {
             nodes: 2,
             versions: release.versions(),
             default_partitions: 3,
@@ -133,8 +138,13 @@ async fn librdkafka_produces_lists_and_consumes_whatever_the_release() {
 
 #[tokio::test]
 async fn a_librdkafka_group_consumes_commits_and_resumes() {
-    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
-        let broker = Broker::start(BrokerConfig {
+    for release in [
+        KafkaRelease::V2_1,
+        KafkaRelease::V2_8,
+        KafkaRelease::V3_9,
+        KafkaRelease::V4,
+    ] {
+        let broker = MemoryBroker::start(BrokerConfig {
             nodes: 2,
             versions: release.versions(),
             default_partitions: 3,
@@ -166,8 +176,8 @@ async fn a_librdkafka_group_consumes_commits_and_resumes() {
 
 #[tokio::test]
 async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
-    for release in [Release::V3_9, Release::V4] {
-        let broker = Broker::start(BrokerConfig {
+    for release in [KafkaRelease::V3_9, KafkaRelease::V4] {
+        let broker = MemoryBroker::start(BrokerConfig {
             nodes: 2,
             versions: release.versions(),
             ..BrokerConfig::default()

@@ -8,7 +8,7 @@ use kafka_client::config::{ClientConfig, Compression, ConsumerConfig};
 use kafka_client::fetcher::{At, Chunk, Cursor, FetchError, Fetcher, Position, Slice};
 use kafka_client::record::{BatchBuilder, NewRecord};
 use kafka_client::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
-use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use runtime::bell::Bell;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::support::kafka::{Kafka, unique};
 const SOON: Duration = Duration::from_secs(30);
 
 struct Scene {
-    broker: Broker,
+    broker: MemoryBroker,
     cluster: Cluster,
     fetcher: Fetcher,
     tp: TopicPartition,
@@ -32,7 +32,7 @@ impl Scene {
     }
 
     async fn with(broker: BrokerConfig, consumer: ConsumerConfig) -> Self {
-        let broker = Broker::start(broker).await.unwrap();
+        let broker = MemoryBroker::start(broker).await.unwrap();
         assert!(broker.create_topic("t", 3));
         let cluster = cluster(&broker.bootstrap());
         let fetcher = Fetcher::new(cluster.clone(), consumer);
@@ -72,7 +72,13 @@ impl Scene {
     }
 }
 
-fn append(broker: &Broker, tp: &TopicPartition, count: i64, size: usize, compression: Compression) {
+fn append(
+    broker: &MemoryBroker,
+    tp: &TopicPartition,
+    count: i64,
+    size: usize,
+    compression: Compression,
+) {
     let (_, end) = broker.offsets(tp).unwrap();
     let mut builder = BatchBuilder::new(1024);
     for offset in end..end + count {
@@ -179,7 +185,12 @@ impl Reader {
 
 #[tokio::test]
 async fn a_log_is_read_from_its_start_and_followed_at_its_end() {
-    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+    for release in [
+        KafkaRelease::V2_1,
+        KafkaRelease::V2_8,
+        KafkaRelease::V3_9,
+        KafkaRelease::V4,
+    ] {
         let config = BrokerConfig {
             versions: release.versions(),
             ..BrokerConfig::default()
@@ -418,25 +429,25 @@ async fn readers_outlive_brokers_that_stop_and_start() {
 #[tokio::test]
 async fn faults_of_a_fetch_are_repaired_inside() {
     for action in [
-        Action::CloseBefore,
-        Action::CloseAfter,
-        Action::Truncated(20),
-        Action::WrongCorrelationId,
-        Action::Delay(Duration::from_millis(50)),
-        Action::Error(1),   // OFFSET_OUT_OF_RANGE, although it is not
-        Action::Error(2),   // CORRUPT_MESSAGE
-        Action::Error(3),   // UNKNOWN_TOPIC_OR_PARTITION
-        Action::Error(6),   // NOT_LEADER_OR_FOLLOWER
-        Action::Error(56),  // KAFKA_STORAGE_ERROR
-        Action::Error(70),  // FETCH_SESSION_ID_NOT_FOUND
-        Action::Error(71),  // INVALID_FETCH_SESSION_EPOCH
-        Action::Error(74),  // FENCED_LEADER_EPOCH
-        Action::Error(75),  // UNKNOWN_LEADER_EPOCH
-        Action::Error(78),  // OFFSET_NOT_AVAILABLE
-        Action::Error(-1),  // UNKNOWN_SERVER_ERROR
-        Action::Error(100), // UNKNOWN_TOPIC_ID
-        Action::Error(106), // FETCH_SESSION_TOPIC_ID_ERROR
-        Action::Error(9999),
+        FaultAction::CloseBefore,
+        FaultAction::CloseAfter,
+        FaultAction::Truncated(20),
+        FaultAction::WrongCorrelationId,
+        FaultAction::Delay(Duration::from_millis(50)),
+        FaultAction::Error(1),   // OFFSET_OUT_OF_RANGE, although it is not
+        FaultAction::Error(2),   // CORRUPT_MESSAGE
+        FaultAction::Error(3),   // UNKNOWN_TOPIC_OR_PARTITION
+        FaultAction::Error(6),   // NOT_LEADER_OR_FOLLOWER
+        FaultAction::Error(56),  // KAFKA_STORAGE_ERROR
+        FaultAction::Error(70),  // FETCH_SESSION_ID_NOT_FOUND
+        FaultAction::Error(71),  // INVALID_FETCH_SESSION_EPOCH
+        FaultAction::Error(74),  // FENCED_LEADER_EPOCH
+        FaultAction::Error(75),  // UNKNOWN_LEADER_EPOCH
+        FaultAction::Error(78),  // OFFSET_NOT_AVAILABLE
+        FaultAction::Error(-1),  // UNKNOWN_SERVER_ERROR
+        FaultAction::Error(100), // UNKNOWN_TOPIC_ID
+        FaultAction::Error(106), // FETCH_SESSION_TOPIC_ID_ERROR
+        FaultAction::Error(9999),
     ] {
         let config = ConsumerConfig {
             fetch_max_wait: Duration::from_millis(50),
@@ -447,14 +458,14 @@ async fn faults_of_a_fetch_are_repaired_inside() {
         scene
             .broker
             .faults()
-            .add(Rule::on(ApiKey::Fetch, action.clone()).times(2));
+            .add(FaultRule::on(ApiKey::Fetch, action.clone()).times(2));
         let mut reader = scene.reader(0);
         reader.read_to(10).await;
         reader.settle(&scene).await;
         scene
             .broker
             .faults()
-            .add(Rule::on(ApiKey::Fetch, action).times(3));
+            .add(FaultRule::on(ApiKey::Fetch, action).times(3));
         for end in 11..=30 {
             scene.append(1, 10, Compression::None);
             reader.read_to(end).await;
@@ -762,7 +773,7 @@ async fn many_questions_for_offsets_are_asked_together() {
     scene
         .broker
         .faults()
-        .add(Rule::on(ApiKey::ListOffsets, Action::Error(6)).times(2));
+        .add(FaultRule::on(ApiKey::ListOffsets, FaultAction::Error(6)).times(2));
     let ask = |at| {
         let (fetcher, tp) = (scene.fetcher.clone(), scene.tp.clone());
         async move {

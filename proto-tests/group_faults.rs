@@ -10,7 +10,7 @@ use kafka_client::fetcher::Position;
 use kafka_client::group::{CommitError, ConsumerError, Reset};
 use kafka_client::record::NewRecord;
 use kafka_client::{BrokerId, Principal, TopicPartition};
-use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use tokio::time::{Instant, timeout};
 
 use crate::support::reader::{PATIENCE, Process, Reader, Seen, settled, subscription};
@@ -27,22 +27,26 @@ pub(crate) fn quick() -> ConsumerConfig {
 }
 
 pub(crate) struct Rig {
-    pub(crate) broker: Broker,
+    pub(crate) broker: MemoryBroker,
     pub(crate) process: Process,
 }
 
 impl Rig {
     pub(crate) async fn new(nodes: usize) -> Self {
-        Self::with(nodes, Release::V4, quick()).await
+        Self::with(nodes, KafkaRelease::V4, quick()).await
     }
 
-    pub(crate) async fn with(nodes: usize, release: Release, consumer: ConsumerConfig) -> Self {
+    pub(crate) async fn with(
+        nodes: usize,
+        release: KafkaRelease,
+        consumer: ConsumerConfig,
+    ) -> Self {
         let config = BrokerConfig {
             nodes,
             versions: release.versions(),
             ..BrokerConfig::default()
         };
-        let broker = Broker::start(config).await.unwrap();
+        let broker = MemoryBroker::start(config).await.unwrap();
         let process = Process::new(&broker.bootstrap(), consumer);
         Self { broker, process }
     }
@@ -119,7 +123,12 @@ async fn closed(rig: &Rig, subscription: Subscription) -> ConsumerError {
 
 #[tokio::test]
 async fn every_release_can_be_joined_read_and_committed_to() {
-    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+    for release in [
+        KafkaRelease::V2_1,
+        KafkaRelease::V2_8,
+        KafkaRelease::V3_9,
+        KafkaRelease::V4,
+    ] {
         for instance in [None, Some("i")] {
             let rig = Rig::with(1, release, quick()).await;
             let all = rig.topic("t", 2).await;
@@ -137,7 +146,7 @@ async fn every_release_can_be_joined_read_and_committed_to() {
 }
 
 /// What may go wrong on the way, once, and must not show in the end.
-fn passing_faults() -> Vec<(ApiKey, Action)> {
+fn passing_faults() -> Vec<(ApiKey, FaultAction)> {
     let codes: &[(ApiKey, &[i16])] = &[
         (ApiKey::FindCoordinator, &[15, 14, -1]),
         (ApiKey::JoinGroup, &[14, 15, 16, 25, 27, -1]),
@@ -148,14 +157,14 @@ fn passing_faults() -> Vec<(ApiKey, Action)> {
     ];
     let mut faults = Vec::new();
     for (api, codes) in codes {
-        faults.extend(codes.iter().map(|code| (*api, Action::Error(*code))));
+        faults.extend(codes.iter().map(|code| (*api, FaultAction::Error(*code))));
         for action in [
-            Action::CloseBefore,
-            Action::CloseAfter,
-            Action::Truncated(9),
-            Action::WrongCorrelationId,
-            Action::Delay(Duration::from_millis(150)),
-            Action::Throttle(50),
+            FaultAction::CloseBefore,
+            FaultAction::CloseAfter,
+            FaultAction::Truncated(9),
+            FaultAction::WrongCorrelationId,
+            FaultAction::Delay(Duration::from_millis(150)),
+            FaultAction::Throttle(50),
         ] {
             faults.push((*api, action));
         }
@@ -170,7 +179,7 @@ async fn whatever_fails_once_everything_is_read_and_committed() {
     for (number, (api, action)) in passing_faults().into_iter().enumerate() {
         let what = format!("{api:?} {action:?}");
         let group = format!("g{number}");
-        rig.broker.faults().add(Rule::on(api, action));
+        rig.broker.faults().add(FaultRule::on(api, action));
         let mut reader = rig.process.reader(subscription(&group, &["t"]));
         let read = |seen: &Seen| seen.values.len() == 2 && seen.count() >= 10;
         reader.until(&what, read).await;
@@ -204,7 +213,7 @@ async fn a_refusal_ends_the_consumer_with_its_reason() {
         rig.topic("t", 1).await;
         rig.broker
             .faults()
-            .add(Rule::on(*api, Action::Error(*code)));
+            .add(FaultRule::on(*api, FaultAction::Error(*code)));
         let error = closed(&rig, subscription("g", &["t"])).await;
         assert!(error.to_string().contains(text), "{api:?} {code}: {error}");
     }
@@ -215,7 +224,7 @@ async fn a_fenced_member_learns_it_from_its_commit() {
     let rig = Rig::new(1).await;
     rig.topic("t", 1).await;
     let mut reader = rig.process.reader(subscription("g", &["t"]));
-    let fenced = Rule::on(ApiKey::OffsetCommit, Action::Error(82));
+    let fenced = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(82));
     rig.broker.faults().add(fenced);
     let seen = reader.until("fenced", |seen| seen.closed.is_some()).await;
     assert!(matches!(seen.closed, Some(ConsumerError::Fenced { .. })));
@@ -233,7 +242,7 @@ async fn a_commit_that_is_not_allowed_is_told_and_nothing_else_suffers() {
     };
     rig.broker
         .faults()
-        .add(Rule::on(ApiKey::OffsetCommit, Action::Error(29)));
+        .add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(29)));
     consumer.store(&all[0], at(3));
     let refused = consumer.commit().await;
     assert!(
@@ -285,7 +294,7 @@ async fn a_silent_join_holds_up_no_other_group() {
     rig.topic("t", 1).await;
     rig.broker
         .faults()
-        .add(Rule::on(ApiKey::JoinGroup, Action::Silence));
+        .add(FaultRule::on(ApiKey::JoinGroup, FaultAction::Silence));
     let stuck = rig.process.reader(subscription("stuck", &["t"]));
     let stuck_asked = || rig.broker.faults().left() == 0;
     rig.until("the join is sent", stuck_asked).await;
@@ -304,7 +313,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
             assignors: vec![assignor],
             ..quick()
         };
-        let rig = Rig::with(1, Release::V4, config).await;
+        let rig = Rig::with(1, KafkaRelease::V4, config).await;
         rig.topic("t", 2).await;
         let mut a = rig.process.consumer(subscription("g", &["t"]));
         let mut read = BTreeSet::new();
@@ -329,10 +338,10 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
             }
         };
         // The commit is slow; the partition waits for it.
-        let slow = Action::Delay(Duration::from_millis(200));
+        let slow = FaultAction::Delay(Duration::from_millis(200));
         rig.broker
             .faults()
-            .add(Rule::on(ApiKey::OffsetCommit, slow));
+            .add(FaultRule::on(ApiKey::OffsetCommit, slow));
         a.release(revocation);
         let mut a = Reader::start(a);
         let mut b = b;
@@ -395,10 +404,10 @@ async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
         for (api, after) in moments {
             let rig = Rig::new(1).await;
             rig.topic("t", 1).await;
-            let slow = Action::Delay(Duration::from_millis(100));
+            let slow = FaultAction::Delay(Duration::from_millis(100));
             rig.broker
                 .faults()
-                .add(Rule::on(api, slow.clone()).after(after));
+                .add(FaultRule::on(api, slow.clone()).after(after));
             let mut subscription = subscription("g", &["t"]);
             subscription.instance_id = instance.map(Into::into);
             let consumer = rig.process.consumer(subscription);
@@ -455,10 +464,10 @@ async fn commits_made_while_one_is_slow_become_one() {
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, Event::Records(_)) {}
-    let slow = Action::Delay(Duration::from_millis(100));
+    let slow = FaultAction::Delay(Duration::from_millis(100));
     rig.broker
         .faults()
-        .add(Rule::on(ApiKey::OffsetCommit, slow).times(100));
+        .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(100));
     for offset in 1..=5 {
         consumer.store(
             &all[0],

@@ -8,7 +8,7 @@ use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::consumer::{Consumer, Event, Revocation, Subscription};
 use kafka_client::fetcher::Position;
 use kafka_client::group::Reset;
-use memory_broker::{Action, ApiKey, Release, Rule};
+use memory_broker::{ApiKey, FaultAction, FaultRule, KafkaRelease};
 use tokio::time::{Instant, timeout};
 
 use crate::group_faults::{Rig, next, quick};
@@ -50,11 +50,11 @@ async fn a_coordinator_that_is_sought_while_joining_holds_up_no_sync() {
     started(&mut consumer).await;
     let faults = rig.broker.faults();
     // JoinGroup is answered while FindCoordinator is not.
-    let delay = |ms| Action::Delay(Duration::from_millis(ms));
-    faults.add(Rule::on(ApiKey::JoinGroup, delay(150)));
-    faults.add(Rule::on(ApiKey::FindCoordinator, delay(500)));
-    faults.add(Rule::on(ApiKey::OffsetCommit, Action::Error(16)));
-    faults.add(Rule::on(ApiKey::Heartbeat, Action::Error(27)));
+    let delay = |ms| FaultAction::Delay(Duration::from_millis(ms));
+    faults.add(FaultRule::on(ApiKey::JoinGroup, delay(150)));
+    faults.add(FaultRule::on(ApiKey::FindCoordinator, delay(500)));
+    faults.add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(16)));
+    faults.add(FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(27)));
     rig.until("it joins", || faults.left() == 2).await;
     consumer.store(&all[0], at(3));
     consumer.request_commit();
@@ -71,7 +71,7 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
             assignors: vec![assignor],
             ..quick()
         };
-        let rig = Rig::with(1, Release::V4, config).await;
+        let rig = Rig::with(1, KafkaRelease::V4, config).await;
         let all = rig.topic("t", 2).await;
         // At the end of both, where nothing comes: there is nothing to acknowledge.
         let mut a = rig.process.consumer(with_reset(Reset::Latest));
@@ -138,7 +138,7 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
         max_poll_interval: Duration::from_secs(10),
         ..quick()
     };
-    let rig = Rig::with(1, Release::V4, config).await;
+    let rig = Rig::with(1, KafkaRelease::V4, config).await;
     let all = rig.topic("t", 2).await;
     let mut a = rig.process.consumer(subscription("g", &["t"]));
     started(&mut a).await;
@@ -146,10 +146,10 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
     let revocation = revoked(&mut a).await;
     let gone = revocation.partitions().to_vec();
     let kept = all.iter().find(|tp| !gone.contains(tp)).unwrap();
-    let slow = Action::Delay(Duration::from_millis(20));
+    let slow = FaultAction::Delay(Duration::from_millis(20));
     rig.broker
         .faults()
-        .add(Rule::on(ApiKey::OffsetCommit, slow).always());
+        .add(FaultRule::on(ApiKey::OffsetCommit, slow).always());
     a.store(kept, at(1));
     a.request_commit();
     a.release(revocation);
@@ -182,7 +182,7 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     consumer.store(&all[0], at(3));
     // The group forgets the member and gives the partition back to it at once, which it
     // has not looked at yet.
-    let forgotten = Rule::on(ApiKey::Heartbeat, Action::Error(25));
+    let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
     rig.broker.faults().add(forgotten);
     let asked = rig.broker.requests(ApiKey::OffsetFetch);
     rig.until("given back", || {
@@ -211,7 +211,7 @@ async fn an_acknowledgement_from_before_a_loss_does_not_go_back() {
     started(&mut consumer).await;
     consumer.store(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
-    let forgotten = Rule::on(ApiKey::Heartbeat, Action::Error(25));
+    let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
     rig.broker.faults().add(forgotten);
     while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
     consumer.store(&all[0], at(2));
@@ -265,10 +265,10 @@ async fn a_slow_commit_holds_up_no_other_member_s() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let delay = Action::Delay(Duration::from_secs(3));
+    let delay = FaultAction::Delay(Duration::from_secs(3));
     rig.broker
         .faults()
-        .add(Rule::on(ApiKey::OffsetCommit, delay));
+        .add(FaultRule::on(ApiKey::OffsetCommit, delay));
     slow.store(&a.unwrap(), at(3));
     slow.request_commit();
     rig.until("it is under way", || rig.broker.faults().left() == 0)

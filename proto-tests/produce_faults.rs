@@ -12,7 +12,7 @@ use kafka_client::record::{NewRecord, Want, decode};
 use kafka_client::{
     Ack, BrokerId, Cluster, Principal, ProduceError, Producer, Ticket, TopicPartition,
 };
-use memory_broker::{Action, ApiKey, Broker, BrokerConfig, Release, Rule};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,7 +48,7 @@ fn client() -> ClientConfig {
 }
 
 struct Bench {
-    broker: Broker,
+    broker: MemoryBroker,
     cluster: Cluster,
     producer: Producer,
     topic: Arc<Topic>,
@@ -71,7 +71,7 @@ impl Bench {
         producer: ProducerConfig,
         partitions: i32,
     ) -> Self {
-        let broker = Broker::start(broker).await.unwrap();
+        let broker = MemoryBroker::start(broker).await.unwrap();
         assert!(broker.create_topic("t", partitions));
         client.bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
         let cluster = Cluster::new(
@@ -90,8 +90,10 @@ impl Bench {
         }
     }
 
-    fn fault(&self, action: Action) {
-        self.broker.faults().add(Rule::on(ApiKey::Produce, action));
+    fn fault(&self, action: FaultAction) {
+        self.broker
+            .faults()
+            .add(FaultRule::on(ApiKey::Produce, action));
     }
 
     async fn send(&self, partition: i32, value: &str) -> Ticket {
@@ -204,7 +206,7 @@ async fn records_that_were_there_already_keep_their_own_time() {
         ..ProducerConfig::default()
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    bench.fault(Action::CloseAfter);
+    bench.fault(FaultAction::CloseAfter);
     let mut tickets = Vec::new();
     for timestamp in [3_000, 1_000, 2_000] {
         let record = NewRecord {
@@ -234,7 +236,12 @@ async fn every_release_and_codec_takes_what_we_write() {
         Compression::Lz4,
         Compression::Zstd,
     ];
-    for release in [Release::V2_1, Release::V2_8, Release::V3_9, Release::V4] {
+    for release in [
+        KafkaRelease::V2_1,
+        KafkaRelease::V2_8,
+        KafkaRelease::V3_9,
+        KafkaRelease::V4,
+    ] {
         for compression in codecs {
             let broker = BrokerConfig {
                 versions: release.versions(),
@@ -254,30 +261,30 @@ async fn every_release_and_codec_takes_what_we_write() {
 #[tokio::test]
 async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
     let faults = [
-        Action::CloseBefore,
-        Action::CloseAfter,
-        Action::Truncated(6),
-        Action::WrongCorrelationId,
-        Action::Error(NOT_LEADER),
-        Action::ErrorAfter(NOT_LEADER),
-        Action::Error(REQUEST_TIMED_OUT),
-        Action::ErrorAfter(REQUEST_TIMED_OUT),
-        Action::Error(NOT_ENOUGH_REPLICAS),
-        Action::ErrorAfter(NOT_ENOUGH_REPLICAS_AFTER_APPEND),
-        Action::Error(OUT_OF_ORDER),
-        Action::Error(UNKNOWN_PRODUCER_ID),
-        Action::Error(INVALID_PRODUCER_EPOCH),
-        Action::Error(MESSAGE_TOO_LARGE),
-        Action::Error(2), // CORRUPT_MESSAGE
-        Action::Error(-1),
-        Action::ErrorAfter(-1),
-        Action::Delay(Duration::from_millis(30)),
-        Action::Throttle(30),
+        FaultAction::CloseBefore,
+        FaultAction::CloseAfter,
+        FaultAction::Truncated(6),
+        FaultAction::WrongCorrelationId,
+        FaultAction::Error(NOT_LEADER),
+        FaultAction::ErrorAfter(NOT_LEADER),
+        FaultAction::Error(REQUEST_TIMED_OUT),
+        FaultAction::ErrorAfter(REQUEST_TIMED_OUT),
+        FaultAction::Error(NOT_ENOUGH_REPLICAS),
+        FaultAction::ErrorAfter(NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+        FaultAction::Error(OUT_OF_ORDER),
+        FaultAction::Error(UNKNOWN_PRODUCER_ID),
+        FaultAction::Error(INVALID_PRODUCER_EPOCH),
+        FaultAction::Error(MESSAGE_TOO_LARGE),
+        FaultAction::Error(2), // CORRUPT_MESSAGE
+        FaultAction::Error(-1),
+        FaultAction::ErrorAfter(-1),
+        FaultAction::Delay(Duration::from_millis(30)),
+        FaultAction::Throttle(30),
     ];
     for fault in faults {
         for skip in [0, 1, 3] {
             let bench = Bench::new(1).await;
-            let rule = Rule::on(ApiKey::Produce, fault.clone()).after(skip);
+            let rule = FaultRule::on(ApiKey::Produce, fault.clone()).after(skip);
             bench.broker.faults().add(rule);
             println!("{fault:?} after {skip}");
             let mut tickets = Vec::new();
@@ -300,7 +307,7 @@ async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
 async fn a_refused_topic_fails_its_batch_and_nothing_else() {
     let bench = Bench::new(1).await;
     bench.all_acknowledged(bench.send_all(1).await).await;
-    bench.fault(Action::Error(TOPIC_AUTHORIZATION_FAILED));
+    bench.fault(FaultAction::Error(TOPIC_AUTHORIZATION_FAILED));
     let refused = soon(bench.send(0, "refused").await).await;
     let what = "topic t".into();
     assert_eq!(refused, Err(ProduceError::NotAuthorized { what }));
@@ -311,8 +318,8 @@ async fn a_refused_topic_fails_its_batch_and_nothing_else() {
 #[tokio::test]
 async fn a_principal_without_idempotent_write_is_told_and_may_get_it_later() {
     let bench = Bench::new(1).await;
-    let refusal = Action::Error(CLUSTER_AUTHORIZATION_FAILED);
-    let rule = Rule::on(ApiKey::InitProducerId, refusal);
+    let refusal = FaultAction::Error(CLUSTER_AUTHORIZATION_FAILED);
+    let rule = FaultRule::on(ApiKey::InitProducerId, refusal);
     bench.broker.faults().add(rule);
     let what = "the cluster".into();
     let refused = soon(bench.send(0, "refused").await).await;
@@ -324,11 +331,11 @@ async fn a_principal_without_idempotent_write_is_told_and_may_get_it_later() {
 async fn producer_ids_are_asked_for_until_there_is_one() {
     let bench = Bench::new(1).await;
     for action in [
-        Action::Error(15), // COORDINATOR_NOT_AVAILABLE
-        Action::CloseBefore,
-        Action::CloseAfter,
+        FaultAction::Error(15), // COORDINATOR_NOT_AVAILABLE
+        FaultAction::CloseBefore,
+        FaultAction::CloseAfter,
     ] {
-        let rule = Rule::on(ApiKey::InitProducerId, action);
+        let rule = FaultRule::on(ApiKey::InitProducerId, action);
         bench.broker.faults().add(rule);
     }
     bench.all_acknowledged(bench.send_all(3).await).await;
@@ -386,12 +393,12 @@ async fn a_batch_with_an_invalid_record_is_searched_for_it() {
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
     let tickets = bench.send_all(64).await;
     // The whole, the first half, the first quarter: then it is content.
-    let rule = Rule::on(ApiKey::Produce, Action::Error(INVALID_RECORD)).times(3);
+    let rule = FaultRule::on(ApiKey::Produce, FaultAction::Error(INVALID_RECORD)).times(3);
     bench.broker.faults().add(rule);
     bench.all_acknowledged(tickets).await;
     // A single one cannot be divided.
     let bad = bench.send(0, "64").await;
-    bench.fault(Action::Error(INVALID_RECORD));
+    bench.fault(FaultAction::Error(INVALID_RECORD));
     soon(bench.producer.flush()).await;
     let refused = soon(bad).await;
     assert!(matches!(
@@ -491,7 +498,7 @@ async fn spent_memory_makes_callers_wait_and_comes_back() {
         ..ProducerConfig::default()
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    bench.fault(Action::Delay(Duration::from_millis(100)));
+    bench.fault(FaultAction::Delay(Duration::from_millis(100)));
     let record = NewRecord {
         key: None,
         value: Some(&[b'x'; 400]),
@@ -530,10 +537,10 @@ async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
         soon(bench.producer.flush()).await;
         // Silent for longer than a record may wait.
         let silence = match handled {
-            true => Action::SilenceAfter,
-            false => Action::Silence,
+            true => FaultAction::SilenceAfter,
+            false => FaultAction::Silence,
         };
-        let rule = Rule::on(ApiKey::Produce, silence).always();
+        let rule = FaultRule::on(ApiKey::Produce, silence).always();
         bench.broker.faults().add(rule);
         let lost = bench.send(0, "5").await;
         let result = soon(lost).await;
@@ -564,7 +571,7 @@ async fn a_request_that_is_not_answered_in_time_is_repeated_as_it_was() {
         request_timeout: Duration::from_millis(100),
         ..client()
     };
-    for silence in [Action::Silence, Action::SilenceAfter] {
+    for silence in [FaultAction::Silence, FaultAction::SilenceAfter] {
         let config = ProducerConfig::default();
         let bench = Bench::with(BrokerConfig::default(), client.clone(), config, 1).await;
         bench.fault(silence);
@@ -580,7 +587,7 @@ async fn a_broker_that_uses_all_its_time_is_heard_out() {
     };
     let config = ProducerConfig::default();
     let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
-    bench.fault(Action::Delay(Duration::from_millis(1_200)));
+    bench.fault(FaultAction::Delay(Duration::from_millis(1_200)));
     assert!(soon(bench.send(0, "0").await).await.is_ok());
     assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
 }
@@ -698,7 +705,7 @@ async fn a_topic_that_was_only_out_of_sight_is_written_on() {
     let bench = Bench::new(1).await;
     assert!(soon(bench.send(0, "0").await).await.is_ok());
     // Two answers agree that there is no such topic.
-    let unknown = Rule::on(ApiKey::Metadata, Action::Error(UNKNOWN_TOPIC)).times(2);
+    let unknown = FaultRule::on(ApiKey::Metadata, FaultAction::Error(UNKNOWN_TOPIC)).times(2);
     bench.broker.faults().add(unknown);
     let mut news = bench.cluster.metadata().changed();
     bench.cluster.metadata().invalidate("t");
@@ -739,7 +746,7 @@ async fn a_log_that_lost_the_producers_records_is_written_on() {
 #[tokio::test]
 async fn stopping_resolves_every_ticket() {
     let bench = Bench::new(1).await;
-    bench.fault(Action::Silence);
+    bench.fault(FaultAction::Silence);
     let out = bench.send(0, "out").await;
     let broker = &bench.broker;
     soon(async {
@@ -844,15 +851,15 @@ async fn call(bench: Arc<Bench>, caller: u32, over: CancellationToken) -> Vec<(S
 
 async fn weather(bench: Arc<Bench>, over: CancellationToken) {
     let actions = [
-        Action::CloseBefore,
-        Action::CloseAfter,
-        Action::ErrorAfter(NOT_LEADER),
-        Action::Error(NOT_LEADER),
-        Action::ErrorAfter(REQUEST_TIMED_OUT),
-        Action::Error(NOT_ENOUGH_REPLICAS),
-        Action::SilenceAfter,
-        Action::Truncated(10),
-        Action::Silence,
+        FaultAction::CloseBefore,
+        FaultAction::CloseAfter,
+        FaultAction::ErrorAfter(NOT_LEADER),
+        FaultAction::Error(NOT_LEADER),
+        FaultAction::ErrorAfter(REQUEST_TIMED_OUT),
+        FaultAction::Error(NOT_ENOUGH_REPLICAS),
+        FaultAction::SilenceAfter,
+        FaultAction::Truncated(10),
+        FaultAction::Silence,
     ];
     for round in 0..60usize {
         let node = BrokerId((round % 3) as i32 + 1);

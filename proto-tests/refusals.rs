@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::PATIENCE;
 use kafka_websocket_proxy::config::AllowedOrigins;
-use memory_broker::{Action, ApiKey, Rule};
+use memory_broker::{ApiKey, FaultAction, FaultRule};
 
 /// Sends a request as it is and reads the response to its end.
 async fn raw(proxy: &Proxy, request: &str) -> String {
@@ -306,8 +306,8 @@ async fn a_client_that_comes_back_at_once_gets_nothing_that_its_close_committed(
     let mut producing = proxy.connect("/socket/in?topic=t").await;
     // Slow enough for the newcomer to come first, if it were let in.
     const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-    let again = Action::Error(COORDINATOR_LOAD_IN_PROGRESS);
-    let slow = Rule::on(ApiKey::OffsetCommit, again).times(3);
+    let again = FaultAction::Error(COORDINATOR_LOAD_IN_PROGRESS);
+    let slow = FaultRule::on(ApiKey::OffsetCommit, again).times(3);
     proxy.broker.faults().add(slow);
     for value in ["v0", "v1"] {
         let mut socket = proxy.connect(PATH).await;

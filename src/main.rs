@@ -11,7 +11,7 @@ use kafka_websocket_proxy::config::{
     self, Config, ConfigError, LoadedConfig, LogConfig, LogFormat,
 };
 use kafka_websocket_proxy::server;
-use memory_broker::{Broker, BrokerConfig};
+use memory_broker::{BrokerConfig, MemoryBroker};
 use runtime::guard;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -111,8 +111,8 @@ async fn serve(loaded: LoadedConfig) -> Result<(), String> {
 }
 
 /// Starts the in-memory broker, and points the clients at it.
-async fn dev_broker(config: &mut Config) -> Result<Broker, String> {
-    let broker = Broker::start(BrokerConfig::default())
+async fn dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
+    let broker = MemoryBroker::start(BrokerConfig::default())
         .await
         .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;
     config.client.bootstrap = vec![broker.bootstrap()];
@@ -120,7 +120,7 @@ async fn dev_broker(config: &mut Config) -> Result<Broker, String> {
 }
 
 /// What a newcomer needs to know, on standard output.
-fn welcome(address: SocketAddr, broker: &Broker) {
+fn welcome(address: SocketAddr, broker: &MemoryBroker) {
     let host = match address.ip() {
         ip if ip.is_unspecified() => "localhost".to_owned(),
         ip if ip.is_ipv6() => format!("[{ip}]"),

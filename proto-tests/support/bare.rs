@@ -9,7 +9,7 @@ use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{
     Decodable, HeaderVersion, Request, encode_request_header_into_buffer,
 };
-use memory_broker::Broker;
+use memory_broker::MemoryBroker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -42,7 +42,7 @@ impl Bare {
         }
     }
 
-    pub(crate) async fn to(broker: &Broker, node: i32) -> Self {
+    pub(crate) async fn to(broker: &MemoryBroker, node: i32) -> Self {
         Self::connect(broker.address(BrokerId(node)).unwrap()).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::config::Config;
 use kafka_websocket_proxy::server;
-use memory_broker::{Broker, BrokerConfig};
+use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use super::ws_client::{PATIENCE, Refused, WsClient};
 
 /// A running server and its broker.
 pub(crate) struct Proxy {
-    pub(crate) broker: Broker,
+    pub(crate) broker: MemoryBroker,
     pub(crate) app: App,
     pub(crate) address: String,
     stop: CancellationToken,
@@ -37,7 +37,7 @@ impl Proxy {
         broker: BrokerConfig,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let broker = Broker::start(broker).await.unwrap();
+        let broker = MemoryBroker::start(broker).await.unwrap();
         let mut config = Config::default();
         config.client.bootstrap = vec![broker.bootstrap()];
         config.server.shutdown_grace = Duration::from_secs(10);

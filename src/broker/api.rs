@@ -17,12 +17,12 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsResponse, RequestKind, ResponseKind};
 
 use super::refusal;
-use super::shared::Caller;
-use super::versions::Versions;
+use super::shared::RequestContext;
+use super::versions::AdvertisedVersions;
 
 /// Answers one request. None: no answer is due, or none is possible.
 pub(super) async fn answer(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: RequestKind,
 ) -> Option<ResponseKind> {
@@ -57,7 +57,7 @@ pub(super) async fn answer(
 /// Answers a request with an error code, in every place where its API has room for one,
 /// and does nothing else. None: no answer is due.
 pub(super) fn refuse(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: RequestKind,
     code: i16,
@@ -70,7 +70,7 @@ pub(super) fn refuse(
 }
 
 /// The table of served versions.
-pub(super) fn versions(versions: &Versions, error_code: i16) -> ApiVersionsResponse {
+pub(super) fn versions(versions: &AdvertisedVersions, error_code: i16) -> ApiVersionsResponse {
     let keys = versions.iter().map(|(key, min, max)| {
         ApiVersion::default()
             .with_api_key(key)

@@ -12,21 +12,21 @@ use kafka_client::record::header::{self, BatchHeader};
 
 /// A refused batch: the code and what to tell the producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct AppendError {
     pub(super) error: ResponseError,
     pub(super) message: &'static str,
 }
 
-impl Refused {
+impl AppendError {
     pub(super) fn new(error: ResponseError, message: &'static str) -> Self {
         Self { error, message }
     }
 }
 
 /// Checks the records of one partition of a Produce request.
-pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Refused> {
+pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, AppendError> {
     use ResponseError::{CorruptMessage, InvalidRecord, MessageTooLarge};
-    let refuse = |error, message| Err(Refused::new(error, message));
+    let refuse = |error, message| Err(AppendError::new(error, message));
     if bytes.is_empty() {
         return refuse(InvalidRecord, "there must be a record batch");
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::versions::{Release, Versions};
+use super::versions::{AdvertisedVersions, KafkaRelease};
 
 /// The settings of one in-memory cluster. The default is a single node on a free
 /// loopback port that speaks as the newest Kafka does.
@@ -18,7 +18,7 @@ pub struct BrokerConfig {
     /// The id of the cluster, as in `meta.properties`.
     pub cluster_id: String,
     /// Which APIs in which versions the nodes speak.
-    pub versions: Versions,
+    pub versions: AdvertisedVersions,
     /// `auto.create.topics.enable`: applies to metadata requests that allow it.
     pub auto_create_topics: bool,
     /// `num.partitions` of topics that are created without a number.
@@ -76,7 +76,7 @@ impl Default for BrokerConfig {
             port: 0,
             nodes: 1,
             cluster_id: "in-memory-kafka-broker".to_owned(),
-            versions: Release::V4.versions(),
+            versions: KafkaRelease::V4.versions(),
             auto_create_topics: true,
             default_partitions: 1,
             default_replication: 3,

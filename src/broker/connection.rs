@@ -27,14 +27,14 @@ use tokio::net::TcpStream;
 use kafka_client::net;
 
 use super::api;
-use super::faults::Action;
+use super::faults::FaultAction;
 use super::refusal;
-use super::requests::Requests;
-use super::shared::{Caller, Shared, kept};
+use super::requests::RequestReader;
+use super::shared::{ClusterContext, RequestContext, kept};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Closed {
+pub(super) enum ConnectionEnd {
     /// The client, or the network.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -48,14 +48,14 @@ pub(super) enum Closed {
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<ClusterContext>,
     node: i32,
     mut stream: TcpStream,
     host: SocketAddr,
-) -> Closed {
+) -> ConnectionEnd {
     let counters = Arc::clone(&shared);
     let _counted = counters.counters.connected();
-    let caller = Caller {
+    let caller = RequestContext {
         shared,
         node,
         client_id: Default::default(),
@@ -68,15 +68,15 @@ pub(super) async fn serve(
 }
 
 async fn run(
-    mut caller: Caller,
+    mut caller: RequestContext,
     stream: &mut TcpStream,
-) -> Result<std::convert::Infallible, Closed> {
+) -> Result<std::convert::Infallible, ConnectionEnd> {
     stream.set_nodelay(true)?;
     let shared = Arc::clone(&caller.shared);
-    let mut requests = Requests::new(shared.config.request_max_bytes);
+    let mut requests = RequestReader::new(shared.config.request_max_bytes);
     loop {
         let (frame, room) = requests.next(stream, &shared.room).await?;
-        let head = Head::parse(&frame)?;
+        let head = RequestPrefix::parse(&frame)?;
         // Of these nothing but copies is left when they wait.
         let may_wait = matches!(
             head.api,
@@ -100,21 +100,23 @@ async fn run(
 
 /// The start of every request, whatever its version.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct RequestPrefix {
     api: ApiKey,
     version: i16,
     correlation_id: i32,
 }
 
-impl Head {
-    fn parse(mut frame: &[u8]) -> Result<Self, Closed> {
+impl RequestPrefix {
+    fn parse(mut frame: &[u8]) -> Result<Self, ConnectionEnd> {
         if frame.len() < 8 {
-            return Err(Closed::Protocol("a request shorter than its header".into()));
+            return Err(ConnectionEnd::Protocol(
+                "a request shorter than its header".into(),
+            ));
         }
         let api = frame.get_i16();
         let head = Self {
             api: ApiKey::try_from(api)
-                .map_err(|()| Closed::Protocol(format!("unknown API key {api}")))?,
+                .map_err(|()| ConnectionEnd::Protocol(format!("unknown API key {api}")))?,
             version: frame.get_i16(),
             correlation_id: frame.get_i32(),
         };
@@ -125,16 +127,18 @@ impl Head {
 /// The whole frame that answers a request; None if no answer is due. With `error`, the
 /// answer says that instead of the truth.
 async fn respond(
-    caller: &mut Caller,
-    head: &Head,
+    caller: &mut RequestContext,
+    head: &RequestPrefix,
     mut frame: Bytes,
-    twist: Option<Twist>,
-) -> Result<Option<BytesMut>, Closed> {
-    let Head { api, version, .. } = *head;
+    twist: Option<AnswerFault>,
+) -> Result<Option<BytesMut>, ConnectionEnd> {
+    let RequestPrefix { api, version, .. } = *head;
     let versions = &caller.shared.config.versions;
     if !versions.serves(api, version) {
         if api != ApiKey::ApiVersions {
-            return Err(Closed::Protocol(format!("{api:?} of version {version}")));
+            return Err(ConnectionEnd::Protocol(format!(
+                "{api:?} of version {version}"
+            )));
         }
         // Said in version 0, which every client can read.
         let error = ResponseError::UnsupportedVersion.code();
@@ -142,17 +146,17 @@ async fn respond(
         return encode(head, 0, &response.into()).map(Some);
     }
     let (header, request) = net::decode_request(api, version, &mut frame)
-        .map_err(|what| Closed::Protocol(format!("{api:?} v{version}: {what}")))?;
+        .map_err(|what| ConnectionEnd::Protocol(format!("{api:?} v{version}: {what}")))?;
     caller.client_id = kept(header.client_id.as_deref().unwrap_or_default());
     // Whoever waits must not keep the bytes.
     drop((header, frame));
     let response = match twist {
-        Some(Twist::Refuse(code)) => api::refuse(caller, version, request, code),
+        Some(AnswerFault::Refuse(code)) => api::refuse(caller, version, request, code),
         // A fetch changes nothing but its session, which must not be used twice.
-        Some(Twist::Deny(code)) if api == ApiKey::Fetch => {
+        Some(AnswerFault::Deny(code)) if api == ApiKey::Fetch => {
             api::refuse(caller, version, request, code)
         }
-        Some(Twist::Deny(code)) => {
+        Some(AnswerFault::Deny(code)) => {
             let asked = request.clone();
             let answered = api::answer(caller, version, request).await.is_some();
             answered
@@ -160,7 +164,7 @@ async fn respond(
                 .flatten()
         }
         None => api::answer(caller, version, request).await,
-        Some(Twist::Throttle(ms)) => {
+        Some(AnswerFault::Throttle(ms)) => {
             let mut response = api::answer(caller, version, request).await;
             if let Some(response) = &mut response {
                 refusal::throttle(response, ms);
@@ -175,13 +179,17 @@ async fn respond(
 
 /// How an answer differs from the truth.
 #[derive(Clone, Copy, Debug)]
-enum Twist {
+enum AnswerFault {
     Refuse(i16),
     Deny(i16),
     Throttle(i32),
 }
 
-fn encode(head: &Head, version: i16, response: &ResponseKind) -> Result<BytesMut, Closed> {
+fn encode(
+    head: &RequestPrefix,
+    version: i16,
+    response: &ResponseKind,
+) -> Result<BytesMut, ConnectionEnd> {
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
     out.put_i32(head.correlation_id);
@@ -190,7 +198,7 @@ fn encode(head: &Head, version: i16, response: &ResponseKind) -> Result<BytesMut
     }
     response.encode(&mut out, version).map_err(|what| {
         tracing::error!(api = ?head.api, version, error = %what, "an answer could not be encoded");
-        Closed::Protocol(format!("{:?} v{version}: {what:#}", head.api))
+        ConnectionEnd::Protocol(format!("{:?} v{version}: {what:#}", head.api))
     })?;
     let length = (out.len() - 4) as u32;
     out[..4].copy_from_slice(&length.to_be_bytes());
@@ -199,44 +207,44 @@ fn encode(head: &Head, version: i16, response: &ResponseKind) -> Result<BytesMut
 
 /// Applies a scripted fault to a request.
 async fn misbehave(
-    caller: &mut Caller,
+    caller: &mut RequestContext,
     stream: &mut TcpStream,
-    head: &Head,
+    head: &RequestPrefix,
     frame: Bytes,
-    action: Action,
-) -> Result<(), Closed> {
+    action: FaultAction,
+) -> Result<(), ConnectionEnd> {
     let twist = match action {
-        Action::Error(code) => Some(Twist::Refuse(code)),
-        Action::ErrorAfter(code) => Some(Twist::Deny(code)),
-        Action::Throttle(ms) => Some(Twist::Throttle(ms)),
-        Action::CloseBefore => return Err(Closed::Fault),
-        Action::Silence => return Err(silence(stream).await),
-        Action::Garbage(bytes) => {
+        FaultAction::Error(code) => Some(AnswerFault::Refuse(code)),
+        FaultAction::ErrorAfter(code) => Some(AnswerFault::Deny(code)),
+        FaultAction::Throttle(ms) => Some(AnswerFault::Throttle(ms)),
+        FaultAction::CloseBefore => return Err(ConnectionEnd::Fault),
+        FaultAction::Silence => return Err(silence(stream).await),
+        FaultAction::Garbage(bytes) => {
             stream.write_all(&bytes).await?;
             return Ok(());
         }
         _ => None,
     };
     let mut head = *head;
-    if matches!(action, Action::WrongCorrelationId) {
+    if matches!(action, FaultAction::WrongCorrelationId) {
         head.correlation_id = head.correlation_id.wrapping_add(1_000_000);
     }
     let answer = respond(caller, &head, frame, twist).await?;
     match action {
-        Action::CloseAfter => return Err(Closed::Fault),
-        Action::SilenceAfter => return Err(silence(stream).await),
-        Action::Delay(delay) => wait(delay).await,
+        FaultAction::CloseAfter => return Err(ConnectionEnd::Fault),
+        FaultAction::SilenceAfter => return Err(silence(stream).await),
+        FaultAction::Delay(delay) => wait(delay).await,
         _ => {}
     }
     let Some(answer) = answer else {
         return Ok(());
     };
-    if let Action::Truncated(length) = action {
+    if let FaultAction::Truncated(length) = action {
         stream
             .write_all(&answer[..length.min(answer.len())])
             .await?;
         stream.shutdown().await?;
-        return Err(Closed::Fault);
+        return Err(ConnectionEnd::Fault);
     }
     stream.write_all(&answer).await?;
     Ok(())
@@ -247,11 +255,11 @@ async fn wait(delay: Duration) {
 }
 
 /// Takes what the client sends and says nothing until it gives up.
-async fn silence(stream: &mut TcpStream) -> Closed {
+async fn silence(stream: &mut TcpStream) -> ConnectionEnd {
     let mut ignored = [0; 4096];
     loop {
         match stream.read(&mut ignored).await {
-            Ok(0) => return Closed::Fault,
+            Ok(0) => return ConnectionEnd::Fault,
             Ok(_) => {}
             Err(error) => return error.into(),
         }
@@ -264,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_request_without_a_whole_header_is_refused() {
-        assert!(Head::parse(&[0, 3, 0, 1, 0, 0, 0]).is_err());
-        assert!(Head::parse(&[0, 127, 0, 1, 0, 0, 0, 0]).is_err());
-        let head = Head::parse(&[0, 3, 0, 1, 0, 0, 0, 9]).unwrap();
+        assert!(RequestPrefix::parse(&[0, 3, 0, 1, 0, 0, 0]).is_err());
+        assert!(RequestPrefix::parse(&[0, 127, 0, 1, 0, 0, 0, 0]).is_err());
+        let head = RequestPrefix::parse(&[0, 3, 0, 1, 0, 0, 0, 9]).unwrap();
         assert_eq!((head.version, head.correlation_id), (1, 9));
         assert_eq!(head.api, ApiKey::Metadata);
     }

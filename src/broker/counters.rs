@@ -7,14 +7,14 @@ use kafka_protocol::messages::ApiKey;
 
 /// Counts since the start.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct BrokerCounters {
     requests: [AtomicU64; APIS],
     open: AtomicUsize,
     accepted: AtomicU64,
     answering: AtomicUsize,
 }
 
-impl Default for Counters {
+impl Default for BrokerCounters {
     fn default() -> Self {
         Self {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -25,7 +25,7 @@ impl Default for Counters {
     }
 }
 
-impl Counters {
+impl BrokerCounters {
     /// A request arrived.
     pub(super) fn request(&self, api: ApiKey) {
         if let Some(counter) = self.requests.get(api as usize) {
@@ -41,16 +41,16 @@ impl Counters {
     }
 
     /// Counts a connection until the guard is dropped.
-    pub(super) fn connected(&self) -> Connected<'_> {
+    pub(super) fn connected(&self) -> OpenConnectionCount<'_> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
-        Connected(self)
+        OpenConnectionCount(self)
     }
 
     /// Counts bytes of an answer until the guard is dropped.
-    pub(super) fn answering(&self, bytes: usize) -> Answering<'_> {
+    pub(super) fn answering(&self, bytes: usize) -> ResponseBytesInFlight<'_> {
         self.answering.fetch_add(bytes, Ordering::Relaxed);
-        Answering(self, bytes)
+        ResponseBytesInFlight(self, bytes)
     }
 
     /// Bytes of answers that are being written.
@@ -71,9 +71,9 @@ impl Counters {
 
 /// One open connection.
 #[derive(Debug)]
-pub(super) struct Connected<'a>(&'a Counters);
+pub(super) struct OpenConnectionCount<'a>(&'a BrokerCounters);
 
-impl Drop for Connected<'_> {
+impl Drop for OpenConnectionCount<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -81,9 +81,9 @@ impl Drop for Connected<'_> {
 
 /// An answer that is being written.
 #[derive(Debug)]
-pub(super) struct Answering<'a>(&'a Counters, usize);
+pub(super) struct ResponseBytesInFlight<'a>(&'a BrokerCounters, usize);
 
-impl Drop for Answering<'_> {
+impl Drop for ResponseBytesInFlight<'_> {
     fn drop(&mut self) {
         self.0.answering.fetch_sub(self.1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Faults that tests script: what is to go wrong, where, and how often.
+//! FaultRules that tests script: what is to go wrong, where, and how often.
 //!
 //! Rules are tried in the order they were added; the first that fits a request applies
 //! to it and is used up by one.
@@ -11,23 +11,23 @@ use kafka_protocol::messages::ApiKey;
 
 /// The rules of one cluster.
 #[derive(Debug, Default)]
-pub struct Faults {
-    rules: Mutex<Vec<Rule>>,
+pub struct FaultRules {
+    rules: Mutex<Vec<FaultRule>>,
 }
 
 /// One rule: which requests, and what happens to them.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct FaultRule {
     node: Option<i32>,
     api: Option<ApiKey>,
     skip: usize,
     times: usize,
-    action: Action,
+    action: FaultAction,
 }
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum FaultAction {
     /// Answered with that code in every place for one, without being handled.
     Error(i16),
     /// Handled, and answered with that code all the same: the client cannot know.
@@ -54,9 +54,9 @@ pub enum Action {
     Throttle(i32),
 }
 
-impl Rule {
+impl FaultRule {
     /// Applies to every request of `api`, once.
-    pub fn on(api: ApiKey, action: Action) -> Self {
+    pub fn on(api: ApiKey, action: FaultAction) -> Self {
         Self {
             api: Some(api),
             ..Self::any(action)
@@ -64,7 +64,7 @@ impl Rule {
     }
 
     /// Applies to every request, once.
-    pub fn any(action: Action) -> Self {
+    pub fn any(action: FaultAction) -> Self {
         Self {
             node: None,
             api: None,
@@ -106,9 +106,9 @@ impl Rule {
     }
 }
 
-impl Faults {
+impl FaultRules {
     /// Adds a rule after those that are there.
-    pub fn add(&self, rule: Rule) {
+    pub fn add(&self, rule: FaultRule) {
         self.lock().push(rule);
     }
 
@@ -119,12 +119,12 @@ impl Faults {
 
     /// How often the rules that are there will still apply.
     pub fn left(&self) -> usize {
-        let left = |sum: usize, rule: &Rule| sum.saturating_add(rule.times);
+        let left = |sum: usize, rule: &FaultRule| sum.saturating_add(rule.times);
         self.lock().iter().fold(0, left)
     }
 
     /// What is to happen to a request.
-    pub(super) fn take(&self, node: i32, api: ApiKey) -> Option<Action> {
+    pub(super) fn take(&self, node: i32, api: ApiKey) -> Option<FaultAction> {
         let mut rules = self.lock();
         for at in 0..rules.len() {
             let rule = &mut rules[at];
@@ -147,7 +147,7 @@ impl Faults {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Rule>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<FaultRule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -156,23 +156,23 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn error(faults: &Faults, node: i32, api: ApiKey) -> i16 {
+    fn error(faults: &FaultRules, node: i32, api: ApiKey) -> i16 {
         match faults.take(node, api) {
-            Some(Action::Error(code)) => code,
+            Some(FaultAction::Error(code)) => code,
             _ => 0,
         }
     }
 
     #[test]
     fn the_first_rule_that_fits_is_used_up() {
-        let faults = Faults::default();
-        faults.add(Rule::on(ApiKey::Fetch, Action::Error(1)).at(2));
+        let faults = FaultRules::default();
+        faults.add(FaultRule::on(ApiKey::Fetch, FaultAction::Error(1)).at(2));
         faults.add(
-            Rule::on(ApiKey::Produce, Action::Error(2))
+            FaultRule::on(ApiKey::Produce, FaultAction::Error(2))
                 .times(2)
                 .after(1),
         );
-        faults.add(Rule::any(Action::Error(3)).after(1));
+        faults.add(FaultRule::any(FaultAction::Error(3)).after(1));
         assert_eq!(faults.left(), 4);
         assert_eq!(error(&faults, 1, ApiKey::Fetch), 0);
         assert_eq!(error(&faults, 2, ApiKey::Fetch), 1);
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(error(&faults, 1, ApiKey::Produce), 2);
         assert_eq!(error(&faults, 1, ApiKey::Produce), 0);
         assert_eq!(faults.left(), 0);
-        faults.add(Rule::any(Action::Silence).always());
+        faults.add(FaultRule::any(FaultAction::Silence).always());
         assert!(faults.take(1, ApiKey::Fetch).is_some());
         faults.clear();
         assert!(faults.take(1, ApiKey::Fetch).is_none());

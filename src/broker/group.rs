@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The machine does no I/O and reads no clock: every call takes `now`, answers go into
-//! the callers' channels at once or later, and [`Group::next_deadline`] says when
-//! [`Group::tick`] has something to do.
+//! the callers' channels at once or later, and [`ClassicGroup::next_deadline`] says when
+//! [`ClassicGroup::tick`] has something to do.
 //!
 //! # Invariants
 //! - The generation rises by one each time that Preparing ends.
@@ -34,13 +34,15 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
-pub(super) use member::{Join, Joined, JoinedMember, Member, Sync, Synced};
-pub(super) use offsets::Committed;
+pub(super) use member::{
+    ClassicGroupMember, JoinRequest, JoinResult, JoinResultMember, SyncRequest, SyncResult,
+};
+pub(super) use offsets::CommittedOffset;
 pub(super) use size::size_of_offset;
 
 /// The coordinator's settings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct GroupLimits {
     pub(super) initial_delay: Duration,
     pub(super) session_min: Duration,
     pub(super) session_max: Duration,
@@ -49,22 +51,22 @@ pub(super) struct Limits {
 
 /// A group: its members, its generation and its offsets.
 #[derive(Debug)]
-pub(super) struct Group {
-    limits: Limits,
-    phase: Phase,
+pub(super) struct ClassicGroup {
+    limits: GroupLimits,
+    phase: ClassicGroupState,
     generation: i32,
     protocol_type: Option<StrBytes>,
     protocol: Option<StrBytes>,
     leader: Option<StrBytes>,
     /// In the order of joining.
-    members: Vec<Member>,
+    members: Vec<ClassicGroupMember>,
     /// Ids that were handed out and not yet used, with their expiry (KIP-394).
     pending: HashMap<StrBytes, Instant>,
     /// Who has to sync, and until when.
     unsynced: HashSet<StrBytes>,
     sync_deadline: Instant,
     ids: u64,
-    pub(super) offsets: BTreeMap<(StrBytes, i32), Committed>,
+    pub(super) offsets: BTreeMap<(StrBytes, i32), CommittedOffset>,
     /// Bytes of the offsets.
     committed: usize,
     pub(super) last_used: Instant,
@@ -73,29 +75,29 @@ pub(super) struct Group {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ClassicGroupState {
     Empty,
     Preparing {
         deadline: Instant,
         /// The first rebalance of an empty group waits for more members, at most so long.
-        initial: Option<Initial>,
+        initial: Option<InitialRebalanceDelay>,
     },
     Completing,
     Stable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Initial {
+struct InitialRebalanceDelay {
     left: Duration,
     more_came: bool,
 }
 
-impl Group {
+impl ClassicGroup {
     /// A group without members.
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+    pub(super) fn new(limits: GroupLimits, now: Instant) -> Self {
         Self {
             limits,
-            phase: Phase::Empty,
+            phase: ClassicGroupState::Empty,
             generation: 0,
             protocol_type: None,
             protocol: None,
@@ -113,12 +115,12 @@ impl Group {
     }
 
     /// A member joins or rejoins.
-    pub(super) fn join(&mut self, join: Join, now: Instant) {
+    pub(super) fn join(&mut self, join: JoinRequest, now: Instant) {
         self.last_used = now;
         match self.admit(&join) {
             Err(error) => join.refuse(error),
-            Ok(Admission::Returning(at)) => self.replace_static(at, join, now),
-            Ok(Admission::New) => {
+            Ok(JoinAdmission::Returning(at)) => self.replace_static(at, join, now),
+            Ok(JoinAdmission::New) => {
                 let id = self.new_member_id(&join);
                 if join.instance_id.is_none() && join.needs_id {
                     self.pending.insert(id.clone(), now + join.session);
@@ -127,16 +129,16 @@ impl Group {
                     self.add(id, join, now);
                 }
             }
-            Ok(Admission::Named) => {
+            Ok(JoinAdmission::Named) => {
                 let id = join.member_id.clone();
                 self.pending.remove(&id);
                 self.add(id, join, now);
             }
-            Ok(Admission::Member(at)) => self.rejoin(at, join, now),
+            Ok(JoinAdmission::ClassicGroupMember(at)) => self.rejoin(at, join, now),
         }
     }
 
-    fn admit(&self, join: &Join) -> Result<Admission, ResponseError> {
+    fn admit(&self, join: &JoinRequest) -> Result<JoinAdmission, ResponseError> {
         if join.session < self.limits.session_min || join.session > self.limits.session_max {
             return Err(ResponseError::InvalidSessionTimeout);
         }
@@ -145,27 +147,27 @@ impl Group {
         }
         if !join.member_id.is_empty() {
             if self.pending.contains_key(&join.member_id) {
-                return Ok(Admission::Named);
+                return Ok(JoinAdmission::Named);
             }
             let found = self.find(&join.member_id, join.instance_id.as_ref());
-            return found.map(Admission::Member);
+            return found.map(JoinAdmission::ClassicGroupMember);
         }
         if let Some(at) = self.static_member(join.instance_id.as_ref()) {
-            return Ok(Admission::Returning(at));
+            return Ok(JoinAdmission::Returning(at));
         }
         if self.members.len() + self.pending.len() >= self.limits.members_max {
             return Err(ResponseError::GroupMaxSizeReached);
         }
-        Ok(Admission::New)
+        Ok(JoinAdmission::New)
     }
 
-    fn rejoin(&mut self, at: usize, join: Join, now: Instant) {
+    fn rejoin(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let is_leader = self.leader.as_ref() == Some(&join.member_id);
         let same = self.members[at].protocols == join.protocols;
         match self.phase {
-            Phase::Empty => join.refuse(ResponseError::UnknownMemberId),
-            Phase::Completing if same => self.tell_again(at, join, now),
-            Phase::Stable if same && !is_leader => self.tell_again(at, join, now),
+            ClassicGroupState::Empty => join.refuse(ResponseError::UnknownMemberId),
+            ClassicGroupState::Completing if same => self.tell_again(at, join, now),
+            ClassicGroupState::Stable if same && !is_leader => self.tell_again(at, join, now),
             _ => {
                 self.members[at].rejoin(join, now);
                 self.prepare(now);
@@ -174,7 +176,7 @@ impl Group {
     }
 
     /// A member asks for its assignment; the leader brings everyone's.
-    pub(super) fn sync(&mut self, sync: Sync, now: Instant) {
+    pub(super) fn sync(&mut self, sync: SyncRequest, now: Instant) {
         self.last_used = now;
         let at = match self.check_sync(&sync) {
             Ok(at) => at,
@@ -183,13 +185,13 @@ impl Group {
         self.members[at].heard(now);
         self.unsynced.remove(&sync.member_id);
         match self.phase {
-            Phase::Empty => sync.refuse(ResponseError::UnknownMemberId),
-            Phase::Preparing { .. } => sync.refuse(ResponseError::RebalanceInProgress),
-            Phase::Stable => {
+            ClassicGroupState::Empty => sync.refuse(ResponseError::UnknownMemberId),
+            ClassicGroupState::Preparing { .. } => sync.refuse(ResponseError::RebalanceInProgress),
+            ClassicGroupState::Stable => {
                 let assignment = self.members[at].assignment.clone();
                 let _ = sync.reply.send(self.synced(assignment));
             }
-            Phase::Completing => {
+            ClassicGroupState::Completing => {
                 self.members[at].park_sync(sync.reply);
                 if self.leader.as_ref() == Some(&sync.member_id) {
                     self.assign(sync.assignments, now);
@@ -198,7 +200,7 @@ impl Group {
         }
     }
 
-    fn check_sync(&self, sync: &Sync) -> Result<usize, ResponseError> {
+    fn check_sync(&self, sync: &SyncRequest) -> Result<usize, ResponseError> {
         let at = self.find(&sync.member_id, sync.instance_id.as_ref())?;
         if sync.generation != self.generation {
             return Err(ResponseError::IllegalGeneration);
@@ -215,7 +217,7 @@ impl Group {
 
     fn assign(&mut self, assignments: Vec<(StrBytes, Bytes)>, now: Instant) {
         let mut by_member: HashMap<_, _> = assignments.into_iter().collect();
-        self.phase = Phase::Stable;
+        self.phase = ClassicGroupState::Stable;
         for at in 0..self.members.len() {
             let assignment = by_member.remove(&self.members[at].id).unwrap_or_default();
             self.members[at].assignment = assignment.clone();
@@ -241,9 +243,9 @@ impl Group {
         }
         self.members[at].heard(now);
         match self.phase {
-            Phase::Empty => Err(ResponseError::UnknownMemberId),
-            Phase::Preparing { .. } => Err(ResponseError::RebalanceInProgress),
-            Phase::Completing | Phase::Stable => Ok(()),
+            ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
+            ClassicGroupState::Preparing { .. } => Err(ResponseError::RebalanceInProgress),
+            ClassicGroupState::Completing | ClassicGroupState::Stable => Ok(()),
         }
     }
 
@@ -289,9 +291,9 @@ impl Group {
         }
         self.members[at].heard(now);
         match self.phase {
-            Phase::Empty => Err(ResponseError::UnknownMemberId),
-            Phase::Completing => Err(ResponseError::RebalanceInProgress),
-            Phase::Preparing { .. } | Phase::Stable => Ok(()),
+            ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
+            ClassicGroupState::Completing => Err(ResponseError::RebalanceInProgress),
+            ClassicGroupState::Preparing { .. } | ClassicGroupState::Stable => Ok(()),
         }
     }
 
@@ -314,18 +316,18 @@ impl Group {
             }
             self.rebalance_after_removal(now);
         }
-        if let Phase::Preparing { deadline, initial } = self.phase
+        if let ClassicGroupState::Preparing { deadline, initial } = self.phase
             && deadline <= now
         {
             match initial {
-                Some(Initial {
+                Some(InitialRebalanceDelay {
                     left,
                     more_came: true,
                 }) if !left.is_zero() => {
                     let delay = self.limits.initial_delay.min(left);
-                    self.phase = Phase::Preparing {
+                    self.phase = ClassicGroupState::Preparing {
                         deadline: now + delay,
-                        initial: Some(Initial {
+                        initial: Some(InitialRebalanceDelay {
                             left: left - delay,
                             more_came: false,
                         }),
@@ -339,11 +341,11 @@ impl Group {
     /// When [`tick`](Self::tick) will have something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Preparing { deadline, .. } => Some(deadline),
+            ClassicGroupState::Preparing { deadline, .. } => Some(deadline),
             _ => None,
         };
         let sync = (!self.unsynced.is_empty()).then_some(self.sync_deadline);
-        let members = self.members.iter().filter_map(Member::deadline);
+        let members = self.members.iter().filter_map(ClassicGroupMember::deadline);
         let pending = self.pending.values().copied();
         members.chain(pending).chain(phase).chain(sync).min()
     }
@@ -354,8 +356,8 @@ impl Group {
             member.dismiss(ResponseError::NotCoordinator);
             member.heard(now);
         }
-        if matches!(self.phase, Phase::Preparing { .. }) {
-            self.phase = Phase::Preparing {
+        if matches!(self.phase, ClassicGroupState::Preparing { .. }) {
+            self.phase = ClassicGroupState::Preparing {
                 deadline: now + self.rebalance_timeout(),
                 initial: None,
             };
@@ -370,10 +372,10 @@ impl Group {
     /// As ListGroups names the phase.
     pub(super) fn state(&self) -> &'static str {
         match self.phase {
-            Phase::Empty => "Empty",
-            Phase::Preparing { .. } => "PreparingRebalance",
-            Phase::Completing => "CompletingRebalance",
-            Phase::Stable => "Stable",
+            ClassicGroupState::Empty => "Empty",
+            ClassicGroupState::Preparing { .. } => "PreparingRebalance",
+            ClassicGroupState::Completing => "CompletingRebalance",
+            ClassicGroupState::Stable => "Stable",
         }
     }
 
@@ -388,7 +390,7 @@ impl Group {
     }
 
     /// The members in the order of joining.
-    pub(super) fn members(&self) -> &[Member] {
+    pub(super) fn members(&self) -> &[ClassicGroupMember] {
         &self.members
     }
 
@@ -397,14 +399,14 @@ impl Group {
         self.generation
     }
 
-    fn supports(&self, join: &Join) -> bool {
+    fn supports(&self, join: &JoinRequest) -> bool {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return false;
         }
         if self.members.is_empty() {
             return true;
         }
-        let others = |member: &&Member| member.id != join.member_id;
+        let others = |member: &&ClassicGroupMember| member.id != join.member_id;
         self.protocol_type.as_ref() == Some(&join.protocol_type)
             && join.protocols.iter().any(|(name, _)| {
                 let others = self.members.iter().filter(others);
@@ -414,7 +416,7 @@ impl Group {
             })
     }
 
-    fn new_member_id(&mut self, join: &Join) -> StrBytes {
+    fn new_member_id(&mut self, join: &JoinRequest) -> StrBytes {
         self.ids += 1;
         let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
         StrBytes::from_string(format!("{}-{:x}-{}", &**name, join.nonce, self.ids))
@@ -422,7 +424,7 @@ impl Group {
 
     fn static_member(&self, instance_id: Option<&StrBytes>) -> Option<usize> {
         let instance_id = instance_id?;
-        let is = |member: &Member| member.instance_id.as_ref() == Some(instance_id);
+        let is = |member: &ClassicGroupMember| member.instance_id.as_ref() == Some(instance_id);
         self.members.iter().position(is)
     }
 
@@ -442,16 +444,16 @@ impl Group {
                 Err(ResponseError::FencedInstanceId)
             };
         }
-        let is = |member: &Member| member.id == *member_id;
+        let is = |member: &ClassicGroupMember| member.id == *member_id;
         let at = self.members.iter().position(is);
         at.ok_or(ResponseError::UnknownMemberId)
     }
 
-    fn add(&mut self, id: StrBytes, join: Join, now: Instant) {
+    fn add(&mut self, id: StrBytes, join: JoinRequest, now: Instant) {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
-        if let Phase::Preparing {
+        if let ClassicGroupState::Preparing {
             initial: Some(initial),
             ..
         } = &mut self.phase
@@ -459,15 +461,18 @@ impl Group {
             initial.more_came = true;
         }
         self.leader.get_or_insert_with(|| id.clone());
-        self.members.push(Member::new(id, join, now));
+        self.members.push(ClassicGroupMember::new(id, join, now));
         self.prepare(now);
     }
 
     /// A static member restarted: it takes its own place under a new id.
-    fn replace_static(&mut self, at: usize, join: Join, now: Instant) {
+    fn replace_static(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let id = self.new_member_id(&join);
         let can_skip = join.can_skip;
-        let old = std::mem::replace(&mut self.members[at], Member::new(id.clone(), join, now));
+        let old = std::mem::replace(
+            &mut self.members[at],
+            ClassicGroupMember::new(id.clone(), join, now),
+        );
         self.members[at].assignment = old.assignment.clone();
         let was_leader = self.leader.as_ref() == Some(&old.id);
         if was_leader {
@@ -477,7 +482,7 @@ impl Group {
             self.unsynced.insert(id);
         }
         let old_id = old.fence();
-        if self.phase != Phase::Stable || self.vote() != self.protocol {
+        if self.phase != ClassicGroupState::Stable || self.vote() != self.protocol {
             self.prepare(now);
             return;
         }
@@ -493,7 +498,7 @@ impl Group {
         self.members[at].answer_join(joined);
     }
 
-    fn tell_again(&mut self, at: usize, join: Join, now: Instant) {
+    fn tell_again(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let is_leader = self.leader.as_ref() == Some(&join.member_id);
         self.members[at].heard(now);
         let _ = join.reply.send(self.joined(at, is_leader));
@@ -508,10 +513,10 @@ impl Group {
         }
     }
 
-    fn joined(&self, at: usize, with_members: bool) -> Joined {
+    fn joined(&self, at: usize, with_members: bool) -> JoinResult {
         let members = self.members.iter().filter(|_| with_members);
         let protocol = self.protocol.clone().unwrap_or_default();
-        Joined {
+        JoinResult {
             error: None,
             generation: self.generation,
             protocol_type: self.protocol_type.clone(),
@@ -519,7 +524,7 @@ impl Group {
             member_id: self.members[at].id.clone(),
             skip_assignment: false,
             members: members
-                .map(|member| JoinedMember {
+                .map(|member| JoinResultMember {
                     id: member.id.clone(),
                     instance_id: member.instance_id.clone(),
                     metadata: member.metadata(&protocol).unwrap_or_default(),
@@ -529,8 +534,8 @@ impl Group {
         }
     }
 
-    fn synced(&self, assignment: Bytes) -> Result<Synced, ResponseError> {
-        Ok(Synced {
+    fn synced(&self, assignment: Bytes) -> Result<SyncResult, ResponseError> {
+        Ok(SyncResult {
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
             assignment,
@@ -539,7 +544,7 @@ impl Group {
 }
 
 /// What a joiner is to the group.
-enum Admission {
+enum JoinAdmission {
     /// A stranger without an id.
     New,
     /// It has been given its id and comes with it for the first time.
@@ -547,10 +552,10 @@ enum Admission {
     /// A static member without its id: it restarted.
     Returning(usize),
     /// A member.
-    Member(usize),
+    ClassicGroupMember(usize),
 }
 
 /// The channel of a parked join.
-type JoinReply = oneshot::Sender<Joined>;
+type JoinResponder = oneshot::Sender<JoinResult>;
 /// The channel of a parked sync.
-type SyncReply = oneshot::Sender<Result<Synced, ResponseError>>;
+type SyncResponder = oneshot::Sender<Result<SyncResult, ResponseError>>;

@@ -11,23 +11,23 @@ use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 
-use super::group::{Group, Limits};
+use super::group::{ClassicGroup, GroupLimits};
 
-/// Groups by name.
+/// GroupCoordinator by name.
 #[derive(Debug)]
-pub(super) struct Groups {
-    by_name: HashMap<String, Group>,
+pub(super) struct GroupCoordinator {
+    by_name: HashMap<String, ClassicGroup>,
     alarms: BinaryHeap<Reverse<(Instant, String)>>,
-    limits: Limits,
+    limits: GroupLimits,
     groups_max: usize,
     /// What they take, and may take.
     bytes: usize,
     bytes_max: usize,
 }
 
-impl Groups {
+impl GroupCoordinator {
     /// No groups yet.
-    pub(super) fn new(limits: Limits, groups_max: usize, bytes_max: usize) -> Self {
+    pub(super) fn new(limits: GroupLimits, groups_max: usize, bytes_max: usize) -> Self {
         Self {
             by_name: HashMap::new(),
             alarms: BinaryHeap::new(),
@@ -39,12 +39,12 @@ impl Groups {
     }
 
     /// A group that exists.
-    pub(super) fn get(&self, name: &str) -> Option<&Group> {
+    pub(super) fn get(&self, name: &str) -> Option<&ClassicGroup> {
         self.by_name.get(name)
     }
 
     /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &ClassicGroup)> {
         self.by_name.iter().map(|(name, group)| (&**name, group))
     }
 
@@ -52,7 +52,7 @@ impl Groups {
     pub(super) fn with<T>(
         &mut self,
         name: &str,
-        act: impl FnOnce(&mut Group) -> T,
+        act: impl FnOnce(&mut ClassicGroup) -> T,
     ) -> Option<(T, bool)> {
         let group = self.by_name.get_mut(name)?;
         self.bytes -= group.bytes();
@@ -66,7 +66,7 @@ impl Groups {
         if self.by_name.contains_key(name) {
             return Ok(());
         }
-        let group = Group::new(self.limits, now);
+        let group = ClassicGroup::new(self.limits, now);
         let bytes = group.bytes() + name.len();
         let full = self.by_name.len() >= self.groups_max;
         if full && !self.forget_oldest(name) || !self.make_room(name, bytes) {
@@ -190,21 +190,24 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
     use tokio::sync::oneshot::{self, Receiver};
 
-    use super::super::group::{Committed, Join, Joined};
+    use super::super::group::{CommittedOffset, JoinRequest, JoinResult};
     use super::*;
 
-    fn groups(bytes_max: usize) -> (Groups, Instant) {
-        let limits = Limits {
+    fn groups(bytes_max: usize) -> (GroupCoordinator, Instant) {
+        let limits = GroupLimits {
             initial_delay: Duration::ZERO,
             session_min: Duration::ZERO,
             session_max: Duration::MAX,
             members_max: 10_000,
         };
-        (Groups::new(limits, 1_000, bytes_max), Instant::now())
+        (
+            GroupCoordinator::new(limits, 1_000, bytes_max),
+            Instant::now(),
+        )
     }
 
-    fn commit(groups: &mut Groups, name: &str, partition: i32, metadata: usize) {
-        let committed = Committed {
+    fn commit(groups: &mut GroupCoordinator, name: &str, partition: i32, metadata: usize) {
+        let committed = CommittedOffset {
             offset: 1,
             leader_epoch: -1,
             metadata: StrBytes::from_string("m".repeat(metadata)),
@@ -213,10 +216,15 @@ mod tests {
         groups.with(name, |group| group.commit(key, committed));
     }
 
-    fn join(groups: &mut Groups, name: &str, metadata: usize, now: Instant) -> Receiver<Joined> {
+    fn join(
+        groups: &mut GroupCoordinator,
+        name: &str,
+        metadata: usize,
+        now: Instant,
+    ) -> Receiver<JoinResult> {
         let (reply, answer) = oneshot::channel();
         let consumer = || StrBytes::from_static_str("consumer");
-        let join = Join {
+        let join = JoinRequest {
             member_id: StrBytes::new(),
             instance_id: None,
             client_id: consumer(),
@@ -235,7 +243,7 @@ mod tests {
     }
 
     /// What it would be if it were counted anew.
-    fn counted(groups: &Groups) -> usize {
+    fn counted(groups: &GroupCoordinator) -> usize {
         let groups = groups.by_name.iter();
         groups.map(|(name, group)| name.len() + group.bytes()).sum()
     }
@@ -278,7 +286,9 @@ mod tests {
         }
         join(&mut groups, "used", 100, now);
         assert!(groups.make_room("new", 8_000));
-        let left = |groups: &Groups| ["used", "old", "new"].map(|name| groups.get(name).is_some());
+        let left = |groups: &GroupCoordinator| {
+            ["used", "old", "new"].map(|name| groups.get(name).is_some())
+        };
         assert_eq!(left(&groups), [true, false, true]);
         assert!(!groups.make_room("new", 14_000));
         assert!(!groups.make_room("used", 1 << 30));

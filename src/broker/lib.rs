@@ -21,7 +21,7 @@
 //! - No replication: every replica has every record at once, and acknowledged is what
 //!   every node knows. A node that stops only hands over its partitions.
 //! - No transaction coordinator: transactional batches are kept apart until
-//!   [`Broker::end_transaction`], which only tests can call.
+//!   [`MemoryBroker::end_transaction`], which only tests can call.
 //! - No authentication, no TLS, no ACLs, no quotas, no consumer group protocol of KIP-848.
 //!
 //! # Invariants
@@ -57,25 +57,25 @@ use kafka_client::record::header::BatchHeader;
 use kafka_client::{BrokerId, TopicPartition};
 
 pub use config::BrokerConfig;
-pub use faults::{Action, Faults, Rule};
+pub use faults::{FaultAction, FaultRule, FaultRules};
 pub use kafka_protocol::messages::ApiKey;
-pub use versions::{Release, Versions};
+pub use versions::{AdvertisedVersions, KafkaRelease};
 
-use node::Node;
-use shared::Shared;
+use node::NodeListener;
+use shared::ClusterContext;
 
 /// A running in-memory cluster. Dropping it stops it.
 #[derive(Debug)]
-pub struct Broker {
-    shared: Arc<Shared>,
+pub struct MemoryBroker {
+    shared: Arc<ClusterContext>,
     addresses: BTreeMap<i32, SocketAddr>,
-    running: Mutex<BTreeMap<i32, Node>>,
+    running: Mutex<BTreeMap<i32, NodeListener>>,
     clock: AbortOnDropHandle<()>,
 }
 
 /// A group as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupView {
+pub struct GroupDescription {
     /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
     pub state: &'static str,
     /// Rises with every rebalance.
@@ -84,7 +84,7 @@ pub struct GroupView {
     pub members: Vec<String>,
 }
 
-impl Broker {
+impl MemoryBroker {
     /// Starts every node and returns when all of them listen.
     pub async fn start(config: BrokerConfig) -> io::Result<Self> {
         let mut listeners = Vec::new();
@@ -101,10 +101,10 @@ impl Broker {
             addresses.push(listener.local_addr()?);
             listeners.push(listener);
         }
-        let shared = Shared::new(config, &addresses);
+        let shared = ClusterContext::new(config, &addresses);
         let running = (1..)
             .zip(listeners)
-            .map(|(id, listener)| (id, Node::start(Arc::clone(&shared), id, listener)))
+            .map(|(id, listener)| (id, NodeListener::start(Arc::clone(&shared), id, listener)))
             .collect();
         let clock = tokio::spawn(Arc::clone(&shared).keep_time());
         Ok(Self {
@@ -157,7 +157,7 @@ impl Broker {
         let listener = node::listen(*address).await?;
         self.shared.lock().restart(id.0);
         self.shared.alarm.notify_one();
-        let node = Node::start(Arc::clone(&self.shared), id.0, listener);
+        let node = NodeListener::start(Arc::clone(&self.shared), id.0, listener);
         self.running().insert(id.0, node);
         Ok(())
     }
@@ -198,14 +198,14 @@ impl Broker {
     /// Removes records from `offset` on, as when an unclean leader lacks them.
     pub fn truncate(&self, tp: &TopicPartition, offset: i64) {
         let mut inner = self.shared.lock();
-        let truncate = |partition: &mut state::Partition, _| partition.log.truncate(offset);
+        let truncate = |partition: &mut state::PartitionState, _| partition.log.truncate(offset);
         inner.state.change_log(&tp.topic, tp.partition, truncate);
     }
 
     /// Removes records below `offset`, as retention does.
     pub fn delete_before(&self, tp: &TopicPartition, offset: i64) {
         let mut inner = self.shared.lock();
-        let delete = |partition: &mut state::Partition, _| partition.log.delete_before(offset);
+        let delete = |partition: &mut state::PartitionState, _| partition.log.delete_before(offset);
         inner.state.change_log(&tp.topic, tp.partition, delete);
     }
 
@@ -215,7 +215,7 @@ impl Broker {
     pub fn append(&self, tp: &TopicPartition, batch: &[u8]) -> Option<i64> {
         let header = BatchHeader::parse(batch).ok()?;
         let mut inner = self.shared.lock();
-        let append = |partition: &mut state::Partition, serial| {
+        let append = |partition: &mut state::PartitionState, serial| {
             let epoch = partition.epoch;
             partition.log.append_raw(batch, &header, epoch, serial)
         };
@@ -233,7 +233,7 @@ impl Broker {
         commit: bool,
     ) {
         let mut inner = self.shared.lock();
-        let end = |partition: &mut state::Partition, serial| {
+        let end = |partition: &mut state::PartitionState, serial| {
             let epoch = partition.epoch;
             let now = shared::now_ms();
             let log = &mut partition.log;
@@ -271,10 +271,10 @@ impl Broker {
     }
 
     /// A group as it is now.
-    pub fn group(&self, name: &str) -> Option<GroupView> {
+    pub fn group(&self, name: &str) -> Option<GroupDescription> {
         let inner = self.shared.lock();
         let group = inner.groups.get(name)?;
-        Some(GroupView {
+        Some(GroupDescription {
             state: group.state(),
             generation: group.generation(),
             members: group.members().iter().map(|m| m.id.to_string()).collect(),
@@ -291,7 +291,7 @@ impl Broker {
     }
 
     /// The rules of what is to go wrong.
-    pub fn faults(&self) -> &Faults {
+    pub fn faults(&self) -> &FaultRules {
         &self.shared.faults
     }
 
@@ -331,7 +331,7 @@ impl Broker {
         self.shared.lock().state.bytes()
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Node>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, NodeListener>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! - Batches are sorted by offset; there may be gaps between them, as after compaction.
-//! - `start ≤ last stable ≤ end`; the end never falls but by [`Log::truncate`].
+//! - `start ≤ last stable ≤ end`; the end never falls but by [`PartitionLog::truncate`].
 //! - Epochs and their start offsets only rise.
 
 #[cfg(test)]
@@ -24,12 +24,12 @@ use kafka_client::record::header::{self, BatchHeader};
 use kafka_client::record::{Want, decode};
 
 use super::batch;
-use super::producers::Producers;
+use super::producers::ProducerStateManager;
 
 /// The batches of one partition and what is derived from them.
 #[derive(Debug)]
-pub(super) struct Log {
-    batches: VecDeque<Stored>,
+pub(super) struct PartitionLog {
+    batches: VecDeque<StoredBatch>,
     start: i64,
     end: i64,
     bytes: usize,
@@ -37,13 +37,13 @@ pub(super) struct Log {
     epochs: Vec<(i32, i64)>,
     /// First offset of each producer's open transaction.
     open: HashMap<i64, i64>,
-    aborted: Vec<Aborted>,
+    aborted: Vec<AbortedTxn>,
     /// The idempotent producers.
-    pub(super) producers: Producers,
+    pub(super) producers: ProducerStateManager,
 }
 
 #[derive(Clone, Debug)]
-struct Stored {
+struct StoredBatch {
     base: i64,
     last: i64,
     epoch: i32,
@@ -55,7 +55,7 @@ struct Stored {
 
 /// An aborted transaction: whose, its first offset, and that of its marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Aborted {
+pub(super) struct AbortedTxn {
     pub(super) producer_id: i64,
     pub(super) first: i64,
     pub(super) marker: i64,
@@ -63,13 +63,13 @@ pub(super) struct Aborted {
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct TimestampAndOffset {
     pub(super) offset: i64,
     pub(super) timestamp: i64,
     pub(super) epoch: i32,
 }
 
-impl Log {
+impl PartitionLog {
     /// An empty log that remembers that many producers.
     pub(super) fn new(producers_max: usize) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Log {
             epochs: Vec::new(),
             open: HashMap::new(),
             aborted: Vec::new(),
-            producers: Producers::new(producers_max),
+            producers: ProducerStateManager::new(producers_max),
         }
     }
 
@@ -163,7 +163,7 @@ impl Log {
             self.open.entry(header.producer_id).or_insert(base);
         }
         self.bytes += bytes.len() + OVERHEAD;
-        self.batches.push_back(Stored {
+        self.batches.push_back(StoredBatch {
             base,
             last,
             epoch,
@@ -196,7 +196,7 @@ impl Log {
         let at = self.end;
         let stored = batch::stamp(&marker, at, epoch, None);
         self.bytes += stored.len() + OVERHEAD;
-        self.batches.push_back(Stored {
+        self.batches.push_back(StoredBatch {
             base: at,
             last: at,
             epoch,
@@ -209,7 +209,7 @@ impl Log {
         if let Some(first) = self.open.remove(&producer_id)
             && !commit
         {
-            self.aborted.push(Aborted {
+            self.aborted.push(AbortedTxn {
                 producer_id,
                 first,
                 marker: at,
@@ -263,15 +263,20 @@ impl Log {
     }
 
     /// The aborted transactions that overlap `from..until`.
-    pub(super) fn aborted(&self, from: i64, until: i64) -> Vec<Aborted> {
-        let overlaps = |txn: &&Aborted| txn.marker >= from && txn.first < until;
+    pub(super) fn aborted(&self, from: i64, until: i64) -> Vec<AbortedTxn> {
+        let overlaps = |txn: &&AbortedTxn| txn.marker >= from && txn.first < until;
         self.aborted.iter().filter(overlaps).copied().collect()
     }
 
     /// The first record at or after `timestamp` that lies below `until`.
     ///
     /// Decompresses at most `unpack` bytes, and takes off what it did.
-    pub(super) fn at_time(&self, timestamp: i64, until: i64, unpack: &mut usize) -> Option<Found> {
+    pub(super) fn at_time(
+        &self,
+        timestamp: i64,
+        until: i64,
+        unpack: &mut usize,
+    ) -> Option<TimestampAndOffset> {
         self.batches
             .iter()
             .filter(|batch| batch.max_timestamp >= timestamp && batch.base < until)
@@ -280,7 +285,7 @@ impl Log {
     }
 
     /// The first of the records with the largest timestamp.
-    pub(super) fn latest_time(&self, unpack: &mut usize) -> Option<Found> {
+    pub(super) fn latest_time(&self, unpack: &mut usize) -> Option<TimestampAndOffset> {
         let largest = self.batches.iter().map(|batch| batch.max_timestamp).max()?;
         self.at_time(largest, i64::MAX, unpack)
     }
@@ -365,11 +370,15 @@ impl Log {
     }
 }
 
-impl Stored {
+impl StoredBatch {
     /// The first record whose time fits. Of compressed records that cannot be read it is
     /// the first.
-    fn first_at(&self, fits: impl Fn(i64) -> bool, unpack: &mut usize) -> Option<Found> {
-        let found = |delta: i32, timestamp| Found {
+    fn first_at(
+        &self,
+        fits: impl Fn(i64) -> bool,
+        unpack: &mut usize,
+    ) -> Option<TimestampAndOffset> {
+        let found = |delta: i32, timestamp| TimestampAndOffset {
             offset: self.base + i64::from(delta),
             timestamp,
             epoch: self.epoch,
@@ -435,4 +444,4 @@ const PRODUCERS_MIN: usize = 64;
 /// Open transactions. No client can end one.
 const OPEN_MAX: usize = 1_000;
 /// What a batch costs beyond its bytes.
-const OVERHEAD: usize = size_of::<Stored>();
+const OVERHEAD: usize = size_of::<StoredBatch>();

@@ -10,19 +10,19 @@ use tokio_util::task::TaskTracker;
 
 use runtime::guard;
 
-use super::connection::{self, Closed};
-use super::shared::Shared;
+use super::connection::{self, ConnectionEnd};
+use super::shared::ClusterContext;
 
 /// One running node.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct NodeListener {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Node {
+impl NodeListener {
     /// Serves `listener` as node `id`.
-    pub(super) fn start(shared: Arc<Shared>, id: i32, listener: TcpListener) -> Self {
+    pub(super) fn start(shared: Arc<ClusterContext>, id: i32, listener: TcpListener) -> Self {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let accept = accept(shared, id, listener, stop.clone(), tasks.clone());
@@ -38,7 +38,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for NodeListener {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -50,7 +50,7 @@ pub(super) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept(
-    shared: Arc<Shared>,
+    shared: Arc<ClusterContext>,
     id: i32,
     listener: TcpListener,
     stop: CancellationToken,
@@ -70,7 +70,7 @@ async fn accept(
         let serve = stop.clone().run_until_cancelled_owned(serve);
         tasks.spawn(guard::contained(async move {
             match serve.await {
-                Some(reason @ Closed::Protocol(_)) => {
+                Some(reason @ ConnectionEnd::Protocol(_)) => {
                     tracing::warn!(node = id, %peer, %reason, "connection closed: not Kafka's protocol");
                 }
                 Some(reason) => tracing::debug!(node = id, %peer, %reason, "connection closed"),

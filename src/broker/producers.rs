@@ -15,26 +15,26 @@ use kafka_protocol::ResponseError;
 
 use kafka_client::record::header::BatchHeader;
 
-use super::batch::Refused;
+use super::batch::AppendError;
 
 /// The producers of one partition.
 #[derive(Debug)]
-pub(super) struct Producers {
-    by_id: HashMap<i64, Producer>,
+pub(super) struct ProducerStateManager {
+    by_id: HashMap<i64, ProducerStateEntry>,
     uses: u64,
     limit: usize,
 }
 
 #[derive(Clone, Debug)]
-struct Producer {
+struct ProducerStateEntry {
     epoch: i16,
-    batches: VecDeque<Remembered>,
+    batches: VecDeque<BatchMetadata>,
     last_used: u64,
 }
 
 /// A batch that was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remembered {
+pub(super) struct BatchMetadata {
     first_sequence: i32,
     last_sequence: i32,
     pub(super) base_offset: i64,
@@ -43,12 +43,12 @@ pub(super) struct Remembered {
 
 /// What is to be done with a batch that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SequenceCheck {
     Append,
-    Duplicate(Remembered),
+    Duplicate(BatchMetadata),
 }
 
-impl Producers {
+impl ProducerStateManager {
     /// Remembers up to `limit` producers.
     pub(super) fn new(limit: usize) -> Self {
         Self {
@@ -59,17 +59,17 @@ impl Producers {
     }
 
     /// Whether a batch may be appended.
-    pub(super) fn check(&self, header: &BatchHeader) -> Result<Verdict, Refused> {
+    pub(super) fn check(&self, header: &BatchHeader) -> Result<SequenceCheck, AppendError> {
         if header.producer_id < 0 {
-            return Ok(Verdict::Append);
+            return Ok(SequenceCheck::Append);
         }
         // A producer that nothing is known of may go on anywhere: its records may have
         // been deleted.
         let Some(known) = self.by_id.get(&header.producer_id) else {
-            return Ok(Verdict::Append);
+            return Ok(SequenceCheck::Append);
         };
         if header.producer_epoch < known.epoch {
-            return Err(Refused::new(
+            return Err(AppendError::new(
                 ResponseError::InvalidProducerEpoch,
                 "the producer has a newer epoch",
             ));
@@ -77,28 +77,28 @@ impl Producers {
         let (first, last) = sequences(header);
         if header.producer_epoch > known.epoch {
             return if first == 0 {
-                Ok(Verdict::Append)
+                Ok(SequenceCheck::Append)
             } else {
-                Err(Refused::new(
+                Err(AppendError::new(
                     ResponseError::OutOfOrderSequenceNumber,
                     "a new epoch starts with sequence 0",
                 ))
             };
         }
-        let same = |b: &&Remembered| (b.first_sequence, b.last_sequence) == (first, last);
+        let same = |b: &&BatchMetadata| (b.first_sequence, b.last_sequence) == (first, last);
         if let Some(&batch) = known.batches.iter().find(same) {
-            return Ok(Verdict::Duplicate(batch));
+            return Ok(SequenceCheck::Duplicate(batch));
         }
         match known.batches.back() {
-            Some(before) if first != after(before.last_sequence) => Err(Refused::new(
+            Some(before) if first != after(before.last_sequence) => Err(AppendError::new(
                 ResponseError::OutOfOrderSequenceNumber,
                 "the sequence does not follow the last one",
             )),
-            None if first != 0 => Err(Refused::new(
+            None if first != 0 => Err(AppendError::new(
                 ResponseError::OutOfOrderSequenceNumber,
                 "an epoch starts with sequence 0",
             )),
-            _ => Ok(Verdict::Append),
+            _ => Ok(SequenceCheck::Append),
         }
     }
 
@@ -113,7 +113,7 @@ impl Producers {
         if producer.batches.len() == KEPT {
             producer.batches.pop_front();
         }
-        producer.batches.push_back(Remembered {
+        producer.batches.push_back(BatchMetadata {
             first_sequence,
             last_sequence,
             base_offset,
@@ -149,7 +149,7 @@ impl Producers {
         self.by_id.len()
     }
 
-    fn of(&mut self, producer_id: i64, epoch: i16) -> &mut Producer {
+    fn of(&mut self, producer_id: i64, epoch: i16) -> &mut ProducerStateEntry {
         if !self.by_id.contains_key(&producer_id) && self.by_id.len() >= self.limit {
             let oldest = self.by_id.iter().min_by_key(|(_, p)| p.last_used);
             if let Some(id) = oldest.map(|(&id, _)| id) {
@@ -157,11 +157,14 @@ impl Producers {
             }
         }
         let uses = self.uses;
-        let producer = self.by_id.entry(producer_id).or_insert_with(|| Producer {
-            epoch,
-            batches: VecDeque::with_capacity(KEPT),
-            last_used: uses,
-        });
+        let producer = self
+            .by_id
+            .entry(producer_id)
+            .or_insert_with(|| ProducerStateEntry {
+                epoch,
+                batches: VecDeque::with_capacity(KEPT),
+                last_used: uses,
+            });
         if epoch > producer.epoch {
             producer.epoch = epoch;
             producer.batches.clear();
@@ -194,23 +197,23 @@ mod tests {
         BatchHeader::parse(&batch_of(count, 0, (9, epoch, sequence))).unwrap()
     }
 
-    fn append(producers: &mut Producers, header: &BatchHeader, offset: i64) {
-        assert_eq!(producers.check(header), Ok(Verdict::Append));
+    fn append(producers: &mut ProducerStateManager, header: &BatchHeader, offset: i64) {
+        assert_eq!(producers.check(header), Ok(SequenceCheck::Append));
         producers.appended(header, offset, -1);
     }
 
-    fn error(producers: &Producers, header: &BatchHeader) -> ResponseError {
+    fn error(producers: &ProducerStateManager, header: &BatchHeader) -> ResponseError {
         producers.check(header).unwrap_err().error
     }
 
     #[test]
     fn a_repeat_of_the_last_five_batches_gets_its_first_offset() {
-        let mut producers = Producers::new(10);
+        let mut producers = ProducerStateManager::new(10);
         for n in 0..6 {
             append(&mut producers, &header(5, 0, n * 5), 100 + i64::from(n) * 5);
         }
         for n in 1..6 {
-            let Ok(Verdict::Duplicate(batch)) = producers.check(&header(5, 0, n * 5)) else {
+            let Ok(SequenceCheck::Duplicate(batch)) = producers.check(&header(5, 0, n * 5)) else {
                 panic!("batch {n} is not known");
             };
             assert_eq!(batch.base_offset, 100 + i64::from(n) * 5);
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_sequence_is_refused() {
-        let mut producers = Producers::new(10);
+        let mut producers = ProducerStateManager::new(10);
         append(&mut producers, &header(2, 0, 0), 0);
         let gap = error(&producers, &header(1, 0, 3));
         assert_eq!(gap, ResponseError::OutOfOrderSequenceNumber);
@@ -232,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_sequence_wraps_to_zero_after_the_largest() {
-        let mut producers = Producers::new(10);
+        let mut producers = ProducerStateManager::new(10);
         append(&mut producers, &header(3, 0, i32::MAX - 1), 0);
         append(&mut producers, &header(1, 0, 1), 3);
         append(&mut producers, &header(1, 1, 0), 4);
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_older_epoch_is_fenced_and_a_newer_one_starts_at_zero() {
-        let mut producers = Producers::new(10);
+        let mut producers = ProducerStateManager::new(10);
         append(&mut producers, &header(2, 1, 0), 0);
         let old = error(&producers, &header(2, 0, 2));
         assert_eq!(old, ResponseError::InvalidProducerEpoch);
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn truncation_forgets_what_it_removed() {
-        let mut producers = Producers::new(10);
+        let mut producers = ProducerStateManager::new(10);
         append(&mut producers, &header(2, 0, 0), 0);
         append(&mut producers, &header(2, 0, 2), 2);
         producers.truncate(2);
@@ -260,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_producer_unused_for_longest_is_forgotten_first() {
-        let mut producers = Producers::new(2);
+        let mut producers = ProducerStateManager::new(2);
         for pid in [1, 2, 1, 3] {
             let header = BatchHeader {
                 producer_id: pid,

@@ -19,17 +19,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::connection::Closed;
+use super::connection::ConnectionEnd;
 
 /// The memory that large requests share.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct RequestMemory {
     free: Arc<Semaphore>,
     bytes: u32,
 }
 
-impl Room {
-    /// Room for so many bytes.
+impl RequestMemory {
+    /// RequestMemory for so many bytes.
     pub(super) fn new(bytes: usize) -> Self {
         let bytes = u32::try_from(bytes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Self {
@@ -39,28 +39,28 @@ impl Room {
     }
 
     /// All of it for who wants more than there is.
-    async fn take(&self, bytes: usize) -> Option<Taken> {
+    async fn take(&self, bytes: usize) -> Option<RequestMemoryPermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
         let taken = Arc::clone(&self.free).acquire_many_owned(bytes).await;
-        taken.ok().map(Taken)
+        taken.ok().map(RequestMemoryPermit)
     }
 }
 
 /// A part of the room, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Taken(
+pub(super) struct RequestMemoryPermit(
     #[expect(dead_code, reason = "is held, not looked at")] OwnedSemaphorePermit,
 );
 
 /// Cuts what a client sends into requests.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(super) struct RequestReader {
     buffer: BytesMut,
     limit: usize,
 }
 
-impl Requests {
-    /// Requests of up to `limit` bytes.
+impl RequestReader {
+    /// RequestReader of up to `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::with_capacity(READ_AHEAD),
@@ -72,13 +72,15 @@ impl Requests {
     pub(super) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-        room: &Room,
-    ) -> Result<(Bytes, Option<Taken>), Closed> {
+        room: &RequestMemory,
+    ) -> Result<(Bytes, Option<RequestMemoryPermit>), ConnectionEnd> {
         self.fill(stream, 4).await?;
         let length = i32::from_be_bytes(*self.buffer.first_chunk().unwrap_or(&[0xff; 4]));
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > self.limit {
-            return Err(Closed::Protocol("a request beyond the size limit".into()));
+            return Err(ConnectionEnd::Protocol(
+                "a request beyond the size limit".into(),
+            ));
         }
         if length <= LARGE {
             self.fill(stream, 4 + length).await?;
@@ -98,7 +100,7 @@ impl Requests {
 
     async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin), size: usize) -> io::Result<()> {
         while self.buffer.len() < size {
-            // Room for what is known to come, but not all at once for who only says so.
+            // RequestMemory for what is known to come, but not all at once for who only says so.
             let missing = size - self.buffer.len();
             self.buffer.reserve(missing.clamp(READ_AHEAD, LARGE));
             if stream.read_buf(&mut self.buffer).await? == 0 {
@@ -109,7 +111,7 @@ impl Requests {
     }
 }
 
-/// Requests beyond this size are large, in bytes.
+/// RequestReader beyond this size are large, in bytes.
 const LARGE: usize = 1 << 20;
 /// How long a large request may take to arrive.
 const LARGE_TIME: Duration = Duration::from_secs(30);
@@ -135,8 +137,8 @@ mod tests {
         let sizes = [8, 5_000, LARGE, LARGE + 1, 9, 3 * LARGE, 0, 10];
         let sent: Vec<u8> = sizes.iter().flat_map(|&size| request(size)).collect();
         let mut sent = &sent[..];
-        let room = Room::new(LARGE);
-        let mut requests = Requests::new(4 * LARGE);
+        let room = RequestMemory::new(LARGE);
+        let mut requests = RequestReader::new(4 * LARGE);
         for size in sizes {
             let (frame, taken) = requests.next(&mut sent, &room).await.unwrap();
             assert_eq!(frame.len(), size);
@@ -146,31 +148,31 @@ mod tests {
             assert!(size <= LARGE || frame.is_unique());
         }
         let end = requests.next(&mut sent, &room).await;
-        assert!(matches!(end, Err(Closed::Io(_))));
+        assert!(matches!(end, Err(ConnectionEnd::Io(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn large_requests_wait_for_one_another_and_small_ones_do_not() {
-        let room = Room::new(3 * LARGE);
+        let room = RequestMemory::new(3 * LARGE);
         let (mut stalling, mut stream) = duplex(4 * LARGE);
         stalling
             .write_all(&request(2 * LARGE)[..100])
             .await
             .unwrap();
-        let mut slow = Requests::new(4 * LARGE);
+        let mut slow = RequestReader::new(4 * LARGE);
         let mut slow = pin!(slow.next(&mut stream, &room));
         assert!(timeout(LARGE_TIME / 2, &mut slow).await.is_err());
 
         let large = request(2 * LARGE);
-        let (mut large, mut other) = (&large[..], Requests::new(4 * LARGE));
+        let (mut large, mut other) = (&large[..], RequestReader::new(4 * LARGE));
         let mut waiting = pin!(other.next(&mut large, &room));
         assert!(timeout(LARGE_TIME / 4, &mut waiting).await.is_err());
         let mut small = &request(100)[..];
-        let mut client = Requests::new(4 * LARGE);
+        let mut client = RequestReader::new(4 * LARGE);
         assert!(client.next(&mut small, &room).await.is_ok());
 
         // Who stalls is given up, and the next one has its turn.
-        assert!(matches!(slow.await, Err(Closed::Io(_))));
+        assert!(matches!(slow.await, Err(ConnectionEnd::Io(_))));
         let (frame, _) = waiting.await.unwrap();
         assert_eq!(frame.len(), 2 * LARGE);
     }

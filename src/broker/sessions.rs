@@ -32,7 +32,7 @@ use super::state::NAME_MAX;
 /// One partition that a fetch asks for. Before version 13 the topic is a name, from then
 /// on an id.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct FetchPartitionRequest {
     pub(super) topic: StrBytes,
     pub(super) topic_id: Uuid,
     pub(super) partition: i32,
@@ -42,7 +42,7 @@ pub(super) struct Wanted {
     pub(super) max_bytes: i32,
 }
 
-impl Wanted {
+impl FetchPartitionRequest {
     fn is(&self, other: &Self) -> bool {
         self.partition == other.partition
             && self.topic_id == other.topic_id
@@ -52,24 +52,24 @@ impl Wanted {
 
 /// What a fetch request says about its session.
 #[derive(Debug)]
-pub(super) struct Opening {
+pub(super) struct FetchSessionRequest {
     pub(super) session_id: i32,
     pub(super) epoch: i32,
     pub(super) with_ids: bool,
-    pub(super) wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<FetchPartitionRequest>,
     /// Only topic, id and partition count.
-    pub(super) forgotten: Vec<Wanted>,
+    pub(super) forgotten: Vec<FetchPartitionRequest>,
 }
 
 /// What a fetch is to read, and what becomes of its session.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) wanted: Vec<Wanted>,
-    kind: Kind,
+pub(super) struct FetchContext {
+    pub(super) wanted: Vec<FetchPartitionRequest>,
+    kind: FetchContextKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FetchContextKind {
     Sessionless,
     New { with_ids: bool },
     Incremental { id: i32 },
@@ -77,8 +77,8 @@ enum Kind {
 
 /// The sessions of one node.
 #[derive(Debug)]
-pub(super) struct Sessions {
-    by_id: HashMap<i32, Session>,
+pub(super) struct FetchSessionCache {
+    by_id: HashMap<i32, CachedFetchSession>,
     slots: usize,
     partitions_max: usize,
     min_idle: Duration,
@@ -86,21 +86,21 @@ pub(super) struct Sessions {
 }
 
 #[derive(Debug)]
-struct Session {
+struct CachedFetchSession {
     epoch: i32,
     with_ids: bool,
     last_used: Instant,
-    partitions: Vec<Cached>,
+    partitions: Vec<CachedPartition>,
 }
 
 #[derive(Debug)]
-struct Cached {
-    wanted: Wanted,
+struct CachedPartition {
+    wanted: FetchPartitionRequest,
     high_watermark: i64,
     start: i64,
 }
 
-impl Sessions {
+impl FetchSessionCache {
     /// No sessions yet. `seed` keeps ids of one life of a node from being valid in the next.
     pub(super) fn new(slots: usize, partitions_max: usize, min_idle: Duration, seed: u32) -> Self {
         Self {
@@ -113,17 +113,21 @@ impl Sessions {
     }
 
     /// Begins a fetch.
-    pub(super) fn open(&mut self, opening: Opening, now: Instant) -> Result<Plan, ResponseError> {
+    pub(super) fn open(
+        &mut self,
+        opening: FetchSessionRequest,
+        now: Instant,
+    ) -> Result<FetchContext, ResponseError> {
         if opening.epoch == FINAL || opening.epoch == INITIAL {
             self.by_id.remove(&opening.session_id);
             let kind = if opening.epoch == FINAL {
-                Kind::Sessionless
+                FetchContextKind::Sessionless
             } else {
-                Kind::New {
+                FetchContextKind::New {
                     with_ids: opening.with_ids,
                 }
             };
-            return Ok(Plan {
+            return Ok(FetchContext {
                 wanted: opening.wanted,
                 kind,
             });
@@ -152,31 +156,31 @@ impl Sessions {
             .collect();
         if wanted.is_empty() {
             self.by_id.remove(&id);
-            return Ok(Plan {
+            return Ok(FetchContext {
                 wanted,
-                kind: Kind::Sessionless,
+                kind: FetchContextKind::Sessionless,
             });
         }
-        Ok(Plan {
+        Ok(FetchContext {
             wanted,
-            kind: Kind::Incremental { id },
+            kind: FetchContextKind::Incremental { id },
         })
     }
 
     /// Ends a fetch: the session's id for the answer, and of the results what is news.
     pub(super) fn close(
         &mut self,
-        plan: Plan,
+        plan: FetchContext,
         results: Vec<PartitionData>,
         now: Instant,
-    ) -> (i32, Vec<(Wanted, PartitionData)>) {
+    ) -> (i32, Vec<(FetchPartitionRequest, PartitionData)>) {
         match plan.kind {
-            Kind::Sessionless => (0, plan.wanted.into_iter().zip(results).collect()),
-            Kind::New { with_ids } => {
+            FetchContextKind::Sessionless => (0, plan.wanted.into_iter().zip(results).collect()),
+            FetchContextKind::New { with_ids } => {
                 let id = self.create(&plan.wanted, &results, with_ids, now);
                 (id, plan.wanted.into_iter().zip(results).collect())
             }
-            Kind::Incremental { id } => {
+            FetchContextKind::Incremental { id } => {
                 let mut news = plan.wanted.into_iter().zip(results).collect();
                 if let Some(session) = self.by_id.get_mut(&id) {
                     session.tell(&mut news);
@@ -198,7 +202,7 @@ impl Sessions {
 
     fn create(
         &mut self,
-        wanted: &[Wanted],
+        wanted: &[FetchPartitionRequest],
         results: &[PartitionData],
         with_ids: bool,
         now: Instant,
@@ -214,12 +218,15 @@ impl Sessions {
             }
         }
         self.last_id = id;
-        let partitions = wanted.iter().zip(results).map(|(wanted, result)| Cached {
-            wanted: wanted.clone(),
-            high_watermark: result.high_watermark,
-            start: result.log_start_offset,
-        });
-        let session = Session {
+        let partitions = wanted
+            .iter()
+            .zip(results)
+            .map(|(wanted, result)| CachedPartition {
+                wanted: wanted.clone(),
+                high_watermark: result.high_watermark,
+                start: result.log_start_offset,
+            });
+        let session = CachedFetchSession {
             epoch: 1,
             with_ids,
             last_used: now,
@@ -230,7 +237,7 @@ impl Sessions {
     }
 
     /// Whether that may be kept; names of no possible topic are not.
-    fn has_room(&self, wanted: &[Wanted]) -> bool {
+    fn has_room(&self, wanted: &[FetchPartitionRequest]) -> bool {
         let kept: usize = self.by_id.values().map(|s| s.partitions.len()).sum();
         wanted.is_empty()
             || kept + wanted.len() <= self.partitions_max
@@ -253,19 +260,19 @@ impl Sessions {
     }
 }
 
-impl Session {
-    fn forget(&mut self, forgotten: &[Wanted]) {
+impl CachedFetchSession {
+    fn forget(&mut self, forgotten: &[FetchPartitionRequest]) {
         if !forgotten.is_empty() {
             self.partitions
                 .retain(|cached| !forgotten.iter().any(|gone| cached.wanted.is(gone)));
         }
     }
 
-    fn want(&mut self, wanted: Vec<Wanted>) {
+    fn want(&mut self, wanted: Vec<FetchPartitionRequest>) {
         for wanted in wanted {
             match self.partitions.iter_mut().find(|c| c.wanted.is(&wanted)) {
                 Some(cached) => cached.wanted = wanted,
-                None => self.partitions.push(Cached {
+                None => self.partitions.push(CachedPartition {
                     wanted,
                     high_watermark: -1,
                     start: -1,
@@ -275,7 +282,7 @@ impl Session {
     }
 
     /// Keeps what the client does not know yet.
-    fn tell(&mut self, news: &mut Vec<(Wanted, PartitionData)>) {
+    fn tell(&mut self, news: &mut Vec<(FetchPartitionRequest, PartitionData)>) {
         let mut served = Vec::new();
         news.retain(|(wanted, result)| {
             let Some(at) = self.partitions.iter().position(|c| c.wanted.is(wanted)) else {

@@ -13,45 +13,45 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
 use super::config::BrokerConfig;
-use super::counters::Counters;
-use super::faults::Faults;
-use super::group::Limits;
-use super::groups::Groups;
-use super::requests::Room;
-use super::sessions::Sessions;
-use super::state::State;
+use super::counters::BrokerCounters;
+use super::faults::FaultRules;
+use super::group::GroupLimits;
+use super::groups::GroupCoordinator;
+use super::requests::RequestMemory;
+use super::sessions::FetchSessionCache;
+use super::state::ClusterState;
 
 /// The cluster: shared by its nodes, their connections and the tests' controls.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ClusterContext {
     pub(super) config: Arc<BrokerConfig>,
-    pub(super) counters: Counters,
-    pub(super) faults: Faults,
+    pub(super) counters: BrokerCounters,
+    pub(super) faults: FaultRules,
     /// Rung when a group has an earlier deadline than the clock knows.
     pub(super) alarm: Notify,
     /// For large requests.
-    pub(super) room: Room,
-    inner: Mutex<Inner>,
+    pub(super) room: RequestMemory,
+    inner: Mutex<ClusterData>,
 }
 
 /// What the lock guards.
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) state: State,
-    pub(super) groups: Groups,
-    sessions: Vec<Sessions>,
+pub(super) struct ClusterData {
+    pub(super) state: ClusterState,
+    pub(super) groups: GroupCoordinator,
+    sessions: Vec<FetchSessionCache>,
 }
 
 /// Who sent a request, and to which node.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct RequestContext {
+    pub(super) shared: Arc<ClusterContext>,
     pub(super) node: i32,
     pub(super) client_id: StrBytes,
     pub(super) host: SocketAddr,
 }
 
-impl Shared {
+impl ClusterContext {
     /// A cluster without topics whose nodes are at those addresses.
     pub(super) fn new(config: BrokerConfig, addresses: &[SocketAddr]) -> Arc<Self> {
         let config = Arc::new(config);
@@ -59,7 +59,7 @@ impl Shared {
         let sessions = addresses
             .iter()
             .map(|_| {
-                Sessions::new(
+                FetchSessionCache::new(
                     config.fetch_session_slots,
                     config.fetch_session_partitions_max,
                     config.fetch_session_min_idle,
@@ -67,7 +67,7 @@ impl Shared {
                 )
             })
             .collect();
-        let limits = Limits {
+        let limits = GroupLimits {
             initial_delay: config.initial_rebalance_delay,
             session_min: config.session_timeout_min,
             session_max: config.session_timeout_max,
@@ -75,15 +75,15 @@ impl Shared {
         };
         Arc::new(Self {
             alarm: Notify::new(),
-            room: Room::new(config.requests_memory),
-            inner: Mutex::new(Inner {
-                groups: Groups::new(limits, config.groups_max, config.groups_memory),
-                state: State::new(Arc::clone(&config), addresses, seed),
+            room: RequestMemory::new(config.requests_memory),
+            inner: Mutex::new(ClusterData {
+                groups: GroupCoordinator::new(limits, config.groups_max, config.groups_memory),
+                state: ClusterState::new(Arc::clone(&config), addresses, seed),
                 sessions,
             }),
             config,
-            counters: Counters::default(),
-            faults: Faults::default(),
+            counters: BrokerCounters::default(),
+            faults: FaultRules::default(),
         })
     }
 
@@ -105,14 +105,14 @@ impl Shared {
     }
 
     /// The data, for as long as the guard lives.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ClusterData> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl ClusterData {
     /// The fetch sessions of one node.
-    pub(super) fn sessions(&mut self, node: i32) -> &mut Sessions {
+    pub(super) fn sessions(&mut self, node: i32) -> &mut FetchSessionCache {
         &mut self.sessions[node as usize - 1]
     }
 

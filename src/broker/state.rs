@@ -1,9 +1,9 @@
 //! What the nodes of one in-memory cluster share: topics, partitions, leaders, memory.
 //!
 //! ```text
-//! State ─┬─ topics ── partitions ── leader, epoch, log, parked fetches
+//! ClusterState ─┬─ topics ── partitions ── leader, epoch, log, parked fetches
 //!        ├─ nodes ─── address, online?
-//!        └─ ages ──── every batch in order of arrival: the oldest goes when memory is spent
+//!        └─ arrivals ──── every batch in order of arrival: the oldest goes when memory is spent
 //! ```
 //!
 //! One lock guards it all (see `shared.rs`); nothing here waits.
@@ -25,16 +25,16 @@ use uuid::Uuid;
 use kafka_client::record::header::BatchHeader;
 
 use super::config::BrokerConfig;
-use super::log::Log;
+use super::log::PartitionLog;
 
 /// The cluster's data.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ClusterState {
     pub(super) config: Arc<BrokerConfig>,
-    topics: BTreeMap<String, Topic>,
+    topics: BTreeMap<String, TopicState>,
     names: HashMap<Uuid, String>,
-    nodes: Vec<Node>,
-    ages: VecDeque<Age>,
+    nodes: Vec<NodeRegistration>,
+    arrivals: VecDeque<BatchArrival>,
     bytes: usize,
     serial: u64,
     coordinators: HashMap<String, i32>,
@@ -44,7 +44,7 @@ pub(super) struct State {
 
 /// One simulated broker.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
+pub(super) struct NodeRegistration {
     pub(super) id: i32,
     /// Where clients are told that it is.
     pub(super) address: SocketAddr,
@@ -53,38 +53,38 @@ pub(super) struct Node {
 
 /// A topic and its settings.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct TopicState {
     pub(super) id: Uuid,
     pub(super) max_message_bytes: usize,
     pub(super) log_append_time: bool,
-    pub(super) partitions: Vec<Partition>,
+    pub(super) partitions: Vec<PartitionState>,
 }
 
 /// One partition, its log, and who waits for more of it.
 #[derive(Debug)]
-pub(super) struct Partition {
+pub(super) struct PartitionState {
     /// None while no replica is online.
     pub(super) leader: Option<i32>,
     pub(super) epoch: i32,
     pub(super) replicas: Vec<i32>,
-    pub(super) log: Log,
+    pub(super) log: PartitionLog,
     waiters: Vec<Weak<Notify>>,
 }
 
 /// A batch's place in the order of arrival.
 #[derive(Debug)]
-struct Age {
+struct BatchArrival {
     topic: Uuid,
     partition: usize,
     serial: u64,
 }
 
-impl State {
+impl ClusterState {
     /// No topics yet; the nodes are online.
     pub(super) fn new(config: Arc<BrokerConfig>, addresses: &[SocketAddr], id_seed: u64) -> Self {
         let nodes = (1..)
             .zip(addresses)
-            .map(|(id, &address)| Node {
+            .map(|(id, &address)| NodeRegistration {
                 id,
                 address,
                 online: true,
@@ -95,7 +95,7 @@ impl State {
             topics: BTreeMap::new(),
             names: HashMap::new(),
             nodes,
-            ages: VecDeque::new(),
+            arrivals: VecDeque::new(),
             bytes: 0,
             serial: 0,
             coordinators: HashMap::new(),
@@ -105,12 +105,12 @@ impl State {
     }
 
     /// The nodes that answer.
-    pub(super) fn online(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn online(&self) -> impl Iterator<Item = &NodeRegistration> {
         self.nodes.iter().filter(|node| node.online)
     }
 
     /// The node with that id, if it is online.
-    pub(super) fn node(&self, id: i32) -> Option<&Node> {
+    pub(super) fn node(&self, id: i32) -> Option<&NodeRegistration> {
         self.online().find(|node| node.id == id)
     }
 
@@ -120,7 +120,7 @@ impl State {
     }
 
     /// The node that coordinates the group or transaction of that name.
-    pub(super) fn coordinator(&self, key: &str) -> Option<&Node> {
+    pub(super) fn coordinator(&self, key: &str) -> Option<&NodeRegistration> {
         if let Some(&id) = self.coordinators.get(key)
             && let Some(node) = self.node(id)
         {
@@ -137,12 +137,12 @@ impl State {
     }
 
     /// All topics by name.
-    pub(super) fn topics(&self) -> impl Iterator<Item = (&str, &Topic)> {
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&str, &TopicState)> {
         self.topics.iter().map(|(name, topic)| (&**name, topic))
     }
 
     /// The topic of that name.
-    pub(super) fn topic(&self, name: &str) -> Option<&Topic> {
+    pub(super) fn topic(&self, name: &str) -> Option<&TopicState> {
         self.topics.get(name)
     }
 
@@ -152,13 +152,13 @@ impl State {
     }
 
     /// One partition.
-    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
+    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&PartitionState> {
         let topic = self.topics.get(topic)?;
         topic.partitions.get(usize::try_from(index).ok()?)
     }
 
     /// One partition, to be changed.
-    pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
+    pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut PartitionState> {
         let topic = self.topics.get_mut(topic)?;
         topic.partitions.get_mut(usize::try_from(index).ok()?)
     }
@@ -169,7 +169,7 @@ impl State {
         node: i32,
         topic: &str,
         index: i32,
-    ) -> Result<&mut Partition, ResponseError> {
+    ) -> Result<&mut PartitionState, ResponseError> {
         match self.partition_mut(topic, index) {
             None => Err(ResponseError::UnknownTopicOrPartition),
             Some(partition) if partition.leader != Some(node) => {
@@ -200,10 +200,10 @@ impl State {
         name: &str,
         partitions: Option<i32>,
         replication: Option<i16>,
-    ) -> Result<&mut Topic, ResponseError> {
+    ) -> Result<&mut TopicState, ResponseError> {
         let (partitions, replication) = self.check_topic(name, partitions, replication)?;
         let id = self.new_id();
-        let mut topic = Topic {
+        let mut topic = TopicState {
             id,
             max_message_bytes: self.config.message_max_bytes,
             log_append_time: self.config.log_append_time,
@@ -258,7 +258,7 @@ impl State {
         &mut self,
         topic: &str,
         index: i32,
-        change: impl FnOnce(&mut Partition, u64) -> T,
+        change: impl FnOnce(&mut PartitionState, u64) -> T,
     ) -> Option<T> {
         let at = usize::try_from(index).ok()?;
         let topic = self.topics.get_mut(topic)?;
@@ -271,7 +271,7 @@ impl State {
         let result = change(partition, self.serial);
         self.bytes = self.bytes - bytes + partition.log.bytes();
         if partition.log.len() > batches && partition.log.end() > end {
-            self.ages.push_back(Age {
+            self.arrivals.push_back(BatchArrival {
                 topic: topic.id,
                 partition: at,
                 serial: self.serial,
@@ -360,8 +360,8 @@ impl State {
     }
 
     fn make_room(&mut self) {
-        while self.bytes > self.config.memory && self.ages.len() > 1 {
-            let Some(age) = self.ages.pop_front() else {
+        while self.bytes > self.config.memory && self.arrivals.len() > 1 {
+            let Some(age) = self.arrivals.pop_front() else {
                 break;
             };
             let Some(name) = self.names.get(&age.topic) else {
@@ -377,37 +377,37 @@ impl State {
                 partition.wake();
             }
         }
-        self.forget_ages();
+        self.sweep_arrivals();
     }
 
-    /// Batches that went by deletion or truncation leave their ages behind; they are swept
+    /// Batches that went by deletion or truncation leave their arrivals behind; they are swept
     /// when they outnumber the batches that exist.
-    fn forget_ages(&mut self) {
-        if self.ages.len() < self.bytes / 64 + 1024 {
+    fn sweep_arrivals(&mut self) {
+        if self.arrivals.len() < self.bytes / 64 + 1024 {
             return;
         }
         let Self {
-            ages,
+            arrivals,
             names,
             topics,
             ..
         } = self;
-        ages.retain(|age| {
+        arrivals.retain(|age| {
             let topic = names.get(&age.topic).and_then(|name| topics.get(name));
             let partition = topic.and_then(|topic| topic.partitions.get(age.partition));
             partition.is_some_and(|partition| partition.log.may_hold(age.serial))
         });
     }
 
-    fn new_partition(&self, turn: usize, replication: usize) -> Partition {
+    fn new_partition(&self, turn: usize, replication: usize) -> PartitionState {
         let nodes = self.nodes.len();
         let replicas: Vec<i32> = (0..replication)
             .map(|n| self.nodes[(turn + n) % nodes].id)
             .collect();
-        let mut partition = Partition {
+        let mut partition = PartitionState {
             leader: None,
             epoch: -1,
-            log: Log::new(self.config.producers_max),
+            log: PartitionLog::new(self.config.producers_max),
             waiters: Vec::new(),
             replicas,
         };
@@ -458,7 +458,7 @@ impl State {
     }
 }
 
-impl Partition {
+impl PartitionState {
     /// A change of leadership begins a new epoch.
     fn elect(&mut self, leader: Option<i32>) {
         self.leader = leader;
@@ -505,20 +505,20 @@ mod tests {
     use super::super::batch::tests::{PLAIN, batch_of};
     use super::*;
 
-    fn state(nodes: usize, change: impl FnOnce(&mut BrokerConfig)) -> State {
+    fn state(nodes: usize, change: impl FnOnce(&mut BrokerConfig)) -> ClusterState {
         let mut config = BrokerConfig::default();
         change(&mut config);
         let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 9092)); nodes];
-        State::new(Arc::new(config), &addresses, 1)
+        ClusterState::new(Arc::new(config), &addresses, 1)
     }
 
-    fn append(state: &mut State, topic: &str, index: i32) -> i64 {
+    fn append(state: &mut ClusterState, topic: &str, index: i32) -> i64 {
         let bytes = batch_of(100, 0, PLAIN);
         let header = BatchHeader::parse(&bytes).unwrap();
         state.append(topic, index, &bytes, &header, None).unwrap()
     }
 
-    fn log<'a>(state: &'a State, topic: &str, index: i32) -> &'a Log {
+    fn log<'a>(state: &'a ClusterState, topic: &str, index: i32) -> &'a PartitionLog {
         &state.partition(topic, index).unwrap().log
     }
 
@@ -562,7 +562,7 @@ mod tests {
             state.change_log("t", 0, |partition, _| partition.log.truncate(0));
         }
         assert_eq!(state.bytes(), 0);
-        assert!(state.ages.len() <= 1024);
+        assert!(state.arrivals.len() <= 1024);
     }
 
     #[test]
@@ -570,7 +570,7 @@ mod tests {
         let mut state = state(2, |_| ());
         state.create_topic("both", Some(2), Some(2)).unwrap();
         state.create_topic("one", Some(2), Some(1)).unwrap();
-        let leader = |state: &State, topic, index| {
+        let leader = |state: &ClusterState, topic, index| {
             let partition = state.partition(topic, index).unwrap();
             (partition.leader, partition.epoch)
         };

@@ -11,7 +11,7 @@ use kafka_protocol::messages::ApiKey;
 
 /// A Kafka release whose version ranges can be advertised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
+pub enum KafkaRelease {
     /// 2.1: before static membership, flexible versions and fetch by topic id.
     V2_1,
     /// 2.8: before topic ids in Fetch and several groups in one request.
@@ -22,16 +22,16 @@ pub enum Release {
     V4,
 }
 
-impl Release {
+impl KafkaRelease {
     /// What that release advertises.
-    pub fn versions(self) -> Versions {
+    pub fn versions(self) -> AdvertisedVersions {
         let column = match self {
             Self::V2_1 => 0,
             Self::V2_8 => 1,
             Self::V3_9 => 2,
             Self::V4 => 3,
         };
-        Versions(
+        AdvertisedVersions(
             TABLE
                 .iter()
                 .filter_map(|(api, ranges)| Some((*api as i16, ranges[column]?)))
@@ -42,9 +42,9 @@ impl Release {
 
 /// The advertised range of each API, by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Versions(BTreeMap<i16, (i16, i16)>);
+pub struct AdvertisedVersions(BTreeMap<i16, (i16, i16)>);
 
-impl Versions {
+impl AdvertisedVersions {
     /// The same, with another range for `api`.
     #[must_use]
     pub fn with(mut self, api: ApiKey, min: i16, max: i16) -> Self {
@@ -79,14 +79,14 @@ impl Versions {
     }
 }
 
-type Range = Option<(i16, i16)>;
+type ReleaseRange = Option<(i16, i16)>;
 
 /// By release: 2.1, 2.8, 3.9, 4.
-const TABLE: [(ApiKey, [Range; 4]); 23] = {
-    const fn upto(a: i16, b: i16, c: i16, d: i16) -> [Range; 4] {
+const TABLE: [(ApiKey, [ReleaseRange; 4]); 23] = {
+    const fn upto(a: i16, b: i16, c: i16, d: i16) -> [ReleaseRange; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some((0, d))]
     }
-    const fn raised(a: i16, b: i16, c: i16, d: (i16, i16)) -> [Range; 4] {
+    const fn raised(a: i16, b: i16, c: i16, d: (i16, i16)) -> [ReleaseRange; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some(d)]
     }
     [
@@ -125,19 +125,19 @@ mod tests {
 
     #[test]
     fn a_release_is_served_only_where_the_codec_can_speak_it() {
-        let old = Release::V2_1.versions();
+        let old = KafkaRelease::V2_1.versions();
         assert_eq!(old.range(ApiKey::Fetch), Some((0, 10)));
         assert!(old.serves(ApiKey::Fetch, 4) && !old.serves(ApiKey::Fetch, 3));
         assert!(!old.serves(ApiKey::Fetch, 11));
         assert_eq!(old.range(ApiKey::DescribeCluster), None);
-        let new = Release::V4.versions();
+        let new = KafkaRelease::V4.versions();
         assert_eq!(new.range(ApiKey::Produce), Some((0, 13)));
         assert!(new.serves(ApiKey::Produce, 13) && !new.serves(ApiKey::Produce, 2));
     }
 
     #[test]
     fn a_single_range_can_be_changed() {
-        let versions = Release::V4
+        let versions = KafkaRelease::V4
             .versions()
             .with(ApiKey::Fetch, 4, 12)
             .without(ApiKey::ListGroups);

@@ -1,4 +1,4 @@
-//! Positions of groups: OffsetCommit and OffsetFetch.
+//! CommittedOffsets of groups: OffsetCommit and OffsetFetch.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -18,12 +18,15 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::group::{Committed, size_of_offset};
-use super::super::shared::{Caller, Inner, kept};
+use super::super::group::{CommittedOffset, size_of_offset};
+use super::super::shared::{ClusterData, RequestContext, kept};
 use super::groups::{act, check_coordinator};
 
 /// Remembers positions, if the member may say so.
-pub(super) fn offset_commit(caller: &Caller, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub(super) fn offset_commit(
+    caller: &RequestContext,
+    request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
     let mut inner = caller.shared.lock();
     let allowed = check_commit(caller, &mut inner, &request);
     let group = &request.group_id;
@@ -51,8 +54,8 @@ pub(super) fn offset_commit(caller: &Caller, request: OffsetCommitRequest) -> Of
 }
 
 fn check_commit(
-    caller: &Caller,
-    inner: &mut Inner,
+    caller: &RequestContext,
+    inner: &mut ClusterData,
     request: &OffsetCommitRequest,
 ) -> Result<(), ResponseError> {
     let now = Instant::now();
@@ -71,8 +74,8 @@ fn check_commit(
 }
 
 fn store(
-    caller: &Caller,
-    inner: &mut Inner,
+    caller: &RequestContext,
+    inner: &mut ClusterData,
     group: &str,
     topic: &TopicName,
     wanted: OffsetCommitRequestPartition,
@@ -81,7 +84,7 @@ fn store(
     if metadata.len() > METADATA_MAX {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
-    let committed = Committed {
+    let committed = CommittedOffset {
         offset: wanted.committed_offset,
         leader_epoch: wanted.committed_leader_epoch,
         metadata: kept(&metadata),
@@ -97,9 +100,9 @@ fn store(
     })
 }
 
-/// Positions of one group or, from version 8 on, of several, each once.
+/// CommittedOffsets of one group or, from version 8 on, of several, each once.
 pub(super) fn offset_fetch(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
@@ -145,8 +148,8 @@ pub(super) fn offset_fetch(
 }
 
 fn fetch_group(
-    caller: &Caller,
-    inner: &Inner,
+    caller: &RequestContext,
+    inner: &ClusterData,
     wanted: OffsetFetchRequestGroup,
 ) -> OffsetFetchResponseGroup {
     let response = OffsetFetchResponseGroup::default();
@@ -176,16 +179,20 @@ fn fetch_group(
     response.with_group_id(wanted.group_id).with_topics(topics)
 }
 
-type Positions = Vec<(TopicName, Vec<(i32, Committed)>)>;
+type CommittedOffsets = Vec<(TopicName, Vec<(i32, CommittedOffset)>)>;
 
 /// What was committed for those partitions, -1 where nothing was; for all when none are
 /// named.
-fn positions(inner: &Inner, group: &str, wanted: Option<Vec<(TopicName, Vec<i32>)>>) -> Positions {
+fn positions(
+    inner: &ClusterData,
+    group: &str,
+    wanted: Option<Vec<(TopicName, Vec<i32>)>>,
+) -> CommittedOffsets {
     let group = inner.groups.get(group);
     let committed = |topic: &TopicName, index: i32| {
         let key = (topic.0.clone(), index);
         let found = group.and_then(|group| group.offsets.get(&key));
-        found.cloned().unwrap_or(Committed {
+        found.cloned().unwrap_or(CommittedOffset {
             offset: -1,
             leader_epoch: -1,
             metadata: StrBytes::new(),
@@ -200,7 +207,7 @@ fn positions(inner: &Inner, group: &str, wanted: Option<Vec<(TopicName, Vec<i32>
         });
         return positions.collect();
     }
-    let mut all: Positions = Vec::new();
+    let mut all: CommittedOffsets = Vec::new();
     let offsets = group.iter().flat_map(|group| &group.offsets);
     for ((topic, index), committed) in offsets {
         match all.last_mut() {

@@ -20,14 +20,18 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
 use tokio::sync::Notify;
 
-use super::super::sessions::{Opening, Wanted};
-use super::super::shared::{Caller, Inner, kept};
-use super::super::state::Partition;
+use super::super::sessions::{FetchPartitionRequest, FetchSessionRequest};
+use super::super::shared::{ClusterData, RequestContext, kept};
+use super::super::state::PartitionState;
 use super::metadata::text;
 
 /// Reads, waiting for records if there are too few.
-pub(super) async fn fetch(caller: &Caller, version: i16, request: FetchRequest) -> FetchResponse {
-    let limits = Limits {
+pub(super) async fn fetch(
+    caller: &RequestContext,
+    version: i16,
+    request: FetchRequest,
+) -> FetchResponse {
+    let limits = FetchLimits {
         version,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
@@ -66,7 +70,7 @@ pub(super) async fn fetch(caller: &Caller, version: i16, request: FetchRequest) 
 /// Says `code` of the session if it is about that, else of every partition that the
 /// request or its session wants.
 pub(super) fn refuse(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: FetchRequest,
     code: i16,
@@ -86,7 +90,7 @@ pub(super) fn refuse(
         Ok(plan) => plan,
         Err(error) => return FetchResponse::default().with_error_code(error.code()),
     };
-    let failed = |wanted: &Wanted| {
+    let failed = |wanted: &FetchPartitionRequest| {
         PartitionData::default()
             .with_partition_index(wanted.partition)
             .with_error_code(code)
@@ -102,7 +106,7 @@ pub(super) fn refuse(
         .with_responses(by_topic(version, news))
 }
 
-struct Limits {
+struct FetchLimits {
     version: i16,
     min_bytes: usize,
     max_bytes: usize,
@@ -110,9 +114,9 @@ struct Limits {
 }
 
 async fn read_until(
-    caller: &Caller,
-    limits: &Limits,
-    wanted: &[Wanted],
+    caller: &RequestContext,
+    limits: &FetchLimits,
+    wanted: &[FetchPartitionRequest],
     until: Instant,
 ) -> Vec<PartitionData> {
     let waiter = Arc::new(Notify::new());
@@ -141,10 +145,10 @@ async fn read_until(
 
 /// What is there now, and whether that is reason to answer.
 fn read(
-    inner: &mut Inner,
-    caller: &Caller,
-    limits: &Limits,
-    wanted: &[Wanted],
+    inner: &mut ClusterData,
+    caller: &RequestContext,
+    limits: &FetchLimits,
+    wanted: &[FetchPartitionRequest],
 ) -> (Vec<PartitionData>, bool) {
     // Clients that do not read must not pile up answers: then there is less in each.
     let under_way = caller.shared.counters.answered();
@@ -179,15 +183,15 @@ fn read(
 }
 
 fn partition_mut<'a>(
-    inner: &'a mut Inner,
+    inner: &'a mut ClusterData,
     version: i16,
-    wanted: &Wanted,
-) -> Option<&'a mut Partition> {
+    wanted: &FetchPartitionRequest,
+) -> Option<&'a mut PartitionState> {
     let name = name_of(inner, version, wanted)?;
     inner.state.partition_mut(&name, wanted.partition)
 }
 
-fn name_of(inner: &Inner, version: i16, wanted: &Wanted) -> Option<String> {
+fn name_of(inner: &ClusterData, version: i16, wanted: &FetchPartitionRequest) -> Option<String> {
     if version >= 13 {
         inner.state.name_of(wanted.topic_id).map(str::to_owned)
     } else {
@@ -196,11 +200,11 @@ fn name_of(inner: &Inner, version: i16, wanted: &Wanted) -> Option<String> {
 }
 
 fn checked<'a>(
-    inner: &'a mut Inner,
+    inner: &'a mut ClusterData,
     node: i32,
     version: i16,
-    wanted: &Wanted,
-) -> Result<&'a Partition, ResponseError> {
+    wanted: &FetchPartitionRequest,
+) -> Result<&'a PartitionState, ResponseError> {
     let name = name_of(inner, version, wanted).ok_or(ResponseError::UnknownTopicId)?;
     let partition = inner.state.led_by(node, &name, wanted.partition)?;
     check_epoch(partition, wanted.leader_epoch)?;
@@ -217,7 +221,7 @@ fn checked<'a>(
 }
 
 /// The client's idea of the leader epoch against the real one (KIP-320).
-pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), ResponseError> {
+pub(super) fn check_epoch(partition: &PartitionState, epoch: i32) -> Result<(), ResponseError> {
     match epoch {
         -1 => Ok(()),
         epoch if epoch < partition.epoch => Err(ResponseError::FencedLeaderEpoch),
@@ -227,7 +231,10 @@ pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), Respo
 }
 
 /// Where the client's log and this one part (KIP-595), if they do.
-fn divergence(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+fn divergence(
+    partition: &PartitionState,
+    wanted: &FetchPartitionRequest,
+) -> Option<EpochEndOffset> {
     let (epoch, end) = partition
         .log
         .end_of_epoch(wanted.last_epoch)
@@ -240,9 +247,9 @@ fn divergence(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> 
 }
 
 fn read_partition(
-    partition: &Partition,
-    wanted: &Wanted,
-    limits: &Limits,
+    partition: &PartitionState,
+    wanted: &FetchPartitionRequest,
+    limits: &FetchLimits,
     room: usize,
     at_least_one: bool,
     partial: bool,
@@ -281,7 +288,12 @@ fn read_partition(
         .with_records(Some(records))
 }
 
-fn failed(inner: &Inner, error: ResponseError, version: i16, wanted: &Wanted) -> PartitionData {
+fn failed(
+    inner: &ClusterData,
+    error: ResponseError,
+    version: i16,
+    wanted: &FetchPartitionRequest,
+) -> PartitionData {
     let result = PartitionData::default()
         .with_error_code(error.code())
         .with_high_watermark(-1)
@@ -305,7 +317,10 @@ fn failed(inner: &Inner, error: ResponseError, version: i16, wanted: &Wanted) ->
 }
 
 /// Addresses of the leaders that the answer names (KIP-951).
-fn endpoints(inner: &Inner, news: &[(Wanted, PartitionData)]) -> Vec<NodeEndpoint> {
+fn endpoints(
+    inner: &ClusterData,
+    news: &[(FetchPartitionRequest, PartitionData)],
+) -> Vec<NodeEndpoint> {
     let ids: BTreeSet<i32> = news
         .iter()
         .map(|(_, result)| *result.current_leader.leader_id)
@@ -322,8 +337,11 @@ fn endpoints(inner: &Inner, news: &[(Wanted, PartitionData)]) -> Vec<NodeEndpoin
 }
 
 /// Neighbours of one topic share its entry.
-fn by_topic(version: i16, news: Vec<(Wanted, PartitionData)>) -> Vec<FetchableTopicResponse> {
-    let mut topics: Vec<(Wanted, FetchableTopicResponse)> = Vec::new();
+fn by_topic(
+    version: i16,
+    news: Vec<(FetchPartitionRequest, PartitionData)>,
+) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<(FetchPartitionRequest, FetchableTopicResponse)> = Vec::new();
     for (wanted, result) in news {
         match topics.last_mut() {
             Some((last, topic))
@@ -345,14 +363,14 @@ fn by_topic(version: i16, news: Vec<(Wanted, PartitionData)>) -> Vec<FetchableTo
     topics.into_iter().map(|(_, topic)| topic).collect()
 }
 
-fn opening(version: i16, request: FetchRequest) -> Opening {
+fn opening(version: i16, request: FetchRequest) -> FetchSessionRequest {
     // Before version 7 there are no sessions.
     let (session_id, epoch) = if version >= 7 {
         (request.session_id, request.session_epoch)
     } else {
         (0, -1)
     };
-    Opening {
+    FetchSessionRequest {
         session_id,
         epoch,
         with_ids: version >= 13,
@@ -365,7 +383,7 @@ fn opening(version: i16, request: FetchRequest) -> Opening {
     }
 }
 
-fn wanted(topic: FetchTopic) -> impl Iterator<Item = Wanted> {
+fn wanted(topic: FetchTopic) -> impl Iterator<Item = FetchPartitionRequest> {
     let FetchTopic {
         topic,
         topic_id,
@@ -373,25 +391,27 @@ fn wanted(topic: FetchTopic) -> impl Iterator<Item = Wanted> {
         ..
     } = topic;
     let topic = kept(&topic);
-    partitions.into_iter().map(move |p: FetchPartition| Wanted {
-        topic: topic.clone(),
-        topic_id,
-        partition: p.partition,
-        offset: p.fetch_offset,
-        leader_epoch: p.current_leader_epoch,
-        last_epoch: p.last_fetched_epoch,
-        max_bytes: p.partition_max_bytes,
-    })
+    partitions
+        .into_iter()
+        .map(move |p: FetchPartition| FetchPartitionRequest {
+            topic: topic.clone(),
+            topic_id,
+            partition: p.partition,
+            offset: p.fetch_offset,
+            leader_epoch: p.current_leader_epoch,
+            last_epoch: p.last_fetched_epoch,
+            max_bytes: p.partition_max_bytes,
+        })
 }
 
-fn each_once(wanted: impl Iterator<Item = Wanted>) -> Vec<Wanted> {
+fn each_once(wanted: impl Iterator<Item = FetchPartitionRequest>) -> Vec<FetchPartitionRequest> {
     let mut seen = HashSet::new();
     wanted
         .filter(|w| seen.insert((w.topic.clone(), w.topic_id, w.partition)))
         .collect()
 }
 
-fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
+fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = FetchPartitionRequest> {
     let ForgottenTopic {
         topic,
         topic_id,
@@ -399,15 +419,17 @@ fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = Wanted> {
         ..
     } = topic;
     let topic = kept(&topic);
-    partitions.into_iter().map(move |partition| Wanted {
-        topic: topic.clone(),
-        topic_id,
-        partition,
-        offset: 0,
-        leader_epoch: -1,
-        last_epoch: -1,
-        max_bytes: 0,
-    })
+    partitions
+        .into_iter()
+        .map(move |partition| FetchPartitionRequest {
+            topic: topic.clone(),
+            topic_id,
+            partition,
+            offset: 0,
+            leader_epoch: -1,
+            last_epoch: -1,
+            max_bytes: 0,
+        })
 }
 
 fn millis(ms: i32) -> Duration {

@@ -19,22 +19,22 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
-use super::super::group::{Group, Join, Joined, Sync, Synced};
-use super::super::shared::{Caller, Inner, kept};
+use super::super::group::{ClassicGroup, JoinRequest, JoinResult, SyncRequest, SyncResult};
+use super::super::shared::{ClusterData, RequestContext, kept};
 use super::metadata::text;
 
 /// Joins; waits until the rebalance is over.
 pub(super) async fn join_group(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = kept(&request.member_id);
     let joined = match begin_join(caller, version, request) {
         Ok(reply) => reply.await.unwrap_or_else(|_| {
-            Joined::failed(ResponseError::CoordinatorNotAvailable, member_id.clone())
+            JoinResult::failed(ResponseError::CoordinatorNotAvailable, member_id.clone())
         }),
-        Err(error) => Joined::failed(error, member_id),
+        Err(error) => JoinResult::failed(error, member_id),
     };
     let members = joined.members.into_iter().map(|member| {
         let response = JoinGroupResponseMember::default()
@@ -60,10 +60,10 @@ pub(super) async fn join_group(
 }
 
 fn begin_join(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: JoinGroupRequest,
-) -> Result<oneshot::Receiver<Joined>, ResponseError> {
+) -> Result<oneshot::Receiver<JoinResult>, ResponseError> {
     let now = Instant::now();
     let (reply, answer) = oneshot::channel();
     let session = millis(request.session_timeout_ms);
@@ -73,7 +73,7 @@ fn begin_join(
     if request.member_id.is_empty() {
         inner.groups.create(&request.group_id, now)?;
     }
-    let join = Join {
+    let join = JoinRequest {
         member_id: kept(&request.member_id),
         instance_id: request.group_instance_id.as_deref().map(kept),
         client_id: caller.client_id.clone(),
@@ -109,7 +109,7 @@ fn begin_join(
 
 /// Gives or gets assignments; waits until the leader has given them.
 pub(super) async fn sync_group(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
@@ -135,11 +135,11 @@ pub(super) async fn sync_group(
 }
 
 fn begin_sync(
-    caller: &Caller,
+    caller: &RequestContext,
     request: SyncGroupRequest,
-) -> Result<oneshot::Receiver<Result<Synced, ResponseError>>, ResponseError> {
+) -> Result<oneshot::Receiver<Result<SyncResult, ResponseError>>, ResponseError> {
     let (reply, answer) = oneshot::channel();
-    let sync = Sync {
+    let sync = SyncRequest {
         member_id: kept(&request.member_id),
         instance_id: request.group_instance_id,
         generation: request.generation_id,
@@ -168,7 +168,7 @@ fn begin_sync(
 }
 
 /// Says that a member lives.
-pub(super) fn heartbeat(caller: &Caller, request: HeartbeatRequest) -> HeartbeatResponse {
+pub(super) fn heartbeat(caller: &RequestContext, request: HeartbeatRequest) -> HeartbeatResponse {
     let mut inner = caller.shared.lock();
     let result = check_coordinator(caller, &inner, &request.group_id).and_then(|()| {
         act(caller, &mut inner, &request.group_id, |group| {
@@ -185,7 +185,7 @@ pub(super) fn heartbeat(caller: &Caller, request: HeartbeatRequest) -> Heartbeat
 
 /// Leaves; from version 3 on for several members at once.
 pub(super) fn leave_group(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
@@ -217,7 +217,7 @@ pub(super) fn leave_group(
 
 /// Groups that this node coordinates.
 pub(super) fn list_groups(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: &ListGroupsRequest,
 ) -> ListGroupsResponse {
@@ -251,7 +251,7 @@ pub(super) fn list_groups(
 
 /// Who is in which group with what. A group is described once, however often it is named.
 pub(super) fn describe_groups(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
@@ -276,7 +276,7 @@ pub(super) fn describe_groups(
     DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 
-fn describe(version: i16, group: &Group) -> DescribedGroup {
+fn describe(version: i16, group: &ClassicGroup) -> DescribedGroup {
     let protocol = group.protocol();
     let members = group.members().iter().map(|member| {
         let response = DescribedGroupMember::default()
@@ -299,7 +299,10 @@ fn describe(version: i16, group: &Group) -> DescribedGroup {
 }
 
 /// Deletes groups without members, with their offsets.
-pub(super) fn delete_groups(caller: &Caller, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub(super) fn delete_groups(
+    caller: &RequestContext,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
     let mut inner = caller.shared.lock();
     let results = request.groups_names.into_iter().map(|id| {
         let result = check_coordinator(caller, &inner, &id);
@@ -314,8 +317,8 @@ pub(super) fn delete_groups(caller: &Caller, request: DeleteGroupsRequest) -> De
 
 /// Is this the node to ask about that group?
 pub(super) fn check_coordinator(
-    caller: &Caller,
-    inner: &Inner,
+    caller: &RequestContext,
+    inner: &ClusterData,
     group: &str,
 ) -> Result<(), ResponseError> {
     // Kafka's log of offsets takes no longer ones.
@@ -330,10 +333,10 @@ pub(super) fn check_coordinator(
 
 /// Does something with a group, and tells the clock if need be.
 pub(super) fn act<T>(
-    caller: &Caller,
-    inner: &mut Inner,
+    caller: &RequestContext,
+    inner: &mut ClusterData,
     group: &str,
-    act: impl FnOnce(&mut Group) -> T,
+    act: impl FnOnce(&mut ClassicGroup) -> T,
 ) -> Result<T, ResponseError> {
     let (result, alarm) = inner
         .groups

@@ -15,12 +15,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::shared::Caller;
-use super::super::state::{Partition, State, Topic};
+use super::super::shared::RequestContext;
+use super::super::state::{ClusterState, PartitionState, TopicState};
 
 /// Brokers, and the topics that were asked for, created if allowed.
 pub(super) fn metadata(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: MetadataRequest,
 ) -> MetadataResponse {
@@ -55,7 +55,7 @@ pub(super) fn metadata(
 
 /// The brokers as they are, and an error for every topic.
 pub(super) fn refuse(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: MetadataRequest,
     code: i16,
@@ -73,7 +73,7 @@ pub(super) fn refuse(
 }
 
 fn wanted_topic(
-    state: &mut State,
+    state: &mut ClusterState,
     version: i16,
     wanted: MetadataRequestTopic,
     create: bool,
@@ -111,7 +111,12 @@ fn wanted_topic(
     }
 }
 
-fn describe(version: i16, name: &str, topic: &Topic, state: &State) -> MetadataResponseTopic {
+fn describe(
+    version: i16,
+    name: &str,
+    topic: &TopicState,
+    state: &ClusterState,
+) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions);
     let response = MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(name))))
@@ -130,8 +135,8 @@ fn describe(version: i16, name: &str, topic: &Topic, state: &State) -> MetadataR
 fn describe_partition(
     version: i16,
     index: i32,
-    partition: &Partition,
-    state: &State,
+    partition: &PartitionState,
+    state: &ClusterState,
 ) -> MetadataResponsePartition {
     let (online, offline): (Vec<i32>, Vec<i32>) = partition
         .replicas
@@ -157,7 +162,7 @@ fn describe_partition(
 }
 
 /// The nodes and the controller.
-pub(super) fn describe_cluster(caller: &Caller, version: i16) -> DescribeClusterResponse {
+pub(super) fn describe_cluster(caller: &RequestContext, version: i16) -> DescribeClusterResponse {
     let inner = caller.shared.lock();
     let brokers = inner.state.online().map(|node| {
         DescribeClusterBroker::default()
@@ -178,7 +183,7 @@ pub(super) fn describe_cluster(caller: &Caller, version: i16) -> DescribeCluster
 
 /// The node that coordinates each group or transaction.
 pub(super) fn find_coordinator(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {

@@ -20,14 +20,14 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-use super::super::log::Found;
-use super::super::shared::{Caller, Inner};
+use super::super::log::TimestampAndOffset;
+use super::super::shared::{ClusterData, RequestContext};
 use super::fetch::check_epoch;
 
 /// Offsets of the first, the last, the latest, or the first record at a time. As in Kafka
 /// a partition must not be asked for twice.
 pub(super) fn list_offsets(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
@@ -76,13 +76,13 @@ pub(super) fn list_offsets(
 }
 
 fn find(
-    inner: &mut Inner,
+    inner: &mut ClusterData,
     node: i32,
     topic: &str,
     wanted: &ListOffsetsPartition,
     committed: bool,
     unpack: &mut usize,
-) -> Result<Option<Found>, ResponseError> {
+) -> Result<Option<TimestampAndOffset>, ResponseError> {
     let partition = inner.state.led_by(node, topic, wanted.partition_index)?;
     check_epoch(partition, wanted.current_leader_epoch)?;
     let log = &partition.log;
@@ -91,7 +91,7 @@ fn find(
     } else {
         log.end()
     };
-    let at = |offset: i64, epoch| Found {
+    let at = |offset: i64, epoch| TimestampAndOffset {
         offset,
         timestamp: -1,
         epoch,
@@ -108,7 +108,7 @@ fn find(
 
 /// Where leader epochs ended.
 pub(super) fn offset_for_leader_epoch(
-    caller: &Caller,
+    caller: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let mut inner = caller.shared.lock();
@@ -129,7 +129,7 @@ pub(super) fn offset_for_leader_epoch(
 }
 
 fn end_of_epoch(
-    inner: &mut Inner,
+    inner: &mut ClusterData,
     node: i32,
     topic: &str,
     wanted: &OffsetForLeaderPartition,
@@ -144,7 +144,7 @@ fn end_of_epoch(
 
 /// Drops records below an offset; -1 means all.
 pub(super) fn delete_records(
-    caller: &Caller,
+    caller: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let mut inner = caller.shared.lock();
@@ -168,7 +168,7 @@ pub(super) fn delete_records(
 }
 
 fn delete_before(
-    inner: &mut Inner,
+    inner: &mut ClusterData,
     node: i32,
     topic: &str,
     index: i32,

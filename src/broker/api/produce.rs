@@ -12,15 +12,15 @@ use kafka_protocol::messages::{
     ProducerId,
 };
 
-use super::super::batch::{self, Refused};
-use super::super::producers::Verdict;
-use super::super::shared::{Caller, now_ms};
-use super::super::state::State;
+use super::super::batch::{self, AppendError};
+use super::super::producers::SequenceCheck;
+use super::super::shared::{RequestContext, now_ms};
+use super::super::state::ClusterState;
 use super::metadata::text;
 
 /// Appends one batch to each partition. None with `acks` 0, which is never answered.
 pub(super) fn produce(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: ProduceRequest,
 ) -> Option<ProduceResponse> {
@@ -36,7 +36,7 @@ pub(super) fn produce(
 }
 
 fn produce_topic(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     acks: i16,
     topic: TopicProduceData,
@@ -87,13 +87,17 @@ fn produce_topic(
     }
 }
 
-struct Appended {
+struct AppendInfo {
     base_offset: i64,
     append_time: i64,
     log_start: i64,
 }
 
-fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Appended, Refused> {
+fn append(
+    caller: &RequestContext,
+    topic: &str,
+    data: PartitionProduceData,
+) -> Result<AppendInfo, AppendError> {
     let records = data.records.unwrap_or_default();
     let (max_bytes, log_append_time) = {
         let mut inner = caller.shared.lock();
@@ -108,8 +112,8 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
     let mut inner = caller.shared.lock();
     let partition = inner.state.led_by(caller.node, topic, data.index)?;
     let log_start = partition.log.start();
-    if let Verdict::Duplicate(earlier) = partition.log.producers.check(&header)? {
-        return Ok(Appended {
+    if let SequenceCheck::Duplicate(earlier) = partition.log.producers.check(&header)? {
+        return Ok(AppendInfo {
             base_offset: earlier.base_offset,
             // As Kafka does: the largest timestamp, whoever set it.
             append_time: match earlier.append_time {
@@ -120,7 +124,7 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
         });
     }
     if !partition.log.admits(&header) {
-        return Err(Refused::new(
+        return Err(AppendError::new(
             ResponseError::InvalidTxnState,
             "too many transactions are open",
         ));
@@ -129,7 +133,7 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
     let appended = inner
         .state
         .append(topic, data.index, &records, &header, append_time);
-    Ok(Appended {
+    Ok(AppendInfo {
         base_offset: appended.ok_or(ResponseError::UnknownTopicOrPartition)?,
         append_time: append_time.unwrap_or(-1),
         log_start,
@@ -138,7 +142,7 @@ fn append(caller: &Caller, topic: &str, data: PartitionProduceData) -> Result<Ap
 
 /// Where a partition's leader is now (KIP-951); its endpoint is to be told as well.
 fn leader_hint(
-    state: &State,
+    state: &ClusterState,
     topic: &str,
     index: i32,
     hints: &mut BTreeSet<i32>,
@@ -154,7 +158,7 @@ fn leader_hint(
     }
 }
 
-fn endpoints(caller: &Caller, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
+fn endpoints(caller: &RequestContext, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
     let inner = caller.shared.lock();
     let nodes = ids.iter().filter_map(|&id| inner.state.node(id));
     nodes
@@ -169,7 +173,7 @@ fn endpoints(caller: &Caller, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
 
 /// A new id for an idempotent producer.
 pub(super) fn init_producer_id(
-    caller: &Caller,
+    caller: &RequestContext,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
@@ -182,7 +186,7 @@ pub(super) fn init_producer_id(
         .with_producer_epoch(0)
 }
 
-impl From<ResponseError> for Refused {
+impl From<ResponseError> for AppendError {
     fn from(error: ResponseError) -> Self {
         Self::new(error, "")
     }

@@ -36,18 +36,18 @@ use kafka_client::net;
 
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::config::BrokerConfig;
-use super::super::shared::{Caller, Shared};
-use super::super::versions::Release;
+use super::super::shared::{ClusterContext, RequestContext};
+use super::super::versions::KafkaRelease;
 use super::{answer, refuse};
 
-fn caller() -> Caller {
+fn caller() -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
     let config = BrokerConfig {
-        versions: Release::V4.versions(),
+        versions: KafkaRelease::V4.versions(),
         ..BrokerConfig::default()
     };
-    Caller {
-        shared: Shared::new(config, &[address]),
+    RequestContext {
+        shared: ClusterContext::new(config, &[address]),
         node: 1,
         client_id: StrBytes::from_static_str("test"),
         host: address,
@@ -257,7 +257,7 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
 }
 
 fn served() -> impl Iterator<Item = (ApiKey, i16)> {
-    let versions = Release::V4.versions();
+    let versions = KafkaRelease::V4.versions();
     let keys: Vec<_> = versions.iter().collect();
     keys.into_iter().flat_map(|(key, _, max)| {
         let api = ApiKey::try_from(key).unwrap();

@@ -15,14 +15,14 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::shared::Caller;
-use super::super::state::{State, Topic};
+use super::super::shared::RequestContext;
+use super::super::state::{ClusterState, TopicState};
 use super::metadata::text;
 
 /// Creates topics; of their settings, `max.message.bytes` and `message.timestamp.type`
 /// have an effect.
 pub(super) fn create_topics(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
@@ -50,17 +50,17 @@ pub(super) fn create_topics(
     CreateTopicsResponse::default().with_topics(topics)
 }
 
-struct Created {
+struct CreatedTopic {
     id: uuid::Uuid,
     partitions: i32,
     replication: i16,
 }
 
 fn create(
-    state: &mut State,
+    state: &mut ClusterState,
     wanted: &CreatableTopic,
     validate_only: bool,
-) -> Result<Created, ResponseError> {
+) -> Result<CreatedTopic, ResponseError> {
     let (partitions, replication) = if wanted.assignments.is_empty() {
         (
             (wanted.num_partitions != -1).then_some(wanted.num_partitions),
@@ -75,7 +75,7 @@ fn create(
     };
     if validate_only {
         let (partitions, replication) = state.check_topic(&wanted.name, partitions, replication)?;
-        return Ok(Created {
+        return Ok(CreatedTopic {
             id: uuid::Uuid::nil(),
             partitions: i32::try_from(partitions).unwrap_or(-1),
             replication: i16::try_from(replication).unwrap_or(-1),
@@ -85,7 +85,7 @@ fn create(
     for config in &wanted.configs {
         configure(topic, &config.name, config.value.as_deref());
     }
-    Ok(Created {
+    Ok(CreatedTopic {
         id: topic.id,
         partitions: i32::try_from(topic.partitions.len()).unwrap_or(-1),
         replication: topic
@@ -95,7 +95,7 @@ fn create(
     })
 }
 
-fn configure(topic: &mut Topic, name: &str, value: Option<&str>) {
+fn configure(topic: &mut TopicState, name: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     match name {
         MAX_BYTES => {
@@ -110,7 +110,7 @@ fn configure(topic: &mut Topic, name: &str, value: Option<&str>) {
 
 /// Deletes topics by name or, from version 6 on, by id.
 pub(super) fn delete_topics(
-    caller: &Caller,
+    caller: &RequestContext,
     version: i16,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
@@ -150,7 +150,7 @@ pub(super) fn delete_topics(
 
 /// Adds partitions to topics.
 pub(super) fn create_partitions(
-    caller: &Caller,
+    caller: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let mut inner = caller.shared.lock();
@@ -170,7 +170,7 @@ pub(super) fn create_partitions(
 
 /// The few settings that exist.
 pub(super) fn describe_configs(
-    caller: &Caller,
+    caller: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let inner = caller.shared.lock();
@@ -212,7 +212,7 @@ pub(super) fn describe_configs(
     DescribeConfigsResponse::default().with_results(results)
 }
 
-fn topic_settings(topic: &Topic) -> Vec<(&'static str, String)> {
+fn topic_settings(topic: &TopicState) -> Vec<(&'static str, String)> {
     let time = if topic.log_append_time {
         "LogAppendTime"
     } else {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{JoinReply, SyncReply};
+use super::{JoinResponder, SyncResponder};
 
 /// A JoinGroup request.
 #[derive(Debug)]
-pub(crate) struct Join {
+pub(crate) struct JoinRequest {
     /// Empty: it has none yet.
     pub(crate) member_id: StrBytes,
     pub(crate) instance_id: Option<StrBytes>,
@@ -27,23 +27,23 @@ pub(crate) struct Join {
     pub(crate) can_skip: bool,
     /// Makes member ids unique.
     pub(crate) nonce: u64,
-    pub(crate) reply: JoinReply,
+    pub(crate) reply: JoinResponder,
 }
 
-impl Join {
+impl JoinRequest {
     pub(super) fn refuse(self, error: ResponseError) {
-        let _ = self.reply.send(Joined::failed(error, self.member_id));
+        let _ = self.reply.send(JoinResult::failed(error, self.member_id));
     }
 
     pub(super) fn require_id(self, id: StrBytes) {
         let error = ResponseError::MemberIdRequired;
-        let _ = self.reply.send(Joined::failed(error, id));
+        let _ = self.reply.send(JoinResult::failed(error, id));
     }
 }
 
 /// The answer to a join.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Joined {
+pub(crate) struct JoinResult {
     pub(crate) error: Option<ResponseError>,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<StrBytes>,
@@ -52,10 +52,10 @@ pub(crate) struct Joined {
     pub(crate) member_id: StrBytes,
     pub(crate) skip_assignment: bool,
     /// Everyone, for the leader only.
-    pub(crate) members: Vec<JoinedMember>,
+    pub(crate) members: Vec<JoinResultMember>,
 }
 
-impl Joined {
+impl JoinResult {
     pub(crate) fn failed(error: ResponseError, member_id: StrBytes) -> Self {
         Self {
             error: Some(error),
@@ -72,7 +72,7 @@ impl Joined {
 
 /// What the leader learns of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct JoinedMember {
+pub(crate) struct JoinResultMember {
     pub(crate) id: StrBytes,
     pub(crate) instance_id: Option<StrBytes>,
     pub(crate) metadata: Bytes,
@@ -80,17 +80,17 @@ pub(crate) struct JoinedMember {
 
 /// A SyncGroup request.
 #[derive(Debug)]
-pub(crate) struct Sync {
+pub(crate) struct SyncRequest {
     pub(crate) member_id: StrBytes,
     pub(crate) instance_id: Option<StrBytes>,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<StrBytes>,
     pub(crate) protocol: Option<StrBytes>,
     pub(crate) assignments: Vec<(StrBytes, Bytes)>,
-    pub(crate) reply: SyncReply,
+    pub(crate) reply: SyncResponder,
 }
 
-impl Sync {
+impl SyncRequest {
     pub(super) fn refuse(self, error: ResponseError) {
         let _ = self.reply.send(Err(error));
     }
@@ -98,7 +98,7 @@ impl Sync {
 
 /// The answer to a sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Synced {
+pub(crate) struct SyncResult {
     pub(crate) protocol_type: Option<StrBytes>,
     pub(crate) protocol: Option<StrBytes>,
     pub(crate) assignment: Bytes,
@@ -106,7 +106,7 @@ pub(crate) struct Synced {
 
 /// A member.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct ClassicGroupMember {
     pub(crate) id: StrBytes,
     pub(crate) instance_id: Option<StrBytes>,
     pub(crate) client_id: StrBytes,
@@ -118,13 +118,13 @@ pub(crate) struct Member {
     pub(super) size: usize,
     session: Duration,
     expires: Instant,
-    joining: Option<JoinReply>,
-    syncing: Option<SyncReply>,
+    joining: Option<JoinResponder>,
+    syncing: Option<SyncResponder>,
 }
 
-impl Member {
+impl ClassicGroupMember {
     /// A member whose join is parked.
-    pub(super) fn new(id: StrBytes, join: Join, now: Instant) -> Self {
+    pub(super) fn new(id: StrBytes, join: JoinRequest, now: Instant) -> Self {
         Self {
             size: join.bytes(),
             id,
@@ -153,7 +153,7 @@ impl Member {
     }
 
     /// It joins again, perhaps with other wishes.
-    pub(super) fn rejoin(&mut self, join: Join, now: Instant) {
+    pub(super) fn rejoin(&mut self, join: JoinRequest, now: Instant) {
         self.size = join.bytes();
         self.protocols = join.protocols;
         self.session = join.session;
@@ -163,23 +163,23 @@ impl Member {
         self.heard(now);
         if let Some(earlier) = self.joining.replace(join.reply) {
             let error = ResponseError::RebalanceInProgress;
-            let _ = earlier.send(Joined::failed(error, self.id.clone()));
+            let _ = earlier.send(JoinResult::failed(error, self.id.clone()));
         }
     }
 
-    pub(super) fn answer_join(&mut self, joined: Joined) {
+    pub(super) fn answer_join(&mut self, joined: JoinResult) {
         if let Some(reply) = self.joining.take() {
             let _ = reply.send(joined);
         }
     }
 
-    pub(super) fn park_sync(&mut self, reply: SyncReply) {
+    pub(super) fn park_sync(&mut self, reply: SyncResponder) {
         if let Some(earlier) = self.syncing.replace(reply) {
             let _ = earlier.send(Err(ResponseError::RebalanceInProgress));
         }
     }
 
-    pub(super) fn take_sync(&mut self) -> Option<SyncReply> {
+    pub(super) fn take_sync(&mut self) -> Option<SyncResponder> {
         self.syncing.take()
     }
 
@@ -192,7 +192,7 @@ impl Member {
     /// Answers whatever is parked.
     pub(super) fn dismiss(&mut self, error: ResponseError) {
         let id = self.id.clone();
-        self.answer_join(Joined::failed(error, id));
+        self.answer_join(JoinResult::failed(error, id));
         if let Some(reply) = self.take_sync() {
             let _ = reply.send(Err(error));
         }

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Group, Initial, Member, Phase};
+use super::{ClassicGroup, ClassicGroupMember, ClassicGroupState, InitialRebalanceDelay};
 
-impl Group {
+impl ClassicGroup {
     pub(super) fn prepare(&mut self, now: Instant) {
         match self.phase {
-            Phase::Preparing { .. } => {}
-            Phase::Empty => {
+            ClassicGroupState::Preparing { .. } => {}
+            ClassicGroupState::Empty => {
                 let delay = self.limits.initial_delay;
-                self.phase = Phase::Preparing {
+                self.phase = ClassicGroupState::Preparing {
                     deadline: now + delay,
-                    initial: Some(Initial {
+                    initial: Some(InitialRebalanceDelay {
                         left: self.rebalance_timeout().saturating_sub(delay),
                         more_came: false,
                     }),
@@ -25,7 +25,7 @@ impl Group {
                 }
                 return;
             }
-            Phase::Completing | Phase::Stable => {
+            ClassicGroupState::Completing | ClassicGroupState::Stable => {
                 for member in &mut self.members {
                     if let Some(reply) = member.take_sync() {
                         member.heard(now);
@@ -33,7 +33,7 @@ impl Group {
                     }
                 }
                 self.unsynced.clear();
-                self.phase = Phase::Preparing {
+                self.phase = ClassicGroupState::Preparing {
                     deadline: now + self.rebalance_timeout(),
                     initial: None,
                 };
@@ -43,9 +43,11 @@ impl Group {
     }
 
     pub(super) fn try_complete(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Preparing { initial: None, .. })
-            && self.pending.is_empty()
-            && self.members.iter().all(Member::is_joining)
+        if matches!(
+            self.phase,
+            ClassicGroupState::Preparing { initial: None, .. }
+        ) && self.pending.is_empty()
+            && self.members.iter().all(ClassicGroupMember::is_joining)
         {
             self.complete(now);
         }
@@ -58,9 +60,9 @@ impl Group {
                 self.remove(at);
             }
         }
-        if !self.members.is_empty() && !self.members.iter().any(Member::is_joining) {
+        if !self.members.is_empty() && !self.members.iter().any(ClassicGroupMember::is_joining) {
             // Static members only, and all of them away: wait on until they expire.
-            self.phase = Phase::Preparing {
+            self.phase = ClassicGroupState::Preparing {
                 deadline: now + self.rebalance_timeout(),
                 initial: None,
             };
@@ -68,19 +70,19 @@ impl Group {
         }
         self.generation += 1;
         if self.members.is_empty() {
-            self.phase = Phase::Empty;
+            self.phase = ClassicGroupState::Empty;
             self.protocol = None;
             self.leader = None;
             return;
         }
-        let joined = |member: &&Member| member.is_joining();
-        let leads = |member: &Member| Some(&member.id) == self.leader.as_ref();
+        let joined = |member: &&ClassicGroupMember| member.is_joining();
+        let leads = |member: &ClassicGroupMember| Some(&member.id) == self.leader.as_ref();
         if !self.members.iter().filter(joined).any(leads) {
             let first = self.members.iter().find(joined);
             self.leader = first.map(|member| member.id.clone());
         }
         self.protocol = self.vote();
-        self.phase = Phase::Completing;
+        self.phase = ClassicGroupState::Completing;
         self.sync_deadline = now + self.rebalance_timeout();
         self.unsynced = self.members.iter().map(|m| m.id.clone()).collect();
         for at in 0..self.members.len() {
@@ -93,9 +95,9 @@ impl Group {
 
     pub(super) fn rebalance_after_removal(&mut self, now: Instant) {
         match self.phase {
-            Phase::Stable | Phase::Completing => self.prepare(now),
-            Phase::Preparing { .. } => self.try_complete(now),
-            Phase::Empty => {}
+            ClassicGroupState::Stable | ClassicGroupState::Completing => self.prepare(now),
+            ClassicGroupState::Preparing { .. } => self.try_complete(now),
+            ClassicGroupState::Empty => {}
         }
     }
 

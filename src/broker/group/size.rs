@@ -2,9 +2,9 @@
 
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Committed, Group, Join, Sync};
+use super::{ClassicGroup, CommittedOffset, JoinRequest, SyncRequest};
 
-impl Group {
+impl ClassicGroup {
     /// Bytes that it takes, about.
     pub(crate) fn bytes(&self) -> usize {
         let members = self.members.iter().map(|m| m.size + m.assignment.len());
@@ -13,7 +13,7 @@ impl Group {
     }
 
     /// Remembers the group's position in a partition.
-    pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: Committed) {
+    pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: CommittedOffset) {
         let name = key.0.len();
         self.committed += size_of_offset(name, &committed);
         if let Some(before) = self.offsets.insert(key, committed) {
@@ -36,7 +36,7 @@ impl Group {
     }
 }
 
-impl Join {
+impl JoinRequest {
     /// Bytes that the member will take.
     pub(crate) fn bytes(&self) -> usize {
         let protocols = self.protocols.iter();
@@ -49,7 +49,7 @@ impl Join {
     }
 }
 
-impl Sync {
+impl SyncRequest {
     /// Bytes that the assignments will take.
     pub(crate) fn bytes(&self) -> usize {
         let assignments = self.assignments.iter();
@@ -58,7 +58,7 @@ impl Sync {
 }
 
 /// Bytes that a position takes.
-pub(crate) fn size_of_offset(name: usize, committed: &Committed) -> usize {
+pub(crate) fn size_of_offset(name: usize, committed: &CommittedOffset) -> usize {
     name + committed.metadata.len() + OVERHEAD
 }
 

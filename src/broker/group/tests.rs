@@ -6,7 +6,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Clock(Group, Instant);
+struct Clock(ClassicGroup, Instant);
 
 impl Clock {
     fn new() -> Self {
@@ -14,14 +14,14 @@ impl Clock {
     }
 
     fn with_delay(initial_delay: Duration) -> Self {
-        let limits = Limits {
+        let limits = GroupLimits {
             initial_delay,
             session_min: SECOND,
             session_max: 60 * SECOND,
             members_max: 4,
         };
         let now = Instant::now();
-        Self(Group::new(limits, now), now)
+        Self(ClassicGroup::new(limits, now), now)
     }
 
     /// Time passes as the broker's clock would let it: deadline by deadline.
@@ -36,9 +36,9 @@ impl Clock {
         self.1 = until;
     }
 
-    fn join(&mut self, who: Who) -> Receiver<Joined> {
+    fn join(&mut self, who: Who) -> Receiver<JoinResult> {
         let (reply, answer) = oneshot::channel();
-        let join = Join {
+        let join = JoinRequest {
             member_id: id(who.id),
             instance_id: who.instance.map(StrBytes::from_static_str),
             client_id: StrBytes::from_static_str("client"),
@@ -61,14 +61,18 @@ impl Clock {
     }
 
     /// Joins a group of which nobody else has to rejoin.
-    fn joined(&mut self, who: Who) -> Joined {
+    fn joined(&mut self, who: Who) -> JoinResult {
         self.join(who).try_recv().expect("joined at once")
     }
 
-    fn sync(&mut self, member: &Joined, assignments: &[(&Joined, &'static str)]) -> Synced2 {
+    fn sync(
+        &mut self,
+        member: &JoinResult,
+        assignments: &[(&JoinResult, &'static str)],
+    ) -> Synced2 {
         let (reply, answer) = oneshot::channel();
         let assignments = assignments.iter();
-        let sync = Sync {
+        let sync = SyncRequest {
             member_id: member.member_id.clone(),
             instance_id: None,
             generation: member.generation,
@@ -83,13 +87,13 @@ impl Clock {
         answer
     }
 
-    fn heartbeat(&mut self, member: &Joined) -> Result<(), ResponseError> {
+    fn heartbeat(&mut self, member: &JoinResult) -> Result<(), ResponseError> {
         let (id, generation) = (&member.member_id, member.generation);
         self.0.heartbeat(id, None, generation, self.1)
     }
 
     /// Two members, stable; the first leads.
-    fn two() -> (Self, Joined, Joined) {
+    fn two() -> (Self, JoinResult, JoinResult) {
         let mut clock = Self::new();
         let first = clock.joined(Who::default());
         clock.sync(&first, &[(&first, "all")]);
@@ -106,7 +110,7 @@ impl Clock {
     }
 }
 
-type Synced2 = Receiver<Result<Synced, ResponseError>>;
+type Synced2 = Receiver<Result<SyncResult, ResponseError>>;
 
 #[derive(Clone)]
 struct Who {
@@ -134,7 +138,7 @@ impl Default for Who {
 }
 
 impl Who {
-    fn again(joined: &Joined) -> Self {
+    fn again(joined: &JoinResult) -> Self {
         Self {
             id: joined.member_id.to_string(),
             ..Self::default()
@@ -317,14 +321,14 @@ fn the_leader_leaves_and_another_takes_over() {
 #[test]
 fn old_generations_and_strangers_are_refused() {
     let (mut clock, first, second) = Clock::two();
-    let old = Joined {
+    let old = JoinResult {
         generation: 1,
         ..first.clone()
     };
     assert_eq!(clock.heartbeat(&old), Err(ResponseError::IllegalGeneration));
     let synced = clock.sync(&old, &[]).try_recv().unwrap();
     assert_eq!(synced, Err(ResponseError::IllegalGeneration));
-    let stranger = Joined {
+    let stranger = JoinResult {
         member_id: id("nobody".into()),
         ..first.clone()
     };
@@ -332,7 +336,7 @@ fn old_generations_and_strangers_are_refused() {
         clock.heartbeat(&stranger),
         Err(ResponseError::UnknownMemberId)
     );
-    let other = Joined {
+    let other = JoinResult {
         protocol: Some(id("sticky".into())),
         ..second
     };
@@ -355,7 +359,7 @@ fn old_generations_and_strangers_are_refused() {
 fn a_commit_is_taken_while_preparing_but_not_while_completing() {
     let (mut clock, first, _) = Clock::two();
     let mut third = clock.join(Who::default());
-    let commit = |clock: &mut Clock, j: &Joined| {
+    let commit = |clock: &mut Clock, j: &JoinResult| {
         clock
             .0
             .check_commit(&j.member_id, None, j.generation, clock.1)
@@ -493,9 +497,14 @@ fn whoever_is_parked_is_sent_to_the_new_coordinator() {
 }
 
 impl Clock {
-    fn sync_as(&mut self, instance: &'static str, member: &Joined, what: &'static str) -> Bytes {
+    fn sync_as(
+        &mut self,
+        instance: &'static str,
+        member: &JoinResult,
+        what: &'static str,
+    ) -> Bytes {
         let (reply, mut answer) = oneshot::channel();
-        let sync = Sync {
+        let sync = SyncRequest {
             member_id: member.member_id.clone(),
             instance_id: Some(StrBytes::from_static_str(instance)),
             generation: member.generation,
@@ -508,7 +517,11 @@ impl Clock {
         answer.try_recv().unwrap().unwrap().assignment
     }
 
-    fn heartbeat_as(&mut self, name: &'static str, member: &Joined) -> Result<(), ResponseError> {
+    fn heartbeat_as(
+        &mut self,
+        name: &'static str,
+        member: &JoinResult,
+    ) -> Result<(), ResponseError> {
         let instance = StrBytes::from_static_str(name);
         let (id, generation) = (&member.member_id, member.generation);
         self.0.heartbeat(id, Some(&instance), generation, self.1)

@@ -1,13 +1,13 @@
 use super::super::batch::tests::{PLAIN, batch_of};
-use super::super::producers::Verdict;
+use super::super::producers::SequenceCheck;
 use super::*;
 use kafka_client::config::Compression;
 use kafka_client::record::{BatchBuilder, NewRecord};
 
 /// Appends batches of as many records; their records' times are their offsets × 10
 /// plus their place in the batch.
-fn log(counts: &[i32]) -> Log {
-    let mut log = Log::new(10);
+fn log(counts: &[i32]) -> PartitionLog {
+    let mut log = PartitionLog::new(10);
     log.begin_epoch(0);
     for (serial, &count) in counts.iter().enumerate() {
         put(&mut log, count, PLAIN, serial as u64);
@@ -15,7 +15,7 @@ fn log(counts: &[i32]) -> Log {
     log
 }
 
-fn put(log: &mut Log, count: i32, producer: (i64, i16, i32), serial: u64) -> i64 {
+fn put(log: &mut PartitionLog, count: i32, producer: (i64, i16, i32), serial: u64) -> i64 {
     let bytes = batch_of(count, log.end() * 10, producer);
     let header = BatchHeader::parse(&bytes).unwrap();
     log.append(&bytes, &header, 0, None, serial)
@@ -35,16 +35,16 @@ fn bases(mut bytes: &[u8]) -> Vec<i64> {
 
 #[test]
 fn producers_are_forgotten_with_their_batches() {
-    let mut log = Log::new(1_000);
+    let mut log = PartitionLog::new(1_000);
     for n in 0..200 {
         put(&mut log, 1, (n, 0, 0), n as u64);
         log.delete_before(n - 9);
         assert!(log.producers.len() <= 2 * log.len() + PRODUCERS_MIN + 1);
     }
     // Who is still read is still known.
-    let known = |log: &Log, n| {
+    let known = |log: &PartitionLog, n| {
         let header = BatchHeader::parse(&batch_of(1, 0, (n, 0, 0))).unwrap();
-        log.producers.check(&header) != Ok(Verdict::Append)
+        log.producers.check(&header) != Ok(SequenceCheck::Append)
     };
     assert!((190..200).all(|n| known(&log, n)));
     assert!(!known(&log, 0));
@@ -189,7 +189,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     assert_eq!((log.last_stable(), log.end()), (2, 6));
     log.end_transaction(7, 0, false, 99, 0, 7);
     assert_eq!((log.last_stable(), log.end()), (7, 7));
-    let aborted = Aborted {
+    let aborted = AbortedTxn {
         producer_id: 7,
         first: 2,
         marker: 6,

@@ -2,8 +2,8 @@ use bytes::Bytes;
 
 use super::*;
 
-fn wanted(partition: i32, offset: i64) -> Wanted {
-    Wanted {
+fn wanted(partition: i32, offset: i64) -> FetchPartitionRequest {
+    FetchPartitionRequest {
         topic: StrBytes::from_static_str("t"),
         topic_id: Uuid::nil(),
         partition,
@@ -14,8 +14,8 @@ fn wanted(partition: i32, offset: i64) -> Wanted {
     }
 }
 
-fn opening(session_id: i32, epoch: i32, wanted: Vec<Wanted>) -> Opening {
-    Opening {
+fn opening(session_id: i32, epoch: i32, wanted: Vec<FetchPartitionRequest>) -> FetchSessionRequest {
+    FetchSessionRequest {
         session_id,
         epoch,
         with_ids: false,
@@ -32,22 +32,22 @@ fn result(partition: i32, high_watermark: i64, records: &'static [u8]) -> Partit
         .with_records(Some(Bytes::from_static(records)))
 }
 
-fn partitions(plan: &Plan) -> Vec<(i32, i64)> {
+fn partitions(plan: &FetchContext) -> Vec<(i32, i64)> {
     plan.wanted
         .iter()
         .map(|w| (w.partition, w.offset))
         .collect()
 }
 
-fn sessions(slots: usize) -> (Sessions, Instant) {
+fn sessions(slots: usize) -> (FetchSessionCache, Instant) {
     (
-        Sessions::new(slots, 10, Duration::from_secs(120), 7),
+        FetchSessionCache::new(slots, 10, Duration::from_secs(120), 7),
         Instant::now(),
     )
 }
 
 /// A session that wants partitions 0, 1 and 2, which are all empty.
-fn begun() -> (Sessions, i32, Instant) {
+fn begun() -> (FetchSessionCache, i32, Instant) {
     let (mut sessions, now) = sessions(10);
     let plan = sessions
         .open(opening(0, 0, (0..3).map(|p| wanted(p, 0)).collect()), now)
@@ -124,7 +124,7 @@ fn a_wrong_id_epoch_or_way_to_name_topics_is_an_error() {
 #[test]
 fn no_more_partitions_are_remembered_than_the_limit() {
     let (mut sessions, id, now) = begun();
-    let mut begin = |wanted: Vec<Wanted>| {
+    let mut begin = |wanted: Vec<FetchPartitionRequest>| {
         let results = wanted.iter().map(|w| result(w.partition, 0, b""));
         let results = results.collect();
         let plan = sessions.open(opening(0, 0, wanted), now).unwrap();

@@ -7,10 +7,10 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use super::super::fetch::ANSWERS_MAX;
 use super::*;
 
-fn with_topic(config: BrokerConfig) -> Caller {
+fn with_topic(config: BrokerConfig) -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
-    let caller = Caller {
-        shared: Shared::new(config, &[address]),
+    let caller = RequestContext {
+        shared: ClusterContext::new(config, &[address]),
         ..caller()
     };
     let mut inner = caller.shared.lock();
@@ -29,7 +29,12 @@ fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Bytes {
     bytes.freeze()
 }
 
-async fn ask(caller: &Caller, api: ApiKey, version: i16, request: RequestKind) -> ResponseKind {
+async fn ask(
+    caller: &RequestContext,
+    api: ApiKey,
+    version: i16,
+    request: RequestKind,
+) -> ResponseKind {
     let frame = frame(api, version, &request);
     let (_, request) = net::decode_request(api, version, &mut frame.clone()).unwrap();
     let response = answer(caller, version, request).await.unwrap();
