@@ -174,9 +174,9 @@ impl Answers {
         let echo = Echo::message_id((!id.is_empty()).then_some(id));
         match position {
             Position::Alone => {
-                let mark = frame::begin(out);
+                let mark = frame::begin_frame(out);
                 write_one(out, &self.topic, settled, echo);
-                frame::end(out, mark, Opcode::Text);
+                frame::end_frame(out, mark, Opcode::Text);
             }
             Position::Element { first, last } => {
                 self.array.put_u8(if first { b'[' } else { b',' });
@@ -185,7 +185,7 @@ impl Answers {
                     self.array.put_u8(b']');
                 }
                 if last || self.array.len() >= FRAGMENT_BYTES {
-                    frame::text_fragment(out, &self.array, !self.array_begun, last);
+                    frame::write_text_fragment(out, &self.array, !self.array_begun, last);
                     self.array_begun = !last;
                     self.array.clear();
                 }

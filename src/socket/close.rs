@@ -5,7 +5,7 @@ use tokio::time::Duration;
 
 use super::ws::WebSocket;
 use kafka_client::group::ConsumerError;
-use websocket::frame::{Close, CloseCode, Violation};
+use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
 
 /// How long a close frame may take to get out.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ const SEND_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The client closed.
-    Peer(Option<Close>),
+    Peer(Option<CloseFrame>),
     /// The connection broke or ended without a close frame.
     Lost,
     /// No sign of life for two ping intervals.
@@ -24,7 +24,7 @@ pub(super) enum End {
     /// The server stops.
     Stopping,
     /// We close, with this code and reason.
-    Fault(Close),
+    Fault(CloseFrame),
 }
 
 impl End {
@@ -36,17 +36,17 @@ impl End {
             End::Silent => return socket.reset(),
             End::Peer(Some(close)) => close,
             // What was not said is not said back: gives an empty close frame.
-            End::Peer(None) => Close::new(CloseCode(1005), ""),
-            End::Slow => Close::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
-            End::Stopping => Close::new(CloseCode::SERVICE_RESTART, "the server is stopping"),
+            End::Peer(None) => CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""),
+            End::Slow => CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
+            End::Stopping => CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping"),
             End::Fault(close) => close,
         };
         socket.close(out, &close, SEND_MAX).await;
     }
 }
 
-impl From<Violation> for End {
-    fn from(violation: Violation) -> Self {
+impl From<ProtocolViolation> for End {
+    fn from(violation: ProtocolViolation) -> Self {
         End::Fault(violation.into())
     }
 }
@@ -59,9 +59,11 @@ impl From<ConsumerError> for End {
             | ConsumerError::GroupNotAuthorized { .. }
             | ConsumerError::TopicNotAuthorized { .. }
             | ConsumerError::UnknownTopic { .. }
-            | ConsumerError::NoCommittedOffset { .. } => CloseCode::POLICY,
-            ConsumerError::Refused { .. } | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL,
+            | ConsumerError::NoCommittedOffset { .. } => CloseCode::POLICY_VIOLATION,
+            ConsumerError::Refused { .. } | ConsumerError::Corrupt { .. } => {
+                CloseCode::INTERNAL_ERROR
+            }
         };
-        End::Fault(Close::new(code, &error.to_string()))
+        End::Fault(CloseFrame::new(code, &error.to_string()))
     }
 }

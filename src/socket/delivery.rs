@@ -216,7 +216,7 @@ impl Batch {
             return;
         }
         self.payload.put_u8(b']');
-        out.write(|frames| frame::text(frames, &self.payload));
+        out.write(|frames| frame::write_text(frames, &self.payload));
         for delivered in self.carried.drain(..) {
             out.carries(delivered);
         }
@@ -276,7 +276,7 @@ mod tests {
         let mut out = BytesMut::new();
         let mut marks = Vec::new();
         for (i, text) in texts.iter().enumerate() {
-            frame::text(&mut out, text.as_bytes());
+            frame::write_text(&mut out, text.as_bytes());
             marks.push(Mark {
                 end: out.len() as u32,
                 epoch: 1,

@@ -66,9 +66,9 @@ impl Encoded {
         let mut marks = Vec::new();
         for record in chunk.records() {
             let (offset, timestamp) = (record.offset, record.timestamp);
-            let begun = frame::begin(&mut out);
+            let begun = frame::begin_frame(&mut out);
             writer.write(&mut out, OutboundRecord::from(record));
-            frame::end(&mut out, begun, Opcode::Text);
+            frame::end_frame(&mut out, begun, Opcode::Text);
             marks.push(Mark {
                 end: u32::try_from(out.len()).expect("a chunk is far below 4 GiB as JSON"),
                 epoch: chunk.epoch_before(offset + 1),
@@ -137,7 +137,7 @@ mod tests {
         let mut out = BytesMut::new();
         let mut marks = Vec::new();
         for (i, text) in texts.iter().enumerate() {
-            frame::text(&mut out, text.as_bytes());
+            frame::write_text(&mut out, text.as_bytes());
             marks.push(Mark {
                 end: out.len() as u32,
                 epoch: 0,

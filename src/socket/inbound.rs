@@ -32,7 +32,7 @@ use crate::codec::inbound::{Frame, InboundRecord};
 use kafka_client::metadata::Topic;
 use kafka_client::producer::Producer;
 use kafka_client::record::NewRecord;
-use websocket::frame::{self, Close, CloseCode, Message};
+use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
 
 /// How long the answers still due may take after a client's close.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -163,14 +163,17 @@ impl Inbound {
         while self.may_read() {
             match self.socket.message()? {
                 None => return Ok(()),
-                Some(Message::Text(text)) => self.take(text.as_bytes()).await?,
-                Some(Message::Binary(_)) => {
+                Some(WebSocketMessage::Text(text)) => self.take(text.as_bytes()).await?,
+                Some(WebSocketMessage::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(Close::new(CloseCode::UNSUPPORTED, reason)));
+                    return Err(End::Fault(CloseFrame::new(
+                        CloseCode::UNSUPPORTED_DATA,
+                        reason,
+                    )));
                 }
-                Some(Message::Ping(payload)) => frame::pong(&mut self.out, &payload),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(close)) => return Err(End::Peer(close)),
+                Some(WebSocketMessage::Ping(payload)) => frame::write_pong(&mut self.out, &payload),
+                Some(WebSocketMessage::Pong(_)) => {}
+                Some(WebSocketMessage::Close(close)) => return Err(End::Peer(close)),
             }
         }
         Ok(())
@@ -183,7 +186,7 @@ impl Inbound {
         if frame.is_array() && frame.is_empty() {
             // In its place, which is after everything that is owed.
             self.settle().await?;
-            frame::text(&mut self.out, b"[]");
+            frame::write_text(&mut self.out, b"[]");
         }
         let now = timestamp();
         let (len, is_array) = (frame.len(), frame.is_array());
@@ -299,7 +302,7 @@ impl Inbound {
             Due::Nothing => {}
             Due::Gone => return Err(End::Silent),
             Due::Ping => {
-                frame::ping(&mut self.out, b"");
+                frame::write_ping(&mut self.out, b"");
                 self.socket.flush(&mut self.out)?;
             }
         }

@@ -29,7 +29,7 @@ use crate::refusal::Refusal;
 use kafka_client::admin;
 use kafka_client::metadata::{MetadataError, Topic};
 use runtime::guard;
-use websocket::frame::{Close, CloseCode};
+use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
 
 /// How long brokers may take to tell of a topic before the client is sent away.
@@ -123,7 +123,7 @@ pub(super) async fn open(mut opening: Opening, app: App) -> Response<String> {
         }
         Err(refusal) if query.errors_close() => {
             let code = CloseCode(4000 + refusal.status.as_u16());
-            let close = Close::new(code, &refusal.message);
+            let close = CloseFrame::new(code, &refusal.message);
             let goodbye = async move {
                 if let Some(socket) = upgraded(upgrade, message_max).await {
                     socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;

@@ -39,7 +39,7 @@ use crate::codec::answer;
 use crate::codec::commit::Refusal;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Consumer, Event, Subscription};
-use websocket::frame::{self, Close, CloseCode, Message};
+use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
 
 /// How long the commit at the end may hold up the goodbye.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -186,13 +186,13 @@ impl Outbound {
     fn obey(&mut self, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => Err(End::Stopping),
-            Order::Leave => Err(End::Fault(Close::new(
-                CloseCode::POLICY,
+            Order::Leave => Err(End::Fault(CloseFrame::new(
+                CloseCode::POLICY_VIOLATION,
                 "evicted: the client id connected again, and this client did not answer",
             ))),
             Order::Probe => {
                 self.probed = true;
-                self.out.write(|frames| frame::ping(frames, b""));
+                self.out.write(|frames| frame::write_ping(frames, b""));
                 Ok(())
             }
         }
@@ -418,22 +418,25 @@ impl Outbound {
         while self.out.len() < self.app.config.server.websocket.send_buffer {
             let message = self.socket.message()?;
             // A goodbye is no sign of life: its client may be the one that comes again.
-            let alive = !matches!(message, None | Some(Message::Close(_)));
+            let alive = !matches!(message, None | Some(WebSocketMessage::Close(_)));
             if alive && std::mem::take(&mut self.probed) {
                 self.seat.call().alive.notify_waiters();
             }
             match message {
                 None => return Ok(()),
-                Some(Message::Text(text)) => self.commit(text.as_bytes()),
-                Some(Message::Binary(_)) => {
+                Some(WebSocketMessage::Text(text)) => self.commit(text.as_bytes()),
+                Some(WebSocketMessage::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(Close::new(CloseCode::UNSUPPORTED, reason)));
+                    return Err(End::Fault(CloseFrame::new(
+                        CloseCode::UNSUPPORTED_DATA,
+                        reason,
+                    )));
                 }
-                Some(Message::Ping(payload)) => {
-                    self.out.write(|frames| frame::pong(frames, &payload));
+                Some(WebSocketMessage::Ping(payload)) => {
+                    self.out.write(|frames| frame::write_pong(frames, &payload));
                 }
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(close)) => return Err(End::Peer(close)),
+                Some(WebSocketMessage::Pong(_)) => {}
+                Some(WebSocketMessage::Close(close)) => return Err(End::Peer(close)),
             }
         }
         Ok(())
@@ -450,9 +453,9 @@ impl Outbound {
             echo,
         } = refusal;
         self.out.write(|frames| {
-            let mark = frame::begin(frames);
+            let mark = frame::begin_frame(frames);
             answer::error(frames, code, message, echo);
-            frame::end(frames, mark, frame::Opcode::Text);
+            frame::end_frame(frames, mark, frame::Opcode::Text);
         });
     }
 
@@ -476,7 +479,7 @@ impl Outbound {
             Due::Nothing => {}
             Due::Gone => return Err(End::Silent),
             Due::Ping => {
-                self.out.write(|frames| frame::ping(frames, b""));
+                self.out.write(|frames| frame::write_ping(frames, b""));
                 self.out.shrink();
             }
         }

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use websocket::frame::{self, Close, Decoder, Limits, Message, Violation};
+use websocket::frame::{self, CloseFrame, FrameDecoder, ProtocolViolation, WebSocketMessage};
 
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -25,7 +25,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct WebSocket {
     stream: TcpStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     input: BytesMut,
     read_bytes: usize,
 }
@@ -46,22 +46,22 @@ impl WebSocket {
     pub fn new(stream: TcpStream, early: Bytes, message_bytes_max: usize) -> Self {
         Self {
             stream,
-            decoder: Decoder::new(Limits { message_bytes_max }),
+            decoder: FrameDecoder::new(message_bytes_max),
             input: BytesMut::from(early),
             read_bytes: READ_BYTES_MIN,
         }
     }
 
     /// The next message of what has been read.
-    pub fn message(&mut self) -> Result<Option<Message>, Violation> {
-        self.decoder.read(&mut self.input)
+    pub fn message(&mut self) -> Result<Option<WebSocketMessage>, ProtocolViolation> {
+        self.decoder.decode(&mut self.input)
     }
 
     /// Reads what is there, once.
     pub fn fill(&mut self) -> io::Result<Fill> {
         let room = self
             .decoder
-            .missing()
+            .payload_missing()
             .clamp(self.read_bytes, READ_BYTES_MAX);
         self.input.reserve(room);
         match self.stream.try_read_buf(&mut self.input) {
@@ -117,8 +117,8 @@ impl WebSocket {
     ///
     /// Takes at most `send_max` for the frame and two seconds for the peer; a frame that
     /// does not get out in time ends the connection with a reset.
-    pub async fn close(mut self, mut out: BytesMut, close: &Close, send_max: Duration) {
-        frame::close(&mut out, close.code, &close.reason);
+    pub async fn close(mut self, mut out: BytesMut, close: &CloseFrame, send_max: Duration) {
+        frame::write_close(&mut out, close.code, &close.reason);
         let sent = timeout(send_max, self.send_all(&mut out)).await;
         if !matches!(sent, Ok(Ok(()))) {
             return self.reset();

@@ -1,17 +1,19 @@
-//! The WebSocket wire format (RFC 6455), server side, without any I/O.
+//! The WebSocket wire format (RFC 6455, section 5), server side, without any I/O.
 //!
 //! ```text
-//!  socket bytes ─▶ BytesMut ─▶ Decoder ─▶ Message    a whole frame is split off the buffer,
-//!                                │                   unmasked where it lies, never copied
-//!                                └─▶ Violation       the close code and reason to answer with
+//!  socket bytes ─▶ BytesMut ─▶ FrameDecoder ─▶ WebSocketMessage   a whole frame is split off the
+//!                                   │                             buffer, unmasked where it lies,
+//!                                   │                             never copied
+//!                                   └─▶ ProtocolViolation         status code and reason of the
+//!                                                                 close frame to send
 //!
-//!  payload ─▶ text / binary / ping / pong / close ─▶ BytesMut ─▶ socket bytes
-//!  payload of unknown length ─▶ begin … end ───────────┘
+//!  payload ─▶ write_text / write_ping / write_pong / write_close ─▶ BytesMut ─▶ socket bytes
+//!  payload of unknown length ─▶ begin_frame … end_frame ──────────────┘
 //! ```
 //!
 //! # Invariants
 //! - A message is handed out only when all of it is known to be valid; text is UTF-8.
-//! - What is refused is refused as early as the bytes allow: a size by its header, a bad
+//! - What is invalid is refused as early as the bytes allow: a size by its header, a bad
 //!   character at the octet that breaks it, also in the middle of a frame.
 //! - Between messages a decoder owns no memory; in a fragmented message it owns what has
 //!   arrived of it, never more than the limit.
@@ -27,13 +29,16 @@ mod utf8;
 
 use bytes::Bytes;
 
-pub use close::{Close, CloseCode};
-pub use decode::{Decoder, Limits, Violation};
+pub use close::{CloseCode, CloseFrame};
+pub use decode::{FrameDecoder, ProtocolViolation};
 pub use encode::{
-    begin, binary, close, end, frame_header_len, ping, pong, text, text_fragment, write_header,
+    begin_frame, end_frame, write_close, write_ping, write_pong, write_text, write_text_fragment,
 };
 
-/// What a data frame carries, as it stands in the low four bits of a frame's first byte.
+/// The most bytes of payload that a control frame may carry (section 5.5).
+const CONTROL_PAYLOAD_MAX: usize = 125;
+
+/// How a frame's payload is to be read: the low four bits of its first byte (section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// A further fragment of the message under way.
@@ -42,17 +47,17 @@ pub enum Opcode {
     Text,
     /// Bytes.
     Binary,
-    /// The connection's end.
+    /// The closing handshake: its first half or its answer.
     Close,
-    /// A question whether the peer is alive.
+    /// Asks the peer for a pong.
     Ping,
-    /// The answer to a ping, or an unasked sign of life.
+    /// The answer to a ping, or an unsolicited heartbeat.
     Pong,
 }
 
 impl Opcode {
     /// The opcode of that number; `None` for the reserved ones.
-    pub fn from_bits(bits: u8) -> Option<Opcode> {
+    pub(crate) fn from_bits(bits: u8) -> Option<Opcode> {
         Some(match bits {
             0x0 => Opcode::Continuation,
             0x1 => Opcode::Text,
@@ -65,7 +70,8 @@ impl Opcode {
     }
 
     /// The number in the frame.
-    pub fn bits(self) -> u8 {
+    #[inline]
+    pub(crate) fn bits(self) -> u8 {
         match self {
             Opcode::Continuation => 0x0,
             Opcode::Text => 0x1,
@@ -76,54 +82,48 @@ impl Opcode {
         }
     }
 
-    /// Control frames are short, whole, and may stand between the fragments of a message.
-    pub fn is_control(self) -> bool {
+    /// Control frames are short, unfragmented, and may stand between the fragments of a
+    /// message.
+    pub(crate) fn is_control(self) -> bool {
         self.bits() & 0x8 != 0
     }
 }
 
 /// One whole message from the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum WebSocketMessage {
     /// Text, valid UTF-8.
-    Text(Text),
+    Text(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
     /// To be answered by a pong with the same payload.
     Ping(Bytes),
-    /// An answer to our ping, or unasked.
+    /// An answer to our ping, or unsolicited.
     Pong(Bytes),
-    /// The client closes; `None` when it gave no code. Nothing comes after it.
-    Close(Option<Close>),
+    /// The client starts the closing handshake, or answers ours; `None` when its frame
+    /// has no status code. Nothing comes after it.
+    Close(Option<CloseFrame>),
 }
 
 /// Bytes that the decoder has found to be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Text(Bytes);
+pub struct Utf8Bytes(Bytes);
 
-impl Text {
+impl Utf8Bytes {
     /// The text as bytes: free.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text as a string. This looks at every byte again; what works on bytes should
-    /// take [`Text::as_bytes`].
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("only the decoder makes texts, after validation")
-    }
-
-    /// The bytes themselves, to slice or to keep.
-    pub fn into_bytes(self) -> Bytes {
-        self.0
-    }
-
     /// The number of bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether there is no text.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,36 +1,36 @@
-//! Close codes, and what a close frame says.
+//! Status codes, and what a close frame says (RFC 6455, sections 5.5.1 and 7.4).
 
 use std::fmt;
 
-/// Why a connection ends (RFC 6455, section 7.4, and IANA's registry).
+use super::CONTROL_PAYLOAD_MAX;
+
+/// Why a connection ends: a status code of section 7.4, or of IANA's registry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
-    /// Done as intended.
-    pub const NORMAL: CloseCode = CloseCode(1000);
-    /// The endpoint goes away.
-    pub const GOING_AWAY: CloseCode = CloseCode(1001);
     /// The peer broke RFC 6455.
-    pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
+    pub(crate) const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
     /// Text where bytes were due, or the other way round.
-    pub const UNSUPPORTED: CloseCode = CloseCode(1003);
+    pub const UNSUPPORTED_DATA: CloseCode = CloseCode(1003);
+    /// Stands for a close frame without a status code; never in a frame itself.
+    pub const NO_STATUS_RECEIVED: CloseCode = CloseCode(1005);
     /// A text message, or a close reason, that is not UTF-8.
-    pub const INVALID_PAYLOAD: CloseCode = CloseCode(1007);
-    /// A rule of ours, named in the reason.
-    pub const POLICY: CloseCode = CloseCode(1008);
+    pub(crate) const INVALID_FRAME_PAYLOAD_DATA: CloseCode = CloseCode(1007);
+    /// A rule of the server, named in the reason.
+    pub const POLICY_VIOLATION: CloseCode = CloseCode(1008);
     /// A message over the limit.
-    pub const TOO_BIG: CloseCode = CloseCode(1009);
-    /// Our fault.
-    pub const INTERNAL: CloseCode = CloseCode(1011);
-    /// The server stops; come back.
+    pub(crate) const MESSAGE_TOO_BIG: CloseCode = CloseCode(1009);
+    /// A fault of the server.
+    pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
+    /// The server stops; the client may reconnect.
     pub const SERVICE_RESTART: CloseCode = CloseCode(1012);
     /// The server cannot serve this client now.
     pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
 
     /// Whether a peer may put it into a close frame: the registered ones except those
     /// that only describe a missing frame (1005, 1006, 1015), and 3000 to 4999.
-    pub fn may_be_sent(self) -> bool {
+    pub(crate) fn may_be_sent(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 }
@@ -47,24 +47,29 @@ impl fmt::Debug for CloseCode {
     }
 }
 
-/// What a close frame with a code says.
+/// The payload of a close frame that has a status code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Close {
-    /// Why.
+pub struct CloseFrame {
+    /// The status code.
     pub code: CloseCode,
-    /// For people; empty when nothing was said. At most 123 bytes.
+    /// For people; empty when there is none. At most 123 bytes.
     pub reason: Box<str>,
 }
 
-impl Close {
+impl CloseFrame {
     /// A code, and a reason cut to what a close frame carries.
     pub fn new(code: CloseCode, reason: &str) -> Self {
-        let end = reason.floor_char_boundary(123);
         Self {
             code,
-            reason: reason[..end].into(),
+            reason: fitting(reason).into(),
         }
     }
+}
+
+/// What of a reason fits into a close frame behind the status code: cut before the
+/// character that does not.
+pub(super) fn fitting(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2)]
 }
 
 #[cfg(test)]

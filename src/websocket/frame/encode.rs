@@ -1,14 +1,13 @@
-//! Server frames: never masked, and whole but for long arrays of answers.
+//! Server frames: never masked, and unfragmented but for long arrays of acks.
 
 use bytes::{BufMut, BytesMut};
 
-use super::{CloseCode, Opcode};
-
-/// The most a control frame may carry.
-pub(super) const CONTROL_BYTES_MAX: usize = 125;
+use super::close::fitting;
+use super::{CONTROL_PAYLOAD_MAX, CloseCode, Opcode};
 
 /// How many bytes stand in front of a payload of that length: 2, 4 or 10.
-pub const fn frame_header_len(payload: usize) -> usize {
+#[inline]
+const fn frame_header_len(payload: usize) -> usize {
     match payload {
         0..=125 => 2,
         126..=0xFFFF => 4,
@@ -17,102 +16,100 @@ pub const fn frame_header_len(payload: usize) -> usize {
 }
 
 /// Writes the header of a whole, unmasked frame whose payload the caller writes next.
-pub fn write_header(out: &mut BytesMut, opcode: Opcode, payload: usize) {
+pub(super) fn write_frame_header(out: &mut BytesMut, opcode: Opcode, payload: usize) {
     let (header, len) = header(opcode, payload);
     out.put_slice(&header[..len]);
 }
 
 /// Writes a text frame; `payload` must be UTF-8.
-pub fn text(out: &mut BytesMut, payload: &[u8]) {
-    frame(out, Opcode::Text, payload);
+pub fn write_text(out: &mut BytesMut, payload: &[u8]) {
+    write_frame(out, Opcode::Text, payload);
 }
 
-/// Writes a fragment of a text message: its first, its last, both or neither. The borders
-/// may lie within a character.
-pub fn text_fragment(out: &mut BytesMut, payload: &[u8], first: bool, last: bool) {
+/// Writes a fragment of a text message: its first, its final one (`fin`), both or neither.
+/// The borders may lie within a character.
+pub fn write_text_fragment(out: &mut BytesMut, payload: &[u8], first: bool, fin: bool) {
     let opcode = match first {
         true => Opcode::Text,
         false => Opcode::Continuation,
     };
     let at = out.len();
-    frame(out, opcode, payload);
-    if !last {
+    write_frame(out, opcode, payload);
+    if !fin {
         out[at] &= !FIN;
     }
 }
 
-/// Writes a binary frame.
-pub fn binary(out: &mut BytesMut, payload: &[u8]) {
-    frame(out, Opcode::Binary, payload);
-}
-
 /// Writes a ping. A payload over 125 bytes, which the RFC forbids, is cut.
-pub fn ping(out: &mut BytesMut, payload: &[u8]) {
-    frame(
+pub fn write_ping(out: &mut BytesMut, payload: &[u8]) {
+    write_frame(
         out,
         Opcode::Ping,
-        &payload[..payload.len().min(CONTROL_BYTES_MAX)],
+        &payload[..payload.len().min(CONTROL_PAYLOAD_MAX)],
     );
 }
 
 /// Writes a pong. A payload over 125 bytes, which the RFC forbids, is cut.
-pub fn pong(out: &mut BytesMut, payload: &[u8]) {
-    frame(
+pub fn write_pong(out: &mut BytesMut, payload: &[u8]) {
+    write_frame(
         out,
         Opcode::Pong,
-        &payload[..payload.len().min(CONTROL_BYTES_MAX)],
+        &payload[..payload.len().min(CONTROL_PAYLOAD_MAX)],
     );
 }
 
 /// Writes a close frame. A reason over 123 bytes is cut before the character that does
-/// not fit; a code that must not be sent (the answer to a close frame that had none, say)
-/// gives an empty close frame.
-pub fn close(out: &mut BytesMut, code: CloseCode, reason: &str) {
+/// not fit; a code that must not be sent ([`CloseCode::NO_STATUS_RECEIVED`], say) gives a
+/// close frame without payload.
+pub fn write_close(out: &mut BytesMut, code: CloseCode, reason: &str) {
     if !code.may_be_sent() {
-        return write_header(out, Opcode::Close, 0);
+        return write_frame_header(out, Opcode::Close, 0);
     }
-    let reason = &reason[..reason.floor_char_boundary(CONTROL_BYTES_MAX - 2)];
-    write_header(out, Opcode::Close, 2 + reason.len());
+    let reason = fitting(reason);
+    write_frame_header(out, Opcode::Close, 2 + reason.len());
     out.put_u16(code.0);
     out.put_slice(reason.as_bytes());
 }
 
 /// Starts a frame whose payload's length is not known yet; the payload is what the
-/// caller appends up to [`end`]. Returns the mark that `end` takes.
-pub fn begin(out: &mut BytesMut) -> usize {
-    let mark = out.len();
-    out.put_slice(&[0; GUESS]);
-    mark
+/// caller appends up to [`end_frame`]. Returns where the frame begins, for `end_frame`.
+#[inline]
+pub fn begin_frame(out: &mut BytesMut) -> usize {
+    let start = out.len();
+    out.put_slice(&[0; HEADER_ROOM]);
+    start
 }
 
-/// Ends the frame begun at `mark`: writes its header. A header of another size than the
+/// Ends the frame begun at `start`: writes its header. A header of another size than the
 /// usual one costs moving the payload, by two bytes when it is short.
-pub fn end(out: &mut BytesMut, mark: usize, opcode: Opcode) {
-    let payload = out.len() - mark - GUESS;
+#[inline]
+pub fn end_frame(out: &mut BytesMut, start: usize, opcode: Opcode) {
+    let payload = out.len() - start - HEADER_ROOM;
     let (header, len) = header(opcode, payload);
-    let from = mark + GUESS..mark + GUESS + payload;
-    if len < GUESS {
-        out.copy_within(from, mark + len);
-        out.truncate(mark + len + payload);
-    } else if len > GUESS {
-        out.put_bytes(0, len - GUESS);
-        out.copy_within(from, mark + len);
+    let from = start + HEADER_ROOM..start + HEADER_ROOM + payload;
+    if len < HEADER_ROOM {
+        out.copy_within(from, start + len);
+        out.truncate(start + len + payload);
+    } else if len > HEADER_ROOM {
+        out.put_bytes(0, len - HEADER_ROOM);
+        out.copy_within(from, start + len);
     }
-    out[mark..mark + len].copy_from_slice(&header[..len]);
+    out[start..start + len].copy_from_slice(&header[..len]);
 }
 
-/// The bit that says that a frame ends its message.
+/// The FIN bit: the frame is the final fragment of its message.
 const FIN: u8 = 0x80;
 
-/// The header size that [`begin`] leaves room for: that of 126 bytes to 64 KiB.
-const GUESS: usize = 4;
+/// The header size that [`begin_frame`] leaves room for: that of 126 bytes to 64 KiB.
+const HEADER_ROOM: usize = 4;
 
-fn frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
+fn write_frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
     out.reserve(frame_header_len(payload.len()) + payload.len());
-    write_header(out, opcode, payload.len());
+    write_frame_header(out, opcode, payload.len());
     out.put_slice(payload);
 }
 
+#[inline]
 fn header(opcode: Opcode, payload: usize) -> ([u8; 10], usize) {
     let mut header = [0; 10];
     header[0] = FIN | opcode.bits();
@@ -145,7 +142,7 @@ mod tests {
             (65536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut out = BytesMut::new();
-            write_header(&mut out, Opcode::Binary, payload);
+            write_frame_header(&mut out, Opcode::Binary, payload);
             assert_eq!(&out[..], expected);
             assert_eq!(frame_header_len(payload), expected.len());
         }
@@ -154,33 +151,33 @@ mod tests {
     #[test]
     fn the_examples_of_the_rfc() {
         let mut out = BytesMut::new();
-        text(&mut out, b"Hello");
+        write_text(&mut out, b"Hello");
         assert_eq!(&out[..], b"\x81\x05Hello");
         out.clear();
-        ping(&mut out, b"Hello");
+        write_ping(&mut out, b"Hello");
         assert_eq!(&out[..], b"\x89\x05Hello");
         out.clear();
-        pong(&mut out, b"Hello");
+        write_pong(&mut out, b"Hello");
         assert_eq!(&out[..], b"\x8a\x05Hello");
         out.clear();
-        binary(&mut out, &[7; 256]);
-        assert_eq!(&out[..4], b"\x82\x7e\x01\x00");
+        write_frame_header(&mut out, Opcode::Binary, 256);
+        assert_eq!(&out[..], b"\x82\x7e\x01\x00");
         out.clear();
-        close(&mut out, CloseCode(4401), "who?");
+        write_close(&mut out, CloseCode(4401), "who?");
         assert_eq!(&out[..], b"\x88\x06\x11\x31who?");
     }
 
     #[test]
     fn control_frames_never_carry_more_than_125_bytes() {
         let mut out = BytesMut::new();
-        close(&mut out, CloseCode::POLICY, &"é".repeat(100));
+        write_close(&mut out, CloseCode::POLICY_VIOLATION, &"é".repeat(100));
         assert_eq!(out.len(), 2 + 2 + 122, "123 would cut a character");
         assert!(std::str::from_utf8(&out[4..]).is_ok());
         out.clear();
-        ping(&mut out, &[0; 200]);
+        write_ping(&mut out, &[0; 200]);
         assert_eq!(out.len(), 127);
         out.clear();
-        close(&mut out, CloseCode(1005), "nothing was said");
+        write_close(&mut out, CloseCode(1005), "nothing was said");
         assert_eq!(&out[..], b"\x88\x00");
     }
 
@@ -189,11 +186,11 @@ mod tests {
         for len in [0, 1, 125, 126, 127, 65535, 65536, 70000] {
             let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let mut expected = BytesMut::from(&b"before"[..]);
-            text(&mut expected, &payload);
+            write_text(&mut expected, &payload);
             let mut out = BytesMut::from(&b"before"[..]);
-            let mark = begin(&mut out);
+            let start = begin_frame(&mut out);
             out.put_slice(&payload);
-            end(&mut out, mark, Opcode::Text);
+            end_frame(&mut out, start, Opcode::Text);
             assert_eq!(out, expected, "{len}");
         }
     }

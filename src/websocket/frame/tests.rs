@@ -4,18 +4,17 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
+use super::encode::write_frame_header;
 use super::*;
 
-const LIMITS: Limits = Limits {
-    message_bytes_max: 1 << 20,
-};
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A client frame: `first` is the first byte, with FIN and reserved bits as given.
 fn client(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = BytesMut::new();
-    write_header(&mut frame, Opcode::Binary, payload.len());
+    write_frame_header(&mut frame, Opcode::Binary, payload.len());
     frame[0] = first;
     frame[1] |= 0x80;
     frame.put_slice(&MASK);
@@ -33,21 +32,21 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
-type Outcome = (Vec<Message>, Option<u16>);
+type Decoded = (Vec<WebSocketMessage>, Option<u16>);
 
-fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut decoder = Decoder::new(LIMITS);
+fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+    let mut decoder = FrameDecoder::new(MESSAGE_BYTES_MAX);
     let mut buffer = BytesMut::new();
     let mut messages = Vec::new();
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
-            match decoder.read(&mut buffer) {
+            match decoder.decode(&mut buffer) {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
                 Err(violation) => {
                     assert!(violation.reason.len() <= 123);
-                    assert_eq!(decoder.read(&mut buffer), Ok(None), "nothing after it");
+                    assert_eq!(decoder.decode(&mut buffer), Ok(None), "nothing after it");
                     return (messages, Some(violation.code.0));
                 }
             }
@@ -57,17 +56,17 @@ fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
 }
 
 /// The outcome of these frames, which must not depend on how TCP cuts them.
-fn all_ways(frames: &[Vec<u8>]) -> Outcome {
+fn all_ways(frames: &[Vec<u8>]) -> Decoded {
     let whole = frames.concat();
-    let at_once = outcome([&whole[..]]);
-    assert_eq!(outcome(whole.chunks(1)), at_once, "byte by byte");
-    assert_eq!(outcome(whole.chunks(7)), at_once, "seven at a time");
-    assert_eq!(outcome(frames.iter().map(|f| &f[..])), at_once, "by frame");
+    let at_once = decoded([&whole[..]]);
+    assert_eq!(decoded(whole.chunks(1)), at_once, "byte by byte");
+    assert_eq!(decoded(whole.chunks(7)), at_once, "seven at a time");
+    assert_eq!(decoded(frames.iter().map(|f| &f[..])), at_once, "by frame");
     at_once
 }
 
 fn is_text(expected: &str, frames: &[Vec<u8>]) {
-    let message = Message::Text(Text(expected.as_bytes().to_vec().into()));
+    let message = WebSocketMessage::Text(Utf8Bytes(expected.as_bytes().to_vec().into()));
     assert_eq!(all_ways(frames), (vec![message], None));
 }
 
@@ -76,12 +75,12 @@ fn is_refused(code: u16, frames: &[Vec<u8>]) {
     assert_eq!(violation, Some(code), "{frames:02x?} gave {messages:?}");
 }
 
-fn binary_of(payload: &[u8]) -> Message {
-    Message::Binary(Bytes::copy_from_slice(payload))
+fn binary_of(payload: &[u8]) -> WebSocketMessage {
+    WebSocketMessage::Binary(Bytes::copy_from_slice(payload))
 }
 
-fn ping_of(payload: &[u8]) -> Message {
-    Message::Ping(Bytes::copy_from_slice(payload))
+fn ping_of(payload: &[u8]) -> WebSocketMessage {
+    WebSocketMessage::Ping(Bytes::copy_from_slice(payload))
 }
 
 #[test]
@@ -98,9 +97,12 @@ fn messages_of_every_header_size_are_read() {
         let payload: Vec<u8> = (0..len).map(|i| (i % 120) as u8).collect();
         let text = String::from_utf8(payload.clone()).expect("ASCII");
         assert_eq!(
-            outcome([&[client(TEXT, &payload), client(BINARY, &payload)].concat()[..]]),
+            decoded([&[client(TEXT, &payload), client(BINARY, &payload)].concat()[..]]),
             (
-                vec![Message::Text(Text(text.into())), binary_of(&payload)],
+                vec![
+                    WebSocketMessage::Text(Utf8Bytes(text.into())),
+                    binary_of(&payload)
+                ],
                 None
             )
         );
@@ -111,14 +113,16 @@ fn messages_of_every_header_size_are_read() {
 fn a_message_of_one_frame_is_not_copied() {
     let mut buffer = BytesMut::from(&client(BINARY, &[9; 500])[..]);
     let at = buffer.as_ptr() as usize + 8;
-    let Ok(Some(Message::Binary(bytes))) = Decoder::new(LIMITS).read(&mut buffer) else {
+    let Ok(Some(WebSocketMessage::Binary(bytes))) =
+        FrameDecoder::new(MESSAGE_BYTES_MAX).decode(&mut buffer)
+    else {
         panic!("not the message");
     };
     assert_eq!(bytes.as_ptr() as usize, at);
 }
 
 #[test]
-fn pings_and_pongs_are_read_wherever_they_stand() {
+fn pings_and_pongs_are_read_between_fragments_too() {
     // Autobahn 2.x and 5.6 to 5.8, 5.19, 5.20.
     assert_eq!(
         all_ways(&[
@@ -134,10 +138,10 @@ fn pings_and_pongs_are_read_wherever_they_stand() {
         (
             vec![
                 ping_of(b""),
-                Message::Pong(Bytes::from_static(b"unasked")),
+                WebSocketMessage::Pong(Bytes::from_static(b"unasked")),
                 ping_of(&[0xFE; 125]),
                 ping_of(b"\x00\xff"),
-                Message::Text(Text("fragment".into())),
+                WebSocketMessage::Text(Utf8Bytes("fragment".into())),
                 ping_of(b"x"),
             ],
             None
@@ -166,7 +170,7 @@ fn fragments_make_one_message() {
         (
             vec![
                 binary_of(b"\xff\xfe\xfd"),
-                Message::Text(Text("next".into()))
+                WebSocketMessage::Text(Utf8Bytes("next".into()))
             ],
             None
         )
@@ -186,7 +190,7 @@ fn reserved_bits_and_opcodes_are_refused() {
 }
 
 #[test]
-fn fragments_out_of_turn_are_refused() {
+fn misplaced_fragments_are_refused() {
     is_refused(1002, &[client(LAST, b"nothing to continue")]);
     is_refused(1002, &[client(MORE, b"nothing to continue")]);
     is_refused(1002, &[client(TEXT_OPEN, b"a"), client(TEXT, b"b")]);
@@ -233,9 +237,9 @@ fn lengths_in_more_bytes_than_needed_and_of_64_bits_are_refused() {
 
 #[test]
 fn a_message_over_the_limit_is_refused_before_its_payload_comes() {
-    let over = LIMITS.message_bytes_max + 1;
+    let over = MESSAGE_BYTES_MAX + 1;
     let mut header = BytesMut::new();
-    write_header(&mut header, Opcode::Text, over);
+    write_frame_header(&mut header, Opcode::Text, over);
     header[1] |= 0x80;
     header.put_slice(&MASK);
     is_refused(1009, &[header.to_vec()]);
@@ -243,17 +247,15 @@ fn a_message_over_the_limit_is_refused_before_its_payload_comes() {
     is_refused(1009, &[huge.to_vec()]);
 
     let limited = |max: usize, frames: &[Vec<u8>]| {
-        let mut decoder = Decoder::new(Limits {
-            message_bytes_max: max,
-        });
+        let mut decoder = FrameDecoder::new(max);
         let mut buffer = BytesMut::from(&frames.concat()[..]);
         decoder
-            .read(&mut buffer)
+            .decode(&mut buffer)
             .map_err(|violation| violation.code)
     };
     let fragments = [client(BINARY_OPEN, b"abc"), client(LAST, b"de")];
     assert_eq!(limited(5, &fragments), Ok(Some(binary_of(b"abcde"))));
-    assert_eq!(limited(4, &fragments), Err(CloseCode::TOO_BIG));
+    assert_eq!(limited(4, &fragments), Err(CloseCode::MESSAGE_TOO_BIG));
     assert_eq!(
         limited(0, &[client(PING, b"not a message")]),
         Ok(Some(ping_of(b"not a message")))
@@ -299,8 +301,8 @@ fn bad_text_is_refused_in_the_middle_of_a_frame() {
     // Autobahn 6.4.3: the rest of the frame never comes.
     let frame = client(TEXT, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xf4\x90\x80\x80edited");
     let header = 6;
-    assert_eq!(outcome([&frame[..header + 8]]), (vec![], None));
-    assert_eq!(outcome([&frame[..header + 9]]), (vec![], Some(1007)));
+    assert_eq!(decoded([&frame[..header + 8]]), (vec![], None));
+    assert_eq!(decoded([&frame[..header + 9]]), (vec![], Some(1007)));
     // And between fragments (6.4.1), before the last one.
     is_refused(1007, &[client(TEXT_OPEN, b"ok"), client(MORE, b"\xf4\x90")]);
 }
@@ -319,7 +321,7 @@ fn close_frames_say_why() {
         let (mut messages, violation) = all_ways(&[client(CLOSE, payload)]);
         assert_eq!((messages.len(), violation), (1, None));
         match messages.remove(0) {
-            Message::Close(close) => close.map(|c| (c.code.0, c.reason.to_string())),
+            WebSocketMessage::Close(close) => close.map(|c| (c.code.0, c.reason.to_string())),
             other => panic!("{other:?}"),
         }
     };
@@ -358,27 +360,27 @@ fn nothing_is_read_after_a_close_frame() {
             client(PING, b"ping"),
             vec![0xFF; 20],
         ]),
-        (vec![Message::Close(None)], None)
+        (vec![WebSocketMessage::Close(None)], None)
     );
 }
 
 #[test]
 fn between_messages_a_decoder_owns_no_memory() {
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = FrameDecoder::new(MESSAGE_BYTES_MAX);
     let mut buffer = BytesMut::new();
     buffer.extend_from_slice(&client(TEXT_OPEN, &[b'a'; 1000]));
-    assert_eq!(decoder.read(&mut buffer), Ok(None));
-    assert!(!decoder.is_idle());
+    assert_eq!(decoder.decode(&mut buffer), Ok(None));
+    assert!(decoder.fragmented.is_some());
     buffer.extend_from_slice(&client(LAST, b"b")[..6]);
-    assert_eq!(decoder.read(&mut buffer), Ok(None));
-    assert_eq!(decoder.missing(), 1);
+    assert_eq!(decoder.decode(&mut buffer), Ok(None));
+    assert_eq!(decoder.payload_missing(), 1);
     buffer.extend_from_slice(&client(LAST, b"b")[6..]);
     assert!(
-        matches!(decoder.read(&mut buffer), Ok(Some(Message::Text(text))) if text.len() == 1001)
+        matches!(decoder.decode(&mut buffer), Ok(Some(WebSocketMessage::Text(text))) if text.len() == 1001)
     );
-    assert!(decoder.is_idle());
-    assert_eq!(decoder.missing(), 0);
-    assert_eq!(decoder.gathered.capacity(), 0);
+    assert!(decoder.frame.is_none() && decoder.fragmented.is_none());
+    assert_eq!(decoder.payload_missing(), 0);
+    assert_eq!(decoder.fragments.capacity(), 0);
 }
 
 fn frames() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
@@ -398,7 +400,7 @@ fn frames() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
 proptest! {
     #[test]
     fn garbage_never_panics(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
-        outcome(pieces.iter().map(|piece| &piece[..]));
+        decoded(pieces.iter().map(|piece| &piece[..]));
     }
 
     #[test]

@@ -4,29 +4,29 @@
 ///
 /// A piece is refused at its first octet that no continuation could make valid.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Utf8 {
+pub(super) struct Utf8Validator {
     /// The beginning of a character whose rest has not come.
-    open: [u8; 4],
-    open_len: usize,
+    partial: [u8; 4],
+    partial_len: usize,
 }
 
 /// The text cannot become UTF-8 any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(super) struct InvalidUtf8;
 
-impl Utf8 {
-    /// Takes the next piece.
-    pub(super) fn feed(&mut self, mut piece: &[u8]) -> Result<(), Invalid> {
-        while self.open_len > 0 {
+impl Utf8Validator {
+    /// Checks the next piece.
+    pub(super) fn validate(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
+        while self.partial_len > 0 {
             let Some((&byte, rest)) = piece.split_first() else {
                 return Ok(());
             };
             piece = rest;
-            self.open[self.open_len] = byte;
-            self.open_len += 1;
-            match std::str::from_utf8(&self.open[..self.open_len]) {
-                Ok(_) => self.open_len = 0,
-                Err(error) if error.error_len().is_some() => return Err(Invalid),
+            self.partial[self.partial_len] = byte;
+            self.partial_len += 1;
+            match std::str::from_utf8(&self.partial[..self.partial_len]) {
+                Ok(_) => self.partial_len = 0,
+                Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
         }
@@ -34,17 +34,17 @@ impl Utf8 {
             return Ok(());
         };
         if error.error_len().is_some() {
-            return Err(Invalid);
+            return Err(InvalidUtf8);
         }
-        let open = &piece[error.valid_up_to()..];
-        self.open[..open.len()].copy_from_slice(open);
-        self.open_len = open.len();
+        let partial = &piece[error.valid_up_to()..];
+        self.partial[..partial.len()].copy_from_slice(partial);
+        self.partial_len = partial.len();
         Ok(())
     }
 
-    /// Whether the text may end here: no character is half done.
-    pub(super) fn is_whole(&self) -> bool {
-        self.open_len == 0
+    /// Whether the text may end here: no character is incomplete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.partial_len == 0
     }
 }
 
@@ -55,13 +55,13 @@ mod tests {
 
     /// How many bytes are accepted when they come one at a time, and whether they may end.
     fn accepted(text: &[u8]) -> (usize, bool) {
-        let mut utf8 = Utf8::default();
+        let mut validator = Utf8Validator::default();
         for (i, byte) in text.iter().enumerate() {
-            if utf8.feed(&[*byte]).is_err() {
+            if validator.validate(&[*byte]).is_err() {
                 return (i, false);
             }
         }
-        (text.len(), utf8.is_whole())
+        (text.len(), validator.is_complete())
     }
 
     #[test]
@@ -118,8 +118,8 @@ mod tests {
             cut in 0usize..60,
         ) {
             let (a, b) = text.split_at(cut.min(text.len()));
-            let mut utf8 = Utf8::default();
-            let valid = utf8.feed(a).is_ok() && utf8.feed(b).is_ok() && utf8.is_whole();
+            let mut validator = Utf8Validator::default();
+            let valid = validator.validate(a).is_ok() && validator.validate(b).is_ok() && validator.is_complete();
             prop_assert_eq!(valid, std::str::from_utf8(&text).is_ok());
         }
     }
