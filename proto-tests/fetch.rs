@@ -7,9 +7,9 @@ use std::time::Duration;
 use kafka_client::config::{ClientConfig, Compression, ConsumerConfig};
 use kafka_client::fetcher::{At, Chunk, Cursor, FetchError, Fetcher, Position, Slice};
 use kafka_client::record::{BatchBuilder, NewRecord};
-use kafka_client::{BrokerId, Cluster, Isolation, Principal, TopicPartition};
+use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
-use runtime::bell::Bell;
+use runtime::wake::WakeSignal;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -111,14 +111,14 @@ fn cluster(bootstrap: &str) -> Cluster {
 /// A cursor that insists on every offset once.
 struct Reader {
     cursor: Cursor,
-    wake: Arc<Bell>,
+    wake: Arc<WakeSignal>,
     seen: i64,
 }
 
 impl Reader {
     fn new(fetcher: &Fetcher, tp: &TopicPartition, position: Position) -> Self {
-        let wake = Arc::new(Bell::default());
-        let isolation = Isolation::ReadUncommitted;
+        let wake = Arc::new(WakeSignal::default());
+        let isolation = IsolationLevel::ReadUncommitted;
         Self {
             cursor: fetcher.cursor(tp.clone(), position, isolation, Arc::clone(&wake)),
             wake,
@@ -132,7 +132,7 @@ impl Reader {
             if let Some(slice) = self.cursor.try_next()? {
                 return Ok(slice);
             }
-            tokio::time::timeout_at(deadline, self.wake.heard())
+            tokio::time::timeout_at(deadline, self.wake.notified())
                 .await
                 .unwrap_or_else(|_| panic!("no news at {:?}", self.cursor));
         }
@@ -178,7 +178,7 @@ impl Reader {
             }
             assert!(Instant::now() < deadline, "no tail for {:?}", self.cursor);
             let moment = Duration::from_millis(5);
-            let _ = timeout(moment, self.wake.heard()).await;
+            let _ = timeout(moment, self.wake.notified()).await;
         }
     }
 }
@@ -734,7 +734,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
     let mut uncommitted = scene.reader(0);
     uncommitted.read_to(11).await;
-    let wake = Arc::new(Bell::default());
+    let wake = Arc::new(WakeSignal::default());
     let position = Position {
         offset: 0,
         leader_epoch: -1,
@@ -743,7 +743,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
         cursor: scene.fetcher.cursor(
             scene.tp.clone(),
             position,
-            Isolation::ReadCommitted,
+            IsolationLevel::ReadCommitted,
             Arc::clone(&wake),
         ),
         wake,
@@ -777,7 +777,7 @@ async fn many_questions_for_offsets_are_asked_together() {
     let ask = |at| {
         let (fetcher, tp) = (scene.fetcher.clone(), scene.tp.clone());
         async move {
-            let found = fetcher.list_offset(&tp, at, Isolation::ReadCommitted);
+            let found = fetcher.list_offset(&tp, at, IsolationLevel::ReadCommitted);
             found.await.unwrap().offset
         }
     };
@@ -789,7 +789,7 @@ async fn many_questions_for_offsets_are_asked_together() {
     let asked = scene.broker.requests(ApiKey::ListOffsets);
     assert!(asked < 60, "{asked} requests");
     let unknown = TopicPartition::new("nowhere", 0);
-    let isolation = Isolation::ReadUncommitted;
+    let isolation = IsolationLevel::ReadUncommitted;
     let answer = scene.fetcher.list_offset(&unknown, At::Latest, isolation);
     assert_eq!(
         answer.await,
@@ -855,7 +855,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
                 kafka.kcat(&args, lines.as_bytes())
             };
             tokio::task::spawn_blocking(write).await.unwrap();
-            let end = fetcher.list_offset(&tp, At::Latest, Isolation::ReadUncommitted);
+            let end = fetcher.list_offset(&tp, At::Latest, IsolationLevel::ReadUncommitted);
             readers.push(follow(&fetcher, start));
             readers.push(follow(&fetcher, end.await.unwrap()));
         }

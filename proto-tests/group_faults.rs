@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::consumer::{Event, Subscription};
 use kafka_client::fetcher::Position;
-use kafka_client::group::{CommitError, ConsumerError, Reset};
+use kafka_client::group::{CommitError, ConsumerError, OffsetResetStrategy};
 use kafka_client::record::NewRecord;
 use kafka_client::{BrokerId, Principal, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
@@ -494,25 +494,33 @@ async fn the_reset_policy_decides_without_a_committed_offset() {
         subscription.reset = reset;
         subscription
     };
-    let error = closed(&rig, with("none", Reset::None)).await;
+    let error = closed(&rig, with("none", OffsetResetStrategy::None)).await;
     assert!(
         matches!(error, ConsumerError::NoCommittedOffset { .. }),
         "{error}"
     );
-    let mut latest = rig.process.reader(with("latest", Reset::Latest));
+    let mut latest = rig
+        .process
+        .reader(with("latest", OffsetResetStrategy::Latest));
     latest.until("assigned", |seen| seen.assigned == 1).await;
     rig.produce(&all[0], 1).await;
     let seen = latest.until("the new one", |seen| seen.count() > 0).await;
     assert_eq!(seen.values[&all[0]][0].0, 5);
     latest.close().await;
-    let mut resumed = rig.process.reader(with("latest", Reset::None));
+    let mut resumed = rig
+        .process
+        .reader(with("latest", OffsetResetStrategy::None));
     resumed.until("assigned", |seen| seen.assigned == 1).await;
     assert_eq!(resumed.close().await.count(), 0, "it was committed");
 }
 
 #[tokio::test]
 async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
-    for reset in [Reset::Earliest, Reset::Latest, Reset::None] {
+    for reset in [
+        OffsetResetStrategy::Earliest,
+        OffsetResetStrategy::Latest,
+        OffsetResetStrategy::None,
+    ] {
         let rig = Rig::new(1).await;
         let all = rig.topic("t", 1).await;
         let mut consumer = rig.process.consumer(subscription("g", &["t"]));
@@ -528,7 +536,7 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         rig.broker.delete_before(&all[0], 3);
         let mut subscription = subscription("g", &["t"]);
         subscription.reset = reset;
-        if reset == Reset::None {
+        if reset == OffsetResetStrategy::None {
             let error = closed(&rig, subscription).await;
             assert!(
                 matches!(error, ConsumerError::NoCommittedOffset { .. }),
@@ -538,7 +546,7 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         }
         let mut reader = rig.process.reader(subscription);
         reader.until("assigned", |seen| seen.assigned == 1).await;
-        if reset == Reset::Latest {
+        if reset == OffsetResetStrategy::Latest {
             // It is at the end when what is written now reaches it.
             let deadline = Instant::now() + PATIENCE;
             while reader.seen.borrow().count() == 0 {
@@ -549,7 +557,7 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         let seen = reader.until("records", |seen| seen.count() > 0).await;
         let first = seen.values[&all[0]][0].0;
         assert!(
-            if reset == Reset::Earliest {
+            if reset == OffsetResetStrategy::Earliest {
                 first == 3
             } else {
                 first >= 5

@@ -7,7 +7,7 @@ use kafka_client::BrokerId;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::consumer::{Consumer, Event, Revocation, Subscription};
 use kafka_client::fetcher::Position;
-use kafka_client::group::Reset;
+use kafka_client::group::OffsetResetStrategy;
 use memory_broker::{ApiKey, FaultAction, FaultRule, KafkaRelease};
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +35,7 @@ async fn revoked(consumer: &mut Consumer) -> Revocation {
     }
 }
 
-fn with_reset(reset: Reset) -> Subscription {
+fn with_reset(reset: OffsetResetStrategy) -> Subscription {
     Subscription {
         reset,
         ..subscription("g", &["t"])
@@ -74,9 +74,11 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
         let rig = Rig::with(1, KafkaRelease::V4, config).await;
         let all = rig.topic("t", 2).await;
         // At the end of both, where nothing comes: there is nothing to acknowledge.
-        let mut a = rig.process.consumer(with_reset(Reset::Latest));
+        let mut a = rig
+            .process
+            .consumer(with_reset(OffsetResetStrategy::Latest));
         while !matches!(next(&mut a).await, Event::Assigned(_)) {}
-        let mut b = rig.process.reader(with_reset(Reset::Latest));
+        let mut b = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
         let revocation = revoked(&mut a).await;
         for tp in &all {
             rig.produce(tp, 5).await;
@@ -100,18 +102,23 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
 async fn a_group_that_begins_at_the_end_comes_back_to_where_it_began() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(with_reset(Reset::Latest));
+    let mut consumer = rig
+        .process
+        .consumer(with_reset(OffsetResetStrategy::Latest));
     while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
     consumer.close().await;
     rig.produce(&all[0], 1).await;
-    let mut again = rig.process.reader(with_reset(Reset::Latest));
+    let mut again = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
     let seen = again.until("what came", |seen| seen.count() > 0).await;
     assert_eq!(seen.values[&all[0]][0].0, 5);
 }
 
 #[tokio::test]
 async fn a_reset_replaces_the_offset_that_is_no_more() {
-    for (reset, now) in [(Reset::Earliest, 3), (Reset::Latest, 5)] {
+    for (reset, now) in [
+        (OffsetResetStrategy::Earliest, 3),
+        (OffsetResetStrategy::Latest, 5),
+    ] {
         let rig = Rig::new(1).await;
         let all = rig.topic("t", 1).await;
         let mut consumer = rig.process.consumer(subscription("g", &["t"]));

@@ -8,7 +8,9 @@ use kafka_client::config::{ClientConfig, Compression};
 use kafka_client::metadata::MetadataError;
 use kafka_client::protocol::versions::Api;
 use kafka_client::record::{BatchBuilder, NewRecord};
-use kafka_client::{BrokerId, Cluster, Connection, Lane, Principal, TopicPartition, admin};
+use kafka_client::{
+    BrokerId, Cluster, Connection, ConnectionPurpose, Principal, TopicPartition, admin,
+};
 use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId,
@@ -66,7 +68,7 @@ impl Subject {
         let leader = topic.leader(0).unwrap();
         assert!(leader.epoch >= 0);
         assert!(!topic.id.is_nil());
-        let connection = cluster.connection(leader.broker, Lane::Control);
+        let connection = cluster.connection(leader.broker, ConnectionPurpose::Control);
         Self {
             connection: connection.await.unwrap(),
             topic_id: topic.id,
@@ -524,7 +526,7 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     let before = cluster.metadata().leader(&tp).unwrap();
     for broker in 1..=3 {
         cluster
-            .connection(BrokerId(broker), Lane::Control)
+            .connection(BrokerId(broker), ConnectionPurpose::Control)
             .await
             .unwrap();
     }
@@ -551,7 +553,7 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     );
     assert!(
         cluster
-            .connection(before.broker, Lane::Control)
+            .connection(before.broker, ConnectionPurpose::Control)
             .await
             .is_err()
     );
@@ -561,7 +563,7 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     kafka.start_broker(victim);
     let back = async {
         while cluster
-            .connection(before.broker, Lane::Control)
+            .connection(before.broker, ConnectionPurpose::Control)
             .await
             .is_err()
         {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_client::fetcher::{Fetcher, Position};
 use kafka_client::record::NewRecord;
-use kafka_client::{Cluster, Isolation, Principal, Producer, TopicPartition, admin};
-use runtime::bell::Bell;
+use kafka_client::{Cluster, IsolationLevel, Principal, Producer, TopicPartition, admin};
+use runtime::wake::WakeSignal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -148,7 +148,7 @@ fn print(bench: &Bench, name: &str, ours: (Duration, f64), theirs: (Duration, f6
 }
 
 async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnMut(&[u8])) {
-    let wake = Arc::new(Bell::default());
+    let wake = Arc::new(WakeSignal::default());
     let start = Position {
         offset: 0,
         leader_epoch: -1,
@@ -157,7 +157,7 @@ async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnM
     let mut cursor = fetcher.cursor(
         partition,
         start,
-        Isolation::ReadUncommitted,
+        IsolationLevel::ReadUncommitted,
         Arc::clone(&wake),
     );
     let mut read = 0;
@@ -169,7 +169,7 @@ async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnM
                     read += 1;
                 }
             }
-            None => wake.heard().await,
+            None => wake.notified().await,
         }
     }
 }

@@ -7,8 +7,8 @@ use kafka_client::client::Clients;
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_client::consumer::{Consumer, Event, Subscription};
 use kafka_client::fetcher::Position;
-use kafka_client::group::{ConsumerError, Reset};
-use kafka_client::{Isolation, Principal, TopicPartition};
+use kafka_client::group::{ConsumerError, OffsetResetStrategy};
+use kafka_client::{IsolationLevel, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,8 +49,8 @@ impl Process {
     }
 
     pub(crate) fn consumer(&self, subscription: Subscription) -> Consumer {
-        let bell = std::sync::Arc::default();
-        Consumer::join(&self.clients.of(&Principal::Proxy), subscription, bell)
+        let wake = std::sync::Arc::default();
+        Consumer::join(&self.clients.of(&Principal::Proxy), subscription, wake)
     }
 
     pub(crate) fn reader(&self, subscription: Subscription) -> Reader {
@@ -70,8 +70,8 @@ pub(crate) fn subscription(group: &str, topics: &[&str]) -> Subscription {
         topics: topics.iter().map(|topic| (*topic).into()).collect(),
         client_id: "reader".into(),
         instance_id: None,
-        reset: Reset::Earliest,
-        isolation: Isolation::ReadUncommitted,
+        reset: OffsetResetStrategy::Earliest,
+        isolation: IsolationLevel::ReadUncommitted,
     }
 }
 

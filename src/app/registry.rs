@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use runtime::bell::Bell;
+use runtime::wake::WakeSignal;
 
 /// How long a socket may take to show that it lives when its client id comes again.
 const PROBE_MAX: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ struct Member {
 #[derive(Debug, Default)]
 pub struct Call {
     /// Wakes the task, whoever has word for it.
-    pub bell: Arc<Bell>,
+    pub wake: Arc<WakeSignal>,
     /// "It does": the task has heard from its client.
     pub alive: Notify,
     /// The socket has given up its seat.
@@ -80,7 +80,7 @@ impl Call {
 
     fn tell(&self, order: Order) {
         self.orders.fetch_or(order as u8, Ordering::AcqRel);
-        self.bell.ring();
+        self.wake.notify();
     }
 }
 
@@ -330,7 +330,7 @@ mod tests {
         let first = registry.admit("g", "a", &two()).await.unwrap();
         let call = first.call().clone();
         let answering = tokio::spawn(async move {
-            call.bell.heard().await;
+            call.wake.notified().await;
             assert_eq!(call.order(), Some(Order::Probe));
             call.alive.notify_waiters();
         });
@@ -360,7 +360,7 @@ mod tests {
             let registry = registry.clone();
             async move { registry.admit("g", "a", &two()).await }
         });
-        first.call().bell.heard().await;
+        first.call().wake.notified().await;
         first.leaving();
         assert!(coming.await.unwrap().is_ok());
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -373,7 +373,7 @@ mod tests {
         registry.stop();
         let late = registry.admit("g", "b", &two()).await.unwrap();
         for seat in [early, late] {
-            seat.call().bell.heard().await;
+            seat.call().wake.notified().await;
             assert_eq!(seat.call().order(), Some(Order::Stop));
             assert_eq!(seat.call().order(), None);
         }

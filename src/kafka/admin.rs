@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::error::RequestError;
-use crate::net::pool::Lane;
+use crate::net::pool::ConnectionPurpose;
 
 /// Why an administrative request did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +140,7 @@ async fn ask<A: crate::protocol::versions::Api>(
     match cluster.metadata().snapshot().controller {
         Some(controller) => {
             cluster
-                .call(controller, Lane::Control, build, timeout)
+                .call(controller, ConnectionPurpose::Control, build, timeout)
                 .await
         }
         None => cluster.call_any(build, timeout).await,

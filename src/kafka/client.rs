@@ -4,7 +4,7 @@
 //! Clients ─of(principal)─▶ Client ─┬─ Cluster    connections, metadata
 //!                                  ├─ Producer   one idempotent stream
 //!                                  ├─ Fetcher    one stream per partition
-//!                                  └─ Groups     coordinators, commits
+//!                                  └─ ConsumerGroups     coordinators, commits
 //! ```
 //!
 //! Principals share nothing but the memory that fetched records may take: sharing records
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use super::group::{Groups, Seat};
+use super::group::{ConsumerGroups, CoordinatorHandle};
 use super::lock::lock;
 use super::{Cluster, Principal};
 use crate::fetcher::{Budget, Fetcher};
@@ -29,7 +29,7 @@ pub struct Client {
     cluster: Cluster,
     producer: Producer,
     fetcher: Fetcher,
-    groups: Arc<Groups>,
+    groups: Arc<ConsumerGroups>,
     consumer: ConsumerConfig,
 }
 
@@ -75,8 +75,9 @@ impl Client {
         &self.consumer
     }
 
-    pub(super) fn seat(&self, group: &Arc<str>) -> Seat {
-        self.groups.seat(&self.cluster, &self.fetcher, group)
+    pub(super) fn coordinator_handle(&self, group: &Arc<str>) -> CoordinatorHandle {
+        self.groups
+            .coordinator_handle(&self.cluster, &self.fetcher, group)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! produce, fetch, group ─▶ Cluster ─┬▶ Metadata   who leads what, who listens where
-//!                                   └▶ Pool       lanes to each broker
+//!                                   └▶ Pool       connections to each broker, by purpose
 //! ```
 //!
 //! It works from the start, also while no broker is there: whoever needs one waits with
@@ -22,7 +22,7 @@ use super::metadata::{self, Broker, Metadata};
 use super::principal::Principal;
 use super::topic::BrokerId;
 use crate::net::connection::Connection;
-use crate::net::pool::{Endpoint, Exclusive, Lane, Pool};
+use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
 
 /// A handle to one cluster as one principal. Clones share everything.
@@ -92,12 +92,12 @@ impl Cluster {
         &self.inner.stop
     }
 
-    /// Connections that are open now, in all lanes.
+    /// Connections that are open now, for all purposes.
     pub fn connections(&self) -> usize {
-        self.inner.pool.connections()
+        self.inner.pool.open_connections()
     }
 
-    /// The live connection of that lane; opened when there is none, in one attempt after
+    /// The live connection for that purpose; opened when there is none, in one attempt after
     /// the backoff that earlier failures left: calling in a loop does not spin.
     ///
     /// # Errors
@@ -105,13 +105,13 @@ impl Cluster {
     pub async fn connection(
         &self,
         broker: BrokerId,
-        lane: Lane,
+        purpose: ConnectionPurpose,
     ) -> Result<Connection, RequestError> {
         let endpoint = self.endpoint(broker).await?;
-        self.open(&endpoint, lane).await
+        self.open(&endpoint, purpose).await
     }
 
-    /// Sends a request on that lane in the newest common version, which `build` is given.
+    /// Sends a request on that connection in the newest common version, which `build` is given.
     /// Sends it again if a connection was lost before anything of it was written.
     ///
     /// # Errors
@@ -119,12 +119,12 @@ impl Cluster {
     pub async fn call<A: Api>(
         &self,
         broker: BrokerId,
-        lane: Lane,
+        purpose: ConnectionPurpose,
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
         let deadline = Instant::now() + timeout;
-        let mut connection = self.connection(broker, lane).await?;
+        let mut connection = self.connection(broker, purpose).await?;
         let version = connection.version::<A>()?;
         let request = build(version);
         loop {
@@ -139,7 +139,7 @@ impl Cluster {
                 Err(error @ RequestError::Disconnected { sent: false, .. })
                     if Instant::now() < deadline =>
                 {
-                    connection = self.connection(broker, lane).await?;
+                    connection = self.connection(broker, purpose).await?;
                     // The broker may have been upgraded in between.
                     if connection.version::<A>()? != version {
                         return Err(error);
@@ -150,7 +150,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a request to whichever broker answers, on its control lane: known brokers
+    /// Sends a request to whichever broker answers, on its control connection: known brokers
     /// first, the bootstrap addresses when none of them can be reached.
     ///
     /// # Errors
@@ -161,13 +161,17 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
         let snapshot = self.metadata().snapshot();
-        let mut known: Vec<Endpoint> = snapshot.brokers.iter().map(endpoint).collect();
+        let mut known: Vec<BrokerEndpoint> = snapshot.brokers.iter().map(endpoint).collect();
         if !known.is_empty() {
             let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % known.len();
             known.rotate_left(turn);
             // Those that are connected before those that may have to time out first.
-            known
-                .sort_by_key(|endpoint| self.inner.pool.live(endpoint.id, Lane::Control).is_none());
+            known.sort_by_key(|endpoint| {
+                self.inner
+                    .pool
+                    .live(endpoint.id, ConnectionPurpose::Control)
+                    .is_none()
+            });
         }
         let mut error = None;
         for endpoint in known {
@@ -198,13 +202,13 @@ impl Cluster {
         for (at, address) in self.inner.config.bootstrap.iter().enumerate() {
             // As Java numbers them: -1, -2, …
             let id = BrokerId(-1 - i32::try_from(at).unwrap_or(i32::MAX - 1));
-            let endpoint = Endpoint {
+            let endpoint = BrokerEndpoint {
                 id,
                 address: address.as_str().into(),
             };
             let result = self.call_endpoint(&endpoint, &build, timeout).await;
             // The broker behind it is reached by its own id from now on.
-            self.inner.pool.release(id, Lane::Control);
+            self.inner.pool.release(id, ConnectionPurpose::Control);
             match result {
                 Err(failed) if failed.is_retriable() => error = failed,
                 result => return result,
@@ -215,7 +219,7 @@ impl Cluster {
 
     /// Completes when a broker's connection was lost since the last time.
     pub(crate) async fn lost(&self) {
-        self.inner.pool.lost().await;
+        self.inner.pool.connection_lost().await;
     }
 
     /// A connection that nobody else uses until it is dropped, for JoinGroup and
@@ -224,28 +228,36 @@ impl Cluster {
     ///
     /// # Errors
     /// [`RequestError::Unreachable`] and [`RequestError::Stopped`].
-    pub async fn exclusive(
+    pub async fn join_connection(
         &self,
         broker: BrokerId,
         group: &str,
-    ) -> Result<Exclusive, RequestError> {
+    ) -> Result<JoinConnection, RequestError> {
         let endpoint = self.endpoint(broker).await?;
-        let result = self.inner.pool.exclusive(&endpoint, group).await;
+        let result = self.inner.pool.join_connection(&endpoint, group).await;
         self.heed(result)
     }
 
     async fn call_endpoint<A: Api>(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &BrokerEndpoint,
         build: impl Fn(i16) -> A,
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
-        let connection = self.inner.pool.connection(endpoint, Lane::Control).await?;
+        let connection = self
+            .inner
+            .pool
+            .connection(endpoint, ConnectionPurpose::Control)
+            .await?;
         connection.call(build, timeout).await
     }
 
-    async fn open(&self, endpoint: &Endpoint, lane: Lane) -> Result<Connection, RequestError> {
-        let result = self.inner.pool.connection(endpoint, lane).await;
+    async fn open(
+        &self,
+        endpoint: &BrokerEndpoint,
+        purpose: ConnectionPurpose,
+    ) -> Result<Connection, RequestError> {
+        let result = self.inner.pool.connection(endpoint, purpose).await;
         self.heed(result)
     }
 
@@ -259,7 +271,7 @@ impl Cluster {
 
     /// Where a broker listens. One that the cluster does not list (any more) is an error
     /// after a wait, as one that does not answer is: who tries again does not spin.
-    async fn endpoint(&self, broker: BrokerId) -> Result<Endpoint, RequestError> {
+    async fn endpoint(&self, broker: BrokerId) -> Result<BrokerEndpoint, RequestError> {
         if let Some(known) = self.metadata().snapshot().broker(broker) {
             return Ok(endpoint(known));
         }
@@ -275,14 +287,14 @@ impl Cluster {
     }
 }
 
-fn endpoint(broker: &Broker) -> Endpoint {
+fn endpoint(broker: &Broker) -> BrokerEndpoint {
     let Broker { id, host, port, .. } = broker;
     let address = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
     };
-    Endpoint {
+    BrokerEndpoint {
         id: *id,
         address: address.into(),
     }

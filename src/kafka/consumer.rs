@@ -1,7 +1,7 @@
 //! What one socket reads with: a member of a group, and a cursor per partition it owns.
 //!
 //! ```text
-//! group ─▶ Membership (task) ──notices──▶ Consumer ──events──▶ socket
+//! group ─▶ ConsumerCoordinator (task) ──notices──▶ Consumer ──events──▶ socket
 //!                 ▲                          │ cursors, in turn
 //!                 └── offsets, released ─────┘
 //! ```
@@ -20,11 +20,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::client::Client;
-use super::group::{CommitError, ConsumerError, Mailbox, Manner, Member, Membership, Notice};
-use super::group::{Profile, Reset};
-use super::{Isolation, TopicPartition};
+use super::group::{
+    BackgroundEvent, CommitError, ConsumerCoordinator, ConsumerError, MemberChannel, Membership,
+};
+use super::group::{GroupRebalanceConfig, OffsetResetStrategy};
+use super::{IsolationLevel, TopicPartition};
 use crate::fetcher::{Cursor, FetchError, Fetcher, Position, Slice};
-use runtime::bell::Bell;
+use runtime::wake::WakeSignal;
 
 /// What a consumer wants.
 #[derive(Clone, Debug)]
@@ -38,9 +40,9 @@ pub struct Subscription {
     /// `group.instance.id`: a member that comes back under it takes its own place.
     pub instance_id: Option<Arc<str>>,
     /// `auto.offset.reset`
-    pub reset: Reset,
+    pub reset: OffsetResetStrategy,
     /// `isolation.level`
-    pub isolation: Isolation,
+    pub isolation: IsolationLevel,
 }
 
 /// What a consumer has to tell.
@@ -83,9 +85,9 @@ const CLOSE: Duration = Duration::from_secs(11);
 /// See the module. Dropping it leaves the group in the background.
 #[derive(Debug)]
 pub struct Consumer {
-    mailbox: Arc<Mailbox>,
+    channel: Arc<MemberChannel>,
     fetcher: Fetcher,
-    isolation: Isolation,
+    isolation: IsolationLevel,
     commit_timeout: Duration,
     places: Vec<Place>,
     /// Whose turn it is.
@@ -107,37 +109,37 @@ struct Place {
 }
 
 impl Consumer {
-    /// Returns at once; the member joins its group in the background. `bell` is rung when
+    /// Returns at once; the member joins its group in the background. `wake` is notified when
     /// there is something to ask for.
-    pub fn join(client: &Client, subscription: Subscription, bell: Arc<Bell>) -> Self {
+    pub fn join(client: &Client, subscription: Subscription, wake: Arc<WakeSignal>) -> Self {
         let config = client.consumer_config();
-        let profile = Profile {
-            group: Arc::clone(&subscription.group),
-            instance: subscription.instance_id,
+        let config = GroupRebalanceConfig {
+            group_id: Arc::clone(&subscription.group),
+            group_instance_id: subscription.instance_id,
             topics: subscription.topics,
             rack: Some(client.cluster().config().rack.clone()).filter(|rack| !rack.is_empty()),
             assignors: config.assignors.clone(),
-            heartbeat_interval: config.heartbeat_interval,
-            drain: DRAIN.min(config.max_poll_interval),
-            backoff: (
-                client.cluster().config().retry_backoff,
-                client.cluster().config().retry_backoff_max,
-            ),
-        };
-        let manner = Manner {
             session_timeout: config.session_timeout,
             rebalance_timeout: config.max_poll_interval,
-            reset: subscription.reset,
-            isolation: subscription.isolation,
+            heartbeat_interval: config.heartbeat_interval,
+            revocation_timeout: DRAIN.min(config.max_poll_interval),
+            retry_backoff: client.cluster().config().retry_backoff,
+            retry_backoff_max: client.cluster().config().retry_backoff_max,
         };
-        let mailbox = Arc::new(Mailbox::new(bell));
-        let member = Member::new(profile, Instant::now());
-        let seat = client.seat(&subscription.group);
-        let mut membership = Membership::new(seat, manner, member, Arc::clone(&mailbox));
-        let life = async move { membership.run().await };
-        client.cluster().tasks().spawn(life);
+        let channel = Arc::new(MemberChannel::new(wake));
+        let member = Membership::new(config, Instant::now());
+        let handle = client.coordinator_handle(&subscription.group);
+        let mut coordinator = ConsumerCoordinator::new(
+            handle,
+            member,
+            subscription.reset,
+            subscription.isolation,
+            Arc::clone(&channel),
+        );
+        let task = async move { coordinator.run().await };
+        client.cluster().tasks().spawn(task);
         Self {
-            mailbox,
+            channel,
             fetcher: client.fetcher().clone(),
             isolation: subscription.isolation,
             commit_timeout: client.cluster().config().request_timeout,
@@ -153,7 +155,7 @@ impl Consumer {
             if let Some(event) = self.try_change().or_else(|| self.try_records()) {
                 return event;
             }
-            self.mailbox.to_reader.heard().await;
+            self.channel.consumer_wake.notified().await;
         }
     }
 
@@ -185,14 +187,14 @@ impl Consumer {
     pub async fn commit(&mut self) -> Result<(), CommitError> {
         self.hand_over(|_| true);
         let told = {
-            let mut letters = self.mailbox.letters();
-            if letters.ended {
+            let mut state = self.channel.state();
+            if state.closed {
                 return Err(CommitError::Closed);
             }
-            letters.commits.wait()
+            state.commits.completion()
         };
         let Some(told) = told else { return Ok(()) };
-        self.mailbox.to_task.notify_one();
+        self.channel.coordinator_wake.notify_one();
         match timeout(self.commit_timeout, told).await {
             Ok(told) => told.unwrap_or(Err(CommitError::Closed)),
             Err(_) => Err(CommitError::TimedOut),
@@ -202,7 +204,7 @@ impl Consumer {
     /// Commits what was stored, in the background. Failures are retried and logged there.
     pub fn request_commit(&mut self) {
         if self.hand_over(|_| true) {
-            self.mailbox.to_task.notify_one();
+            self.channel.coordinator_wake.notify_one();
         }
     }
 
@@ -220,17 +222,17 @@ impl Consumer {
         self.places
             .retain(|place| !(place.revoked && named(&place.tp)));
         let released = (revocation.number, revocation.partitions);
-        self.mailbox.letters().released = Some(released);
-        self.mailbox.to_task.notify_one();
+        self.channel.state().released_revocation = Some(released);
+        self.channel.coordinator_wake.notify_one();
     }
 
     /// Commits what was stored and leaves the group. Takes a few seconds at most.
     pub async fn close(self) {
-        let mailbox = Arc::clone(&self.mailbox);
+        let channel = Arc::clone(&self.channel);
         drop(self);
         let ended = async {
-            while !mailbox.letters().ended {
-                mailbox.to_reader.heard().await;
+            while !channel.state().closed {
+                channel.consumer_wake.notified().await;
             }
         };
         if timeout(CLOSE, ended).await.is_err() {
@@ -251,16 +253,16 @@ impl Consumer {
     /// Hands what was stored over to be committed; false if there is nothing. Not what was
     /// lost: the partition may be ours again and further on, which is not heeded yet either.
     fn hand_over(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
-        let mut letters = None;
+        let mut state = None;
         for place in self.places.iter_mut().filter(|place| which(&place.tp)) {
             if let Some(next) = place.stored.take() {
-                let letters = letters.get_or_insert_with(|| self.mailbox.letters());
-                if !letters.tell_of_loss(&place.tp) {
-                    letters.commits.add(place.tp.clone(), next);
+                let state = state.get_or_insert_with(|| self.channel.state());
+                if !state.has_unread_loss_of(&place.tp) {
+                    state.commits.add(place.tp.clone(), next);
                 }
             }
         }
-        letters.is_some()
+        state.is_some()
     }
 
     /// What comes next other than records, if it is here: for a socket that can take none
@@ -270,16 +272,16 @@ impl Consumer {
             return Some(Event::Closed(error.clone()));
         }
         loop {
-            let notice = self.mailbox.notice()?;
+            let notice = self.channel.try_recv()?;
             if let Some(event) = self.heed(notice) {
                 return Some(event);
             }
         }
     }
 
-    fn heed(&mut self, notice: Notice) -> Option<Event> {
+    fn heed(&mut self, notice: BackgroundEvent) -> Option<Event> {
         match notice {
-            Notice::Assigned(positions) => {
+            BackgroundEvent::Assigned(positions) => {
                 let names = positions.iter().map(|(tp, _)| tp.clone()).collect();
                 for (tp, position) in positions {
                     let cursor = self.cursor(tp.clone(), position);
@@ -295,11 +297,11 @@ impl Consumer {
                 }
                 Some(Event::Assigned(names))
             }
-            Notice::Moved(tp, position) => {
+            BackgroundEvent::PositionReset(tp, position) => {
                 self.moved(&tp, position);
                 None
             }
-            Notice::Revoke(number, partitions) => {
+            BackgroundEvent::Revoke(number, partitions) => {
                 for tp in &partitions {
                     if let Some(place) = self.place(tp) {
                         place.cursor = None;
@@ -308,13 +310,13 @@ impl Consumer {
                 }
                 Some(Event::Revoked(Revocation { number, partitions }))
             }
-            Notice::Lost(mut partitions) => {
+            BackgroundEvent::Lost(mut partitions) => {
                 // What was released in the meantime is no news.
                 partitions.retain(|tp| self.places.iter().any(|place| place.tp == *tp));
                 self.places.retain(|place| !partitions.contains(&place.tp));
                 (!partitions.is_empty()).then_some(Event::Lost(partitions))
             }
-            Notice::Closed(error) => Some(self.end(error)),
+            BackgroundEvent::Closed(error) => Some(self.end(error)),
         }
     }
 
@@ -336,7 +338,7 @@ impl Consumer {
     }
 
     fn cursor(&self, tp: TopicPartition, position: Position) -> Cursor {
-        let wake = Arc::clone(&self.mailbox.to_reader);
+        let wake = Arc::clone(&self.channel.consumer_wake);
         self.fetcher.cursor(tp, position, self.isolation, wake)
     }
 
@@ -372,8 +374,8 @@ impl Consumer {
                 place.cursor = None;
                 place.begun = i64::MAX;
                 place.stored = None;
-                self.mailbox.letters().reset.push(place.tp.clone());
-                self.mailbox.to_task.notify_one();
+                self.channel.state().reset_partitions.push(place.tp.clone());
+                self.channel.coordinator_wake.notify_one();
                 None
             }
             FetchError::Truncated { to, .. } => {
@@ -384,7 +386,7 @@ impl Consumer {
                     cursor.seek(to);
                 }
                 // It has something to wait for only after it was asked.
-                self.mailbox.to_reader.ring();
+                self.channel.consumer_wake.notify();
                 None
             }
             error => Some(error.into()),
@@ -403,7 +405,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.hand_over(|_| true);
-        self.mailbox.letters().leave = true;
-        self.mailbox.to_task.notify_one();
+        self.channel.state().leave_requested = true;
+        self.channel.coordinator_wake.notify_one();
     }
 }

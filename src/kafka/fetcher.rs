@@ -51,8 +51,8 @@ use self::partition::{Partition, Unpacked};
 use self::tail::Tails;
 use super::config::ConsumerConfig;
 use super::lock::lock;
-use super::{Cluster, Isolation, TopicPartition};
-use runtime::bell::Bell;
+use super::{Cluster, IsolationLevel, TopicPartition};
+use runtime::wake::WakeSignal;
 
 /// A place in a partition, and the leader epoch of the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +83,7 @@ struct Shared {
     unpack_max: usize,
 }
 
-type Partitions = HashMap<(TopicPartition, Isolation), Arc<Partition>>;
+type Partitions = HashMap<(TopicPartition, IsolationLevel), Arc<Partition>>;
 
 impl Fetcher {
     /// A fetcher with `fetch_memory` of its own.
@@ -116,14 +116,14 @@ impl Fetcher {
         }
     }
 
-    /// Reads `tp` from `position` on. `wake` is rung when [`Cursor::try_next`] may
+    /// Reads `tp` from `position` on. `wake` is notified when [`Cursor::try_next`] may
     /// have something; several cursors may share one.
     pub fn cursor(
         &self,
         tp: TopicPartition,
         position: Position,
-        isolation: Isolation,
-        wake: Arc<Bell>,
+        isolation: IsolationLevel,
+        wake: Arc<WakeSignal>,
     ) -> Cursor {
         let mut partitions = lock(&self.shared.partitions);
         let partition = partitions.entry((tp, isolation)).or_insert_with_key(|key| {
@@ -147,7 +147,7 @@ impl Fetcher {
         &self,
         tp: &TopicPartition,
         at: At,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Result<Position, FetchError> {
         self.shared.offsets.find(tp, at, isolation).await
     }

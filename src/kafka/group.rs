@@ -1,7 +1,7 @@
 //! Consumer groups: who reads which partitions, and how far they have read.
 //!
 //! ```text
-//! Consumer ⇄ Mailbox ⇄ Membership ─decides─▶ Member (pure)
+//! Consumer ⇄ MemberChannel ⇄ ConsumerCoordinator ─decides─▶ Membership (pure)
 //!                          │ leads ────────▶ assign (pure): range, cooperative-sticky
 //!                          │ commits ──────▶ Commits (pure)
 //!                          ├─▶ Coordinators   one question for many groups
@@ -16,12 +16,12 @@ mod assign_range;
 mod assign_settling;
 mod assign_sticky;
 mod commit;
+mod consumer_coordinator;
 mod coordinator;
 mod error;
 mod java;
 mod led;
-mod mailbox;
-mod member;
+mod member_channel;
 mod membership;
 mod offsets;
 mod partitions;
@@ -37,40 +37,40 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
+pub(crate) use self::consumer_coordinator::ConsumerCoordinator;
 use self::coordinator::Coordinators;
 pub use self::error::{CommitError, ConsumerError};
 use self::error::{Failure, Verdict};
-pub(crate) use self::mailbox::{Mailbox, Notice};
-pub(crate) use self::member::{Member, Profile};
-pub(crate) use self::membership::{Manner, Membership};
-pub use self::offsets::Reset;
+pub(crate) use self::member_channel::{BackgroundEvent, MemberChannel};
+pub(crate) use self::membership::{GroupRebalanceConfig, Membership};
+pub use self::offsets::OffsetResetStrategy;
 use super::lock::lock;
-use super::{BrokerId, Cluster, Lane};
+use super::{BrokerId, Cluster, ConnectionPurpose};
 use crate::fetcher::Fetcher;
-use crate::net::pool::COORDINATOR_LANES;
+use crate::net::pool::COORDINATOR_CONNECTIONS;
 use crate::protocol::versions::Api;
 
 /// A coordinator's lanes.
-const LANES: usize = COORDINATOR_LANES as usize;
+const LANES: usize = COORDINATOR_CONNECTIONS as usize;
 /// Commits of one group that may be under way in a lane: the broker has the next one when
 /// it is through with one, and other groups' heartbeats never wait for many.
 const COMMITS: usize = 2;
 
 /// What the members of one principal's groups share in this process.
 #[derive(Debug, Default)]
-pub(crate) struct Groups {
+pub(crate) struct ConsumerGroups {
     coordinators: Arc<Coordinators>,
     gates: Mutex<HashMap<Arc<str>, Weak<Gate>>>,
 }
 
-impl Groups {
+impl ConsumerGroups {
     /// A place for one more member of a group.
-    pub(crate) fn seat(
+    pub(crate) fn coordinator_handle(
         self: &Arc<Self>,
         cluster: &Cluster,
         fetcher: &Fetcher,
         group: &Arc<str>,
-    ) -> Seat {
+    ) -> CoordinatorHandle {
         let mut gates = lock(&self.gates);
         let gate = gates.get(group).and_then(Weak::upgrade).unwrap_or_else(|| {
             let gate = Arc::new(Gate {
@@ -84,22 +84,22 @@ impl Groups {
             gates.insert(Arc::clone(group), Arc::downgrade(&gate));
             gate
         });
-        let seat = gate.seats.fetch_add(1, Ordering::Relaxed);
-        Seat {
+        let handle = gate.seats.fetch_add(1, Ordering::Relaxed);
+        CoordinatorHandle {
             cluster: cluster.clone(),
             fetcher: fetcher.clone(),
             group: Arc::clone(&gate.group),
-            lane: seat % LANES,
+            lane: handle % LANES,
             gate,
         }
     }
 }
 
-/// Groups of one member each use all lanes as well.
+/// ConsumerGroups of one member each use all lanes as well.
 fn first_lane(group: &str) -> usize {
     let mut hasher = DefaultHasher::new();
     group.hash(&mut hasher);
-    (hasher.finish() % COORDINATOR_LANES as u64) as usize
+    (hasher.finish() % COORDINATOR_CONNECTIONS as u64) as usize
 }
 
 /// One group in this process.
@@ -114,7 +114,7 @@ struct Gate {
     stirs: AtomicUsize,
     stir: Notify,
     group: Arc<str>,
-    groups: Arc<Groups>,
+    groups: Arc<ConsumerGroups>,
 }
 
 impl Gate {
@@ -159,7 +159,7 @@ impl Drop for Gate {
 
 /// One member's access to its group.
 #[derive(Clone, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct CoordinatorHandle {
     cluster: Cluster,
     fetcher: Fetcher,
     group: Arc<str>,
@@ -168,7 +168,7 @@ pub(crate) struct Seat {
     gate: Arc<Gate>,
 }
 
-impl Seat {
+impl CoordinatorHandle {
     async fn coordinator(&self) -> Result<BrokerId, Failure> {
         let coordinators = &self.gate.groups.coordinators;
         coordinators.find(&self.cluster, &self.group).await
@@ -193,7 +193,7 @@ impl Seat {
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
     ) -> Result<A::Response, Failure> {
-        let lane = Lane::Coordinator(self.lane as u8);
+        let lane = ConnectionPurpose::Coordinator(self.lane as u8);
         let result = self.cluster.call(broker, lane, build, timeout).await;
         let (_, answer) = result.map_err(Failure::Request)?;
         Ok(answer)

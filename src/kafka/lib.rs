@@ -27,7 +27,7 @@ pub use cluster::Cluster;
 pub use error::RequestError;
 pub use metadata::Metadata;
 pub use net::connection::{Connection, Reply};
-pub use net::pool::{Isolation, Lane};
+pub use net::pool::{ConnectionPurpose, IsolationLevel};
 pub use principal::Principal;
 pub use producer::{Ack, ProduceError, Producer, Ticket};
 pub use topic::{BrokerId, TopicPartition};

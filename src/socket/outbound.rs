@@ -113,7 +113,7 @@ impl Outbound {
         let commits =
             (!params.auto_commit).then(|| Commits::new(app.config.commits.max_stack_size));
         Self {
-            consumer: Consumer::join(&app.client, subscription, seat.call().bell.clone()),
+            consumer: Consumer::join(&app.client, subscription, seat.call().wake.clone()),
             socket,
             types: params.types,
             current: None,
@@ -167,12 +167,12 @@ impl Outbound {
             if flow == Flow::More {
                 // Others get a turn, and so do our client's messages and the timer: with
                 // several things to heed, one is picked at random.
-                call.bell.ring();
+                call.wake.notify();
                 yield_now().await;
             }
             tokio::select! {
                 // Records, news of the group, orders: the next round finds them.
-                () = call.bell.heard() => {}
+                () = call.wake.notified() => {}
                 ready = self.socket.writable(), if flow == Flow::Blocked => ready?,
                 ready = self.socket.readable(), if self.out.len() < send_buffer => {
                     ready?;
@@ -199,7 +199,7 @@ impl Outbound {
     }
 
     /// Delivers what is here, and takes more while there is more, for one turn. Afterwards,
-    /// but for [`Flow::More`], the bell rings when there is more to take or to do.
+    /// but for [`Flow::More`], the wake signal is notified when there is more to take or to do.
     fn go_on(&mut self) -> Result<Flow, End> {
         for _ in 0..STEPS_PER_TURN {
             let now = Instant::now();

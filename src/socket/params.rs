@@ -6,8 +6,8 @@
 use std::str::FromStr;
 
 use crate::codec::{Format, Types};
-use kafka_client::Isolation;
-use kafka_client::group::Reset;
+use kafka_client::IsolationLevel;
+use kafka_client::group::OffsetResetStrategy;
 
 /// `/socket/in`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct OutParams {
     /// `keyType`, `valType`
     pub types: Types,
     /// `offsetResetStrategy`
-    pub reset: Reset,
+    pub reset: OffsetResetStrategy,
     /// `isolationLevel`
-    pub isolation: Isolation,
+    pub isolation: IsolationLevel,
     /// `rate`, records per second.
     pub rate: Option<u32>,
     /// `batchSize`, records per frame; `None` sends them one by one, outside of an array.
@@ -131,14 +131,14 @@ impl Query {
             types: self.types()?,
             reset: self
                 .optional("offsetResetStrategy", "earliest, latest, none", reset)?
-                .unwrap_or(Reset::Earliest),
+                .unwrap_or(OffsetResetStrategy::Earliest),
             isolation: self
                 .optional(
                     "isolationLevel",
                     "read_uncommitted, read_committed",
                     isolation,
                 )?
-                .unwrap_or(Isolation::ReadUncommitted),
+                .unwrap_or(IsolationLevel::ReadUncommitted),
             rate: self.optional("rate", COUNT, count)?.flatten(),
             batch_size: self.optional("batchSize", COUNT, count)?.flatten(),
             auto_commit: self
@@ -265,19 +265,19 @@ fn name(text: &str) -> Option<String> {
     sound.then(|| text.to_owned())
 }
 
-fn reset(text: &str) -> Option<Reset> {
+fn reset(text: &str) -> Option<OffsetResetStrategy> {
     Some(match text.to_ascii_lowercase().as_str() {
-        "earliest" => Reset::Earliest,
-        "latest" => Reset::Latest,
-        "none" => Reset::None,
+        "earliest" => OffsetResetStrategy::Earliest,
+        "latest" => OffsetResetStrategy::Latest,
+        "none" => OffsetResetStrategy::None,
         _ => return None,
     })
 }
 
-fn isolation(text: &str) -> Option<Isolation> {
+fn isolation(text: &str) -> Option<IsolationLevel> {
     Some(match text.to_ascii_lowercase().as_str() {
-        "read_uncommitted" => Isolation::ReadUncommitted,
-        "read_committed" => Isolation::ReadCommitted,
+        "read_uncommitted" => IsolationLevel::ReadUncommitted,
+        "read_committed" => IsolationLevel::ReadCommitted,
         _ => return None,
     })
 }
@@ -315,7 +315,7 @@ mod tests {
                 value: Format::String
             }
         );
-        assert_eq!(out.reset, Reset::Earliest);
+        assert_eq!(out.reset, OffsetResetStrategy::Earliest);
         assert!(out.auto_commit);
         assert_eq!((out.rate, out.batch_size), (None, None));
     }
@@ -325,7 +325,7 @@ mod tests {
         let query = "topic=t&clientId=a%20b&offsetResetStrategy=LATEST&autoCommit=False&rate=0";
         let out = Query::parse(query).outbound().unwrap();
         assert_eq!(out.client_id, "a b");
-        assert_eq!(out.reset, Reset::Latest);
+        assert_eq!(out.reset, OffsetResetStrategy::Latest);
         assert!(!out.auto_commit);
         assert_eq!(out.rate, None);
     }

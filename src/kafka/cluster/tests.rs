@@ -93,9 +93,9 @@ impl World {
 
 async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
     let build = |_| HeartbeatRequest::default();
-    let lane = Lane::Coordinator(0);
+    let purpose = ConnectionPurpose::Coordinator(0);
     cluster
-        .call(BrokerId(broker), lane, build, SOON)
+        .call(BrokerId(broker), purpose, build, SOON)
         .await
         .map(|_| ())
 }
@@ -327,8 +327,8 @@ async fn a_call_survives_a_connection_that_was_closed_in_between() {
     until_ready(&cluster).await;
     for _ in 0..3 {
         heartbeat(&cluster, 7).await.unwrap();
-        let lane = Lane::Coordinator(0);
-        let connection = cluster.connection(BrokerId(7), lane).await.unwrap();
+        let purpose = ConnectionPurpose::Coordinator(0);
+        let connection = cluster.connection(BrokerId(7), purpose).await.unwrap();
         connection.close("for the test");
     }
     assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 3);
@@ -345,7 +345,7 @@ async fn a_broker_that_nobody_knows_is_unreachable() {
 }
 
 /// Sends a JoinGroup that parks.
-async fn park(exclusive: &Exclusive) -> crate::net::connection::Reply<JoinGroupRequest> {
+async fn park(exclusive: &JoinConnection) -> crate::net::connection::Reply<JoinGroupRequest> {
     let request = JoinGroupRequest::default();
     exclusive.send(5, &request, SOON).await.unwrap()
 }
@@ -358,20 +358,20 @@ async fn exclusive_connections_are_reused_unless_a_request_is_parked_on_them() {
     until_ready(&cluster).await;
     let before = cluster.connections();
     for _ in 0..20 {
-        let one = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+        let one = cluster.join_connection(BrokerId(7), "g").await.unwrap();
         let beat = one.call(|_| HeartbeatRequest::default(), SOON);
         beat.await.unwrap();
     }
     assert_eq!(cluster.connections(), before + 1);
 
-    let parked = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+    let parked = cluster.join_connection(BrokerId(7), "g").await.unwrap();
     let _reply = park(&parked).await;
     let connection = (*parked).clone();
     drop(parked);
     timeout(SOON, connection.closed())
         .await
         .expect("it is closed");
-    let next = cluster.exclusive(BrokerId(7), "g").await.unwrap();
+    let next = cluster.join_connection(BrokerId(7), "g").await.unwrap();
     assert!(!next.is_closed());
 }
 
@@ -385,7 +385,7 @@ async fn a_thousand_groups_share_few_exclusive_connections() {
         let cluster = &cluster;
         async move {
             let group = format!("g{i}");
-            let one = cluster.exclusive(BrokerId(7), &group).await.unwrap();
+            let one = cluster.join_connection(BrokerId(7), &group).await.unwrap();
             let beat = one.call(|_| HeartbeatRequest::default(), SOON);
             beat.await.unwrap();
             cluster.connections()
@@ -402,7 +402,7 @@ async fn all_members_of_a_group_may_park_at_once() {
     let broker = world.broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
-    let enter = || cluster.exclusive(BrokerId(7), "g");
+    let enter = || cluster.join_connection(BrokerId(7), "g");
     let all = timeout(SOON, join_all((0..30).map(|_| enter()))).await;
     let mut parked = Vec::new();
     for exclusive in all.expect("nobody waits for another") {
@@ -419,8 +419,8 @@ fn everything_may_be_awaited_in_a_task(cluster: &Cluster, connection: &Connectio
     fn assert_send(_: impl Send) {}
     assert_send(cluster.metadata().topic("t"));
     assert_send(cluster.metadata().refresh());
-    assert_send(cluster.connection(BrokerId(1), Lane::Control));
-    assert_send(cluster.exclusive(BrokerId(1), "g"));
+    assert_send(cluster.connection(BrokerId(1), ConnectionPurpose::Control));
+    assert_send(cluster.join_connection(BrokerId(1), "g"));
     assert_send(cluster.call_any(|_| MetadataRequest::default(), SOON));
     assert_send(heartbeat(cluster, 1));
     assert_send(connection.send(4, &HeartbeatRequest::default(), SOON));
@@ -434,7 +434,9 @@ async fn asking_for_an_unlisted_broker_in_a_loop_does_not_spin() {
     let cluster = cluster(&[]);
     let started = Instant::now();
     for _ in 0..10 {
-        let error = cluster.connection(BrokerId(5), Lane::Control).await;
+        let error = cluster
+            .connection(BrokerId(5), ConnectionPurpose::Control)
+            .await;
         assert!(matches!(error, Err(RequestError::Unreachable { .. })));
     }
     assert!(started.elapsed() >= cluster.config().reconnect_backoff * 10);

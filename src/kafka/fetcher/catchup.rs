@@ -31,7 +31,7 @@ use super::session::{Plan, Wanted};
 use crate::config::ConsumerConfig;
 use crate::lock::lock;
 use crate::metadata::Leader;
-use crate::{BrokerId, Cluster, Isolation, Lane, RequestError};
+use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 
 /// See the module.
 #[derive(Debug)]
@@ -156,7 +156,8 @@ impl CatchUp {
                 continue;
             };
             let chosen = self.join_others(first, &queue);
-            self.serve(broker, Lane::CatchUp(lane), chosen).await;
+            self.serve(broker, ConnectionPurpose::CatchUp(lane), chosen)
+                .await;
         }
     }
 
@@ -230,7 +231,7 @@ impl CatchUp {
         chosen
     }
 
-    async fn serve(&self, broker: BrokerId, lane: Lane, chosen: Vec<Chosen>) {
+    async fn serve(&self, broker: BrokerId, lane: ConnectionPurpose, chosen: Vec<Chosen>) {
         match self.request(broker, lane, &chosen).await {
             Ok(mut answers) => {
                 for Chosen {
@@ -255,14 +256,14 @@ impl CatchUp {
     async fn request(
         &self,
         broker: BrokerId,
-        lane: Lane,
+        lane: ConnectionPurpose,
         chosen: &[Chosen],
     ) -> Result<Answers, RequestError> {
         let connection = self.cluster.connection(broker, lane).await?;
         let asks = || chosen.iter().map(|chosen| &chosen.waiting.ask);
         let ids = asks().all(|ask| !ask.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
-        let isolation = chosen.first().map_or(Isolation::default(), |first| {
+        let isolation = chosen.first().map_or(IsolationLevel::default(), |first| {
             first.waiting.ask.partition.isolation
         });
         let plan = Plan {

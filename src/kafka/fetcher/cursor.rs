@@ -12,7 +12,7 @@ use super::feed::{Next, Reader};
 use super::partition::Partition;
 use crate::TopicPartition;
 use crate::lock::lock;
-use runtime::bell::Bell;
+use runtime::wake::WakeSignal;
 
 /// Reads one partition from a position on. See [`Fetcher::cursor`](super::Fetcher::cursor).
 ///
@@ -20,11 +20,11 @@ use runtime::bell::Bell;
 pub struct Cursor {
     partition: Arc<Partition>,
     reader: Reader,
-    wake: Arc<Bell>,
+    wake: Arc<WakeSignal>,
 }
 
 impl Cursor {
-    pub(super) fn new(partition: Arc<Partition>, reader: Reader, wake: Arc<Bell>) -> Self {
+    pub(super) fn new(partition: Arc<Partition>, reader: Reader, wake: Arc<WakeSignal>) -> Self {
         Self {
             partition,
             reader,
@@ -32,7 +32,7 @@ impl Cursor {
         }
     }
 
-    /// What comes next, if it is here. `None`: the `wake` of this cursor is rung when
+    /// What comes next, if it is here. `None`: the `wake` of this cursor is notified when
     /// it is worth asking again; no news is lost in between. The position moves behind
     /// what is returned.
     ///

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::error::FetchError;
 use super::ring::{Extent, Place, Ring};
-use runtime::bell::Bell;
+use runtime::wake::WakeSignal;
 
 /// See the module.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ enum Waits {
 #[derive(Debug)]
 pub(super) struct Waiter {
     reader: u64,
-    pub(super) wake: Arc<Bell>,
+    pub(super) wake: Arc<WakeSignal>,
 }
 
 /// What a reader is told.
@@ -249,7 +249,7 @@ impl<C: Extent> Feed<C> {
 
     /// What there is for `reader`; if it must wait, `wake` is entered. The flag says that
     /// the partition's task has something to do.
-    pub(super) fn next(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> (Next<C>, bool) {
+    pub(super) fn next(&mut self, reader: &mut Reader, wake: &Arc<WakeSignal>) -> (Next<C>, bool) {
         if let Some(error) = &self.closed {
             return (Next::Failed(error.clone()), false);
         }
@@ -311,7 +311,7 @@ impl<C: Extent> Feed<C> {
         reader.epoch >= 0 && reader.epoch < self.leader_epoch && reader.checked < self.same_since
     }
 
-    fn wait_at_end(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> bool {
+    fn wait_at_end(&mut self, reader: &mut Reader, wake: &Arc<WakeSignal>) -> bool {
         self.ring_used = true;
         let here = Waits::AtEnd { round: self.round };
         if reader.waits != here {
@@ -324,7 +324,7 @@ impl<C: Extent> Feed<C> {
         self.tail != Tail::In
     }
 
-    fn wait_for_read(&mut self, reader: &mut Reader, wake: &Arc<Bell>) -> bool {
+    fn wait_for_read(&mut self, reader: &mut Reader, wake: &Arc<WakeSignal>) -> bool {
         self.stop_waiting(reader);
         let at = (reader.offset, reader.epoch, reader.checked);
         let index = self

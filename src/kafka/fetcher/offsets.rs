@@ -22,7 +22,7 @@ use super::error::FetchError;
 use crate::backoff::Backoff;
 use crate::lock::lock;
 use crate::metadata::{Leader, MetadataError};
-use crate::{BrokerId, Cluster, Isolation, Lane, TopicPartition};
+use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// An end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ pub async fn list_offset(
     cluster: &Cluster,
     tp: &TopicPartition,
     at: At,
-    isolation: Isolation,
+    isolation: IsolationLevel,
 ) -> Result<Position, FetchError> {
     Offsets::new(cluster.clone()).find(tp, at, isolation).await
 }
@@ -55,7 +55,7 @@ pub(super) struct Offsets {
     desks: Arc<Mutex<Desks>>,
 }
 
-type Desks = HashMap<(BrokerId, Isolation), Vec<Question>>;
+type Desks = HashMap<(BrokerId, IsolationLevel), Vec<Question>>;
 
 #[derive(Debug)]
 struct Question {
@@ -87,7 +87,7 @@ impl Offsets {
         &self,
         tp: &TopicPartition,
         at: At,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Result<Position, FetchError> {
         let config = self.cluster.config();
         let deadline = Instant::now() + config.request_timeout;
@@ -119,7 +119,7 @@ impl Offsets {
         &self,
         tp: &TopicPartition,
         at: At,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Result<Result<Position, FetchError>, Refusal> {
         let topic = || Arc::clone(&tp.topic);
         match self.cluster.metadata().topic(&tp.topic).await {
@@ -152,7 +152,7 @@ impl Offsets {
         leader: Leader,
         tp: &TopicPartition,
         at: At,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Answer {
         let (answer, answered) = oneshot::channel();
         let question = Question {
@@ -184,7 +184,7 @@ impl Offsets {
     }
 
     /// Asks what waits at a desk until nothing does.
-    async fn serve(&self, desk: (BrokerId, Isolation)) {
+    async fn serve(&self, desk: (BrokerId, IsolationLevel)) {
         loop {
             let questions = {
                 let mut desks = lock(&self.desks);
@@ -210,7 +210,7 @@ impl Offsets {
 
     async fn request(
         &self,
-        (broker, isolation): (BrokerId, Isolation),
+        (broker, isolation): (BrokerId, IsolationLevel),
         at: At,
         asked: Vec<Question>,
     ) {
@@ -218,7 +218,7 @@ impl Offsets {
         let timeout = self.cluster.config().request_timeout;
         let response = self
             .cluster
-            .call(broker, Lane::Control, build, timeout)
+            .call(broker, ConnectionPurpose::Control, build, timeout)
             .await;
         let mut answers = HashMap::new();
         let missing = match response {
@@ -251,7 +251,12 @@ impl Offsets {
     }
 }
 
-fn request(version: i16, at: At, isolation: Isolation, asked: &[Question]) -> ListOffsetsRequest {
+fn request(
+    version: i16,
+    at: At,
+    isolation: IsolationLevel,
+    asked: &[Question],
+) -> ListOffsetsRequest {
     let timestamp = match at {
         At::Earliest => -2,
         At::Latest => -1,
@@ -277,7 +282,7 @@ fn request(version: i16, at: At, isolation: Isolation, asked: &[Question]) -> Li
     let request = ListOffsetsRequest::default()
         .with_replica_id(NodeId(-1))
         .with_topics(topics.collect());
-    if version >= 2 && isolation == Isolation::ReadCommitted {
+    if version >= 2 && isolation == IsolationLevel::ReadCommitted {
         request.with_isolation_level(1)
     } else {
         request
@@ -316,7 +321,7 @@ mod tests {
                 answer: oneshot::channel().0,
             };
             let asked = [question(0), question(1), question(1)];
-            let request = request(version, At::Latest, Isolation::ReadCommitted, &asked);
+            let request = request(version, At::Latest, IsolationLevel::ReadCommitted, &asked);
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();
             request.encode(&mut bytes, version).unwrap();

@@ -14,12 +14,12 @@ use super::feed::{Feed, News, Waiter};
 use super::request::Fetched;
 use crate::lock::lock;
 use crate::record::{Decoded, RecordError, Want, decode};
-use crate::{Isolation, TopicPartition};
+use crate::{IsolationLevel, TopicPartition};
 
 /// See the module.
 pub(super) struct Partition {
     pub(super) tp: TopicPartition,
-    pub(super) isolation: Isolation,
+    pub(super) isolation: IsolationLevel,
     pub(super) feed: Mutex<Feed<Chunk>>,
     /// Told when the task has something to do.
     pub(super) work: Notify,
@@ -48,7 +48,7 @@ pub(super) enum Unreadable {
 }
 
 impl Partition {
-    pub(super) fn new(tp: TopicPartition, isolation: Isolation) -> Arc<Self> {
+    pub(super) fn new(tp: TopicPartition, isolation: IsolationLevel) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             tp,
             isolation,
@@ -137,7 +137,7 @@ impl Partition {
 /// Wakes everybody, without a lock held.
 pub(super) fn notify(wake: Vec<Waiter>) {
     for waiter in wake {
-        waiter.wake.ring();
+        waiter.wake.notify();
     }
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::session::{Naming, Plan, Wanted};
 use crate::metadata::{Broker, Leader};
 use crate::record::AbortedTransaction;
-use crate::{BrokerId, Connection, Isolation, Metadata, RequestError, TopicPartition};
+use crate::{BrokerId, Connection, IsolationLevel, Metadata, RequestError, TopicPartition};
 
 /// What holds for a whole request.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Terms {
     pub(super) max_wait_ms: i32,
     pub(super) min_bytes: i32,
     pub(super) max_bytes: i32,
-    pub(super) isolation: Isolation,
+    pub(super) isolation: IsolationLevel,
 }
 
 /// What an answer holds for one partition.
@@ -62,8 +62,8 @@ pub(super) fn build(version: i16, terms: Terms, plan: &Plan) -> FetchRequest {
         .with_min_bytes(terms.min_bytes)
         .with_max_bytes(terms.max_bytes)
         .with_isolation_level(match terms.isolation {
-            Isolation::ReadUncommitted => 0,
-            Isolation::ReadCommitted => 1,
+            IsolationLevel::ReadUncommitted => 0,
+            IsolationLevel::ReadCommitted => 1,
         })
         .with_session_id(plan.session_id)
         .with_session_epoch(plan.session_epoch);
@@ -117,7 +117,7 @@ fn partition(wanted: &Wanted) -> FetchPartition {
 /// names are passed on (KIP-951).
 pub(super) fn take(
     version: i16,
-    isolation: Isolation,
+    isolation: IsolationLevel,
     response: FetchResponse,
     names: &HashMap<Uuid, Arc<str>>,
     metadata: &Metadata,
@@ -148,13 +148,13 @@ pub(super) fn take(
     answers
 }
 
-fn fetched(partition: PartitionData, isolation: Isolation, together: usize) -> Fetched {
+fn fetched(partition: PartitionData, isolation: IsolationLevel, together: usize) -> Fetched {
     let diverging = partition.diverging_epoch;
-    let committed = isolation == Isolation::ReadCommitted;
+    let committed = isolation == IsolationLevel::ReadCommitted;
     Fetched {
         error: partition.error_code,
         end: match isolation {
-            Isolation::ReadCommitted if partition.last_stable_offset >= 0 => {
+            IsolationLevel::ReadCommitted if partition.last_stable_offset >= 0 => {
                 partition.last_stable_offset
             }
             _ => partition.high_watermark,
@@ -229,7 +229,7 @@ mod tests {
                 max_wait_ms: 1,
                 min_bytes: 1,
                 max_bytes: 1,
-                isolation: Isolation::ReadCommitted,
+                isolation: IsolationLevel::ReadCommitted,
             };
             let request = build(version, terms, &plan);
             assert_eq!(request.topics.len(), 2);

@@ -28,12 +28,12 @@ use super::partition::Partition;
 use super::request::{self, Fetched, Terms};
 use super::session::{Session, Verdict, Wanted};
 use crate::lock::lock;
-use crate::{BrokerId, Isolation, Lane, RequestError, TopicPartition};
+use crate::{BrokerId, ConnectionPurpose, IsolationLevel, RequestError, TopicPartition};
 
 /// All tails of a fetcher.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
-    tails: Mutex<HashMap<(BrokerId, Isolation), Arc<Tail>>>,
+    tails: Mutex<HashMap<(BrokerId, IsolationLevel), Arc<Tail>>>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ impl Tails {
 
 struct Runner {
     shared: Weak<Shared>,
-    key: (BrokerId, Isolation),
+    key: (BrokerId, IsolationLevel),
     tail: Arc<Tail>,
     session: Session,
 }
@@ -168,7 +168,7 @@ impl Runner {
         let (broker, isolation) = self.key;
         let connection = shared
             .cluster
-            .connection(broker, Lane::Tail(isolation))
+            .connection(broker, ConnectionPurpose::Tail(isolation))
             .await?;
         let ids = sent.iter().all(|sent| !sent.member.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
@@ -333,14 +333,14 @@ mod tests {
     fn a_partition_that_leaves_takes_no_other_of_its_name_along() {
         let tp = TopicPartition::new("t", 0);
         let member = || Member {
-            partition: Partition::new(tp.clone(), Isolation::ReadUncommitted),
+            partition: Partition::new(tp.clone(), IsolationLevel::ReadUncommitted),
             topic_id: Uuid::nil(),
             leader_epoch: 0,
         };
         let (old, new) = (member(), member());
         let runner = Runner {
             shared: Weak::new(),
-            key: (BrokerId(1), Isolation::ReadUncommitted),
+            key: (BrokerId(1), IsolationLevel::ReadUncommitted),
             tail: Arc::default(),
             session: Session::new(),
         };

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Position;
 use crate::metadata::Leader;
-use crate::{Cluster, Lane, RequestError, TopicPartition};
+use crate::{Cluster, ConnectionPurpose, RequestError, TopicPartition};
 
 /// What the leader's log says of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,9 @@ pub(super) async fn check(
                     .with_partitions(vec![partition]),
             ])
     };
-    let connection = cluster.connection(leader.broker, Lane::Control).await?;
+    let connection = cluster
+        .connection(leader.broker, ConnectionPurpose::Control)
+        .await?;
     match connection.version::<OffsetForLeaderEpochRequest>() {
         // Before version 3 only brokers may ask.
         Ok(3..) => {}

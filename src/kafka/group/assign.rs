@@ -93,9 +93,9 @@ mod tests {
         text.split(';').flat_map(topic).collect()
     }
 
-    fn rack_set(letters: &str) -> RackSet {
-        let letters = letters.chars().filter(|letter| *letter != '-');
-        letters.map(|letter| letter.to_string().into()).collect()
+    fn rack_set(state: &str) -> RackSet {
+        let state = state.chars().filter(|letter| *letter != '-');
+        state.map(|letter| letter.to_string().into()).collect()
     }
 
     fn golden() -> Vec<Round> {

@@ -17,7 +17,7 @@ use super::assign::{GroupMember, Partitions, assign};
 use crate::TopicPartition;
 use crate::config::AssignorName;
 
-/// Groups that come to rest do so in fewer rounds than this.
+/// ConsumerGroups that come to rest do so in fewer rounds than this.
 const ROUNDS_MAX: usize = 8;
 
 /// What each of `members` gets, in their order.

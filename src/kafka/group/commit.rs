@@ -57,7 +57,7 @@ impl Commits {
     }
 
     /// Tells when everything that was added is settled; `None` if it is.
-    pub(crate) fn wait(&mut self) -> Option<oneshot::Receiver<Result<(), CommitError>>> {
+    pub(crate) fn completion(&mut self) -> Option<oneshot::Receiver<Result<(), CommitError>>> {
         if self.is_idle() {
             return None;
         }
@@ -255,9 +255,9 @@ mod tests {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
         commits.begin(all);
-        let mut first = commits.wait().unwrap();
+        let mut first = commits.completion().unwrap();
         commits.add(tp(0), at(2));
-        let mut second = commits.wait().unwrap();
+        let mut second = commits.completion().unwrap();
         assert!(commits.begin(all).is_empty(), "one at a time");
         commits.finished(Ok(vec![(tp(0), 0)]));
         assert_eq!(first.try_recv(), Ok(Ok(())));
@@ -265,14 +265,14 @@ mod tests {
         assert_eq!(commits.begin(all), [(tp(0), at(2))]);
         commits.finished(Ok(vec![(tp(0), 0)]));
         assert_eq!(second.try_recv(), Ok(Ok(())));
-        assert!(commits.is_idle() && commits.wait().is_none());
+        assert!(commits.is_idle() && commits.completion().is_none());
     }
 
     #[test]
     fn an_offset_that_failed_never_overtakes_a_newer_one() {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         commits.begin(all);
         commits.add(tp(0), at(5));
         let outcome = commits.finished(Ok(vec![(tp(0), REBALANCE)]));
@@ -299,12 +299,12 @@ mod tests {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
         commits.add(tp(1), at(1));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         assert_eq!(commits.begin(|tp| tp.partition == 1), [(tp(1), at(1))]);
         commits.finished(Ok(vec![(tp(1), 0)]));
         assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
         commits.add(tp(0), at(2));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         commits.retain(|_| false);
         assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
     }
@@ -314,7 +314,7 @@ mod tests {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
         commits.add(tp(1), at(1));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         commits.begin(all);
         commits.retain(|tp| tp.partition == 1);
         // It is ours again, at 10, when the answer comes.
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Err(CommitError::Lost { tp: tp(0) })));
         // What was committed all the same is not lost.
         commits.add(tp(0), at(2));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         commits.begin(all);
         commits.retain(|_| false);
         commits.finished(Ok(vec![(tp(0), 0)]));
@@ -349,7 +349,7 @@ mod tests {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
         commits.add(tp(1), at(1));
-        let mut told = commits.wait().unwrap();
+        let mut told = commits.completion().unwrap();
         commits.begin(all);
         let outcome = commits.finished(Ok(vec![(tp(0), 29), (tp(1), 0)]));
         assert!(!outcome.retry && outcome.failure.is_none());
@@ -365,9 +365,9 @@ mod tests {
         let mut commits = Commits::default();
         commits.add(tp(0), at(1));
         commits.begin(all);
-        let mut first = commits.wait().unwrap();
+        let mut first = commits.completion().unwrap();
         commits.add(tp(1), at(1));
-        let mut second = commits.wait().unwrap();
+        let mut second = commits.completion().unwrap();
         commits.close(&CommitError::Closed);
         assert_eq!(first.try_recv(), Ok(Err(CommitError::Closed)));
         assert_eq!(second.try_recv(), Ok(Err(CommitError::Closed)));

@@ -24,7 +24,7 @@ use crate::error::RequestError;
 use crate::lock::lock;
 use crate::{BrokerId, Cluster};
 
-/// Groups that one request may ask for.
+/// ConsumerGroups that one request may ask for.
 const BATCH: usize = 500;
 
 type Answer = Result<BrokerId, Failure>;

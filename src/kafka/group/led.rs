@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Seat;
+use super::CoordinatorHandle;
 use super::assign::Partitions;
 use super::error::Failure;
-use super::member::Lead;
+use super::membership::Lead;
 use super::racks::RackSet;
 use crate::metadata::{MetadataError, Partition, Snapshot, Topic};
 
@@ -37,7 +37,7 @@ struct Seen {
 
 impl Led {
     /// Asks for what is not known yet of the topics that any member wants.
-    pub(super) async fn look(seat: &Seat, lead: &Lead) -> Result<Self, Failure> {
+    pub(super) async fn look(handle: &CoordinatorHandle, lead: &Lead) -> Result<Self, Failure> {
         let subscriptions = lead.members.iter().map(|member| &member.subscription);
         let mut names: Vec<&Arc<str>> = subscriptions.clone().flat_map(|s| &s.topics).collect();
         names.sort_unstable();
@@ -45,7 +45,7 @@ impl Led {
         let mut topics = Vec::with_capacity(names.len());
         // Mostly they are known already, so one after the other takes no time.
         for name in names {
-            let topic = match seat.cluster.metadata().topic(name).await {
+            let topic = match handle.cluster.metadata().topic(name).await {
                 Ok(topic) => Some(topic),
                 Err(MetadataError::Unavailable { reason }) => {
                     tracing::debug!(%reason, topic = %name, "a leader cannot assign yet");
@@ -56,7 +56,7 @@ impl Led {
             topics.push((Arc::clone(name), topic));
         }
         let racks = subscriptions.clone().any(|s| s.rack.is_some());
-        let snapshot = seat.cluster.metadata().snapshot();
+        let snapshot = handle.cluster.metadata().snapshot();
         Ok(Self::new(topics, racks, &snapshot))
     }
 

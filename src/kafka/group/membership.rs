@@ -1,590 +1,477 @@
-//! The task that lives one member's life: it carries out what [`Member`] decides.
+//! One member's life in a group, decided purely: events in, actions out.
 //!
 //! ```text
-//! Mailbox ─▶ ┌──────────────────┐ ─▶ JoinGroup, SyncGroup   exclusive connection
-//!            │ Membership::run  │ ─▶ everything else        coordinator lane
-//! Mailbox ◀─ └──────────────────┘ ◀─ timers, metadata
+//!            ┌─────────────── lost, refused, backoff ───────────────┐
+//!            ▼                                                      │
+//!  Idle ─▶ Joining ─▶ Syncing ─▶ Stable ──rebalance──▶ (Revoking) ──┤
+//!            ▲                     │ gives partitions up            │
+//!            └─────────────────────┴──────▶ Revoking ───────────────┘
+//!                                  any ─▶ Leaving ─▶ Closed
 //! ```
 //!
+//! Beside it runs the search for the coordinator, and heartbeats whenever the broker
+//! counts us in, also while offsets are looked up or a socket finishes.
+//!
 //! # Invariants
-//! - Heartbeats depend on nothing that the reader does.
-//! - At most one commit of a member is in flight, and a few of a group in this process.
-//! - Whatever ends the task, the reader is told.
+//! - Under the eager protocol nothing is owned while a JoinGroup is under way; under the
+//!   cooperative one only what the last assignment named.
+//! - A partition is given away only after its reader has let go of it or its time is up;
+//!   what the group took from us is reported lost at once.
+//! - An answer about an older generation changes nothing.
+//! - Every wait has an end: see [`Membership::deadline`].
+
+mod leaving;
+mod owning;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::FuturesUnordered;
-use kafka_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
-};
-use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::Seat;
-use super::assign_settling::assign_settling;
-use super::error::{Failure, Verdict};
-use super::led::Led;
-use super::mailbox::{Mailbox, Notice};
-use super::member::{Action, Event, Joined, Lead, Member};
-use super::offsets::{self, Hopeless, Reset, Start};
-use super::requests::{self, Identity};
+pub(crate) use self::words::{Action, Event, GroupRebalanceConfig, Joined, Lead};
+use super::error::{ConsumerError, Failure, Verdict};
+use super::partitions::PartitionSet;
+use super::protocol::MemberSubscription;
 use crate::backoff::Backoff;
 use crate::config::AssignorName;
-use crate::fetcher::Position;
-use crate::metadata::Snapshot;
-use crate::net::pool::Exclusive;
-use crate::{BrokerId, Isolation, TopicPartition};
+use crate::{BrokerId, TopicPartition};
 
-/// How long the last commit may hold up leaving.
-const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// JoinGroup is answered this much after the rebalance timeout at the latest.
-const JOIN_GRACE: Duration = Duration::from_secs(5);
-
-/// How the task is to go about it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
-    pub(crate) session_timeout: Duration,
-    pub(crate) rebalance_timeout: Duration,
-    pub(crate) reset: Reset,
-    pub(crate) isolation: Isolation,
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not asking yet.
+    Idle {
+        until: Instant,
+    },
+    Joining,
+    Syncing,
+    Stable,
+    /// The reader is letting go; JoinGroup follows.
+    Revoking {
+        until: Instant,
+        partitions: Vec<TopicPartition>,
+    },
+    Leaving {
+        /// Whether JoinGroup or SyncGroup has an answer to come.
+        asked: bool,
+        /// An unknown member is no surprise once: LeaveGroup may overtake the JoinGroup
+        /// before it, which went over another connection.
+        early: bool,
+        sent: bool,
+        until: Instant,
+        /// LeaveGroup is sent again then.
+        again: Option<Instant>,
+    },
+    Closed,
 }
 
-/// The connection that JoinGroup went over, for SyncGroup.
-type Line = (BrokerId, Exclusive);
-
-/// What came of a JoinGroup or SyncGroup, at which broker.
-enum Settled {
-    Joined(BrokerId, Result<Joined, Failure>, Option<Exclusive>),
-    Synced(BrokerId, Result<Vec<TopicPartition>, Failure>, Option<Led>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coordinator {
+    Unknown { until: Instant },
+    Asked,
+    Known(BrokerId),
 }
 
-/// What came of anything else.
-enum Done {
-    Coordinator(Result<BrokerId, Failure>),
-    Heartbeat(i32, Result<(), Failure>),
-    Positions(u64, Result<Vec<Start>, Hopeless>),
-    Moved(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
-    CommitTurn(OwnedSemaphorePermit),
-    Committed(i32, Result<Vec<(TopicPartition, i16)>, Failure>),
-    Left(Result<(), Failure>),
-}
-
+/// After this long the broker knows of what another member in this process did.
+const STIRRED: Duration = Duration::from_millis(30);
 /// See the module.
+#[derive(Debug)]
 pub(crate) struct Membership {
-    seat: Seat,
-    manner: Manner,
-    member: Member,
-    mailbox: Arc<Mailbox>,
-    joining: Option<BoxFuture<'static, Settled>>,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
-    line: Option<Line>,
-    led: Option<(Led, watch::Receiver<Arc<Snapshot>>)>,
-    /// How often the group was stirred, as far as this member knows.
-    stirred: usize,
-    committing: bool,
-    commit_backoff: Backoff,
-    commit_after: Instant,
-    leave_by: Option<Instant>,
+    config: GroupRebalanceConfig,
+    phase: Phase,
+    coordinator: Coordinator,
+    id: String,
+    generation: i32,
+    /// The assignor of the last generation.
+    assignor: Option<AssignorName>,
+    lead: Option<Lead>,
+    /// What the group last gave us.
+    owned: PartitionSet,
+    /// What the reader was told of and has not let go of.
+    delivered: PartitionSet,
+    /// Positions of these are being looked up.
+    positioning: PartitionSet,
+    /// Counts losses, so that what was looked up before one is not believed after it.
+    ownership: u64,
+    /// Counts revocations.
+    revocation: u64,
+    rejoin: bool,
+    beat_at: Instant,
+    beating: bool,
+    backoff: Backoff,
+    search_backoff: Backoff,
+    actions: Vec<Action>,
 }
 
 impl Membership {
-    pub(crate) fn new(seat: Seat, manner: Manner, member: Member, mailbox: Arc<Mailbox>) -> Self {
-        let config = seat.cluster.config();
-        let commit_backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
-        let stirred = seat.gate.stirred();
+    pub(crate) fn new(config: GroupRebalanceConfig, now: Instant) -> Self {
+        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
-            seat,
-            manner,
-            member,
-            mailbox,
-            joining: None,
-            work: FuturesUnordered::new(),
-            line: None,
-            led: None,
-            stirred,
-            committing: false,
-            commit_backoff,
-            commit_after: Instant::now(),
-            leave_by: None,
+            config,
+            phase: Phase::Idle { until: now },
+            coordinator: Coordinator::Unknown { until: now },
+            id: String::new(),
+            generation: -1,
+            assignor: None,
+            lead: None,
+            owned: PartitionSet::default(),
+            delivered: PartitionSet::default(),
+            positioning: PartitionSet::default(),
+            ownership: 0,
+            revocation: 0,
+            rejoin: false,
+            beat_at: now,
+            beating: false,
+            search_backoff: backoff.clone(),
+            backoff,
+            actions: Vec::new(),
         }
     }
 
-    /// Until the member has left, was refused, or the client stops.
-    pub(crate) async fn run(&mut self) {
-        let ended = Ended(Arc::clone(&self.mailbox));
-        let stop = self.seat.cluster.stop().clone();
-        let mailbox = Arc::clone(&self.mailbox);
-        let actions = self.member.advance(Instant::now());
-        self.carry_out(actions);
-        while !self.member.is_closed() {
-            let deadline = self.deadline();
-            let actions = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                settled = next_of(&mut self.joining) => self.settled(settled),
-                Some(done) = self.work.next() => self.done(done),
-                () = mailbox.to_task.notified() => Vec::new(),
-                stirred = self.seat.gate.stirred_since(self.stirred) => {
-                    self.stirred = stirred;
-                    self.member.on(Event::Stirred, Instant::now())
-                }
-                () = changed(&mut self.led) => self.topics_changed(),
-                () = until(deadline) => self.member.advance(Instant::now()),
-            };
-            self.carry_out(actions);
-            self.read_mail();
-        }
-        drop(ended);
+    pub(crate) fn config(&self) -> &GroupRebalanceConfig {
+        &self.config
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let commit = (!self.committing
-            && self.member.may_commit()
-            && self.mailbox.letters().commits.is_due())
-        .then_some(self.commit_after);
-        let leave = self.leave_by.filter(|_| !self.member.is_leaving());
-        [self.member.deadline(), commit, leave]
-            .into_iter()
-            .flatten()
-            .min()
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
-    fn on(&mut self, event: Event) {
-        let actions = self.member.on(event, Instant::now());
-        self.carry_out(actions);
+    pub(crate) fn generation(&self) -> i32 {
+        self.generation
     }
 
-    /// What the reader has left word of, and what can be done about its commits now.
-    fn read_mail(&mut self) {
-        let now = Instant::now();
-        let mailbox = Arc::clone(&self.mailbox);
-        let mut guard = mailbox.letters();
-        let letters = &mut *guard;
-        let reset = std::mem::take(&mut letters.reset);
-        let idle = letters.commits.is_idle();
-        // Commits of what stays may go on for ever.
-        let commits = &letters.commits;
-        let settled = |(_, gone): &mut (_, Vec<_>)| commits.is_settled(gone);
-        let released = letters.released.take_if(settled);
-        if letters.leave && self.leave_by.is_none() {
-            self.leave_by = Some(now + LAST_COMMIT);
-        }
-        let due = letters.commits.is_due();
-        drop(guard);
+    pub(crate) fn assignor(&self) -> Option<AssignorName> {
+        self.assignor
+    }
 
-        if !reset.is_empty() && !self.member.is_leaving() {
-            let (seat, manner) = (self.seat.clone(), self.manner);
-            let ownership = self.member.ownership();
-            let look_up = offsets::by_policy(seat, reset, manner.reset, manner.isolation);
-            self.work.push(
-                look_up
-                    .map(move |found| Done::Moved(ownership, found))
-                    .boxed(),
-            );
-        }
-        if let Some((revocation, _)) = released {
-            self.on(Event::Released(revocation));
-        }
-        // The last commit comes before leaving, if it can be made.
-        if self
-            .leave_by
-            .is_some_and(|by| idle || by <= now || self.member.generation() < 0)
-        {
-            self.on(Event::Leave);
-        }
-        if due && !self.committing && self.commit_after <= now && self.member.may_commit() {
-            self.committing = true;
-            let gate = self.seat.turn();
-            let turn = async move {
-                let permit = gate.acquire_owned().await.expect("a gate is never closed");
-                Done::CommitTurn(permit)
-            };
-            self.work.push(turn.boxed());
+    pub(crate) fn coordinator(&self) -> Option<BrokerId> {
+        match self.coordinator {
+            Coordinator::Known(broker) => Some(broker),
+            _ => None,
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            tracing::trace!(group = %self.seat.group, member = %self.member.id(), ?action);
-            match action {
-                Action::FindCoordinator => self.find_coordinator(),
-                Action::Join => self.join(),
-                Action::Sync => self.sync(),
-                Action::Heartbeat => self.heartbeat(),
-                Action::Abandon => {
-                    self.joining = None;
-                    self.line = None;
-                }
-                Action::Position(ownership, partitions) => {
-                    let (seat, manner) = (self.seat.clone(), self.manner);
-                    let look_up = offsets::start(seat, partitions, manner.reset, manner.isolation);
-                    let done = look_up.map(move |found| Done::Positions(ownership, found));
-                    self.work.push(done.boxed());
-                }
-                Action::Revoke(number, partitions) => {
-                    self.mailbox.notify(Notice::Revoke(number, partitions));
-                }
-                Action::Lose(partitions) => {
-                    tracing::debug!(group = %self.seat.group, ?partitions, "partitions were lost");
-                    // From the notice on the reader hands over nothing of these.
-                    self.mailbox.notify(Notice::Lost(partitions));
-                    self.drop_commits();
-                }
-                Action::Leave => self.leave(),
-                Action::Close(None) => {}
-                Action::Close(Some(error)) => {
-                    tracing::debug!(group = %self.seat.group, %error, "the consumer ends");
-                    self.mailbox.notify(Notice::Closed(error));
-                }
-            }
+    /// What this member has to assign as the leader of the generation; taken once.
+    pub(crate) fn take_lead(&mut self) -> Option<Lead> {
+        self.lead.take()
+    }
+
+    /// Whether a commit may be sent now: the broker counts us in, and no new generation
+    /// is being dealt out.
+    pub(crate) fn may_commit(&self) -> bool {
+        let member = self.generation >= 0 && self.coordinator().is_some();
+        match self.phase {
+            Phase::Stable | Phase::Revoking { .. } => member,
+            Phase::Joining => member && !self.delivered.is_empty(),
+            _ => false,
         }
     }
 
-    /// Lets the group's other members in this process know.
-    fn stir(&mut self) {
-        self.stirred = self.seat.gate.stir();
+    /// Whether offsets of `tp` are still this member's to commit.
+    pub(crate) fn may_commit_of(&self, tp: &TopicPartition) -> bool {
+        self.delivered.contains(tp)
     }
 
-    fn find_coordinator(&mut self) {
-        let seat = self.seat.clone();
-        self.work
-            .push(async move { Done::Coordinator(seat.coordinator().await) }.boxed());
+    /// Counts losses of everything.
+    pub(crate) fn ownership(&self) -> u64 {
+        self.ownership
     }
 
-    fn join(&mut self) {
-        let Some(broker) = self.member.coordinator() else {
-            return;
+    /// Whether the position of `tp`, looked up under that ownership, is waited for.
+    pub(crate) fn awaits(&self, ownership: u64, tp: &TopicPartition) -> bool {
+        ownership == self.ownership && self.positioning.contains(tp) && self.owned.contains(tp)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. } | Phase::Closed)
+    }
+
+    /// What to offer in JoinGroup.
+    pub(crate) fn subscription(&self, assignor: AssignorName) -> MemberSubscription {
+        MemberSubscription {
+            topics: self.config.topics.clone(),
+            user_data: assignor
+                .is_cooperative()
+                .then(|| self.generation.to_be_bytes().to_vec()),
+            owned: self.owned.to_vec(),
+            generation: self.generation,
+            rack: self.config.rack.clone(),
+        }
+    }
+
+    /// When [`Membership::advance`] is due if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Idle { until } => self.coordinator().map(|_| *until),
+            Phase::Revoking { until, .. } => Some(*until),
+            Phase::Leaving { until, again, .. } => Some(again.map_or(*until, |at| at.min(*until))),
+            Phase::Joining | Phase::Syncing | Phase::Stable | Phase::Closed => None,
         };
-        self.led = None;
-        if !self.member.id().is_empty() || self.member.profile().instance.is_some() {
-            self.stir();
-        }
-        let manner = self.manner;
-        let request = requests::join(
-            &self.member,
-            manner.session_timeout,
-            manner.rebalance_timeout,
-        );
-        let line = self
-            .line
-            .take()
-            .filter(|(id, line)| *id == broker && !line.is_closed())
-            .map(|(_, line)| line);
-        let timeout = manner.rebalance_timeout + JOIN_GRACE;
-        self.joining = Some(join(self.seat.clone(), broker, line, request, timeout).boxed());
-    }
-
-    /// Goes to the broker that JoinGroup went to: another may be sought by now, for what
-    /// the coordinator lane has met, but only this one has the answer to wait for.
-    fn sync(&mut self) {
-        let (broker, line) = self.line.take().expect("a joined member has a connection");
-        let assignor = self
-            .member
-            .assignor()
-            .expect("a joined member has an assignor");
-        let lead = self.member.take_lead();
-        let identity = Identity::of(&self.member);
-        let sync = sync(self.seat.clone(), broker, line, identity, assignor, lead);
-        self.joining = Some(sync.boxed());
-    }
-
-    fn heartbeat(&mut self) {
-        let Some(broker) = self.member.coordinator() else {
-            return;
-        };
-        if let Some((led, _)) = &self.led {
-            // A leader stays interested in topics that it does not read itself.
-            for topic in led.names() {
-                let tp = TopicPartition::new(Arc::clone(topic), 0);
-                self.seat.cluster.metadata().leader(&tp);
-            }
-        }
-        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
-        let timeout = self.manner.session_timeout * 2 / 3;
-        let beat = async move {
-            let build = |version| requests::heartbeat(version, &identity);
-            let result = seat.call::<HeartbeatRequest>(broker, build, timeout).await;
-            let result =
-                result.and_then(|answer| Failure::of(answer.error_code).map_or(Ok(()), Err));
-            if let Err(failure) = &result {
-                seat.heed(broker, failure);
-            }
-            Done::Heartbeat(identity.generation, result)
-        };
-        self.work.push(beat.boxed());
-    }
-
-    fn leave(&mut self) {
-        let Some(broker) = self.member.coordinator() else {
-            return;
-        };
-        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
-        let timeout = seat.cluster.config().request_timeout;
-        let leave = async move {
-            let build = |version| requests::leave(version, &identity);
-            let result = seat.call::<LeaveGroupRequest>(broker, build, timeout).await;
-            let result = result.and_then(|answer| requests::left(&answer));
-            if let Err(failure) = &result {
-                seat.heed(broker, failure);
-            }
-            Done::Left(result)
-        };
-        self.work.push(leave.boxed());
-    }
-
-    fn settled(&mut self, settled: Settled) -> Vec<Action> {
-        self.joining = None;
-        let event = match settled {
-            Settled::Joined(broker, result, line) => {
-                match &result {
-                    Ok(_) => self.line = line.map(|line| (broker, line)),
-                    Err(failure) => self.seat.heed(broker, failure),
-                }
-                Event::Joined(result)
-            }
-            Settled::Synced(broker, result, led) => {
-                if let Err(failure) = &result {
-                    self.seat.heed(broker, failure);
-                }
-                self.led = led
-                    .filter(|_| result.is_ok())
-                    .map(|led| (led, self.seat.cluster.metadata().changed()));
-                Event::Synced(result)
-            }
-        };
-        let mut actions = self.member.on(event, Instant::now());
-        // What changed between the assignment and the subscription to changes.
-        actions.extend(self.topics_changed());
-        actions
-    }
-
-    fn done(&mut self, done: Done) -> Vec<Action> {
-        let now = Instant::now();
-        match done {
-            Done::Coordinator(result) => self.member.on(Event::Coordinator(result), now),
-            Done::Heartbeat(generation, result) => {
-                self.member.on(Event::Heard(generation, result), now)
-            }
-            Done::Positions(ownership, Ok(found)) => self.positioned(ownership, found),
-            Done::Moved(ownership, Ok(found)) => {
-                if ownership == self.member.ownership() {
-                    for (tp, position) in found {
-                        self.mailbox.notify(Notice::Moved(tp, position));
-                    }
-                }
-                Vec::new()
-            }
-            Done::Positions(ownership, Err(why)) | Done::Moved(ownership, Err(why)) => {
-                self.member.on(Event::Positioned(ownership, Err(why)), now)
-            }
-            Done::CommitTurn(permit) => {
-                self.commit(permit);
-                Vec::new()
-            }
-            Done::Committed(generation, result) => self.committed(generation, result),
-            Done::Left(result) => {
-                if result.is_ok() {
-                    self.stir();
-                }
-                self.member.on(Event::Left(result), now)
-            }
-        }
-    }
-
-    fn positioned(&mut self, ownership: u64, mut found: Vec<Start>) -> Vec<Action> {
-        let member = &self.member;
-        found.retain(|start| member.awaits(ownership, &start.tp));
-        let names = found.iter().map(|start| start.tp.clone()).collect();
-        let event = Event::Positioned(ownership, Ok(names));
-        let actions = self.member.on(event, Instant::now());
-        if !found.is_empty() {
-            // Before the reader knows: whatever it stores is newer.
-            let mut letters = self.mailbox.letters();
-            for start in found.iter().filter(|start| start.commit) {
-                letters.commits.add(start.tp.clone(), start.position);
-            }
-            drop(letters);
-            let starts = found.into_iter().map(|start| (start.tp, start.position));
-            self.mailbox.notify(Notice::Assigned(starts.collect()));
-        }
-        actions
-    }
-
-    /// It is this member's turn in the group: sends what has gathered until now.
-    fn commit(&mut self, permit: OwnedSemaphorePermit) {
-        let member = &self.member;
-        let offsets = match member.coordinator() {
-            Some(broker) if member.may_commit() => {
-                let mut letters = self.mailbox.letters();
-                Some((broker, letters.commits.begin(|tp| member.may_commit_of(tp))))
-            }
+        let search = match self.coordinator {
+            Coordinator::Unknown { until } if !self.is_closed() => Some(until),
             _ => None,
         };
-        let Some((broker, offsets)) = offsets.filter(|(_, offsets)| !offsets.is_empty()) else {
-            self.committing = false;
-            return;
-        };
-        let (seat, identity) = (self.seat.clone(), Identity::of(&self.member));
-        let timeout = seat.cluster.config().request_timeout;
-        let commit = async move {
-            let build = |version| requests::commit(version, &identity, &offsets);
-            let result = seat
-                .call::<OffsetCommitRequest>(broker, build, timeout)
-                .await;
-            drop(permit);
-            let result = result.map(|answer| requests::committed(&answer, &offsets));
-            if let Err(failure) = &result {
-                seat.heed(broker, failure);
-            }
-            Done::Committed(identity.generation, result)
-        };
-        self.work.push(commit.boxed());
+        let beat = self.beats().then_some(self.beat_at);
+        [phase, search, beat].into_iter().flatten().min()
     }
 
-    fn committed(
-        &mut self,
-        generation: i32,
-        result: Result<Vec<(TopicPartition, i16)>, Failure>,
-    ) -> Vec<Action> {
-        self.committing = false;
-        let now = Instant::now();
-        let outcome = self.mailbox.letters().commits.finished(result);
-        if outcome.retry {
-            self.commit_after = now + self.commit_backoff.after_failure();
-        } else {
-            self.commit_backoff.succeeded();
+    /// Takes an event in, and says what follows.
+    pub(crate) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        if !self.is_closed() {
+            self.take(event, now);
         }
-        let Some(failure) = outcome.failure else {
-            return Vec::new();
-        };
-        tracing::debug!(group = %self.seat.group, ?failure, "a commit failed");
-        if failure.verdict() == Verdict::FindCoordinator
-            && let Some(broker) = self.member.coordinator()
+        self.advance(now)
+    }
+
+    /// Says what is due.
+    pub(crate) fn advance(&mut self, now: Instant) -> Vec<Action> {
+        if self.is_closed() {
+            return std::mem::take(&mut self.actions);
+        }
+        if matches!(self.coordinator, Coordinator::Unknown { until } if until <= now) {
+            self.coordinator = Coordinator::Asked;
+            self.actions.push(Action::FindCoordinator);
+        }
+        match &self.phase {
+            Phase::Stable if self.rejoin => self.prepare_join(now),
+            Phase::Revoking { until, .. } if *until <= now => self.revocation_overdue(now),
+            Phase::Leaving { .. } => self.advance_leave(now),
+            _ => {}
+        }
+        if self.coordinator().is_some()
+            && matches!(self.phase, Phase::Idle { until } if until <= now)
         {
-            self.seat.heed(broker, &failure);
+            self.phase = Phase::Joining;
+            self.rejoin = false;
+            self.actions.push(Action::Join);
         }
-        self.member
-            .on(Event::CommitRefused(generation, failure), now)
+        if self.beats() && self.beat_at <= now {
+            self.beating = true;
+            self.actions.push(Action::Heartbeat);
+        }
+        std::mem::take(&mut self.actions)
     }
 
-    /// Offsets of what the group took away are nobody's to commit.
-    fn drop_commits(&self) {
-        let member = &self.member;
-        let mut letters = self.mailbox.letters();
-        letters.commits.retain(|tp| member.may_commit_of(tp));
+    /// A parked JoinGroup keeps a member alive by itself.
+    fn beats(&self) -> bool {
+        let counted_in = !matches!(self.phase, Phase::Joining | Phase::Closed)
+            && !self.is_leaving()
+            && self.generation >= 0;
+        counted_in && !self.beating && self.coordinator().is_some()
     }
 
-    fn topics_changed(&mut self) -> Vec<Action> {
-        let Some((led, changes)) = &mut self.led else {
-            return Vec::new();
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Coordinator(Ok(broker)) => {
+                self.search_backoff.succeeded();
+                self.coordinator = Coordinator::Known(broker);
+            }
+            Event::Coordinator(Err(failure)) => match failure.verdict() {
+                Verdict::NotAuthorized | Verdict::Refused | Verdict::Stopped | Verdict::Fenced => {
+                    self.fail(&failure, now);
+                }
+                _ => {
+                    let wait = self.search_backoff.after_failure();
+                    self.coordinator = Coordinator::Unknown { until: now + wait };
+                }
+            },
+            Event::Joined(result) => self.joined(result, now),
+            Event::Synced(result) => self.synced(result, now),
+            Event::Heard(generation, result) => {
+                self.beating = false;
+                self.beat_at = now + self.config.heartbeat_interval;
+                if let Err(failure) = result {
+                    self.disturbed(generation, &failure, now);
+                }
+            }
+            Event::CommitRefused(generation, failure) => self.disturbed(generation, &failure, now),
+            Event::Positioned(ownership, result) => self.positioned(ownership, result, now),
+            Event::Released(revocation) => self.released(revocation, now),
+            Event::Stirred => {
+                if self.phase == Phase::Stable {
+                    self.beat_at = self.beat_at.min(now + STIRRED);
+                }
+            }
+            Event::TopicsChanged => self.rejoin |= self.generation >= 0,
+            Event::Leave => self.leave(now),
+            Event::Left(result) => self.left(result, now),
+        }
+    }
+
+    fn joined(&mut self, result: Result<Joined, Failure>, now: Instant) {
+        if let Phase::Leaving { asked, .. } = &mut self.phase {
+            *asked = false;
+            if let Ok(Joined::IdRequired(id) | Joined::Member { id, .. }) = result {
+                self.id = id;
+            }
+            return;
+        }
+        if self.phase != Phase::Joining {
+            return;
+        }
+        match result {
+            Ok(Joined::IdRequired(id)) => {
+                self.id = id;
+                self.phase = Phase::Idle { until: now };
+            }
+            Ok(Joined::Member {
+                id,
+                generation,
+                protocol,
+                lead,
+            }) => {
+                let offered = &self.config.assignors;
+                let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
+                    let reason =
+                        format!("it chose the protocol {protocol:?}, which was not offered");
+                    self.close(Some(self.refused(reason.into())));
+                    return;
+                };
+                self.assignor = Some(*chosen);
+                self.id = id;
+                self.generation = generation;
+                self.lead = lead;
+                self.beat_at = now + self.config.heartbeat_interval;
+                self.phase = Phase::Syncing;
+                self.actions.push(Action::Sync);
+            }
+            Err(failure) => self.fail(&failure, now),
+        }
+    }
+
+    fn synced(&mut self, result: Result<Vec<TopicPartition>, Failure>, now: Instant) {
+        if let Phase::Leaving { asked, .. } = &mut self.phase {
+            *asked = false;
+            return;
+        }
+        if self.phase != Phase::Syncing {
+            return;
+        }
+        let assigned = match result {
+            Ok(assigned) => assigned,
+            Err(failure) => return self.fail(&failure, now),
         };
-        let snapshot = Arc::clone(&changes.borrow_and_update());
-        if !led.is_outdated(&snapshot) {
-            return Vec::new();
+        self.backoff.succeeded();
+        self.phase = Phase::Stable;
+        let topics = &self.config.topics;
+        let ours = |tp: &TopicPartition| topics.contains(&tp.topic);
+        let before = std::mem::take(&mut self.owned);
+        self.owned = assigned.into_iter().filter(ours).collect();
+        self.positioning.retain(|tp| self.owned.contains(tp));
+        let taken = !before.without(&self.owned).is_empty();
+        let held = self.delivered.without(&self.owned);
+        if self.is_cooperative() {
+            self.rejoin |= taken;
+            if !held.is_empty() {
+                self.revoke(held, now);
+            }
+        } else if !held.is_empty() {
+            // The group went from cooperative to eager: others may be reading them already.
+            self.lose(held);
         }
-        self.led = None;
-        tracing::debug!(group = %self.seat.group, "the group's topics have changed");
-        self.member.on(Event::TopicsChanged, Instant::now())
+        self.position_rest();
     }
-}
 
-/// Tells the reader that nobody is there any more, even after a panic.
-struct Ended(Arc<Mailbox>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-async fn join(
-    seat: Seat,
-    broker: BrokerId,
-    line: Option<Exclusive>,
-    mut request: JoinGroupRequest,
-    timeout: Duration,
-) -> Settled {
-    let line = match line {
-        Some(line) => Ok(line),
-        None => seat.cluster.exclusive(broker, &seat.group).await,
-    };
-    let line = match line {
-        Ok(line) => line,
-        Err(error) => return Settled::Joined(broker, Err(Failure::Request(error)), None),
-    };
-    let build = |version| {
-        if version < 5 {
-            request.group_instance_id = None;
+    /// What a heartbeat or a commit learned.
+    fn disturbed(&mut self, generation: i32, failure: &Failure, now: Instant) {
+        match failure.verdict() {
+            Verdict::FindCoordinator => self.find_coordinator(now),
+            _ if generation != self.generation || self.is_leaving() => {}
+            Verdict::Rejoin if self.phase == Phase::Stable => self.rejoin = true,
+            // Joining tells more.
+            _ if matches!(self.phase, Phase::Joining) => {}
+            Verdict::Rejoin | Verdict::Retry => {}
+            _ => self.fail(failure, now),
         }
-        request
-    };
-    let result = line.call::<JoinGroupRequest>(build, timeout).await;
-    let result = result.map_err(Failure::Request);
-    let result = result.and_then(|(_, answer)| requests::joined(answer));
-    Settled::Joined(broker, result, Some(line))
-}
+    }
 
-async fn sync(
-    seat: Seat,
-    broker: BrokerId,
-    line: Exclusive,
-    identity: Identity,
-    assignor: AssignorName,
-    lead: Option<Lead>,
-) -> Settled {
-    let mut led = None;
-    let mut assignments = Vec::new();
-    if let Some(lead) = lead {
-        let seen = match Led::look(&seat, &lead).await {
-            Ok(seen) => seen,
-            Err(failure) => return Settled::Synced(broker, Err(failure), None),
-        };
-        if !lead.skip {
-            let dealt = assign_settling(assignor, &lead.members, &seen.partitions());
-            assignments = lead.members.into_iter().map(|m| m.id).zip(dealt).collect();
+    fn ready_to_join(&mut self, now: Instant) {
+        self.phase = Phase::Idle { until: now };
+    }
+
+    fn is_cooperative(&self) -> bool {
+        self.assignor.is_some_and(AssignorName::is_cooperative)
+    }
+
+    /// A failure that concerns the membership itself.
+    fn fail(&mut self, failure: &Failure, now: Instant) {
+        tracing::debug!(group = %self.config.group_id, member = %self.id, ?failure, "membership");
+        match failure.verdict() {
+            Verdict::Retry => self.retry(now),
+            Verdict::FindCoordinator => {
+                self.find_coordinator(now);
+                self.retry(now);
+            }
+            Verdict::Rejoin if self.is_cooperative() => self.retry(now),
+            Verdict::Rejoin => {
+                self.lose_all();
+                self.retry(now);
+            }
+            Verdict::UnknownMember => {
+                self.id.clear();
+                self.start_over(now);
+            }
+            Verdict::OldGeneration => self.start_over(now),
+            Verdict::Fenced => {
+                let instance = self
+                    .config
+                    .group_instance_id
+                    .clone()
+                    .unwrap_or_else(|| "".into());
+                let group = Arc::clone(&self.config.group_id);
+                self.close(Some(ConsumerError::Fenced { group, instance }));
+            }
+            Verdict::NotAuthorized => {
+                let group = Arc::clone(&self.config.group_id);
+                self.close(Some(ConsumerError::GroupNotAuthorized { group }));
+            }
+            Verdict::Refused => self.close(Some(self.refused(failure.text()))),
+            Verdict::Stopped => self.close(Some(ConsumerError::Stopped)),
         }
-        led = Some(seen);
     }
-    let line = if line.is_closed() {
-        seat.cluster.exclusive(broker, &seat.group).await
-    } else {
-        Ok(line)
-    };
-    let line = match line {
-        Ok(line) => line,
-        Err(error) => return Settled::Synced(broker, Err(Failure::Request(error)), None),
-    };
-    let build = |version| requests::sync(version, &identity, assignor.as_str(), &assignments);
-    let timeout = seat.cluster.config().request_timeout;
-    let result = line.call::<SyncGroupRequest>(build, timeout).await;
-    let result = result.map_err(Failure::Request);
-    let result = result.and_then(|(_, answer)| requests::synced(&answer));
-    Settled::Synced(broker, result, led)
+
+    fn refused(&self, reason: Arc<str>) -> ConsumerError {
+        let group = Arc::clone(&self.config.group_id);
+        ConsumerError::Refused { group, reason }
+    }
+
+    fn start_over(&mut self, now: Instant) {
+        self.generation = -1;
+        self.lose_all();
+        self.retry(now);
+    }
+
+    /// JoinGroup again; the first time at once, then slower.
+    fn retry(&mut self, now: Instant) {
+        let first = self.backoff.failures() == 0;
+        let wait = self.backoff.after_failure();
+        let until = if first { now } else { now + wait };
+        self.phase = Phase::Idle { until };
+    }
+
+    fn find_coordinator(&mut self, now: Instant) {
+        if self.coordinator().is_some() {
+            self.coordinator = Coordinator::Unknown { until: now };
+        }
+    }
+
+    fn close(&mut self, error: Option<ConsumerError>) {
+        if matches!(
+            self.phase,
+            Phase::Joining | Phase::Syncing | Phase::Leaving { .. }
+        ) {
+            self.actions.push(Action::Abandon);
+        }
+        self.disown();
+        self.delivered.clear();
+        self.phase = Phase::Closed;
+        self.actions.push(Action::Close(error));
+    }
 }
 
-async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
-    match slot {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(led: &mut Option<(Led, watch::Receiver<Arc<Snapshot>>)>) {
-    let news = match led {
-        Some((_, changes)) => changes.changed().await.is_ok(),
-        None => false,
-    };
-    if !news {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -21,16 +21,16 @@ use futures_util::future::try_join_all;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::OffsetFetchRequest;
 
-use super::Seat;
+use super::CoordinatorHandle;
 use super::error::{ConsumerError, Failure, Verdict};
 use super::requests;
 use crate::backoff::Backoff;
 use crate::fetcher::{At, FetchError, Position};
-use crate::{Isolation, TopicPartition};
+use crate::{IsolationLevel, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reset {
+pub enum OffsetResetStrategy {
     /// At the first record that is there.
     #[default]
     Earliest,
@@ -58,14 +58,14 @@ pub(crate) struct Start {
 
 /// Where to start in each of `partitions`.
 pub(crate) async fn start(
-    seat: Seat,
+    handle: CoordinatorHandle,
     partitions: Vec<TopicPartition>,
-    reset: Reset,
-    isolation: Isolation,
+    reset: OffsetResetStrategy,
+    isolation: IsolationLevel,
 ) -> Result<Vec<Start>, Hopeless> {
     let mut found = Vec::with_capacity(partitions.len());
     let mut fresh = Vec::new();
-    for (tp, committed) in committed(&seat, &partitions, isolation).await? {
+    for (tp, committed) in committed(&handle, &partitions, isolation).await? {
         match committed {
             Some(position) => found.push(Start {
                 tp,
@@ -75,45 +75,45 @@ pub(crate) async fn start(
             None => fresh.push(tp),
         }
     }
-    let fresh = by_policy(seat, fresh, reset, isolation).await?;
+    let fresh = by_policy(handle, fresh, reset, isolation).await?;
     found.extend(fresh.into_iter().map(|(tp, position)| Start {
         tp,
         position,
-        commit: reset == Reset::Latest,
+        commit: reset == OffsetResetStrategy::Latest,
     }));
     Ok(found)
 }
 
 /// Where the reset policy says to start.
 pub(crate) async fn by_policy(
-    seat: Seat,
+    handle: CoordinatorHandle,
     partitions: Vec<TopicPartition>,
-    reset: Reset,
-    isolation: Isolation,
+    reset: OffsetResetStrategy,
+    isolation: IsolationLevel,
 ) -> Result<Found, Hopeless> {
     let at = match (reset, partitions.first()) {
         (_, None) => return Ok(Vec::new()),
-        (Reset::Earliest, _) => At::Earliest,
-        (Reset::Latest, _) => At::Latest,
-        (Reset::None, Some(tp)) => {
+        (OffsetResetStrategy::Earliest, _) => At::Earliest,
+        (OffsetResetStrategy::Latest, _) => At::Latest,
+        (OffsetResetStrategy::None, Some(tp)) => {
             return Err(Some(ConsumerError::NoCommittedOffset {
-                group: seat.group.clone(),
+                group: handle.group.clone(),
                 tp: tp.clone(),
             }));
         }
     };
-    let look_up = |tp| log_end(seat.clone(), tp, at, isolation);
+    let look_up = |tp| log_end(handle.clone(), tp, at, isolation);
     try_join_all(partitions.into_iter().map(look_up)).await
 }
 
 async fn log_end(
-    seat: Seat,
+    handle: CoordinatorHandle,
     tp: TopicPartition,
     at: At,
-    isolation: Isolation,
+    isolation: IsolationLevel,
 ) -> Result<(TopicPartition, Position), Hopeless> {
     loop {
-        match seat.fetcher.list_offset(&tp, at, isolation).await {
+        match handle.fetcher.list_offset(&tp, at, isolation).await {
             Ok(position) => return Ok((tp, position)),
             Err(FetchError::Unavailable { reason, .. }) => {
                 tracing::debug!(%tp, reason, "the log's offsets are not to be had yet");
@@ -124,18 +124,18 @@ async fn log_end(
 }
 
 async fn committed(
-    seat: &Seat,
+    handle: &CoordinatorHandle,
     partitions: &[TopicPartition],
-    isolation: Isolation,
+    isolation: IsolationLevel,
 ) -> Result<Vec<(TopicPartition, Option<Position>)>, Hopeless> {
-    let config = seat.cluster.config();
+    let config = handle.cluster.config();
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
     loop {
-        let failure = match ask(seat, partitions, isolation).await {
+        let failure = match ask(handle, partitions, isolation).await {
             Ok(positions) => return Ok(positions),
             Err(failure) => failure,
         };
-        tracing::debug!(group = %seat.group, ?failure, "fetching committed offsets");
+        tracing::debug!(group = %handle.group, ?failure, "fetching committed offsets");
         match failure.verdict() {
             Verdict::FindCoordinator => {}
             Verdict::Retry => {
@@ -151,13 +151,13 @@ async fn committed(
                 }
             }
             Verdict::NotAuthorized => {
-                let group = seat.group.clone();
+                let group = handle.group.clone();
                 return Err(Some(ConsumerError::GroupNotAuthorized { group }));
             }
             Verdict::Stopped => return Err(Some(ConsumerError::Stopped)),
             Verdict::Refused => {
                 return Err(Some(ConsumerError::Refused {
-                    group: seat.group.clone(),
+                    group: handle.group.clone(),
                     reason: failure.text(),
                 }));
             }
@@ -170,15 +170,15 @@ async fn committed(
 }
 
 async fn ask(
-    seat: &Seat,
+    handle: &CoordinatorHandle,
     partitions: &[TopicPartition],
-    isolation: Isolation,
+    isolation: IsolationLevel,
 ) -> Result<Vec<(TopicPartition, Option<Position>)>, Failure> {
-    let coordinator = seat.coordinator().await?;
-    let stable = isolation == Isolation::ReadCommitted;
-    let build = |version| requests::fetch(version, &seat.group, partitions, stable);
-    let timeout = seat.cluster.config().request_timeout;
-    let result = seat
+    let coordinator = handle.coordinator().await?;
+    let stable = isolation == IsolationLevel::ReadCommitted;
+    let build = |version| requests::fetch(version, &handle.group, partitions, stable);
+    let timeout = handle.cluster.config().request_timeout;
+    let result = handle
         .call::<OffsetFetchRequest>(coordinator, build, timeout)
         .await;
     let answer = result.and_then(|answer| requests::fetched(answer, partitions));
@@ -192,7 +192,7 @@ async fn ask(
         told.into_iter().map(settle).collect()
     });
     if let Err(failure) = &answer {
-        seat.heed(coordinator, failure);
+        handle.heed(coordinator, failure);
     }
     answer
 }

@@ -24,7 +24,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::assign::GroupMember;
 use super::error::Failure;
-use super::member::{Joined, Lead, Member};
+use super::membership::{Joined, Lead, Membership};
 use super::protocol::{self, PROTOCOL_TYPE};
 use crate::TopicPartition;
 use crate::fetcher::Position;
@@ -39,10 +39,10 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn of(member: &Member) -> Self {
+    pub(crate) fn of(member: &Membership) -> Self {
         Self {
-            group: Arc::clone(&member.profile().group),
-            instance: member.profile().instance.clone(),
+            group: Arc::clone(&member.config().group_id),
+            instance: member.config().group_instance_id.clone(),
             id: member.id().to_owned(),
             generation: member.generation(),
         }
@@ -60,7 +60,7 @@ impl Identity {
 
 /// JoinGroup with a subscription per assignor, as of version 5; before that, without the
 /// instance.
-pub(crate) fn join(member: &Member, session: Duration, rebalance: Duration) -> JoinGroupRequest {
+pub(crate) fn join(member: &Membership) -> JoinGroupRequest {
     let identity = Identity::of(member);
     let offer = |assignor: &crate::config::AssignorName| {
         let subscription = member.subscription(*assignor);
@@ -70,12 +70,12 @@ pub(crate) fn join(member: &Member, session: Duration, rebalance: Duration) -> J
     };
     JoinGroupRequest::default()
         .with_group_id(identity.group())
-        .with_session_timeout_ms(millis(session))
-        .with_rebalance_timeout_ms(millis(rebalance))
+        .with_session_timeout_ms(millis(member.config().session_timeout))
+        .with_rebalance_timeout_ms(millis(member.config().rebalance_timeout))
         .with_member_id(text(&identity.id))
         .with_group_instance_id(identity.instance(true))
         .with_protocol_type(StrBytes::from_static_str(PROTOCOL_TYPE))
-        .with_protocols(member.profile().assignors.iter().map(offer).collect())
+        .with_protocols(member.config().assignors.iter().map(offer).collect())
 }
 
 const MEMBER_ID_REQUIRED: i16 = 79;
@@ -334,7 +334,7 @@ mod tests {
 
     use super::*;
     use crate::config::AssignorName;
-    use crate::group::member::Profile;
+    use crate::group::membership::GroupRebalanceConfig;
     use crate::protocol::versions::Api;
 
     fn identity() -> Identity {
@@ -369,22 +369,24 @@ mod tests {
 
     #[test]
     fn every_request_can_be_written_in_every_version() {
-        let profile = Profile {
-            group: "g".into(),
-            instance: Some("i".into()),
+        let config = GroupRebalanceConfig {
+            group_id: "g".into(),
+            group_instance_id: Some("i".into()),
             topics: vec!["t".into()],
             rack: Some("r".to_owned()),
             assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
+            session_timeout: Duration::from_secs(45),
+            rebalance_timeout: Duration::from_secs(300),
             heartbeat_interval: Duration::from_secs(3),
-            drain: Duration::from_secs(5),
-            backoff: (Duration::from_millis(1), Duration::from_millis(1)),
+            revocation_timeout: Duration::from_secs(5),
+            retry_backoff: Duration::from_millis(1),
+            retry_backoff_max: Duration::from_millis(1),
         };
-        let member = Member::new(profile, Instant::now());
-        let second = Duration::from_secs(1);
+        let member = Membership::new(config, Instant::now());
         let dealt = vec![("m".to_owned(), vec![TopicPartition::new("t", 0)])];
         let partitions = [TopicPartition::new("a", 0), TopicPartition::new("b", 1)];
         encodes(|version| {
-            let mut request = join(&member, second, second);
+            let mut request = join(&member);
             request.group_instance_id = request.group_instance_id.filter(|_| version >= 5);
             request
         });

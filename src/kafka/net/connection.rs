@@ -65,7 +65,7 @@ pub(crate) struct Parts<R, W> {
     /// Closed after this long without a request.
     pub(crate) idle: Duration,
     /// Dropped when the connection is closed.
-    pub(crate) census: Arc<()>,
+    pub(crate) open_connections: Arc<()>,
     /// Told when it was lost, rather than closed for want of use.
     pub(crate) lost: Arc<Notify>,
 }
@@ -106,7 +106,7 @@ impl Connection {
             reader::Inbox {
                 waiters,
                 idle: parts.idle,
-                census: parts.census,
+                open_connections: parts.open_connections,
             },
         ));
         Self { queue, link }

@@ -1,7 +1,7 @@
 //! The connections of one principal to one cluster: by broker, and by what blocks.
 //!
 //! A broker serves a connection's requests one at a time: a long-poll fetch or a parked
-//! JoinGroup holds up everything behind it. So each kind of waiting has its own lane.
+//! JoinGroup holds up everything behind it. So each purpose has a connection of its own.
 //!
 //! ```text
 //!             ┌ Control        Metadata, ListOffsets, …
@@ -9,30 +9,30 @@
 //!  broker 1 ──┼ Tail(i)        long-poll fetches, one session
 //!             ├ CatchUp(k)     fetches that do not wait
 //!             ├ Coordinator(k) heartbeats and commits of the groups that hash to k
-//!             └ exclusive      JoinGroup and SyncGroup: see `exclusive`
+//!             └ join           JoinGroup and SyncGroup, one per member: `join_limiter`
 //! ```
 //!
 //! # Invariants
-//! - A lane has at most one live connection, and at most one attempt to open it.
-//! - An attempt goes on when those who wait for it go away.
+//! - A purpose has at most one live connection per broker, and at most one attempt to open it.
+//! - An attempt goes on when its callers are cancelled.
 
-mod dial;
-mod exclusive;
-mod pace;
+mod dialer;
+mod join_limiter;
+mod reconnect_backoff;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use kafka_protocol::protocol::StrBytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::dial::Endpoint;
-pub use self::exclusive::Exclusive;
-use self::exclusive::Exclusives;
-use self::pace::Pace;
+pub(crate) use self::dialer::BrokerEndpoint;
+use self::dialer::Dialer;
+pub use self::join_limiter::JoinConnection;
+use self::join_limiter::JoinLimiters;
+use self::reconnect_backoff::ReconnectBackoff;
 use super::connection::Connection;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
@@ -41,7 +41,7 @@ use crate::topic::BrokerId;
 
 /// What a fetch may see of transactions (`isolation.level`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Isolation {
+pub enum IsolationLevel {
     /// Everything up to the high watermark.
     #[default]
     ReadUncommitted,
@@ -49,44 +49,31 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-/// One of a broker's connections, by what its requests wait for.
+/// What a connection is for: requests that may wait for each other share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
-    /// Short questions: Metadata, FindCoordinator, ListOffsets, administration.
+pub enum ConnectionPurpose {
+    /// Requests that are answered at once: Metadata, FindCoordinator, ListOffsets, administration.
     Control,
-    /// The idempotent producer, whose order matters.
+    /// Produce requests of the idempotent producer: one ordered stream.
     Produce,
     /// Long-poll fetches in one fetch session.
-    Tail(Isolation),
-    /// Fetches that return at once, by `k`.
+    Tail(IsolationLevel),
+    /// Fetches that return at once, over one of several connections.
     CatchUp(u8),
-    /// Heartbeats and offset commits of the group members that were given this one of
-    /// [`COORDINATOR_LANES`].
+    /// Heartbeats and offset commits of the group members that were assigned to this one
+    /// of [`COORDINATOR_CONNECTIONS`].
     Coordinator(u8),
 }
 
-/// How many [`Lane::Coordinator`] a broker has: at most 40 connections carry 1,000 groups
+/// How many [`ConnectionPurpose::Coordinator`] a broker has: at most 40 connections carry 1,000 groups
 /// over three brokers.
-pub const COORDINATOR_LANES: u8 = 2;
+pub const COORDINATOR_CONNECTIONS: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
-    lanes: Mutex<HashMap<(BrokerId, Lane), Arc<LaneSlot>>>,
-    exclusives: Exclusives,
-}
-
-/// What opening a connection takes.
-#[derive(Debug)]
-struct Shared {
-    config: Arc<ClientConfig>,
-    client_id: StrBytes,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    /// A clone lives in every open connection.
-    census: Arc<()>,
-    /// A connection was lost that somebody may still want.
-    lost: Arc<Notify>,
+    dialer: Arc<Dialer>,
+    slots: Mutex<HashMap<(BrokerId, ConnectionPurpose), Arc<PoolSlot>>>,
+    join_limiters: JoinLimiters,
 }
 
 impl Pool {
@@ -95,165 +82,160 @@ impl Pool {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            client_id: StrBytes::from_string(config.client_id.clone()),
-            config,
-            tasks,
-            stop,
-            census: Arc::new(()),
-            lost: Arc::new(Notify::new()),
-        });
+        let dialer = Arc::new(Dialer::new(config, tasks, stop));
         Self {
-            exclusives: Exclusives::new(Arc::clone(&shared)),
-            shared,
-            lanes: Mutex::default(),
+            join_limiters: JoinLimiters::new(Arc::clone(&dialer)),
+            dialer,
+            slots: Mutex::default(),
         }
     }
 
     /// Connections that are open now.
-    pub(crate) fn connections(&self) -> usize {
-        Arc::strong_count(&self.shared.census) - 1
+    pub(crate) fn open_connections(&self) -> usize {
+        self.dialer.open_connections()
     }
 
-    /// Completes when a broker's connection was lost since the last time.
-    pub(crate) async fn lost(&self) {
-        self.shared.lost.notified().await;
+    /// Completes when a broker's connection was lost since the last call.
+    pub(crate) async fn connection_lost(&self) {
+        self.dialer.connection_lost().await;
     }
 
-    /// The live connection of that lane, if it has one. Opens nothing.
-    pub(crate) fn live(&self, broker: BrokerId, lane: Lane) -> Option<Connection> {
-        let slot = lock(&self.lanes).get(&(broker, lane)).cloned()?;
+    /// The live connection for that purpose, if there is one. Opens nothing.
+    pub(crate) fn live(&self, broker: BrokerId, purpose: ConnectionPurpose) -> Option<Connection> {
+        let slot = lock(&self.slots).get(&(broker, purpose)).cloned()?;
         let state = slot.state.borrow();
         match &*state {
-            State::Open(connection) if !connection.is_closed() => Some(connection.clone()),
+            SlotState::Open(connection) if !connection.is_closed() => Some(connection.clone()),
             _ => None,
         }
     }
 
-    /// The live connection of that lane; opens one if there is none, or if the broker
-    /// has moved. One attempt, after the backoff that earlier failures left.
+    /// The live connection for that purpose; opens one if there is none, or if the broker's
+    /// address has changed. One attempt, after the backoff that earlier failures left.
     pub(crate) async fn connection(
         &self,
-        endpoint: &Endpoint,
-        lane: Lane,
+        endpoint: &BrokerEndpoint,
+        purpose: ConnectionPurpose,
     ) -> Result<Connection, RequestError> {
         let slot = Arc::clone(
-            lock(&self.lanes)
-                .entry((endpoint.id, lane))
-                .or_insert_with(|| Arc::new(LaneSlot::new(&self.shared.config))),
+            lock(&self.slots)
+                .entry((endpoint.id, purpose))
+                .or_insert_with(|| Arc::new(PoolSlot::new(&self.dialer.config))),
         );
         let mut state = slot.state.subscribe();
-        if slot.begin(endpoint) {
-            let (slot, shared, endpoint) = (
+        if slot.try_start_opening(endpoint) {
+            let (slot, dialer, endpoint) = (
                 Arc::clone(&slot),
-                Arc::clone(&self.shared),
+                Arc::clone(&self.dialer),
                 endpoint.clone(),
             );
-            self.shared
+            self.dialer
                 .tasks
-                .spawn(async move { slot.open(&shared, &endpoint).await });
+                .spawn(async move { slot.open(&dialer, &endpoint).await });
         }
-        let settled = state
-            .wait_for(|state| !matches!(state, State::Opening))
+        let opened = state
+            .wait_for(|state| !matches!(state, SlotState::Opening))
             .await
             .map_err(|_| RequestError::Stopped)?;
-        match &*settled {
-            State::Open(connection) => Ok(connection.clone()),
-            State::Failed(error) => Err(error.clone()),
-            State::Closed | State::Opening => Err(RequestError::Stopped),
+        match &*opened {
+            SlotState::Open(connection) => Ok(connection.clone()),
+            SlotState::Failed(error) => Err(error.clone()),
+            SlotState::Closed | SlotState::Opening => Err(RequestError::Stopped),
         }
     }
 
-    /// See [`Exclusive`].
-    pub(crate) async fn exclusive(
+    /// A connection for a member's JoinGroup and SyncGroup; waits while too many groups join.
+    pub(crate) async fn join_connection(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &BrokerEndpoint,
         group: &str,
-    ) -> Result<Exclusive, RequestError> {
-        self.exclusives.check_out(endpoint, group).await
+    ) -> Result<JoinConnection, RequestError> {
+        self.join_limiters.acquire(endpoint, group).await
     }
 
-    /// Lets go of a lane: its connection closes when its last user is done.
-    pub(crate) fn release(&self, broker: BrokerId, lane: Lane) {
-        lock(&self.lanes).remove(&(broker, lane));
+    /// Gives up a connection: it closes when its last user is done.
+    pub(crate) fn release(&self, broker: BrokerId, purpose: ConnectionPurpose) {
+        lock(&self.slots).remove(&(broker, purpose));
     }
 }
 
-/// One lane: its connection and its history.
+/// The connection to one broker for one purpose, and the backoff until the next attempt.
 #[derive(Debug)]
-struct LaneSlot {
-    state: watch::Sender<State>,
-    pace: Pace,
+struct PoolSlot {
+    state: watch::Sender<SlotState>,
+    backoff: ReconnectBackoff,
 }
 
 #[derive(Debug)]
-enum State {
+enum SlotState {
     Closed,
     Opening,
     Open(Connection),
     Failed(RequestError),
 }
 
-impl LaneSlot {
+impl PoolSlot {
     fn new(config: &ClientConfig) -> Self {
         Self {
-            state: watch::Sender::new(State::Closed),
-            pace: Pace::new(config),
+            state: watch::Sender::new(SlotState::Closed),
+            backoff: ReconnectBackoff::new(config),
         }
     }
 
-    /// Whether the caller has to run [`LaneSlot::open`].
-    fn begin(&self, endpoint: &Endpoint) -> bool {
+    /// Whether the caller has to run [`PoolSlot::open`].
+    fn try_start_opening(&self, endpoint: &BrokerEndpoint) -> bool {
         self.state.send_if_modified(|state| match state {
-            State::Opening => false,
-            State::Open(connection)
+            SlotState::Opening => false,
+            SlotState::Open(connection)
                 if !connection.is_closed() && connection.peer().address == endpoint.address =>
             {
                 false
             }
             _ => {
-                *state = State::Opening;
+                *state = SlotState::Opening;
                 true
             }
         })
     }
 
-    async fn open(&self, shared: &Shared, endpoint: &Endpoint) {
-        let mut verdict = Verdict {
+    async fn open(&self, dialer: &Dialer, endpoint: &BrokerEndpoint) {
+        let mut publish = PublishOnDrop {
             slot: self,
-            state: State::Failed(RequestError::Stopped),
+            state: SlotState::Failed(RequestError::Stopped),
         };
         let attempt = async {
-            sleep_until(self.pace.earliest(Instant::now())).await;
-            dial::open(shared, endpoint, shared.config.connections_max_idle).await
+            sleep_until(self.backoff.next_attempt(Instant::now())).await;
+            dialer
+                .open(endpoint, dialer.config.connections_max_idle)
+                .await
         };
         let result = tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = dialer.stop.cancelled() => return,
             result = attempt => result,
         };
-        verdict.state = match result {
+        publish.state = match result {
             Ok(connection) => {
-                self.pace.opened(Instant::now());
-                State::Open(connection)
+                self.backoff.opened(Instant::now());
+                SlotState::Open(connection)
             }
             Err(error) => {
-                self.pace.failed(Instant::now());
+                self.backoff.failed(Instant::now());
                 tracing::debug!(%error, "connecting failed");
-                State::Failed(error)
+                SlotState::Failed(error)
             }
         };
     }
 }
 
-/// Publishes how an attempt ended, even if it panicked: nobody waits for ever.
-struct Verdict<'a> {
-    slot: &'a LaneSlot,
-    state: State,
+/// Publishes how an attempt ended, even if it panicked: no caller waits for ever.
+struct PublishOnDrop<'a> {
+    slot: &'a PoolSlot,
+    state: SlotState,
 }
 
-impl Drop for Verdict<'_> {
+impl Drop for PublishOnDrop<'_> {
     fn drop(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Closed);
+        let state = std::mem::replace(&mut self.state, SlotState::Closed);
         self.slot.state.send_replace(state);
     }
 }

@@ -142,7 +142,9 @@ impl Lane {
             let cluster = self.shared.cluster.clone();
             let broker = self.broker;
             self.dialing = Some(Box::pin(async move {
-                cluster.connection(broker, pool::Lane::Produce).await
+                cluster
+                    .connection(broker, pool::ConnectionPurpose::Produce)
+                    .await
             }));
         }
     }

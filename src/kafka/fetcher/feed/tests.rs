@@ -15,7 +15,7 @@ fn under(first: i64, next: i64, epoch: i32, under: i32) -> Arc<Span> {
 
 fn notify(wake: Vec<Waiter>) {
     for waiter in wake {
-        waiter.wake.ring();
+        waiter.wake.notify();
     }
 }
 
@@ -27,7 +27,7 @@ struct Stage {
 
 struct Actor {
     reader: Reader,
-    wake: Arc<Bell>,
+    wake: Arc<WakeSignal>,
 }
 
 impl Stage {
@@ -42,7 +42,7 @@ impl Stage {
     fn actor(&mut self, offset: i64, epoch: i32) -> Actor {
         Actor {
             reader: self.feed.enter(offset, epoch),
-            wake: Arc::new(Bell::default()),
+            wake: Arc::new(WakeSignal::default()),
         }
     }
 
@@ -551,7 +551,7 @@ impl Chaos {
     fn run(mut self) {
         for start in [0, 0, 10, 30, 30] {
             let actor = self.stage.actor(start, -1);
-            actor.wake.ring();
+            actor.wake.notify();
             self.actors.push((actor, start));
         }
         for _ in 0..2000 {
@@ -677,7 +677,7 @@ impl Chaos {
         let index = self.below(self.actors.len() as u64) as usize;
         let (actor, seen) = &mut self.actors[index];
         self.stage.feed.seek(&mut actor.reader, *seen, -1);
-        actor.wake.ring();
+        actor.wake.notify();
     }
 
     fn consume(&mut self) {
@@ -691,7 +691,7 @@ impl Chaos {
         match self.stage.feed.next(&mut actor.reader, &actor.wake).0 {
             Next::Chunk(chunk) => {
                 assert!(chunk.next > from && actor.reader.offset == chunk.next);
-                actor.wake.ring();
+                actor.wake.notify();
             }
             Next::Wait => {}
             Next::Failed(error) => panic!("{error}"),

@@ -14,7 +14,7 @@ use super::super::partition::Partition;
 use super::super::request::Fetched;
 use super::super::{Position, Shared, truncation};
 use super::{Step, Trouble};
-use crate::Isolation;
+use crate::IsolationLevel;
 use crate::lock::lock;
 use crate::metadata::Leader;
 
@@ -116,7 +116,11 @@ impl Reading {
     /// outside of what the leader itself calls its log is out of range.
     async fn out_of_range(&self, spec: Spec) -> Step {
         let tp = &self.partition.tp;
-        let find = |at| self.shared.offsets.find(tp, at, Isolation::ReadUncommitted);
+        let find = |at| {
+            self.shared
+                .offsets
+                .find(tp, at, IsolationLevel::ReadUncommitted)
+        };
         let (start, end) = match tokio::join!(find(At::Earliest), find(At::Latest)) {
             (Ok(start), Ok(end)) => (start.offset, end.offset),
             (Err(error), _) | (_, Err(error)) => {

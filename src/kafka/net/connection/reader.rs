@@ -22,7 +22,7 @@ use crate::net::frame::{self, FrameReader};
 pub(super) struct Inbox {
     pub(super) waiters: mpsc::Receiver<Waiting>,
     pub(super) idle: Duration,
-    pub(super) census: Arc<()>,
+    pub(super) open_connections: Arc<()>,
 }
 
 pub(super) async fn run<R: AsyncRead + Unpin>(
@@ -32,7 +32,7 @@ pub(super) async fn run<R: AsyncRead + Unpin>(
 ) {
     // Even a panic ends the whole connection.
     let _end = link.dead.clone().drop_guard();
-    let _counted = inbox.census;
+    let _counted = inbox.open_connections;
     let mut reader = Reader {
         link,
         waiters: inbox.waiters,

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::ClientConfig;
 use crate::fake::{self, Answer, FakeBroker, Received};
 use crate::lock::lock;
-use crate::net::pool::{Endpoint, Lane, Pool};
+use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, Pool};
 use crate::topic::BrokerId;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -27,8 +27,8 @@ fn pool(config: ClientConfig) -> Pool {
     )
 }
 
-fn endpoint(broker: &FakeBroker) -> Endpoint {
-    Endpoint {
+fn endpoint(broker: &FakeBroker) -> BrokerEndpoint {
+    BrokerEndpoint {
         id: BrokerId(1),
         address: broker.address.to_string().into(),
     }
@@ -37,7 +37,9 @@ fn endpoint(broker: &FakeBroker) -> Endpoint {
 async fn connect(broker: &FakeBroker) -> Connection {
     let pool = pool(ClientConfig::default());
     let endpoint = endpoint(broker);
-    pool.connection(&endpoint, Lane::Control).await.unwrap()
+    pool.connection(&endpoint, ConnectionPurpose::Control)
+        .await
+        .unwrap()
 }
 
 async fn heartbeat(connection: &Connection, timeout: Duration) -> Reply<HeartbeatRequest> {
@@ -278,11 +280,13 @@ async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
 async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
     let broker = answers_in_bulk(1).await;
     let pool = pool(ClientConfig::default());
-    let connection = pool.connection(&endpoint(&broker), Lane::Control).await;
+    let connection = pool
+        .connection(&endpoint(&broker), ConnectionPurpose::Control)
+        .await;
     let connection = connection.unwrap();
     let reply = heartbeat(&connection, LONG).await;
     let link = Arc::clone(&connection.link);
-    pool.release(BrokerId(1), Lane::Control);
+    pool.release(BrokerId(1), ConnectionPurpose::Control);
     drop(connection);
     assert_eq!(reply.await.unwrap().error_code, 1);
     link.dead.cancelled().await;
@@ -298,15 +302,24 @@ async fn an_idle_connection_closes_and_a_busy_one_does_not() {
     };
     let pool = pool(config);
     let endpoint = endpoint(&broker);
-    let idle = pool.connection(&endpoint, Lane::Control).await.unwrap();
-    let busy = pool.connection(&endpoint, Lane::Produce).await.unwrap();
-    assert_eq!(pool.connections(), 2);
+    let idle = pool
+        .connection(&endpoint, ConnectionPurpose::Control)
+        .await
+        .unwrap();
+    let busy = pool
+        .connection(&endpoint, ConnectionPurpose::Produce)
+        .await
+        .unwrap();
+    assert_eq!(pool.open_connections(), 2);
     let _reply = heartbeat(&busy, LONG).await;
     idle.closed().await;
     let still = tokio::time::timeout(2 * IDLE, busy.closed()).await;
     assert!(still.is_err());
-    // The lane opens another when it is needed.
-    let again = pool.connection(&endpoint, Lane::Control).await.unwrap();
+    // Another is opened when it is needed.
+    let again = pool
+        .connection(&endpoint, ConnectionPurpose::Control)
+        .await
+        .unwrap();
     assert!(!again.is_closed());
 }
 
@@ -317,14 +330,20 @@ async fn stopping_ends_every_connection_and_says_so() {
     let config = Arc::new(ClientConfig::default());
     let pool = Pool::new(config, tasks.clone(), stop.clone());
     let endpoint = endpoint(&broker);
-    let connection = pool.connection(&endpoint, Lane::Control).await.unwrap();
+    let connection = pool
+        .connection(&endpoint, ConnectionPurpose::Control)
+        .await
+        .unwrap();
     let reply = heartbeat(&connection, LONG).await;
     stop.cancel();
     assert!(reply.await.is_err());
     tasks.close();
     tasks.wait().await;
-    assert_eq!(pool.connections(), 0);
-    let error = pool.connection(&endpoint, Lane::Control).await.unwrap_err();
+    assert_eq!(pool.open_connections(), 0);
+    let error = pool
+        .connection(&endpoint, ConnectionPurpose::Control)
+        .await
+        .unwrap_err();
     assert_eq!(error, RequestError::Stopped);
 }
 
@@ -376,36 +395,42 @@ async fn a_broker_that_is_silent_or_gone_is_unreachable() {
         ..ClientConfig::default()
     };
     let pool = pool(config);
-    let error = pool.connection(&endpoint(&silent), Lane::Control).await;
+    let error = pool
+        .connection(&endpoint(&silent), ConnectionPurpose::Control)
+        .await;
     let error = error.unwrap_err();
     assert!(matches!(error, RequestError::Unreachable { .. }));
     assert!(error.to_string().contains("said nothing"), "{error}");
 
-    let gone = Endpoint {
+    let gone = BrokerEndpoint {
         id: BrokerId(2),
         address: endpoint(&silent).address,
     };
     drop(silent);
-    let error = pool.connection(&gone, Lane::Control).await.unwrap_err();
+    let error = pool
+        .connection(&gone, ConnectionPurpose::Control)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(!error.maybe_sent());
 }
 
 #[tokio::test]
-async fn those_who_need_a_lane_share_one_attempt_to_open_it() {
+async fn concurrent_callers_share_one_attempt_to_connect() {
     let broker = answers_in_bulk(1).await;
     let pool = pool(ClientConfig::default());
     let endpoint = endpoint(&broker);
-    let all = join_all((0..50).map(|_| pool.connection(&endpoint, Lane::Control))).await;
+    let all =
+        join_all((0..50).map(|_| pool.connection(&endpoint, ConnectionPurpose::Control))).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(broker.connections.load(Ordering::SeqCst), 1);
-    assert_eq!(pool.connections(), 1);
+    assert_eq!(pool.open_connections(), 1);
 }
 
 #[tokio::test]
 async fn failed_attempts_are_spaced_by_the_backoff() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint {
+    let endpoint = BrokerEndpoint {
         id: BrokerId(1),
         address: listener.local_addr().unwrap().to_string().into(),
     };
@@ -413,7 +438,7 @@ async fn failed_attempts_are_spaced_by_the_backoff() {
     let pool = pool(ClientConfig::default());
     let begin = Instant::now();
     for _ in 0..4 {
-        let result = pool.connection(&endpoint, Lane::Control).await;
+        let result = pool.connection(&endpoint, ConnectionPurpose::Control).await;
         assert!(result.is_err());
     }
     // 0, 50, 100 and 200 ms, each a fifth less at most.
@@ -429,9 +454,11 @@ async fn a_broker_that_moved_is_reached_at_its_new_address() {
     let old = answers_in_bulk(1).await;
     let new = answers_in_bulk(1).await;
     let pool = pool(ClientConfig::default());
-    let before = pool.connection(&endpoint(&old), Lane::Control).await;
+    let before = pool
+        .connection(&endpoint(&old), ConnectionPurpose::Control)
+        .await;
     let after = pool
-        .connection(&endpoint(&new), Lane::Control)
+        .connection(&endpoint(&new), ConnectionPurpose::Control)
         .await
         .unwrap();
     assert_ne!(before.unwrap().peer().address, after.peer().address);

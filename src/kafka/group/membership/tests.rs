@@ -25,7 +25,7 @@ fn lost_connection() -> Failure {
 
 /// A member, a clock, and what it did last.
 struct Life {
-    member: Member,
+    member: Membership,
     now: Instant,
 }
 
@@ -35,17 +35,20 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Life {
     fn new(instance: Option<&str>) -> Self {
         let now = Instant::now();
-        let profile = Profile {
-            group: "g".into(),
-            instance: instance.map(Into::into),
+        let config = GroupRebalanceConfig {
+            group_id: "g".into(),
+            group_instance_id: instance.map(Into::into),
             topics: vec!["t".into()],
             rack: None,
             assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
+            session_timeout: BEAT * 15,
+            rebalance_timeout: BEAT * 100,
             heartbeat_interval: BEAT,
-            drain: DRAIN,
-            backoff: (Duration::from_millis(100), Duration::from_secs(1)),
+            revocation_timeout: DRAIN,
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
         };
-        let member = Member::new(profile, now);
+        let member = Membership::new(config, now);
         Self { member, now }
     }
 

@@ -1,4 +1,4 @@
-//! When the next attempt to connect may start.
+//! When the next attempt to connect may start (`reconnect.backoff.ms`, `reconnect.backoff.max.ms`).
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::lock::lock;
 
-/// Spaces attempts to reach one broker in one lane.
+/// Spaces the attempts to connect to one broker for one purpose.
 #[derive(Debug)]
-pub(super) struct Pace {
-    /// A connection that lived so long clears the record.
-    long: Duration,
-    history: Mutex<History>,
+pub(super) struct ReconnectBackoff {
+    /// A connection that stayed open for so long resets the backoff.
+    stable_after: Duration,
+    history: Mutex<AttemptHistory>,
 }
 
 #[derive(Debug)]
-struct History {
+struct AttemptHistory {
     backoff: Backoff,
     not_before: Option<Instant>,
     opened: Option<Instant>,
 }
 
-impl Pace {
+impl ReconnectBackoff {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
-            long: config.reconnect_backoff_max,
-            history: Mutex::new(History {
+            stable_after: config.reconnect_backoff_max,
+            history: Mutex::new(AttemptHistory {
                 backoff: Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max),
                 not_before: None,
                 opened: None,
@@ -36,12 +36,12 @@ impl Pace {
         }
     }
 
-    /// When an attempt that is wanted now may start. A connection that died young counts
-    /// as a failed attempt: some brokers accept, and then think better of it.
-    pub(super) fn earliest(&self, now: Instant) -> Instant {
+    /// When an attempt that is wanted now may start. A connection that was lost soon after it
+    /// was opened counts as a failed attempt: some brokers accept a connection, then close it.
+    pub(super) fn next_attempt(&self, now: Instant) -> Instant {
         let mut history = lock(&self.history);
         if let Some(opened) = history.opened.take() {
-            if now >= opened + self.long {
+            if now >= opened + self.stable_after {
                 history.backoff.succeeded();
                 history.not_before = None;
             } else {
@@ -56,7 +56,7 @@ impl Pace {
         lock(&self.history).opened = Some(now);
     }
 
-    /// An attempt succeeded, and how long the connection lives says nothing.
+    /// An attempt succeeded, and how soon the connection is closed does not matter.
     pub(super) fn succeeded(&self) {
         let mut history = lock(&self.history);
         history.backoff.succeeded();
@@ -76,28 +76,28 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn pace() -> Pace {
-        Pace::new(&ClientConfig::default())
+    fn backoff() -> ReconnectBackoff {
+        ReconnectBackoff::new(&ClientConfig::default())
     }
 
     #[test]
-    fn the_first_attempt_and_the_one_after_a_long_life_start_at_once() {
-        let (pace, now) = (pace(), Instant::now());
-        assert_eq!(pace.earliest(now), now);
-        pace.failed(now);
-        pace.opened(now);
-        assert_eq!(pace.earliest(now + SECOND), now + SECOND);
+    fn the_first_attempt_and_one_after_a_stable_connection_start_at_once() {
+        let (backoff, now) = (backoff(), Instant::now());
+        assert_eq!(backoff.next_attempt(now), now);
+        backoff.failed(now);
+        backoff.opened(now);
+        assert_eq!(backoff.next_attempt(now + SECOND), now + SECOND);
     }
 
     #[test]
-    fn failures_and_short_lives_wait_longer_and_longer() {
-        let (pace, now) = (pace(), Instant::now());
-        pace.failed(now);
-        let first = pace.earliest(now) - now;
-        pace.opened(now);
-        let second = pace.earliest(now) - now;
-        pace.failed(now);
-        let third = pace.earliest(now) - now;
+    fn failures_and_short_lived_connections_back_off_further() {
+        let (backoff, now) = (backoff(), Instant::now());
+        backoff.failed(now);
+        let first = backoff.next_attempt(now) - now;
+        backoff.opened(now);
+        let second = backoff.next_attempt(now) - now;
+        backoff.failed(now);
+        let third = backoff.next_attempt(now) - now;
         assert!(
             first < second && second < third,
             "{first:?} {second:?} {third:?}"

@@ -4,10 +4,10 @@
 use tokio::time::Instant;
 
 use super::super::error::ConsumerError;
-use super::{Action, Member, Phase};
+use super::{Action, Membership, Phase};
 use crate::TopicPartition;
 
-impl Member {
+impl Membership {
     pub(super) fn positioned(
         &mut self,
         ownership: u64,
@@ -49,7 +49,7 @@ impl Member {
     pub(super) fn revocation_overdue(&mut self, now: Instant) {
         if let Phase::Revoking { partitions, .. } = &mut self.phase {
             let partitions = std::mem::take(partitions);
-            tracing::warn!(group = %self.profile.group, member = %self.id, count = partitions.len(),
+            tracing::warn!(group = %self.config.group_id, member = %self.id, count = partitions.len(),
                 "a consumer did not let go of its partitions in time");
             self.lose(partitions);
             self.ready_to_join(now);
@@ -74,7 +74,7 @@ impl Member {
         self.actions
             .push(Action::Revoke(self.revocation, partitions.clone()));
         self.phase = Phase::Revoking {
-            until: now + self.profile.drain,
+            until: now + self.config.revocation_timeout,
             partitions,
         };
     }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::error::{Failure, Verdict};
-use super::{Action, Member, Phase};
+use super::{Action, Membership, Phase};
 
 /// How long leaving may take.
 pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// Between attempts to leave.
 const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 
-impl Member {
+impl Membership {
     pub(super) fn leave(&mut self, now: Instant) {
         if self.is_leaving() {
             return;
@@ -29,7 +29,7 @@ impl Member {
     }
 
     pub(super) fn advance_leave(&mut self, now: Instant) {
-        let nameless = self.id.is_empty() && self.profile.instance.is_none();
+        let nameless = self.id.is_empty() && self.config.group_instance_id.is_none();
         let known = self.coordinator().is_some();
         let Phase::Leaving {
             asked,

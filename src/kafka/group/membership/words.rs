@@ -8,19 +8,24 @@ use super::super::error::{ConsumerError, Failure};
 use crate::config::AssignorName;
 use crate::{BrokerId, TopicPartition};
 
-/// What a member is, and how patient.
+/// What a member is, and how patient, as Java's `GroupRebalanceConfig`.
 #[derive(Debug)]
-pub(crate) struct Profile {
-    pub(crate) group: Arc<str>,
-    pub(crate) instance: Option<Arc<str>>,
+pub(crate) struct GroupRebalanceConfig {
+    pub(crate) group_id: Arc<str>,
+    pub(crate) group_instance_id: Option<Arc<str>>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) rack: Option<String>,
     pub(crate) assignors: Vec<AssignorName>,
+    pub(crate) session_timeout: Duration,
+    /// How long the coordinator waits for members to rejoin.
+    pub(crate) rebalance_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
-    /// How long a reader may take to let go of partitions.
-    pub(crate) drain: Duration,
-    /// Between attempts, first and longest.
-    pub(crate) backoff: (Duration, Duration),
+    /// How long a consumer may take to release revoked partitions.
+    pub(crate) revocation_timeout: Duration,
+    /// Before the first repetition of a request that failed.
+    pub(crate) retry_backoff: Duration,
+    /// Before a later repetition, at most.
+    pub(crate) retry_backoff_max: Duration,
 }
 
 /// What a broker made of a JoinGroup.

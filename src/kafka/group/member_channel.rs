@@ -1,0 +1,124 @@
+//! The channel between a consumer and the task of its membership, `ConsumerCoordinator`.
+//!
+//! ```text
+//! Consumer ── offsets, released, reset, leave ──▶ MemberChannel ──▶ ConsumerCoordinator
+//! Consumer ◀── assigned, revoke, lost, closed ─── MemberChannel ◀── ConsumerCoordinator
+//! ```
+//!
+//! Each side only leaves a message and wakes the other; neither waits. What can pile up is
+//! bounded by the partitions of one member: the task sends nothing new before the consumer
+//! has answered a revocation.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+use super::commit::Commits;
+use super::error::{CommitError, ConsumerError};
+use crate::TopicPartition;
+use crate::fetcher::Position;
+use crate::lock::lock;
+use runtime::wake::WakeSignal;
+
+/// From the coordinator's task to the consumer, as Java's `BackgroundEvent`.
+#[derive(Debug)]
+pub(crate) enum BackgroundEvent {
+    /// New partitions, with the position from which to read each.
+    Assigned(Vec<(TopicPartition, Position)>),
+    /// The position of a partition was reset by `auto.offset.reset`.
+    PositionReset(TopicPartition, Position),
+    /// Partitions to release; the release names the revocation's number.
+    Revoke(u64, Vec<TopicPartition>),
+    /// Partitions that the group has taken away.
+    Lost(Vec<TopicPartition>),
+    /// The membership has ended; nothing follows.
+    Closed(ConsumerError),
+}
+
+/// One consumer's channel to the task of its membership.
+#[derive(Debug)]
+pub(crate) struct MemberChannel {
+    state: Mutex<MemberChannelState>,
+    /// Whether there are events: the consumer looks for them whenever it wakes.
+    has_events: AtomicBool,
+    /// Wakes the coordinator's task.
+    pub(crate) coordinator_wake: Notify,
+    /// Wakes the consumer; its cursors use the same.
+    pub(crate) consumer_wake: Arc<WakeSignal>,
+}
+
+/// What each side has left for the other.
+#[derive(Debug, Default)]
+pub(crate) struct MemberChannelState {
+    events: VecDeque<BackgroundEvent>,
+    pub(crate) commits: Commits,
+    /// The last revocation whose partitions the consumer has released, and these.
+    pub(crate) released_revocation: Option<(u64, Vec<TopicPartition>)>,
+    /// Partitions whose position is out of range.
+    pub(crate) reset_partitions: Vec<TopicPartition>,
+    pub(crate) leave_requested: bool,
+    /// The coordinator's task has ended.
+    pub(crate) closed: bool,
+}
+
+impl MemberChannelState {
+    /// Whether `tp` was lost in an event that the consumer has not received yet.
+    pub(crate) fn has_unread_loss_of(&self, tp: &TopicPartition) -> bool {
+        let lost = |event: &BackgroundEvent| matches!(event, BackgroundEvent::Lost(list) if list.contains(tp));
+        self.events.iter().any(lost)
+    }
+}
+
+impl MemberChannel {
+    pub(crate) fn new(consumer_wake: Arc<WakeSignal>) -> Self {
+        Self {
+            state: Mutex::default(),
+            has_events: AtomicBool::new(false),
+            coordinator_wake: Notify::new(),
+            consumer_wake,
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, MemberChannelState> {
+        lock(&self.state)
+    }
+
+    /// Sends an event to the consumer.
+    pub(crate) fn send(&self, event: BackgroundEvent) {
+        self.post(&mut self.state(), event);
+        self.consumer_wake.notify();
+    }
+
+    /// The oldest event that the consumer has not received.
+    pub(crate) fn try_recv(&self) -> Option<BackgroundEvent> {
+        if !self.has_events.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state();
+        let event = state.events.pop_front();
+        self.has_events
+            .store(!state.events.is_empty(), Ordering::Release);
+        event
+    }
+
+    /// Ends the channel with the task, also with one that panicked.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.commits.close(&CommitError::Closed);
+        if !state.leave_requested
+            && !matches!(state.events.back(), Some(BackgroundEvent::Closed(_)))
+        {
+            self.post(&mut state, BackgroundEvent::Closed(ConsumerError::Stopped));
+        }
+        drop(state);
+        self.consumer_wake.notify();
+    }
+
+    fn post(&self, state: &mut MemberChannelState, event: BackgroundEvent) {
+        state.events.push_back(event);
+        self.has_events.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,140 @@
+//! Opening one connection: every address that the name resolves to, until one answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::protocol::StrBytes;
+use tokio::net::lookup_host;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::ClientConfig;
+use crate::error::{Peer, RequestError};
+use crate::net::api_versions;
+use crate::net::connection::{Connection, Parts};
+use crate::net::frame::FrameReader;
+use crate::net::transport;
+use crate::topic::BrokerId;
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BrokerEndpoint {
+    pub(crate) id: BrokerId,
+    /// `host:port`; an IPv6 address in brackets.
+    pub(crate) address: Arc<str>,
+}
+
+impl BrokerEndpoint {
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            id: self.id,
+            address: Arc::clone(&self.address),
+        }
+    }
+}
+
+/// Opens the connections of one pool, and counts them.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) config: Arc<ClientConfig>,
+    client_id: StrBytes,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// A clone lives in every open connection.
+    open_connections: Arc<()>,
+    /// Notified when a connection was lost, rather than closed because it was idle.
+    lost: Arc<Notify>,
+}
+
+impl Dialer {
+    pub(super) fn new(
+        config: Arc<ClientConfig>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            client_id: StrBytes::from_string(config.client_id.clone()),
+            config,
+            tasks,
+            stop,
+            open_connections: Arc::new(()),
+            lost: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Connections that are open now.
+    pub(super) fn open_connections(&self) -> usize {
+        Arc::strong_count(&self.open_connections) - 1
+    }
+
+    /// Completes when a connection was lost since the last call.
+    pub(super) async fn connection_lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Resolves the name anew and tries its addresses in turn.
+    pub(super) async fn open(
+        &self,
+        endpoint: &BrokerEndpoint,
+        idle: Duration,
+    ) -> Result<Connection, RequestError> {
+        let unreachable = |reason: String| RequestError::Unreachable {
+            peer: endpoint.peer(),
+            reason: reason.into(),
+        };
+        let patience = self.config.connect_timeout;
+        let addresses: Vec<SocketAddr> =
+            match timeout(patience, lookup_host(&*endpoint.address)).await {
+                Ok(Ok(addresses)) => addresses.collect(),
+                Ok(Err(error)) => {
+                    return Err(unreachable(format!("its name does not resolve: {error}")));
+                }
+                Err(_) => return Err(unreachable("its name was not resolved in time".to_owned())),
+            };
+        let mut reason = "its name resolves to no address".to_owned();
+        for address in addresses {
+            match self.connect(endpoint, address, idle).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => reason = error,
+            }
+        }
+        Err(unreachable(reason))
+    }
+
+    /// Two waits of `connect_timeout`: for the network and for the broker behind it.
+    async fn connect(
+        &self,
+        endpoint: &BrokerEndpoint,
+        address: SocketAddr,
+        idle: Duration,
+    ) -> Result<Connection, String> {
+        let patience = self.config.connect_timeout;
+        let (reader, mut requests) = match timeout(patience, transport::connect(address)).await {
+            Ok(Ok(halves)) => halves,
+            Ok(Err(error)) => return Err(format!("{address}: {error}")),
+            Err(_) => return Err(format!("{address} did not accept within {patience:?}")),
+        };
+        let mut responses = FrameReader::new(reader, self.config.frame_limit);
+        let negotiated = api_versions::negotiate(&mut responses, &mut requests, &self.client_id);
+        let versions = match timeout(patience, negotiated).await {
+            Ok(Ok(versions)) => versions,
+            Ok(Err(error)) => return Err(format!("{address}: {error}")),
+            Err(_) => return Err(format!("{address} said nothing for {patience:?}")),
+        };
+        let parts = Parts {
+            peer: endpoint.peer(),
+            client_id: self.client_id.clone(),
+            versions,
+            responses,
+            requests,
+            idle,
+            open_connections: Arc::clone(&self.open_connections),
+            lost: Arc::clone(&self.lost),
+        };
+        tracing::debug!(broker = %endpoint.peer(), %address, "connected");
+        Ok(Connection::start(parts, &self.tasks, &self.stop))
+    }
+}
