@@ -10,7 +10,8 @@ use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
 use kafka_client::metadata::{Snapshot, Topic};
 use kafka_client::record::{NewRecord, Want, decode};
 use kafka_client::{
-    Ack, BrokerId, Cluster, Principal, ProduceError, Producer, Ticket, TopicPartition,
+    BrokerId, Cluster, DeliveryFuture, Principal, ProduceError, Producer, RecordMetadata,
+    TopicPartition,
 };
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,7 @@ impl Bench {
             .add(FaultRule::on(ApiKey::Produce, action));
     }
 
-    async fn send(&self, partition: i32, value: &str) -> Ticket {
+    async fn send(&self, partition: i32, value: &str) -> DeliveryFuture {
         let record = NewRecord {
             key: None,
             value: Some(value.as_bytes()),
@@ -108,13 +109,13 @@ impl Bench {
     }
 
     /// Sends `0`, `1`, … to partition 0, each as its own batch if requests are quick.
-    async fn send_all(&self, count: usize) -> Vec<Ticket> {
-        let mut tickets = Vec::new();
+    async fn send_all(&self, count: usize) -> Vec<DeliveryFuture> {
+        let mut deliveries = Vec::new();
         for n in 0..count {
-            tickets.push(self.send(0, &n.to_string()).await);
+            deliveries.push(self.send(0, &n.to_string()).await);
             tokio::task::yield_now().await;
         }
-        tickets
+        deliveries
     }
 
     fn log(&self, partition: i32) -> Vec<String> {
@@ -131,11 +132,14 @@ impl Bench {
 
     /// What was acknowledged is at its offset; what surely failed is nowhere; everything
     /// is in order, and at most once.
-    async fn check(&self, tickets: Vec<Ticket>) -> Vec<Result<Ack, ProduceError>> {
+    async fn check(
+        &self,
+        deliveries: Vec<DeliveryFuture>,
+    ) -> Vec<Result<RecordMetadata, ProduceError>> {
         let log = self.log(0);
         let mut results = Vec::new();
-        for (n, ticket) in tickets.into_iter().enumerate() {
-            let result = soon(ticket).await;
+        for (n, delivery) in deliveries.into_iter().enumerate() {
+            let result = soon(delivery).await;
             let at = log.iter().position(|value| *value == n.to_string());
             match &result {
                 Ok(ack) if ack.offset >= 0 => assert_eq!(at, Some(ack.offset as usize), "{n}"),
@@ -153,16 +157,19 @@ impl Bench {
         results
     }
 
-    async fn settle(&self, tickets: Vec<Ticket>) -> Vec<Result<Ack, ProduceError>> {
+    async fn settle(
+        &self,
+        deliveries: Vec<DeliveryFuture>,
+    ) -> Vec<Result<RecordMetadata, ProduceError>> {
         soon(self.producer.flush()).await;
-        self.check(tickets).await
+        self.check(deliveries).await
     }
 
     /// All of these, and nothing else, are in the log; the fault was met, and the memory
     /// is free again.
-    async fn all_acknowledged(&self, tickets: Vec<Ticket>) {
-        let count = tickets.len();
-        for result in self.settle(tickets).await {
+    async fn all_acknowledged(&self, deliveries: Vec<DeliveryFuture>) {
+        let count = deliveries.len();
+        for result in self.settle(deliveries).await {
             assert!(result.is_ok(), "{result:?}");
         }
         assert_eq!(self.log(0).len(), count);
@@ -177,13 +184,13 @@ async fn records_are_acknowledged_with_partition_offset_and_time() {
     let bench = Bench::new(3).await;
     for partition in [2, 0] {
         for offset in 0..3 {
-            let ticket = bench.send(partition, "x").await;
-            let expected = Ack {
+            let delivery = bench.send(partition, "x").await;
+            let expected = RecordMetadata {
                 partition,
                 offset,
                 timestamp: 1_700_000_000_000,
             };
-            assert_eq!(soon(ticket).await, Ok(expected));
+            assert_eq!(soon(delivery).await, Ok(expected));
         }
     }
 }
@@ -207,7 +214,7 @@ async fn records_that_were_there_already_keep_their_own_time() {
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
     bench.fault(FaultAction::CloseAfter);
-    let mut tickets = Vec::new();
+    let mut deliveries = Vec::new();
     for timestamp in [3_000, 1_000, 2_000] {
         let record = NewRecord {
             key: None,
@@ -216,13 +223,13 @@ async fn records_that_were_there_already_keep_their_own_time() {
             timestamp,
         };
         let sent = bench.producer.send(&bench.topic, Some(0), &record);
-        tickets.push(soon(sent).await.unwrap());
+        deliveries.push(soon(sent).await.unwrap());
     }
     soon(bench.producer.flush()).await;
     assert_eq!(bench.broker.requests(ApiKey::Produce), 2, "sent again");
     let mut times = Vec::new();
-    for ticket in tickets {
-        times.push(soon(ticket).await.unwrap().timestamp);
+    for delivery in deliveries {
+        times.push(soon(delivery).await.unwrap().timestamp);
     }
     assert_eq!(times, [3_000, 1_000, 2_000]);
 }
@@ -252,8 +259,8 @@ async fn every_release_and_codec_takes_what_we_write() {
                 ..ProducerConfig::default()
             };
             let bench = Bench::with(broker, client(), producer, 1).await;
-            let tickets = bench.send_all(200).await;
-            bench.all_acknowledged(tickets).await;
+            let deliveries = bench.send_all(200).await;
+            bench.all_acknowledged(deliveries).await;
         }
     }
 }
@@ -287,18 +294,18 @@ async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
             let rule = FaultRule::on(ApiKey::Produce, fault.clone()).after(skip);
             bench.broker.faults().add(rule);
             println!("{fault:?} after {skip}");
-            let mut tickets = Vec::new();
+            let mut deliveries = Vec::new();
             let mut n = 0;
             while n < 40 || bench.broker.faults().left() > 0 {
                 // A single record cannot be split: have several in the first batch.
                 for _ in 0..4 {
-                    tickets.push(bench.send(0, &n.to_string()).await);
+                    deliveries.push(bench.send(0, &n.to_string()).await);
                     n += 1;
                 }
                 tokio::task::yield_now().await;
                 assert!(n < 100_000, "the fault is met");
             }
-            bench.all_acknowledged(tickets).await;
+            bench.all_acknowledged(deliveries).await;
         }
     }
 }
@@ -370,10 +377,10 @@ async fn a_record_over_a_limit_fails_alone() {
     );
 
     // Over the broker's limit, among others in one batch.
-    let mut tickets = bench.send_all(100).await;
+    let mut deliveries = bench.send_all(100).await;
     let big = bench.send(0, &"x".repeat(3_000)).await;
     for n in 100..200 {
-        tickets.push(bench.send(0, &n.to_string()).await);
+        deliveries.push(bench.send(0, &n.to_string()).await);
     }
     soon(bench.producer.flush()).await;
     let refused = soon(big).await;
@@ -381,7 +388,7 @@ async fn a_record_over_a_limit_fails_alone() {
         matches!(&refused, Err(ProduceError::TooLarge { size, limit: None }) if *size > 3_000),
         "{refused:?}"
     );
-    bench.all_acknowledged(tickets).await;
+    bench.all_acknowledged(deliveries).await;
 }
 
 #[tokio::test]
@@ -391,11 +398,11 @@ async fn a_batch_with_an_invalid_record_is_searched_for_it() {
         ..ProducerConfig::default()
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    let tickets = bench.send_all(64).await;
+    let deliveries = bench.send_all(64).await;
     // The whole, the first half, the first quarter: then it is content.
     let rule = FaultRule::on(ApiKey::Produce, FaultAction::Error(INVALID_RECORD)).times(3);
     bench.broker.faults().add(rule);
-    bench.all_acknowledged(tickets).await;
+    bench.all_acknowledged(deliveries).await;
     // A single one cannot be divided.
     let bad = bench.send(0, "64").await;
     bench.fault(FaultAction::Error(INVALID_RECORD));
@@ -471,9 +478,9 @@ async fn lingering_records_share_a_request_and_flush_ends_the_wait() {
         ..ProducerConfig::default()
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    let tickets = bench.send_all(500).await;
+    let deliveries = bench.send_all(500).await;
     assert_eq!(bench.broker.requests(ApiKey::Produce), 0);
-    bench.all_acknowledged(tickets).await;
+    bench.all_acknowledged(deliveries).await;
     assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
 }
 
@@ -484,9 +491,9 @@ async fn linger_ends_by_itself() {
         ..ProducerConfig::default()
     };
     let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    let tickets = bench.send_all(100).await;
-    for ticket in tickets {
-        soon(ticket).await.unwrap();
+    let deliveries = bench.send_all(100).await;
+    for delivery in deliveries {
+        soon(delivery).await.unwrap();
     }
     assert!(bench.broker.requests(ApiKey::Produce) <= 3);
 }
@@ -505,17 +512,20 @@ async fn spent_memory_makes_callers_wait_and_comes_back() {
         headers: &[],
         timestamp: 0,
     };
-    let mut tickets = Vec::new();
+    let mut deliveries = Vec::new();
     let refused = loop {
         match bench.producer.try_send(&bench.topic, Some(0), &record) {
-            Ok(Some(ticket)) => tickets.push(ticket),
+            Ok(Some(delivery)) => deliveries.push(delivery),
             other => break other,
         }
     };
     assert!(matches!(refused, Ok(None)), "{refused:?}");
-    assert_eq!(tickets.len(), 4);
+    assert_eq!(deliveries.len(), 4);
     let waited = soon(bench.producer.send(&bench.topic, Some(0), &record)).await;
-    assert!(tickets[0].poll_now().is_some(), "it waited for an answer");
+    assert!(
+        deliveries[0].poll_now().is_some(),
+        "it waited for an answer"
+    );
     soon(waited.unwrap()).await.unwrap();
     soon(bench.producer.flush()).await;
     assert_eq!(bench.producer.memory_available(), 2_000);
@@ -533,7 +543,7 @@ async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
             ..ProducerConfig::default()
         };
         let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
-        let mut tickets = bench.send_all(5).await;
+        let mut deliveries = bench.send_all(5).await;
         soon(bench.producer.flush()).await;
         // Silent for longer than a record may wait.
         let silence = match handled {
@@ -550,11 +560,11 @@ async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
         );
         bench.broker.faults().clear();
         for n in 6..12 {
-            tickets.push(bench.send(0, &n.to_string()).await);
+            deliveries.push(bench.send(0, &n.to_string()).await);
         }
         soon(bench.producer.flush()).await;
-        for ticket in tickets {
-            assert!(soon(ticket).await.is_ok());
+        for delivery in deliveries {
+            assert!(soon(delivery).await.is_ok());
         }
         let log = bench.log(0);
         let expected: Vec<_> = (0..12)
@@ -829,13 +839,17 @@ async fn in_a_storm_what_is_acknowledged_is_there_once_and_in_order() {
     assert!(acknowledged > 1_000);
 }
 
-async fn call(bench: Arc<Bench>, caller: u32, over: CancellationToken) -> Vec<(String, Ack)> {
-    let mut tickets = Vec::new();
+async fn call(
+    bench: Arc<Bench>,
+    caller: u32,
+    over: CancellationToken,
+) -> Vec<(String, RecordMetadata)> {
+    let mut deliveries = Vec::new();
     let mut n = 0;
     while !over.is_cancelled() {
         let value = format!("{caller} {n}");
-        let ticket = bench.send(n % 3, &value).await;
-        tickets.push((value, ticket));
+        let delivery = bench.send(n % 3, &value).await;
+        deliveries.push((value, delivery));
         n += 1;
         if n % 20 == 0 {
             // The pace of the load.
@@ -843,8 +857,8 @@ async fn call(bench: Arc<Bench>, caller: u32, over: CancellationToken) -> Vec<(S
         }
     }
     let mut acks = Vec::new();
-    for (value, ticket) in tickets {
-        acks.push((value, soon(ticket).await.unwrap()));
+    for (value, delivery) in deliveries {
+        acks.push((value, soon(delivery).await.unwrap()));
     }
     acks
 }

@@ -9,7 +9,7 @@ use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
 use kafka_client::metadata::Topic;
 use kafka_client::producer::partitioner;
 use kafka_client::record::{NewHeader, NewRecord};
-use kafka_client::{Cluster, Principal, ProduceError, Producer, Ticket};
+use kafka_client::{Cluster, DeliveryFuture, Principal, ProduceError, Producer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +41,7 @@ impl Client {
         }
     }
 
-    async fn send(&self, record: &NewRecord<'_>) -> Ticket {
+    async fn send(&self, record: &NewRecord<'_>) -> DeliveryFuture {
         let sent = self.producer.send(&self.topic, None, record).await;
         sent.unwrap()
     }
@@ -123,8 +123,8 @@ async fn librdkafka_reads_what_we_write(version: &str) {
                 headers: if n % 3 == 0 { &headers } else { &[] },
                 timestamp: started + n,
             };
-            let ticket = client.send(&record).await;
-            let partition = record.key.map(|key| partitioner::of_key(key, 3));
+            let delivery = client.send(&record).await;
+            let partition = record.key.map(|key| partitioner::partition_for_key(key, 3));
             let text = [
                 (started + n).to_string(),
                 if n % 5 == 0 { "NULL".to_owned() } else { key },
@@ -135,11 +135,11 @@ async fn librdkafka_reads_what_we_write(version: &str) {
                 },
                 if n % 7 == 0 { "NULL".to_owned() } else { value },
             ];
-            expected.push((ticket, partition, text));
+            expected.push((delivery, partition, text));
         }
         let mut by_place = HashMap::new();
-        for (ticket, partition, text) in expected {
-            let ack = within(ticket).await.unwrap();
+        for (delivery, partition, text) in expected {
+            let ack = within(delivery).await.unwrap();
             assert!(partition.is_none_or(|p| p == ack.partition));
             assert_eq!(ack.timestamp.to_string(), text[0]);
             by_place.insert((ack.partition.to_string(), ack.offset.to_string()), text);
@@ -189,7 +189,7 @@ async fn kafka_refuses_a_record_and_takes_the_others_of_its_batch() {
     };
     let client = within(Client::new(&kafka, &topic, config)).await;
     let big = vec![b'x'; 6_000];
-    let mut tickets = Vec::new();
+    let mut deliveries = Vec::new();
     for n in 0..300u32 {
         let key = n.to_be_bytes();
         let record = NewRecord {
@@ -203,12 +203,12 @@ async fn kafka_refuses_a_record_and_takes_the_others_of_its_batch() {
             headers: &[],
             timestamp: 1_700_000_000_000,
         };
-        tickets.push(client.send(&record).await);
+        deliveries.push(client.send(&record).await);
     }
     within(client.producer.flush()).await;
     let mut offset = 0;
-    for (n, ticket) in tickets.into_iter().enumerate() {
-        match (n, within(ticket).await) {
+    for (n, delivery) in deliveries.into_iter().enumerate() {
+        match (n, within(delivery).await) {
             (77 | 200, Err(ProduceError::Rejected { code: 87, .. })) => {}
             (150, Err(ProduceError::TooLarge { limit: None, .. })) => {}
             (_, Ok(ack)) => {

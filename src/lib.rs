@@ -27,7 +27,7 @@
 //! # Two ways through
 //!
 //! ```text
-//! in:   frame ─▶ codec ─▶ kafka_client::producer (budget, partitioner, batch, lane) ─▶ broker
+//! in:   frame ─▶ codec ─▶ kafka_client::producer (budget, partitioner, batch, sender) ─▶ broker
 //!         ordered answers ◀──────────────── tickets ◀──────────────────────────┘
 //!
 //! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once ─▶ ring

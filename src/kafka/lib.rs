@@ -29,5 +29,5 @@ pub use metadata::Metadata;
 pub use net::connection::{Connection, Reply};
 pub use net::pool::{ConnectionPurpose, IsolationLevel};
 pub use principal::Principal;
-pub use producer::{Ack, ProduceError, Producer, Ticket};
+pub use producer::{DeliveryFuture, ProduceError, Producer, RecordMetadata};
 pub use topic::{BrokerId, TopicPartition};

@@ -4,13 +4,13 @@
 //! send ─▶ budget ─▶ Accumulator ─ ready[broker] ─▶ lane ─▶ connection ─▶ broker
 //!   │      (bytes)   └ Queue per partition          (one task per broker)
 //!   ▼                     ▲        └────── landings ◀──┘
-//! Ticket ◀── outcome ─────┘        director: time, leaders, producer id
+//! DeliveryFuture ◀── outcome ─────┘        director: time, leaders, producer id
 //! ```
 //!
 //! # Invariants
-//! - Every ticket resolves, at the latest when `delivery.timeout.ms` has passed since the
+//! - Every delivery future resolves, at the latest when `delivery.timeout.ms` has passed since the
 //!   record's batch was begun, or when the cluster is stopped.
-//! - What a ticket says is true: acknowledged is in the log, exactly once; an error other
+//! - What a delivery future says is true: acknowledged is in the log, exactly once; an error other
 //!   than [`UnknownOutcome`](ProduceError::UnknownOutcome) is not, and never will be.
 //! - The records that one caller sends to a partition, one after another, are in the log
 //!   in that order.
@@ -20,13 +20,13 @@
 mod accumulator;
 mod answer;
 mod body;
+mod delivery;
 mod director;
 mod error;
 mod identity;
 mod lane;
 pub mod partitioner;
 mod queue;
-mod ticket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -43,8 +43,8 @@ use super::metadata::Topic;
 use super::record::{NewRecord, batch_size_of};
 use super::topic::BrokerId;
 
+pub use self::delivery::{DeliveryFuture, RecordMetadata};
 pub use self::error::ProduceError;
-pub use self::ticket::{Ack, Ticket};
 
 /// Writes records, acknowledged by all in-sync replicas. Clones share everything; there
 /// is to be one per cluster and principal.
@@ -88,13 +88,13 @@ impl Producer {
     /// # Errors
     /// [`TooLarge`](ProduceError::TooLarge),
     /// [`InvalidPartition`](ProduceError::InvalidPartition),
-    /// [`Stopped`](ProduceError::Stopped); all others come through the ticket.
+    /// [`Stopped`](ProduceError::Stopped); all others come through the future.
     pub async fn send(
         &self,
         topic: &Arc<Topic>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-    ) -> Result<Ticket, ProduceError> {
+    ) -> Result<DeliveryFuture, ProduceError> {
         let cost = self.shared.check(record)?;
         if !self.shared.try_reserve(cost)? {
             match self.shared.budget.acquire_many(cost).await {
@@ -114,7 +114,7 @@ impl Producer {
         topic: &Arc<Topic>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-    ) -> Result<Option<Ticket>, ProduceError> {
+    ) -> Result<Option<DeliveryFuture>, ProduceError> {
         let cost = self.shared.check(record)?;
         if !self.shared.try_reserve(cost)? {
             return Ok(None);
@@ -188,7 +188,7 @@ impl Shared {
         partition: Option<i32>,
         record: &NewRecord<'_>,
         cost: u32,
-    ) -> Result<Ticket, ProduceError> {
+    ) -> Result<DeliveryFuture, ProduceError> {
         let append = || {
             self.with(|batches, effects| {
                 batches.append(topic, partition, record, cost as usize, effects)

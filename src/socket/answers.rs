@@ -23,7 +23,7 @@ use std::task::Poll;
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::codec::answer::{self, Code, Echo};
-use kafka_client::producer::{Ack, ProduceError, Ticket};
+use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::frame::{self, Opcode};
 
 /// Records of one socket that may be unanswered.
@@ -53,7 +53,7 @@ pub(super) struct Answers {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It is with the producer.
-    Sent(Ticket),
+    Sent(DeliveryFuture),
     /// It is refused.
     Refused(Box<(Code, String)>),
 }
@@ -166,7 +166,7 @@ impl Answers {
     fn write(
         &mut self,
         out: &mut BytesMut,
-        settled: Result<Ack, (Code, String)>,
+        settled: Result<RecordMetadata, (Code, String)>,
         position: Position,
         id: usize,
     ) {
@@ -197,7 +197,7 @@ impl Answers {
 fn write_one(
     out: &mut BytesMut,
     topic: &str,
-    settled: Result<Ack, (Code, String)>,
+    settled: Result<RecordMetadata, (Code, String)>,
     echo: Echo<'_>,
 ) {
     match settled {

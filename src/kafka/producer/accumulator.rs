@@ -26,10 +26,10 @@ use uuid::Uuid;
 
 use self::topics::TopicQueues;
 use super::body::Body;
+use super::delivery::{DeliveryFuture, ProduceResult};
 use super::error::ProduceError;
 use super::identity::Identity;
 use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
-use super::ticket::{Outcome, Ticket};
 use crate::backoff::Backoff;
 use crate::metadata::{Snapshot, Topic};
 use crate::record::{BatchBuilder, NewRecord};
@@ -158,7 +158,7 @@ impl Accumulator {
         record: &NewRecord<'_>,
         cost: usize,
         effects: &mut Effects,
-    ) -> Result<Ticket, ProduceError> {
+    ) -> Result<DeliveryFuture, ProduceError> {
         if self.stopped {
             return Err(ProduceError::Stopped);
         }
@@ -171,7 +171,7 @@ impl Accumulator {
             if builder.bytes() + size <= limit {
                 let index = builder.append(record);
                 let full = builder.bytes() + size > limit;
-                let ticket = Ticket::new(outcome.clone(), index, record.timestamp);
+                let delivery = DeliveryFuture::new(outcome.clone(), index, record.timestamp);
                 let ripened = line.queue.wrote(cost, full);
                 if partition.is_none() && record.key.is_none() {
                     self.stick(among, size, full);
@@ -179,14 +179,14 @@ impl Accumulator {
                 if ripened {
                     self.look(at, Instant::now(), effects);
                 }
-                return Ok(ticket);
+                return Ok(delivery);
             }
         }
         let mut builder = BatchBuilder::new(line.usual_size);
-        let outcome = Outcome::new(line.queue.partition().partition);
+        let outcome = ProduceResult::new(line.queue.partition().partition);
         let index = builder.append(record);
         let size = builder.bytes();
-        let ticket = Ticket::new(outcome.clone(), index, record.timestamp);
+        let delivery = DeliveryFuture::new(outcome.clone(), index, record.timestamp);
         let now = Instant::now();
         line.queue.push(Body::Open(builder), outcome, now);
         line.queue.wrote(cost, size >= limit);
@@ -194,7 +194,7 @@ impl Accumulator {
             self.stick(among, size, size >= limit);
         }
         self.look(at, now, effects);
-        Ok(ticket)
+        Ok(delivery)
     }
 
     /// The batches for one request to `broker`: one per partition, in turn.
@@ -307,7 +307,7 @@ impl Accumulator {
     }
 
     /// Lets nothing linger of what is here now. Returns the outcomes to wait for.
-    pub(super) fn flush(&mut self, now: Instant, effects: &mut Effects) -> Vec<Arc<Outcome>> {
+    pub(super) fn flush(&mut self, now: Instant, effects: &mut Effects) -> Vec<Arc<ProduceResult>> {
         let mut outcomes = Vec::new();
         for at in 0..self.lines.len() {
             outcomes.extend(self.lines[at].queue.flush());

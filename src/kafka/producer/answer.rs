@@ -11,9 +11,9 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::delivery::Placed;
 use super::error::ProduceError;
 use super::queue::Landing;
-use super::ticket::Placed;
 use crate::metadata::{Broker, Leader};
 use crate::record::Batch;
 use crate::topic::{BrokerId, TopicPartition};

@@ -11,12 +11,12 @@
 ///
 /// # Panics
 /// If `partitions` is not positive.
-pub fn of_key(key: &[u8], partitions: i32) -> i32 {
+pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions
 }
 
 /// MurmurHash2, 32 bits, with Kafka's seed. Words are little-endian.
-pub fn murmur2(data: &[u8]) -> u32 {
+fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
 
@@ -138,10 +138,10 @@ mod tests {
     #[test]
     fn the_sign_is_cut_off_before_the_modulus() {
         assert_eq!(
-            of_key(b"21", 7),
+            partition_for_key(b"21", 7),
             ((-973_932_308i32 as u32 & 0x7fff_ffff) % 7) as i32
         );
-        assert!((0..1000u32).all(|i| (0..3).contains(&of_key(&i.to_be_bytes(), 3))));
+        assert!((0..1000u32).all(|i| (0..3).contains(&partition_for_key(&i.to_be_bytes(), 3))));
     }
 
     #[test]

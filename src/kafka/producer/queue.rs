@@ -41,9 +41,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::delivery::{Owner, Placed, ProduceResult};
 use super::error::ProduceError;
 use super::identity::{Identity, advance};
-use super::ticket::{Outcome, Owner, Placed};
 use crate::backoff::Backoff;
 use crate::metadata::Leader;
 use crate::topic::{BrokerId, TopicPartition};
@@ -212,7 +212,7 @@ impl<P: Payload> Queue<P> {
     }
 
     /// The batch that records are appended to, and the outcome of its records.
-    pub(super) fn open(&mut self) -> Option<(&mut P, &Arc<Outcome>)> {
+    pub(super) fn open(&mut self) -> Option<(&mut P, &Arc<ProduceResult>)> {
         let last = self.batches.back_mut().filter(|last| !last.closed)?;
         Some((last.payload.as_mut()?, last.owner.as_ref()?.outcome()))
     }
@@ -230,7 +230,7 @@ impl<P: Payload> Queue<P> {
     }
 
     /// Adds a batch, which is open; the one before it is closed.
-    pub(super) fn push(&mut self, payload: P, outcome: Arc<Outcome>, now: Instant) {
+    pub(super) fn push(&mut self, payload: P, outcome: Arc<ProduceResult>, now: Instant) {
         if let Some(last) = self.batches.back_mut() {
             last.closed = true;
             last.ripe = true;
@@ -255,7 +255,7 @@ impl<P: Payload> Queue<P> {
     }
 
     /// Lets nothing linger of what is here now, and lists the outcomes of all of it.
-    pub(super) fn flush(&mut self) -> impl Iterator<Item = Arc<Outcome>> + '_ {
+    pub(super) fn flush(&mut self) -> impl Iterator<Item = Arc<ProduceResult>> + '_ {
         self.batches.iter_mut().filter_map(|batch| {
             batch.ripe = true;
             batch.owner.as_ref().map(|owner| owner.outcome().clone())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
-use super::super::partitioner::of_key;
-use super::super::ticket::Placed;
+use super::super::delivery::Placed;
+use super::super::partitioner::partition_for_key;
 use super::*;
 use crate::fake::{metadata, topic};
 
@@ -21,7 +21,7 @@ struct Bench {
     known: Arc<Snapshot>,
     now: Instant,
     effects: Effects,
-    tickets: Vec<Ticket>,
+    deliveries: Vec<DeliveryFuture>,
 }
 
 impl Bench {
@@ -46,7 +46,7 @@ impl Bench {
             known: Arc::default(),
             now: Instant::now(),
             effects: Effects::default(),
-            tickets: Vec::new(),
+            deliveries: Vec::new(),
         };
         let identity = Identity { id: 7, epoch: 0 };
         bench
@@ -96,10 +96,10 @@ impl Bench {
             timestamp: 0,
         };
         let effects = &mut self.effects;
-        let ticket = self
+        let delivery = self
             .batches
             .append(topic, partition, &record, 10, effects)?;
-        self.tickets.push(ticket);
+        self.deliveries.push(delivery);
         Ok(())
     }
 
@@ -170,9 +170,9 @@ fn a_topic_that_grew_takes_all_its_partitions_through_an_old_handle() {
     for key in 0..100u32 {
         let key = key.to_be_bytes();
         bench.send(&handle, None, Some(&key)).unwrap();
-        let line = &bench.batches.topics[0].lines[of_key(&key, 6) as usize];
+        let line = &bench.batches.topics[0].lines[partition_for_key(&key, 6) as usize];
         assert!(line.is_some(), "as if the topic always had six");
-        seen[of_key(&key, 6) as usize] = true;
+        seen[partition_for_key(&key, 6) as usize] = true;
     }
     assert_eq!(seen, [true; 6]);
 }

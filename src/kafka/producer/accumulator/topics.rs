@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::error::ProduceError;
-use super::super::partitioner::{Sticky, of_key};
+use super::super::partitioner::{Sticky, partition_for_key};
 use super::super::queue::Queue;
 use super::{Accumulator, Effects, Line};
 use crate::metadata::{Snapshot, Topic};
@@ -87,7 +87,7 @@ impl Accumulator {
         let newest = LazyCell::new(|| self.known.topic(&topic.name).unwrap_or(topic));
         let partition = match (partition, record.key) {
             (Some(partition), _) => partition,
-            (None, Some(key)) => of_key(key, count),
+            (None, Some(key)) => partition_for_key(key, count),
             (None, None) => {
                 let lines = &queues.lines;
                 let waiting = |partition: i32| match lines.get(partition as usize) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::super::delivery::Placed;
 use super::super::error::ProduceError;
-use super::super::ticket::Placed;
 use super::{Gap, Payload, Pending, Queue, Settled, State, unknown};
 
 /// How an attempt to write a batch ended.

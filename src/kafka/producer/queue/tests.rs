@@ -1,7 +1,7 @@
 //! The rules, one by one, and then all together against a broker's sequence check.
 
 use super::*;
-use crate::producer::ticket::{Ack, Ticket};
+use crate::producer::delivery::{DeliveryFuture, RecordMetadata};
 
 /// Record numbers instead of bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,14 +83,14 @@ impl Bench {
         bench
     }
 
-    fn batch(&mut self, count: u32) -> Vec<Ticket> {
-        let outcome = Outcome::new(0);
+    fn batch(&mut self, count: u32) -> Vec<DeliveryFuture> {
+        let outcome = ProduceResult::new(0);
         let records = (self.records..self.records + count).collect();
         self.records += count;
         self.queue.push(Records(records), outcome.clone(), self.now);
         self.queue.wrote(count as usize, false);
         (0..count)
-            .map(|i| Ticket::new(outcome.clone(), i, 0))
+            .map(|i| DeliveryFuture::new(outcome.clone(), i, 0))
             .collect()
     }
 
@@ -130,7 +130,7 @@ impl Bench {
         self.queue.set_leader(Some(Leader { broker, epoch }));
     }
 
-    /// What was settled since, and tells the tickets.
+    /// What was settled since, and tells the deliveries.
     fn results(&mut self) -> Vec<Result<i64, ProduceError>> {
         let settled = std::mem::take(&mut self.settled);
         settled
@@ -169,8 +169,12 @@ fn places(sent: &[Sent<Records>]) -> Vec<(i16, i32)> {
         .collect()
 }
 
-fn offset(ticket: &Ticket) -> Option<Result<i64, ProduceError>> {
-    Some(ticket.poll_now()?.map(|Ack { offset, .. }| offset))
+fn offset(delivery: &DeliveryFuture) -> Option<Result<i64, ProduceError>> {
+    Some(
+        delivery
+            .poll_now()?
+            .map(|RecordMetadata { offset, .. }| offset),
+    )
 }
 
 #[test]
@@ -400,12 +404,12 @@ fn a_batch_whose_every_attempt_surely_failed_times_out_for_sure() {
 #[test]
 fn an_unanswered_batch_times_out_as_unknown_and_the_next_starts_an_epoch() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(5);
+    let deliveries = bench.batch(5);
     let sent = bench.take();
     bench.land(sent, UNSURE);
     bench.pass(DELIVERY);
     assert!(matches!(&bench.results()[..], [Err(e)] if e.outcome_unknown()));
-    assert!(matches!(tickets[4].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(deliveries[4].poll_now(), Some(Err(e)) if e.outcome_unknown()));
     bench.batch(1);
     assert_eq!(places(&bench.take_all()), [(1, 0)]);
 }
@@ -413,13 +417,13 @@ fn an_unanswered_batch_times_out_as_unknown_and_the_next_starts_an_epoch() {
 #[test]
 fn a_request_still_out_at_the_timeout_is_unknown_but_its_success_closes_the_gap() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(5);
+    let deliveries = bench.batch(5);
     let sent = bench.take();
     bench.pass(DELIVERY);
     assert!(matches!(&bench.results()[..], [Err(e)] if e.outcome_unknown()));
     bench.land(sent, appended(10));
     bench.results();
-    assert!(matches!(tickets[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(deliveries[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
     bench.batch(1);
     assert_eq!(places(&bench.take_all()), [(0, 15)]);
 }
@@ -609,7 +613,7 @@ fn a_fenced_batch_with_an_unanswered_attempt_is_unknown() {
 #[test]
 fn a_batch_too_large_is_halved_and_nothing_overtakes_the_halves() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(5);
+    let deliveries = bench.batch(5);
     bench.batch(5);
     let mut out = bench.take_all().into_iter();
     bench.land(out.next().unwrap(), Landing::TooLarge);
@@ -630,14 +634,14 @@ fn a_batch_too_large_is_halved_and_nothing_overtakes_the_halves() {
     costs += bench.settled.iter().map(|s| s.cost).sum::<usize>();
     assert_eq!(costs, 10, "the budget gets back what was taken");
     assert_eq!(bench.results(), [Ok(100), Ok(200), Ok(300)]);
-    assert_eq!(offset(&tickets[1]), Some(Ok(101)));
-    assert_eq!(offset(&tickets[4]), Some(Ok(202)));
+    assert_eq!(offset(&deliveries[1]), Some(Ok(101)));
+    assert_eq!(offset(&deliveries[4]), Some(Ok(202)));
 }
 
 #[test]
 fn a_single_record_too_large_fails_alone() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(2);
+    let deliveries = bench.batch(2);
     let sent = bench.take();
     bench.land(sent, Landing::TooLarge);
     let sent = bench.take();
@@ -646,19 +650,19 @@ fn a_single_record_too_large_fails_alone() {
     bench.land(sent, appended(10));
     bench.results();
     assert!(matches!(
-        offset(&tickets[0]),
+        offset(&deliveries[0]),
         Some(Err(ProduceError::TooLarge {
             size: 1,
             limit: None
         }))
     ));
-    assert_eq!(offset(&tickets[1]), Some(Ok(10)));
+    assert_eq!(offset(&deliveries[1]), Some(Ok(10)));
 }
 
 #[test]
 fn named_bad_records_fail_and_the_others_are_written() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(5);
+    let deliveries = bench.batch(5);
     let sent = bench.take();
     let named = vec![(3, "three".into()), (1, "one".into()), (99, "none".into())];
     let bad = Landing::BadRecords {
@@ -667,7 +671,7 @@ fn named_bad_records_fail_and_the_others_are_written() {
         message: "all".into(),
     };
     bench.land(sent, bad);
-    let failed = |index: usize| match tickets[index].poll_now() {
+    let failed = |index: usize| match deliveries[index].poll_now() {
         Some(Err(ProduceError::Rejected { message, .. })) => message,
         other => panic!("{other:?}"),
     };
@@ -677,14 +681,14 @@ fn named_bad_records_fail_and_the_others_are_written() {
     assert_eq!(sent.identity.epoch, 1);
     bench.land(sent, appended(50));
     assert_eq!(bench.results(), [Ok(50)]);
-    let offsets: Vec<_> = [0, 2, 4].map(|i| offset(&tickets[i])).into();
+    let offsets: Vec<_> = [0, 2, 4].map(|i| offset(&deliveries[i])).into();
     assert_eq!(offsets, [Some(Ok(50)), Some(Ok(51)), Some(Ok(52))]);
 }
 
 #[test]
 fn unnamed_bad_records_are_found_by_halving() {
     let mut bench = Bench::confirmed();
-    let tickets = bench.batch(8);
+    let deliveries = bench.batch(8);
     let mut offset_next = 10;
     while let Some(sent) = bench.try_take(ONE) {
         if sent.payload.0.contains(&15) {
@@ -701,8 +705,8 @@ fn unnamed_bad_records_are_found_by_halving() {
         }
         bench.results();
     }
-    for (i, ticket) in tickets.iter().enumerate() {
-        assert_eq!(ticket.poll_now().unwrap().is_err(), i == 5, "{i}");
+    for (i, delivery) in deliveries.iter().enumerate() {
+        assert_eq!(delivery.poll_now().unwrap().is_err(), i == 5, "{i}");
     }
     assert_eq!(offset_next, 17);
 }
@@ -935,7 +939,7 @@ fn storm(seed: u64) -> [u32; 3] {
     let mut log = Log::default();
     let mut deleted: Vec<Log> = Vec::new();
     let mut learnt = 0;
-    let mut tickets = Vec::new();
+    let mut deliveries = Vec::new();
     // Requests on their way to the broker, and answers on their way back.
     let mut requests: VecDeque<(usize, Sent<Records>)> = VecDeque::new();
     let mut answers: VecDeque<(Sent<Records>, Landing)> = VecDeque::new();
@@ -951,7 +955,7 @@ fn storm(seed: u64) -> [u32; 3] {
             break;
         }
         match dice.roll(if calm { 60 } else { 100 }) {
-            0..20 if !calm => tickets.extend(bench.batch(1 + dice.roll(6) as u32)),
+            0..20 if !calm => deliveries.extend(bench.batch(1 + dice.roll(6) as u32)),
             0..35 => {
                 if let Some(sent) = bench.try_take(leader) {
                     requests.push_back((learnt, sent));
@@ -1066,13 +1070,13 @@ fn storm(seed: u64) -> [u32; 3] {
         );
     }
     let mut counts = [0; 3];
-    for (record, ticket) in (0u32..).zip(&tickets) {
+    for (record, delivery) in (0u32..).zip(&deliveries) {
         let is_there = log.records.contains(&record);
         let was_at = |offset: i64| {
             let at = |log: &Log| log.records.get(offset as usize) == Some(&record);
             at(&log) || deleted.iter().any(at)
         };
-        match ticket.poll_now() {
+        match delivery.poll_now() {
             None => panic!("record {record} was never decided, seed {seed}"),
             Some(Ok(ack)) => {
                 counts[0] += 1;

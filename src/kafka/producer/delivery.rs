@@ -1,16 +1,16 @@
 //! What became of a record.
 //!
 //! ```text
-//! batch ──▶ Outcome ◀── Ticket(index 0)     One outcome per batch, shared by the tickets
-//!              ▲ ◀───── Ticket(index 1)     of its records: a record costs an Arc clone.
-//!              │
-//!            Owner: which of the outcome's records a batch holds. A batch that is split
-//!                   leaves two owners of parts of one outcome.
+//! batch ──▶ ProduceResult ◀── DeliveryFuture(index 0)   One result per batch, shared by the
+//!                ▲ ◀───────── DeliveryFuture(index 1)   futures of its records: a record
+//!                │                                      costs an Arc clone.
+//!              Owner: which of the result's records a batch holds. A batch that is split
+//!                     leaves two owners of parts of one result.
 //! ```
 //!
 //! # Invariants
-//! - A ticket resolves once; what it resolved to does not change.
-//! - Every ticket resolves: owners settle what they own, at the latest when dropped
+//! - A future resolves once; what it resolved to does not change.
+//! - Every future resolves: owners settle what they own, at the latest when dropped
 //!   (as [`ProduceError::Stopped`], which the queue never lets happen to a batch that
 //!   was sent).
 
@@ -23,7 +23,7 @@ use super::error::ProduceError;
 
 /// Where a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ack {
+pub struct RecordMetadata {
     /// The partition.
     pub partition: i32,
     /// The offset; -1 when the broker only remembers that it has the record.
@@ -34,15 +34,15 @@ pub struct Ack {
 
 /// One record's outcome, as a future. Dropping it does not take the record back.
 #[derive(Debug)]
-pub struct Ticket {
-    outcome: Arc<Outcome>,
+pub struct DeliveryFuture {
+    outcome: Arc<ProduceResult>,
     index: u32,
     timestamp: i64,
     place: Option<Place>,
 }
 
-impl Ticket {
-    pub(super) fn new(outcome: Arc<Outcome>, index: u32, timestamp: i64) -> Self {
+impl DeliveryFuture {
+    pub(super) fn new(outcome: Arc<ProduceResult>, index: u32, timestamp: i64) -> Self {
         Self {
             outcome,
             index,
@@ -52,12 +52,12 @@ impl Ticket {
     }
 
     /// The outcome, if there is one already. Does not lock.
-    pub fn poll_now(&self) -> Option<Result<Ack, ProduceError>> {
+    pub fn poll_now(&self) -> Option<Result<RecordMetadata, ProduceError>> {
         let placed = match self.outcome.of(self.index)? {
             Ok(placed) => placed,
             Err(error) => return Some(Err(error.clone())),
         };
-        Some(Ok(Ack {
+        Some(Ok(RecordMetadata {
             partition: self.outcome.partition,
             offset: match placed.offset {
                 unknown @ ..0 => unknown,
@@ -71,8 +71,8 @@ impl Ticket {
     }
 }
 
-impl Future for Ticket {
-    type Output = Result<Ack, ProduceError>;
+impl Future for DeliveryFuture {
+    type Output = Result<RecordMetadata, ProduceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(result) = self.poll_now() {
@@ -90,7 +90,7 @@ impl Future for Ticket {
 
 /// What became of a batch's records.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct ProduceResult {
     partition: i32,
     /// Set when all records share it.
     whole: Fate,
@@ -133,14 +133,14 @@ struct Waiting {
     wakers: Vec<Waker>,
 }
 
-/// Where a ticket left its waker, so that polling again replaces it.
+/// Where a future left its waker, so that polling again replaces it.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     round: u32,
     at: u32,
 }
 
-impl Outcome {
+impl ProduceResult {
     pub(super) fn new(partition: i32) -> Arc<Self> {
         Arc::new(Self {
             partition,
@@ -213,24 +213,24 @@ impl Outcome {
 /// The records of an outcome that a batch holds, in the batch's order.
 #[derive(Debug)]
 pub(super) struct Owner {
-    outcome: Arc<Outcome>,
+    outcome: Arc<ProduceResult>,
     /// `None`: all of them.
     indexes: Option<Box<[u32]>>,
 }
 
 impl Owner {
-    pub(super) fn new(outcome: Arc<Outcome>) -> Self {
+    pub(super) fn new(outcome: Arc<ProduceResult>) -> Self {
         Self {
             outcome,
             indexes: None,
         }
     }
 
-    pub(super) fn outcome(&self) -> &Arc<Outcome> {
+    pub(super) fn outcome(&self) -> &Arc<ProduceResult> {
         &self.outcome
     }
 
-    /// Tells all tickets. Those that were told before keep what they were told.
+    /// Resolves all futures. Those that were told before keep what they were told.
     pub(super) fn settle(&self, result: Result<Placed, ProduceError>) {
         match &self.indexes {
             None => {
@@ -313,12 +313,14 @@ mod tests {
         }
     }
 
-    fn tickets<const N: usize>(owner: &Owner) -> [Ticket; N] {
-        std::array::from_fn(|i| Ticket::new(owner.outcome.clone(), i as u32, 1_000 + i as i64))
+    fn deliveries<const N: usize>(owner: &Owner) -> [DeliveryFuture; N] {
+        std::array::from_fn(|i| {
+            DeliveryFuture::new(owner.outcome.clone(), i as u32, 1_000 + i as i64)
+        })
     }
 
-    fn ack(offset: i64, timestamp: i64) -> Option<Result<Ack, ProduceError>> {
-        Some(Ok(Ack {
+    fn ack(offset: i64, timestamp: i64) -> Option<Result<RecordMetadata, ProduceError>> {
+        Some(Ok(RecordMetadata {
             partition: 3,
             offset,
             timestamp,
@@ -327,67 +329,67 @@ mod tests {
 
     #[test]
     fn records_of_a_batch_have_consecutive_offsets_and_their_own_time() {
-        let owner = Owner::new(Outcome::new(3));
-        let tickets = tickets::<2>(&owner);
-        assert_eq!(tickets[0].poll_now(), None);
+        let owner = Owner::new(ProduceResult::new(3));
+        let deliveries = deliveries::<2>(&owner);
+        assert_eq!(deliveries[0].poll_now(), None);
         owner.settle(Ok(Placed::new(70, -1)));
-        assert_eq!(tickets[0].poll_now(), ack(70, 1_000));
-        assert_eq!(tickets[1].poll_now(), ack(71, 1_001));
+        assert_eq!(deliveries[0].poll_now(), ack(70, 1_000));
+        assert_eq!(deliveries[1].poll_now(), ack(71, 1_001));
     }
 
     #[test]
     fn the_brokers_time_wins_and_an_unknown_offset_stays_unknown() {
-        let owner = Owner::new(Outcome::new(3));
-        let tickets = tickets::<2>(&owner);
+        let owner = Owner::new(ProduceResult::new(3));
+        let deliveries = deliveries::<2>(&owner);
         owner.settle(Ok(Placed::new(-1, 5)));
-        assert_eq!(tickets[1].poll_now(), ack(-1, 5));
+        assert_eq!(deliveries[1].poll_now(), ack(-1, 5));
     }
 
     #[test]
     fn parts_of_a_divided_batch_resolve_on_their_own() {
-        let owner = Owner::new(Outcome::new(3));
-        let tickets = tickets::<5>(&owner);
+        let owner = Owner::new(ProduceResult::new(3));
+        let deliveries = deliveries::<5>(&owner);
         let (bad, good) = owner.divide(5, |i| i == 1 || i == 3);
         let (head, tail) = good.divide(3, |i| i < 2);
         bad.settle(Err(ProduceError::Stopped));
         head.settle(Ok(Placed::new(10, -1)));
-        assert_eq!(tickets[0].poll_now(), ack(10, 1_000));
-        assert_eq!(tickets[1].poll_now(), Some(Err(ProduceError::Stopped)));
-        assert_eq!(tickets[2].poll_now(), ack(11, 1_002));
-        assert_eq!(tickets[4].poll_now(), None);
+        assert_eq!(deliveries[0].poll_now(), ack(10, 1_000));
+        assert_eq!(deliveries[1].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(deliveries[2].poll_now(), ack(11, 1_002));
+        assert_eq!(deliveries[4].poll_now(), None);
         assert!(!tail.outcome.is_settled());
         tail.settle(Ok(Placed::new(30, 9)));
-        assert_eq!(tickets[4].poll_now(), ack(30, 9));
+        assert_eq!(deliveries[4].poll_now(), ack(30, 9));
         assert!(tail.outcome.is_settled());
     }
 
     #[test]
     fn what_a_ticket_was_told_first_stays() {
-        let owner = Owner::new(Outcome::new(3));
-        let tickets = tickets::<1>(&owner);
+        let owner = Owner::new(ProduceResult::new(3));
+        let deliveries = deliveries::<1>(&owner);
         owner.settle(Err(ProduceError::Stopped));
         owner.settle(Ok(Placed::new(1, -1)));
-        assert_eq!(tickets[0].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(deliveries[0].poll_now(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]
     fn an_owner_that_vanishes_tells_its_tickets() {
-        let owner = Owner::new(Outcome::new(3));
-        let tickets = tickets::<1>(&owner);
+        let owner = Owner::new(ProduceResult::new(3));
+        let deliveries = deliveries::<1>(&owner);
         drop(owner);
-        assert_eq!(tickets[0].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(deliveries[0].poll_now(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]
     fn polling_again_leaves_one_waker_and_a_partial_result_loses_none() {
-        let owner = Owner::new(Outcome::new(3));
-        let mut tickets = tickets::<2>(&owner);
+        let owner = Owner::new(ProduceResult::new(3));
+        let mut deliveries = deliveries::<2>(&owner);
         let counter = Arc::new(Counter::default());
         let waker = Waker::from(counter.clone());
         let mut cx = Context::from_waker(&waker);
         for _ in 0..100 {
-            for ticket in &mut tickets {
-                assert!(Pin::new(ticket).poll(&mut cx).is_pending());
+            for delivery in &mut deliveries {
+                assert!(Pin::new(delivery).poll(&mut cx).is_pending());
             }
         }
         assert_eq!(owner.outcome.waiting.lock().unwrap().wakers.len(), 2);
@@ -395,10 +397,10 @@ mod tests {
         let (first, second) = owner.divide(2, |i| i == 0);
         first.settle(Ok(Placed::new(1, -1)));
         assert_eq!(counter.0.load(Ordering::Relaxed), 2);
-        assert!(Pin::new(&mut tickets[0]).poll(&mut cx).is_ready());
-        assert!(Pin::new(&mut tickets[1]).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut deliveries[0]).poll(&mut cx).is_ready());
+        assert!(Pin::new(&mut deliveries[1]).poll(&mut cx).is_pending());
         second.settle(Ok(Placed::new(1, -1)));
         assert_eq!(counter.0.load(Ordering::Relaxed), 3);
-        assert!(Pin::new(&mut tickets[1]).poll(&mut cx).is_ready());
+        assert!(Pin::new(&mut deliveries[1]).poll(&mut cx).is_ready());
     }
 }
