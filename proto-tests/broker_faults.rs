@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_client::config::Compression;
+use kafka_client::config::CompressionType;
 use kafka_client::record::{BatchBuilder, BatchHeader, NewRecord};
 use kafka_client::{BrokerId, TopicPartition};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -43,7 +43,7 @@ fn batch(records: usize, producer: (i64, i16, i32)) -> Bytes {
             timestamp: 1_000 + n as i64,
         });
     }
-    let mut batch = builder.finish(Compression::None);
+    let mut batch = builder.finish(CompressionType::None);
     batch.stamp(producer.0, producer.1, producer.2);
     batch.bytes()
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::config::{ClientConfig, Compression, ConsumerConfig};
+use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
 use kafka_client::fetcher::{At, Chunk, Cursor, FetchError, Fetcher, Position, Slice};
 use kafka_client::record::{BatchBuilder, NewRecord};
 use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
@@ -45,7 +45,7 @@ impl Scene {
     }
 
     /// Appends a batch of `count` records that say their own offset.
-    fn append(&self, count: i64, size: usize, compression: Compression) {
+    fn append(&self, count: i64, size: usize, compression: CompressionType) {
         append(&self.broker, &self.tp, count, size, compression);
     }
 
@@ -77,7 +77,7 @@ fn append(
     tp: &TopicPartition,
     count: i64,
     size: usize,
-    compression: Compression,
+    compression: CompressionType,
 ) {
     let (_, end) = broker.offsets(tp).unwrap();
     let mut builder = BatchBuilder::new(1024);
@@ -197,17 +197,17 @@ async fn a_log_is_read_from_its_start_and_followed_at_its_end() {
         };
         let scene = Scene::with(config, ConsumerConfig::default()).await;
         for compression in [
-            Compression::None,
-            Compression::Gzip,
-            Compression::Snappy,
-            Compression::Lz4,
+            CompressionType::None,
+            CompressionType::Gzip,
+            CompressionType::Snappy,
+            CompressionType::Lz4,
         ] {
             scene.append(100, 50, compression);
         }
         let mut reader = scene.reader(0);
         reader.read_to(400).await;
         for end in 401..430 {
-            scene.append(1, 50, Compression::None);
+            scene.append(1, 50, CompressionType::None);
             reader.read_to(end).await;
         }
         scene.stop().await;
@@ -228,14 +228,14 @@ async fn whoever_lags_meets_the_tail_without_a_gap_or_a_repeat() {
         .await,
     );
     for _ in 0..200 {
-        scene.append(20, 100, Compression::None);
+        scene.append(20, 100, CompressionType::None);
     }
     let end = 4000 + 400 * 3;
     let producer = {
         let scene = Arc::clone(&scene);
         tokio::spawn(async move {
             for _ in 0..400 {
-                scene.append(3, 100, Compression::None);
+                scene.append(3, 100, CompressionType::None);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
@@ -265,12 +265,12 @@ async fn one_that_the_ring_left_behind_reads_on_by_itself() {
     quick.settle(&scene).await;
     slow.settle(&scene).await;
     for round in 1..=100 {
-        scene.append(50, 200, Compression::None);
+        scene.append(50, 200, CompressionType::None);
         quick.read_to(round * 50).await;
         assert!(scene.fetcher.budget().used() <= 400_000 + 20_000);
     }
     slow.read_to(5000).await;
-    scene.append(1, 200, Compression::None);
+    scene.append(1, 200, CompressionType::None);
     slow.read_to(5001).await;
     scene.stop().await;
 }
@@ -284,7 +284,7 @@ async fn a_thousand_cursors_on_one_partition_make_one_stream() {
     }
     let before = scene.fetches();
     for round in 1..=20 {
-        scene.append(1, 100, Compression::None);
+        scene.append(1, 100, CompressionType::None);
         let mut chunks = Vec::new();
         for reader in &mut readers {
             chunks.push(reader.take().await);
@@ -307,7 +307,7 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
     };
     let scene = Scene::with(BrokerConfig::default(), config).await;
     for _ in 0..50 {
-        scene.append(10, 60, Compression::None);
+        scene.append(10, 60, CompressionType::None);
     }
     let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
     for reader in &mut readers {
@@ -338,7 +338,7 @@ async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
     assert!(second.cursor.try_next().unwrap().is_none());
     let start = Instant::now();
     for end in 1..=20 {
-        append(&scene.broker, &other, 1, 10, Compression::None);
+        append(&scene.broker, &other, 1, 10, CompressionType::None);
         second.read_to(end).await;
     }
     assert!(
@@ -359,7 +359,7 @@ async fn a_lost_session_or_none_at_all_changes_nothing() {
         let mut reader = scene.reader(0);
         reader.settle(&scene).await;
         for end in 1..=50 {
-            scene.append(1, 10, Compression::None);
+            scene.append(1, 10, CompressionType::None);
             if end % 10 == 0 {
                 scene.broker.evict_fetch_sessions(BrokerId(1));
             }
@@ -374,7 +374,7 @@ async fn a_session_names_only_what_changed() {
     let scene = Scene::new().await;
     let mut reader = scene.reader(0);
     reader.settle(&scene).await;
-    scene.append(1, 10, Compression::None);
+    scene.append(1, 10, CompressionType::None);
     reader.read_to(1).await;
     assert_eq!(scene.broker.fetch_sessions(BrokerId(1)), 1);
     scene.stop().await;
@@ -394,10 +394,10 @@ async fn readers_follow_a_leader_that_moves() {
     let mut lagging = scene.reader(0);
     at_end.settle(&scene).await;
     for round in 0..9 {
-        scene.append(10, 50, Compression::None);
+        scene.append(10, 50, CompressionType::None);
         let node = BrokerId(1 + round as i32 % 3);
         assert!(scene.broker.move_leader(&scene.tp, node));
-        scene.append(10, 50, Compression::None);
+        scene.append(10, 50, CompressionType::None);
         at_end.read_to((round + 1) * 20).await;
         if round % 3 == 0 {
             lagging.take().await;
@@ -415,11 +415,11 @@ async fn readers_outlive_brokers_that_stop_and_start() {
     let mut end = 0;
     for node in [1, 2, 3] {
         assert!(scene.broker.stop_node(BrokerId(node)).await);
-        scene.append(10, 50, Compression::None);
+        scene.append(10, 50, CompressionType::None);
         end += 10;
         reader.read_to(end).await;
         scene.broker.start_node(BrokerId(node)).await.unwrap();
-        scene.append(10, 50, Compression::None);
+        scene.append(10, 50, CompressionType::None);
         end += 10;
         reader.read_to(end).await;
     }
@@ -454,7 +454,7 @@ async fn faults_of_a_fetch_are_repaired_inside() {
             ..ConsumerConfig::default()
         };
         let scene = Scene::with(BrokerConfig::default(), config).await;
-        scene.append(10, 10, Compression::None);
+        scene.append(10, 10, CompressionType::None);
         scene
             .broker
             .faults()
@@ -467,7 +467,7 @@ async fn faults_of_a_fetch_are_repaired_inside() {
             .faults()
             .add(FaultRule::on(ApiKey::Fetch, action).times(3));
         for end in 11..=30 {
-            scene.append(1, 10, Compression::None);
+            scene.append(1, 10, CompressionType::None);
             reader.read_to(end).await;
         }
         scene.stop().await;
@@ -477,8 +477,8 @@ async fn faults_of_a_fetch_are_repaired_inside() {
 #[tokio::test]
 async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
     let scene = Scene::new().await;
-    scene.append(10, 10, Compression::None);
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
+    scene.append(10, 10, CompressionType::None);
     scene.broker.delete_before(&scene.tp, 10);
     for offset in [0, 9, 21, 1000] {
         let mut reader = scene.reader(offset);
@@ -509,7 +509,7 @@ async fn retention_that_overtakes_a_reader_is_told() {
     };
     let scene = Scene::with(BrokerConfig::default(), config).await;
     for _ in 0..100 {
-        scene.append(10, 100, Compression::None);
+        scene.append(10, 100, CompressionType::None);
     }
     let mut reader = scene.reader(0);
     reader.read_to(10).await;
@@ -536,7 +536,7 @@ async fn retention_that_overtakes_a_reader_is_told() {
 async fn a_truncated_log_is_told_to_those_who_had_read_further() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
     for _ in 0..3 {
-        scene.append(10, 10, Compression::None);
+        scene.append(10, 10, CompressionType::None);
     }
     let mut at_end = scene.reader(0);
     let mut behind = scene.reader(0);
@@ -550,7 +550,7 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
     let next = BrokerId(1 + leader.unwrap().0 % 3);
     assert!(scene.broker.move_leader(&scene.tp, next));
     for _ in 0..3 {
-        scene.append(10, 10, Compression::None);
+        scene.append(10, 10, CompressionType::None);
     }
     let to = Position {
         offset: 20,
@@ -577,8 +577,8 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
 #[tokio::test]
 async fn a_position_beyond_the_end_by_a_lost_tail_is_truncation() {
     let scene = Scene::new().await;
-    scene.append(10, 10, Compression::None);
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
+    scene.append(10, 10, CompressionType::None);
     let mut reader = scene.reader(0);
     reader.read_to(20).await;
     let position = reader.cursor.position();
@@ -596,7 +596,7 @@ async fn a_position_beyond_the_end_by_a_lost_tail_is_truncation() {
 #[tokio::test]
 async fn a_topic_that_is_deleted_or_made_anew_ends_its_readers() {
     let scene = Scene::new().await;
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
     let mut at_end = scene.reader(0);
     at_end.read_to(10).await;
     at_end.settle(&scene).await;
@@ -604,7 +604,7 @@ async fn a_topic_that_is_deleted_or_made_anew_ends_its_readers() {
     let gone = FetchError::UnknownTopic { topic: "t".into() };
     assert_eq!(at_end.fails().await, gone);
     assert!(scene.broker.create_topic("t", 1));
-    scene.append(5, 10, Compression::None);
+    scene.append(5, 10, CompressionType::None);
     let mut fresh = scene.reader(0);
     fresh.read_to(5).await;
     fresh.settle(&scene).await;
@@ -628,7 +628,7 @@ async fn batches_beyond_every_limit_are_read_all_the_same() {
     for partition in 0..3 {
         let tp = TopicPartition::new("t", partition);
         for size in [10, 60_000, 10, 50_000] {
-            append(&scene.broker, &tp, 2, size, Compression::None);
+            append(&scene.broker, &tp, 2, size, CompressionType::None);
         }
         readers.push(scene.reader_at(&tp, 0, -1));
     }
@@ -637,7 +637,7 @@ async fn batches_beyond_every_limit_are_read_all_the_same() {
     for reader in &mut readers {
         let tp = reader.cursor.tp().clone();
         for end in [10, 12] {
-            append(&scene.broker, &tp, 2, 60_000, Compression::None);
+            append(&scene.broker, &tp, 2, 60_000, CompressionType::None);
             reader.read_to(end).await;
         }
     }
@@ -647,7 +647,7 @@ async fn batches_beyond_every_limit_are_read_all_the_same() {
 #[tokio::test]
 async fn bytes_that_cannot_be_read_are_an_error_and_not_a_storm() {
     let scene = Scene::new().await;
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
     let batch = scene.broker.batches(&scene.tp);
     let mut damaged = batch.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
@@ -673,7 +673,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
     };
     let scene = Scene::with(BrokerConfig::default(), config).await;
     for _ in 0..300 {
-        scene.append(100, 100, Compression::None);
+        scene.append(100, 100, CompressionType::None);
     }
     let budget = scene.fetcher.budget().clone();
     let response = 100_000;
@@ -720,7 +720,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
 #[tokio::test]
 async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     let scene = Scene::new().await;
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
     let mut builder = BatchBuilder::new(100);
     builder.append(&NewRecord {
         key: None,
@@ -728,7 +728,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
         headers: &[],
         timestamp: 0,
     });
-    let mut batch = builder.finish(Compression::None);
+    let mut batch = builder.finish(CompressionType::None);
     batch.set_transactional(true);
     batch.stamp(7, 0, 0);
     scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
@@ -757,7 +757,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     assert!(scene.fetches() - before < 40, "it waits, it does not spin");
     // Aborted: 10 and its marker at 11 are passed over by those who read committed.
     scene.broker.end_transaction(&scene.tp, 7, 0, false);
-    scene.append(3, 10, Compression::None);
+    scene.append(3, 10, CompressionType::None);
     let slice = committed.slice().await.unwrap();
     let offsets: Vec<i64> = slice.records().map(|record| record.offset).collect();
     assert_eq!(offsets, [12, 13, 14]);
@@ -768,7 +768,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
 #[tokio::test]
 async fn many_questions_for_offsets_are_asked_together() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
-    scene.append(10, 10, Compression::None);
+    scene.append(10, 10, CompressionType::None);
     scene.broker.delete_before(&scene.tp, 3);
     scene
         .broker

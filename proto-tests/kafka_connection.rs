@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_client::config::{ClientConfig, Compression};
+use kafka_client::config::{ClientConfig, CompressionType};
 use kafka_client::metadata::MetadataError;
 use kafka_client::protocol::versions::Api;
 use kafka_client::record::{BatchBuilder, NewRecord};
@@ -172,7 +172,7 @@ async fn topics_and_records(subject: &Subject) {
                 headers: &[],
                 timestamp: 1,
             });
-            let mut batch = batch.finish(Compression::None);
+            let mut batch = batch.finish(CompressionType::None);
             batch.stamp(-1, -1, -1);
             let partition =
                 produce_request::PartitionProduceData::default().with_records(Some(batch.bytes()));

@@ -6,8 +6,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
-use kafka_client::metadata::{Snapshot, Topic};
+use kafka_client::config::{ClientConfig, CompressionType, ProducerConfig};
+use kafka_client::metadata::{ClusterSnapshot, TopicMetadata};
 use kafka_client::record::{NewRecord, Want, decode};
 use kafka_client::{
     BrokerId, Cluster, DeliveryFuture, Principal, ProduceError, Producer, RecordMetadata,
@@ -52,7 +52,7 @@ struct Bench {
     broker: MemoryBroker,
     cluster: Cluster,
     producer: Producer,
-    topic: Arc<Topic>,
+    topic: Arc<TopicMetadata>,
 }
 
 impl Bench {
@@ -237,11 +237,11 @@ async fn records_that_were_there_already_keep_their_own_time() {
 #[tokio::test]
 async fn every_release_and_codec_takes_what_we_write() {
     let codecs = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
+        CompressionType::None,
+        CompressionType::Gzip,
+        CompressionType::Snappy,
+        CompressionType::Lz4,
+        CompressionType::Zstd,
     ];
     for release in [
         KafkaRelease::V2_1,
@@ -658,7 +658,7 @@ async fn a_partition_first_written_to_after_it_moved_is_written_to() {
     assert!(bench.broker.move_leader(&moved, next));
     let mut news = bench.cluster.metadata().changed();
     bench.cluster.metadata().invalidate("t");
-    let elsewhere = |known: &Arc<Snapshot>| {
+    let elsewhere = |known: &Arc<ClusterSnapshot>| {
         let leader = known.topic("t").unwrap().leader(1);
         leader.is_some_and(|leader| leader.broker == next)
     };
@@ -677,7 +677,7 @@ async fn an_old_handle_reaches_the_partitions_of_a_topic_that_grew() {
     assert!(bench.broker.create_topic("t", 6));
     let mut news = bench.cluster.metadata().changed();
     bench.cluster.metadata().invalidate("t");
-    let grown = |known: &Arc<Snapshot>| known.topic("t").unwrap().partitions.len() == 6;
+    let grown = |known: &Arc<ClusterSnapshot>| known.topic("t").unwrap().partitions.len() == 6;
     soon(news.wait_for(grown)).await.unwrap();
     // Whether or not the producer's own tasks have seen it yet.
     assert!(soon(bench.send(4, "4").await).await.is_ok());

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kafka_client::config::{ClientConfig, Compression, ProducerConfig};
-use kafka_client::metadata::Topic;
+use kafka_client::config::{ClientConfig, CompressionType, ProducerConfig};
+use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::partitioner;
 use kafka_client::record::{NewHeader, NewRecord};
 use kafka_client::{Cluster, DeliveryFuture, Principal, ProduceError, Producer};
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Client {
     cluster: Cluster,
     producer: Producer,
-    topic: Arc<Topic>,
+    topic: Arc<TopicMetadata>,
 }
 
 impl Client {
@@ -82,12 +82,12 @@ fn read(kafka: &Kafka, topic: &str, partition: &str) -> Vec<[String; 6]> {
     text.lines().map(record).collect()
 }
 
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
+const CODECS: [CompressionType; 5] = [
+    CompressionType::None,
+    CompressionType::Gzip,
+    CompressionType::Snappy,
+    CompressionType::Lz4,
+    CompressionType::Zstd,
 ];
 
 /// Keys, headers, tombstones, times, partitions and offsets, in each codec.

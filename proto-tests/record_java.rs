@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::{Bytes, BytesMut};
-use kafka_client::config::Compression;
+use kafka_client::config::CompressionType;
 use kafka_client::record::{
     AbortedTransaction, Batch, BatchBuilder, BatchHeader, Decoded, NewHeader, NewRecord,
     RecordError, Want, decode,
@@ -22,12 +22,12 @@ use kafka_client::record::{
 
 use crate::support::kafka::root;
 
-const CODECS: [(Compression, &str); 5] = [
-    (Compression::None, "none"),
-    (Compression::Gzip, "gzip"),
-    (Compression::Snappy, "snappy"),
-    (Compression::Lz4, "lz4"),
-    (Compression::Zstd, "zstd"),
+const CODECS: [(CompressionType, &str); 5] = [
+    (CompressionType::None, "none"),
+    (CompressionType::Gzip, "gzip"),
+    (CompressionType::Snappy, "snappy"),
+    (CompressionType::Lz4, "lz4"),
+    (CompressionType::Zstd, "zstd"),
 ];
 
 #[test]
@@ -51,7 +51,7 @@ fn what_java_wrote_reads_as_java_reads_it() {
 
 #[test]
 fn uncompressed_batches_are_java_s_byte_for_byte() {
-    let mut batch = samples(Compression::None);
+    let mut batch = samples(CompressionType::None);
     batch.stamp(-1, -1, -1);
     assert_eq!(batch.bytes(), fixture("unstamped"));
     batch.stamp(1 << 33, 7, 1234);
@@ -194,7 +194,7 @@ fn sane(decoded: Result<Decoded, RecordError>, size: usize) {
 }
 
 /// The records that `RecordBatches.java` writes.
-fn samples(codec: Compression) -> Batch {
+fn samples(codec: CompressionType) -> Batch {
     const T: i64 = 1_700_000_000_000;
     const DAY: i64 = 24 * 60 * 60 * 1000;
     let header = |key, value: Option<&'static str>| NewHeader {
@@ -232,7 +232,7 @@ fn samples(codec: Compression) -> Batch {
 }
 
 /// Records of every length, half of which compress.
-fn random(codec: Compression, count: u32) -> Batch {
+fn random(codec: CompressionType, count: u32) -> Batch {
     let mut seed = count;
     let mut next = || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

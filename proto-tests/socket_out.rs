@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kafka_client::TopicPartition;
-use kafka_client::config::Compression;
+use kafka_client::config::CompressionType;
 use kafka_client::record::{BatchBuilder, NewRecord};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -222,7 +222,7 @@ async fn what_nobody_is_sent_at_the_end_of_a_log_is_committed_too() {
             timestamp: 0,
         });
     }
-    let mut records = records.finish(Compression::None);
+    let mut records = records.finish(CompressionType::None);
     records.set_transactional(true);
     records.stamp(7, 0, 0);
     proxy.broker.append(&tp, &records.bytes()).unwrap();

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
-use kafka_client::config::Compression;
+use kafka_client::config::CompressionType;
 use kafka_client::record::header::{self, BatchHeader};
 
 /// A refused batch: the code and what to tell the producer.
@@ -69,7 +69,7 @@ pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Appe
         return refuse(InvalidRecord, "a transactional batch needs a producer id");
     }
     // Compressed records are left to the consumers' own checks.
-    if compression == Compression::None && !records_are_sound(&bytes[header::SIZE..], &header) {
+    if compression == CompressionType::None && !records_are_sound(&bytes[header::SIZE..], &header) {
         return refuse(InvalidRecord, "a record does not fit its batch");
     }
     Ok(header)
@@ -208,7 +208,7 @@ pub(super) mod tests {
             length: (bytes.len() - header::PREFIX) as i32,
             leader_epoch: -1,
             crc: 0,
-            attributes: Attributes::new(Compression::None),
+            attributes: Attributes::new(CompressionType::None),
             last_offset_delta: count - 1,
             base_timestamp: time,
             max_timestamp: time + i64::from(count) - 1,

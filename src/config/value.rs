@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use kafka_client::config::{AssignorName, Compression};
+use kafka_client::config::{AssignorName, CompressionType};
 
 /// A value, or what would have been accepted.
 pub(super) type ParsedValue<T> = Result<T, String>;
@@ -116,13 +116,13 @@ pub(super) fn one_of(text: &str, accepted: &[&str]) -> ParsedValue<()> {
 }
 
 /// A codec's name.
-pub(super) fn compression(text: &str) -> ParsedValue<Compression> {
+pub(super) fn compression(text: &str) -> ParsedValue<CompressionType> {
     Ok(match text.to_ascii_lowercase().as_str() {
-        "none" => Compression::None,
-        "gzip" => Compression::Gzip,
-        "snappy" => Compression::Snappy,
-        "lz4" => Compression::Lz4,
-        "zstd" => Compression::Zstd,
+        "none" => CompressionType::None,
+        "gzip" => CompressionType::Gzip,
+        "snappy" => CompressionType::Snappy,
+        "lz4" => CompressionType::Lz4,
+        "zstd" => CompressionType::Zstd,
         _ => return Err("none, gzip, snappy, lz4 or zstd".to_owned()),
     })
 }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::ClientConfig;
-use super::error::{Peer, RequestError};
-use super::metadata::{self, Broker, Metadata};
+use super::error::{BrokerAddress, RequestError};
+use super::metadata::{self, BrokerNode, Metadata};
 use super::principal::Principal;
 use super::topic::BrokerId;
 use crate::net::connection::Connection;
@@ -193,7 +193,7 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
         let mut error = RequestError::Unreachable {
-            peer: Peer {
+            broker: BrokerAddress {
                 id: BrokerId(-1),
                 address: "bootstrap.servers".into(),
             },
@@ -278,7 +278,7 @@ impl Cluster {
         self.metadata().nudge();
         sleep(self.config().reconnect_backoff).await;
         Err(RequestError::Unreachable {
-            peer: Peer {
+            broker: BrokerAddress {
                 id: broker,
                 address: "address unknown".into(),
             },
@@ -287,8 +287,8 @@ impl Cluster {
     }
 }
 
-fn endpoint(broker: &Broker) -> BrokerEndpoint {
-    let Broker { id, host, port, .. } = broker;
+fn endpoint(broker: &BrokerNode) -> BrokerEndpoint {
+    let BrokerNode { id, host, port, .. } = broker;
     let address = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {

@@ -55,7 +55,7 @@ impl Default for ClientConfig {
 
 /// How record batches are compressed (`compression.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Compression {
+pub enum CompressionType {
     /// As they are.
     #[default]
     None,
@@ -83,7 +83,7 @@ pub struct ProducerConfig {
     /// `delivery.timeout.ms`
     pub delivery_timeout: Duration,
     /// `compression.type`
-    pub compression: Compression,
+    pub compression: CompressionType,
     /// `max.in.flight.requests.per.connection`, 1 to 5.
     pub max_in_flight: usize,
 }
@@ -96,7 +96,7 @@ impl Default for ProducerConfig {
             buffer_memory: 32 << 20,
             max_request_size: 1 << 20,
             delivery_timeout: Duration::from_secs(120),
-            compression: Compression::None,
+            compression: CompressionType::None,
             max_in_flight: 5,
         }
     }

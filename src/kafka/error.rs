@@ -11,14 +11,14 @@ use crate::topic::BrokerId;
 
 /// A broker as log lines and errors name it: `2 (kafka-2:9092)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct BrokerAddress {
     /// Its id; below 0 for an address of `bootstrap.servers` whose id is not known.
     pub id: BrokerId,
     /// `host:port`, or why there is none.
     pub address: Arc<str>,
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.id.0 < 0 {
             f.write_str(&self.address)
@@ -32,18 +32,18 @@ impl fmt::Display for Peer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// No connection could be made. Nothing was sent.
-    #[error("broker {peer} cannot be reached: {reason}")]
+    #[error("broker {broker} cannot be reached: {reason}")]
     Unreachable {
         /// Which broker.
-        peer: Peer,
+        broker: BrokerAddress,
         /// Of the last address that was tried.
         reason: Arc<str>,
     },
     /// The connection ended before the response came.
-    #[error("the connection to broker {peer} was lost: {reason}")]
+    #[error("the connection to broker {broker} was lost: {reason}")]
     Disconnected {
         /// Which broker.
-        peer: Peer,
+        broker: BrokerAddress,
         /// Whether any byte of the request may have been written.
         sent: bool,
         /// What ended it.
@@ -51,10 +51,10 @@ pub enum RequestError {
     },
     /// No response within the request's time. The connection is closed with it: a
     /// broker answers in order, so nothing behind this request would be answered either.
-    #[error("{api} got no answer from broker {peer} within {after:?}")]
+    #[error("{api} got no answer from broker {broker} within {after:?}")]
     TimedOut {
         /// Which broker.
-        peer: Peer,
+        broker: BrokerAddress,
         /// The request's name.
         api: &'static str,
         /// The time that was given.
@@ -63,10 +63,10 @@ pub enum RequestError {
         sent: bool,
     },
     /// The broker speaks no version of this API that we speak. Nothing was sent.
-    #[error("broker {peer} does not support {api} in the versions {min} to {max}")]
+    #[error("broker {broker} does not support {api} in the versions {min} to {max}")]
     Unsupported {
         /// Which broker.
-        peer: Peer,
+        broker: BrokerAddress,
         /// The request's name.
         api: &'static str,
         /// Our oldest.
@@ -75,10 +75,10 @@ pub enum RequestError {
         max: i16,
     },
     /// The response could not be understood. The connection is closed with it.
-    #[error("the answer of broker {peer} to {api} is malformed: {reason}")]
+    #[error("the answer of broker {broker} to {api} is malformed: {reason}")]
     Malformed {
         /// Which broker.
-        peer: Peer,
+        broker: BrokerAddress,
         /// The request's name.
         api: &'static str,
         /// What is wrong with it.

@@ -5,7 +5,7 @@
 //! invalidate() ────▶ │   refresher  │ at a time   │ broker │
 //! metadata.max.age ▶ └──────┬───────┘ ──────────▶ └────────┘
 //!                           ▼
-//!   leader(), snapshot() ◀─ Snapshot (watched)
+//!   leader(), snapshot() ◀─ ClusterSnapshot (watched)
 //! ```
 //!
 //! # Invariants
@@ -26,7 +26,9 @@ use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::refresher::run;
 use self::snapshot::Fault;
-pub use self::snapshot::{Broker, Leader, Partition, Snapshot, Topic};
+pub use self::snapshot::{
+    BrokerNode, ClusterSnapshot, LeaderAndEpoch, PartitionMetadata, TopicMetadata,
+};
 use super::lock::lock;
 use super::topic::TopicPartition;
 
@@ -67,7 +69,7 @@ pub struct Metadata {
 
 #[derive(Debug)]
 struct Inner {
-    snapshot: watch::Sender<Arc<Snapshot>>,
+    snapshot: watch::Sender<Arc<ClusterSnapshot>>,
     wanted: Mutex<Wanted>,
     wake: Notify,
     progress: watch::Sender<Progress>,
@@ -118,12 +120,12 @@ impl Metadata {
     }
 
     /// What is known now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<ClusterSnapshot> {
         Arc::clone(&self.inner.snapshot.borrow())
     }
 
     /// Tells of every change.
-    pub fn changed(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub fn changed(&self) -> watch::Receiver<Arc<ClusterSnapshot>> {
         self.inner.snapshot.subscribe()
     }
 
@@ -131,7 +133,7 @@ impl Metadata {
     ///
     /// # Errors
     /// See [`MetadataError`].
-    pub async fn topic(&self, name: &str) -> Result<Arc<Topic>, MetadataError> {
+    pub async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
         if let Some(topic) = self.inner.snapshot.borrow().topic(name) {
             topic.touch();
             return Ok(Arc::clone(topic));
@@ -171,7 +173,7 @@ impl Metadata {
     }
 
     /// Who leads a partition, as far as is known.
-    pub fn leader(&self, tp: &TopicPartition) -> Option<Leader> {
+    pub fn leader(&self, tp: &TopicPartition) -> Option<LeaderAndEpoch> {
         let snapshot = self.inner.snapshot.borrow();
         let topic = snapshot.topic(&tp.topic)?;
         topic.touch();
@@ -214,7 +216,12 @@ impl Metadata {
 
     /// A leader that a broker named in passing (KIP-951): taken if its epoch is newer than
     /// what is known. `endpoint` is where it listens, if the broker said so.
-    pub fn offer_leader(&self, tp: &TopicPartition, leader: Leader, endpoint: Option<Broker>) {
+    pub fn offer_leader(
+        &self,
+        tp: &TopicPartition,
+        leader: LeaderAndEpoch,
+        endpoint: Option<BrokerNode>,
+    ) {
         self.inner.snapshot.send_if_modified(|snapshot| {
             let next = snapshot.with_leader(&tp.topic, tp.partition, leader, endpoint);
             match next {

@@ -39,7 +39,7 @@ use self::queue::Limits;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
 use super::lock::lock;
-use super::metadata::Topic;
+use super::metadata::TopicMetadata;
 use super::record::{NewRecord, batch_size_of};
 use super::topic::BrokerId;
 
@@ -91,7 +91,7 @@ impl Producer {
     /// [`Stopped`](ProduceError::Stopped); all others come through the future.
     pub async fn send(
         &self,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<DeliveryFuture, ProduceError> {
@@ -111,7 +111,7 @@ impl Producer {
     /// Those of [`send`](Self::send).
     pub fn try_send(
         &self,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<Option<DeliveryFuture>, ProduceError> {
@@ -184,7 +184,7 @@ impl Shared {
 
     fn append(
         self: &Arc<Self>,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
         cost: u32,

@@ -29,7 +29,7 @@ use crate::app::App;
 use crate::app::registry::Place;
 use crate::codec::Types;
 use crate::codec::inbound::{Frame, InboundRecord};
-use kafka_client::metadata::Topic;
+use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::Producer;
 use kafka_client::record::NewRecord;
 use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
@@ -44,7 +44,7 @@ pub(super) struct Inbound {
     app: App,
     socket: WebSocket,
     producer: Producer,
-    topic: Arc<Topic>,
+    topic: Arc<TopicMetadata>,
     types: Types,
     answers: Answers,
     /// Frames on their way to the client.
@@ -63,7 +63,7 @@ impl Inbound {
         app: App,
         socket: WebSocket,
         types: Types,
-        topic: Arc<Topic>,
+        topic: Arc<TopicMetadata>,
         place: Place,
     ) -> Self {
         let settings = &app.config.server.websocket;

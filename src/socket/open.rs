@@ -27,7 +27,7 @@ use crate::app::App;
 use crate::app::registry::{Full, Place, Seat};
 use crate::refusal::Refusal;
 use kafka_client::admin;
-use kafka_client::metadata::{MetadataError, Topic};
+use kafka_client::metadata::{MetadataError, TopicMetadata};
 use runtime::guard;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
@@ -69,7 +69,7 @@ struct Sockets {
 enum Admitted {
     In {
         params: InParams,
-        topic: Arc<Topic>,
+        topic: Arc<TopicMetadata>,
         place: Place,
     },
     Out {
@@ -213,7 +213,7 @@ impl Sockets {
     }
 
     /// The topic, which must exist; with `--dev` it is made on first use.
-    async fn topic(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
+    async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, Refusal> {
         match self.known_topic(name).await {
             Err(MetadataError::UnknownTopic { .. }) if self.app.config.dev => {}
             other => return other.map_err(Refusal::from),
@@ -227,7 +227,7 @@ impl Sockets {
         }
     }
 
-    async fn known_topic(&self, name: &str) -> Result<Arc<Topic>, MetadataError> {
+    async fn known_topic(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
         let metadata = self.app.cluster().metadata();
         match timeout(TOPIC_MAX, metadata.topic(name)).await {
             Ok(known) => known,

@@ -1,7 +1,7 @@
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::producers::SequenceCheck;
 use super::*;
-use kafka_client::config::Compression;
+use kafka_client::config::CompressionType;
 use kafka_client::record::{BatchBuilder, NewRecord};
 
 /// Appends batches of as many records; their records' times are their offsets × 10
@@ -124,7 +124,7 @@ fn a_compressed_record_is_found_by_its_time_too() {
             timestamp,
         });
     }
-    let mut batch = builder.finish(Compression::Gzip);
+    let mut batch = builder.finish(CompressionType::Gzip);
     batch.stamp(-1, -1, -1);
     let bytes = batch.bytes();
     let header = BatchHeader::parse(&bytes).unwrap();

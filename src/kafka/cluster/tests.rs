@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::fake::{self, Answer, FakeBroker, Received};
 use crate::lock::lock;
-use crate::metadata::{Leader, MetadataError};
+use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::topic::TopicPartition;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -101,7 +101,7 @@ async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
 }
 
 /// Waits for a snapshot that is as it should be.
-async fn until(cluster: &Cluster, holds: impl Fn(&crate::metadata::Snapshot) -> bool) {
+async fn until(cluster: &Cluster, holds: impl Fn(&crate::metadata::ClusterSnapshot) -> bool) {
     let mut changed = cluster.metadata().changed();
     let wait = changed.wait_for(|snapshot| holds(snapshot));
     timeout(SOON, wait).await.expect("in time").unwrap();
@@ -304,11 +304,11 @@ async fn a_hint_of_a_newer_leader_is_taken_at_once() {
     let cluster = cluster(&[broker.address]);
     cluster.metadata().topic("t").await.unwrap();
     let tp = TopicPartition::new("t", 0);
-    let leader = Leader {
+    let leader = LeaderAndEpoch {
         broker: BrokerId(2),
         epoch: 2,
     };
-    let endpoint = Broker {
+    let endpoint = BrokerNode {
         id: BrokerId(2),
         host: "127.0.0.1".into(),
         port: other.address.port(),

@@ -30,7 +30,7 @@ use super::request::{self, Fetched, Terms};
 use super::session::{Plan, Wanted};
 use crate::config::ConsumerConfig;
 use crate::lock::lock;
-use crate::metadata::Leader;
+use crate::metadata::LeaderAndEpoch;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 
 /// See the module.
@@ -107,7 +107,7 @@ impl CatchUp {
     }
 
     /// Reads at `leader`.
-    pub(super) async fn read(self: &Arc<Self>, leader: Leader, ask: Ask) -> Read {
+    pub(super) async fn read(self: &Arc<Self>, leader: LeaderAndEpoch, ask: Ask) -> Read {
         let queue = self.queue(leader.broker);
         let (answer, answered) = oneshot::channel();
         let poll = matches!(ask.spec.what, What::Poll(_));

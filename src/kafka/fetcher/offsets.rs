@@ -21,7 +21,7 @@ use super::Position;
 use super::error::FetchError;
 use crate::backoff::Backoff;
 use crate::lock::lock;
-use crate::metadata::{Leader, MetadataError};
+use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// An end of a log.
@@ -149,7 +149,7 @@ impl Offsets {
 
     async fn ask(
         &self,
-        leader: Leader,
+        leader: LeaderAndEpoch,
         tp: &TopicPartition,
         at: At,
         isolation: IsolationLevel,

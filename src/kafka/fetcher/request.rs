@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::session::{Naming, Plan, Wanted};
-use crate::metadata::{Broker, Leader};
+use crate::metadata::{BrokerNode, LeaderAndEpoch};
 use crate::record::AbortedTransaction;
 use crate::{BrokerId, Connection, IsolationLevel, Metadata, RequestError, TopicPartition};
 
@@ -179,7 +179,7 @@ fn hint(
     endpoints: &[NodeEndpoint],
     metadata: &Metadata,
 ) {
-    let leader = Leader {
+    let leader = LeaderAndEpoch {
         broker: BrokerId(partition.current_leader.leader_id.0),
         epoch: partition.current_leader.leader_epoch,
     };
@@ -187,7 +187,7 @@ fn hint(
         .iter()
         .find(|endpoint| endpoint.node_id.0 == leader.broker.0)
         .and_then(|endpoint| {
-            Some(Broker {
+            Some(BrokerNode {
                 id: leader.broker,
                 host: endpoint.host.as_str().into(),
                 port: u16::try_from(endpoint.port).ok()?,

@@ -36,7 +36,7 @@ use super::request::Fetched;
 use super::tail::Tails;
 use crate::backoff::Backoff;
 use crate::lock::lock;
-use crate::metadata::{Leader, MetadataError};
+use crate::metadata::{LeaderAndEpoch, MetadataError};
 
 /// Serves `partition` until nobody reads there or the cluster stops.
 pub(super) async fn run(shared: Arc<Shared>, partition: Arc<Partition>) {
@@ -68,7 +68,7 @@ struct Task {
     partition: Arc<Partition>,
     backoff: Backoff,
     /// Where the partition is led.
-    home: Option<Leader>,
+    home: Option<LeaderAndEpoch>,
     /// Of the topic when it was first seen: another id is another topic.
     topic_id: Option<Uuid>,
     /// Since when the cluster does not know the topic.
@@ -82,7 +82,7 @@ struct Task {
     /// When to look whether the task is needed.
     next_round: Instant,
     /// The leader that was no use: any other one ends the pause.
-    left: Option<Leader>,
+    left: Option<LeaderAndEpoch>,
     reads: FuturesUnordered<BoxedRead>,
 }
 
@@ -172,7 +172,7 @@ impl Task {
         }
     }
 
-    fn known_leader(&self) -> Option<Leader> {
+    fn known_leader(&self) -> Option<LeaderAndEpoch> {
         self.shared.cluster.metadata().leader(&self.partition.tp)
     }
 
@@ -279,7 +279,7 @@ impl Task {
         }
     }
 
-    fn shared_join(&self, leader: Leader) {
+    fn shared_join(&self, leader: LeaderAndEpoch) {
         let id = self.topic_id.unwrap_or_default();
         Tails::join(
             &self.shared,

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{BrokerId as NodeId, OffsetForLeaderEpochRequest, 
 use kafka_protocol::protocol::StrBytes;
 
 use super::Position;
-use crate::metadata::Leader;
+use crate::metadata::LeaderAndEpoch;
 use crate::{Cluster, ConnectionPurpose, RequestError, TopicPartition};
 
 /// What the leader's log says of a position.
@@ -29,7 +29,7 @@ pub(super) enum Verdict {
 /// Compares `position` with the log of `leader`.
 pub(super) async fn check(
     cluster: &Cluster,
-    leader: Leader,
+    leader: LeaderAndEpoch,
     tp: &TopicPartition,
     position: Position,
     timeout: Duration,

@@ -34,7 +34,7 @@ use super::requests::{self, Identity};
 use crate::backoff::Backoff;
 use crate::config::AssignorName;
 use crate::fetcher::Position;
-use crate::metadata::Snapshot;
+use crate::metadata::ClusterSnapshot;
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, IsolationLevel, TopicPartition};
 
@@ -73,7 +73,7 @@ pub(crate) struct ConsumerCoordinator {
     joining: Option<BoxFuture<'static, Settled>>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     line: Option<Line>,
-    led: Option<(Led, watch::Receiver<Arc<Snapshot>>)>,
+    led: Option<(Led, watch::Receiver<Arc<ClusterSnapshot>>)>,
     /// How often the group was stirred, as far as this member knows.
     stirred: usize,
     committing: bool,
@@ -572,7 +572,7 @@ async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-async fn changed(led: &mut Option<(Led, watch::Receiver<Arc<Snapshot>>)>) {
+async fn changed(led: &mut Option<(Led, watch::Receiver<Arc<ClusterSnapshot>>)>) {
     let news = match led {
         Some((_, changes)) => changes.changed().await.is_ok(),
         None => false,

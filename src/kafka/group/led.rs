@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! members' topics ─▶ look ─▶ Led ─▶ partitions ─▶ assign
-//!                             └──── is_outdated? ◀── Snapshot, whenever it changes
+//!                             └──── is_outdated? ◀── ClusterSnapshot, whenever it changes
 //! ```
 //!
 //! Racks are looked at when any member has one. A broker that is away is in no rack, as for
@@ -18,7 +18,7 @@ use super::assign::Partitions;
 use super::error::Failure;
 use super::membership::Lead;
 use super::racks::RackSet;
-use crate::metadata::{MetadataError, Partition, Snapshot, Topic};
+use crate::metadata::{ClusterSnapshot, MetadataError, PartitionMetadata, TopicMetadata};
 
 /// See the module.
 #[derive(Debug)]
@@ -60,12 +60,16 @@ impl Led {
         Ok(Self::new(topics, racks, &snapshot))
     }
 
-    fn new(topics: Vec<(Arc<str>, Option<Arc<Topic>>)>, racks: bool, snapshot: &Snapshot) -> Self {
-        let racks_of = |partition: &Partition| match racks {
+    fn new(
+        topics: Vec<(Arc<str>, Option<Arc<TopicMetadata>>)>,
+        racks: bool,
+        snapshot: &ClusterSnapshot,
+    ) -> Self {
+        let racks_of = |partition: &PartitionMetadata| match racks {
             true => racks_of(partition, snapshot),
             false => RackSet::new(),
         };
-        let seen = |topic: Arc<Topic>| Seen {
+        let seen = |topic: Arc<TopicMetadata>| Seen {
             id: topic.id,
             partitions: topic.partitions.iter().map(racks_of).collect(),
         };
@@ -93,7 +97,7 @@ impl Led {
     }
 
     /// Whether the group should be assigned anew.
-    pub(super) fn is_outdated(&self, now: &Snapshot) -> bool {
+    pub(super) fn is_outdated(&self, now: &ClusterSnapshot) -> bool {
         self.topics.iter().any(|(name, seen)| {
             let topic = now.topic(name);
             topic.is_some_and(|topic| {
@@ -104,8 +108,8 @@ impl Led {
         })
     }
 
-    fn holds(&self, seen: &Seen, topic: &Topic, now: &Snapshot) -> bool {
-        let same_racks = |(partition, seen): (&Partition, &RackSet)| {
+    fn holds(&self, seen: &Seen, topic: &TopicMetadata, now: &ClusterSnapshot) -> bool {
+        let same_racks = |(partition, seen): (&PartitionMetadata, &RackSet)| {
             let away = |id| now.broker(id).is_none();
             partition.replicas.iter().any(|id| away(*id)) || racks_of(partition, now) == *seen
         };
@@ -120,7 +124,7 @@ impl Led {
     }
 }
 
-fn racks_of(partition: &Partition, snapshot: &Snapshot) -> RackSet {
+fn racks_of(partition: &PartitionMetadata, snapshot: &ClusterSnapshot) -> RackSet {
     let brokers = partition
         .replicas
         .iter()
@@ -134,7 +138,7 @@ mod tests {
     use crate::fake::{metadata, topic};
 
     /// Brokers with their racks; the replicas of t's partitions.
-    fn cluster(brokers: &[(i32, &'static str)], partitions: &[&[i32]]) -> Snapshot {
+    fn cluster(brokers: &[(i32, &'static str)], partitions: &[&[i32]]) -> ClusterSnapshot {
         let leaders = vec![(-1, -1); partitions.len()];
         let mut t = topic("t", 5, &leaders);
         for (partition, replicas) in t.partitions.iter_mut().zip(partitions) {
@@ -146,10 +150,10 @@ mod tests {
         for (broker, (_, rack)) in answer.brokers.iter_mut().zip(brokers) {
             broker.rack = Some(*rack).filter(|rack| !rack.is_empty()).map(Into::into);
         }
-        Snapshot::default().after(&answer).0
+        ClusterSnapshot::default().after(&answer).0
     }
 
-    fn led(racks: bool, snapshot: &Snapshot) -> Led {
+    fn led(racks: bool, snapshot: &ClusterSnapshot) -> Led {
         let known = snapshot.topic("t").map(Arc::clone);
         Led::new(vec![("t".into(), known)], racks, snapshot)
     }
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_is_made_matters_and_one_that_is_gone_does_not() {
-        let without = Snapshot::default();
+        let without = ClusterSnapshot::default();
         let with = cluster(&BROKERS, &[&[1]]);
         assert!(led(false, &without).is_outdated(&with));
         assert!(!led(false, &with).is_outdated(&without));

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::snapshot::{Fault, Snapshot, Topic, Verdict};
+use super::snapshot::{ClusterSnapshot, Fault, TopicMetadata, Verdict};
 use super::{Metadata, Wanted};
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
@@ -163,7 +163,7 @@ fn question(topics: &[Arc<str>]) -> MetadataRequest {
 }
 
 /// Notes what an answer says of each topic, and forgets those that are gone.
-fn settle(wanted: &mut Wanted, told: &[Verdict], next: &mut Snapshot, round: u64) {
+fn settle(wanted: &mut Wanted, told: &[Verdict], next: &mut ClusterSnapshot, round: u64) {
     for (name, verdict) in told {
         let Some(interest) = wanted.topics.get_mut(name) else {
             continue;
@@ -193,7 +193,7 @@ fn settle(wanted: &mut Wanted, told: &[Verdict], next: &mut Snapshot, round: u64
 }
 
 /// Forgets topics that nobody uses any more.
-fn expire(wanted: &mut Wanted, before: &Snapshot, next: &mut Snapshot, now: Instant) {
+fn expire(wanted: &mut Wanted, before: &ClusterSnapshot, next: &mut ClusterSnapshot, now: Instant) {
     wanted.topics.retain(|name, interest| {
         let topic = next.topics.get(name);
         if topic.is_some_and(|topic| in_use(topic, before.topics.get(name))) {
@@ -208,14 +208,15 @@ fn expire(wanted: &mut Wanted, before: &Snapshot, next: &mut Snapshot, now: Inst
 }
 
 /// Whether somebody looked at a topic since the last time, or holds on to it.
-fn in_use(topic: &Arc<Topic>, before: Option<&Arc<Topic>>) -> bool {
+fn in_use(topic: &Arc<TopicMetadata>, before: Option<&Arc<TopicMetadata>>) -> bool {
     // One handle in each snapshot; one flag for each description, the same or not.
     let (handles, descriptions) = match before {
         Some(before) if Arc::ptr_eq(before, topic) => (2, 1),
         Some(_) => (1, 2),
         None => (1, 1),
     };
-    let held = |before: &Arc<Topic>| !Arc::ptr_eq(before, topic) && Arc::strong_count(before) > 1;
+    let held =
+        |before: &Arc<TopicMetadata>| !Arc::ptr_eq(before, topic) && Arc::strong_count(before) > 1;
     topic.used.swap(false, Ordering::Relaxed)
         || Arc::strong_count(topic) > handles
         || Arc::strong_count(&topic.used) > descriptions
@@ -228,16 +229,16 @@ mod tests {
     use super::*;
     use crate::fake::{metadata, topic};
 
-    fn knowing_t() -> (Wanted, Snapshot) {
+    fn knowing_t() -> (Wanted, ClusterSnapshot) {
         let answer = metadata(&[], vec![topic("t", 1, &[(1, 1)])]);
-        let (snapshot, _) = Snapshot::default().after(&answer);
+        let (snapshot, _) = ClusterSnapshot::default().after(&answer);
         let mut wanted = Wanted::default();
         wanted.topics.insert("t".into(), Interest::new());
         (wanted, snapshot)
     }
 
     /// Whether `t` is still asked for after a round at that time.
-    fn survives(wanted: &mut Wanted, before: &Snapshot, now: Instant) -> bool {
+    fn survives(wanted: &mut Wanted, before: &ClusterSnapshot, now: Instant) -> bool {
         let mut next = before.clone();
         expire(wanted, before, &mut next, now);
         assert_eq!(wanted.topics.contains_key("t"), next.topic("t").is_some());

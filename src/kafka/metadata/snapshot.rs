@@ -18,20 +18,20 @@ use crate::topic::BrokerId;
 
 /// A cluster at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct ClusterSnapshot {
     /// The brokers that are alive, as far as the last one asked knew.
-    pub brokers: Vec<Broker>,
+    pub brokers: Vec<BrokerNode>,
     /// Who decides about topics.
     pub controller: Option<BrokerId>,
     /// The cluster's own name for itself.
     pub cluster_id: Option<Arc<str>>,
     /// The topics in use.
-    pub topics: HashMap<Arc<str>, Arc<Topic>>,
+    pub topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
 }
 
 /// One broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broker {
+pub struct BrokerNode {
     /// Its id.
     pub id: BrokerId,
     /// Its advertised name or address.
@@ -44,21 +44,21 @@ pub struct Broker {
 
 /// One topic.
 #[derive(Debug)]
-pub struct Topic {
+pub struct TopicMetadata {
     /// Its name.
     pub name: Arc<str>,
     /// Its id; nil from brokers before 2.8. A topic that was deleted and made again has
     /// another.
     pub id: Uuid,
     /// By partition number.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<PartitionMetadata>,
     /// Whether somebody looked at it since the last refresh.
     pub(super) used: Arc<AtomicBool>,
 }
 
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
+pub struct PartitionMetadata {
     /// Who serves it; `None` while an election is under way.
     pub leader: Option<BrokerId>,
     /// Counts its leaders; -1 when unknown.
@@ -69,7 +69,7 @@ pub struct Partition {
 
 /// Who leads a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leader {
+pub struct LeaderAndEpoch {
     /// The leader.
     pub broker: BrokerId,
     /// Counts the partition's leaders; -1 when unknown.
@@ -89,14 +89,14 @@ pub(crate) enum Fault {
 /// What one answer says of one topic.
 pub(crate) type Verdict = (Arc<str>, Result<(), Fault>);
 
-impl Snapshot {
+impl ClusterSnapshot {
     /// The broker with that id.
-    pub fn broker(&self, id: BrokerId) -> Option<&Broker> {
+    pub fn broker(&self, id: BrokerId) -> Option<&BrokerNode> {
         self.brokers.iter().find(|broker| broker.id == id)
     }
 
     /// The topic, if it is known.
-    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicMetadata>> {
         self.topics.get(name)
     }
 
@@ -104,7 +104,7 @@ impl Snapshot {
     /// Topics stay when an answer is against them: whoever calls decides when to forget.
     pub(crate) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
-        let brokers: Vec<Broker> = answer.brokers.iter().filter_map(broker).collect();
+        let brokers: Vec<BrokerNode> = answer.brokers.iter().filter_map(broker).collect();
         // A broker that has just started knows nobody, and no topic.
         let is_blank = brokers.is_empty();
         if !is_blank {
@@ -145,7 +145,7 @@ impl Snapshot {
 
     /// Whether it differs from what was known before.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
-        let same_topic = |(name, topic): (&Arc<str>, &Arc<Topic>)| {
+        let same_topic = |(name, topic): (&Arc<str>, &Arc<TopicMetadata>)| {
             before
                 .topics
                 .get(name)
@@ -163,8 +163,8 @@ impl Snapshot {
         &self,
         topic: &str,
         partition: i32,
-        leader: Leader,
-        endpoint: Option<Broker>,
+        leader: LeaderAndEpoch,
+        endpoint: Option<BrokerNode>,
     ) -> Option<Self> {
         let old = self.topics.get(topic)?;
         let at = usize::try_from(partition).ok()?;
@@ -177,7 +177,7 @@ impl Snapshot {
         let mut next = self.clone();
         next.topics.insert(
             Arc::clone(&old.name),
-            Arc::new(Topic {
+            Arc::new(TopicMetadata {
                 name: Arc::clone(&old.name),
                 id: old.id,
                 partitions,
@@ -198,11 +198,11 @@ impl Snapshot {
     }
 }
 
-impl Topic {
+impl TopicMetadata {
     /// The leader of a partition, if it has one.
-    pub fn leader(&self, partition: i32) -> Option<Leader> {
+    pub fn leader(&self, partition: i32) -> Option<LeaderAndEpoch> {
         let partition = self.partitions.get(usize::try_from(partition).ok()?)?;
-        Some(Leader {
+        Some(LeaderAndEpoch {
             broker: partition.leader?,
             epoch: partition.epoch,
         })
@@ -226,8 +226,8 @@ fn known(id: i32) -> Option<BrokerId> {
 
 fn broker(
     broker: &kafka_protocol::messages::metadata_response::MetadataResponseBroker,
-) -> Option<Broker> {
-    Some(Broker {
+) -> Option<BrokerNode> {
+    Some(BrokerNode {
         id: known(broker.node_id.0)?,
         host: broker.host.as_str().into(),
         port: u16::try_from(broker.port).ok()?,
@@ -245,9 +245,13 @@ fn fault(code: i16) -> Option<Fault> {
     })
 }
 
-fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTopic) -> Topic {
+fn merge(
+    old: Option<&Arc<TopicMetadata>>,
+    name: &Arc<str>,
+    answer: &MetadataResponseTopic,
+) -> TopicMetadata {
     // Numbers beyond the count are noise; gaps are partitions without a leader.
-    let unseen = Partition {
+    let unseen = PartitionMetadata {
         leader: None,
         epoch: -1,
         replicas: Arc::default(),
@@ -256,7 +260,7 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
     for partition in &answer.partitions {
         let at = usize::try_from(partition.partition_index).ok();
         if let Some(slot) = at.and_then(|at| partitions.get_mut(at)) {
-            *slot = Partition {
+            *slot = PartitionMetadata {
                 leader: known(partition.leader_id.0),
                 epoch: partition.leader_epoch,
                 replicas: partition
@@ -268,7 +272,7 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
         }
     }
     let Some(old) = old else {
-        return Topic {
+        return TopicMetadata {
             name: Arc::clone(name),
             id: answer.topic_id,
             partitions,
@@ -288,7 +292,7 @@ fn merge(old: Option<&Arc<Topic>>, name: &Arc<str>, answer: &MetadataResponseTop
             partitions.extend_from_slice(&old.partitions[partitions.len()..]);
         }
     }
-    Topic {
+    TopicMetadata {
         name: Arc::clone(name),
         id: if answer.topic_id.is_nil() {
             old.id
@@ -307,27 +311,30 @@ mod tests {
 
     const ADDRESS: &str = "127.0.0.1:9092";
 
-    fn after(before: &Snapshot, topics: Vec<MetadataResponseTopic>) -> Snapshot {
+    fn after(before: &ClusterSnapshot, topics: Vec<MetadataResponseTopic>) -> ClusterSnapshot {
         let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
         before.after(&metadata(&brokers, topics)).0
     }
 
-    fn leaders(snapshot: &Snapshot) -> Vec<(i32, i32)> {
+    fn leaders(snapshot: &ClusterSnapshot) -> Vec<(i32, i32)> {
         let partitions = &snapshot.topic("t").unwrap().partitions;
-        let leader = |p: &Partition| (p.leader.map_or(-1, |leader| leader.0), p.epoch);
+        let leader = |p: &PartitionMetadata| (p.leader.map_or(-1, |leader| leader.0), p.epoch);
         partitions.iter().map(leader).collect()
     }
 
     #[test]
     fn a_newer_epoch_moves_the_leader_and_an_older_one_does_not() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3), (2, 3)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic("t", 5, &[(1, 3), (2, 3)])],
+        );
         let two = after(&one, vec![topic("t", 5, &[(2, 4), (1, 2)])]);
         assert_eq!(leaders(&two), [(2, 4), (2, 3)]);
     }
 
     #[test]
     fn the_same_epoch_may_lose_its_leader() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
         let two = after(&one, vec![topic("t", 5, &[(-1, 3)])]);
         assert_eq!(leaders(&two), [(-1, 3)]);
         assert_eq!(two.topic("t").unwrap().leader(0), None);
@@ -340,14 +347,15 @@ mod tests {
             topic.partitions[0].replica_nodes = vec![1.into(), by.into()];
             vec![topic]
         };
-        let by = |snapshot: &Snapshot| snapshot.topic("t").unwrap().partitions[0].replicas[1].0;
-        let one = after(&Snapshot::default(), held(3, 2));
+        let by =
+            |snapshot: &ClusterSnapshot| snapshot.topic("t").unwrap().partitions[0].replicas[1].0;
+        let one = after(&ClusterSnapshot::default(), held(3, 2));
         assert_eq!(by(&one), 2);
         let moved = after(&one, held(3, 7));
         assert_eq!(by(&moved), 7);
         assert!(moved.differs_from(&one));
         assert_eq!(by(&after(&moved, held(2, 2))), 7);
-        let leader = Leader {
+        let leader = LeaderAndEpoch {
             broker: BrokerId(2),
             epoch: 4,
         };
@@ -357,7 +365,7 @@ mod tests {
     #[test]
     fn a_topic_that_was_made_again_starts_over() {
         let one = after(
-            &Snapshot::default(),
+            &ClusterSnapshot::default(),
             vec![topic("t", 5, &[(1, 30), (1, 30)])],
         );
         let two = after(&one, vec![topic("t", 6, &[(2, 0)])]);
@@ -367,21 +375,24 @@ mod tests {
 
     #[test]
     fn epochs_that_a_broker_does_not_know_are_taken_as_they_come() {
-        let one = after(&Snapshot::default(), vec![topic("t", 0, &[(1, -1)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 0, &[(1, -1)])]);
         let two = after(&one, vec![topic("t", 0, &[(2, -1)])]);
         assert_eq!(leaders(&two), [(2, -1)]);
     }
 
     #[test]
     fn a_broker_that_is_behind_takes_no_partition_away() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1), (2, 1)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic("t", 5, &[(1, 1), (2, 1)])],
+        );
         let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
         assert_eq!(leaders(&two), [(1, 1), (2, 1)]);
     }
 
     #[test]
     fn what_an_answer_does_not_mention_stays() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
         let (two, told) = one.after(&MetadataResponse::default());
         assert_eq!(leaders(&two), [(1, 1)]);
         assert_eq!(two.brokers.len(), 2);
@@ -391,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_did_not_change_is_the_same_handle() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
         let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
         assert!(Arc::ptr_eq(
             one.topic("t").unwrap(),
@@ -404,7 +415,7 @@ mod tests {
 
     #[test]
     fn errors_are_told_and_change_nothing() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
         for (code, fault) in [
             (3, Fault::Unknown),
             (29, Fault::NotAuthorized),
@@ -422,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_knows_no_brokers_does_not_say_that_a_topic_is_unknown() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
         let blank = metadata(&[], vec![failed_topic("t", 3)]);
         let (two, told) = one.after(&blank);
         assert_eq!(told, [("t".into(), Err(Fault::Passing))]);
@@ -434,14 +445,14 @@ mod tests {
         let mut hostile = topic("t", 5, &[(1, 1), (2, 1), (1, 1)]);
         hostile.partitions[0].partition_index = i32::MAX;
         hostile.partitions[2].partition_index = -1;
-        let snapshot = after(&Snapshot::default(), vec![hostile]);
+        let snapshot = after(&ClusterSnapshot::default(), vec![hostile]);
         assert_eq!(leaders(&snapshot), [(-1, -1), (2, 1), (-1, -1)]);
     }
 
     #[test]
     fn a_hint_counts_only_with_a_newer_epoch() {
-        let one = after(&Snapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
-        let leader = |broker, epoch| Leader {
+        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
+        let leader = |broker, epoch| LeaderAndEpoch {
             broker: BrokerId(broker),
             epoch,
         };
@@ -449,7 +460,7 @@ mod tests {
         assert!(one.with_leader("t", 0, leader(-1, 4), None).is_none());
         assert!(one.with_leader("t", 1, leader(2, 4), None).is_none());
         assert!(one.with_leader("u", 0, leader(2, 4), None).is_none());
-        let there = Broker {
+        let there = BrokerNode {
             id: BrokerId(3),
             host: "new".into(),
             port: 1,

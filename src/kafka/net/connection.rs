@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use self::slot::{Outgoing, Slot, TypedSlot};
 use super::frame::{self, FrameReader};
-use crate::error::{Peer, RequestError};
+use crate::error::{BrokerAddress, RequestError};
 use crate::protocol::versions::{Api, Versions};
 
 /// Requests that may wait to be written. Beyond it callers wait.
@@ -57,7 +57,7 @@ pub struct Connection {
 
 /// What a connection is made of, once both ends have agreed on versions.
 pub(crate) struct Parts<R, W> {
-    pub(crate) peer: Peer,
+    pub(crate) broker: BrokerAddress,
     pub(crate) client_id: StrBytes,
     pub(crate) versions: Versions,
     pub(crate) responses: FrameReader<R>,
@@ -82,7 +82,7 @@ impl Connection {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let link = Arc::new(Link {
-            peer: parts.peer,
+            broker: parts.broker,
             client_id: parts.client_id,
             versions: parts.versions,
             born: Instant::now(),
@@ -129,7 +129,7 @@ impl Connection {
             .versions
             .common::<A>()
             .ok_or_else(|| RequestError::Unsupported {
-                peer: self.link.peer.clone(),
+                broker: self.link.broker.clone(),
                 api: A::NAME,
                 min: A::MIN,
                 max: A::MAX,
@@ -183,8 +183,8 @@ impl Connection {
     }
 
     /// Whose connection this is.
-    pub fn peer(&self) -> &Peer {
-        &self.link.peer
+    pub fn broker(&self) -> &BrokerAddress {
+        &self.link.broker
     }
 
     /// Completes when the connection is dead.
@@ -233,7 +233,7 @@ impl<A: Api> Future for Reply<A> {
 /// What both tasks and all callers share.
 #[derive(Debug)]
 struct Link {
-    peer: Peer,
+    broker: BrokerAddress,
     client_id: StrBytes,
     versions: Versions,
     born: Instant,
@@ -257,7 +257,7 @@ impl Link {
     /// Ends the connection. The first cause is the one that is told.
     fn die(&self, cause: &str) {
         if self.cause.set(cause.into()).is_ok() {
-            tracing::debug!(broker = %self.peer, cause, "connection ended");
+            tracing::debug!(broker = %self.broker, cause, "connection ended");
         }
         self.dead.cancel();
     }
@@ -266,13 +266,13 @@ impl Link {
     fn lost(&self, sent: bool) -> RequestError {
         match self.cause.get() {
             Some(reason) => RequestError::Disconnected {
-                peer: self.peer.clone(),
+                broker: self.broker.clone(),
                 sent,
                 reason: Arc::clone(reason),
             },
             None if self.dead.is_cancelled() && sent => RequestError::Stopped,
             None => RequestError::Disconnected {
-                peer: self.peer.clone(),
+                broker: self.broker.clone(),
                 sent,
                 reason: "the client closed it".into(),
             },
@@ -283,7 +283,7 @@ impl Link {
         if pause.is_zero() {
             return;
         }
-        tracing::debug!(broker = %self.peer, ?pause, "throttled");
+        tracing::debug!(broker = %self.broker, ?pause, "throttled");
         let until = (self.born.elapsed() + pause).as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         self.throttled_until_ms.fetch_max(until, Ordering::AcqRel);

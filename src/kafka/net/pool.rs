@@ -187,7 +187,7 @@ impl PoolSlot {
         self.state.send_if_modified(|state| match state {
             SlotState::Opening => false,
             SlotState::Open(connection)
-                if !connection.is_closed() && connection.peer().address == endpoint.address =>
+                if !connection.is_closed() && connection.broker().address == endpoint.address =>
             {
                 false
             }

@@ -31,7 +31,7 @@ use super::error::ProduceError;
 use super::identity::Identity;
 use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
 use crate::backoff::Backoff;
-use crate::metadata::{Snapshot, Topic};
+use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::{BatchBuilder, NewRecord};
 use crate::topic::{BrokerId, TopicPartition};
 
@@ -66,7 +66,7 @@ pub(super) struct Accumulator {
     sizes: Sizes,
     /// What was followed last. It is the very one that the metadata publishes, so that a
     /// topic in it does not count as held by somebody.
-    known: Arc<Snapshot>,
+    known: Arc<ClusterSnapshot>,
     topics: Vec<TopicQueues>,
     /// Where each is in `topics`.
     names: HashMap<Arc<str>, usize>,
@@ -153,7 +153,7 @@ impl Accumulator {
     /// when it was looked at last, and [`Stopped`](ProduceError::Stopped).
     pub(super) fn append(
         &mut self,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
         cost: usize,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::delivery::Placed;
 use super::error::ProduceError;
 use super::queue::Landing;
-use crate::metadata::{Broker, Leader};
+use crate::metadata::{BrokerNode, LeaderAndEpoch};
 use crate::record::Batch;
 use crate::topic::{BrokerId, TopicPartition};
 
@@ -34,7 +34,7 @@ pub(super) struct Hints {
     /// What is known of the partition's leader is out of date.
     pub(super) stale: bool,
     /// Who leads it, according to the broker (KIP-951), and where that one listens.
-    pub(super) leader: Option<(Leader, Option<Broker>)>,
+    pub(super) leader: Option<(LeaderAndEpoch, Option<BrokerNode>)>,
 }
 
 /// Version 13 names topics by id only.
@@ -223,14 +223,14 @@ fn hints(told: &PartitionProduceResponse, response: &ProduceResponse) -> Hints {
             .iter()
             .find(|node| node.node_id == current.leader_id);
         let endpoint = endpoint.and_then(|node| {
-            Some(Broker {
+            Some(BrokerNode {
                 id: broker,
                 host: node.host.as_str().into(),
                 port: u16::try_from(node.port).ok()?,
                 rack: node.rack.as_ref().map(|rack| rack.as_str().into()),
             })
         });
-        (Leader { broker, epoch }, endpoint)
+        (LeaderAndEpoch { broker, epoch }, endpoint)
     });
     Hints { stale, leader }
 }

@@ -1,6 +1,6 @@
 //! What a batch holds: a builder while records come, bytes afterwards.
 
-use crate::config::Compression;
+use crate::config::CompressionType;
 use crate::record::{Batch, BatchBuilder};
 
 use super::queue::Payload;
@@ -16,7 +16,7 @@ pub(super) enum Body {
 
 impl Body {
     /// Encodes it if that has not happened yet. Not to be done under a lock.
-    pub(super) fn sealed(self, compression: Compression) -> Batch {
+    pub(super) fn sealed(self, compression: CompressionType) -> Batch {
         match self {
             Self::Open(builder) => builder.finish(compression),
             Self::Sealed(batch) => batch,

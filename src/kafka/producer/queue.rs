@@ -45,7 +45,7 @@ use super::delivery::{Owner, Placed, ProduceResult};
 use super::error::ProduceError;
 use super::identity::{Identity, advance};
 use crate::backoff::Backoff;
-use crate::metadata::Leader;
+use crate::metadata::LeaderAndEpoch;
 use crate::topic::{BrokerId, TopicPartition};
 
 pub(super) use landing::Landing;
@@ -79,7 +79,7 @@ pub(super) struct Limits {
 pub(super) struct Queue<P> {
     partition: TopicPartition,
     limits: Limits,
-    leader: Option<Leader>,
+    leader: Option<LeaderAndEpoch>,
     /// What `next` counts under; taken from the producer at the first send.
     identity: Option<Identity>,
     /// A producer id that is used up.
@@ -263,7 +263,7 @@ impl<P: Payload> Queue<P> {
     }
 
     /// Where requests go from now on; returns whether that is new.
-    pub(super) fn set_leader(&mut self, leader: Option<Leader>) -> bool {
+    pub(super) fn set_leader(&mut self, leader: Option<LeaderAndEpoch>) -> bool {
         let changed = self.leader != leader;
         if changed {
             self.leader = leader;

@@ -19,7 +19,7 @@ mod lz4;
 mod snappy;
 mod zstd;
 
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// Why a buffer cannot be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,29 +42,29 @@ impl DecompressError {
 }
 
 /// Appends `input`, compressed, to `out`.
-pub fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) {
+pub fn compress(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
     match codec {
-        Compression::None => out.extend_from_slice(input),
-        Compression::Gzip => gzip::compress(input, out),
-        Compression::Snappy => snappy::compress(input, out),
-        Compression::Lz4 => lz4::compress(input, out),
-        Compression::Zstd => zstd::compress(input, out),
+        CompressionType::None => out.extend_from_slice(input),
+        CompressionType::Gzip => gzip::compress(input, out),
+        CompressionType::Snappy => snappy::compress(input, out),
+        CompressionType::Lz4 => lz4::compress(input, out),
+        CompressionType::Zstd => zstd::compress(input, out),
     }
 }
 
 /// Decompresses all of `input` into at most `limit` bytes.
 pub fn decompress(
-    codec: Compression,
+    codec: CompressionType,
     input: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, DecompressError> {
     let mut out = match codec {
-        Compression::None if input.len() > limit => Err(DecompressError::TooLarge { limit }),
-        Compression::None => Ok(input.to_vec()),
-        Compression::Gzip => gzip::decompress(input, limit),
-        Compression::Snappy => snappy::decompress(input, limit),
-        Compression::Lz4 => lz4::decompress(input, limit),
-        Compression::Zstd => zstd::decompress(input, limit),
+        CompressionType::None if input.len() > limit => Err(DecompressError::TooLarge { limit }),
+        CompressionType::None => Ok(input.to_vec()),
+        CompressionType::Gzip => gzip::decompress(input, limit),
+        CompressionType::Snappy => snappy::decompress(input, limit),
+        CompressionType::Lz4 => lz4::decompress(input, limit),
+        CompressionType::Zstd => zstd::decompress(input, limit),
     }?;
     // What is decoded may be held for long: give back room that was only a guess.
     if out.capacity() > out.len() + out.len() / 4 + SLACK {
@@ -80,12 +80,12 @@ const SLACK: usize = 1024;
 mod tests {
     use super::*;
 
-    const CODECS: [Compression; 5] = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
+    const CODECS: [CompressionType; 5] = [
+        CompressionType::None,
+        CompressionType::Gzip,
+        CompressionType::Snappy,
+        CompressionType::Lz4,
+        CompressionType::Zstd,
     ];
 
     /// Bytes that compress about as well as JSON does.
@@ -109,7 +109,7 @@ mod tests {
                 compress(codec, &input, &mut packed);
                 let unpacked = decompress(codec, &packed[6..], len).unwrap();
                 assert!(unpacked == input, "{codec:?} {len}");
-                if codec != Compression::None && len > 1000 {
+                if codec != CompressionType::None && len > 1000 {
                     assert!(packed.len() < len * 2 / 3, "{codec:?} {len}");
                 }
             }
@@ -162,7 +162,7 @@ mod tests {
             let mut packed = Vec::new();
             compress(codec, &input, &mut packed);
             for at in 0..packed.len() {
-                if codec != Compression::None {
+                if codec != CompressionType::None {
                     assert!(
                         decompress(codec, &packed[..at], 1 << 16) != Ok(input.clone())
                             // Gzip's and LZ4's trailers add nothing to the data.

@@ -2,7 +2,7 @@
 //!
 //! The errors name the batch by its base offset; the caller knows topic and partition.
 
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// A batch that cannot be read.
 ///
@@ -60,7 +60,7 @@ pub enum RecordError {
         /// Base offset of the batch.
         base_offset: i64,
         /// How it claims to be compressed.
-        codec: Compression,
+        codec: CompressionType,
         /// The decompressor's message.
         reason: String,
     },

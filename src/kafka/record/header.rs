@@ -16,7 +16,7 @@
 //!   `i64`; whether the records agree with it is for the reader to find out.
 
 use super::error::RecordError;
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// Bytes of base offset and length: what is needed to know how long a batch is. The
 /// same for all magics.
@@ -46,24 +46,24 @@ impl Attributes {
     const DELETE_HORIZON: i16 = 0x40;
 
     /// Plain attributes of a batch that a producer writes.
-    pub fn new(compression: Compression) -> Self {
+    pub fn new(compression: CompressionType) -> Self {
         Self(match compression {
-            Compression::None => 0,
-            Compression::Gzip => 1,
-            Compression::Snappy => 2,
-            Compression::Lz4 => 3,
-            Compression::Zstd => 4,
+            CompressionType::None => 0,
+            CompressionType::Gzip => 1,
+            CompressionType::Snappy => 2,
+            CompressionType::Lz4 => 3,
+            CompressionType::Zstd => 4,
         })
     }
 
     /// How the records are compressed; the unknown number if that is unknown.
-    pub fn compression(self) -> Result<Compression, u8> {
+    pub fn compression(self) -> Result<CompressionType, u8> {
         match self.0 & Self::COMPRESSION {
-            0 => Ok(Compression::None),
-            1 => Ok(Compression::Gzip),
-            2 => Ok(Compression::Snappy),
-            3 => Ok(Compression::Lz4),
-            4 => Ok(Compression::Zstd),
+            0 => Ok(CompressionType::None),
+            1 => Ok(CompressionType::Gzip),
+            2 => Ok(CompressionType::Snappy),
+            3 => Ok(CompressionType::Lz4),
+            4 => Ok(CompressionType::Zstd),
             other => Err(other as u8),
         }
     }
@@ -274,7 +274,7 @@ mod tests {
             length: (SIZE - PREFIX + 3) as i32,
             leader_epoch: 7,
             crc: 0,
-            attributes: Attributes::new(Compression::Zstd).with_transactional(true),
+            attributes: Attributes::new(CompressionType::Zstd).with_transactional(true),
             last_offset_delta: 5,
             base_timestamp: 1_000,
             max_timestamp: 2_000,

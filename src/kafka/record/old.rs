@@ -19,7 +19,7 @@
 use super::error::RecordError;
 use super::header::PREFIX;
 use super::varint::Cursor;
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// The shortest length field: a magic 0 message with null key and value.
 pub(super) const LENGTH_MIN: usize = 4 + 1 + 1 + 4 + 4;
@@ -42,12 +42,12 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
-    pub(super) fn compression(&self) -> Result<Compression, RecordError> {
+    pub(super) fn compression(&self) -> Result<CompressionType, RecordError> {
         match self.attributes & COMPRESSION {
-            0 => Ok(Compression::None),
-            1 => Ok(Compression::Gzip),
-            2 => Ok(Compression::Snappy),
-            3 => Ok(Compression::Lz4),
+            0 => Ok(CompressionType::None),
+            1 => Ok(CompressionType::Gzip),
+            2 => Ok(CompressionType::Snappy),
+            3 => Ok(CompressionType::Lz4),
             id => Err(RecordError::UnknownCompression {
                 base_offset: self.offset,
                 id,

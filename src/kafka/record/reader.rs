@@ -31,7 +31,7 @@ use super::old;
 use super::records::{Layout, Records};
 use super::varint::Cursor;
 use super::wire;
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// What the caller wants from fetched bytes.
 #[derive(Clone, Debug)]
@@ -230,7 +230,7 @@ impl Decoder<'_> {
             .compression()
             .map_err(|id| RecordError::UnknownCompression { base_offset, id })?;
         let records = match compression {
-            Compression::None => self.rest.slice(SIZE..size),
+            CompressionType::None => self.rest.slice(SIZE..size),
             codec => self.unpack(base_offset, codec, SIZE..size)?,
         };
         let layout = Layout::Batch {
@@ -255,13 +255,13 @@ impl Decoder<'_> {
         old::verify(&message, &self.rest)?;
         let from = self.want.from;
         let codec = message.compression()?;
-        if codec != Compression::None && message.offset < from {
+        if codec != CompressionType::None && message.offset < from {
             // The wrapper's offset is that of its last message.
             let (size, offset) = (message.size, message.offset);
             self.advance(size, offset, NO_LEADER_EPOCH);
             return Ok(());
         }
-        if codec == Compression::None {
+        if codec == CompressionType::None {
             self.plain_messages()
         } else {
             self.wrapped_messages(codec)
@@ -283,7 +283,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn wrapped_messages(&mut self, codec: Compression) -> Result<(), RecordError> {
+    fn wrapped_messages(&mut self, codec: CompressionType) -> Result<(), RecordError> {
         let rest = self.rest.clone();
         let wrapper = old::message(&rest)?;
         let offset = wrapper.offset;
@@ -307,7 +307,7 @@ impl Decoder<'_> {
     fn unpack(
         &mut self,
         base_offset: i64,
-        codec: Compression,
+        codec: CompressionType,
         part: std::ops::Range<usize>,
     ) -> Result<Bytes, RecordError> {
         let unpacked =

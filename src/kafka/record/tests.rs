@@ -4,14 +4,14 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Compression;
+use crate::config::CompressionType;
 
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
+const CODECS: [CompressionType; 5] = [
+    CompressionType::None,
+    CompressionType::Gzip,
+    CompressionType::Snappy,
+    CompressionType::Lz4,
+    CompressionType::Zstd,
 ];
 
 type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -49,7 +49,7 @@ fn owned(decoded: &Decoded) -> Vec<Owned> {
     decoded.records().map(own).collect()
 }
 
-fn write(records: &[Owned], compression: Compression) -> Batch {
+fn write(records: &[Owned], compression: CompressionType) -> Batch {
     let mut builder = BatchBuilder::new(64);
     for (index, record) in records.iter().enumerate() {
         let headers: Vec<NewHeader<'_>> = record
@@ -183,7 +183,7 @@ proptest! {
 
 #[test]
 fn a_batch_with_one_record_cannot_be_split() {
-    assert!(write(&numbered(1), Compression::None).split().is_none());
+    assert!(write(&numbered(1), CompressionType::None).split().is_none());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn an_uneven_batch_splits_into_two_that_are_not_empty() {
     for big in [0, 2] {
         let mut records = numbered(3);
         records[big].pair.1 = Some(vec![7; 10_000]);
-        let (first, second) = write(&records, Compression::Lz4).split().unwrap();
+        let (first, second) = write(&records, CompressionType::Lz4).split().unwrap();
         assert!(first.count() > 0 && second.count() > 0, "{big}");
     }
 }
@@ -199,7 +199,7 @@ fn an_uneven_batch_splits_into_two_that_are_not_empty() {
 #[test]
 fn rejected_records_are_left_out_and_the_others_keep_their_order() {
     let records = numbered(5);
-    let batch = write(&records, Compression::Zstd);
+    let batch = write(&records, CompressionType::Zstd);
     let mut kept = batch.retain(|index| index != 0 && index != 3).unwrap();
     kept.stamp(9, 1, 100);
     let decoded = decode(kept.bytes(), &from(0)).unwrap();
@@ -213,7 +213,7 @@ fn rejected_records_are_left_out_and_the_others_keep_their_order() {
 
 #[test]
 fn a_stamp_changes_nothing_that_was_handed_out() {
-    let mut batch = write(&numbered(3), Compression::None);
+    let mut batch = write(&numbered(3), CompressionType::None);
     let sent = batch.bytes();
     let copy = sent.to_vec();
     batch.stamp(10, 2, 0);
@@ -232,7 +232,7 @@ fn a_stamp_changes_nothing_that_was_handed_out() {
 
 #[test]
 fn reading_starts_at_the_wanted_offset() {
-    let batch = write(&numbered(10), Compression::None);
+    let batch = write(&numbered(10), CompressionType::None);
     let bytes = concat(&[stored(&batch, 0), stored(&batch, 10), stored(&batch, 20)]);
     let decoded = decode(bytes, &from(13)).unwrap();
     let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
@@ -246,7 +246,7 @@ fn reading_starts_at_the_wanted_offset() {
 
 #[test]
 fn a_cut_tail_is_left_for_the_next_fetch() {
-    let batch = write(&numbered(4), Compression::Lz4);
+    let batch = write(&numbered(4), CompressionType::Lz4);
     let bytes = concat(&[stored(&batch, 0), stored(&batch, 4)]);
     let one = stored(&batch, 0).len();
     for cut in 0..bytes.len() {
@@ -261,7 +261,7 @@ fn a_cut_tail_is_left_for_the_next_fetch() {
 
 #[test]
 fn a_broken_batch_is_an_error_only_when_it_comes_first() {
-    let batch = write(&numbered(4), Compression::None);
+    let batch = write(&numbered(4), CompressionType::None);
     let mut broken = stored(&batch, 4).to_vec();
     *broken.last_mut().unwrap() ^= 1;
     let bytes = concat(&[stored(&batch, 0), broken.into()]);
@@ -275,7 +275,7 @@ fn a_broken_batch_is_an_error_only_when_it_comes_first() {
 
 #[test]
 fn a_batch_that_was_compacted_away_still_moves_the_position() {
-    let batch = write(&numbered(1), Compression::None);
+    let batch = write(&numbered(1), CompressionType::None);
     let mut empty = altered(&batch, |h| {
         h.base_offset = 5;
         h.last_offset_delta = 6;
@@ -292,7 +292,7 @@ fn a_batch_that_was_compacted_away_still_moves_the_position() {
 
 #[test]
 fn a_compacted_tail_counts_from_the_offset_that_was_written() {
-    let batch = write(&numbered(3), Compression::None);
+    let batch = write(&numbered(3), CompressionType::None);
     let bytes = altered(&batch, |h| h.last_offset_delta = 40);
     let decoded = decode(bytes, &from(0)).unwrap();
     assert_eq!((decoded.next_offset, decoded.count()), (Some(41), 3));
@@ -300,7 +300,7 @@ fn a_compacted_tail_counts_from_the_offset_that_was_written() {
 
 #[test]
 fn log_append_time_is_the_batch_s_for_every_record() {
-    let batch = write(&numbered(3), Compression::Gzip);
+    let batch = write(&numbered(3), CompressionType::Gzip);
     let bytes = altered(&batch, |h| {
         h.attributes = h.attributes.with_log_append_time(true);
         h.max_timestamp = 77;
@@ -317,7 +317,7 @@ fn marker(producer: i64, offset: i64, kind: u8) -> Bytes {
         pair: (Some(vec![0, 0, 0, kind]), Some(vec![0; 6])),
         headers: Vec::new(),
     };
-    altered(&write(&[record], Compression::None), |h| {
+    altered(&write(&[record], CompressionType::None), |h| {
         h.base_offset = offset;
         h.producer_id = producer;
         h.attributes = h.attributes.with_control(true).with_transactional(true);
@@ -325,7 +325,7 @@ fn marker(producer: i64, offset: i64, kind: u8) -> Bytes {
 }
 
 fn transactional(producer: i64, offset: i64) -> Bytes {
-    altered(&write(&numbered(2), Compression::None), |h| {
+    altered(&write(&numbered(2), CompressionType::None), |h| {
         h.base_offset = offset;
         h.producer_id = producer;
         h.attributes = h.attributes.with_transactional(true);
@@ -335,15 +335,15 @@ fn transactional(producer: i64, offset: i64) -> Bytes {
 #[test]
 fn read_committed_leaves_out_what_was_aborted_and_nothing_else() {
     let bytes = concat(&[
-        transactional(1, 0),                                // aborted
-        transactional(2, 2),                                // committed
-        marker(1, 4, 0),                                    //
-        transactional(1, 5),                                // committed by the marker at 9
-        stored(&write(&numbered(2), Compression::None), 7), // not transactional
-        marker(1, 9, 1),                                    //
-        transactional(1, 10),                               // aborted
-        marker(2, 12, 1),                                   //
-        marker(1, 13, 0),                                   //
+        transactional(1, 0),                                    // aborted
+        transactional(2, 2),                                    // committed
+        marker(1, 4, 0),                                        //
+        transactional(1, 5),                                    // committed by the marker at 9
+        stored(&write(&numbered(2), CompressionType::None), 7), // not transactional
+        marker(1, 9, 1),                                        //
+        transactional(1, 10),                                   // aborted
+        marker(2, 12, 1),                                       //
+        marker(1, 13, 0),                                       //
     ]);
     let aborted = |producer_id, first_offset| AbortedTransaction {
         producer_id,
@@ -402,7 +402,7 @@ fn decompression_stays_within_the_limit_and_still_gets_on() {
 
 #[test]
 fn offsets_that_do_not_rise_are_refused() {
-    let batch = write(&numbered(3), Compression::None);
+    let batch = write(&numbered(3), CompressionType::None);
     let repeated = concat(&[stored(&batch, 5), stored(&batch, 7)]);
     assert_eq!(
         decode(repeated.clone(), &from(0)).unwrap().next_offset,
@@ -439,7 +439,7 @@ fn a_header_count_allocates_nothing_and_is_refused() {
     let mut record = numbered(1).remove(0);
     record.headers.clear();
     record.pair = (None, None);
-    let batch = write(&[record], Compression::None);
+    let batch = write(&[record], CompressionType::None);
     let mut bytes = batch.bytes().to_vec();
     // The last byte is the header count, 0; the record's length is the first.
     assert_eq!(bytes.pop(), Some(0));

@@ -21,7 +21,7 @@ use super::compression::{compress, decompress};
 use super::header::{Attributes, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, PREFIX, SIZE, seal};
 use super::varint::{Cursor, Short, put, size_of};
 use super::wire;
-use crate::config::Compression;
+use crate::config::CompressionType;
 
 /// A record to be written.
 #[derive(Clone, Copy, Debug)]
@@ -172,11 +172,11 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If nothing was appended: a producer's batch holds at least one record.
-    pub fn finish(self, compression: Compression) -> Batch {
+    pub fn finish(self, compression: CompressionType) -> Batch {
         assert!(self.count > 0, "a batch holds at least one record");
         let uncompressed = self.bytes.len();
         let bytes = match compression {
-            Compression::None => self.bytes,
+            CompressionType::None => self.bytes,
             codec => {
                 let mut packed = Vec::with_capacity(SIZE + (uncompressed - SIZE) / 2);
                 packed.resize(SIZE, 0);
@@ -225,7 +225,7 @@ pub fn batch_size_of(record: &NewRecord<'_>) -> usize {
 pub struct Batch {
     bytes: Bytes,
     header: BatchHeader,
-    compression: Compression,
+    compression: CompressionType,
     uncompressed: usize,
 }
 
@@ -334,7 +334,7 @@ impl Batch {
         let packed = &self.bytes[SIZE..];
         let unpacked;
         let records = match self.compression {
-            Compression::None => packed,
+            CompressionType::None => packed,
             codec => {
                 unpacked = decompress(codec, packed, self.uncompressed)
                     .expect("what this module compressed, it decompresses");

@@ -16,13 +16,13 @@ use super::super::{Position, Shared, truncation};
 use super::{Step, Trouble};
 use crate::IsolationLevel;
 use crate::lock::lock;
-use crate::metadata::Leader;
+use crate::metadata::LeaderAndEpoch;
 
 /// One read, from the check of its position on.
 pub(super) struct Reading {
     pub(super) shared: Arc<Shared>,
     pub(super) partition: Arc<Partition>,
-    pub(super) leader: Leader,
+    pub(super) leader: LeaderAndEpoch,
     pub(super) topic_id: Uuid,
     pub(super) alone: bool,
 }

@@ -2,7 +2,7 @@ use kafka_protocol::error::ResponseError as E;
 
 use super::leaving::LEAVE_LIMIT;
 use super::*;
-use crate::error::{Peer, RequestError};
+use crate::error::{BrokerAddress, RequestError};
 
 fn partitions(list: &[i32]) -> Vec<TopicPartition> {
     list.iter().map(|p| TopicPartition::new("t", *p)).collect()
@@ -14,7 +14,7 @@ fn code(error: E) -> Failure {
 
 fn lost_connection() -> Failure {
     Failure::Request(RequestError::Disconnected {
-        peer: Peer {
+        broker: BrokerAddress {
             id: BrokerId(1),
             address: "b:1".into(),
         },

@@ -80,7 +80,7 @@ impl<A: Api> TypedSlot<A> {
 
     fn decode(&self, mut frame: Bytes) -> Result<A::Response, RequestError> {
         frame::decode::<A>(&mut frame, self.version).map_err(|reason| RequestError::Malformed {
-            peer: self.link.peer.clone(),
+            broker: self.link.broker.clone(),
             api: A::NAME,
             reason: format!("version {}: {reason}", self.version).into(),
         })
@@ -108,7 +108,7 @@ impl<A: Api> Slot for TypedSlot<A> {
 
     fn timed_out(&self, sent: bool) -> RequestError {
         RequestError::TimedOut {
-            peer: self.link.peer.clone(),
+            broker: self.link.broker.clone(),
             api: A::NAME,
             after: self.timeout,
             sent,

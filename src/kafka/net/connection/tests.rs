@@ -461,6 +461,6 @@ async fn a_broker_that_moved_is_reached_at_its_new_address() {
         .connection(&endpoint(&new), ConnectionPurpose::Control)
         .await
         .unwrap();
-    assert_ne!(before.unwrap().peer().address, after.peer().address);
+    assert_ne!(before.unwrap().broker().address, after.broker().address);
     assert_eq!(new.connections.load(Ordering::SeqCst), 1);
 }

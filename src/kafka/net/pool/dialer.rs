@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ClientConfig;
-use crate::error::{Peer, RequestError};
+use crate::error::{BrokerAddress, RequestError};
 use crate::net::api_versions;
 use crate::net::connection::{Connection, Parts};
 use crate::net::frame::FrameReader;
@@ -28,8 +28,8 @@ pub(crate) struct BrokerEndpoint {
 }
 
 impl BrokerEndpoint {
-    pub(crate) fn peer(&self) -> Peer {
-        Peer {
+    pub(crate) fn broker(&self) -> BrokerAddress {
+        BrokerAddress {
             id: self.id,
             address: Arc::clone(&self.address),
         }
@@ -82,7 +82,7 @@ impl Dialer {
         idle: Duration,
     ) -> Result<Connection, RequestError> {
         let unreachable = |reason: String| RequestError::Unreachable {
-            peer: endpoint.peer(),
+            broker: endpoint.broker(),
             reason: reason.into(),
         };
         let patience = self.config.connect_timeout;
@@ -125,7 +125,7 @@ impl Dialer {
             Err(_) => return Err(format!("{address} said nothing for {patience:?}")),
         };
         let parts = Parts {
-            peer: endpoint.peer(),
+            broker: endpoint.broker(),
             client_id: self.client_id.clone(),
             versions,
             responses,
@@ -134,7 +134,7 @@ impl Dialer {
             open_connections: Arc::clone(&self.open_connections),
             lost: Arc::clone(&self.lost),
         };
-        tracing::debug!(broker = %endpoint.peer(), %address, "connected");
+        tracing::debug!(broker = %endpoint.broker(), %address, "connected");
         Ok(Connection::start(parts, &self.tasks, &self.stop))
     }
 }

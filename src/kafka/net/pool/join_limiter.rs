@@ -180,7 +180,7 @@ impl JoinLimiter {
     fn take_idle(&self, endpoint: &BrokerEndpoint) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         idle.retain(|connection| {
-            !connection.is_closed() && connection.peer().address == endpoint.address
+            !connection.is_closed() && connection.broker().address == endpoint.address
         });
         idle.pop()
     }

@@ -18,7 +18,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 struct Bench {
     batches: Accumulator,
-    known: Arc<Snapshot>,
+    known: Arc<ClusterSnapshot>,
     now: Instant,
     effects: Effects,
     deliveries: Vec<DeliveryFuture>,
@@ -69,13 +69,13 @@ impl Bench {
             .follow(&self.known, self.now, &mut self.effects);
     }
 
-    fn handle(&self) -> Arc<Topic> {
+    fn handle(&self) -> Arc<TopicMetadata> {
         Arc::clone(self.known.topic("t").unwrap())
     }
 
     fn send(
         &mut self,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         key: Option<&[u8]>,
     ) -> Result<(), ProduceError> {
@@ -84,7 +84,7 @@ impl Bench {
 
     fn write(
         &mut self,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         key: Option<&[u8]>,
         value: &[u8],
@@ -303,7 +303,7 @@ fn of_topics_that_are_gone_nothing_is_kept() {
         // One more goes out, and is answered after the topic has vanished.
         bench.send(&other, Some(1), None).unwrap();
         let out = bench.drain(A).pop().unwrap();
-        let mut without = Snapshot::clone(&bench.known);
+        let mut without = ClusterSnapshot::clone(&bench.known);
         without.topics.remove(&*name);
         bench.known = Arc::new(without);
         bench.follow();

@@ -24,7 +24,7 @@ use super::super::error::ProduceError;
 use super::super::partitioner::{Sticky, partition_for_key};
 use super::super::queue::Queue;
 use super::{Accumulator, Effects, Line};
-use crate::metadata::{Snapshot, Topic};
+use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::NewRecord;
 use crate::topic::TopicPartition;
 
@@ -42,7 +42,7 @@ pub(super) struct TopicQueues {
 
 impl Accumulator {
     /// Where the topic is among those that were written to.
-    pub(super) fn topic_at(&mut self, topic: &Arc<Topic>) -> usize {
+    pub(super) fn topic_at(&mut self, topic: &Arc<TopicMetadata>) -> usize {
         match &self.recent {
             Some((name, at)) if Arc::ptr_eq(name, &topic.name) => return *at,
             _ => {}
@@ -71,7 +71,7 @@ impl Accumulator {
     pub(super) fn line_of(
         &mut self,
         among: usize,
-        topic: &Arc<Topic>,
+        topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<usize, ProduceError> {
@@ -128,7 +128,7 @@ impl Accumulator {
     /// Follows leaders, and topics that vanish or were created again.
     pub(in super::super) fn follow(
         &mut self,
-        snapshot: &Arc<Snapshot>,
+        snapshot: &Arc<ClusterSnapshot>,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -141,7 +141,7 @@ impl Accumulator {
                 changed.extend(lines().filter(|&at| self.lines[at].queue.set_leader(None)));
                 continue;
             };
-            let same = |before: &Arc<Topic>| Arc::ptr_eq(before, topic);
+            let same = |before: &Arc<TopicMetadata>| Arc::ptr_eq(before, topic);
             if before.topic(&queues.name).is_some_and(same) {
                 continue;
             }
@@ -173,7 +173,7 @@ impl Accumulator {
     }
 
     /// Whether that snapshot is the one that was followed last.
-    pub(in super::super) fn follows(&self, snapshot: &Arc<Snapshot>) -> bool {
+    pub(in super::super) fn follows(&self, snapshot: &Arc<ClusterSnapshot>) -> bool {
         Arc::ptr_eq(&self.known, snapshot)
     }
 
@@ -242,6 +242,6 @@ impl Accumulator {
     }
 }
 
-fn count_of(topic: &Topic) -> i32 {
+fn count_of(topic: &TopicMetadata) -> i32 {
     i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
 }

@@ -59,7 +59,7 @@ impl Bench {
 
     fn with(limits: Limits) -> Self {
         let mut queue = Queue::new(TopicPartition::new("t", 0), limits);
-        queue.set_leader(Some(Leader {
+        queue.set_leader(Some(LeaderAndEpoch {
             broker: ONE,
             epoch: 1,
         }));
@@ -127,7 +127,8 @@ impl Bench {
     }
 
     fn lead(&mut self, broker: BrokerId, epoch: i32) {
-        self.queue.set_leader(Some(Leader { broker, epoch }));
+        self.queue
+            .set_leader(Some(LeaderAndEpoch { broker, epoch }));
     }
 
     /// What was settled since, and tells the deliveries.
