@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
-use kafka_client::fetcher::{At, Chunk, Cursor, FetchError, Fetcher, Position, Slice};
+use kafka_client::fetcher::{
+    Chunk, ConsumerRecords, Cursor, FetchError, FetchPosition, Fetcher, OffsetSpec,
+};
 use kafka_client::record::{BatchBuilder, NewRecord};
 use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
@@ -54,7 +56,7 @@ impl Scene {
     }
 
     fn reader_at(&self, tp: &TopicPartition, offset: i64, leader_epoch: i32) -> Reader {
-        let position = Position {
+        let position = FetchPosition {
             offset,
             leader_epoch,
         };
@@ -116,7 +118,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(fetcher: &Fetcher, tp: &TopicPartition, position: Position) -> Self {
+    fn new(fetcher: &Fetcher, tp: &TopicPartition, position: FetchPosition) -> Self {
         let wake = Arc::new(WakeSignal::default());
         let isolation = IsolationLevel::ReadUncommitted;
         Self {
@@ -126,7 +128,7 @@ impl Reader {
         }
     }
 
-    async fn slice(&mut self) -> Result<Slice, FetchError> {
+    async fn slice(&mut self) -> Result<ConsumerRecords, FetchError> {
         let deadline = Instant::now() + SOON;
         loop {
             if let Some(slice) = self.cursor.try_next()? {
@@ -164,7 +166,7 @@ impl Reader {
     async fn fails(&mut self) -> FetchError {
         match self.slice().await {
             Err(error) => error,
-            Ok(slice) => panic!("expected an error, got {}..", slice.from),
+            Ok(slice) => panic!("expected an error, got {}..", slice.from_offset),
         }
     }
 
@@ -491,7 +493,7 @@ async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
         assert_eq!(reader.fails().await, expected);
         // It stays where it is until it is told where to go on.
         assert_eq!(reader.cursor.position().offset, offset);
-        reader.cursor.seek(Position {
+        reader.cursor.seek(FetchPosition {
             offset: 10,
             leader_epoch: -1,
         });
@@ -552,7 +554,7 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
     for _ in 0..3 {
         scene.append(10, 10, CompressionType::None);
     }
-    let to = Position {
+    let to = FetchPosition {
         offset: 20,
         leader_epoch: epoch,
     };
@@ -691,7 +693,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
                         slice.chunk.decoded.bytes,
                     )
                 };
-                held.push((slice.chunk.attached.get_or_insert_with(1, text), slice));
+                held.push((slice.chunk.derived.get_or_insert_with(1, text), slice));
                 *got = true;
             }
         }
@@ -735,7 +737,7 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     let mut uncommitted = scene.reader(0);
     uncommitted.read_to(11).await;
     let wake = Arc::new(WakeSignal::default());
-    let position = Position {
+    let position = FetchPosition {
         offset: 0,
         leader_epoch: -1,
     };
@@ -781,8 +783,8 @@ async fn many_questions_for_offsets_are_asked_together() {
             found.await.unwrap().offset
         }
     };
-    let earliest = futures_util::future::join_all((0..500).map(|_| ask(At::Earliest)));
-    let latest = futures_util::future::join_all((0..500).map(|_| ask(At::Latest)));
+    let earliest = futures_util::future::join_all((0..500).map(|_| ask(OffsetSpec::Earliest)));
+    let latest = futures_util::future::join_all((0..500).map(|_| ask(OffsetSpec::Latest)));
     let (earliest, latest) = tokio::join!(earliest, latest);
     assert!(earliest.iter().all(|offset| *offset == 3));
     assert!(latest.iter().all(|offset| *offset == 10));
@@ -790,7 +792,9 @@ async fn many_questions_for_offsets_are_asked_together() {
     assert!(asked < 60, "{asked} requests");
     let unknown = TopicPartition::new("nowhere", 0);
     let isolation = IsolationLevel::ReadUncommitted;
-    let answer = scene.fetcher.list_offset(&unknown, At::Latest, isolation);
+    let answer = scene
+        .fetcher
+        .list_offset(&unknown, OffsetSpec::Latest, isolation);
     assert_eq!(
         answer.await,
         Err(FetchError::UnknownTopic {
@@ -840,7 +844,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
             let mut reader = Reader::new(fetcher, &tp, position);
             tokio::spawn(async move { reader.read_to(total).await })
         };
-        let start = Position {
+        let start = FetchPosition {
             offset: 0,
             leader_epoch: -1,
         };
@@ -855,14 +859,14 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
                 kafka.kcat(&args, lines.as_bytes())
             };
             tokio::task::spawn_blocking(write).await.unwrap();
-            let end = fetcher.list_offset(&tp, At::Latest, IsolationLevel::ReadUncommitted);
+            let end = fetcher.list_offset(&tp, OffsetSpec::Latest, IsolationLevel::ReadUncommitted);
             readers.push(follow(&fetcher, start));
             readers.push(follow(&fetcher, end.await.unwrap()));
         }
         for reader in readers {
             timeout(SOON, reader).await.unwrap().unwrap();
         }
-        let beyond = Position {
+        let beyond = FetchPosition {
             offset: 20_000,
             leader_epoch: -1,
         };

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kafka_client::config::{AssignorName, ConsumerConfig};
-use kafka_client::consumer::{Event, Subscription};
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::{ConsumerEvent, Subscription};
+use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{CommitError, ConsumerError, OffsetResetStrategy};
 use kafka_client::record::NewRecord;
 use kafka_client::{BrokerId, Principal, TopicPartition};
@@ -108,14 +108,14 @@ impl Rig {
     }
 }
 
-pub(crate) async fn next(consumer: &mut kafka_client::consumer::Consumer) -> Event {
+pub(crate) async fn next(consumer: &mut kafka_client::consumer::Consumer) -> ConsumerEvent {
     timeout(PATIENCE, consumer.next()).await.expect("an event")
 }
 
 async fn closed(rig: &Rig, subscription: Subscription) -> ConsumerError {
     let mut consumer = rig.process.consumer(subscription);
     loop {
-        if let Event::Closed(error) = next(&mut consumer).await {
+        if let ConsumerEvent::Closed(error) = next(&mut consumer).await {
             return error;
         }
     }
@@ -235,21 +235,21 @@ async fn a_commit_that_is_not_allowed_is_told_and_nothing_else_suffers() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
-    let at = |offset| Position {
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
+    let at = |offset| FetchPosition {
         offset,
         leader_epoch: 0,
     };
     rig.broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(29)));
-    consumer.store(&all[0], at(3));
+    consumer.store_offset(&all[0], at(3));
     let refused = consumer.commit().await;
     assert!(
         matches!(refused, Err(CommitError::NotAuthorized { .. })),
         "{refused:?}"
     );
-    consumer.store(&all[0], at(4));
+    consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
     assert_eq!(consumer.commit().await, Ok(()), "nothing to commit");
@@ -318,12 +318,12 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
         let mut a = rig.process.consumer(subscription("g", &["t"]));
         let mut read = BTreeSet::new();
         while read.len() < 2 {
-            if let Event::Records(slice) = next(&mut a).await {
+            if let ConsumerEvent::Records(slice) = next(&mut a).await {
                 let tp = slice.chunk.tp.clone();
                 // Written as far as offset 3; nothing has been committed.
-                a.store(
+                a.store_offset(
                     &tp,
-                    Position {
+                    FetchPosition {
                         offset: 3,
                         leader_epoch: 0,
                     },
@@ -333,7 +333,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
         }
         let b = rig.process.reader(subscription("g", &["t"]));
         let revocation = loop {
-            if let Event::Revoked(revocation) = next(&mut a).await {
+            if let ConsumerEvent::Revoked(revocation) = next(&mut a).await {
                 break revocation;
             }
         };
@@ -358,26 +358,26 @@ async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 2).await;
     let mut a = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut a).await, Event::Records(_)) {}
+    while !matches!(next(&mut a).await, ConsumerEvent::Records(_)) {}
     let mut b = rig.process.reader(subscription("g", &["t"]));
     let revocation = loop {
-        if let Event::Revoked(revocation) = next(&mut a).await {
+        if let ConsumerEvent::Revoked(revocation) = next(&mut a).await {
             break revocation;
         }
     };
     let revoked = revocation.partitions().to_vec();
     assert_eq!(revoked.len(), 1);
-    a.store(
+    a.store_offset(
         &revoked[0],
-        Position {
+        FetchPosition {
             offset: 5,
             leader_epoch: 0,
         },
     );
     let lost = loop {
         match next(&mut a).await {
-            Event::Lost(lost) => break lost,
-            Event::Records(slice) => assert_ne!(slice.chunk.tp, revoked[0]),
+            ConsumerEvent::Lost(lost) => break lost,
+            ConsumerEvent::Records(slice) => assert_ne!(slice.chunk.tp, revoked[0]),
             _ => {}
         }
     };
@@ -433,10 +433,10 @@ async fn dropping_a_consumer_leaves_the_group_and_commits_what_was_stored() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
-    consumer.store(
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
+    consumer.store_offset(
         &all[0],
-        Position {
+        FetchPosition {
             offset: 2,
             leader_epoch: 0,
         },
@@ -451,7 +451,7 @@ async fn only_what_was_stored_is_committed() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     consumer.request_commit();
     assert_eq!(consumer.commit().await, Ok(()));
     consumer.close().await;
@@ -463,15 +463,15 @@ async fn commits_made_while_one_is_slow_become_one() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut consumer).await, Event::Records(_)) {}
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     let slow = FaultAction::Delay(Duration::from_millis(100));
     rig.broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(100));
     for offset in 1..=5 {
-        consumer.store(
+        consumer.store_offset(
             &all[0],
-            Position {
+            FetchPosition {
                 offset,
                 leader_epoch: 0,
             },
@@ -524,10 +524,10 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         let rig = Rig::new(1).await;
         let all = rig.topic("t", 1).await;
         let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-        while !matches!(next(&mut consumer).await, Event::Records(_)) {}
-        consumer.store(
+        while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
+        consumer.store_offset(
             &all[0],
-            Position {
+            FetchPosition {
                 offset: 1,
                 leader_epoch: 0,
             },
@@ -613,7 +613,7 @@ async fn partitions_take_turns() {
     let mut order = Vec::new();
     let mut waited = false;
     while order.len() < 3 {
-        if let Event::Records(slice) = next(&mut consumer).await {
+        if let ConsumerEvent::Records(slice) = next(&mut consumer).await {
             order.push(slice.chunk.tp.clone());
             // All three have something before the second is asked for.
             if !std::mem::replace(&mut waited, true) {

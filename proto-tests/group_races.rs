@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kafka_client::BrokerId;
 use kafka_client::config::{AssignorName, ConsumerConfig};
-use kafka_client::consumer::{Consumer, Event, Revocation, Subscription};
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::{Consumer, ConsumerEvent, PartitionRevocation, Subscription};
+use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::OffsetResetStrategy;
 use memory_broker::{ApiKey, FaultAction, FaultRule, KafkaRelease};
 use tokio::time::{Instant, timeout};
@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 use crate::group_faults::{Rig, next, quick};
 use crate::support::reader::{Process, Reader, settled, subscription};
 
-fn at(offset: i64) -> Position {
-    Position {
+fn at(offset: i64) -> FetchPosition {
+    FetchPosition {
         offset,
         leader_epoch: 0,
     }
@@ -23,13 +23,13 @@ fn at(offset: i64) -> Position {
 
 /// Reads until there are records.
 async fn started(consumer: &mut Consumer) {
-    while !matches!(next(consumer).await, Event::Records(_)) {}
+    while !matches!(next(consumer).await, ConsumerEvent::Records(_)) {}
 }
 
 /// Reads until partitions are wanted back.
-async fn revoked(consumer: &mut Consumer) -> Revocation {
+async fn revoked(consumer: &mut Consumer) -> PartitionRevocation {
     loop {
-        if let Event::Revoked(revocation) = next(consumer).await {
+        if let ConsumerEvent::Revoked(revocation) = next(consumer).await {
             return revocation;
         }
     }
@@ -56,7 +56,7 @@ async fn a_coordinator_that_is_sought_while_joining_holds_up_no_sync() {
     faults.add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(16)));
     faults.add(FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(27)));
     rig.until("it joins", || faults.left() == 2).await;
-    consumer.store(&all[0], at(3));
+    consumer.store_offset(&all[0], at(3));
     consumer.request_commit();
     rig.until("it seeks", || faults.left() == 0).await;
     let committed = timeout(Duration::from_secs(5), consumer.commit()).await;
@@ -77,7 +77,7 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
         let mut a = rig
             .process
             .consumer(with_reset(OffsetResetStrategy::Latest));
-        while !matches!(next(&mut a).await, Event::Assigned(_)) {}
+        while !matches!(next(&mut a).await, ConsumerEvent::Assigned(_)) {}
         let mut b = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
         let revocation = revoked(&mut a).await;
         for tp in &all {
@@ -105,7 +105,7 @@ async fn a_group_that_begins_at_the_end_comes_back_to_where_it_began() {
     let mut consumer = rig
         .process
         .consumer(with_reset(OffsetResetStrategy::Latest));
-    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     consumer.close().await;
     rig.produce(&all[0], 1).await;
     let mut again = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
@@ -123,7 +123,7 @@ async fn a_reset_replaces_the_offset_that_is_no_more() {
         let all = rig.topic("t", 1).await;
         let mut consumer = rig.process.consumer(subscription("g", &["t"]));
         started(&mut consumer).await;
-        consumer.store(&all[0], at(1));
+        consumer.store_offset(&all[0], at(1));
         consumer.close().await;
         rig.broker.delete_before(&all[0], 3);
         let mut consumer = rig.process.consumer(with_reset(reset));
@@ -157,13 +157,13 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
     rig.broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).always());
-    a.store(kept, at(1));
+    a.store_offset(kept, at(1));
     a.request_commit();
     a.release(revocation);
     // Each commit finds the next one waiting.
     let committing = async {
         for n in 0.. {
-            a.store(kept, at(1 + n % 5));
+            a.store_offset(kept, at(1 + n % 5));
             a.request_commit();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -186,7 +186,7 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
-    consumer.store(&all[0], at(3));
+    consumer.store_offset(&all[0], at(3));
     // The group forgets the member and gives the partition back to it at once, which it
     // has not looked at yet.
     let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
@@ -203,9 +203,12 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     .await;
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), None);
-    assert!(matches!(next(&mut consumer).await, Event::Lost(_)));
-    assert!(matches!(next(&mut consumer).await, Event::Assigned(_)));
-    consumer.store(&all[0], at(1));
+    assert!(matches!(next(&mut consumer).await, ConsumerEvent::Lost(_)));
+    assert!(matches!(
+        next(&mut consumer).await,
+        ConsumerEvent::Assigned(_)
+    ));
+    consumer.store_offset(&all[0], at(1));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(1));
 }
@@ -216,15 +219,15 @@ async fn an_acknowledgement_from_before_a_loss_does_not_go_back() {
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
-    consumer.store(&all[0], at(4));
+    consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
     let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
     rig.broker.faults().add(forgotten);
-    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
-    consumer.store(&all[0], at(2));
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
+    consumer.store_offset(&all[0], at(2));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
-    consumer.store(&all[0], at(5));
+    consumer.store_offset(&all[0], at(5));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
 }
@@ -235,10 +238,10 @@ async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
-    consumer.store(&all[0], at(5));
+    consumer.store_offset(&all[0], at(5));
     consumer.close().await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
-    while !matches!(next(&mut consumer).await, Event::Assigned(_)) {}
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     rig.broker.truncate(&all[0], 2);
     let (leader, _) = rig.broker.leader(&all[0]).unwrap();
     rig.broker
@@ -247,7 +250,7 @@ async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
     let fresh = Process::new(&rig.broker.bootstrap(), quick());
     Rig::produce_by(&fresh, &all[0], 2).await;
     started(&mut consumer).await;
-    consumer.store(&all[0], at(3));
+    consumer.store_offset(&all[0], at(3));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
 }
@@ -263,7 +266,7 @@ async fn a_slow_commit_holds_up_no_other_member_s() {
     while a.is_none() || b.is_none() || a == b {
         for (consumer, owned) in [(&mut slow, &mut a), (&mut quick, &mut b)] {
             while let Some(event) = consumer.try_next() {
-                if let Event::Revoked(revocation) = event {
+                if let ConsumerEvent::Revoked(revocation) = event {
                     consumer.release(revocation);
                 }
             }
@@ -276,11 +279,11 @@ async fn a_slow_commit_holds_up_no_other_member_s() {
     rig.broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, delay));
-    slow.store(&a.unwrap(), at(3));
+    slow.store_offset(&a.unwrap(), at(3));
     slow.request_commit();
     rig.until("it is under way", || rig.broker.faults().left() == 0)
         .await;
-    quick.store(&b.unwrap(), at(3));
+    quick.store_offset(&b.unwrap(), at(3));
     let committed = timeout(Duration::from_secs(1), quick.commit()).await;
     assert_eq!(committed, Ok(Ok(())));
 }

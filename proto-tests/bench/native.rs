@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_client::fetcher::{Fetcher, Position};
+use kafka_client::fetcher::{FetchPosition, Fetcher};
 use kafka_client::record::NewRecord;
 use kafka_client::{Cluster, IsolationLevel, Principal, Producer, TopicPartition, admin};
 use runtime::wake::WakeSignal;
@@ -149,7 +149,7 @@ fn print(bench: &Bench, name: &str, ours: (Duration, f64), theirs: (Duration, f6
 
 async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnMut(&[u8])) {
     let wake = Arc::new(WakeSignal::default());
-    let start = Position {
+    let start = FetchPosition {
         offset: 0,
         leader_epoch: -1,
     };

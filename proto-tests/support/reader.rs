@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kafka_client::client::Clients;
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_client::consumer::{Consumer, Event, Subscription};
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
+use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{ConsumerError, OffsetResetStrategy};
 use kafka_client::{IsolationLevel, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
@@ -153,13 +153,13 @@ async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: onesh
             event = consumer.next() => event,
         };
         match event {
-            Event::Assigned(partitions) => tell.send_modify(|seen| {
+            ConsumerEvent::Assigned(partitions) => tell.send_modify(|seen| {
                 seen.assigned += 1;
                 seen.owned.extend(partitions);
             }),
-            Event::Records(slice) => {
+            ConsumerEvent::Records(slice) => {
                 let tp = slice.chunk.tp.clone();
-                let mut next = slice.from;
+                let mut next = slice.from_offset;
                 tell.send_modify(|seen| {
                     let values = seen.values.entry(tp.clone()).or_default();
                     for record in slice.records() {
@@ -168,17 +168,17 @@ async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: onesh
                         next = record.offset + 1;
                     }
                 });
-                let leader_epoch = slice.chunk.epoch_before(next);
-                consumer.store(
+                let leader_epoch = slice.chunk.leader_epoch_before(next);
+                consumer.store_offset(
                     &tp,
-                    Position {
+                    FetchPosition {
                         offset: next,
                         leader_epoch,
                     },
                 );
                 consumer.request_commit();
             }
-            Event::Revoked(revocation) => {
+            ConsumerEvent::Revoked(revocation) => {
                 tell.send_modify(|seen| {
                     seen.revoked += 1;
                     seen.owned
@@ -186,11 +186,11 @@ async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: onesh
                 });
                 consumer.release(revocation);
             }
-            Event::Lost(partitions) => tell.send_modify(|seen| {
+            ConsumerEvent::Lost(partitions) => tell.send_modify(|seen| {
                 seen.lost += 1;
                 seen.owned.retain(|tp| !partitions.contains(tp));
             }),
-            Event::Closed(error) => {
+            ConsumerEvent::Closed(error) => {
                 tell.send_modify(|seen| {
                     seen.owned.clear();
                     seen.closed = Some(error);

@@ -20,7 +20,7 @@ use super::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use super::group::{ConsumerGroups, CoordinatorHandle};
 use super::lock::lock;
 use super::{Cluster, Principal};
-use crate::fetcher::{Budget, Fetcher};
+use crate::fetcher::{FetchBudget, Fetcher};
 use crate::producer::Producer;
 
 /// One principal's share of one cluster.
@@ -36,7 +36,7 @@ pub struct Client {
 impl Client {
     /// Returns at once; works in the background.
     pub fn new(cluster: Cluster, producer: ProducerConfig, consumer: ConsumerConfig) -> Self {
-        let budget = Budget::new(consumer.fetch_memory);
+        let budget = FetchBudget::new(consumer.fetch_memory);
         Self::with_budget(cluster, producer, consumer, budget)
     }
 
@@ -44,7 +44,7 @@ impl Client {
         cluster: Cluster,
         producer: ProducerConfig,
         consumer: ConsumerConfig,
-        budget: Budget,
+        budget: FetchBudget,
     ) -> Self {
         Self {
             producer: Producer::new(cluster.clone(), producer),
@@ -87,7 +87,7 @@ pub struct Clients {
     config: ClientConfig,
     producer: ProducerConfig,
     consumer: ConsumerConfig,
-    budget: Budget,
+    budget: FetchBudget,
     tasks: TaskTracker,
     stop: CancellationToken,
     clients: Mutex<HashMap<Principal, Arc<Client>>>,
@@ -103,7 +103,7 @@ impl Clients {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            budget: Budget::new(consumer.fetch_memory),
+            budget: FetchBudget::new(consumer.fetch_memory),
             config,
             producer,
             consumer,

@@ -11,7 +11,7 @@
 //!   besides, the place where the reset policy has the group begin, see `group::offsets`.
 //! - Once a revocation is told, nothing more of its partitions is delivered; the group
 //!   gets them when [`Consumer::release`] is called and what was stored is committed, or
-//!   when its patience ends, which is told as [`Event::Lost`].
+//!   when its patience ends, which is told as [`ConsumerEvent::Lost`].
 //! - Partitions take turns: one that is busy holds up no other.
 
 use std::sync::Arc;
@@ -19,13 +19,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+pub use super::fetcher::{Chunk, ConsumerRecords, FetchError, FetchPosition};
+pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
+pub use super::{IsolationLevel, TopicPartition};
+
 use super::client::Client;
+use super::fetcher::{Cursor, Fetcher};
 use super::group::{
-    BackgroundEvent, CommitError, ConsumerCoordinator, ConsumerError, MemberChannel, Membership,
+    BackgroundEvent, ConsumerCoordinator, GroupRebalanceConfig, MemberChannel, Membership,
 };
-use super::group::{GroupRebalanceConfig, OffsetResetStrategy};
-use super::{IsolationLevel, TopicPartition};
-use crate::fetcher::{Cursor, FetchError, Fetcher, Position, Slice};
 use runtime::wake::WakeSignal;
 
 /// What a consumer wants.
@@ -47,14 +49,14 @@ pub struct Subscription {
 
 /// What a consumer has to tell.
 #[derive(Debug)]
-pub enum Event {
+pub enum ConsumerEvent {
     /// These partitions are read from now on.
     Assigned(Vec<TopicPartition>),
     /// The next records of one partition.
-    Records(Slice),
+    Records(ConsumerRecords),
     /// The group wants partitions back. Nothing more of them comes; finish what you hold,
-    /// [`Consumer::store`] it, then [`Consumer::release`] them, soon.
-    Revoked(Revocation),
+    /// [`Consumer::store_offset`] it, then [`Consumer::release`] them, soon.
+    Revoked(PartitionRevocation),
     /// The group has taken partitions away. What was not committed of them will be
     /// delivered to others.
     Lost(Vec<TopicPartition>),
@@ -65,12 +67,12 @@ pub enum Event {
 /// Partitions that the group wants back.
 #[derive(Debug)]
 #[must_use = "the group waits until it is released"]
-pub struct Revocation {
+pub struct PartitionRevocation {
     number: u64,
     partitions: Vec<TopicPartition>,
 }
 
-impl Revocation {
+impl PartitionRevocation {
     /// The partitions.
     pub fn partitions(&self) -> &[TopicPartition] {
         &self.partitions
@@ -105,7 +107,7 @@ struct Place {
     begun: i64,
     revoked: bool,
     /// Dealt with up to there, and not handed over for commit.
-    stored: Option<Position>,
+    stored: Option<FetchPosition>,
 }
 
 impl Consumer {
@@ -150,9 +152,12 @@ impl Consumer {
     }
 
     /// What comes next. Cancel-safe.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> ConsumerEvent {
         loop {
-            if let Some(event) = self.try_change().or_else(|| self.try_records()) {
+            if let Some(event) = self
+                .try_next_except_records()
+                .or_else(|| self.try_records())
+            {
                 return event;
             }
             self.channel.consumer_wake.notified().await;
@@ -160,8 +165,9 @@ impl Consumer {
     }
 
     /// What comes next, if it is here.
-    pub fn try_next(&mut self) -> Option<Event> {
-        self.try_change().or_else(|| self.try_records())
+    pub fn try_next(&mut self) -> Option<ConsumerEvent> {
+        self.try_next_except_records()
+            .or_else(|| self.try_records())
     }
 
     /// The partitions that are read.
@@ -173,7 +179,7 @@ impl Consumer {
     /// Everything of `tp` before `next` is dealt with: it may be committed. Nothing comes
     /// of what was delivered before the partition was lost and taken again: it would undo
     /// what others have committed meanwhile.
-    pub fn store(&mut self, tp: &TopicPartition, next: Position) {
+    pub fn store_offset(&mut self, tp: &TopicPartition, next: FetchPosition) {
         if let Some(place) = self.place(tp).filter(|place| place.begun <= next.offset) {
             place.stored = Some(next);
         }
@@ -209,14 +215,14 @@ impl Consumer {
     }
 
     /// Goes back to a position that was read past, to read on from there later.
-    pub fn seek_back(&mut self, tp: &TopicPartition, position: Position) {
+    pub fn seek(&mut self, tp: &TopicPartition, position: FetchPosition) {
         if let Some(cursor) = self.place(tp).and_then(|place| place.cursor.as_mut()) {
             cursor.seek(position);
         }
     }
 
     /// Gives revoked partitions to the group, after what was stored of them is committed.
-    pub fn release(&mut self, revocation: Revocation) {
+    pub fn release(&mut self, revocation: PartitionRevocation) {
         let named = |tp: &TopicPartition| revocation.partitions.contains(tp);
         self.hand_over(named);
         self.places
@@ -267,9 +273,9 @@ impl Consumer {
 
     /// What comes next other than records, if it is here: for a socket that can take none
     /// now.
-    pub fn try_change(&mut self) -> Option<Event> {
+    pub fn try_next_except_records(&mut self) -> Option<ConsumerEvent> {
         if let Some(error) = &self.closed {
-            return Some(Event::Closed(error.clone()));
+            return Some(ConsumerEvent::Closed(error.clone()));
         }
         loop {
             let notice = self.channel.try_recv()?;
@@ -279,7 +285,7 @@ impl Consumer {
         }
     }
 
-    fn heed(&mut self, notice: BackgroundEvent) -> Option<Event> {
+    fn heed(&mut self, notice: BackgroundEvent) -> Option<ConsumerEvent> {
         match notice {
             BackgroundEvent::Assigned(positions) => {
                 let names = positions.iter().map(|(tp, _)| tp.clone()).collect();
@@ -295,7 +301,7 @@ impl Consumer {
                         stored: None,
                     });
                 }
-                Some(Event::Assigned(names))
+                Some(ConsumerEvent::Assigned(names))
             }
             BackgroundEvent::PositionReset(tp, position) => {
                 self.moved(&tp, position);
@@ -308,13 +314,16 @@ impl Consumer {
                         place.revoked = true;
                     }
                 }
-                Some(Event::Revoked(Revocation { number, partitions }))
+                Some(ConsumerEvent::Revoked(PartitionRevocation {
+                    number,
+                    partitions,
+                }))
             }
             BackgroundEvent::Lost(mut partitions) => {
                 // What was released in the meantime is no news.
                 partitions.retain(|tp| self.places.iter().any(|place| place.tp == *tp));
                 self.places.retain(|place| !partitions.contains(&place.tp));
-                (!partitions.is_empty()).then_some(Event::Lost(partitions))
+                (!partitions.is_empty()).then_some(ConsumerEvent::Lost(partitions))
             }
             BackgroundEvent::Closed(error) => Some(self.end(error)),
         }
@@ -323,7 +332,7 @@ impl Consumer {
     /// Goes on where the reset policy says, unless the partition was given back and taken
     /// again since. The group is told at once and whatever the policy: the log may grow
     /// past the offset that was no more, and others would skip to it.
-    fn moved(&mut self, tp: &TopicPartition, position: Position) {
+    fn moved(&mut self, tp: &TopicPartition, position: FetchPosition) {
         let waits = |place: &&mut Place| place.cursor.is_none() && !place.revoked;
         if self.place(tp).filter(waits).is_none() {
             return;
@@ -337,12 +346,12 @@ impl Consumer {
         self.request_commit();
     }
 
-    fn cursor(&self, tp: TopicPartition, position: Position) -> Cursor {
+    fn cursor(&self, tp: TopicPartition, position: FetchPosition) -> Cursor {
         let wake = Arc::clone(&self.channel.consumer_wake);
         self.fetcher.cursor(tp, position, self.isolation, wake)
     }
 
-    fn try_records(&mut self) -> Option<Event> {
+    fn try_records(&mut self) -> Option<ConsumerEvent> {
         let places = self.places.len();
         for step in 0..places {
             let at = (self.turn + step) % places;
@@ -353,7 +362,7 @@ impl Consumer {
                 Ok(None) => {}
                 Ok(Some(slice)) => {
                     self.turn = at + 1;
-                    return Some(Event::Records(slice));
+                    return Some(ConsumerEvent::Records(slice));
                 }
                 Err(error) => {
                     if let Some(end) = self.misread(at, error) {
@@ -393,12 +402,12 @@ impl Consumer {
         }
     }
 
-    fn end(&mut self, error: ConsumerError) -> Event {
+    fn end(&mut self, error: ConsumerError) -> ConsumerEvent {
         for place in &mut self.places {
             place.cursor = None;
         }
         self.closed = Some(error.clone());
-        Event::Closed(error)
+        ConsumerEvent::Closed(error)
     }
 }
 

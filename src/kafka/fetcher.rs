@@ -3,14 +3,14 @@
 //! ```text
 //!                    ┌────────── Fetcher ──────────┐
 //! broker ◀─ long poll ─ tail ─▶ ring ─┐            │
-//!        ◀─ reads ── catch-up ─▶ shelf ┴▶ feed ─▶ Cursor, Cursor, … ─▶ Slice
+//!        ◀─ reads ── catch-up ─▶ shelf ┴▶ feed ─▶ Cursor, Cursor, … ─▶ ConsumerRecords
 //!                    └─ one feed per partition ────┘
 //! ```
 //!
 //! A cursor is an offset and somebody to wake. Near the end of its partition it is served
 //! from the ring that one long poll per broker fills for all; where it lags, by reads
 //! that those who stand at the same place share. What is read is decoded once and shared
-//! by `Arc`; [`Attached`] keeps what the layers above derive from it, made once as well.
+//! by `Arc`; [`DerivedCache`] keeps what the layers above derive from it, made once as well.
 //!
 //! # Invariants
 //! - Each cursor gets each offset of its partition once, in order, whichever way it comes.
@@ -40,13 +40,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-pub use self::budget::Budget;
+pub use self::budget::FetchBudget;
 use self::catchup::CatchUp;
-pub use self::chunk::{Attached, Chunk, Slice};
+pub use self::chunk::{Chunk, ConsumerRecords, DerivedCache};
 pub use self::cursor::Cursor;
 pub use self::error::FetchError;
 use self::offsets::Offsets;
-pub use self::offsets::{At, list_offset};
+pub use self::offsets::{OffsetSpec, list_offset};
 use self::partition::{Partition, Unpacked};
 use self::tail::Tails;
 use super::config::ConsumerConfig;
@@ -56,10 +56,10 @@ use runtime::wake::WakeSignal;
 
 /// A place in a partition, and the leader epoch of the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Position {
+pub struct FetchPosition {
     /// The next offset to read.
     pub offset: i64,
-    /// Leader epoch of the record before it; −1 when unknown (KIP-320).
+    /// LeaderAndEpoch epoch of the record before it; −1 when unknown (KIP-320).
     pub leader_epoch: i32,
 }
 
@@ -74,7 +74,7 @@ pub struct Fetcher {
 struct Shared {
     cluster: Cluster,
     config: Arc<ConsumerConfig>,
-    budget: Budget,
+    budget: FetchBudget,
     catch_up: Arc<CatchUp>,
     tails: Tails,
     offsets: Offsets,
@@ -88,12 +88,12 @@ type Partitions = HashMap<(TopicPartition, IsolationLevel), Arc<Partition>>;
 impl Fetcher {
     /// A fetcher with `fetch_memory` of its own.
     pub fn new(cluster: Cluster, config: ConsumerConfig) -> Self {
-        let budget = Budget::new(config.fetch_memory);
+        let budget = FetchBudget::new(config.fetch_memory);
         Self::with_budget(cluster, config, budget)
     }
 
     /// A fetcher that shares its memory with others.
-    pub fn with_budget(cluster: Cluster, config: ConsumerConfig, budget: Budget) -> Self {
+    pub fn with_budget(cluster: Cluster, config: ConsumerConfig, budget: FetchBudget) -> Self {
         let config = Arc::new(config);
         let catch_up = CatchUp::new(
             cluster.clone(),
@@ -121,7 +121,7 @@ impl Fetcher {
     pub fn cursor(
         &self,
         tp: TopicPartition,
-        position: Position,
+        position: FetchPosition,
         isolation: IsolationLevel,
         wake: Arc<WakeSignal>,
     ) -> Cursor {
@@ -146,14 +146,14 @@ impl Fetcher {
     pub async fn list_offset(
         &self,
         tp: &TopicPartition,
-        at: At,
+        at: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Result<Position, FetchError> {
+    ) -> Result<FetchPosition, FetchError> {
         self.shared.offsets.find(tp, at, isolation).await
     }
 
     /// The memory that it works within.
-    pub fn budget(&self) -> &Budget {
+    pub fn budget(&self) -> &FetchBudget {
         &self.shared.budget
     }
 
@@ -174,7 +174,7 @@ impl Shared {
     fn room_in_ring(&self, partition: &Partition, unpacked: Unpacked) -> Option<Chunk> {
         let ring = &self.budget.ring;
         let chunk = partition.chunk(unpacked, ring.charge(0));
-        ring.relieve(Instant::now());
+        ring.evict_to_limit(Instant::now());
         (ring.used() <= ring.limit()).then_some(chunk)
     }
 

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::time::Duration;
 
 use super::ws::WebSocket;
-use kafka_client::group::ConsumerError;
+use kafka_client::consumer::ConsumerError;
 use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
 
 /// How long a close frame may take to get out.

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use super::encoded::Mark;
 use kafka_client::TopicPartition;
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::FetchPosition;
 use tokio::time::Instant;
 
 /// Deliveries and commits of one socket.
@@ -108,7 +108,7 @@ impl Commits {
         partition: i32,
         offset: i64,
         timestamp: i64,
-    ) -> Option<(TopicPartition, Position)> {
+    ) -> Option<(TopicPartition, FetchPosition)> {
         let partition = self
             .partitions
             .iter_mut()
@@ -130,7 +130,7 @@ impl Commits {
             .partition_point(|entry| entry.offset <= offset);
         partition.stack.drain(..done);
         partition.committed = offset + 1;
-        let position = Position {
+        let position = FetchPosition {
             offset: offset + 1,
             leader_epoch,
         };

@@ -19,7 +19,7 @@ use super::encoded::{Encoded, Mark};
 use super::outgoing::{Delivered, Outgoing};
 use crate::codec::Types;
 use kafka_client::TopicPartition;
-use kafka_client::fetcher::{Chunk, Position, Slice};
+use kafka_client::consumer::{Chunk, ConsumerRecords, FetchPosition};
 use websocket::frame;
 
 /// How long after its first record an array is sent that is not full.
@@ -34,7 +34,7 @@ pub(super) struct Current {
     /// The next byte to send.
     pub(super) at: usize,
     /// Where the partition is when all is sent; `None` for a part of a slice.
-    pub(super) end: Option<Position>,
+    pub(super) end: Option<FetchPosition>,
     pub(super) since: Instant,
     /// Whether its partition is still ours: what is delivered counts.
     pub(super) is_ours: bool,
@@ -46,15 +46,15 @@ pub(super) struct Current {
 
 impl Current {
     /// Starts on a slice.
-    pub(super) fn new(slice: Slice, types: Types, now: Instant) -> Self {
+    pub(super) fn new(slice: ConsumerRecords, types: Types, now: Instant) -> Self {
         let encoded = Encoded::of(&slice.chunk, types);
-        let next = encoded.index_of(slice.from);
+        let next = encoded.index_of(slice.from_offset);
         Self {
             next,
             at: encoded.begin(next),
-            end: Some(Position {
-                offset: slice.chunk.next,
-                leader_epoch: slice.chunk.leader_epoch,
+            end: Some(FetchPosition {
+                offset: slice.chunk.next_offset,
+                leader_epoch: slice.chunk.last_epoch,
             }),
             since: now,
             is_ours: true,
@@ -106,7 +106,7 @@ impl Current {
     /// Lets go of the chunk: keeps the rest of the frame under way, if any, and further
     /// frames while they are within `bytes_max`. Says where to read on later; `None` when
     /// it holds no chunk.
-    pub(super) fn let_go(&mut self, bytes_max: usize) -> Option<Position> {
+    pub(super) fn let_go(&mut self, bytes_max: usize) -> Option<FetchPosition> {
         let end = self.end.take()?;
         let marks = &self.encoded.marks;
         let mut keep = self.next + usize::from(self.is_inside_a_frame());
@@ -147,8 +147,8 @@ impl Current {
         }
     }
 
-    fn before_first(&self) -> Position {
-        Position {
+    fn before_first(&self) -> FetchPosition {
+        FetchPosition {
             offset: self.encoded.marks[0].offset,
             leader_epoch: -1,
         }
@@ -250,7 +250,7 @@ impl Batch {
     }
 
     /// Behind what it has of `tp` there is nothing to deliver before `end`.
-    pub(super) fn passed(&mut self, tp: &TopicPartition, end: Position, out: &mut Outgoing) {
+    pub(super) fn passed(&mut self, tp: &TopicPartition, end: FetchPosition, out: &mut Outgoing) {
         match self.carried.iter_mut().rev().find(|known| known.tp == *tp) {
             Some(known) => known.end = Some(end),
             // What there was of it is on its way already.
@@ -293,7 +293,7 @@ mod tests {
             encoded: Arc::new(encoded),
             next: 0,
             at: 0,
-            end: Some(Position {
+            end: Some(FetchPosition {
                 offset: 20,
                 leader_epoch: 1,
             }),

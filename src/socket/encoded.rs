@@ -1,7 +1,7 @@
 //! A chunk's records as frames, made once for every socket that wants the same types.
 //!
 //! ```text
-//! Chunk ─ attached[types] ─▶ Encoded { bytes: frame frame frame …, marks: end, offset, … }
+//! Chunk ─ derived[types] ──▶ Encoded { bytes: frame frame frame …, marks: end, offset, … }
 //!                               ▲            ▲
 //!                            socket A     socket B      each writes slices of it
 //! ```
@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::Types;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
 use kafka_client::TopicPartition;
-use kafka_client::fetcher::{Chunk, Position};
+use kafka_client::consumer::{Chunk, FetchPosition};
 use websocket::frame::{self, Opcode};
 
 /// Frames, one behind the other, and where each of them ends.
@@ -42,8 +42,8 @@ pub(super) struct Mark {
 
 impl Mark {
     /// The position behind the record.
-    pub(super) fn next(&self) -> Position {
-        Position {
+    pub(super) fn next(&self) -> FetchPosition {
+        FetchPosition {
             offset: self.offset + 1,
             leader_epoch: self.epoch,
         }
@@ -53,7 +53,7 @@ impl Mark {
 impl Encoded {
     /// The chunk's frames; made now if nobody has asked for these types before.
     pub(super) fn of(chunk: &Chunk, types: Types) -> Arc<Self> {
-        chunk.attached.get_or_insert_with(key(types), || {
+        chunk.derived.get_or_insert_with(key(types), || {
             let encoded = Self::make(chunk, types);
             let size = encoded.bytes.len() + size_of_val(encoded.marks.as_slice());
             (Arc::new(encoded), size)
@@ -71,7 +71,7 @@ impl Encoded {
             frame::end_frame(&mut out, begun, Opcode::Text);
             marks.push(Mark {
                 end: u32::try_from(out.len()).expect("a chunk is far below 4 GiB as JSON"),
-                epoch: chunk.epoch_before(offset + 1),
+                epoch: chunk.leader_epoch_before(offset + 1),
                 offset,
                 timestamp,
             });
@@ -123,7 +123,7 @@ impl Encoded {
     }
 }
 
-/// The types as a key of what is attached to a chunk.
+/// The types as a key of what is derived from a chunk.
 fn key(types: Types) -> u64 {
     let key = types.key.map_or(0, |format| format as u64 + 1);
     key << 8 | types.value as u64

@@ -13,7 +13,7 @@ use crate::codec::answer::{Code, Echo};
 use crate::codec::commit::{self, Refusal};
 use kafka_client::TopicPartition;
 use kafka_client::consumer::Consumer;
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::FetchPosition;
 
 /// How often stored offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ impl Ledger {
         &mut self,
         consumer: &mut Consumer,
         tp: &TopicPartition,
-        end: Position,
+        end: FetchPosition,
         now: Instant,
     ) {
         if self.commits.is_none() {
@@ -93,7 +93,7 @@ impl Ledger {
                 let id = &commit.id;
                 let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
                 if let Some((tp, position)) = known {
-                    consumer.store(&tp, position);
+                    consumer.store_offset(&tp, position);
                     consumer.request_commit();
                     return Ok(());
                 }
@@ -118,10 +118,10 @@ impl Ledger {
         &mut self,
         consumer: &mut Consumer,
         tp: &TopicPartition,
-        next: Position,
+        next: FetchPosition,
         now: Instant,
     ) {
-        consumer.store(tp, next);
+        consumer.store_offset(tp, next);
         self.commit_at.get_or_insert(now + COMMIT_INTERVAL);
     }
 }

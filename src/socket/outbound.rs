@@ -38,7 +38,7 @@ use crate::codec::Types;
 use crate::codec::answer;
 use crate::codec::commit::Refusal;
 use kafka_client::TopicPartition;
-use kafka_client::consumer::{Consumer, Event, Subscription};
+use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
 use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
 
 /// How long the commit at the end may hold up the goodbye.
@@ -211,7 +211,7 @@ impl Outbound {
             let event = match flow {
                 Flow::Open | Flow::More => self.consumer.try_next(),
                 // Only what is no record while records cannot be taken.
-                Flow::Blocked | Flow::Limited(_) => self.consumer.try_change(),
+                Flow::Blocked | Flow::Limited(_) => self.consumer.try_next_except_records(),
             };
             match event {
                 None => return Ok(flow),
@@ -221,21 +221,21 @@ impl Outbound {
         Ok(Flow::More)
     }
 
-    fn heed(&mut self, event: Event, now: Instant) -> Result<(), End> {
+    fn heed(&mut self, event: ConsumerEvent, now: Instant) -> Result<(), End> {
         match event {
-            Event::Records(slice) => {
+            ConsumerEvent::Records(slice) => {
                 self.current = Some(Current::new(slice, self.types, now));
             }
-            Event::Assigned(partitions) => debug!(?partitions, "assigned"),
-            Event::Revoked(revocation) => {
+            ConsumerEvent::Assigned(partitions) => debug!(?partitions, "assigned"),
+            ConsumerEvent::Revoked(revocation) => {
                 self.drop_partitions(revocation.partitions(), now)?;
                 self.consumer.release(revocation);
             }
-            Event::Lost(partitions) => {
+            ConsumerEvent::Lost(partitions) => {
                 warn!(?partitions, "partitions were lost to the group");
                 self.drop_partitions(&partitions, now)?;
             }
-            Event::Closed(error) => return Err(error.into()),
+            ConsumerEvent::Closed(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -378,7 +378,7 @@ impl Outbound {
         };
         if let Some(position) = current.let_go(bytes_max) {
             let tp = current.tp().clone();
-            self.consumer.seek_back(&tp, position);
+            self.consumer.seek(&tp, position);
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use super::encoded::Mark;
 use super::ws::WebSocket;
 use kafka_client::TopicPartition;
-use kafka_client::fetcher::Position;
+use kafka_client::consumer::FetchPosition;
 
 /// Whole frames, oldest first; the first may be partly written.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Delivered {
     /// In order; the last one says how far the partition is delivered.
     pub(super) marks: Vec<Mark>,
     /// How far it is passed, when nothing to deliver lies in between.
-    pub(super) end: Option<Position>,
+    pub(super) end: Option<FetchPosition>,
 }
 
 impl Outgoing {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::codec::{Format, Types};
 use kafka_client::IsolationLevel;
-use kafka_client::group::OffsetResetStrategy;
+use kafka_client::consumer::OffsetResetStrategy;
 
 /// `/socket/in`
 #[derive(Clone, Debug, PartialEq, Eq)]

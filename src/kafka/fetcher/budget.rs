@@ -7,13 +7,13 @@
 //! ```
 //!
 //! The two halves are separate so that neither can starve the other. A permit counts
-//! until the last holder of its chunk lets go, wherever the chunk is kept by then.
+//! until the last holder of its chunk drops it, wherever the chunk is cached by then.
 //!
 //! # Invariants
 //! - `acquire` grants in the order asked, and never beyond the limit.
-//! - `charge` never waits. It may exceed the limit; what is kept only for whoever may
-//!   come (rings, shelves) is then given up, oldest first.
-//! - Nothing of another lock is taken under the pool's own.
+//! - `charge` never waits. It may exceed the limit; chunks that are only cached (in rings
+//!   and among completed fetches) are then evicted, oldest first.
+//! - No other lock is taken under the pool's own.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,17 +25,17 @@ use tokio::time::Instant;
 
 /// The memory that all fetchers of a process share.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    pub(super) ring: Arc<Pool>,
-    pub(super) catch_up: Arc<Pool>,
+pub struct FetchBudget {
+    pub(super) ring: Arc<BudgetPool>,
+    pub(super) catch_up: Arc<BudgetPool>,
 }
 
-impl Budget {
+impl FetchBudget {
     /// A budget of `bytes` in all.
     pub fn new(bytes: usize) -> Self {
         Self {
-            ring: Pool::new(bytes / 2),
-            catch_up: Pool::new(bytes - bytes / 2),
+            ring: BudgetPool::new(bytes / 2),
+            catch_up: BudgetPool::new(bytes - bytes / 2),
         }
     }
 
@@ -50,41 +50,41 @@ impl Budget {
     }
 }
 
-/// Keeps chunks for readers that may come, and can be asked to give one up.
-pub(super) trait Keeper: Send + Sync {
-    /// Gives up what it keeps under `seq`. `false`: a reader is about to take it, ask
+/// Caches chunks for cursors that may come for them, and can evict one on request.
+pub(super) trait ChunkCache: Send + Sync {
+    /// Evicts the chunk cached under `seq`. `false`: a cursor is about to take it, ask
     /// again later.
-    fn give_up(&self, seq: u64, now: Instant) -> bool;
+    fn evict(&self, seq: u64, now: Instant) -> bool;
 }
 
 /// One half of the budget.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct BudgetPool {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<BudgetPoolState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BudgetPoolState {
     used: usize,
-    waiting: VecDeque<Waiting>,
-    kept: VecDeque<Kept>,
+    waiting: VecDeque<BudgetWaiter>,
+    evictable: VecDeque<EvictionCandidate>,
 }
 
-struct Waiting {
+struct BudgetWaiter {
     bytes: usize,
-    grant: oneshot::Sender<Permit>,
+    grant: oneshot::Sender<BudgetPermit>,
 }
 
-/// A chunk that could be given up, in the order they came.
-struct Kept {
-    keeper: Weak<dyn Keeper>,
+/// A cached chunk that could be evicted. They stand in the order in which they came.
+struct EvictionCandidate {
+    cache: Weak<dyn ChunkCache>,
     seq: u64,
-    /// Dead once the chunk is gone anyhow.
+    /// Dangling once the chunk was dropped.
     chunk: Weak<AtomicUsize>,
 }
 
-impl Pool {
+impl BudgetPool {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -100,88 +100,98 @@ impl Pool {
         self.lock().used
     }
 
-    /// Waits until `bytes` (at most the limit) are free and nobody has waited longer.
-    /// Cancel-safe: a caller that goes away leaves its place.
-    pub(super) async fn acquire(self: &Arc<Self>, bytes: usize) -> Permit {
+    /// Waits until `bytes` (at most the limit) are free and every earlier waiter is served.
+    /// Cancel-safe: dropping the future gives up its place in the queue.
+    pub(super) async fn acquire(self: &Arc<Self>, bytes: usize) -> BudgetPermit {
         let bytes = bytes.min(self.limit);
         if let Some(permit) = self.try_acquire(bytes) {
             return permit;
         }
         let (grant, mut granted) = oneshot::channel();
-        self.lock().waiting.push_back(Waiting { bytes, grant });
+        self.lock().waiting.push_back(BudgetWaiter { bytes, grant });
         loop {
-            self.relieve(Instant::now());
-            match tokio::time::timeout(RELIEVE_EVERY, &mut granted).await {
+            self.evict_to_limit(Instant::now());
+            match tokio::time::timeout(EVICT_EVERY, &mut granted).await {
                 Ok(Ok(permit)) => return permit,
                 // The sender lives in our own queue until it grants.
-                Ok(Err(_)) => unreachable!("a waiting place is only removed by its grant"),
+                Ok(Err(_)) => unreachable!("a waiter is only removed by its grant"),
                 Err(_) => {}
             }
         }
     }
 
-    /// Takes `bytes` if they are free and nobody waits for any.
-    pub(super) fn try_acquire(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
+    /// Takes `bytes` if they are free and no other waits.
+    pub(super) fn try_acquire(self: &Arc<Self>, bytes: usize) -> Option<BudgetPermit> {
         let bytes = bytes.min(self.limit);
         let mut state = self.lock();
         if !state.waiting.is_empty() || state.used + bytes > self.limit {
             return None;
         }
         state.used += bytes;
-        Some(Permit::new(self.clone(), bytes))
+        Some(BudgetPermit::new(self.clone(), bytes))
     }
 
     /// Counts `bytes` whether there is room or not.
-    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Permit {
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> BudgetPermit {
         self.lock().used += bytes;
-        Permit::new(self.clone(), bytes)
+        BudgetPermit::new(self.clone(), bytes)
     }
 
-    /// Notes that `keeper` keeps the chunk of `permit` only for whoever may come.
-    pub(super) fn keep(&self, keeper: Weak<dyn Keeper>, seq: u64, permit: &Permit) {
+    /// Notes that the chunk of `permit` is only cached, in `cache` under `seq`, and may be
+    /// evicted.
+    pub(super) fn add_evictable(
+        &self,
+        cache: Weak<dyn ChunkCache>,
+        seq: u64,
+        permit: &BudgetPermit,
+    ) {
         let mut state = self.lock();
-        while state.kept.front().is_some_and(Kept::is_gone) {
-            state.kept.pop_front();
+        while state
+            .evictable
+            .front()
+            .is_some_and(EvictionCandidate::is_gone)
+        {
+            state.evictable.pop_front();
         }
-        if state.kept.len() >= 64 && state.kept.len() == state.kept.capacity() {
-            state.kept.retain(|kept| !kept.is_gone());
+        if state.evictable.len() >= 64 && state.evictable.len() == state.evictable.capacity() {
+            state.evictable.retain(|candidate| !candidate.is_gone());
         }
-        state.kept.push_back(Kept {
-            keeper,
+        state.evictable.push_back(EvictionCandidate {
+            cache,
             seq,
             chunk: Arc::downgrade(&permit.bytes),
         });
     }
 
-    /// Gives up kept chunks, oldest first, until the pool is within its limit and has
-    /// room for the one that waits longest, or nothing more can be given up.
-    pub(super) fn relieve(self: &Arc<Self>, now: Instant) {
+    /// Evicts cached chunks, oldest first, until the pool is within its limit and has room
+    /// for the oldest waiter, or nothing more can be evicted.
+    pub(super) fn evict_to_limit(self: &Arc<Self>, now: Instant) {
         let mut refused = Vec::new();
         loop {
-            let kept = {
+            let candidate = {
                 let mut state = self.lock();
-                let wanted = state.waiting.front().map_or(0, |waiting| waiting.bytes);
-                if state.used + wanted <= self.limit {
+                let needed = state.waiting.front().map_or(0, |waiting| waiting.bytes);
+                if state.used + needed <= self.limit {
                     break;
                 }
-                match state.kept.pop_front() {
-                    Some(kept) => kept,
+                match state.evictable.pop_front() {
+                    Some(candidate) => candidate,
                     None => break,
                 }
             };
-            if kept.is_gone() {
+            if candidate.is_gone() {
                 continue;
             }
-            if let Some(keeper) = kept.keeper.upgrade()
-                && !keeper.give_up(kept.seq, now)
+            if let Some(cache) = candidate.cache.upgrade()
+                && !cache.evict(candidate.seq, now)
             {
-                refused.push(kept);
+                refused.push(candidate);
             }
         }
         if !refused.is_empty() {
             let mut state = self.lock();
-            for kept in refused.into_iter().rev() {
-                state.kept.push_front(kept);
+            for candidate in refused.into_iter().rev() {
+                state.evictable.push_front(candidate);
             }
         }
         self.grant();
@@ -204,43 +214,43 @@ impl Pool {
                     return;
                 };
                 state.used += first.bytes;
-                (first.grant, Permit::new(self.clone(), first.bytes))
+                (first.grant, BudgetPermit::new(self.clone(), first.bytes))
             };
-            // To one that went away the send fails, and the permit returns its bytes.
+            // If the waiter was cancelled the send fails, and the permit returns its bytes.
             drop(grant.send(permit));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BudgetPoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl EvictionCandidate {
     fn is_gone(&self) -> bool {
         self.chunk.strong_count() == 0
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for BudgetPoolState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
+        f.debug_struct("BudgetPoolState")
             .field("used", &self.used)
             .field("waiting", &self.waiting.len())
-            .field("kept", &self.kept.len())
+            .field("evictable", &self.evictable.len())
             .finish()
     }
 }
 
 /// Bytes taken from a pool; dropping it returns them.
 #[derive(Debug)]
-pub(super) struct Permit {
-    pool: Arc<Pool>,
+pub(super) struct BudgetPermit {
+    pool: Arc<BudgetPool>,
     bytes: Arc<AtomicUsize>,
 }
 
-impl Permit {
-    fn new(pool: Arc<Pool>, bytes: usize) -> Self {
+impl BudgetPermit {
+    fn new(pool: Arc<BudgetPool>, bytes: usize) -> Self {
         Self {
             pool,
             bytes: Arc::new(AtomicUsize::new(bytes)),
@@ -251,7 +261,7 @@ impl Permit {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Makes it `bytes`: the rest returns at once; what is more is charged.
+    /// Sets its size to `bytes`: what it loses returns at once, what it gains is charged.
     pub(super) fn resize(&self, bytes: usize) {
         let had = self.bytes.swap(bytes, Ordering::Relaxed);
         if bytes < had {
@@ -265,22 +275,22 @@ impl Permit {
     pub(super) fn grow(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.pool.lock().used += bytes;
-        self.pool.relieve(Instant::now());
+        self.pool.evict_to_limit(Instant::now());
     }
 
-    pub(super) fn pool(&self) -> &Arc<Pool> {
+    pub(super) fn pool(&self) -> &Arc<BudgetPool> {
         &self.pool
     }
 }
 
-impl Drop for Permit {
+impl Drop for BudgetPermit {
     fn drop(&mut self) {
         self.pool.release(self.bytes());
     }
 }
 
-/// How often one that waits asks again for chunks that readers were about to take.
-const RELIEVE_EVERY: Duration = Duration::from_millis(100);
+/// How often a waiter tries again to evict chunks that cursors were about to take.
+const EVICT_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -293,10 +303,10 @@ mod tests {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    struct Shelf(Mutex<Vec<(u64, Permit)>>, bool);
+    struct FakeCache(Mutex<Vec<(u64, BudgetPermit)>>, bool);
 
-    impl Keeper for Shelf {
-        fn give_up(&self, seq: u64, _: Instant) -> bool {
+    impl ChunkCache for FakeCache {
+        fn evict(&self, seq: u64, _: Instant) -> bool {
             if self.1 {
                 self.0.lock().unwrap().retain(|(kept, _)| *kept != seq);
             }
@@ -304,20 +314,20 @@ mod tests {
         }
     }
 
-    fn shelf(pool: &Arc<Pool>, willing: bool, sizes: &[usize]) -> Arc<Shelf> {
-        let shelf = Arc::new(Shelf(Mutex::default(), willing));
-        let weak: Weak<dyn Keeper> = Arc::<Shelf>::downgrade(&shelf);
+    fn fake_cache(pool: &Arc<BudgetPool>, evicts: bool, sizes: &[usize]) -> Arc<FakeCache> {
+        let cache = Arc::new(FakeCache(Mutex::default(), evicts));
+        let weak: Weak<dyn ChunkCache> = Arc::<FakeCache>::downgrade(&cache);
         for (seq, size) in sizes.iter().enumerate() {
             let permit = pool.charge(*size);
-            pool.keep(weak.clone(), seq as u64, &permit);
-            shelf.0.lock().unwrap().push((seq as u64, permit));
+            pool.add_evictable(weak.clone(), seq as u64, &permit);
+            cache.0.lock().unwrap().push((seq as u64, permit));
         }
-        shelf
+        cache
     }
 
     #[tokio::test]
     async fn bytes_are_granted_in_the_order_asked() {
-        let pool = Pool::new(100);
+        let pool = BudgetPool::new(100);
         let held = pool.acquire(80).await;
         let mut large = pin!(pool.acquire(90));
         let mut small = pin!(pool.acquire(10));
@@ -337,8 +347,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_goes_away_leaves_its_place_and_its_bytes() {
-        let pool = Pool::new(100);
+    async fn a_cancelled_acquire_leaves_its_place_and_its_bytes() {
+        let pool = BudgetPool::new(100);
         let held = pool.acquire(100).await;
         {
             let mut gone = pin!(pool.acquire(50));
@@ -354,8 +364,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_granted_permit_that_nobody_takes_returns() {
-        let pool = Pool::new(10);
+    async fn a_granted_permit_that_nobody_takes_is_returned() {
+        let pool = BudgetPool::new(10);
         let held = pool.acquire(10).await;
         {
             let mut gone = pin!(pool.acquire(10));
@@ -367,11 +377,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_for_nobody_in_particular_gives_way_oldest_first() {
-        let pool = Pool::new(100);
-        let shelf = shelf(&pool, true, &[40, 40, 20]);
+    async fn cached_chunks_are_evicted_oldest_first_to_make_room() {
+        let pool = BudgetPool::new(100);
+        let cache = fake_cache(&pool, true, &[40, 40, 20]);
         let _permit = pool.acquire(50).await;
-        let kept: Vec<u64> = shelf
+        let kept: Vec<u64> = cache
             .0
             .lock()
             .unwrap()
@@ -383,41 +393,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_reader_is_about_to_take_stays() {
-        let pool = Pool::new(100);
-        let shelf = shelf(&pool, false, &[60, 40]);
+    async fn a_chunk_that_a_cursor_is_about_to_take_is_not_evicted() {
+        let pool = BudgetPool::new(100);
+        let cache = fake_cache(&pool, false, &[60, 40]);
         let mut waiting = pin!(pool.acquire(50));
         assert!(poll(waiting.as_mut()).is_pending());
-        assert_eq!(shelf.0.lock().unwrap().len(), 2);
-        shelf.0.lock().unwrap().clear();
+        assert_eq!(cache.0.lock().unwrap().len(), 2);
+        cache.0.lock().unwrap().clear();
         assert!(poll(waiting.as_mut()).is_ready());
     }
 
     #[test]
-    fn growth_is_charged_and_paid_for_by_what_is_kept() {
-        let pool = Pool::new(100);
-        let shelf = shelf(&pool, true, &[40, 40]);
+    fn growth_is_charged_and_evicts_cached_chunks() {
+        let pool = BudgetPool::new(100);
+        let cache = fake_cache(&pool, true, &[40, 40]);
         let held = pool.charge(20);
         held.grow(30);
         assert_eq!(pool.used(), 90);
-        assert_eq!(shelf.0.lock().unwrap().len(), 1);
+        assert_eq!(cache.0.lock().unwrap().len(), 1);
     }
 
     #[test]
-    fn notes_of_chunks_that_are_gone_do_not_pile_up() {
-        let pool = Pool::new(1000);
-        let shelf = shelf(&pool, true, &[1]);
-        let weak: Weak<dyn Keeper> = Arc::<Shelf>::downgrade(&shelf);
+    fn candidates_whose_chunks_were_dropped_do_not_pile_up() {
+        let pool = BudgetPool::new(1000);
+        let cache = fake_cache(&pool, true, &[1]);
+        let weak: Weak<dyn ChunkCache> = Arc::<FakeCache>::downgrade(&cache);
         for seq in 0..10_000 {
             let permit = pool.charge(1);
-            pool.keep(weak.clone(), seq, &permit);
+            pool.add_evictable(weak.clone(), seq, &permit);
         }
-        assert!(pool.lock().kept.len() <= 256);
+        assert!(pool.lock().evictable.len() <= 256);
     }
 
     #[tokio::test]
-    async fn more_than_the_limit_is_granted_alone() {
-        let pool = Pool::new(100);
+    async fn a_request_above_the_limit_is_granted_the_limit() {
+        let pool = BudgetPool::new(100);
         let permit = pool.acquire(1000).await;
         assert_eq!(permit.bytes(), 100);
     }

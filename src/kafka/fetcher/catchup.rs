@@ -23,7 +23,7 @@ use kafka_protocol::messages::FetchRequest;
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::budget::{Permit, Pool};
+use super::budget::{BudgetPermit, BudgetPool};
 use super::feed::{Spec, What};
 use super::partition::Partition;
 use super::request::{self, Fetched, Terms};
@@ -38,7 +38,7 @@ use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 pub(super) struct CatchUp {
     cluster: Cluster,
     config: Arc<ConsumerConfig>,
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
     ring_limit: usize,
     brokers: Mutex<HashMap<BrokerId, Arc<Queue>>>,
     /// Reads that are asked and not answered: they share the pool.
@@ -60,7 +60,7 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) enum Read {
     /// An answer, with the room acquired for it; a poll has none.
-    Fetched(Fetched, Option<Permit>),
+    Fetched(Fetched, Option<BudgetPermit>),
     /// Nobody waits for it any more, or there is no room for a read ahead of time.
     NotNow,
     /// The answer did not speak of the partition, or was an error as a whole.
@@ -85,7 +85,7 @@ struct Waiting {
 /// One that goes into the next request.
 struct Chosen {
     waiting: Waiting,
-    permit: Option<Permit>,
+    permit: Option<BudgetPermit>,
     max_bytes: usize,
 }
 
@@ -93,7 +93,7 @@ impl CatchUp {
     pub(super) fn new(
         cluster: Cluster,
         config: Arc<ConsumerConfig>,
-        pool: Arc<Pool>,
+        pool: Arc<BudgetPool>,
         ring_limit: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -302,8 +302,8 @@ impl CatchUp {
         let readers = self.asked.load(Ordering::Relaxed).max(1);
         let share = self.pool.limit() / 2 / readers;
         let bytes = share.clamp(READ_MIN, READ_MIN.max(most)).min(most);
-        let growth = &ask.partition.growth;
-        let (cost, limit) = (growth.cost(bytes), self.pool.limit() / 2);
+        let estimator = &ask.partition.size_estimator;
+        let (cost, limit) = (estimator.total_bytes(bytes), self.pool.limit() / 2);
         if cost <= limit {
             return (bytes, cost);
         }

@@ -1,114 +1,118 @@
-//! What was read of a partition at once, decoded once for all who read there.
+//! What one read brought of a partition, decoded once for all cursors that read there.
 //!
 //! # Invariants
-//! - A chunk's bytes, and those of what is attached to it, count in the budget until its
+//! - A chunk's bytes, and those of what is derived from it, count in the budget until its
 //!   last holder lets go.
-//! - What is attached is made once, however many ask for it at the same time.
+//! - A derived value is made once, however many ask for it at the same time.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::budget::Permit;
-use super::ring::Extent;
+use super::budget::BudgetPermit;
+use super::ring::OffsetRange;
 use crate::TopicPartition;
 use crate::lock::lock;
 use crate::record::{Decoded, Records};
 
-/// What one cursor is given: the records of `chunk` from offset `from` on.
+/// What a cursor returns: the records of one chunk from an offset on.
 #[derive(Clone, Debug)]
-pub struct Slice {
-    /// Shared with everybody who reads the same offsets.
+pub struct ConsumerRecords {
+    /// Shared by all cursors that read the same offsets.
     pub chunk: Arc<Chunk>,
-    /// Records before this offset were delivered before.
-    pub from: i64,
+    /// Records before this offset were delivered earlier.
+    pub from_offset: i64,
 }
 
-impl Slice {
+impl ConsumerRecords {
     /// The records to deliver.
+    #[inline]
     pub fn records(&self) -> Records<'_> {
-        self.chunk.decoded.records_from(self.from)
+        self.chunk.decoded.records_from(self.from_offset)
     }
 }
 
-/// A run of offsets of one partition. What compaction, transactions or control records
-/// leave out of it is not there.
+/// A range of offsets of one partition, as one fetch read it. Offsets that compaction,
+/// aborted transactions or control records leave out hold no record.
 #[derive(Debug)]
 pub struct Chunk {
     /// The partition.
     pub tp: TopicPartition,
-    /// The offset that was asked for.
-    pub first: i64,
-    /// Where reading goes on.
-    pub next: i64,
+    /// The fetch offset: the one that was asked for.
+    pub first_offset: i64,
+    /// The offset to fetch next.
+    pub next_offset: i64,
     /// Leader epoch of the last batch; −1 when unknown.
-    pub leader_epoch: i32,
+    pub last_epoch: i32,
     /// The records.
     pub decoded: Decoded,
     /// What the layers above derived from them.
-    pub attached: Attached,
-    read_under: i32,
+    pub derived: DerivedCache,
+    serving_epoch: i32,
 }
 
 impl Chunk {
-    /// All records, whoever reads.
+    /// All records, of whatever offset a cursor stands at.
+    #[inline]
     pub fn records(&self) -> Records<'_> {
         self.decoded.records()
     }
 
-    /// The leader epoch to commit together with the position `next`, which lies in this
-    /// chunk or at its end: that of the record before it.
-    pub fn epoch_before(&self, next: i64) -> i32 {
-        if next >= self.next {
-            return self.leader_epoch;
+    /// The leader epoch to commit together with the offset `next`, which lies in this
+    /// chunk or at its end: the epoch of the record before it.
+    #[inline]
+    pub fn leader_epoch_before(&self, next: i64) -> i32 {
+        if next >= self.next_offset {
+            return self.last_epoch;
         }
         let batches = &self.decoded.batches;
         let index = batches.partition_point(|batch| batch.last_offset() < next - 1);
         batches
             .get(index)
-            .map_or(self.leader_epoch, |batch| batch.leader_epoch())
+            .map_or(self.last_epoch, |batch| batch.leader_epoch())
     }
 
-    /// `first` is what was asked, `read_under` the epoch of the leader that answered.
+    /// `first_offset` is the fetch offset, `serving_epoch` the epoch of the leader that
+    /// answered.
     pub(super) fn new(
         tp: TopicPartition,
-        first: i64,
-        next: i64,
-        read_under: i32,
+        first_offset: i64,
+        next_offset: i64,
+        serving_epoch: i32,
         decoded: Decoded,
-        attached: Attached,
+        derived: DerivedCache,
     ) -> Self {
         Self {
             tp,
-            first,
-            next,
-            leader_epoch: decoded.leader_epoch,
+            first_offset,
+            next_offset,
+            last_epoch: decoded.leader_epoch,
             decoded,
-            attached,
-            read_under,
+            derived,
+            serving_epoch,
         }
     }
 
-    pub(super) fn permit(&self) -> &Permit {
-        &self.attached.permit
+    pub(super) fn permit(&self) -> &BudgetPermit {
+        &self.derived.permit
     }
 }
 
-impl Extent for Chunk {
-    fn first(&self) -> i64 {
-        self.first
+impl OffsetRange for Chunk {
+    fn first_offset(&self) -> i64 {
+        self.first_offset
     }
 
-    fn next(&self) -> i64 {
-        self.next
+    fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
-    fn epoch(&self) -> i32 {
-        self.leader_epoch
+    fn last_epoch(&self) -> i32 {
+        self.last_epoch
     }
 
-    fn read_under(&self) -> i32 {
-        self.read_under
+    fn serving_epoch(&self) -> i32 {
+        self.serving_epoch
     }
 
     fn is_empty(&self) -> bool {
@@ -116,40 +120,45 @@ impl Extent for Chunk {
     }
 }
 
-/// What was derived from a chunk once for all who read it, by a key of the deriver's
-/// choice.
-pub struct Attached {
-    permit: Permit,
-    /// Bytes of the permit that are set aside for what is yet to be attached.
-    reserve: AtomicUsize,
-    wire: usize,
+/// Values derived from a chunk, each made once for all who read it, by a key that the
+/// deriving layer chooses.
+pub struct DerivedCache {
+    permit: BudgetPermit,
+    /// Bytes of the permit that are reserved for values yet to be derived.
+    reserved: AtomicUsize,
+    wire_bytes: usize,
     bytes: AtomicUsize,
-    /// Mostly all readers want the same: that is reached without a lock.
-    first: OnceLock<(u64, Anything)>,
-    others: Mutex<Vec<(u64, Arc<OnceLock<Anything>>)>>,
-    growth: Arc<Growth>,
+    /// Most often all readers ask for one key: its value is reached without a lock.
+    first: OnceLock<(u64, DerivedValue)>,
+    others: Mutex<Vec<(u64, Arc<OnceLock<DerivedValue>>)>>,
+    estimator: Arc<ChunkSizeEstimator>,
 }
 
-type Anything = Arc<dyn Any + Send + Sync>;
+type DerivedValue = Arc<dyn Any + Send + Sync>;
 
-impl Attached {
-    /// `held` bytes of the permit are the chunk's own; `wire` is what was fetched for it.
-    pub(super) fn new(permit: Permit, held: usize, wire: usize, growth: Arc<Growth>) -> Self {
-        let reserve = growth.attached(wire);
-        permit.resize(held + CHUNK_ITSELF + reserve);
+impl DerivedCache {
+    /// `decoded_bytes` of the permit are the chunk's own; `wire_bytes` were fetched for it.
+    pub(super) fn new(
+        permit: BudgetPermit,
+        decoded_bytes: usize,
+        wire_bytes: usize,
+        estimator: Arc<ChunkSizeEstimator>,
+    ) -> Self {
+        let reserved = estimator.derived_bytes(wire_bytes);
+        permit.resize(decoded_bytes + CHUNK_OVERHEAD + reserved);
         Self {
             permit,
-            reserve: AtomicUsize::new(reserve),
-            wire,
+            reserved: AtomicUsize::new(reserved),
+            wire_bytes,
             bytes: AtomicUsize::new(0),
             first: OnceLock::new(),
             others: Mutex::default(),
-            growth,
+            estimator,
         }
     }
 
-    /// What is attached under `key`; `make` makes it, and says how many bytes it takes,
-    /// if nobody has before. Who asks while it is being made waits for it: `make` should
+    /// The value under `key`. If there is none yet, `make` makes it and says how many bytes
+    /// it takes. A caller that asks while it is being made waits for it: `make` should
     /// compute, not block.
     ///
     /// One key stands for one type. Under a second type the value is made anew each time.
@@ -165,14 +174,14 @@ impl Attached {
             value
         };
         let (first, value) = self.first.get_or_init(|| (key, made()));
-        let value: Anything = match *first == key {
+        let value: DerivedValue = match *first == key {
             true => Arc::clone(value),
             false => Arc::clone(self.other(key).get_or_init(|| made())),
         };
         value.downcast::<T>().unwrap_or_else(|_| made())
     }
 
-    fn other(&self, key: u64) -> Arc<OnceLock<Anything>> {
+    fn other(&self, key: u64) -> Arc<OnceLock<DerivedValue>> {
         let mut others = lock(&self.others);
         if let Some((_, other)) = others.iter().find(|(known, _)| *known == key) {
             return Arc::clone(other);
@@ -185,107 +194,109 @@ impl Attached {
     fn charge(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let taken = self
-            .reserve
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserve| {
-                Some(reserve - reserve.min(bytes))
+            .reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserved| {
+                Some(reserved - reserved.min(bytes))
             })
-            .map_or(0, |reserve| reserve.min(bytes));
+            .map_or(0, |reserved| reserved.min(bytes));
         if bytes > taken {
             self.permit.grow(bytes - taken);
         }
     }
 }
 
-impl Drop for Attached {
+impl Drop for DerivedCache {
     fn drop(&mut self) {
-        self.growth
-            .learn_attached(self.wire, self.bytes.load(Ordering::Relaxed));
+        self.estimator
+            .record_derived(self.wire_bytes, self.bytes.load(Ordering::Relaxed));
     }
 }
 
-impl std::fmt::Debug for Attached {
+impl std::fmt::Debug for DerivedCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attached")
+        f.debug_struct("DerivedCache")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }
 
-/// How much larger than what was fetched a partition's chunks become, as learned from
-/// those before: room is acquired for what a read will turn into.
+/// How many bytes a partition's chunks take per byte fetched, as seen with those before:
+/// a read acquires room for what it will turn into.
 #[derive(Debug)]
-pub(super) struct Growth {
+pub(super) struct ChunkSizeEstimator {
     /// Percent of the fetched bytes that the decompressed ones take.
-    unpacked: AtomicU32,
-    /// Percent that what is attached takes.
-    attached: AtomicU32,
+    decoded_percent: AtomicU32,
+    /// Percent of the fetched bytes that derived values take.
+    derived_percent: AtomicU32,
 }
 
-impl Default for Growth {
+impl Default for ChunkSizeEstimator {
     fn default() -> Self {
         Self {
-            unpacked: AtomicU32::new(100),
-            attached: AtomicU32::new(100),
+            decoded_percent: AtomicU32::new(100),
+            derived_percent: AtomicU32::new(100),
         }
     }
 }
 
-impl Growth {
-    /// Bytes that a read of `wire` bytes is expected to take in the end.
-    pub(super) fn cost(&self, wire: usize) -> usize {
-        percent(wire, &self.unpacked) + percent(wire, &self.attached) + CHUNK_ITSELF
+impl ChunkSizeEstimator {
+    /// Bytes that a read of `wire_bytes` is expected to take in the end.
+    pub(super) fn total_bytes(&self, wire_bytes: usize) -> usize {
+        percent_of(wire_bytes, &self.decoded_percent)
+            + percent_of(wire_bytes, &self.derived_percent)
+            + CHUNK_OVERHEAD
     }
 
-    fn attached(&self, wire: usize) -> usize {
-        percent(wire, &self.attached)
+    fn derived_bytes(&self, wire_bytes: usize) -> usize {
+        percent_of(wire_bytes, &self.derived_percent)
     }
 
-    pub(super) fn learn_unpacked(&self, wire: usize, bytes: usize) {
-        learn(&self.unpacked, wire, bytes);
+    pub(super) fn record_decoded(&self, wire_bytes: usize, bytes: usize) {
+        update_percent(&self.decoded_percent, wire_bytes, bytes);
     }
 
-    fn learn_attached(&self, wire: usize, bytes: usize) {
-        learn(&self.attached, wire, bytes);
+    fn record_derived(&self, wire_bytes: usize, bytes: usize) {
+        update_percent(&self.derived_percent, wire_bytes, bytes);
     }
 }
 
-fn percent(wire: usize, of: &AtomicU32) -> usize {
-    wire.saturating_mul(of.load(Ordering::Relaxed) as usize) / 100
+fn percent_of(wire_bytes: usize, percent: &AtomicU32) -> usize {
+    wire_bytes.saturating_mul(percent.load(Ordering::Relaxed) as usize) / 100
 }
 
 /// Up at once, down slowly: too little room is worse than too much.
-fn learn(known: &AtomicU32, wire: usize, bytes: usize) {
-    // Small chunks are mostly headers; they say little.
-    if wire < 1024 {
+fn update_percent(estimate: &AtomicU32, wire_bytes: usize, bytes: usize) {
+    // Small chunks are mostly headers: their ratio says little.
+    if wire_bytes < 1024 {
         return;
     }
-    let seen = u32::try_from(bytes.saturating_mul(100) / wire).unwrap_or(u32::MAX);
-    let before = known.load(Ordering::Relaxed);
+    let seen = u32::try_from(bytes.saturating_mul(100) / wire_bytes).unwrap_or(u32::MAX);
+    let before = estimate.load(Ordering::Relaxed);
     let next = seen.max(((u64::from(before) * 7 + u64::from(seen)) / 8) as u32);
-    known.store(next.min(100_000), Ordering::Relaxed);
+    estimate.store(next.min(100_000), Ordering::Relaxed);
 }
 
 /// Bytes of a chunk's own structure, roughly.
-pub(super) const CHUNK_ITSELF: usize = 512;
+pub(super) const CHUNK_OVERHEAD: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::Pool;
+    use super::super::budget::BudgetPool;
     use super::*;
 
-    fn attached(pool: &Arc<Pool>) -> Attached {
-        Attached::new(pool.charge(0), 10_000, 10_000, Arc::default())
+    fn derived(pool: &Arc<BudgetPool>) -> DerivedCache {
+        DerivedCache::new(pool.charge(0), 10_000, 10_000, Arc::default())
     }
 
     #[test]
-    fn what_is_attached_is_made_once_for_all() {
-        let pool = Pool::new(1 << 20);
-        let attached = attached(&pool);
+    fn a_derived_value_is_made_once_for_all() {
+        let pool = BudgetPool::new(1 << 20);
+        let derived = derived(&pool);
         let count = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let value = attached.get_or_insert_with(7, || {
+                    let value = derived.get_or_insert_with(7, || {
                         count.fetch_add(1, Ordering::Relaxed);
                         (Arc::new("text".to_owned()), 4)
                     });
@@ -294,39 +305,39 @@ mod tests {
             }
         });
         assert_eq!(count.load(Ordering::Relaxed), 1);
-        let other = attached.get_or_insert_with(8, || (Arc::new(8u64), 8));
+        let other = derived.get_or_insert_with(8, || (Arc::new(8u64), 8));
         assert_eq!(*other, 8);
     }
 
     #[test]
-    fn what_is_attached_counts_until_the_chunk_goes() {
-        let pool = Pool::new(1 << 20);
-        let attached = attached(&pool);
+    fn derived_values_count_until_the_chunk_is_dropped() {
+        let pool = BudgetPool::new(1 << 20);
+        let derived = derived(&pool);
         let before = pool.used();
-        assert_eq!(before, 10_000 + 10_000 + CHUNK_ITSELF);
-        attached.get_or_insert_with(1, || (Arc::new(()), 9_000));
-        assert_eq!(pool.used(), before, "out of what was set aside");
-        attached.get_or_insert_with(2, || (Arc::new(()), 5_000));
+        assert_eq!(before, 10_000 + 10_000 + CHUNK_OVERHEAD);
+        derived.get_or_insert_with(1, || (Arc::new(()), 9_000));
+        assert_eq!(pool.used(), before, "out of the reserved bytes");
+        derived.get_or_insert_with(2, || (Arc::new(()), 5_000));
         assert_eq!(pool.used(), before + 4_000);
-        drop(attached);
+        drop(derived);
         assert_eq!(pool.used(), 0);
     }
 
     #[test]
-    fn a_partition_learns_what_its_chunks_turn_into() {
-        let growth = Arc::new(Growth::default());
-        growth.learn_unpacked(1000, 900);
+    fn the_estimate_follows_the_sizes_of_earlier_chunks() {
+        let estimator = Arc::new(ChunkSizeEstimator::default());
+        estimator.record_decoded(1000, 900);
         assert_eq!(
-            growth.cost(10_000),
-            20_000 + CHUNK_ITSELF,
+            estimator.total_bytes(10_000),
+            20_000 + CHUNK_OVERHEAD,
             "too small to say"
         );
-        growth.learn_unpacked(10_000, 100_000);
-        assert_eq!(growth.cost(10_000), 110_000 + CHUNK_ITSELF);
+        estimator.record_decoded(10_000, 100_000);
+        assert_eq!(estimator.total_bytes(10_000), 110_000 + CHUNK_OVERHEAD);
         for _ in 0..100 {
-            growth.learn_unpacked(10_000, 10_000);
-            growth.learn_attached(10_000, 0);
+            estimator.record_decoded(10_000, 10_000);
+            estimator.record_derived(10_000, 0);
         }
-        assert!(growth.cost(10_000) < 11_000 + CHUNK_ITSELF);
+        assert!(estimator.total_bytes(10_000) < 11_000 + CHUNK_OVERHEAD);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Position;
-use super::chunk::Slice;
+use super::FetchPosition;
+use super::chunk::ConsumerRecords;
 use super::error::FetchError;
 use super::feed::{Next, Reader};
 use super::partition::Partition;
@@ -38,31 +38,31 @@ impl Cursor {
     ///
     /// # Errors
     /// See [`FetchError`]. The cursor stays where it is; asking again tries again.
-    pub fn try_next(&mut self) -> Result<Option<Slice>, FetchError> {
-        let from = self.reader.offset;
+    pub fn try_next(&mut self) -> Result<Option<ConsumerRecords>, FetchError> {
+        let from_offset = self.reader.offset;
         let (next, work) = lock(&self.partition.feed).next(&mut self.reader, &self.wake);
         if work {
             self.partition.work.notify_one();
         }
         match next {
             // Of an overlapping chunk, or behind skipped ones, only what is new.
-            Next::Chunk(chunk) => Ok(Some(Slice { from, chunk })),
+            Next::Chunk(chunk) => Ok(Some(ConsumerRecords { from_offset, chunk })),
             Next::Wait => Ok(None),
             Next::Failed(error) => Err(error),
         }
     }
 
     /// Where the next record will be read.
-    pub fn position(&self) -> Position {
-        Position {
+    pub fn position(&self) -> FetchPosition {
+        FetchPosition {
             offset: self.reader.offset,
             leader_epoch: self.reader.epoch,
         }
     }
 
     /// Goes on at `position`.
-    pub fn seek(&mut self, position: Position) {
-        let Position {
+    pub fn seek(&mut self, position: FetchPosition) {
+        let FetchPosition {
             offset,
             leader_epoch,
         } = position;

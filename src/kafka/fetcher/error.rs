@@ -3,7 +3,7 @@
 //! Everything else (moved leaders, lost connections, brokers that are away, evicted
 //! sessions) is repaired inside and never surfaces.
 
-use super::Position;
+use super::FetchPosition;
 use crate::TopicPartition;
 
 /// Why a cursor gets no further from where it stands.
@@ -31,7 +31,7 @@ pub enum FetchError {
         /// The position that is no more.
         offset: i64,
         /// Where the log diverged: the last place that is still valid.
-        to: Position,
+        to: FetchPosition,
     },
     /// The principal may not read the topic.
     #[error("not authorized to read topic {topic}")]

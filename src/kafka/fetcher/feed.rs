@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::FetchError;
-use super::ring::{Extent, Place, Ring};
+use super::ring::{OffsetRange, Place, Ring};
 use runtime::wake::WakeSignal;
 
 /// See the module.
@@ -83,7 +83,7 @@ pub(super) enum Tail {
 pub(super) struct Reader {
     id: u64,
     pub(super) offset: i64,
-    /// Leader epoch of the record before `offset`, −1 when unknown.
+    /// LeaderAndEpoch epoch of the record before `offset`, −1 when unknown.
     pub(super) epoch: i32,
     /// Epoch of the leader from whose log the position came.
     checked: i32,
@@ -193,7 +193,7 @@ pub(super) struct News {
     pub(super) wake: Vec<Waiter>,
 }
 
-impl<C: Extent> Feed<C> {
+impl<C: OffsetRange> Feed<C> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             ring: None,
@@ -296,9 +296,9 @@ impl<C: Extent> Feed<C> {
                     None => break,
                 },
             };
-            reader.offset = chunk.next();
-            reader.epoch = chunk.epoch();
-            reader.checked = reader.checked.max(chunk.read_under());
+            reader.offset = chunk.next_offset();
+            reader.epoch = chunk.last_epoch();
+            reader.checked = reader.checked.max(chunk.serving_epoch());
             if !chunk.is_empty() {
                 self.stop_waiting(reader);
                 return (Next::Chunk(chunk), work);
@@ -401,7 +401,7 @@ impl<C: Extent> Feed<C> {
     }
 
     fn read_ahead(&mut self, chunk: &C) -> bool {
-        let offset = chunk.next();
+        let offset = chunk.next_offset();
         let in_ring = self
             .ring
             .as_ref()
@@ -420,8 +420,8 @@ impl<C: Extent> Feed<C> {
         self.reads.push(Read {
             id,
             offset,
-            epoch: chunk.epoch(),
-            checked: chunk.read_under(),
+            epoch: chunk.last_epoch(),
+            checked: chunk.serving_epoch(),
             waiters: Vec::new(),
             ahead: true,
             in_flight: false,
@@ -454,8 +454,8 @@ impl News {
     }
 }
 
-fn covers(chunk: &impl Extent, offset: i64) -> bool {
-    chunk.first() <= offset && offset < chunk.next()
+fn covers(chunk: &impl OffsetRange, offset: i64) -> bool {
+    chunk.first_offset() <= offset && offset < chunk.next_offset()
 }
 
 /// Below every leader epoch, the unknown one (−1) too.

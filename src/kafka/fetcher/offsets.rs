@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Position;
+use super::FetchPosition;
 use super::error::FetchError;
 use crate::backoff::Backoff;
 use crate::lock::lock;
@@ -26,7 +26,7 @@ use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition
 
 /// An end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum At {
+pub enum OffsetSpec {
     /// The first record that is still there.
     Earliest,
     /// Behind the last record that may be read.
@@ -42,9 +42,9 @@ pub enum At {
 pub async fn list_offset(
     cluster: &Cluster,
     tp: &TopicPartition,
-    at: At,
+    at: OffsetSpec,
     isolation: IsolationLevel,
-) -> Result<Position, FetchError> {
+) -> Result<FetchPosition, FetchError> {
     Offsets::new(cluster.clone()).find(tp, at, isolation).await
 }
 
@@ -60,13 +60,13 @@ type Desks = HashMap<(BrokerId, IsolationLevel), Vec<Question>>;
 #[derive(Debug)]
 struct Question {
     tp: TopicPartition,
-    at: At,
+    at: OffsetSpec,
     leader_epoch: i32,
     answer: oneshot::Sender<Answer>,
 }
 
 /// A position, or why there is none yet.
-type Answer = Result<Position, Refusal>;
+type Answer = Result<FetchPosition, Refusal>;
 
 #[derive(Clone, Debug)]
 enum Refusal {
@@ -86,9 +86,9 @@ impl Offsets {
     pub(super) async fn find(
         &self,
         tp: &TopicPartition,
-        at: At,
+        at: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Result<Position, FetchError> {
+    ) -> Result<FetchPosition, FetchError> {
         let config = self.cluster.config();
         let deadline = Instant::now() + config.request_timeout;
         let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
@@ -118,9 +118,9 @@ impl Offsets {
     async fn attempt(
         &self,
         tp: &TopicPartition,
-        at: At,
+        at: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Result<Result<Position, FetchError>, Refusal> {
+    ) -> Result<Result<FetchPosition, FetchError>, Refusal> {
         let topic = || Arc::clone(&tp.topic);
         match self.cluster.metadata().topic(&tp.topic).await {
             Ok(known) if known.partitions.get(tp.partition as usize).is_none() => {
@@ -151,7 +151,7 @@ impl Offsets {
         &self,
         leader: LeaderAndEpoch,
         tp: &TopicPartition,
-        at: At,
+        at: OffsetSpec,
         isolation: IsolationLevel,
     ) -> Answer {
         let (answer, answered) = oneshot::channel();
@@ -199,8 +199,11 @@ impl Offsets {
             // A partition may stand in a request once: the two ends are two requests.
             let (earliest, latest): (Vec<_>, Vec<_>) = questions
                 .into_iter()
-                .partition(|question| question.at == At::Earliest);
-            for (at, questions) in [(At::Earliest, earliest), (At::Latest, latest)] {
+                .partition(|question| question.at == OffsetSpec::Earliest);
+            for (at, questions) in [
+                (OffsetSpec::Earliest, earliest),
+                (OffsetSpec::Latest, latest),
+            ] {
                 if !questions.is_empty() {
                     self.request(desk, at, questions).await;
                 }
@@ -211,7 +214,7 @@ impl Offsets {
     async fn request(
         &self,
         (broker, isolation): (BrokerId, IsolationLevel),
-        at: At,
+        at: OffsetSpec,
         asked: Vec<Question>,
     ) {
         let build = |version| request(version, at, isolation, &asked);
@@ -226,7 +229,7 @@ impl Offsets {
                 for topic in &response.topics {
                     for partition in &topic.partitions {
                         let answer = match partition.error_code {
-                            0 => Ok(Position {
+                            0 => Ok(FetchPosition {
                                 offset: partition.offset,
                                 leader_epoch: partition.leader_epoch,
                             }),
@@ -253,13 +256,13 @@ impl Offsets {
 
 fn request(
     version: i16,
-    at: At,
+    at: OffsetSpec,
     isolation: IsolationLevel,
     asked: &[Question],
 ) -> ListOffsetsRequest {
     let timestamp = match at {
-        At::Earliest => -2,
-        At::Latest => -1,
+        OffsetSpec::Earliest => -2,
+        OffsetSpec::Latest => -1,
     };
     let mut topics: HashMap<&str, HashMap<i32, i32>> = HashMap::new();
     for question in asked {
@@ -316,12 +319,17 @@ mod tests {
         for version in 1..=10 {
             let question = |partition| Question {
                 tp: TopicPartition::new("t", partition),
-                at: At::Latest,
+                at: OffsetSpec::Latest,
                 leader_epoch: 4,
                 answer: oneshot::channel().0,
             };
             let asked = [question(0), question(1), question(1)];
-            let request = request(version, At::Latest, IsolationLevel::ReadCommitted, &asked);
+            let request = request(
+                version,
+                OffsetSpec::Latest,
+                IsolationLevel::ReadCommitted,
+                &asked,
+            );
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();
             request.encode(&mut bytes, version).unwrap();

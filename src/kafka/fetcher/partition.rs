@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::budget::{Keeper, Permit};
-use super::chunk::{Attached, Chunk, Growth};
+use super::budget::{BudgetPermit, ChunkCache};
+use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
 use super::feed::{Feed, News, Waiter};
 use super::request::Fetched;
 use crate::lock::lock;
@@ -23,7 +23,7 @@ pub(super) struct Partition {
     pub(super) feed: Mutex<Feed<Chunk>>,
     /// Told when the task has something to do.
     pub(super) work: Notify,
-    pub(super) growth: Arc<Growth>,
+    pub(super) size_estimator: Arc<ChunkSizeEstimator>,
     me: Weak<Self>,
 }
 
@@ -54,7 +54,7 @@ impl Partition {
             isolation,
             feed: Mutex::new(Feed::new(Instant::now())),
             work: Notify::new(),
-            growth: Arc::default(),
+            size_estimator: Arc::default(),
             me: me.clone(),
         })
     }
@@ -99,7 +99,7 @@ impl Partition {
         } else {
             decoded.bytes.max(wire)
         };
-        self.growth.learn_unpacked(wire, held);
+        self.size_estimator.record_decoded(wire, held);
         Ok(Unpacked {
             decoded,
             first,
@@ -111,7 +111,7 @@ impl Partition {
     }
 
     /// The chunk, with its bytes counted by `permit`.
-    pub(super) fn chunk(&self, unpacked: Unpacked, permit: Permit) -> Chunk {
+    pub(super) fn chunk(&self, unpacked: Unpacked, permit: BudgetPermit) -> Chunk {
         let Unpacked {
             decoded,
             first,
@@ -120,15 +120,23 @@ impl Partition {
             wire,
             held,
         } = unpacked;
-        let attached = Attached::new(permit, held, wire.min(held), Arc::clone(&self.growth));
+        let attached = DerivedCache::new(
+            permit,
+            held,
+            wire.min(held),
+            Arc::clone(&self.size_estimator),
+        );
         Chunk::new(self.tp.clone(), first, next, read_under, decoded, attached)
     }
 
     /// Tells the pool what is kept, and the readers that there is news.
     pub(super) fn publish(&self, news: News, chunk: Option<&Arc<Chunk>>) {
         if let (Some(seq), Some(chunk)) = (news.kept, chunk) {
-            let keeper: Weak<dyn Keeper> = self.me.clone();
-            chunk.permit().pool().keep(keeper, seq, chunk.permit());
+            let cache: Weak<dyn ChunkCache> = self.me.clone();
+            chunk
+                .permit()
+                .pool()
+                .add_evictable(cache, seq, chunk.permit());
         }
         notify(news.wake);
     }
@@ -153,9 +161,9 @@ impl Unpacked {
     }
 }
 
-impl Keeper for Partition {
-    fn give_up(&self, seq: u64, now: Instant) -> bool {
-        let given = lock(&self.feed).give_up(seq, now);
+impl ChunkCache for Partition {
+    fn evict(&self, seq: u64, now: Instant) -> bool {
+        let given = lock(&self.feed).evict(seq, now);
         // Dropped here, without the lock.
         given.is_some()
     }

@@ -15,15 +15,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A run of a partition's offsets that was read at once.
-pub(super) trait Extent {
+pub(super) trait OffsetRange {
     /// The offset that was asked for.
-    fn first(&self) -> i64;
+    fn first_offset(&self) -> i64;
     /// Where reading goes on.
-    fn next(&self) -> i64;
+    fn next_offset(&self) -> i64;
     /// Leader epoch of its last batch.
-    fn epoch(&self) -> i32;
+    fn last_epoch(&self) -> i32;
     /// Epoch of the leader that it was read from.
-    fn read_under(&self) -> i32;
+    fn serving_epoch(&self) -> i32;
     /// Whether nothing in it is to be delivered.
     fn is_empty(&self) -> bool;
 }
@@ -47,7 +47,7 @@ pub(super) enum Place<C> {
     Ahead,
 }
 
-impl<C: Extent> Ring<C> {
+impl<C: OffsetRange> Ring<C> {
     /// An empty ring whose first chunk will begin at `offset`, behind a record of `epoch`.
     pub(super) fn at(offset: i64, epoch: i32) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl<C: Extent> Ring<C> {
             };
         }
         // Mostly it is in the newest.
-        let ends_before = |(_, chunk): &(u64, Arc<C>)| chunk.next() <= offset;
+        let ends_before = |(_, chunk): &(u64, Arc<C>)| chunk.next_offset() <= offset;
         let newest = self.chunks.len().saturating_sub(1);
         let index = match self.chunks.range(..newest).next_back() {
             Some(before) if !ends_before(before) => self.chunks.partition_point(ends_before),
@@ -92,11 +92,11 @@ impl<C: Extent> Ring<C> {
 
     /// Appends `chunk` under `seq`, unless it brings nothing new or would leave a gap.
     pub(super) fn push(&mut self, seq: u64, chunk: Arc<C>) -> bool {
-        if !self.accepts(chunk.first(), chunk.next()) {
+        if !self.accepts(chunk.first_offset(), chunk.next_offset()) {
             return false;
         }
-        self.end = chunk.next();
-        self.end_epoch = chunk.epoch();
+        self.end = chunk.next_offset();
+        self.end_epoch = chunk.last_epoch();
         self.chunks.push_back((seq, chunk));
         true
     }
@@ -129,7 +129,7 @@ impl<C: Extent> Ring<C> {
             && *front <= seq
         {
             if let Some((_, chunk)) = self.chunks.pop_front() {
-                self.start = chunk.next();
+                self.start = chunk.next_offset();
                 evicted.push(chunk);
             }
         }
@@ -151,17 +151,17 @@ pub(super) mod tests {
         pub(in super::super) empty: bool,
     }
 
-    impl Extent for Span {
-        fn first(&self) -> i64 {
+    impl OffsetRange for Span {
+        fn first_offset(&self) -> i64 {
             self.first
         }
-        fn next(&self) -> i64 {
+        fn next_offset(&self) -> i64 {
             self.next
         }
-        fn epoch(&self) -> i32 {
+        fn last_epoch(&self) -> i32 {
             self.epoch
         }
-        fn read_under(&self) -> i32 {
+        fn serving_epoch(&self) -> i32 {
             self.under
         }
         fn is_empty(&self) -> bool {

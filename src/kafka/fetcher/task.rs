@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use self::reading::Reading;
 use super::Shared;
-use super::budget::Permit;
+use super::budget::BudgetPermit;
 use super::chunk::Chunk;
 use super::error::FetchError;
 use super::feed::{News, Outcome, Spec, What};
@@ -94,7 +94,7 @@ enum Step {
     /// For the readers.
     Fetched {
         fetched: Fetched,
-        permit: Option<Permit>,
+        permit: Option<BudgetPermit>,
         under: i32,
     },
     Failed(FetchError),
@@ -311,7 +311,7 @@ impl Task {
         self.deliver(spec, outcome, None);
     }
 
-    fn take(&mut self, spec: Spec, fetched: Fetched, permit: Option<Permit>, under: i32) {
+    fn take(&mut self, spec: Spec, fetched: Fetched, permit: Option<BudgetPermit>, under: i32) {
         let end = fetched.end;
         if fetched.records.is_empty() {
             if spec.offset < end {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::{BrokerId as NodeId, OffsetForLeaderEpochRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Position;
+use super::FetchPosition;
 use crate::metadata::LeaderAndEpoch;
 use crate::{Cluster, ConnectionPurpose, RequestError, TopicPartition};
 
@@ -21,7 +21,7 @@ pub(super) enum Verdict {
     /// It holds it, or cannot tell.
     Same,
     /// It ends before it.
-    Truncated(Position),
+    Truncated(FetchPosition),
     /// This error code instead of an answer.
     Refused(i16),
 }
@@ -31,7 +31,7 @@ pub(super) async fn check(
     cluster: &Cluster,
     leader: LeaderAndEpoch,
     tp: &TopicPartition,
-    position: Position,
+    position: FetchPosition,
     timeout: Duration,
 ) -> Result<Verdict, RequestError> {
     let build = |_version| {
@@ -73,7 +73,7 @@ pub(super) async fn check(
 /// the leader's log; −1 when it has no record of epochs.
 fn judge(offset: i64, leader_epoch: i32, end_offset: i64) -> Verdict {
     if end_offset >= 0 && leader_epoch >= 0 && end_offset < offset {
-        Verdict::Truncated(Position {
+        Verdict::Truncated(FetchPosition {
             offset: end_offset,
             leader_epoch,
         })
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(judge(10, 3, 11), Verdict::Same);
         assert_eq!(
             judge(10, 3, 9),
-            Verdict::Truncated(Position {
+            Verdict::Truncated(FetchPosition {
                 offset: 9,
                 leader_epoch: 3
             })

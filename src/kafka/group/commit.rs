@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::error::{CommitError, Failure, Verdict};
 use crate::TopicPartition;
-use crate::fetcher::Position;
+use crate::fetcher::FetchPosition;
 
 type Waiter = oneshot::Sender<Result<(), CommitError>>;
 
@@ -32,7 +32,7 @@ pub(crate) struct Commits {
 
 #[derive(Debug, Default)]
 struct Flush {
-    offsets: BTreeMap<TopicPartition, Position>,
+    offsets: BTreeMap<TopicPartition, FetchPosition>,
     waiters: Vec<Waiter>,
     /// What was lost to the group while it was in flight: it may be ours again by the
     /// time of the answer, and further on.
@@ -52,7 +52,7 @@ pub(crate) struct Outcome {
 
 impl Commits {
     /// Everything up to `next` has been dealt with.
-    pub(crate) fn add(&mut self, tp: TopicPartition, next: Position) {
+    pub(crate) fn add(&mut self, tp: TopicPartition, next: FetchPosition) {
         self.pending.offsets.insert(tp, next);
     }
 
@@ -90,7 +90,7 @@ impl Commits {
     pub(crate) fn begin(
         &mut self,
         ours: impl Fn(&TopicPartition) -> bool,
-    ) -> Vec<(TopicPartition, Position)> {
+    ) -> Vec<(TopicPartition, FetchPosition)> {
         self.retain(ours);
         if !self.is_due() {
             return Vec::new();
@@ -226,8 +226,8 @@ mod tests {
         TopicPartition::new("t", partition)
     }
 
-    fn at(offset: i64) -> Position {
-        Position {
+    fn at(offset: i64) -> FetchPosition {
+        FetchPosition {
             offset,
             leader_epoch: 3,
         }

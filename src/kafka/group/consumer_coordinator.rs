@@ -33,7 +33,7 @@ use super::offsets::{self, Hopeless, OffsetResetStrategy, Start};
 use super::requests::{self, Identity};
 use crate::backoff::Backoff;
 use crate::config::AssignorName;
-use crate::fetcher::Position;
+use crate::fetcher::FetchPosition;
 use crate::metadata::ClusterSnapshot;
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, IsolationLevel, TopicPartition};
@@ -57,7 +57,7 @@ enum Done {
     Coordinator(Result<BrokerId, Failure>),
     Heartbeat(i32, Result<(), Failure>),
     Positions(u64, Result<Vec<Start>, Hopeless>),
-    Moved(u64, Result<Vec<(TopicPartition, Position)>, Hopeless>),
+    Moved(u64, Result<Vec<(TopicPartition, FetchPosition)>, Hopeless>),
     CommitTurn(OwnedSemaphorePermit),
     Committed(i32, Result<Vec<(TopicPartition, i16)>, Failure>),
     Left(Result<(), Failure>),

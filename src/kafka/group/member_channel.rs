@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::commit::Commits;
 use super::error::{CommitError, ConsumerError};
 use crate::TopicPartition;
-use crate::fetcher::Position;
+use crate::fetcher::FetchPosition;
 use crate::lock::lock;
 use runtime::wake::WakeSignal;
 
@@ -26,9 +26,9 @@ use runtime::wake::WakeSignal;
 #[derive(Debug)]
 pub(crate) enum BackgroundEvent {
     /// New partitions, with the position from which to read each.
-    Assigned(Vec<(TopicPartition, Position)>),
+    Assigned(Vec<(TopicPartition, FetchPosition)>),
     /// The position of a partition was reset by `auto.offset.reset`.
-    PositionReset(TopicPartition, Position),
+    PositionReset(TopicPartition, FetchPosition),
     /// Partitions to release; the release names the revocation's number.
     Revoke(u64, Vec<TopicPartition>),
     /// Partitions that the group has taken away.

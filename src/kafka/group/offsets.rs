@@ -25,7 +25,7 @@ use super::CoordinatorHandle;
 use super::error::{ConsumerError, Failure, Verdict};
 use super::requests;
 use crate::backoff::Backoff;
-use crate::fetcher::{At, FetchError, Position};
+use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::{IsolationLevel, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
@@ -45,13 +45,13 @@ const ATTEMPTS: u32 = 10;
 
 /// Why there are no positions: for good, or the membership has to start over.
 pub(crate) type Hopeless = Option<ConsumerError>;
-type Found = Vec<(TopicPartition, Position)>;
+type Found = Vec<(TopicPartition, FetchPosition)>;
 
 /// Where to start in one partition.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) tp: TopicPartition,
-    pub(crate) position: Position,
+    pub(crate) position: FetchPosition,
     /// To be committed, so that others begin there too.
     pub(crate) commit: bool,
 }
@@ -93,8 +93,8 @@ pub(crate) async fn by_policy(
 ) -> Result<Found, Hopeless> {
     let at = match (reset, partitions.first()) {
         (_, None) => return Ok(Vec::new()),
-        (OffsetResetStrategy::Earliest, _) => At::Earliest,
-        (OffsetResetStrategy::Latest, _) => At::Latest,
+        (OffsetResetStrategy::Earliest, _) => OffsetSpec::Earliest,
+        (OffsetResetStrategy::Latest, _) => OffsetSpec::Latest,
         (OffsetResetStrategy::None, Some(tp)) => {
             return Err(Some(ConsumerError::NoCommittedOffset {
                 group: handle.group.clone(),
@@ -109,9 +109,9 @@ pub(crate) async fn by_policy(
 async fn log_end(
     handle: CoordinatorHandle,
     tp: TopicPartition,
-    at: At,
+    at: OffsetSpec,
     isolation: IsolationLevel,
-) -> Result<(TopicPartition, Position), Hopeless> {
+) -> Result<(TopicPartition, FetchPosition), Hopeless> {
     loop {
         match handle.fetcher.list_offset(&tp, at, isolation).await {
             Ok(position) => return Ok((tp, position)),
@@ -127,7 +127,7 @@ async fn committed(
     handle: &CoordinatorHandle,
     partitions: &[TopicPartition],
     isolation: IsolationLevel,
-) -> Result<Vec<(TopicPartition, Option<Position>)>, Hopeless> {
+) -> Result<Vec<(TopicPartition, Option<FetchPosition>)>, Hopeless> {
     let config = handle.cluster.config();
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
     loop {
@@ -173,7 +173,7 @@ async fn ask(
     handle: &CoordinatorHandle,
     partitions: &[TopicPartition],
     isolation: IsolationLevel,
-) -> Result<Vec<(TopicPartition, Option<Position>)>, Failure> {
+) -> Result<Vec<(TopicPartition, Option<FetchPosition>)>, Failure> {
     let coordinator = handle.coordinator().await?;
     let stable = isolation == IsolationLevel::ReadCommitted;
     let build = |version| requests::fetch(version, &handle.group, partitions, stable);

@@ -27,7 +27,7 @@ use super::error::Failure;
 use super::membership::{Joined, Lead, Membership};
 use super::protocol::{self, PROTOCOL_TYPE};
 use crate::TopicPartition;
-use crate::fetcher::Position;
+use crate::fetcher::FetchPosition;
 
 /// Who speaks, in every request of a member.
 #[derive(Clone, Debug)]
@@ -187,7 +187,7 @@ pub(crate) fn left(answer: &LeaveGroupResponse) -> Result<(), Failure> {
 pub(crate) fn commit(
     version: i16,
     identity: &Identity,
-    offsets: &[(TopicPartition, Position)],
+    offsets: &[(TopicPartition, FetchPosition)],
 ) -> OffsetCommitRequest {
     let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
     for (tp, next) in offsets {
@@ -217,7 +217,7 @@ pub(crate) fn commit(
 /// The error code of each partition that was to be committed, of those in the answer.
 pub(crate) fn committed(
     answer: &OffsetCommitResponse,
-    offsets: &[(TopicPartition, Position)],
+    offsets: &[(TopicPartition, FetchPosition)],
 ) -> Vec<(TopicPartition, i16)> {
     let mut codes = Vec::with_capacity(offsets.len());
     for topic in &answer.topics {
@@ -269,7 +269,7 @@ pub(crate) fn fetch(
 }
 
 /// What one partition's committed offset is: none, or why it cannot be told.
-pub(crate) type Fetched = (TopicPartition, Result<Option<Position>, Failure>);
+pub(crate) type Fetched = (TopicPartition, Result<Option<FetchPosition>, Failure>);
 
 /// What OffsetFetch's answer says of each of `partitions`; one that it leaves out failed.
 pub(crate) fn fetched(
@@ -307,7 +307,7 @@ pub(crate) fn fetched(
             Some(&(.., offset, leader_epoch, code)) => match Failure::of(code) {
                 Some(failure) => Err(failure),
                 None if offset < 0 => Ok(None),
-                None => Ok(Some(Position {
+                None => Ok(Some(FetchPosition {
                     offset,
                     leader_epoch,
                 })),
@@ -346,8 +346,8 @@ mod tests {
         }
     }
 
-    fn offsets() -> Vec<(TopicPartition, Position)> {
-        let at = |offset| Position {
+    fn offsets() -> Vec<(TopicPartition, FetchPosition)> {
+        let at = |offset| FetchPosition {
             offset,
             leader_epoch: 5,
         };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::ring::Extent;
+use super::super::ring::OffsetRange;
 use super::{Feed, News, TAIL_IDLE, Tail};
 
-impl<C: Extent> Feed<C> {
+impl<C: OffsetRange> Feed<C> {
     /// Where the tail has to read, if it is to read here, and for which ring.
     pub(in crate::fetcher) fn tail_wants(&self) -> Option<(u64, i64)> {
         match self.tail {
@@ -55,7 +55,7 @@ impl<C: Extent> Feed<C> {
     }
 
     pub(in crate::fetcher) fn tail_push(&mut self, ring: u64, chunk: Arc<C>, end: i64) -> News {
-        if !self.tail_accepts(ring, chunk.first(), chunk.next()) {
+        if !self.tail_accepts(ring, chunk.first_offset(), chunk.next_offset()) {
             return News::none();
         }
         self.saw_end(end);
@@ -101,7 +101,7 @@ impl<C: Extent> Feed<C> {
 
     pub(super) fn extend(&mut self, chunk: Arc<C>) -> News {
         let seq = self.new_seq();
-        let next = chunk.next();
+        let next = chunk.next_offset();
         let pushed = self.ring.as_mut().is_some_and(|ring| ring.push(seq, chunk));
         if !pushed {
             return News::none();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::error::FetchError;
-use super::super::ring::{Extent, Place, Ring};
+use super::super::ring::{OffsetRange, Place, Ring};
 use super::{
     ANSWER_LIFE, Answer, Feed, News, Outcome, PATIENCE, Read, SHELF_LIFE, Shelved, Spec, Tail,
     UNCHECKED, Waiter, What,
 };
 
-impl<C: Extent> Feed<C> {
+impl<C: OffsetRange> Feed<C> {
     /// Notes who leads. On a rise, positions are compared with its log before use.
     pub(in crate::fetcher) fn leader_is(&mut self, epoch: i32) {
         if epoch <= self.leader_epoch {
@@ -130,7 +130,7 @@ impl<C: Extent> Feed<C> {
                 News::none()
             }
             Outcome::Chunk { chunk, end } => {
-                self.ring_checked |= chunk.read_under() >= self.leader_epoch;
+                self.ring_checked |= chunk.serving_epoch() >= self.leader_epoch;
                 self.saw_end(end);
                 self.extend(chunk)
             }
@@ -171,9 +171,9 @@ impl<C: Extent> Feed<C> {
         let (checked, error) = match outcome {
             Outcome::Chunk { chunk, end } => {
                 self.saw_end(end);
-                let under = chunk.read_under();
-                if self.ring.is_none() && chunk.next() >= end {
-                    self.start_ring(chunk.next(), chunk.epoch(), under);
+                let under = chunk.serving_epoch();
+                if self.ring.is_none() && chunk.next_offset() >= end {
+                    self.start_ring(chunk.next_offset(), chunk.last_epoch(), under);
                 }
                 kept = Some(self.put_on_shelf(id, chunk, now));
                 (under, None)
@@ -288,7 +288,7 @@ impl<C: Extent> Feed<C> {
     }
 
     /// Gives up the chunk kept under `seq`, unless a reader is about to take it.
-    pub(in crate::fetcher) fn give_up(&mut self, seq: u64, now: Instant) -> Option<Vec<Arc<C>>> {
+    pub(in crate::fetcher) fn evict(&mut self, seq: u64, now: Instant) -> Option<Vec<Arc<C>>> {
         let Some(index) = self.shelf.iter().position(|shelved| shelved.seq == seq) else {
             return Some(
                 self.ring

@@ -1,6 +1,6 @@
 use super::*;
 use crate::TopicPartition;
-use crate::fetcher::Position;
+use crate::fetcher::FetchPosition;
 use crate::fetcher::ring::tests::{Span, span};
 
 fn under(first: i64, next: i64, epoch: i32, under: i32) -> Arc<Span> {
@@ -172,7 +172,7 @@ fn a_reader_that_the_ring_left_behind_reads_on_its_own() {
     stage.tail_at(&mut a, 50);
     let first = stage.push(span(50, 60)).kept.unwrap();
     stage.push(span(60, 70));
-    stage.feed.give_up(first, stage.now).unwrap();
+    stage.feed.evict(first, stage.now).unwrap();
     assert!(stage.waits(&mut a));
     assert_eq!(stage.feed.start_read().unwrap().offset, 50);
 }
@@ -407,7 +407,7 @@ fn truncation_is_told_to_each_by_its_own_position() {
     let error = FetchError::Truncated {
         tp: TopicPartition::new("t", 0),
         offset: 60,
-        to: Position {
+        to: FetchPosition {
             offset: 55,
             leader_epoch: 5,
         },
@@ -486,9 +486,9 @@ fn a_chunk_that_was_asked_for_is_not_given_up_at_once() {
     );
     let seq = news.kept.unwrap();
     stage.gets(&mut a, 0, 10);
-    assert!(stage.feed.give_up(seq, stage.now).is_none());
+    assert!(stage.feed.evict(seq, stage.now).is_none());
     let later = stage.now + PATIENCE;
-    assert_eq!(stage.feed.give_up(seq, later).unwrap().len(), 1);
+    assert_eq!(stage.feed.evict(seq, later).unwrap().len(), 1);
     assert!(stage.waits(&mut b), "it is read again");
     assert_eq!(stage.feed.start_read().unwrap().offset, 0);
 }
@@ -557,7 +557,7 @@ impl Chaos {
         for _ in 0..2000 {
             match self.below(14) {
                 0 if self.log_end < 300 => self.log_end += 1 + self.below(5) as i64,
-                1 => self.give_up(),
+                1 => self.evict(),
                 2 if self.below(20) == 0 => self.eject(),
                 3 if self.below(20) == 0 => self.reseek(),
                 4..6 => self.start(),
@@ -659,10 +659,10 @@ impl Chaos {
         notify(news.wake);
     }
 
-    fn give_up(&mut self) {
+    fn evict(&mut self) {
         if !self.kept.is_empty() {
             let seq = self.kept.remove(0);
-            if self.stage.feed.give_up(seq, self.stage.now).is_none() {
+            if self.stage.feed.evict(seq, self.stage.now).is_none() {
                 self.kept.push(seq);
             }
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
-use super::super::budget::Permit;
+use super::super::budget::BudgetPermit;
 use super::super::catchup::{Ask, Read};
 use super::super::error::FetchError;
 use super::super::feed::Spec;
-use super::super::offsets::At;
+use super::super::offsets::OffsetSpec;
 use super::super::partition::Partition;
 use super::super::request::Fetched;
-use super::super::{Position, Shared, truncation};
+use super::super::{FetchPosition, Shared, truncation};
 use super::{Step, Trouble};
 use crate::IsolationLevel;
 use crate::lock::lock;
@@ -49,11 +49,11 @@ impl Reading {
         }
     }
 
-    async fn judge(&self, spec: Spec, fetched: Fetched, permit: Option<Permit>) -> Step {
+    async fn judge(&self, spec: Spec, fetched: Fetched, permit: Option<BudgetPermit>) -> Step {
         if let Some((leader_epoch, offset)) = fetched.diverging {
             return self.truncated(
                 spec.offset,
-                Position {
+                FetchPosition {
                     offset,
                     leader_epoch,
                 },
@@ -83,7 +83,7 @@ impl Reading {
     /// Compares the position with the leader's log. `None`: it is good.
     async fn check(&self, offset: i64, leader_epoch: i32) -> Option<Step> {
         let cluster = &self.shared.cluster;
-        let position = Position {
+        let position = FetchPosition {
             offset,
             leader_epoch,
         };
@@ -106,7 +106,7 @@ impl Reading {
         }
     }
 
-    fn truncated(&self, offset: i64, to: Position) -> Step {
+    fn truncated(&self, offset: i64, to: FetchPosition) -> Step {
         let tp = self.partition.tp.clone();
         tracing::warn!(partition = %tp, offset, to = to.offset, "the log was truncated");
         Step::Failed(FetchError::Truncated { tp, offset, to })
@@ -121,7 +121,8 @@ impl Reading {
                 .offsets
                 .find(tp, at, IsolationLevel::ReadUncommitted)
         };
-        let (start, end) = match tokio::join!(find(At::Earliest), find(At::Latest)) {
+        let (start, end) = match tokio::join!(find(OffsetSpec::Earliest), find(OffsetSpec::Latest))
+        {
             (Ok(start), Ok(end)) => (start.offset, end.offset),
             (Err(error), _) | (_, Err(error)) => {
                 return match error {
