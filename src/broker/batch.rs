@@ -69,7 +69,7 @@ pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Appe
         return refuse(InvalidRecord, "a transactional batch needs a producer id");
     }
     // Compressed records are left to the consumers' own checks.
-    if compression == CompressionType::None && !records_are_sound(&bytes[header::SIZE..], &header) {
+    if compression == CompressionType::None && !records_are_valid(&bytes[header::SIZE..], &header) {
         return refuse(InvalidRecord, "a record does not fit its batch");
     }
     Ok(header)
@@ -123,7 +123,7 @@ pub(super) fn times<'a>(
 }
 
 /// Every record lies within the batch and is numbered from 0 without a gap.
-fn records_are_sound(mut records: &[u8], header: &BatchHeader) -> bool {
+fn records_are_valid(mut records: &[u8], header: &BatchHeader) -> bool {
     (0..header.record_count).all(|n| record(&mut records, n).is_some()) && records.is_empty()
 }
 

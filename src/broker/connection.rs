@@ -10,41 +10,29 @@
 //! - One request at a time, as in Kafka's `SocketServer`: nothing behind a parked join or a
 //!   long poll is read before that is answered.
 //! - A frame's length is checked before anything is allocated for it, and its counts and
-//!   lengths before it is decoded: who sends nonsense loses the connection, and no other
-//!   client notices.
+//!   lengths before it is decoded: a client that sends anything else loses its
+//!   connection, and no other client is affected.
+//! - A parked request does not keep its frame alive.
 
-use std::io;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, ResponseKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use kafka_client::net;
 
 use super::api;
-use super::faults::FaultAction;
-use super::refusal;
-use super::requests::RequestReader;
-use super::shared::{ClusterContext, RequestContext, kept};
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionEnd {
-    /// The client, or the network.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The client did not speak the protocol.
-    #[error("{0}")]
-    Protocol(String),
-    /// A scripted fault.
-    #[error("closed on purpose")]
-    Fault,
-}
+use super::connection_end::ConnectionEnd;
+use super::context::{ClusterContext, RequestContext};
+use super::request_reader::RequestReader;
+use super::wire::owned;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
@@ -55,45 +43,51 @@ pub(super) async fn serve(
 ) -> ConnectionEnd {
     let counters = Arc::clone(&shared);
     let _counted = counters.counters.connected();
-    let caller = RequestContext {
+    let context = RequestContext {
         shared,
         node,
         client_id: Default::default(),
         host,
     };
-    match run(caller, &mut stream).await {
+    match run(context, &mut stream).await {
         Ok(never) => match never {},
         Err(closed) => closed,
     }
 }
 
 async fn run(
-    mut caller: RequestContext,
+    mut context: RequestContext,
     stream: &mut TcpStream,
 ) -> Result<std::convert::Infallible, ConnectionEnd> {
     stream.set_nodelay(true)?;
-    let shared = Arc::clone(&caller.shared);
+    let shared = Arc::clone(&context.shared);
     let mut requests = RequestReader::new(shared.config.request_max_bytes);
     loop {
         let (frame, room) = requests.next(stream, &shared.room).await?;
-        let head = RequestPrefix::parse(&frame)?;
-        // Of these nothing but copies is left when they wait.
+        let prefix = RequestPrefix::parse(&frame)?;
+        // Requests that may be parked copy what they need of the frame.
         let may_wait = matches!(
-            head.api,
+            prefix.api,
             ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup
         );
         let room = room.filter(|_| !may_wait);
-        shared.counters.request(head.api);
-        match shared.faults.take(caller.node, head.api) {
-            None => {
-                let answer = respond(&mut caller, &head, frame, None).await?;
-                drop(room);
-                if let Some(answer) = answer {
-                    let _counted = shared.counters.answering(answer.len());
-                    stream.write_all(&answer).await?;
-                }
-            }
-            Some(action) => misbehave(&mut caller, stream, &head, frame, action).await?,
+        shared.counters.request(prefix.api);
+        #[cfg(any(test, feature = "faults"))]
+        if let Some(action) = shared.faults.take(context.node, prefix.api) {
+            faulty::answer(&mut context, stream, &prefix, frame, action).await?;
+            continue;
+        }
+        let answer = match decode(&mut context, &prefix, frame)? {
+            DecodedRequest::UnsupportedVersion(answer) => Some(answer),
+            DecodedRequest::Request(request) => api::answer(&context, prefix.version, *request)
+                .await
+                .map(|response| encode(&prefix, prefix.version, &response))
+                .transpose()?,
+        };
+        drop(room);
+        if let Some(answer) = answer {
+            let _counted = shared.counters.answering(answer.len());
+            stream.write_all(&answer).await?;
         }
     }
 }
@@ -114,156 +108,65 @@ impl RequestPrefix {
             ));
         }
         let api = frame.get_i16();
-        let head = Self {
+        let prefix = Self {
             api: ApiKey::try_from(api)
                 .map_err(|()| ConnectionEnd::Protocol(format!("unknown API key {api}")))?,
             version: frame.get_i16(),
             correlation_id: frame.get_i32(),
         };
-        Ok(head)
+        Ok(prefix)
     }
 }
 
-/// The whole frame that answers a request; None if no answer is due. With `error`, the
-/// answer says that instead of the truth.
-async fn respond(
-    caller: &mut RequestContext,
-    head: &RequestPrefix,
+/// A request, or the answer to one whose version is not served.
+enum DecodedRequest {
+    Request(Box<RequestKind>),
+    /// ApiVersions is answered in version 0, which every client can read.
+    UnsupportedVersion(BytesMut),
+}
+
+fn decode(
+    context: &mut RequestContext,
+    prefix: &RequestPrefix,
     mut frame: Bytes,
-    twist: Option<AnswerFault>,
-) -> Result<Option<BytesMut>, ConnectionEnd> {
-    let RequestPrefix { api, version, .. } = *head;
-    let versions = &caller.shared.config.versions;
+) -> Result<DecodedRequest, ConnectionEnd> {
+    let RequestPrefix { api, version, .. } = *prefix;
+    let versions = &context.shared.config.versions;
     if !versions.serves(api, version) {
         if api != ApiKey::ApiVersions {
             return Err(ConnectionEnd::Protocol(format!(
                 "{api:?} of version {version}"
             )));
         }
-        // Said in version 0, which every client can read.
         let error = ResponseError::UnsupportedVersion.code();
         let response = api::versions(versions, error);
-        return encode(head, 0, &response.into()).map(Some);
+        return encode(prefix, 0, &response.into()).map(DecodedRequest::UnsupportedVersion);
     }
     let (header, request) = net::decode_request(api, version, &mut frame)
         .map_err(|what| ConnectionEnd::Protocol(format!("{api:?} v{version}: {what}")))?;
-    caller.client_id = kept(header.client_id.as_deref().unwrap_or_default());
-    // Whoever waits must not keep the bytes.
-    drop((header, frame));
-    let response = match twist {
-        Some(AnswerFault::Refuse(code)) => api::refuse(caller, version, request, code),
-        // A fetch changes nothing but its session, which must not be used twice.
-        Some(AnswerFault::Deny(code)) if api == ApiKey::Fetch => {
-            api::refuse(caller, version, request, code)
-        }
-        Some(AnswerFault::Deny(code)) => {
-            let asked = request.clone();
-            let answered = api::answer(caller, version, request).await.is_some();
-            answered
-                .then(|| api::refuse(caller, version, asked, code))
-                .flatten()
-        }
-        None => api::answer(caller, version, request).await,
-        Some(AnswerFault::Throttle(ms)) => {
-            let mut response = api::answer(caller, version, request).await;
-            if let Some(response) = &mut response {
-                refusal::throttle(response, ms);
-            }
-            response
-        }
-    };
-    response
-        .map(|response| encode(head, version, &response))
-        .transpose()
+    context.client_id = owned(header.client_id.as_deref().unwrap_or_default());
+    Ok(DecodedRequest::Request(Box::new(request)))
 }
 
-/// How an answer differs from the truth.
-#[derive(Clone, Copy, Debug)]
-enum AnswerFault {
-    Refuse(i16),
-    Deny(i16),
-    Throttle(i32),
-}
-
+/// The whole frame of an answer.
 fn encode(
-    head: &RequestPrefix,
+    prefix: &RequestPrefix,
     version: i16,
     response: &ResponseKind,
 ) -> Result<BytesMut, ConnectionEnd> {
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
-    out.put_i32(head.correlation_id);
-    if head.api.response_header_version(head.version) > 0 && head.api != ApiKey::ApiVersions {
+    out.put_i32(prefix.correlation_id);
+    if prefix.api.response_header_version(prefix.version) > 0 && prefix.api != ApiKey::ApiVersions {
         out.put_u8(0);
     }
     response.encode(&mut out, version).map_err(|what| {
-        tracing::error!(api = ?head.api, version, error = %what, "an answer could not be encoded");
-        ConnectionEnd::Protocol(format!("{:?} v{version}: {what:#}", head.api))
+        tracing::error!(api = ?prefix.api, version, error = %what, "an answer could not be encoded");
+        ConnectionEnd::Protocol(format!("{:?} v{version}: {what:#}", prefix.api))
     })?;
     let length = (out.len() - 4) as u32;
     out[..4].copy_from_slice(&length.to_be_bytes());
     Ok(out)
-}
-
-/// Applies a scripted fault to a request.
-async fn misbehave(
-    caller: &mut RequestContext,
-    stream: &mut TcpStream,
-    head: &RequestPrefix,
-    frame: Bytes,
-    action: FaultAction,
-) -> Result<(), ConnectionEnd> {
-    let twist = match action {
-        FaultAction::Error(code) => Some(AnswerFault::Refuse(code)),
-        FaultAction::ErrorAfter(code) => Some(AnswerFault::Deny(code)),
-        FaultAction::Throttle(ms) => Some(AnswerFault::Throttle(ms)),
-        FaultAction::CloseBefore => return Err(ConnectionEnd::Fault),
-        FaultAction::Silence => return Err(silence(stream).await),
-        FaultAction::Garbage(bytes) => {
-            stream.write_all(&bytes).await?;
-            return Ok(());
-        }
-        _ => None,
-    };
-    let mut head = *head;
-    if matches!(action, FaultAction::WrongCorrelationId) {
-        head.correlation_id = head.correlation_id.wrapping_add(1_000_000);
-    }
-    let answer = respond(caller, &head, frame, twist).await?;
-    match action {
-        FaultAction::CloseAfter => return Err(ConnectionEnd::Fault),
-        FaultAction::SilenceAfter => return Err(silence(stream).await),
-        FaultAction::Delay(delay) => wait(delay).await,
-        _ => {}
-    }
-    let Some(answer) = answer else {
-        return Ok(());
-    };
-    if let FaultAction::Truncated(length) = action {
-        stream
-            .write_all(&answer[..length.min(answer.len())])
-            .await?;
-        stream.shutdown().await?;
-        return Err(ConnectionEnd::Fault);
-    }
-    stream.write_all(&answer).await?;
-    Ok(())
-}
-
-async fn wait(delay: Duration) {
-    tokio::time::sleep(delay).await;
-}
-
-/// Takes what the client sends and says nothing until it gives up.
-async fn silence(stream: &mut TcpStream) -> ConnectionEnd {
-    let mut ignored = [0; 4096];
-    loop {
-        match stream.read(&mut ignored).await {
-            Ok(0) => return ConnectionEnd::Fault,
-            Ok(_) => {}
-            Err(error) => return error.into(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -274,8 +177,8 @@ mod tests {
     fn a_request_without_a_whole_header_is_refused() {
         assert!(RequestPrefix::parse(&[0, 3, 0, 1, 0, 0, 0]).is_err());
         assert!(RequestPrefix::parse(&[0, 127, 0, 1, 0, 0, 0, 0]).is_err());
-        let head = RequestPrefix::parse(&[0, 3, 0, 1, 0, 0, 0, 9]).unwrap();
-        assert_eq!((head.version, head.correlation_id), (1, 9));
-        assert_eq!(head.api, ApiKey::Metadata);
+        let prefix = RequestPrefix::parse(&[0, 3, 0, 1, 0, 0, 0, 9]).unwrap();
+        assert_eq!((prefix.version, prefix.correlation_id), (1, 9));
+        assert_eq!(prefix.api, ApiKey::Metadata);
     }
 }

@@ -30,7 +30,7 @@ pub struct FaultRule {
 pub enum FaultAction {
     /// Answered with that code in every place for one, without being handled.
     Error(i16),
-    /// Handled, and answered with that code all the same: the client cannot know.
+    /// Handled, and answered with that code all the same.
     ErrorAfter(i16),
     /// The connection is closed without the request being handled.
     CloseBefore,
@@ -123,7 +123,7 @@ impl FaultRules {
         self.lock().iter().fold(0, left)
     }
 
-    /// What is to happen to a request.
+    /// The fault of a request, if a rule matches.
     pub(super) fn take(&self, node: i32, api: ApiKey) -> Option<FaultAction> {
         let mut rules = self.lock();
         for at in 0..rules.len() {

@@ -1,12 +1,12 @@
 //! One consumer group as its coordinator sees it (the classic protocol).
 //!
 //! ```text
-//!            first join                all rejoined, or time is up
-//!   Empty ───────────────▶ Preparing ───────────────────────────▶ Completing
-//!     ▲                     ▲    ▲                                    │ the leader
-//!     │ last member gone    │    └──────── a member comes, goes, ─────┤ syncs
-//!     └─────────────────────┘              or changes its mind        ▼
-//!                           └────────────────────────────────────── Stable
+//!        first join                   all rejoined, or time is up
+//! Empty ───────────▶ PreparingRebalance ──────────────▶ CompletingRebalance
+//!   ▲                   ▲    ▲    ▲                         │         │ the leader
+//!   │ last member gone  │    │    └── a member joins, ──────┘         │ syncs
+//!   └───────────────────┘    │        leaves or rejoins               ▼
+//!                            └───────────────────────────────────── Stable
 //! ```
 //!
 //! The machine does no I/O and reads no clock: every call takes `now`, answers go into
@@ -14,10 +14,10 @@
 //! [`ClassicGroup::tick`] has something to do.
 //!
 //! # Invariants
-//! - The generation rises by one each time that Preparing ends.
-//! - A parked join or sync is answered exactly once: when its phase ends, when its member
+//! - The generation rises by one each time that PreparingRebalance ends.
+//! - A parked join or sync is answered exactly once: when its state ends, when its member
 //!   is removed or fenced, or when another request of that member takes its place.
-//! - Whoever is parked does not expire.
+//! - A member with a parked request does not expire.
 
 mod member;
 mod offsets;
@@ -53,7 +53,7 @@ pub(super) struct GroupLimits {
 #[derive(Debug)]
 pub(super) struct ClassicGroup {
     limits: GroupLimits,
-    phase: ClassicGroupState,
+    state: ClassicGroupState,
     generation: i32,
     protocol_type: Option<StrBytes>,
     protocol: Option<StrBytes>,
@@ -70,26 +70,26 @@ pub(super) struct ClassicGroup {
     /// Bytes of the offsets.
     committed: usize,
     pub(super) last_used: Instant,
-    /// When the clock was last asked to look at this group.
+    /// When the coordinator is scheduled to look at this group.
     pub(super) scheduled: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClassicGroupState {
     Empty,
-    Preparing {
+    PreparingRebalance {
         deadline: Instant,
         /// The first rebalance of an empty group waits for more members, at most so long.
         initial: Option<InitialRebalanceDelay>,
     },
-    Completing,
+    CompletingRebalance,
     Stable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InitialRebalanceDelay {
     left: Duration,
-    more_came: bool,
+    members_joined: bool,
 }
 
 impl ClassicGroup {
@@ -97,7 +97,7 @@ impl ClassicGroup {
     pub(super) fn new(limits: GroupLimits, now: Instant) -> Self {
         Self {
             limits,
-            phase: ClassicGroupState::Empty,
+            state: ClassicGroupState::Empty,
             generation: 0,
             protocol_type: None,
             protocol: None,
@@ -117,12 +117,12 @@ impl ClassicGroup {
     /// A member joins or rejoins.
     pub(super) fn join(&mut self, join: JoinRequest, now: Instant) {
         self.last_used = now;
-        match self.admit(&join) {
-            Err(error) => join.refuse(error),
+        match self.admission(&join) {
+            Err(error) => join.fail(error),
             Ok(JoinAdmission::Returning(at)) => self.replace_static(at, join, now),
             Ok(JoinAdmission::New) => {
                 let id = self.new_member_id(&join);
-                if join.instance_id.is_none() && join.needs_id {
+                if join.instance_id.is_none() && join.requires_member_id {
                     self.pending.insert(id.clone(), now + join.session);
                     join.require_id(id);
                 } else {
@@ -138,7 +138,7 @@ impl ClassicGroup {
         }
     }
 
-    fn admit(&self, join: &JoinRequest) -> Result<JoinAdmission, ResponseError> {
+    fn admission(&self, join: &JoinRequest) -> Result<JoinAdmission, ResponseError> {
         if join.session < self.limits.session_min || join.session > self.limits.session_max {
             return Err(ResponseError::InvalidSessionTimeout);
         }
@@ -164,13 +164,17 @@ impl ClassicGroup {
     fn rejoin(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let is_leader = self.leader.as_ref() == Some(&join.member_id);
         let same = self.members[at].protocols == join.protocols;
-        match self.phase {
-            ClassicGroupState::Empty => join.refuse(ResponseError::UnknownMemberId),
-            ClassicGroupState::Completing if same => self.tell_again(at, join, now),
-            ClassicGroupState::Stable if same && !is_leader => self.tell_again(at, join, now),
+        match self.state {
+            ClassicGroupState::Empty => join.fail(ResponseError::UnknownMemberId),
+            ClassicGroupState::CompletingRebalance if same => {
+                self.repeat_join_result(at, join, now)
+            }
+            ClassicGroupState::Stable if same && !is_leader => {
+                self.repeat_join_result(at, join, now)
+            }
             _ => {
                 self.members[at].rejoin(join, now);
-                self.prepare(now);
+                self.prepare_rebalance(now);
             }
         }
     }
@@ -180,18 +184,20 @@ impl ClassicGroup {
         self.last_used = now;
         let at = match self.check_sync(&sync) {
             Ok(at) => at,
-            Err(error) => return sync.refuse(error),
+            Err(error) => return sync.fail(error),
         };
-        self.members[at].heard(now);
+        self.members[at].reset_session(now);
         self.unsynced.remove(&sync.member_id);
-        match self.phase {
-            ClassicGroupState::Empty => sync.refuse(ResponseError::UnknownMemberId),
-            ClassicGroupState::Preparing { .. } => sync.refuse(ResponseError::RebalanceInProgress),
+        match self.state {
+            ClassicGroupState::Empty => sync.fail(ResponseError::UnknownMemberId),
+            ClassicGroupState::PreparingRebalance { .. } => {
+                sync.fail(ResponseError::RebalanceInProgress)
+            }
             ClassicGroupState::Stable => {
                 let assignment = self.members[at].assignment.clone();
                 let _ = sync.reply.send(self.synced(assignment));
             }
-            ClassicGroupState::Completing => {
+            ClassicGroupState::CompletingRebalance => {
                 self.members[at].park_sync(sync.reply);
                 if self.leader.as_ref() == Some(&sync.member_id) {
                     self.assign(sync.assignments, now);
@@ -217,12 +223,12 @@ impl ClassicGroup {
 
     fn assign(&mut self, assignments: Vec<(StrBytes, Bytes)>, now: Instant) {
         let mut by_member: HashMap<_, _> = assignments.into_iter().collect();
-        self.phase = ClassicGroupState::Stable;
+        self.state = ClassicGroupState::Stable;
         for at in 0..self.members.len() {
             let assignment = by_member.remove(&self.members[at].id).unwrap_or_default();
             self.members[at].assignment = assignment.clone();
             if let Some(reply) = self.members[at].take_sync() {
-                self.members[at].heard(now);
+                self.members[at].reset_session(now);
                 let _ = reply.send(self.synced(assignment));
             }
         }
@@ -241,11 +247,11 @@ impl ClassicGroup {
         if generation != self.generation {
             return Err(ResponseError::IllegalGeneration);
         }
-        self.members[at].heard(now);
-        match self.phase {
+        self.members[at].reset_session(now);
+        match self.state {
             ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
-            ClassicGroupState::Preparing { .. } => Err(ResponseError::RebalanceInProgress),
-            ClassicGroupState::Completing | ClassicGroupState::Stable => Ok(()),
+            ClassicGroupState::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
+            ClassicGroupState::CompletingRebalance | ClassicGroupState::Stable => Ok(()),
         }
     }
 
@@ -258,7 +264,7 @@ impl ClassicGroup {
     ) -> Result<(), ResponseError> {
         self.last_used = now;
         if self.pending.remove(member_id).is_some() {
-            self.try_complete(now);
+            self.try_complete_rebalance(now);
             return Ok(());
         }
         let at = match instance_id {
@@ -289,20 +295,20 @@ impl ClassicGroup {
         if generation != self.generation {
             return Err(ResponseError::IllegalGeneration);
         }
-        self.members[at].heard(now);
-        match self.phase {
+        self.members[at].reset_session(now);
+        match self.state {
             ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
-            ClassicGroupState::Completing => Err(ResponseError::RebalanceInProgress),
-            ClassicGroupState::Preparing { .. } | ClassicGroupState::Stable => Ok(()),
+            ClassicGroupState::CompletingRebalance => Err(ResponseError::RebalanceInProgress),
+            ClassicGroupState::PreparingRebalance { .. } | ClassicGroupState::Stable => Ok(()),
         }
     }
 
-    /// Does what time demands.
+    /// Handles deadlines that have passed.
     pub(super) fn tick(&mut self, now: Instant) {
         let pending = self.pending.len();
         self.pending.retain(|_, expiry| *expiry > now);
         if self.pending.len() != pending {
-            self.try_complete(now);
+            self.try_complete_rebalance(now);
         }
         while let Some(at) = self.members.iter().position(|member| member.expired(now)) {
             self.remove(at);
@@ -316,65 +322,51 @@ impl ClassicGroup {
             }
             self.rebalance_after_removal(now);
         }
-        if let ClassicGroupState::Preparing { deadline, initial } = self.phase
+        if let ClassicGroupState::PreparingRebalance { deadline, initial } = self.state
             && deadline <= now
         {
             match initial {
                 Some(InitialRebalanceDelay {
                     left,
-                    more_came: true,
+                    members_joined: true,
                 }) if !left.is_zero() => {
                     let delay = self.limits.initial_delay.min(left);
-                    self.phase = ClassicGroupState::Preparing {
+                    self.state = ClassicGroupState::PreparingRebalance {
                         deadline: now + delay,
                         initial: Some(InitialRebalanceDelay {
                             left: left - delay,
-                            more_came: false,
+                            members_joined: false,
                         }),
                     };
                 }
-                _ => self.complete(now),
+                _ => self.complete_rebalance(now),
             }
         }
     }
 
     /// When [`tick`](Self::tick) will have something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            ClassicGroupState::Preparing { deadline, .. } => Some(deadline),
+        let state = match self.state {
+            ClassicGroupState::PreparingRebalance { deadline, .. } => Some(deadline),
             _ => None,
         };
         let sync = (!self.unsynced.is_empty()).then_some(self.sync_deadline);
         let members = self.members.iter().filter_map(ClassicGroupMember::deadline);
         let pending = self.pending.values().copied();
-        members.chain(pending).chain(phase).chain(sync).min()
+        members.chain(pending).chain(state).chain(sync).min()
     }
 
-    /// Another node takes over: whoever is parked has to go there.
-    pub(super) fn unload(&mut self, now: Instant) {
-        for member in &mut self.members {
-            member.dismiss(ResponseError::NotCoordinator);
-            member.heard(now);
-        }
-        if matches!(self.phase, ClassicGroupState::Preparing { .. }) {
-            self.phase = ClassicGroupState::Preparing {
-                deadline: now + self.rebalance_timeout(),
-                initial: None,
-            };
-        }
-    }
-
-    /// Nobody is in it or about to be.
+    /// It has no members and has handed out no member ids.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
     }
 
-    /// As ListGroups names the phase.
+    /// As ListGroups names the state.
     pub(super) fn state(&self) -> &'static str {
-        match self.phase {
+        match self.state {
             ClassicGroupState::Empty => "Empty",
-            ClassicGroupState::Preparing { .. } => "PreparingRebalance",
-            ClassicGroupState::Completing => "CompletingRebalance",
+            ClassicGroupState::PreparingRebalance { .. } => "PreparingRebalance",
+            ClassicGroupState::CompletingRebalance => "CompletingRebalance",
             ClassicGroupState::Stable => "Stable",
         }
     }
@@ -392,11 +384,6 @@ impl ClassicGroup {
     /// The members in the order of joining.
     pub(super) fn members(&self) -> &[ClassicGroupMember] {
         &self.members
-    }
-
-    /// The generation of the last completed rebalance.
-    pub(super) fn generation(&self) -> i32 {
-        self.generation
     }
 
     fn supports(&self, join: &JoinRequest) -> bool {
@@ -453,22 +440,22 @@ impl ClassicGroup {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
-        if let ClassicGroupState::Preparing {
+        if let ClassicGroupState::PreparingRebalance {
             initial: Some(initial),
             ..
-        } = &mut self.phase
+        } = &mut self.state
         {
-            initial.more_came = true;
+            initial.members_joined = true;
         }
         self.leader.get_or_insert_with(|| id.clone());
         self.members.push(ClassicGroupMember::new(id, join, now));
-        self.prepare(now);
+        self.prepare_rebalance(now);
     }
 
     /// A static member restarted: it takes its own place under a new id.
     fn replace_static(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let id = self.new_member_id(&join);
-        let can_skip = join.can_skip;
+        let can_skip_assignment = join.can_skip_assignment;
         let old = std::mem::replace(
             &mut self.members[at],
             ClassicGroupMember::new(id.clone(), join, now),
@@ -481,32 +468,32 @@ impl ClassicGroup {
         if self.unsynced.remove(&old.id) {
             self.unsynced.insert(id);
         }
-        let old_id = old.fence();
-        if self.phase != ClassicGroupState::Stable || self.vote() != self.protocol {
-            self.prepare(now);
+        let old_id = old.into_fenced();
+        if self.state != ClassicGroupState::Stable || self.vote() != self.protocol {
+            self.prepare_rebalance(now);
             return;
         }
         // Nothing changes for the others. An older client must not take itself for the
         // leader, or it would assign anew: it is told its own old id as the leader's.
-        let mut joined = self.joined(at, was_leader && can_skip);
+        let mut joined = self.joined(at, was_leader && can_skip_assignment);
         if was_leader {
-            joined.skip_assignment = can_skip;
-            if !can_skip {
+            joined.skip_assignment = can_skip_assignment;
+            if !can_skip_assignment {
                 joined.leader = old_id;
             }
         }
         self.members[at].answer_join(joined);
     }
 
-    fn tell_again(&mut self, at: usize, join: JoinRequest, now: Instant) {
+    fn repeat_join_result(&mut self, at: usize, join: JoinRequest, now: Instant) {
         let is_leader = self.leader.as_ref() == Some(&join.member_id);
-        self.members[at].heard(now);
+        self.members[at].reset_session(now);
         let _ = join.reply.send(self.joined(at, is_leader));
     }
 
     fn remove(&mut self, at: usize) {
         let mut gone = self.members.remove(at);
-        gone.dismiss(ResponseError::UnknownMemberId);
+        gone.fail_parked(ResponseError::UnknownMemberId);
         self.unsynced.remove(&gone.id);
         if self.leader.as_ref() == Some(&gone.id) {
             self.leader = self.members.first().map(|member| member.id.clone());
@@ -543,11 +530,34 @@ impl ClassicGroup {
     }
 }
 
-/// What a joiner is to the group.
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl ClassicGroup {
+    /// Another node takes over: parked requests fail with `NOT_COORDINATOR`.
+    pub(super) fn resign(&mut self, now: Instant) {
+        for member in &mut self.members {
+            member.fail_parked(ResponseError::NotCoordinator);
+            member.reset_session(now);
+        }
+        if matches!(self.state, ClassicGroupState::PreparingRebalance { .. }) {
+            self.state = ClassicGroupState::PreparingRebalance {
+                deadline: now + self.rebalance_timeout(),
+                initial: None,
+            };
+        }
+    }
+
+    /// The generation of the last completed rebalance.
+    pub(super) fn generation(&self) -> i32 {
+        self.generation
+    }
+}
+
+/// As what a JoinGroup request is admitted.
 enum JoinAdmission {
-    /// A stranger without an id.
+    /// A new member without an id.
     New,
-    /// It has been given its id and comes with it for the first time.
+    /// A pending member that comes with the id it was given (KIP-394).
     Named,
     /// A static member without its id: it restarted.
     Returning(usize),

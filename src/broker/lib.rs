@@ -21,30 +21,36 @@
 //! - No replication: every replica has every record at once, and acknowledged is what
 //!   every node knows. A node that stops only hands over its partitions.
 //! - No transaction coordinator: transactional batches are kept apart until
-//!   [`MemoryBroker::end_transaction`], which only tests can call.
+//!   `MemoryBroker::end_transaction`, which only tests can call.
 //! - No authentication, no TLS, no ACLs, no quotas, no consumer group protocol of KIP-848.
 //!
 //! # Invariants
 //! - A connection has one request handled at a time.
-//! - What a fault says is what happens: no fault applies twice or to another request.
+//! - A scripted fault applies exactly as often as its rule says, to the requests it names.
 
 mod api;
 mod batch;
+mod cluster_state;
 mod config;
 mod connection;
+mod connection_end;
+mod context;
+#[cfg(any(test, feature = "faults"))]
+mod controls;
 mod counters;
+#[cfg(any(test, feature = "faults"))]
+mod error_responses;
+#[cfg(any(test, feature = "faults"))]
 mod faults;
+mod fetch_sessions;
 mod group;
-mod groups;
+mod group_coordinator;
+mod listener;
 mod log;
-mod node;
-mod producers;
-mod refusal;
-mod requests;
-mod sessions;
-mod shared;
-mod state;
+mod producer_state;
+mod request_reader;
 mod versions;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -53,35 +59,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use kafka_client::record::header::BatchHeader;
-use kafka_client::{BrokerId, TopicPartition};
-
 pub use config::BrokerConfig;
+#[cfg(any(test, feature = "faults"))]
+pub use controls::GroupDescription;
+#[cfg(any(test, feature = "faults"))]
 pub use faults::{FaultAction, FaultRule, FaultRules};
 pub use kafka_protocol::messages::ApiKey;
 pub use versions::{AdvertisedVersions, KafkaRelease};
 
-use node::NodeListener;
-use shared::ClusterContext;
+use context::ClusterContext;
+use listener::NodeListener;
 
 /// A running in-memory cluster. Dropping it stops it.
 #[derive(Debug)]
 pub struct MemoryBroker {
+    #[cfg(any(test, feature = "faults"))]
     shared: Arc<ClusterContext>,
     addresses: BTreeMap<i32, SocketAddr>,
     running: Mutex<BTreeMap<i32, NodeListener>>,
     clock: AbortOnDropHandle<()>,
-}
-
-/// A group as tests see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupDescription {
-    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
-    pub state: &'static str,
-    /// Rises with every rebalance.
-    pub generation: i32,
-    /// Ids of the members in the order of joining.
-    pub members: Vec<String>,
 }
 
 impl MemoryBroker {
@@ -97,7 +93,7 @@ impl MemoryBroker {
                     .and_then(|n| first.checked_add(n))
                     .ok_or(io::ErrorKind::InvalidInput)?,
             };
-            let listener = node::listen(SocketAddr::new(config.host, port)).await?;
+            let listener = listener::listen(SocketAddr::new(config.host, port)).await?;
             addresses.push(listener.local_addr()?);
             listeners.push(listener);
         }
@@ -106,9 +102,10 @@ impl MemoryBroker {
             .zip(listeners)
             .map(|(id, listener)| (id, NodeListener::start(Arc::clone(&shared), id, listener)))
             .collect();
-        let clock = tokio::spawn(Arc::clone(&shared).keep_time());
+        let clock = tokio::spawn(Arc::clone(&shared).expire_group_deadlines());
         Ok(Self {
             clock: AbortOnDropHandle::new(clock),
+            #[cfg(any(test, feature = "faults"))]
             shared,
             addresses: (1..).zip(addresses).collect(),
             running: Mutex::new(running),
@@ -121,11 +118,6 @@ impl MemoryBroker {
         addresses.join(",")
     }
 
-    /// Where a node listens, or would if it were running.
-    pub fn address(&self, node: BrokerId) -> Option<SocketAddr> {
-        self.addresses.get(&node.0).copied()
-    }
-
     /// Stops every node: connections are cut.
     pub async fn stop(self) {
         self.clock.abort();
@@ -133,202 +125,6 @@ impl MemoryBroker {
         for node in running.into_values() {
             node.stop().await;
         }
-    }
-
-    /// Stops one node: its connections are cut, its partitions move to other replicas, its
-    /// groups to other coordinators. False if it was not running.
-    pub async fn stop_node(&self, id: BrokerId) -> bool {
-        let node = self.running().remove(&id.0);
-        let Some(node) = node else {
-            return false;
-        };
-        self.shared.lock().take_offline(id.0);
-        self.shared.alarm.notify_one();
-        node.stop().await;
-        true
-    }
-
-    /// Starts a node that was stopped, at the address that it had.
-    pub async fn start_node(&self, id: BrokerId) -> io::Result<()> {
-        let address = self.addresses.get(&id.0).ok_or(io::ErrorKind::NotFound)?;
-        if self.running().contains_key(&id.0) {
-            return Ok(());
-        }
-        let listener = node::listen(*address).await?;
-        self.shared.lock().restart(id.0);
-        self.shared.alarm.notify_one();
-        let node = NodeListener::start(Arc::clone(&self.shared), id.0, listener);
-        self.running().insert(id.0, node);
-        Ok(())
-    }
-
-    /// Has clients told that a node is at `address`, where a relay may listen.
-    pub fn advertise(&self, id: BrokerId, address: SocketAddr) {
-        self.shared.lock().state.advertise(id.0, address);
-    }
-
-    /// Creates a topic; false if it exists or that is not possible.
-    pub fn create_topic(&self, name: &str, partitions: i32) -> bool {
-        let mut inner = self.shared.lock();
-        inner
-            .state
-            .create_topic(name, Some(partitions), None)
-            .is_ok()
-    }
-
-    /// Deletes a topic; false if there is none of that name. A topic created again has
-    /// another id.
-    pub fn delete_topic(&self, name: &str) -> bool {
-        self.shared.lock().delete_topic(name).is_ok()
-    }
-
-    /// Makes `node` the leader of a partition, in a new epoch. False without the partition.
-    pub fn move_leader(&self, tp: &TopicPartition, node: BrokerId) -> bool {
-        let mut inner = self.shared.lock();
-        inner.state.move_leader(&tp.topic, tp.partition, node.0)
-    }
-
-    /// The leader of a partition and its epoch.
-    pub fn leader(&self, tp: &TopicPartition) -> Option<(Option<BrokerId>, i32)> {
-        let inner = self.shared.lock();
-        let partition = inner.state.partition(&tp.topic, tp.partition)?;
-        Some((partition.leader.map(BrokerId), partition.epoch))
-    }
-
-    /// Removes records from `offset` on, as when an unclean leader lacks them.
-    pub fn truncate(&self, tp: &TopicPartition, offset: i64) {
-        let mut inner = self.shared.lock();
-        let truncate = |partition: &mut state::PartitionState, _| partition.log.truncate(offset);
-        inner.state.change_log(&tp.topic, tp.partition, truncate);
-    }
-
-    /// Removes records below `offset`, as retention does.
-    pub fn delete_before(&self, tp: &TopicPartition, offset: i64) {
-        let mut inner = self.shared.lock();
-        let delete = |partition: &mut state::PartitionState, _| partition.log.delete_before(offset);
-        inner.state.change_log(&tp.topic, tp.partition, delete);
-    }
-
-    /// Appends a batch of magic 2 unchecked, but for its header; returns its base offset.
-    /// A base offset beyond the end of the log is kept, which leaves a gap. None if there
-    /// is no such partition or the header is not one.
-    pub fn append(&self, tp: &TopicPartition, batch: &[u8]) -> Option<i64> {
-        let header = BatchHeader::parse(batch).ok()?;
-        let mut inner = self.shared.lock();
-        let append = |partition: &mut state::PartitionState, serial| {
-            let epoch = partition.epoch;
-            partition.log.append_raw(batch, &header, epoch, serial)
-        };
-        inner.state.change_log(&tp.topic, tp.partition, append)
-    }
-
-    /// Ends a transaction in one partition with a marker, as its coordinator would. A
-    /// transaction begins with a batch whose attributes say so; until its end nothing from
-    /// there on is stable, and once aborted it is in the list that fetches bring.
-    pub fn end_transaction(
-        &self,
-        tp: &TopicPartition,
-        producer_id: i64,
-        producer_epoch: i16,
-        commit: bool,
-    ) {
-        let mut inner = self.shared.lock();
-        let end = |partition: &mut state::PartitionState, serial| {
-            let epoch = partition.epoch;
-            let now = shared::now_ms();
-            let log = &mut partition.log;
-            log.end_transaction(producer_id, producer_epoch, commit, now, epoch, serial);
-        };
-        inner.state.change_log(&tp.topic, tp.partition, end);
-    }
-
-    /// First offset and end of a partition's log.
-    pub fn offsets(&self, tp: &TopicPartition) -> Option<(i64, i64)> {
-        let inner = self.shared.lock();
-        let partition = inner.state.partition(&tp.topic, tp.partition)?;
-        Some((partition.log.start(), partition.log.end()))
-    }
-
-    /// All batches of a partition, as a consumer would get them.
-    pub fn batches(&self, tp: &TopicPartition) -> bytes::Bytes {
-        let inner = self.shared.lock();
-        match inner.state.partition(&tp.topic, tp.partition) {
-            Some(partition) => partition.log.read(0, i64::MAX, usize::MAX, true, false),
-            None => bytes::Bytes::new(),
-        }
-    }
-
-    /// Has `node` coordinate that group or transaction, while it is online.
-    pub fn move_coordinator(&self, key: &str, node: BrokerId) {
-        self.shared.lock().move_coordinator(key, node.0);
-        self.shared.alarm.notify_one();
-    }
-
-    /// The node that coordinates that group or transaction.
-    pub fn coordinator(&self, key: &str) -> Option<BrokerId> {
-        let inner = self.shared.lock();
-        inner.state.coordinator(key).map(|node| BrokerId(node.id))
-    }
-
-    /// A group as it is now.
-    pub fn group(&self, name: &str) -> Option<GroupDescription> {
-        let inner = self.shared.lock();
-        let group = inner.groups.get(name)?;
-        Some(GroupDescription {
-            state: group.state(),
-            generation: group.generation(),
-            members: group.members().iter().map(|m| m.id.to_string()).collect(),
-        })
-    }
-
-    /// The offset that a group committed in a partition.
-    pub fn committed(&self, group: &str, tp: &TopicPartition) -> Option<i64> {
-        let inner = self.shared.lock();
-        let offsets = &inner.groups.get(group)?.offsets;
-        let mut found = offsets.iter();
-        let found = found.find(|((topic, p), _)| **topic == *tp.topic && *p == tp.partition);
-        found.map(|(_, committed)| committed.offset)
-    }
-
-    /// The rules of what is to go wrong.
-    pub fn faults(&self) -> &FaultRules {
-        &self.shared.faults
-    }
-
-    /// Requests of `api` since the start, over all nodes.
-    pub fn requests(&self, api: ApiKey) -> u64 {
-        self.shared.counters.requests(api)
-    }
-
-    /// Connections that are open now, over all nodes.
-    pub fn connections(&self) -> usize {
-        self.shared.counters.open()
-    }
-
-    /// Connections ever accepted, over all nodes.
-    pub fn connections_accepted(&self) -> u64 {
-        self.shared.counters.accepted()
-    }
-
-    /// Fetch sessions that are open on a node.
-    ///
-    /// # Panics
-    /// If there is no node of that id.
-    pub fn fetch_sessions(&self, id: BrokerId) -> usize {
-        self.shared.lock().sessions(id.0).len()
-    }
-
-    /// Forgets the fetch sessions of a node, as if others had evicted them.
-    ///
-    /// # Panics
-    /// If there is no node of that id.
-    pub fn evict_fetch_sessions(&self, id: BrokerId) {
-        self.shared.lock().sessions(id.0).clear();
-    }
-
-    /// Bytes that the record batches take of the memory limit.
-    pub fn memory_used(&self) -> usize {
-        self.shared.lock().state.bytes()
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, NodeListener>> {

@@ -24,7 +24,7 @@ use kafka_client::record::header::{self, BatchHeader};
 use kafka_client::record::{Want, decode};
 
 use super::batch;
-use super::producers::ProducerStateManager;
+use super::producer_state::ProducerStateManager;
 
 /// The batches of one partition and what is derived from them.
 #[derive(Debug)]
@@ -132,21 +132,6 @@ impl PartitionLog {
         base
     }
 
-    /// Appends bytes as they are but for offset and epoch: also what a producer may not
-    /// write, such as a control batch. Its base offset is kept when it lies beyond the end.
-    pub(super) fn append_raw(
-        &mut self,
-        bytes: &[u8],
-        header: &BatchHeader,
-        epoch: i32,
-        serial: u64,
-    ) -> i64 {
-        let base = self.end.max(header.base_offset);
-        let stored = batch::stamp(bytes, base, epoch, None);
-        self.push(stored, header, base, epoch, None, serial);
-        base
-    }
-
     fn push(
         &mut self,
         bytes: Bytes,
@@ -174,47 +159,11 @@ impl PartitionLog {
         self.end = last + 1;
     }
 
-    /// Whether there is room for the transaction that a batch belongs to or begins.
+    /// Whether the transaction that a batch belongs to or begins is within the limit.
     pub(super) fn admits(&self, header: &BatchHeader) -> bool {
         !header.attributes.transactional()
             || self.open.len() < OPEN_MAX
             || self.open.contains_key(&header.producer_id)
-    }
-
-    /// Ends the producer's transaction with a marker.
-    pub(super) fn end_transaction(
-        &mut self,
-        producer_id: i64,
-        producer_epoch: i16,
-        commit: bool,
-        now: i64,
-        epoch: i32,
-        serial: u64,
-    ) {
-        let marker = marker(producer_id, producer_epoch, commit, now);
-        let header = BatchHeader::parse(&marker).expect("a marker is a batch");
-        let at = self.end;
-        let stored = batch::stamp(&marker, at, epoch, None);
-        self.bytes += stored.len() + OVERHEAD;
-        self.batches.push_back(StoredBatch {
-            base: at,
-            last: at,
-            epoch,
-            max_timestamp: header.max_timestamp,
-            bytes: stored,
-            serial,
-        });
-        self.end = at + 1;
-        self.producers.fence(producer_id, producer_epoch);
-        if let Some(first) = self.open.remove(&producer_id)
-            && !commit
-        {
-            self.aborted.push(AbortedTxn {
-                producer_id,
-                first,
-                marker: at,
-            });
-        }
     }
 
     /// Whole batches from the one that holds `from` on, of which none starts at or beyond
@@ -314,25 +263,6 @@ impl PartitionLog {
         }
     }
 
-    /// Removes everything from `offset` on, as a replica that lost records would.
-    pub(super) fn truncate(&mut self, offset: i64) {
-        let offset = offset.max(self.start);
-        while self
-            .batches
-            .back()
-            .is_some_and(|batch| batch.last >= offset)
-            && let Some(batch) = self.batches.pop_back()
-        {
-            self.bytes -= batch.bytes.len() + OVERHEAD;
-        }
-        self.end = self.end.min(offset);
-        self.producers.truncate(self.end);
-        self.open.retain(|_, first| *first < offset);
-        self.aborted.retain(|txn| txn.marker < offset);
-        let end = self.end;
-        self.epochs.retain(|&(_, at)| at <= end);
-    }
-
     /// Moves the start up to `offset` (not beyond the end) and drops what lies below.
     pub(super) fn delete_before(&mut self, offset: i64) {
         self.start = self.start.max(offset.min(self.end));
@@ -367,6 +297,80 @@ impl PartitionLog {
         self.batches
             .front()
             .is_some_and(|batch| batch.serial <= serial)
+    }
+}
+
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl PartitionLog {
+    /// Appends bytes as they are but for offset and epoch: also what a producer may not
+    /// write, such as a control batch. Its base offset is kept when it lies beyond the end.
+    pub(super) fn append_raw(
+        &mut self,
+        bytes: &[u8],
+        header: &BatchHeader,
+        epoch: i32,
+        serial: u64,
+    ) -> i64 {
+        let base = self.end.max(header.base_offset);
+        let stored = batch::stamp(bytes, base, epoch, None);
+        self.push(stored, header, base, epoch, None, serial);
+        base
+    }
+
+    /// Ends the producer's transaction with a marker.
+    pub(super) fn end_transaction(
+        &mut self,
+        producer_id: i64,
+        producer_epoch: i16,
+        commit: bool,
+        now: i64,
+        epoch: i32,
+        serial: u64,
+    ) {
+        let marker = marker(producer_id, producer_epoch, commit, now);
+        let header = BatchHeader::parse(&marker).expect("a marker is a batch");
+        let at = self.end;
+        let stored = batch::stamp(&marker, at, epoch, None);
+        self.bytes += stored.len() + OVERHEAD;
+        self.batches.push_back(StoredBatch {
+            base: at,
+            last: at,
+            epoch,
+            max_timestamp: header.max_timestamp,
+            bytes: stored,
+            serial,
+        });
+        self.end = at + 1;
+        self.producers.fence(producer_id, producer_epoch);
+        if let Some(first) = self.open.remove(&producer_id)
+            && !commit
+        {
+            self.aborted.push(AbortedTxn {
+                producer_id,
+                first,
+                marker: at,
+            });
+        }
+    }
+
+    /// Removes everything from `offset` on, as a replica that lost records would.
+    pub(super) fn truncate(&mut self, offset: i64) {
+        let offset = offset.max(self.start);
+        while self
+            .batches
+            .back()
+            .is_some_and(|batch| batch.last >= offset)
+            && let Some(batch) = self.batches.pop_back()
+        {
+            self.bytes -= batch.bytes.len() + OVERHEAD;
+        }
+        self.end = self.end.min(offset);
+        self.producers.truncate(self.end);
+        self.open.retain(|_, first| *first < offset);
+        self.aborted.retain(|txn| txn.marker < offset);
+        let end = self.end;
+        self.epochs.retain(|&(_, at)| at <= end);
     }
 }
 
@@ -405,6 +409,7 @@ impl StoredBatch {
     }
 }
 
+#[cfg(any(test, feature = "faults"))]
 /// A control batch with one record: the key says what, the value who coordinated it.
 fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<u8> {
     let mut bytes = vec![0; header::SIZE];

@@ -18,27 +18,27 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::context::{ClusterData, RequestContext};
 use super::super::group::{CommittedOffset, size_of_offset};
-use super::super::shared::{ClusterData, RequestContext, kept};
-use super::groups::{act, check_coordinator};
+use super::super::wire::owned;
 
-/// Remembers positions, if the member may say so.
+/// Stores offsets, if the member and its generation are current.
 pub(super) fn offset_commit(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    let mut inner = caller.shared.lock();
-    let allowed = check_commit(caller, &mut inner, &request);
+    let mut cluster = context.shared.lock();
+    let allowed = check_commit(context, &mut cluster, &request);
     let group = &request.group_id;
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|wanted| {
             let index = wanted.partition_index;
             let result = allowed.and_then(|()| {
-                let exists = inner.state.partition(&topic.name, index).is_some();
+                let exists = cluster.state.partition(&topic.name, index).is_some();
                 if !exists {
                     return Err(ResponseError::UnknownTopicOrPartition);
                 }
-                store(caller, &mut inner, group, &topic.name, wanted)
+                store(context, &mut cluster, group, &topic.name, wanted)
             });
             OffsetCommitResponsePartition::default()
                 .with_partition_index(index)
@@ -54,28 +54,28 @@ pub(super) fn offset_commit(
 }
 
 fn check_commit(
-    caller: &RequestContext,
-    inner: &mut ClusterData,
+    context: &RequestContext,
+    cluster: &mut ClusterData,
     request: &OffsetCommitRequest,
 ) -> Result<(), ResponseError> {
     let now = Instant::now();
     let generation = request.generation_id_or_member_epoch;
-    check_coordinator(caller, inner, &request.group_id)?;
-    if inner.groups.get(&request.group_id).is_none() {
+    context.check_coordinator(cluster, &request.group_id)?;
+    if cluster.groups.get(&request.group_id).is_none() {
         if generation >= 0 {
             return Err(ResponseError::IllegalGeneration);
         }
-        inner.groups.create(&request.group_id, now)?;
+        cluster.groups.create(&request.group_id, now)?;
     }
-    act(caller, inner, &request.group_id, |group| {
+    context.with_group(cluster, &request.group_id, |group| {
         let instance = request.group_instance_id.as_ref();
         group.check_commit(&request.member_id, instance, generation, now)
     })?
 }
 
 fn store(
-    caller: &RequestContext,
-    inner: &mut ClusterData,
+    context: &RequestContext,
+    cluster: &mut ClusterData,
     group: &str,
     topic: &TopicName,
     wanted: OffsetCommitRequestPartition,
@@ -87,41 +87,41 @@ fn store(
     let committed = CommittedOffset {
         offset: wanted.committed_offset,
         leader_epoch: wanted.committed_leader_epoch,
-        metadata: kept(&metadata),
+        metadata: owned(&metadata),
     };
-    if !inner
+    if !cluster
         .groups
         .make_room(group, size_of_offset(topic.len(), &committed))
     {
         return Err(ResponseError::InvalidCommitOffsetSize);
     }
-    act(caller, inner, group, |group| {
-        group.commit((kept(topic), wanted.partition_index), committed);
+    context.with_group(cluster, group, |group| {
+        group.commit((owned(topic), wanted.partition_index), committed);
     })
 }
 
 /// CommittedOffsets of one group or, from version 8 on, of several, each once.
 pub(super) fn offset_fetch(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
-    let inner = caller.shared.lock();
+    let cluster = context.shared.lock();
     if version >= 8 {
         let mut seen = HashSet::new();
         let groups = request.groups.into_iter();
         let groups = groups
             .filter(|group| seen.insert(group.group_id.clone()))
-            .map(|group| fetch_group(caller, &inner, group));
+            .map(|group| fetch_group(context, &cluster, group));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
-    let checked = check_coordinator(caller, &inner, &request.group_id);
+    let checked = context.check_coordinator(&cluster, &request.group_id);
     let error = checked.err().map_or(0, |error| error.code());
     let wanted = request.topics.map(|topics| {
         let wanted = topics.into_iter();
         wanted.map(|t| (t.name, t.partition_indexes)).collect()
     });
-    let topics = positions(&inner, &request.group_id, wanted).into_iter();
+    let topics = positions(&cluster, &request.group_id, wanted).into_iter();
     let topics = topics.map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, committed)| {
             let response = OffsetFetchResponsePartition::default()
@@ -148,12 +148,12 @@ pub(super) fn offset_fetch(
 }
 
 fn fetch_group(
-    caller: &RequestContext,
-    inner: &ClusterData,
+    context: &RequestContext,
+    cluster: &ClusterData,
     wanted: OffsetFetchRequestGroup,
 ) -> OffsetFetchResponseGroup {
     let response = OffsetFetchResponseGroup::default();
-    if let Err(error) = check_coordinator(caller, inner, &wanted.group_id) {
+    if let Err(error) = context.check_coordinator(cluster, &wanted.group_id) {
         return response
             .with_group_id(wanted.group_id)
             .with_error_code(error.code());
@@ -162,7 +162,7 @@ fn fetch_group(
         let wanted = topics.into_iter();
         wanted.map(|t| (t.name, t.partition_indexes)).collect()
     });
-    let topics = positions(inner, &wanted.group_id, topics).into_iter();
+    let topics = positions(cluster, &wanted.group_id, topics).into_iter();
     let topics = topics.map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, committed)| {
             OffsetFetchResponsePartitions::default()
@@ -184,11 +184,11 @@ type CommittedOffsets = Vec<(TopicName, Vec<(i32, CommittedOffset)>)>;
 /// What was committed for those partitions, -1 where nothing was; for all when none are
 /// named.
 fn positions(
-    inner: &ClusterData,
+    cluster: &ClusterData,
     group: &str,
     wanted: Option<Vec<(TopicName, Vec<i32>)>>,
 ) -> CommittedOffsets {
-    let group = inner.groups.get(group);
+    let group = cluster.groups.get(group);
     let committed = |topic: &TopicName, index: i32| {
         let key = (topic.0.clone(), index);
         let found = group.and_then(|group| group.offsets.get(&key));

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -20,14 +20,14 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
 use tokio::sync::Notify;
 
-use super::super::sessions::{FetchPartitionRequest, FetchSessionRequest};
-use super::super::shared::{ClusterData, RequestContext, kept};
-use super::super::state::PartitionState;
-use super::metadata::text;
+use super::super::cluster_state::PartitionState;
+use super::super::context::{ClusterData, RequestContext};
+use super::super::fetch_sessions::{FetchPartitionRequest, FetchSessionRequest};
+use super::super::wire::{millis, owned, text};
 
 /// Reads, waiting for records if there are too few.
 pub(super) async fn fetch(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: FetchRequest,
 ) -> FetchResponse {
@@ -40,25 +40,25 @@ pub(super) async fn fetch(
     let until = Instant::now() + millis(request.max_wait_ms);
     let session_id = request.session_id;
     let opened = {
-        let mut inner = caller.shared.lock();
-        let sessions = inner.sessions(caller.node);
-        sessions.open(opening(version, request), Instant::now())
+        let mut cluster = context.shared.lock();
+        let sessions = cluster.sessions(context.node);
+        sessions.open(session_request(version, request), Instant::now())
     };
-    let plan = match opened {
-        Ok(plan) => plan,
+    let fetch_context = match opened {
+        Ok(fetch_context) => fetch_context,
         Err(error) => {
             let response = FetchResponse::default().with_error_code(error.code());
             let keep = error == ResponseError::InvalidFetchSessionEpoch;
             return response.with_session_id(if keep { session_id } else { 0 });
         }
     };
-    let results = read_until(caller, &limits, &plan.wanted, until).await;
-    let mut inner = caller.shared.lock();
-    let sessions = inner.sessions(caller.node);
-    let (session_id, news) = sessions.close(plan, results, Instant::now());
-    let endpoints = endpoints(&inner, &news);
+    let results = read_until(context, &limits, &fetch_context.wanted, until).await;
+    let mut cluster = context.shared.lock();
+    let sessions = cluster.sessions(context.node);
+    let (session_id, changes) = sessions.close(fetch_context, results, Instant::now());
+    let endpoints = endpoints(&cluster, &changes);
     let response = FetchResponse::default()
-        .with_responses(by_topic(version, news))
+        .with_responses(by_topic(version, changes))
         .with_node_endpoints(endpoints);
     if version >= 7 {
         response.with_session_id(session_id)
@@ -67,10 +67,11 @@ pub(super) async fn fetch(
     }
 }
 
-/// Says `code` of the session if it is about that, else of every partition that the
+#[cfg(any(test, feature = "faults"))]
+/// Answers `code` for the session if it is about that, else of every partition that the
 /// request or its session wants.
-pub(super) fn refuse(
-    caller: &RequestContext,
+pub(super) fn error_response(
+    context: &RequestContext,
     version: i16,
     request: FetchRequest,
     code: i16,
@@ -83,11 +84,11 @@ pub(super) fn refuse(
     if of_session.iter().any(|error| error.code() == code) {
         return FetchResponse::default().with_error_code(code);
     }
-    let mut inner = caller.shared.lock();
-    let sessions = inner.sessions(caller.node);
+    let mut cluster = context.shared.lock();
+    let sessions = cluster.sessions(context.node);
     let now = Instant::now();
-    let plan = match sessions.open(opening(version, request), now) {
-        Ok(plan) => plan,
+    let fetch_context = match sessions.open(session_request(version, request), now) {
+        Ok(fetch_context) => fetch_context,
         Err(error) => return FetchResponse::default().with_error_code(error.code()),
     };
     let failed = |wanted: &FetchPartitionRequest| {
@@ -99,11 +100,11 @@ pub(super) fn refuse(
             .with_log_start_offset(-1)
             .with_records(Some(Bytes::new()))
     };
-    let results = plan.wanted.iter().map(failed).collect();
-    let (session_id, news) = sessions.close(plan, results, now);
+    let results = fetch_context.wanted.iter().map(failed).collect();
+    let (session_id, changes) = sessions.close(fetch_context, results, now);
     FetchResponse::default()
         .with_session_id(session_id)
-        .with_responses(by_topic(version, news))
+        .with_responses(by_topic(version, changes))
 }
 
 struct FetchLimits {
@@ -114,7 +115,7 @@ struct FetchLimits {
 }
 
 async fn read_until(
-    caller: &RequestContext,
+    context: &RequestContext,
     limits: &FetchLimits,
     wanted: &[FetchPartitionRequest],
     until: Instant,
@@ -122,13 +123,13 @@ async fn read_until(
     let waiter = Arc::new(Notify::new());
     loop {
         let results = {
-            let mut inner = caller.shared.lock();
-            let (results, enough) = read(&mut inner, caller, limits, wanted);
+            let mut cluster = context.shared.lock();
+            let (results, enough) = read(&mut cluster, context, limits, wanted);
             if enough || wanted.is_empty() || Instant::now() >= until {
                 return results;
             }
             for wanted in wanted {
-                if let Some(partition) = partition_mut(&mut inner, limits.version, wanted) {
+                if let Some(partition) = partition_mut(&mut cluster, limits.version, wanted) {
                     partition.wait(&waiter);
                 }
             }
@@ -143,15 +144,16 @@ async fn read_until(
     }
 }
 
-/// What is there now, and whether that is reason to answer.
+/// What can be read now, and whether it is enough (`min.bytes`) to answer.
 fn read(
-    inner: &mut ClusterData,
-    caller: &RequestContext,
+    cluster: &mut ClusterData,
+    context: &RequestContext,
     limits: &FetchLimits,
     wanted: &[FetchPartitionRequest],
 ) -> (Vec<PartitionData>, bool) {
-    // Clients that do not read must not pile up answers: then there is less in each.
-    let under_way = caller.shared.counters.answered();
+    // Answers to clients that do not read are bounded together: the more bytes are being
+    // written, the less each new answer holds.
+    let under_way = context.shared.counters.answered();
     let mut room = FETCH_MAX.min(ANSWERS_MAX.saturating_sub(under_way));
     room = room.min(limits.max_bytes);
     let mut first = true;
@@ -159,14 +161,14 @@ fn read(
     let mut special = false;
     let mut results = Vec::with_capacity(wanted.len());
     for wanted in wanted {
-        let mut result = match checked(inner, caller.node, limits.version, wanted) {
+        let mut result = match checked(cluster, context.node, limits.version, wanted) {
             Ok(partition) => {
-                let partial = caller.shared.config.partial_batches;
+                let partial = context.shared.config.partial_batches;
                 read_partition(partition, wanted, limits, room, first, partial)
             }
             Err(error) => {
                 special = true;
-                failed(inner, error, limits.version, wanted)
+                failed(cluster, error, limits.version, wanted)
             }
         };
         result.partition_index = wanted.partition;
@@ -183,31 +185,31 @@ fn read(
 }
 
 fn partition_mut<'a>(
-    inner: &'a mut ClusterData,
+    cluster: &'a mut ClusterData,
     version: i16,
     wanted: &FetchPartitionRequest,
 ) -> Option<&'a mut PartitionState> {
-    let name = name_of(inner, version, wanted)?;
-    inner.state.partition_mut(&name, wanted.partition)
+    let name = name_of(cluster, version, wanted)?;
+    cluster.state.partition_mut(&name, wanted.partition)
 }
 
-fn name_of(inner: &ClusterData, version: i16, wanted: &FetchPartitionRequest) -> Option<String> {
+fn name_of(cluster: &ClusterData, version: i16, wanted: &FetchPartitionRequest) -> Option<String> {
     if version >= 13 {
-        inner.state.name_of(wanted.topic_id).map(str::to_owned)
+        cluster.state.name_of(wanted.topic_id).map(str::to_owned)
     } else {
         Some(wanted.topic.to_string())
     }
 }
 
 fn checked<'a>(
-    inner: &'a mut ClusterData,
+    cluster: &'a mut ClusterData,
     node: i32,
     version: i16,
     wanted: &FetchPartitionRequest,
 ) -> Result<&'a PartitionState, ResponseError> {
-    let name = name_of(inner, version, wanted).ok_or(ResponseError::UnknownTopicId)?;
-    let partition = inner.state.led_by(node, &name, wanted.partition)?;
-    check_epoch(partition, wanted.leader_epoch)?;
+    let name = name_of(cluster, version, wanted).ok_or(ResponseError::UnknownTopicId)?;
+    let partition = cluster.state.led_by(node, &name, wanted.partition)?;
+    partition.check_leader_epoch(wanted.leader_epoch)?;
     if wanted.offset < partition.log.start() || wanted.offset > partition.log.end() {
         // An older epoch's tail is told as such, so that the client can find its way back.
         let diverged = wanted.last_epoch >= 0
@@ -218,16 +220,6 @@ fn checked<'a>(
         }
     }
     Ok(partition)
-}
-
-/// The client's idea of the leader epoch against the real one (KIP-320).
-pub(super) fn check_epoch(partition: &PartitionState, epoch: i32) -> Result<(), ResponseError> {
-    match epoch {
-        -1 => Ok(()),
-        epoch if epoch < partition.epoch => Err(ResponseError::FencedLeaderEpoch),
-        epoch if epoch > partition.epoch => Err(ResponseError::UnknownLeaderEpoch),
-        _ => Ok(()),
-    }
 }
 
 /// Where the client's log and this one part (KIP-595), if they do.
@@ -289,7 +281,7 @@ fn read_partition(
 }
 
 fn failed(
-    inner: &ClusterData,
+    cluster: &ClusterData,
     error: ResponseError,
     version: i16,
     wanted: &FetchPartitionRequest,
@@ -304,8 +296,8 @@ fn failed(
         error,
         ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
     );
-    let name = name_of(inner, version, wanted);
-    let partition = name.and_then(|name| inner.state.partition(&name, wanted.partition));
+    let name = name_of(cluster, version, wanted);
+    let partition = name.and_then(|name| cluster.state.partition(&name, wanted.partition));
     match partition {
         Some(partition) if moved && version >= 12 => result.with_current_leader(
             LeaderIdAndEpoch::default()
@@ -318,14 +310,14 @@ fn failed(
 
 /// Addresses of the leaders that the answer names (KIP-951).
 fn endpoints(
-    inner: &ClusterData,
-    news: &[(FetchPartitionRequest, PartitionData)],
+    cluster: &ClusterData,
+    changes: &[(FetchPartitionRequest, PartitionData)],
 ) -> Vec<NodeEndpoint> {
-    let ids: BTreeSet<i32> = news
+    let ids: BTreeSet<i32> = changes
         .iter()
         .map(|(_, result)| *result.current_leader.leader_id)
         .collect();
-    let nodes = ids.into_iter().filter_map(|id| inner.state.node(id));
+    let nodes = ids.into_iter().filter_map(|id| cluster.state.node(id));
     nodes
         .map(|node| {
             NodeEndpoint::default()
@@ -336,13 +328,13 @@ fn endpoints(
         .collect()
 }
 
-/// Neighbours of one topic share its entry.
+/// Consecutive partitions of one topic share its entry.
 fn by_topic(
     version: i16,
-    news: Vec<(FetchPartitionRequest, PartitionData)>,
+    changes: Vec<(FetchPartitionRequest, PartitionData)>,
 ) -> Vec<FetchableTopicResponse> {
     let mut topics: Vec<(FetchPartitionRequest, FetchableTopicResponse)> = Vec::new();
-    for (wanted, result) in news {
+    for (wanted, result) in changes {
         match topics.last_mut() {
             Some((last, topic))
                 if last.topic == wanted.topic && last.topic_id == wanted.topic_id =>
@@ -363,7 +355,7 @@ fn by_topic(
     topics.into_iter().map(|(_, topic)| topic).collect()
 }
 
-fn opening(version: i16, request: FetchRequest) -> FetchSessionRequest {
+fn session_request(version: i16, request: FetchRequest) -> FetchSessionRequest {
     // Before version 7 there are no sessions.
     let (session_id, epoch) = if version >= 7 {
         (request.session_id, request.session_epoch)
@@ -390,7 +382,7 @@ fn wanted(topic: FetchTopic) -> impl Iterator<Item = FetchPartitionRequest> {
         partitions,
         ..
     } = topic;
-    let topic = kept(&topic);
+    let topic = owned(&topic);
     partitions
         .into_iter()
         .map(move |p: FetchPartition| FetchPartitionRequest {
@@ -418,7 +410,7 @@ fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = FetchPartitionReques
         partitions,
         ..
     } = topic;
-    let topic = kept(&topic);
+    let topic = owned(&topic);
     partitions
         .into_iter()
         .map(move |partition| FetchPartitionRequest {
@@ -430,10 +422,6 @@ fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = FetchPartitionReques
             last_epoch: -1,
             max_bytes: 0,
         })
-}
-
-fn millis(ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
 /// `fetch.max.bytes`: what one answer holds at most, whatever was asked for.

@@ -1,8 +1,8 @@
-//! Membership: JoinGroup, SyncGroup, Heartbeat, LeaveGroup; and what operators ask of
-//! groups.
+//! Membership: JoinGroup, SyncGroup, Heartbeat, LeaveGroup; and ListGroups, DescribeGroups,
+//! DeleteGroups.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -19,18 +19,18 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
+use super::super::context::RequestContext;
 use super::super::group::{ClassicGroup, JoinRequest, JoinResult, SyncRequest, SyncResult};
-use super::super::shared::{ClusterData, RequestContext, kept};
-use super::metadata::text;
+use super::super::wire::{error_code, millis, owned, text};
 
 /// Joins; waits until the rebalance is over.
 pub(super) async fn join_group(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
-    let member_id = kept(&request.member_id);
-    let joined = match begin_join(caller, version, request) {
+    let member_id = owned(&request.member_id);
+    let joined = match begin_join(context, version, request) {
         Ok(reply) => reply.await.unwrap_or_else(|_| {
             JoinResult::failed(ResponseError::CoordinatorNotAvailable, member_id.clone())
         }),
@@ -60,48 +60,48 @@ pub(super) async fn join_group(
 }
 
 fn begin_join(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: JoinGroupRequest,
 ) -> Result<oneshot::Receiver<JoinResult>, ResponseError> {
     let now = Instant::now();
     let (reply, answer) = oneshot::channel();
     let session = millis(request.session_timeout_ms);
-    let mut inner = caller.shared.lock();
-    check_coordinator(caller, &inner, &request.group_id)?;
+    let mut cluster = context.shared.lock();
+    context.check_coordinator(&cluster, &request.group_id)?;
     // A member that has an id knows that the group exists.
     if request.member_id.is_empty() {
-        inner.groups.create(&request.group_id, now)?;
+        cluster.groups.create(&request.group_id, now)?;
     }
     let join = JoinRequest {
-        member_id: kept(&request.member_id),
-        instance_id: request.group_instance_id.as_deref().map(kept),
-        client_id: caller.client_id.clone(),
-        host: format!("/{}", caller.host.ip()),
+        member_id: owned(&request.member_id),
+        instance_id: request.group_instance_id.as_deref().map(owned),
+        client_id: context.client_id.clone(),
+        host: format!("/{}", context.host.ip()),
         session,
         rebalance: if version >= 1 {
             millis(request.rebalance_timeout_ms)
         } else {
             session
         },
-        protocol_type: kept(&request.protocol_type),
+        protocol_type: owned(&request.protocol_type),
         protocols: request
             .protocols
             .iter()
             .map(|protocol| {
                 let metadata = Bytes::copy_from_slice(&protocol.metadata);
-                (kept(&protocol.name), metadata)
+                (owned(&protocol.name), metadata)
             })
             .collect(),
-        needs_id: version >= 4,
-        can_skip: version >= 9,
-        nonce: inner.state.nonce(),
+        requires_member_id: version >= 4,
+        can_skip_assignment: version >= 9,
+        nonce: cluster.state.nonce(),
         reply,
     };
-    if !inner.groups.make_room(&request.group_id, join.bytes()) {
+    if !cluster.groups.make_room(&request.group_id, join.bytes()) {
         return Err(ResponseError::GroupMaxSizeReached);
     }
-    act(caller, &mut inner, &request.group_id, |group| {
+    context.with_group(&mut cluster, &request.group_id, |group| {
         group.join(join, now);
     })?;
     Ok(answer)
@@ -109,11 +109,11 @@ fn begin_join(
 
 /// Gives or gets assignments; waits until the leader has given them.
 pub(super) async fn sync_group(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
-    let synced = match begin_sync(caller, request) {
+    let synced = match begin_sync(context, request) {
         Ok(reply) => reply
             .await
             .unwrap_or(Err(ResponseError::CoordinatorNotAvailable)),
@@ -135,12 +135,12 @@ pub(super) async fn sync_group(
 }
 
 fn begin_sync(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: SyncGroupRequest,
 ) -> Result<oneshot::Receiver<Result<SyncResult, ResponseError>>, ResponseError> {
     let (reply, answer) = oneshot::channel();
     let sync = SyncRequest {
-        member_id: kept(&request.member_id),
+        member_id: owned(&request.member_id),
         instance_id: request.group_instance_id,
         generation: request.generation_id,
         protocol_type: request.protocol_type,
@@ -155,61 +155,64 @@ fn begin_sync(
             .collect(),
         reply,
     };
-    let mut inner = caller.shared.lock();
-    check_coordinator(caller, &inner, &request.group_id)?;
-    if !inner.groups.make_room(&request.group_id, sync.bytes()) {
+    let mut cluster = context.shared.lock();
+    context.check_coordinator(&cluster, &request.group_id)?;
+    if !cluster.groups.make_room(&request.group_id, sync.bytes()) {
         // As Kafka says when the log of offsets does not take them.
         return Err(ResponseError::UnknownServerError);
     }
-    act(caller, &mut inner, &request.group_id, |group| {
+    context.with_group(&mut cluster, &request.group_id, |group| {
         group.sync(sync, Instant::now());
     })?;
     Ok(answer)
 }
 
-/// Says that a member lives.
-pub(super) fn heartbeat(caller: &RequestContext, request: HeartbeatRequest) -> HeartbeatResponse {
-    let mut inner = caller.shared.lock();
-    let result = check_coordinator(caller, &inner, &request.group_id).and_then(|()| {
-        act(caller, &mut inner, &request.group_id, |group| {
-            group.heartbeat(
-                &request.member_id,
-                request.group_instance_id.as_ref(),
-                request.generation_id,
-                Instant::now(),
-            )
-        })?
-    });
-    HeartbeatResponse::default().with_error_code(code(result))
+/// Renews a member's session.
+pub(super) fn heartbeat(context: &RequestContext, request: HeartbeatRequest) -> HeartbeatResponse {
+    let mut cluster = context.shared.lock();
+    let result = context
+        .check_coordinator(&cluster, &request.group_id)
+        .and_then(|()| {
+            context.with_group(&mut cluster, &request.group_id, |group| {
+                group.heartbeat(
+                    &request.member_id,
+                    request.group_instance_id.as_ref(),
+                    request.generation_id,
+                    Instant::now(),
+                )
+            })?
+        });
+    HeartbeatResponse::default().with_error_code(error_code(result))
 }
 
 /// Leaves; from version 3 on for several members at once.
 pub(super) fn leave_group(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let group_id = request.group_id;
-    if let Err(error) = check_coordinator(caller, &inner, &group_id) {
+    if let Err(error) = context.check_coordinator(&cluster, &group_id) {
         return LeaveGroupResponse::default().with_error_code(error.code());
     }
     let mut leave = |member_id: &StrBytes, instance_id: Option<&StrBytes>| {
-        act(caller, &mut inner, &group_id, |group| {
-            group.leave(member_id, instance_id, Instant::now())
-        })
-        .and_then(|result| result)
+        context
+            .with_group(&mut cluster, &group_id, |group| {
+                group.leave(member_id, instance_id, Instant::now())
+            })
+            .and_then(|result| result)
     };
     if version < 3 {
         let result = leave(&request.member_id, None);
-        return LeaveGroupResponse::default().with_error_code(code(result));
+        return LeaveGroupResponse::default().with_error_code(error_code(result));
     }
     let members = request.members.into_iter().map(|member| {
         let result = leave(&member.member_id, member.group_instance_id.as_ref());
         MemberResponse::default()
             .with_member_id(member.member_id)
             .with_group_instance_id(member.group_instance_id)
-            .with_error_code(code(result))
+            .with_error_code(error_code(result))
     });
     let members = members.collect();
     LeaveGroupResponse::default().with_members(members)
@@ -217,16 +220,16 @@ pub(super) fn leave_group(
 
 /// Groups that this node coordinates.
 pub(super) fn list_groups(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: &ListGroupsRequest,
 ) -> ListGroupsResponse {
-    let inner = caller.shared.lock();
+    let cluster = context.shared.lock();
     let filter = &request.states_filter;
-    let listed = inner
+    let listed = cluster
         .groups
         .iter()
-        .filter(|(name, _)| check_coordinator(caller, &inner, name).is_ok())
+        .filter(|(name, _)| context.check_coordinator(&cluster, name).is_ok())
         .filter(|(_, group)| {
             let is = |state: &StrBytes| state.eq_ignore_ascii_case(group.state());
             filter.is_empty() || filter.iter().any(is)
@@ -249,19 +252,19 @@ pub(super) fn list_groups(
     ListGroupsResponse::default().with_groups(groups.collect())
 }
 
-/// Who is in which group with what. A group is described once, however often it is named.
+/// Members, their assignments and states. A group is described once, however often it is named.
 pub(super) fn describe_groups(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
-    let inner = caller.shared.lock();
+    let cluster = context.shared.lock();
     let mut seen = HashSet::new();
     let groups = request.groups.into_iter();
     let groups = groups.filter(|id| seen.insert(id.clone())).map(|id| {
-        let described = match check_coordinator(caller, &inner, &id) {
+        let described = match context.check_coordinator(&cluster, &id) {
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
-            Ok(()) => match inner.groups.get(&id) {
+            Ok(()) => match cluster.groups.get(&id) {
                 Some(group) => describe(version, group),
                 None if version >= 6 => DescribedGroup::default()
                     .with_error_code(ResponseError::GroupIdNotFound.code())
@@ -300,61 +303,17 @@ fn describe(version: i16, group: &ClassicGroup) -> DescribedGroup {
 
 /// Deletes groups without members, with their offsets.
 pub(super) fn delete_groups(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let results = request.groups_names.into_iter().map(|id| {
-        let result = check_coordinator(caller, &inner, &id);
-        let result = result.and_then(|()| inner.groups.delete(&id));
+        let result = context.check_coordinator(&cluster, &id);
+        let result = result.and_then(|()| cluster.groups.delete(&id));
         DeletableGroupResult::default()
             .with_group_id(id)
-            .with_error_code(code(result))
+            .with_error_code(error_code(result))
     });
     let results = results.collect();
     DeleteGroupsResponse::default().with_results(results)
 }
-
-/// Is this the node to ask about that group?
-pub(super) fn check_coordinator(
-    caller: &RequestContext,
-    inner: &ClusterData,
-    group: &str,
-) -> Result<(), ResponseError> {
-    // Kafka's log of offsets takes no longer ones.
-    if group.is_empty() || group.len() > GROUP_ID_MAX {
-        return Err(ResponseError::InvalidGroupId);
-    }
-    match inner.state.coordinator(group) {
-        Some(node) if node.id == caller.node => Ok(()),
-        _ => Err(ResponseError::NotCoordinator),
-    }
-}
-
-/// Does something with a group, and tells the clock if need be.
-pub(super) fn act<T>(
-    caller: &RequestContext,
-    inner: &mut ClusterData,
-    group: &str,
-    act: impl FnOnce(&mut ClassicGroup) -> T,
-) -> Result<T, ResponseError> {
-    let (result, alarm) = inner
-        .groups
-        .with(group, act)
-        .ok_or(ResponseError::UnknownMemberId)?;
-    if alarm {
-        caller.shared.alarm.notify_one();
-    }
-    Ok(result)
-}
-
-fn code(result: Result<(), ResponseError>) -> i16 {
-    result.err().map_or(0, |error| error.code())
-}
-
-fn millis(ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-/// The longest name of a group, in bytes.
-const GROUP_ID_MAX: usize = i16::MAX as usize;

@@ -1,4 +1,4 @@
-//! Who is there and who leads what: Metadata, DescribeCluster, FindCoordinator.
+//! Nodes, leaders, coordinators: Metadata, DescribeCluster, FindCoordinator.
 
 use std::collections::HashSet;
 
@@ -15,18 +15,19 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::shared::RequestContext;
-use super::super::state::{ClusterState, PartitionState, TopicState};
+use super::super::cluster_state::{ClusterState, PartitionState, TopicState};
+use super::super::context::RequestContext;
+use super::super::wire::text;
 
 /// Brokers, and the topics that were asked for, created if allowed.
 pub(super) fn metadata(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    let create = request.allow_auto_topic_creation && caller.shared.config.auto_create_topics;
-    let mut inner = caller.shared.lock();
-    let state = &mut inner.state;
+    let create = request.allow_auto_topic_creation && context.shared.config.auto_create_topics;
+    let mut cluster = context.shared.lock();
+    let state = &mut cluster.state;
     let mut seen = HashSet::new();
     let topics = match request.topics {
         Some(topics) if version > 0 || !topics.is_empty() => topics
@@ -53,15 +54,16 @@ pub(super) fn metadata(
         .with_topics(topics)
 }
 
+#[cfg(any(test, feature = "faults"))]
 /// The brokers as they are, and an error for every topic.
-pub(super) fn refuse(
-    caller: &RequestContext,
+pub(super) fn error_response(
+    context: &RequestContext,
     version: i16,
     request: MetadataRequest,
     code: i16,
 ) -> MetadataResponse {
     let request = request.with_allow_auto_topic_creation(false);
-    let mut response = metadata(caller, version, request);
+    let mut response = metadata(context, version, request);
     for topic in &mut response.topics {
         topic.error_code = code;
         topic.partitions.clear();
@@ -162,17 +164,17 @@ fn describe_partition(
 }
 
 /// The nodes and the controller.
-pub(super) fn describe_cluster(caller: &RequestContext, version: i16) -> DescribeClusterResponse {
-    let inner = caller.shared.lock();
-    let brokers = inner.state.online().map(|node| {
+pub(super) fn describe_cluster(context: &RequestContext, version: i16) -> DescribeClusterResponse {
+    let cluster = context.shared.lock();
+    let brokers = cluster.state.online().map(|node| {
         DescribeClusterBroker::default()
             .with_broker_id(BrokerId(node.id))
             .with_host(text(node.address.ip()))
             .with_port(node.address.port().into())
     });
     let response = DescribeClusterResponse::default()
-        .with_cluster_id(text(&inner.state.config.cluster_id))
-        .with_controller_id(BrokerId(inner.state.controller()))
+        .with_cluster_id(text(&cluster.state.config.cluster_id))
+        .with_controller_id(BrokerId(cluster.state.controller()))
         .with_brokers(brokers.collect());
     if version >= 1 {
         response.with_endpoint_type(1)
@@ -183,14 +185,14 @@ pub(super) fn describe_cluster(caller: &RequestContext, version: i16) -> Describ
 
 /// The node that coordinates each group or transaction.
 pub(super) fn find_coordinator(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let inner = caller.shared.lock();
+    let cluster = context.shared.lock();
     let find = |key: StrBytes| {
         let known = matches!(request.key_type, 0 | 1);
-        let node = known.then(|| inner.state.coordinator(&key)).flatten();
+        let node = known.then(|| cluster.state.coordinator(&key)).flatten();
         match node {
             Some(node) => Coordinator::default()
                 .with_key(key)
@@ -218,9 +220,4 @@ pub(super) fn find_coordinator(
         .with_node_id(found.node_id)
         .with_host(found.host)
         .with_port(found.port)
-}
-
-/// A string as the protocol has it.
-pub(super) fn text(value: impl ToString) -> StrBytes {
-    StrBytes::from_string(value.to_string())
 }

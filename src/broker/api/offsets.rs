@@ -20,29 +20,28 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
+use super::super::context::{ClusterData, RequestContext};
 use super::super::log::TimestampAndOffset;
-use super::super::shared::{ClusterData, RequestContext};
-use super::fetch::check_epoch;
 
 /// Offsets of the first, the last, the latest, or the first record at a time. As in Kafka
 /// a partition must not be asked for twice.
 pub(super) fn list_offsets(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let committed = request.isolation_level == 1;
     let mut unpack = UNPACKED_MAX;
     let mut seen = HashSet::new();
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let response = ListOffsetsPartitionResponse::default()
                 .with_partition_index(wanted.partition_index);
             let found = if seen.insert((topic.name.clone(), wanted.partition_index)) {
-                let node = caller.node;
+                let node = context.node;
                 find(
-                    &mut inner,
+                    &mut cluster,
                     node,
                     &topic.name,
                     wanted,
@@ -76,15 +75,15 @@ pub(super) fn list_offsets(
 }
 
 fn find(
-    inner: &mut ClusterData,
+    cluster: &mut ClusterData,
     node: i32,
     topic: &str,
     wanted: &ListOffsetsPartition,
     committed: bool,
     unpack: &mut usize,
 ) -> Result<Option<TimestampAndOffset>, ResponseError> {
-    let partition = inner.state.led_by(node, topic, wanted.partition_index)?;
-    check_epoch(partition, wanted.current_leader_epoch)?;
+    let partition = cluster.state.led_by(node, topic, wanted.partition_index)?;
+    partition.check_leader_epoch(wanted.current_leader_epoch)?;
     let log = &partition.log;
     let end = if committed {
         log.last_stable()
@@ -108,14 +107,14 @@ fn find(
 
 /// Where leader epochs ended.
 pub(super) fn offset_for_leader_epoch(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let response = EpochEndOffset::default().with_partition(wanted.partition);
-            match end_of_epoch(&mut inner, caller.node, &topic.topic, wanted) {
+            match end_of_epoch(&mut cluster, context.node, &topic.topic, wanted) {
                 Ok((epoch, end)) => response.with_leader_epoch(epoch).with_end_offset(end),
                 Err(error) => response.with_error_code(error.code()),
             }
@@ -129,13 +128,13 @@ pub(super) fn offset_for_leader_epoch(
 }
 
 fn end_of_epoch(
-    inner: &mut ClusterData,
+    cluster: &mut ClusterData,
     node: i32,
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), ResponseError> {
-    let partition = inner.state.led_by(node, topic, wanted.partition)?;
-    check_epoch(partition, wanted.current_leader_epoch)?;
+    let partition = cluster.state.led_by(node, topic, wanted.partition)?;
+    partition.check_leader_epoch(wanted.current_leader_epoch)?;
     Ok(partition
         .log
         .end_of_epoch(wanted.leader_epoch)
@@ -144,17 +143,23 @@ fn end_of_epoch(
 
 /// Drops records below an offset; -1 means all.
 pub(super) fn delete_records(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let response = DeleteRecordsPartitionResult::default()
                 .with_partition_index(wanted.partition_index)
                 .with_low_watermark(-1);
             let index = wanted.partition_index;
-            match delete_before(&mut inner, caller.node, &topic.name, index, wanted.offset) {
+            match delete_before(
+                &mut cluster,
+                context.node,
+                &topic.name,
+                index,
+                wanted.offset,
+            ) {
                 Ok(start) => response.with_low_watermark(start),
                 Err(error) => response.with_error_code(error.code()),
             }
@@ -168,18 +173,18 @@ pub(super) fn delete_records(
 }
 
 fn delete_before(
-    inner: &mut ClusterData,
+    cluster: &mut ClusterData,
     node: i32,
     topic: &str,
     index: i32,
     offset: i64,
 ) -> Result<i64, ResponseError> {
-    let end = inner.state.led_by(node, topic, index)?.log.end();
+    let end = cluster.state.led_by(node, topic, index)?.log.end();
     let offset = if offset == -1 { end } else { offset };
     if !(0..=end).contains(&offset) {
         return Err(ResponseError::OffsetOutOfRange);
     }
-    let start = inner.state.change_log(topic, index, |partition, _| {
+    let start = cluster.state.change_log(topic, index, |partition, _| {
         partition.log.delete_before(offset);
         partition.log.start()
     });

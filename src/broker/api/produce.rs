@@ -13,14 +13,14 @@ use kafka_protocol::messages::{
 };
 
 use super::super::batch::{self, AppendError};
-use super::super::producers::SequenceCheck;
-use super::super::shared::{RequestContext, now_ms};
-use super::super::state::ClusterState;
-use super::metadata::text;
+use super::super::cluster_state::ClusterState;
+use super::super::context::{RequestContext, now_ms};
+use super::super::producer_state::SequenceCheck;
+use super::super::wire::text;
 
 /// Appends one batch to each partition. None with `acks` 0, which is never answered.
 pub(super) fn produce(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: ProduceRequest,
 ) -> Option<ProduceResponse> {
@@ -29,22 +29,22 @@ pub(super) fn produce(
     let responses = request
         .topic_data
         .into_iter()
-        .map(|topic| produce_topic(caller, version, acks, topic, &mut hints))
+        .map(|topic| produce_topic(context, version, acks, topic, &mut hints))
         .collect();
     let response = ProduceResponse::default().with_responses(responses);
-    (acks != 0).then(|| response.with_node_endpoints(endpoints(caller, &hints)))
+    (acks != 0).then(|| response.with_node_endpoints(endpoints(context, &hints)))
 }
 
 fn produce_topic(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     acks: i16,
     topic: TopicProduceData,
     hints: &mut BTreeSet<i32>,
 ) -> TopicProduceResponse {
     let name = if version >= 13 {
-        let inner = caller.shared.lock();
-        inner.state.name_of(topic.topic_id).map(str::to_owned)
+        let cluster = context.shared.lock();
+        cluster.state.name_of(topic.topic_id).map(str::to_owned)
     } else {
         Some(topic.name.to_string())
     };
@@ -53,7 +53,7 @@ fn produce_topic(
         let result = match &name {
             None => Err(ResponseError::UnknownTopicId.into()),
             Some(_) if !matches!(acks, -1..=1) => Err(ResponseError::InvalidRequiredAcks.into()),
-            Some(name) => append(caller, name, data),
+            Some(name) => append(context, name, data),
         };
         let response = PartitionProduceResponse::default().with_index(index);
         match result {
@@ -73,9 +73,9 @@ fn produce_topic(
                 if version < 10 || refused.error != ResponseError::NotLeaderOrFollower {
                     return response;
                 }
-                let inner = caller.shared.lock();
+                let cluster = context.shared.lock();
                 let topic = name.as_deref().unwrap_or_default();
-                response.with_current_leader(leader_hint(&inner.state, topic, index, hints))
+                response.with_current_leader(leader_hint(&cluster.state, topic, index, hints))
             }
         }
     });
@@ -94,23 +94,23 @@ struct AppendInfo {
 }
 
 fn append(
-    caller: &RequestContext,
+    context: &RequestContext,
     topic: &str,
     data: PartitionProduceData,
 ) -> Result<AppendInfo, AppendError> {
     let records = data.records.unwrap_or_default();
     let (max_bytes, log_append_time) = {
-        let mut inner = caller.shared.lock();
-        inner.state.led_by(caller.node, topic, data.index)?;
-        let topic = inner.state.topic(topic);
+        let mut cluster = context.shared.lock();
+        cluster.state.led_by(context.node, topic, data.index)?;
+        let topic = cluster.state.topic(topic);
         let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
         (topic.max_message_bytes, topic.log_append_time)
     };
     // Outside the lock: this reads every record.
     let header = batch::check(&records, max_bytes)?;
 
-    let mut inner = caller.shared.lock();
-    let partition = inner.state.led_by(caller.node, topic, data.index)?;
+    let mut cluster = context.shared.lock();
+    let partition = cluster.state.led_by(context.node, topic, data.index)?;
     let log_start = partition.log.start();
     if let SequenceCheck::Duplicate(earlier) = partition.log.producers.check(&header)? {
         return Ok(AppendInfo {
@@ -130,7 +130,7 @@ fn append(
         ));
     }
     let append_time = log_append_time.then(now_ms);
-    let appended = inner
+    let appended = cluster
         .state
         .append(topic, data.index, &records, &header, append_time);
     Ok(AppendInfo {
@@ -158,9 +158,9 @@ fn leader_hint(
     }
 }
 
-fn endpoints(caller: &RequestContext, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
-    let inner = caller.shared.lock();
-    let nodes = ids.iter().filter_map(|&id| inner.state.node(id));
+fn endpoints(context: &RequestContext, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> {
+    let cluster = context.shared.lock();
+    let nodes = ids.iter().filter_map(|&id| cluster.state.node(id));
     nodes
         .map(|node| {
             NodeEndpoint::default()
@@ -173,14 +173,14 @@ fn endpoints(caller: &RequestContext, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint> 
 
 /// A new id for an idempotent producer.
 pub(super) fn init_producer_id(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
         return InitProducerIdResponse::default()
             .with_error_code(ResponseError::TransactionalIdAuthorizationFailed.code());
     }
-    let id = caller.shared.lock().state.new_producer_id();
+    let id = context.shared.lock().state.new_producer_id();
     InitProducerIdResponse::default()
         .with_producer_id(ProducerId(id))
         .with_producer_epoch(0)

@@ -36,11 +36,11 @@ use kafka_client::net;
 
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::config::BrokerConfig;
-use super::super::shared::{ClusterContext, RequestContext};
+use super::super::context::{ClusterContext, RequestContext};
 use super::super::versions::KafkaRelease;
-use super::{answer, refuse};
+use super::{answer, error_response};
 
-fn caller() -> RequestContext {
+fn context() -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
     let config = BrokerConfig {
         versions: KafkaRelease::V4.versions(),
@@ -291,12 +291,12 @@ fn sent(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
 #[tokio::test]
 async fn every_version_of_every_api_is_answered() {
     for (api, version) in served() {
-        let caller = caller();
+        let context = context();
         let id = {
-            let mut inner = caller.shared.lock();
-            inner.state.create_topic("t", Some(2), None).unwrap().id
+            let mut cluster = context.shared.lock();
+            cluster.state.create_topic("t", Some(2), None).unwrap().id
         };
-        let answered = answer(&caller, version, sent(api, version, id)).await;
+        let answered = answer(&context, version, sent(api, version, id)).await;
         let answered = answered.unwrap_or_else(|| panic!("{api:?} v{version} is not answered"));
         reads_back(api, version, &answered);
     }
@@ -305,9 +305,9 @@ async fn every_version_of_every_api_is_answered() {
 #[tokio::test]
 async fn every_version_of_every_api_can_be_refused() {
     for (api, version) in served() {
-        let caller = caller();
+        let context = context();
         let request = sent(api, version, Uuid::from_u128(1));
-        let refused = refuse(&caller, version, request, 15);
+        let refused = error_response(&context, version, request, 15);
         let refused = refused.unwrap_or_else(|| panic!("{api:?} v{version} is not refused"));
         reads_back(api, version, &refused);
         let said = format!("{refused:?}");
@@ -320,19 +320,19 @@ async fn every_version_of_every_api_can_be_refused() {
 
 #[tokio::test]
 async fn the_answers_of_fetch_and_produce_agree() {
-    let caller = caller();
+    let context = context();
     let id = {
-        let mut inner = caller.shared.lock();
-        inner.state.create_topic("t", Some(1), None).unwrap().id
+        let mut cluster = context.shared.lock();
+        cluster.state.create_topic("t", Some(1), None).unwrap().id
     };
     for version in 4..=18 {
-        let produced = answer(&caller, 9, sent(ApiKey::Produce, 9, id)).await;
+        let produced = answer(&context, 9, sent(ApiKey::Produce, 9, id)).await;
         let Some(ResponseKind::Produce(produced)) = produced else {
             panic!("not produced");
         };
         let offset = produced.responses[0].partition_responses[0].base_offset;
         assert_eq!(offset, i64::from(version - 4) * 2);
-        let fetched = answer(&caller, version, sent(ApiKey::Fetch, version, id)).await;
+        let fetched = answer(&context, version, sent(ApiKey::Fetch, version, id)).await;
         let Some(ResponseKind::Fetch(fetched)) = fetched else {
             panic!("not fetched");
         };

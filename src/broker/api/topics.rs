@@ -15,21 +15,21 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::shared::RequestContext;
-use super::super::state::{ClusterState, TopicState};
-use super::metadata::text;
+use super::super::cluster_state::{ClusterState, TopicState};
+use super::super::context::RequestContext;
+use super::super::wire::text;
 
 /// Creates topics; of their settings, `max.message.bytes` and `message.timestamp.type`
 /// have an effect.
 pub(super) fn create_topics(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let validate_only = request.validate_only;
     let topics = request.topics.into_iter().map(|wanted| {
-        let result = create(&mut inner.state, &wanted, validate_only);
+        let result = create(&mut cluster.state, &wanted, validate_only);
         let response = CreatableTopicResult::default().with_name(wanted.name);
         match result {
             Err(error) => response.with_error_code(error.code()),
@@ -110,7 +110,7 @@ fn configure(topic: &mut TopicState, name: &str, value: Option<&str>) {
 
 /// Deletes topics by name or, from version 6 on, by id.
 pub(super) fn delete_topics(
-    caller: &RequestContext,
+    context: &RequestContext,
     version: i16,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
@@ -118,21 +118,21 @@ pub(super) fn delete_topics(
         .topic_names
         .into_iter()
         .map(|name| DeleteTopicState::default().with_name(Some(name)));
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let responses = named.chain(request.topics).map(|wanted| {
         let response = DeletableTopicResult::default();
         let (name, id) = match wanted.name {
             Some(name) => {
-                let id = inner.state.topic(&name).map(|topic| topic.id);
+                let id = cluster.state.topic(&name).map(|topic| topic.id);
                 (Some(name.to_string()), id.unwrap_or_default())
             }
             None => {
-                let name = inner.state.name_of(wanted.topic_id).map(str::to_owned);
+                let name = cluster.state.name_of(wanted.topic_id).map(str::to_owned);
                 (name, wanted.topic_id)
             }
         };
         let deleted = match &name {
-            Some(name) => inner.delete_topic(name),
+            Some(name) => cluster.delete_topic(name),
             None => Err(ResponseError::UnknownTopicId),
         };
         let response = response
@@ -150,15 +150,15 @@ pub(super) fn delete_topics(
 
 /// Adds partitions to topics.
 pub(super) fn create_partitions(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut inner = caller.shared.lock();
+    let mut cluster = context.shared.lock();
     let results = request.topics.into_iter().map(|wanted| {
         let grown = if request.validate_only {
             Ok(())
         } else {
-            inner.state.grow_topic(&wanted.name, wanted.count)
+            cluster.state.grow_topic(&wanted.name, wanted.count)
         };
         CreatePartitionsTopicResult::default()
             .with_name(wanted.name)
@@ -170,16 +170,16 @@ pub(super) fn create_partitions(
 
 /// The few settings that exist.
 pub(super) fn describe_configs(
-    caller: &RequestContext,
+    context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let inner = caller.shared.lock();
+    let cluster = context.shared.lock();
     let results = request.resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         let settings = match resource.resource_type {
-            TOPIC => match inner.state.topic(&resource.resource_name) {
+            TOPIC => match cluster.state.topic(&resource.resource_name) {
                 Some(topic) => topic_settings(topic),
                 None => {
                     let error = ResponseError::UnknownTopicOrPartition;
@@ -188,7 +188,7 @@ pub(super) fn describe_configs(
             },
             _ => vec![(
                 "auto.create.topics.enable",
-                inner.state.config.auto_create_topics.to_string(),
+                cluster.state.config.auto_create_topics.to_string(),
             )],
         };
         let keys = resource.configuration_keys;

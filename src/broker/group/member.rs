@@ -1,4 +1,4 @@
-//! A member of a group, and what it says and hears.
+//! A member of a group, its requests and their results.
 
 use std::time::{Duration, Instant};
 
@@ -22,16 +22,16 @@ pub(crate) struct JoinRequest {
     /// Name and metadata, the preferred one first.
     pub(crate) protocols: Vec<(StrBytes, Bytes)>,
     /// The client joins in two steps (KIP-394, version 4 and later).
-    pub(crate) needs_id: bool,
+    pub(crate) requires_member_id: bool,
     /// The client knows of `skip_assignment` (version 9 and later).
-    pub(crate) can_skip: bool,
+    pub(crate) can_skip_assignment: bool,
     /// Makes member ids unique.
     pub(crate) nonce: u64,
     pub(crate) reply: JoinResponder,
 }
 
 impl JoinRequest {
-    pub(super) fn refuse(self, error: ResponseError) {
+    pub(super) fn fail(self, error: ResponseError) {
         let _ = self.reply.send(JoinResult::failed(error, self.member_id));
     }
 
@@ -91,7 +91,7 @@ pub(crate) struct SyncRequest {
 }
 
 impl SyncRequest {
-    pub(super) fn refuse(self, error: ResponseError) {
+    pub(super) fn fail(self, error: ResponseError) {
         let _ = self.reply.send(Err(error));
     }
 }
@@ -152,7 +152,7 @@ impl ClassicGroupMember {
         self.joining.is_some()
     }
 
-    /// It joins again, perhaps with other wishes.
+    /// It joins again, perhaps with other protocols or time-outs.
     pub(super) fn rejoin(&mut self, join: JoinRequest, now: Instant) {
         self.size = join.bytes();
         self.protocols = join.protocols;
@@ -160,7 +160,7 @@ impl ClassicGroupMember {
         self.rebalance = join.rebalance;
         self.client_id = join.client_id;
         self.host = join.host;
-        self.heard(now);
+        self.reset_session(now);
         if let Some(earlier) = self.joining.replace(join.reply) {
             let error = ResponseError::RebalanceInProgress;
             let _ = earlier.send(JoinResult::failed(error, self.id.clone()));
@@ -184,13 +184,13 @@ impl ClassicGroupMember {
     }
 
     /// Another instance took its name; returns the id that it had.
-    pub(super) fn fence(mut self) -> StrBytes {
-        self.dismiss(ResponseError::FencedInstanceId);
+    pub(super) fn into_fenced(mut self) -> StrBytes {
+        self.fail_parked(ResponseError::FencedInstanceId);
         self.id
     }
 
     /// Answers whatever is parked.
-    pub(super) fn dismiss(&mut self, error: ResponseError) {
+    pub(super) fn fail_parked(&mut self, error: ResponseError) {
         let id = self.id.clone();
         self.answer_join(JoinResult::failed(error, id));
         if let Some(reply) = self.take_sync() {
@@ -198,12 +198,12 @@ impl ClassicGroupMember {
         }
     }
 
-    /// It is alive.
-    pub(super) fn heard(&mut self, now: Instant) {
+    /// Its session starts anew.
+    pub(super) fn reset_session(&mut self, now: Instant) {
         self.expires = now + self.session;
     }
 
-    /// When it will be given up; never while it is parked.
+    /// When its session expires; never while a request of it is parked.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let parked = self.joining.is_some() || self.syncing.is_some();
         (!parked).then_some(self.expires)

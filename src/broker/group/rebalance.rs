@@ -8,52 +8,52 @@ use kafka_protocol::protocol::StrBytes;
 use super::{ClassicGroup, ClassicGroupMember, ClassicGroupState, InitialRebalanceDelay};
 
 impl ClassicGroup {
-    pub(super) fn prepare(&mut self, now: Instant) {
-        match self.phase {
-            ClassicGroupState::Preparing { .. } => {}
+    pub(super) fn prepare_rebalance(&mut self, now: Instant) {
+        match self.state {
+            ClassicGroupState::PreparingRebalance { .. } => {}
             ClassicGroupState::Empty => {
                 let delay = self.limits.initial_delay;
-                self.phase = ClassicGroupState::Preparing {
+                self.state = ClassicGroupState::PreparingRebalance {
                     deadline: now + delay,
                     initial: Some(InitialRebalanceDelay {
                         left: self.rebalance_timeout().saturating_sub(delay),
-                        more_came: false,
+                        members_joined: false,
                     }),
                 };
                 if delay.is_zero() {
-                    self.complete(now);
+                    self.complete_rebalance(now);
                 }
                 return;
             }
-            ClassicGroupState::Completing | ClassicGroupState::Stable => {
+            ClassicGroupState::CompletingRebalance | ClassicGroupState::Stable => {
                 for member in &mut self.members {
                     if let Some(reply) = member.take_sync() {
-                        member.heard(now);
+                        member.reset_session(now);
                         let _ = reply.send(Err(ResponseError::RebalanceInProgress));
                     }
                 }
                 self.unsynced.clear();
-                self.phase = ClassicGroupState::Preparing {
+                self.state = ClassicGroupState::PreparingRebalance {
                     deadline: now + self.rebalance_timeout(),
                     initial: None,
                 };
             }
         }
-        self.try_complete(now);
+        self.try_complete_rebalance(now);
     }
 
-    pub(super) fn try_complete(&mut self, now: Instant) {
+    pub(super) fn try_complete_rebalance(&mut self, now: Instant) {
         if matches!(
-            self.phase,
-            ClassicGroupState::Preparing { initial: None, .. }
+            self.state,
+            ClassicGroupState::PreparingRebalance { initial: None, .. }
         ) && self.pending.is_empty()
             && self.members.iter().all(ClassicGroupMember::is_joining)
         {
-            self.complete(now);
+            self.complete_rebalance(now);
         }
     }
 
-    pub(super) fn complete(&mut self, now: Instant) {
+    pub(super) fn complete_rebalance(&mut self, now: Instant) {
         for at in (0..self.members.len()).rev() {
             let member = &self.members[at];
             if !member.is_joining() && member.instance_id.is_none() {
@@ -62,7 +62,7 @@ impl ClassicGroup {
         }
         if !self.members.is_empty() && !self.members.iter().any(ClassicGroupMember::is_joining) {
             // Static members only, and all of them away: wait on until they expire.
-            self.phase = ClassicGroupState::Preparing {
+            self.state = ClassicGroupState::PreparingRebalance {
                 deadline: now + self.rebalance_timeout(),
                 initial: None,
             };
@@ -70,33 +70,35 @@ impl ClassicGroup {
         }
         self.generation += 1;
         if self.members.is_empty() {
-            self.phase = ClassicGroupState::Empty;
+            self.state = ClassicGroupState::Empty;
             self.protocol = None;
             self.leader = None;
             return;
         }
         let joined = |member: &&ClassicGroupMember| member.is_joining();
-        let leads = |member: &ClassicGroupMember| Some(&member.id) == self.leader.as_ref();
-        if !self.members.iter().filter(joined).any(leads) {
+        let is_leader = |member: &ClassicGroupMember| Some(&member.id) == self.leader.as_ref();
+        if !self.members.iter().filter(joined).any(is_leader) {
             let first = self.members.iter().find(joined);
             self.leader = first.map(|member| member.id.clone());
         }
         self.protocol = self.vote();
-        self.phase = ClassicGroupState::Completing;
+        self.state = ClassicGroupState::CompletingRebalance;
         self.sync_deadline = now + self.rebalance_timeout();
         self.unsynced = self.members.iter().map(|m| m.id.clone()).collect();
         for at in 0..self.members.len() {
             let is_leader = self.leader.as_ref() == Some(&self.members[at].id);
             let joined = self.joined(at, is_leader);
-            self.members[at].heard(now);
+            self.members[at].reset_session(now);
             self.members[at].answer_join(joined);
         }
     }
 
     pub(super) fn rebalance_after_removal(&mut self, now: Instant) {
-        match self.phase {
-            ClassicGroupState::Stable | ClassicGroupState::Completing => self.prepare(now),
-            ClassicGroupState::Preparing { .. } => self.try_complete(now),
+        match self.state {
+            ClassicGroupState::Stable | ClassicGroupState::CompletingRebalance => {
+                self.prepare_rebalance(now)
+            }
+            ClassicGroupState::PreparingRebalance { .. } => self.try_complete_rebalance(now),
             ClassicGroupState::Empty => {}
         }
     }

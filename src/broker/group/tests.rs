@@ -51,8 +51,8 @@ impl Clock {
                 .iter()
                 .map(|&name| (StrBytes::from_static_str(name), Bytes::from(who.metadata)))
                 .collect(),
-            needs_id: who.needs_id,
-            can_skip: who.can_skip,
+            requires_member_id: who.requires_member_id,
+            can_skip_assignment: who.can_skip_assignment,
             nonce: 7,
             reply,
         };
@@ -118,8 +118,8 @@ struct Who {
     instance: Option<&'static str>,
     protocols: &'static [&'static str],
     metadata: &'static str,
-    needs_id: bool,
-    can_skip: bool,
+    requires_member_id: bool,
+    can_skip_assignment: bool,
     session: Duration,
 }
 
@@ -130,8 +130,8 @@ impl Default for Who {
             instance: None,
             protocols: &["range"],
             metadata: "topics",
-            needs_id: false,
-            can_skip: false,
+            requires_member_id: false,
+            can_skip_assignment: false,
             session: 10 * SECOND,
         }
     }
@@ -175,7 +175,7 @@ fn the_first_member_leads_and_learns_who_is_there() {
 fn a_dynamic_member_joins_in_two_steps() {
     let mut clock = Clock::new();
     let step = Who {
-        needs_id: true,
+        requires_member_id: true,
         ..Who::default()
     };
     let refused = clock.joined(step.clone());
@@ -430,10 +430,10 @@ fn limits_are_kept() {
 
 #[test]
 fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
-    for can_skip in [false, true] {
+    for can_skip_assignment in [false, true] {
         let mut clock = Clock::new();
         let who = Who {
-            can_skip,
+            can_skip_assignment,
             ..Who::of_instance("a")
         };
         let first = clock.joined(who.clone());
@@ -441,8 +441,8 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
         let again = clock.joined(who);
         assert_eq!((again.error, again.generation), (None, 1));
         assert_ne!(again.member_id, first.member_id);
-        assert_eq!(again.skip_assignment, can_skip);
-        assert_eq!(again.leader == again.member_id, can_skip);
+        assert_eq!(again.skip_assignment, can_skip_assignment);
+        assert_eq!(again.leader == again.member_id, can_skip_assignment);
         let fenced = clock.heartbeat_as("a", &first);
         assert_eq!(fenced, Err(ResponseError::FencedInstanceId));
         assert_eq!(clock.heartbeat_as("a", &again), Ok(()));
@@ -485,7 +485,7 @@ fn a_static_member_that_is_away_stays_until_its_session_ends() {
 fn whoever_is_parked_is_sent_to_the_new_coordinator() {
     let (mut clock, first, second) = Clock::two();
     let mut third = clock.join(Who::default());
-    clock.0.unload(clock.1);
+    clock.0.resign(clock.1);
     let sent = third.try_recv().unwrap();
     assert_eq!(sent.error, Some(ResponseError::NotCoordinator));
     let _ = (

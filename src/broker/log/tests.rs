@@ -1,5 +1,5 @@
 use super::super::batch::tests::{PLAIN, batch_of};
-use super::super::producers::SequenceCheck;
+use super::super::producer_state::SequenceCheck;
 use super::*;
 use kafka_client::config::CompressionType;
 use kafka_client::record::{BatchBuilder, NewRecord};

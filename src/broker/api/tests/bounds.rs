@@ -9,14 +9,14 @@ use super::*;
 
 fn with_topic(config: BrokerConfig) -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
-    let caller = RequestContext {
+    let context = RequestContext {
         shared: ClusterContext::new(config, &[address]),
-        ..caller()
+        ..context()
     };
-    let mut inner = caller.shared.lock();
-    inner.state.create_topic("t", Some(2), None).unwrap();
-    drop(inner);
-    caller
+    let mut cluster = context.shared.lock();
+    cluster.state.create_topic("t", Some(2), None).unwrap();
+    drop(cluster);
+    context
 }
 
 /// The frame of a request.
@@ -30,14 +30,14 @@ fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Bytes {
 }
 
 async fn ask(
-    caller: &RequestContext,
+    context: &RequestContext,
     api: ApiKey,
     version: i16,
     request: RequestKind,
 ) -> ResponseKind {
     let frame = frame(api, version, &request);
     let (_, request) = net::decode_request(api, version, &mut frame.clone()).unwrap();
-    let response = answer(caller, version, request).await.unwrap();
+    let response = answer(context, version, request).await.unwrap();
     // Of the request nothing is left. (The response has parts of it, and is sent.)
     let mut bytes = BytesMut::new();
     response.encode(&mut bytes, version).unwrap();
@@ -49,17 +49,17 @@ async fn ask(
 #[tokio::test]
 async fn nothing_that_is_kept_keeps_the_request() {
     for (api, version) in served() {
-        let caller = with_topic(BrokerConfig::default());
-        let id = caller.shared.lock().state.topic("t").unwrap().id;
-        ask(&caller, api, version, request(api, version, id)).await;
+        let context = with_topic(BrokerConfig::default());
+        let id = context.shared.lock().state.topic("t").unwrap().id;
+        ask(&context, api, version, request(api, version, id)).await;
     }
 }
 
 #[tokio::test]
 async fn nor_do_assignments() {
-    let caller = with_topic(BrokerConfig::default());
+    let context = with_topic(BrokerConfig::default());
     let join = request(ApiKey::JoinGroup, 3, Uuid::nil());
-    let ResponseKind::JoinGroup(joined) = ask(&caller, ApiKey::JoinGroup, 3, join).await else {
+    let ResponseKind::JoinGroup(joined) = ask(&context, ApiKey::JoinGroup, 3, join).await else {
         panic!("not joined");
     };
     let assignment = SyncGroupRequestAssignment::default()
@@ -70,7 +70,7 @@ async fn nor_do_assignments() {
         .with_generation_id(joined.generation_id)
         .with_member_id(joined.member_id)
         .with_assignments(vec![assignment]);
-    let answer = ask(&caller, ApiKey::SyncGroup, 3, sync.into()).await;
+    let answer = ask(&context, ApiKey::SyncGroup, 3, sync.into()).await;
     let ResponseKind::SyncGroup(synced) = answer else {
         panic!("not synced");
     };
@@ -91,7 +91,7 @@ async fn what_is_asked_for_again_and_again_is_answered_once() {
         (ApiKey::OffsetFetch, 8),
         (ApiKey::Fetch, 11),
     ] {
-        let caller = with_topic(BrokerConfig::default());
+        let context = with_topic(BrokerConfig::default());
         let once = request(api, version, Uuid::nil());
         let mut tenfold = once.clone();
         match &mut tenfold {
@@ -101,7 +101,7 @@ async fn what_is_asked_for_again_and_again_is_answered_once() {
             RequestKind::Fetch(r) => again(&mut r.topics),
             other => panic!("{other:?}"),
         }
-        let tenfold = ask(&caller, api, version, tenfold).await;
+        let tenfold = ask(&context, api, version, tenfold).await;
         let once = ask(&with_topic(BrokerConfig::default()), api, version, once).await;
         let size = |response: &ResponseKind| {
             let mut bytes = BytesMut::new();
@@ -114,14 +114,15 @@ async fn what_is_asked_for_again_and_again_is_answered_once() {
 
 #[tokio::test]
 async fn an_offset_is_looked_for_once_in_a_request() {
-    let caller = with_topic(BrokerConfig::default());
+    let context = with_topic(BrokerConfig::default());
     let mut list = request(ApiKey::ListOffsets, 5, Uuid::nil());
     let RequestKind::ListOffsets(twice) = &mut list else {
         panic!("no such request");
     };
     let first = twice.topics[0].clone();
     twice.topics.push(first);
-    let ResponseKind::ListOffsets(listed) = ask(&caller, ApiKey::ListOffsets, 5, list).await else {
+    let ResponseKind::ListOffsets(listed) = ask(&context, ApiKey::ListOffsets, 5, list).await
+    else {
         panic!("not listed");
     };
     let code = |topic: usize| listed.topics[topic].partitions[0].error_code;
@@ -133,14 +134,14 @@ async fn an_offset_is_looked_for_once_in_a_request() {
 
 #[tokio::test]
 async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
-    let caller = with_topic(BrokerConfig::default());
+    let context = with_topic(BrokerConfig::default());
     for _ in 0..3 {
         let produce = request(ApiKey::Produce, 9, Uuid::nil());
-        ask(&caller, ApiKey::Produce, 9, produce).await;
+        ask(&context, ApiKey::Produce, 9, produce).await;
     }
     let fetched = async || {
         let fetch = request(ApiKey::Fetch, 6, Uuid::nil());
-        let ResponseKind::Fetch(fetched) = ask(&caller, ApiKey::Fetch, 6, fetch).await else {
+        let ResponseKind::Fetch(fetched) = ask(&context, ApiKey::Fetch, 6, fetch).await else {
             panic!("not fetched");
         };
         let records = fetched.responses[0].partitions[0].records.as_ref();
@@ -148,7 +149,7 @@ async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
     };
     let batch = batch_of(2, 5, PLAIN).len();
     assert_eq!(fetched().await, 3 * batch);
-    let under_way = caller.shared.counters.answering(ANSWERS_MAX);
+    let under_way = context.shared.counters.answering(ANSWERS_MAX);
     assert_eq!(fetched().await, batch);
     drop(under_way);
     assert_eq!(fetched().await, 3 * batch);
@@ -156,7 +157,7 @@ async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
 
 #[tokio::test]
 async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
-    let caller = with_topic(BrokerConfig {
+    let context = with_topic(BrokerConfig {
         groups_memory: 3_000,
         ..BrokerConfig::default()
     });
@@ -175,7 +176,7 @@ async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
         commit.group_id = GroupId(text("h"));
         let metadata = StrBytes::from_string("m".repeat(size));
         commit.topics[0].partitions[0].committed_metadata = Some(metadata);
-        match ask(&caller, ApiKey::OffsetCommit, 5, commit.into()).await {
+        match ask(&context, ApiKey::OffsetCommit, 5, commit.into()).await {
             ResponseKind::OffsetCommit(r) => {
                 assert_eq!(r.topics[0].partitions[0].error_code, commit_code);
             }
@@ -187,7 +188,7 @@ async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
         join.protocols[0].metadata = Bytes::from(vec![0; size]);
         // Of its own: nobody waits for the other one.
         join.group_id = GroupId(StrBytes::from_string(format!("g{size}")));
-        match ask(&caller, ApiKey::JoinGroup, 3, join.into()).await {
+        match ask(&context, ApiKey::JoinGroup, 3, join.into()).await {
             ResponseKind::JoinGroup(r) => assert_eq!(r.error_code, join_code),
             other => panic!("{other:?}"),
         }
@@ -196,7 +197,7 @@ async fn joins_and_commits_beyond_the_memory_of_groups_are_refused() {
 
 #[tokio::test]
 async fn a_topic_that_is_only_validated_is_never_made() {
-    let caller = with_topic(BrokerConfig::default());
+    let context = with_topic(BrokerConfig::default());
     let RequestKind::CreateTopics(mut create) = request(ApiKey::CreateTopics, 7, Uuid::nil())
     else {
         panic!("no such request");
@@ -205,7 +206,7 @@ async fn a_topic_that_is_only_validated_is_never_made() {
     let again = create.topics[0].clone();
     create.topics.resize(1_000, again);
     let create = create.with_validate_only(true).into();
-    let ResponseKind::CreateTopics(created) = ask(&caller, ApiKey::CreateTopics, 7, create).await
+    let ResponseKind::CreateTopics(created) = ask(&context, ApiKey::CreateTopics, 7, create).await
     else {
         panic!("not validated");
     };
@@ -218,6 +219,6 @@ async fn a_topic_that_is_only_validated_is_never_made() {
             .iter()
             .all(|topic| found(topic) == (0, 9_000, Uuid::nil()))
     );
-    let inner = caller.shared.lock();
-    assert!(inner.state.topic("other").is_none());
+    let cluster = context.shared.lock();
+    assert!(cluster.state.topic("other").is_none());
 }

@@ -14,7 +14,11 @@ fn wanted(partition: i32, offset: i64) -> FetchPartitionRequest {
     }
 }
 
-fn opening(session_id: i32, epoch: i32, wanted: Vec<FetchPartitionRequest>) -> FetchSessionRequest {
+fn session_request(
+    session_id: i32,
+    epoch: i32,
+    wanted: Vec<FetchPartitionRequest>,
+) -> FetchSessionRequest {
     FetchSessionRequest {
         session_id,
         epoch,
@@ -32,8 +36,9 @@ fn result(partition: i32, high_watermark: i64, records: &'static [u8]) -> Partit
         .with_records(Some(Bytes::from_static(records)))
 }
 
-fn partitions(plan: &FetchContext) -> Vec<(i32, i64)> {
-    plan.wanted
+fn partitions(fetch_context: &FetchContext) -> Vec<(i32, i64)> {
+    fetch_context
+        .wanted
         .iter()
         .map(|w| (w.partition, w.offset))
         .collect()
@@ -49,10 +54,17 @@ fn sessions(slots: usize) -> (FetchSessionCache, Instant) {
 /// A session that wants partitions 0, 1 and 2, which are all empty.
 fn begun() -> (FetchSessionCache, i32, Instant) {
     let (mut sessions, now) = sessions(10);
-    let plan = sessions
-        .open(opening(0, 0, (0..3).map(|p| wanted(p, 0)).collect()), now)
+    let fetch_context = sessions
+        .open(
+            session_request(0, 0, (0..3).map(|p| wanted(p, 0)).collect()),
+            now,
+        )
         .unwrap();
-    let (id, said) = sessions.close(plan, (0..3).map(|p| result(p, 0, b"")).collect(), now);
+    let (id, said) = sessions.close(
+        fetch_context,
+        (0..3).map(|p| result(p, 0, b"")).collect(),
+        now,
+    );
     assert_eq!(said.len(), 3);
     assert_ne!(id, 0);
     (sessions, id, now)
@@ -61,21 +73,21 @@ fn begun() -> (FetchSessionCache, i32, Instant) {
 #[test]
 fn only_news_is_told_and_the_served_partition_goes_last() {
     let (mut sessions, id, now) = begun();
-    let plan = sessions.open(opening(id, 1, vec![]), now).unwrap();
-    assert_eq!(partitions(&plan), [(0, 0), (1, 0), (2, 0)]);
+    let fetch_context = sessions.open(session_request(id, 1, vec![]), now).unwrap();
+    assert_eq!(partitions(&fetch_context), [(0, 0), (1, 0), (2, 0)]);
     let results = vec![result(0, 0, b""), result(1, 5, b"x"), result(2, 0, b"")];
-    let (_, said) = sessions.close(plan, results, now);
+    let (_, said) = sessions.close(fetch_context, results, now);
     assert_eq!(
         said.iter().map(|(w, _)| w.partition).collect::<Vec<_>>(),
         [1]
     );
 
-    let plan = sessions
-        .open(opening(id, 2, vec![wanted(1, 5)]), now)
+    let fetch_context = sessions
+        .open(session_request(id, 2, vec![wanted(1, 5)]), now)
         .unwrap();
-    assert_eq!(partitions(&plan), [(0, 0), (2, 0), (1, 5)]);
+    assert_eq!(partitions(&fetch_context), [(0, 0), (2, 0), (1, 5)]);
     let results = vec![result(0, 0, b""), result(2, 9, b""), result(1, 5, b"")];
-    let (_, said) = sessions.close(plan, results, now);
+    let (_, said) = sessions.close(fetch_context, results, now);
     assert_eq!(
         said.iter().map(|(w, _)| w.partition).collect::<Vec<_>>(),
         [2]
@@ -86,21 +98,23 @@ fn only_news_is_told_and_the_served_partition_goes_last() {
 fn an_error_is_told_each_time_and_so_is_its_end() {
     let (mut sessions, id, now) = begun();
     for (epoch, code, told) in [(1, 6, 1), (2, 6, 1), (3, 0, 1), (4, 0, 0)] {
-        let plan = sessions.open(opening(id, epoch, vec![]), now).unwrap();
+        let fetch_context = sessions
+            .open(session_request(id, epoch, vec![]), now)
+            .unwrap();
         let failing = result(0, 0, b"").with_error_code(code);
         let results = vec![failing, result(1, 0, b""), result(2, 0, b"")];
-        assert_eq!(sessions.close(plan, results, now).1.len(), told);
+        assert_eq!(sessions.close(fetch_context, results, now).1.len(), told);
     }
 }
 
 #[test]
 fn forgotten_partitions_are_gone_and_an_empty_session_ends() {
     let (mut sessions, id, now) = begun();
-    let mut forget = opening(id, 1, vec![]);
+    let mut forget = session_request(id, 1, vec![]);
     forget.forgotten = vec![wanted(0, 0), wanted(2, 0)];
-    let plan = sessions.open(forget, now).unwrap();
-    assert_eq!(partitions(&plan), [(1, 0)]);
-    let mut forget = opening(id, 2, vec![]);
+    let fetch_context = sessions.open(forget, now).unwrap();
+    assert_eq!(partitions(&fetch_context), [(1, 0)]);
+    let mut forget = session_request(id, 2, vec![]);
     forget.forgotten = vec![wanted(1, 0)];
     sessions.open(forget, now).unwrap();
     assert_eq!(sessions.len(), 0);
@@ -109,16 +123,16 @@ fn forgotten_partitions_are_gone_and_an_empty_session_ends() {
 #[test]
 fn a_wrong_id_epoch_or_way_to_name_topics_is_an_error() {
     let (mut sessions, id, now) = begun();
-    let mut error = |opening| sessions.open(opening, now).unwrap_err();
-    let unknown = error(opening(id + 1, 1, vec![]));
+    let mut error = |session_request| sessions.open(session_request, now).unwrap_err();
+    let unknown = error(session_request(id + 1, 1, vec![]));
     assert_eq!(unknown, ResponseError::FetchSessionIdNotFound);
-    let epoch = error(opening(id, 2, vec![]));
+    let epoch = error(session_request(id, 2, vec![]));
     assert_eq!(epoch, ResponseError::InvalidFetchSessionEpoch);
-    let mut ids = opening(id, 1, vec![]);
+    let mut ids = session_request(id, 1, vec![]);
     ids.with_ids = true;
     assert_eq!(error(ids), ResponseError::FetchSessionTopicIdError);
     // and none of that harmed the session
-    sessions.open(opening(id, 1, vec![]), now).unwrap();
+    sessions.open(session_request(id, 1, vec![]), now).unwrap();
 }
 
 #[test]
@@ -127,8 +141,8 @@ fn no_more_partitions_are_remembered_than_the_limit() {
     let mut begin = |wanted: Vec<FetchPartitionRequest>| {
         let results = wanted.iter().map(|w| result(w.partition, 0, b""));
         let results = results.collect();
-        let plan = sessions.open(opening(0, 0, wanted), now).unwrap();
-        sessions.close(plan, results, now).0
+        let fetch_context = sessions.open(session_request(0, 0, wanted), now).unwrap();
+        sessions.close(fetch_context, results, now).0
     };
     // There are three already.
     assert_eq!(begin((0..8).map(|n| wanted(n, 0)).collect()), 0);
@@ -136,7 +150,7 @@ fn no_more_partitions_are_remembered_than_the_limit() {
     nameless.topic = StrBytes::from_string("t".repeat(250));
     assert_eq!(begin(vec![nameless]), 0);
     assert_ne!(begin((0..7).map(|n| wanted(n, 0)).collect()), 0);
-    let error = sessions.open(opening(id, 1, vec![wanted(7, 0)]), now);
+    let error = sessions.open(session_request(id, 1, vec![wanted(7, 0)]), now);
     assert_eq!(error.unwrap_err(), ResponseError::FetchSessionIdNotFound);
     assert_eq!(sessions.len(), 1);
 }
@@ -144,16 +158,21 @@ fn no_more_partitions_are_remembered_than_the_limit() {
 #[test]
 fn the_final_epoch_ends_the_session_and_epoch_zero_replaces_it() {
     let (mut sessions, id, now) = begun();
-    let plan = sessions
-        .open(opening(id, 0, vec![wanted(0, 0)]), now)
+    let fetch_context = sessions
+        .open(session_request(id, 0, vec![wanted(0, 0)]), now)
         .unwrap();
-    let (other, _) = sessions.close(plan, vec![result(0, 0, b"")], now);
+    let (other, _) = sessions.close(fetch_context, vec![result(0, 0, b"")], now);
     assert_ne!(other, id);
     assert_eq!(sessions.len(), 1);
-    let plan = sessions
-        .open(opening(other, -1, vec![wanted(0, 0)]), now)
+    let fetch_context = sessions
+        .open(session_request(other, -1, vec![wanted(0, 0)]), now)
         .unwrap();
-    assert_eq!(sessions.close(plan, vec![result(0, 0, b"")], now).0, 0);
+    assert_eq!(
+        sessions
+            .close(fetch_context, vec![result(0, 0, b"")], now)
+            .0,
+        0
+    );
     assert_eq!(sessions.len(), 0);
 }
 
@@ -161,10 +180,12 @@ fn the_final_epoch_ends_the_session_and_epoch_zero_replaces_it() {
 fn a_full_cache_evicts_only_what_is_idle() {
     let (mut sessions, now) = sessions(1);
     let mut begin = |now| {
-        let plan = sessions
-            .open(opening(0, 0, vec![wanted(0, 0)]), now)
+        let fetch_context = sessions
+            .open(session_request(0, 0, vec![wanted(0, 0)]), now)
             .unwrap();
-        sessions.close(plan, vec![result(0, 0, b"")], now).0
+        sessions
+            .close(fetch_context, vec![result(0, 0, b"")], now)
+            .0
     };
     let first = begin(now);
     assert_ne!(first, 0);

@@ -6,7 +6,7 @@
 //!        └─ arrivals ──── every batch in order of arrival: the oldest goes when memory is spent
 //! ```
 //!
-//! One lock guards it all (see `shared.rs`); nothing here waits.
+//! One lock guards it all (see `context.rs`); nothing here waits.
 //!
 //! # Invariants
 //! - The batches' bytes stay within the limit, but for the newest batch alone.
@@ -46,7 +46,7 @@ pub(super) struct ClusterState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeRegistration {
     pub(super) id: i32,
-    /// Where clients are told that it is.
+    /// The advertised address.
     pub(super) address: SocketAddr,
     pub(super) online: bool,
 }
@@ -129,11 +129,6 @@ impl ClusterState {
         let hash = crc32c::crc32c(key.as_bytes()) as usize % self.nodes.len();
         let from_there = self.nodes.iter().cycle().skip(hash);
         from_there.take(self.nodes.len()).find(|node| node.online)
-    }
-
-    /// Has `node` coordinate that group or transaction, while it is online.
-    pub(super) fn move_coordinator(&mut self, key: &str, node: i32) {
-        self.coordinators.insert(key.to_owned(), node);
     }
 
     /// All topics by name.
@@ -300,63 +295,10 @@ impl ClusterState {
         })
     }
 
-    /// Makes `node` the leader, with a new epoch.
-    pub(super) fn move_leader(&mut self, topic: &str, index: i32, node: i32) -> bool {
-        let online = self.node(node).is_some();
-        let Some(partition) = self.partition_mut(topic, index) else {
-            return false;
-        };
-        if !partition.replicas.contains(&node) {
-            partition.replicas.push(node);
-        }
-        partition.elect(online.then_some(node));
-        true
-    }
-
-    /// A node comes or goes: partitions that it led move on, those that had no leader
-    /// return.
-    pub(super) fn set_online(&mut self, id: i32, online: bool) {
-        for node in &mut self.nodes {
-            if node.id == id {
-                node.online = online;
-            }
-        }
-        let alive: Vec<i32> = self.online().map(|node| node.id).collect();
-        for topic in self.topics.values_mut() {
-            for partition in &mut topic.partitions {
-                if partition
-                    .leader
-                    .is_some_and(|leader| alive.contains(&leader))
-                {
-                    continue;
-                }
-                let next = partition.replicas.iter().find(|id| alive.contains(id));
-                let next = next.copied();
-                if next != partition.leader {
-                    partition.elect(next);
-                }
-            }
-        }
-    }
-
-    /// Has clients told that a node is at `address`.
-    pub(super) fn advertise(&mut self, id: i32, address: SocketAddr) {
-        for node in &mut self.nodes {
-            if node.id == id {
-                node.address = address;
-            }
-        }
-    }
-
-    /// A producer id that nobody has.
+    /// A new producer id.
     pub(super) fn new_producer_id(&mut self) -> i64 {
         self.producer_ids += 1;
         self.producer_ids
-    }
-
-    /// Bytes of all logs.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     fn make_room(&mut self) {
@@ -440,7 +382,7 @@ impl ClusterState {
         }
     }
 
-    /// A number that is not guessed and hardly repeats.
+    /// A pseudo-random number.
     pub(super) fn nonce(&mut self) -> u64 {
         self.id_seed = self
             .id_seed
@@ -458,7 +400,80 @@ impl ClusterState {
     }
 }
 
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl ClusterState {
+    /// Has `node` coordinate that group or transaction, while it is online.
+    pub(super) fn move_coordinator(&mut self, key: &str, node: i32) {
+        self.coordinators.insert(key.to_owned(), node);
+    }
+
+    /// Makes `node` the leader, with a new epoch.
+    pub(super) fn move_leader(&mut self, topic: &str, index: i32, node: i32) -> bool {
+        let online = self.node(node).is_some();
+        let Some(partition) = self.partition_mut(topic, index) else {
+            return false;
+        };
+        if !partition.replicas.contains(&node) {
+            partition.replicas.push(node);
+        }
+        partition.elect(online.then_some(node));
+        true
+    }
+
+    /// A node comes or goes: partitions that it led move on, those that had no leader
+    /// return.
+    pub(super) fn set_online(&mut self, id: i32, online: bool) {
+        for node in &mut self.nodes {
+            if node.id == id {
+                node.online = online;
+            }
+        }
+        let alive: Vec<i32> = self.online().map(|node| node.id).collect();
+        for topic in self.topics.values_mut() {
+            for partition in &mut topic.partitions {
+                if partition
+                    .leader
+                    .is_some_and(|leader| alive.contains(&leader))
+                {
+                    continue;
+                }
+                let next = partition.replicas.iter().find(|id| alive.contains(id));
+                let next = next.copied();
+                if next != partition.leader {
+                    partition.elect(next);
+                }
+            }
+        }
+    }
+
+    /// Advertises `address` for a node in metadata.
+    pub(super) fn advertise(&mut self, id: i32, address: SocketAddr) {
+        for node in &mut self.nodes {
+            if node.id == id {
+                node.address = address;
+            }
+        }
+    }
+
+    /// Bytes of all logs.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl PartitionState {
+    /// Compares the leader epoch that a client knows with the current one (KIP-320);
+    /// -1 is not compared.
+    pub(super) fn check_leader_epoch(&self, known: i32) -> Result<(), ResponseError> {
+        match known {
+            -1 => Ok(()),
+            known if known < self.epoch => Err(ResponseError::FencedLeaderEpoch),
+            known if known > self.epoch => Err(ResponseError::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
     /// A change of leadership begins a new epoch.
     fn elect(&mut self, leader: Option<i32>) {
         self.leader = leader;

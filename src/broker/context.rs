@@ -1,8 +1,8 @@
-//! What every connection of every node holds on to.
+//! What every connection of every node shares.
 //!
 //! # Invariants
-//! - The lock is never held over an await: whoever has to wait registers under the lock
-//!   and waits outside.
+//! - The lock is never held over an await: a request that waits is registered under the
+//!   lock and waits outside.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,29 +12,31 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
+use super::cluster_state::ClusterState;
 use super::config::BrokerConfig;
 use super::counters::BrokerCounters;
+#[cfg(any(test, feature = "faults"))]
 use super::faults::FaultRules;
-use super::group::GroupLimits;
-use super::groups::GroupCoordinator;
-use super::requests::RequestMemory;
-use super::sessions::FetchSessionCache;
-use super::state::ClusterState;
+use super::fetch_sessions::FetchSessionCache;
+use super::group::{ClassicGroup, GroupLimits};
+use super::group_coordinator::GroupCoordinator;
+use super::request_reader::RequestMemory;
 
 /// The cluster: shared by its nodes, their connections and the tests' controls.
 #[derive(Debug)]
 pub(super) struct ClusterContext {
     pub(super) config: Arc<BrokerConfig>,
     pub(super) counters: BrokerCounters,
+    #[cfg(any(test, feature = "faults"))]
     pub(super) faults: FaultRules,
-    /// Rung when a group has an earlier deadline than the clock knows.
-    pub(super) alarm: Notify,
+    /// Notified when a group has an earlier deadline than the expiration task waits for.
+    pub(super) deadline_moved: Notify,
     /// For large requests.
     pub(super) room: RequestMemory,
-    inner: Mutex<ClusterData>,
+    cluster: Mutex<ClusterData>,
 }
 
-/// What the lock guards.
+/// The data under the lock.
 #[derive(Debug)]
 pub(super) struct ClusterData {
     pub(super) state: ClusterState,
@@ -42,13 +44,48 @@ pub(super) struct ClusterData {
     sessions: Vec<FetchSessionCache>,
 }
 
-/// Who sent a request, and to which node.
+/// The client that sent a request, and the node that handles it.
 #[derive(Clone, Debug)]
 pub(super) struct RequestContext {
     pub(super) shared: Arc<ClusterContext>,
     pub(super) node: i32,
     pub(super) client_id: StrBytes,
     pub(super) host: SocketAddr,
+}
+
+impl RequestContext {
+    /// Whether this node coordinates that group.
+    pub(super) fn check_coordinator(
+        &self,
+        cluster: &ClusterData,
+        group: &str,
+    ) -> Result<(), ResponseError> {
+        // Kafka's log of offsets takes no longer ones.
+        if group.is_empty() || group.len() > GROUP_ID_MAX {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        match cluster.state.coordinator(group) {
+            Some(node) if node.id == self.node => Ok(()),
+            _ => Err(ResponseError::NotCoordinator),
+        }
+    }
+
+    /// Changes a group, and wakes the expiration task when its deadline came nearer.
+    pub(super) fn with_group<T>(
+        &self,
+        cluster: &mut ClusterData,
+        group: &str,
+        change: impl FnOnce(&mut ClassicGroup) -> T,
+    ) -> Result<T, ResponseError> {
+        let (result, next_deadline) = cluster
+            .groups
+            .with(group, change)
+            .ok_or(ResponseError::UnknownMemberId)?;
+        if next_deadline {
+            self.shared.deadline_moved.notify_one();
+        }
+        Ok(result)
+    }
 }
 
 impl ClusterContext {
@@ -74,24 +111,25 @@ impl ClusterContext {
             members_max: config.group_members_max,
         };
         Arc::new(Self {
-            alarm: Notify::new(),
+            deadline_moved: Notify::new(),
             room: RequestMemory::new(config.requests_memory),
-            inner: Mutex::new(ClusterData {
+            cluster: Mutex::new(ClusterData {
                 groups: GroupCoordinator::new(limits, config.groups_max, config.groups_memory),
                 state: ClusterState::new(Arc::clone(&config), addresses, seed),
                 sessions,
             }),
             config,
             counters: BrokerCounters::default(),
+            #[cfg(any(test, feature = "faults"))]
             faults: FaultRules::default(),
         })
     }
 
-    /// Lets groups do what time demands, for ever.
-    pub(super) async fn keep_time(self: Arc<Self>) {
+    /// Lets groups do what time demands, until it is dropped.
+    pub(super) async fn expire_group_deadlines(self: Arc<Self>) {
         loop {
             let next = self.lock().groups.tick(Instant::now());
-            let rung = self.alarm.notified();
+            let rung = self.deadline_moved.notified();
             match next {
                 Some(next) => {
                     tokio::select! {
@@ -106,7 +144,7 @@ impl ClusterContext {
 
     /// The data, for as long as the guard lives.
     pub(super) fn lock(&self) -> MutexGuard<'_, ClusterData> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,6 +154,17 @@ impl ClusterData {
         &mut self.sessions[node as usize - 1]
     }
 
+    /// Deletes a topic, and what groups committed for it.
+    pub(super) fn delete_topic(&mut self, name: &str) -> Result<(), ResponseError> {
+        self.state.delete_topic(name)?;
+        self.groups.forget_topic(name);
+        Ok(())
+    }
+}
+
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl ClusterData {
     /// A node goes: its partitions and groups move to others.
     pub(super) fn take_offline(&mut self, node: i32) {
         let had = self.coordinated();
@@ -130,13 +179,6 @@ impl ClusterData {
         self.unload(had);
     }
 
-    /// Deletes a topic, and what groups committed for it.
-    pub(super) fn delete_topic(&mut self, name: &str) -> Result<(), ResponseError> {
-        self.state.delete_topic(name)?;
-        self.groups.forget_topic(name);
-        Ok(())
-    }
-
     /// Each group's coordinator.
     fn coordinated(&self) -> Vec<(String, Option<i32>)> {
         let coordinator = |name: &str| self.state.coordinator(name).map(|node| node.id);
@@ -146,12 +188,12 @@ impl ClusterData {
             .collect()
     }
 
-    /// Sends away whoever waits at a coordinator that is none any more.
+    /// Fails parked requests at a node that no longer coordinates their group.
     fn unload(&mut self, had: Vec<(String, Option<i32>)>) {
         for (name, before) in had {
             if self.state.coordinator(&name).map(|node| node.id) != before {
                 self.groups
-                    .with(&name, |group| group.unload(Instant::now()));
+                    .with(&name, |group| group.resign(Instant::now()));
             }
         }
     }
@@ -165,11 +207,6 @@ impl ClusterData {
     }
 }
 
-/// A copy, to be kept for longer than a request: a part of one keeps all its bytes alive.
-pub(super) fn kept(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
     i64::try_from(wall_clock().as_millis()).unwrap_or(i64::MAX)
@@ -180,3 +217,6 @@ fn wall_clock() -> std::time::Duration {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
 }
+
+/// The longest name of a group, in bytes.
+const GROUP_ID_MAX: usize = i16::MAX as usize;

@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! - Large requests of all connections together take at most
-//!   [`BrokerConfig::requests_memory`](super::BrokerConfig::requests_memory). Who has a
-//!   part of it must send the rest in time.
+//!   [`BrokerConfig::requests_memory`](super::BrokerConfig::requests_memory). A client
+//!   that was granted its part must send the rest in time.
 //! - A large request's buffer goes with it.
 
 use std::io;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::connection::ConnectionEnd;
+use super::connection_end::ConnectionEnd;
 
 /// The memory that large requests share.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl RequestMemory {
         }
     }
 
-    /// All of it for who wants more than there is.
+    /// Waits for that many bytes; a request larger than the limit gets all of it.
     async fn take(&self, bytes: usize) -> Option<RequestMemoryPermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
         let taken = Arc::clone(&self.free).acquire_many_owned(bytes).await;

@@ -10,8 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use runtime::guard;
 
-use super::connection::{self, ConnectionEnd};
-use super::shared::ClusterContext;
+use super::connection;
+use super::connection_end::ConnectionEnd;
+use super::context::ClusterContext;
 
 /// One running node.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! All groups of the cluster, and when the clock has to look at which.
 //!
 //! # Invariants
-//! - For each group with a deadline there is an alarm no later than it.
+//! - For each group with a deadline there is a scheduled look no later than it.
 //! - There are no more groups than the limit, and they take no more memory than theirs;
 //!   those without members go first, the one unused for longest.
 
@@ -17,7 +17,7 @@ use super::group::{ClassicGroup, GroupLimits};
 #[derive(Debug)]
 pub(super) struct GroupCoordinator {
     by_name: HashMap<String, ClassicGroup>,
-    alarms: BinaryHeap<Reverse<(Instant, String)>>,
+    deadlines: BinaryHeap<Reverse<(Instant, String)>>,
     limits: GroupLimits,
     groups_max: usize,
     /// What they take, and may take.
@@ -30,7 +30,7 @@ impl GroupCoordinator {
     pub(super) fn new(limits: GroupLimits, groups_max: usize, bytes_max: usize) -> Self {
         Self {
             by_name: HashMap::new(),
-            alarms: BinaryHeap::new(),
+            deadlines: BinaryHeap::new(),
             limits,
             groups_max,
             bytes: 0,
@@ -48,7 +48,7 @@ impl GroupCoordinator {
         self.by_name.iter().map(|(name, group)| (&**name, group))
     }
 
-    /// Does something with a group that exists. `true`: the clock must be told.
+    /// Changes a group that exists. `true`: its deadline is now the next of all.
     pub(super) fn with<T>(
         &mut self,
         name: &str,
@@ -131,12 +131,12 @@ impl GroupCoordinator {
         }
     }
 
-    /// Lets every group do what time demands; returns when that is to happen next.
+    /// Handles every deadline that has passed (sessions, rebalances); returns the next one.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(Reverse((at, _))) = self.alarms.peek()
+        while let Some(Reverse((at, _))) = self.deadlines.peek()
             && *at <= now
         {
-            let Some(Reverse((at, name))) = self.alarms.pop() else {
+            let Some(Reverse((at, name))) = self.deadlines.pop() else {
                 break;
             };
             let Some(group) = self.by_name.get_mut(&name) else {
@@ -150,10 +150,10 @@ impl GroupCoordinator {
                 self.schedule(&name);
             }
         }
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+        self.deadlines.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Sets an alarm if there is none early enough; whether it is the very next one.
+    /// Schedules a look if there is none early enough; whether it is the very next one.
     fn schedule(&mut self, name: &str) -> bool {
         let Some(group) = self.by_name.get_mut(name) else {
             return false;
@@ -166,21 +166,22 @@ impl GroupCoordinator {
         }
         group.scheduled = Some(deadline);
         let next = self
-            .alarms
+            .deadlines
             .peek()
             .is_none_or(|Reverse((at, _))| deadline < *at);
-        self.alarms.push(Reverse((deadline, name.to_owned())));
-        if self.alarms.len() > 2 * self.by_name.len() + ALARMS_MIN {
+        self.deadlines.push(Reverse((deadline, name.to_owned())));
+        if self.deadlines.len() > 2 * self.by_name.len() + DEADLINES_MIN {
             let groups = self.by_name.iter();
-            let alarms = groups.filter_map(|(name, group)| Some((group.scheduled?, name.clone())));
-            self.alarms = alarms.map(Reverse).collect();
+            let deadlines =
+                groups.filter_map(|(name, group)| Some((group.scheduled?, name.clone())));
+            self.deadlines = deadlines.map(Reverse).collect();
         }
         next
     }
 }
 
 /// Alarms of groups that are gone are kept up to so many.
-const ALARMS_MIN: usize = 64;
+const DEADLINES_MIN: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -233,8 +234,8 @@ mod tests {
             rebalance: Duration::from_secs(10),
             protocol_type: consumer(),
             protocols: vec![(consumer(), Bytes::from(vec![0; metadata]))],
-            needs_id: false,
-            can_skip: false,
+            requires_member_id: false,
+            can_skip_assignment: false,
             nonce: 7,
             reply,
         };
@@ -304,6 +305,6 @@ mod tests {
             groups.with("g", |group| group.leave(&joined.member_id, None, now));
             groups.delete("g").unwrap();
         }
-        assert!(groups.alarms.len() <= 2 + ALARMS_MIN);
+        assert!(groups.deadlines.len() <= 2 + DEADLINES_MIN);
     }
 }

@@ -27,7 +27,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::state::NAME_MAX;
+use super::cluster_state::NAME_MAX;
 
 /// One partition that a fetch asks for. Before version 13 the topic is a name, from then
 /// on an id.
@@ -43,7 +43,7 @@ pub(super) struct FetchPartitionRequest {
 }
 
 impl FetchPartitionRequest {
-    fn is(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         self.partition == other.partition
             && self.topic_id == other.topic_id
             && self.topic == other.topic
@@ -115,39 +115,39 @@ impl FetchSessionCache {
     /// Begins a fetch.
     pub(super) fn open(
         &mut self,
-        opening: FetchSessionRequest,
+        session_request: FetchSessionRequest,
         now: Instant,
     ) -> Result<FetchContext, ResponseError> {
-        if opening.epoch == FINAL || opening.epoch == INITIAL {
-            self.by_id.remove(&opening.session_id);
-            let kind = if opening.epoch == FINAL {
+        if session_request.epoch == FINAL || session_request.epoch == INITIAL {
+            self.by_id.remove(&session_request.session_id);
+            let kind = if session_request.epoch == FINAL {
                 FetchContextKind::Sessionless
             } else {
                 FetchContextKind::New {
-                    with_ids: opening.with_ids,
+                    with_ids: session_request.with_ids,
                 }
             };
             return Ok(FetchContext {
-                wanted: opening.wanted,
+                wanted: session_request.wanted,
                 kind,
             });
         }
-        let id = opening.session_id;
-        if !self.has_room(&opening.wanted) {
+        let id = session_request.session_id;
+        if !self.has_room(&session_request.wanted) {
             // The client makes a full fetch instead.
             self.by_id.remove(&id);
         }
         let session = self.by_id.get_mut(&id);
         let session = session.ok_or(ResponseError::FetchSessionIdNotFound)?;
-        if session.epoch != opening.epoch {
+        if session.epoch != session_request.epoch {
             return Err(ResponseError::InvalidFetchSessionEpoch);
         }
-        if session.with_ids != opening.with_ids {
+        if session.with_ids != session_request.with_ids {
             return Err(ResponseError::FetchSessionTopicIdError);
         }
-        session.forget(&opening.forgotten);
-        session.want(opening.wanted);
-        session.epoch = after(session.epoch);
+        session.forget(&session_request.forgotten);
+        session.update(session_request.wanted);
+        session.epoch = next_epoch(session.epoch);
         session.last_used = now;
         let wanted: Vec<_> = session
             .partitions
@@ -167,37 +167,29 @@ impl FetchSessionCache {
         })
     }
 
-    /// Ends a fetch: the session's id for the answer, and of the results what is news.
+    /// Ends a fetch: the session's id for the answer, and of the results those that changed.
     pub(super) fn close(
         &mut self,
-        plan: FetchContext,
+        fetch_context: FetchContext,
         results: Vec<PartitionData>,
         now: Instant,
     ) -> (i32, Vec<(FetchPartitionRequest, PartitionData)>) {
-        match plan.kind {
-            FetchContextKind::Sessionless => (0, plan.wanted.into_iter().zip(results).collect()),
+        match fetch_context.kind {
+            FetchContextKind::Sessionless => {
+                (0, fetch_context.wanted.into_iter().zip(results).collect())
+            }
             FetchContextKind::New { with_ids } => {
-                let id = self.create(&plan.wanted, &results, with_ids, now);
-                (id, plan.wanted.into_iter().zip(results).collect())
+                let id = self.create(&fetch_context.wanted, &results, with_ids, now);
+                (id, fetch_context.wanted.into_iter().zip(results).collect())
             }
             FetchContextKind::Incremental { id } => {
-                let mut news = plan.wanted.into_iter().zip(results).collect();
+                let mut changes = fetch_context.wanted.into_iter().zip(results).collect();
                 if let Some(session) = self.by_id.get_mut(&id) {
-                    session.tell(&mut news);
+                    session.retain_changes(&mut changes);
                 }
-                (id, news)
+                (id, changes)
             }
         }
-    }
-
-    /// How many sessions there are.
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// Ends them all.
-    pub(super) fn clear(&mut self) {
-        self.by_id.clear();
     }
 
     fn create(
@@ -212,7 +204,7 @@ impl FetchSessionCache {
         }
         let mut id = self.last_id;
         loop {
-            id = after(id);
+            id = next_epoch(id);
             if !self.by_id.contains_key(&id) {
                 break;
             }
@@ -236,7 +228,7 @@ impl FetchSessionCache {
         id
     }
 
-    /// Whether that may be kept; names of no possible topic are not.
+    /// Whether those partitions may be cached; names of no possible topic are not.
     fn has_room(&self, wanted: &[FetchPartitionRequest]) -> bool {
         let kept: usize = self.by_id.values().map(|s| s.partitions.len()).sum();
         wanted.is_empty()
@@ -248,8 +240,8 @@ impl FetchSessionCache {
         if self.by_id.len() < self.slots {
             return true;
         }
-        let stalest = self.by_id.iter().min_by_key(|(_, s)| s.last_used);
-        let Some((&id, session)) = stalest else {
+        let least_recently_used = self.by_id.iter().min_by_key(|(_, s)| s.last_used);
+        let Some((&id, session)) = least_recently_used else {
             return false;
         };
         let idle = now.saturating_duration_since(session.last_used) >= self.min_idle;
@@ -260,17 +252,38 @@ impl FetchSessionCache {
     }
 }
 
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl FetchSessionCache {
+    /// How many sessions there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Ends them all.
+    pub(super) fn clear(&mut self) {
+        self.by_id.clear();
+    }
+}
+
 impl CachedFetchSession {
     fn forget(&mut self, forgotten: &[FetchPartitionRequest]) {
         if !forgotten.is_empty() {
-            self.partitions
-                .retain(|cached| !forgotten.iter().any(|gone| cached.wanted.is(gone)));
+            self.partitions.retain(|cached| {
+                !forgotten
+                    .iter()
+                    .any(|gone| cached.wanted.same_partition(gone))
+            });
         }
     }
 
-    fn want(&mut self, wanted: Vec<FetchPartitionRequest>) {
+    fn update(&mut self, wanted: Vec<FetchPartitionRequest>) {
         for wanted in wanted {
-            match self.partitions.iter_mut().find(|c| c.wanted.is(&wanted)) {
+            match self
+                .partitions
+                .iter_mut()
+                .find(|c| c.wanted.same_partition(&wanted))
+            {
                 Some(cached) => cached.wanted = wanted,
                 None => self.partitions.push(CachedPartition {
                     wanted,
@@ -282,15 +295,19 @@ impl CachedFetchSession {
     }
 
     /// Keeps what the client does not know yet.
-    fn tell(&mut self, news: &mut Vec<(FetchPartitionRequest, PartitionData)>) {
+    fn retain_changes(&mut self, changes: &mut Vec<(FetchPartitionRequest, PartitionData)>) {
         let mut served = Vec::new();
-        news.retain(|(wanted, result)| {
-            let Some(at) = self.partitions.iter().position(|c| c.wanted.is(wanted)) else {
+        changes.retain(|(wanted, result)| {
+            let Some(at) = self
+                .partitions
+                .iter()
+                .position(|c| c.wanted.same_partition(wanted))
+            else {
                 return true;
             };
             let cached = &mut self.partitions[at];
             let has_records = result.records.as_ref().is_some_and(|r| !r.is_empty());
-            let is_news = has_records
+            let changed = has_records
                 || result.error_code != 0
                 || result.diverging_epoch.end_offset >= 0
                 || result.high_watermark != cached.high_watermark
@@ -302,7 +319,7 @@ impl CachedFetchSession {
             if has_records {
                 served.push(at);
             }
-            is_news
+            changed
         });
         served.sort_unstable();
         let mut moved: Vec<_> = served
@@ -315,7 +332,7 @@ impl CachedFetchSession {
     }
 }
 
-fn after(id: i32) -> i32 {
+fn next_epoch(id: i32) -> i32 {
     if id == i32::MAX { 1 } else { id + 1 }
 }
 

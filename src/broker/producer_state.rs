@@ -63,8 +63,8 @@ impl ProducerStateManager {
         if header.producer_id < 0 {
             return Ok(SequenceCheck::Append);
         }
-        // A producer that nothing is known of may go on anywhere: its records may have
-        // been deleted.
+        // An unknown producer may continue with any sequence: its records may have been
+        // deleted.
         let Some(known) = self.by_id.get(&header.producer_id) else {
             return Ok(SequenceCheck::Append);
         };
@@ -90,7 +90,7 @@ impl ProducerStateManager {
             return Ok(SequenceCheck::Duplicate(batch));
         }
         match known.batches.back() {
-            Some(before) if first != after(before.last_sequence) => Err(AppendError::new(
+            Some(before) if first != next_sequence(before.last_sequence) => Err(AppendError::new(
                 ResponseError::OutOfOrderSequenceNumber,
                 "the sequence does not follow the last one",
             )),
@@ -109,7 +109,7 @@ impl ProducerStateManager {
         }
         self.uses += 1;
         let (first_sequence, last_sequence) = sequences(header);
-        let producer = self.of(header.producer_id, header.producer_epoch);
+        let producer = self.entry_for(header.producer_id, header.producer_epoch);
         if producer.batches.len() == KEPT {
             producer.batches.pop_front();
         }
@@ -119,21 +119,6 @@ impl ProducerStateManager {
             base_offset,
             append_time,
         });
-    }
-
-    /// A transaction marker raises the epoch: the marker's producer is the newest.
-    pub(super) fn fence(&mut self, producer_id: i64, epoch: i16) {
-        self.uses += 1;
-        self.of(producer_id, epoch);
-    }
-
-    /// Forgets what was appended from `offset` on.
-    pub(super) fn truncate(&mut self, offset: i64) {
-        for producer in self.by_id.values_mut() {
-            producer.batches.retain(|batch| batch.base_offset < offset);
-        }
-        self.by_id
-            .retain(|_, producer| !producer.batches.is_empty());
     }
 
     /// Forgets who wrote nothing at `offset` or after it.
@@ -149,7 +134,7 @@ impl ProducerStateManager {
         self.by_id.len()
     }
 
-    fn of(&mut self, producer_id: i64, epoch: i16) -> &mut ProducerStateEntry {
+    fn entry_for(&mut self, producer_id: i64, epoch: i16) -> &mut ProducerStateEntry {
         if !self.by_id.contains_key(&producer_id) && self.by_id.len() >= self.limit {
             let oldest = self.by_id.iter().min_by_key(|(_, p)| p.last_used);
             if let Some(id) = oldest.map(|(&id, _)| id) {
@@ -174,6 +159,25 @@ impl ProducerStateManager {
     }
 }
 
+// What tests do and see.
+#[cfg(any(test, feature = "faults"))]
+impl ProducerStateManager {
+    /// A transaction marker raises the epoch: the marker's producer is the newest.
+    pub(super) fn fence(&mut self, producer_id: i64, epoch: i16) {
+        self.uses += 1;
+        self.entry_for(producer_id, epoch);
+    }
+
+    /// Forgets what was appended from `offset` on.
+    pub(super) fn truncate(&mut self, offset: i64) {
+        for producer in self.by_id.values_mut() {
+            producer.batches.retain(|batch| batch.base_offset < offset);
+        }
+        self.by_id
+            .retain(|_, producer| !producer.batches.is_empty());
+    }
+}
+
 /// Sequence numbers of the first and last record; they wrap to 0 after the largest.
 fn sequences(header: &BatchHeader) -> (i32, i32) {
     let first = header.base_sequence;
@@ -181,7 +185,7 @@ fn sequences(header: &BatchHeader) -> (i32, i32) {
     (first, last as i32)
 }
 
-fn after(sequence: i32) -> i32 {
+fn next_sequence(sequence: i32) -> i32 {
     sequence.wrapping_add(1) & i32::MAX
 }
 

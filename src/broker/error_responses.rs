@@ -34,7 +34,11 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::messages::*;
 
 /// Refuses a request. None for what is never answered.
-pub(super) fn refuse(request: RequestKind, version: i16, code: i16) -> Option<ResponseKind> {
+pub(super) fn error_response(
+    request: RequestKind,
+    version: i16,
+    code: i16,
+) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::ApiVersions(_) => ApiVersionsResponse::default().with_error_code(code).into(),
         RequestKind::DescribeCluster(_) => DescribeClusterResponse::default()
