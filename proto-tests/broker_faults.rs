@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_client::config::CompressionType;
-use kafka_client::record::{BatchBuilder, BatchHeader, NewRecord};
+use kafka_client::record::{BatchHeader, NewRecord, RecordBatchBuilder};
 use kafka_client::{BrokerId, TopicPartition};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -34,7 +34,7 @@ fn metadata() -> MetadataRequest {
 }
 
 fn batch(records: usize, producer: (i64, i16, i32)) -> Bytes {
-    let mut builder = BatchBuilder::new(1 << 20);
+    let mut builder = RecordBatchBuilder::new(1 << 20);
     for n in 0..records {
         builder.append(&NewRecord {
             key: None,
@@ -43,8 +43,8 @@ fn batch(records: usize, producer: (i64, i16, i32)) -> Bytes {
             timestamp: 1_000 + n as i64,
         });
     }
-    let mut batch = builder.finish(CompressionType::None);
-    batch.stamp(producer.0, producer.1, producer.2);
+    let mut batch = builder.build(CompressionType::None);
+    batch.set_producer_state(producer.0, producer.1, producer.2);
     batch.bytes()
 }
 

@@ -8,7 +8,7 @@ use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
 use kafka_client::fetcher::{
     Chunk, ConsumerRecords, Cursor, FetchError, FetchPosition, Fetcher, OffsetSpec,
 };
-use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use runtime::wake::WakeSignal;
@@ -82,7 +82,7 @@ fn append(
     compression: CompressionType,
 ) {
     let (_, end) = broker.offsets(tp).unwrap();
-    let mut builder = BatchBuilder::new(1024);
+    let mut builder = RecordBatchBuilder::new(1024);
     for offset in end..end + count {
         let value = format!("{offset:0size$}");
         builder.append(&NewRecord {
@@ -92,14 +92,14 @@ fn append(
             timestamp: offset,
         });
     }
-    let mut batch = builder.finish(compression);
-    batch.stamp(-1, -1, -1);
+    let mut batch = builder.build(compression);
+    batch.set_producer_state(-1, -1, -1);
     assert_eq!(broker.append(tp, &batch.bytes()), Some(end));
 }
 
 fn cluster(bootstrap: &str) -> Cluster {
     let config = ClientConfig {
-        bootstrap: bootstrap.split(',').map(str::to_owned).collect(),
+        bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
         ..ClientConfig::default()
     };
     Cluster::new(
@@ -723,16 +723,16 @@ async fn memory_is_bounded_whatever_cursors_hold() {
 async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
-    let mut builder = BatchBuilder::new(100);
+    let mut builder = RecordBatchBuilder::new(100);
     builder.append(&NewRecord {
         key: None,
         value: Some(b"10"),
         headers: &[],
         timestamp: 0,
     });
-    let mut batch = builder.finish(CompressionType::None);
+    let mut batch = builder.build(CompressionType::None);
     batch.set_transactional(true);
-    batch.stamp(7, 0, 0);
+    batch.set_producer_state(7, 0, 0);
     scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
     let mut uncommitted = scene.reader(0);
     uncommitted.read_to(11).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_client::config::{ClientConfig, CompressionType};
 use kafka_client::metadata::MetadataError;
 use kafka_client::protocol::versions::Api;
-use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{
     BrokerId, Cluster, Connection, ConnectionPurpose, Principal, TopicPartition, admin,
 };
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn cluster(kafka: &Kafka) -> Cluster {
     let config = ClientConfig {
-        bootstrap: kafka.bootstrap().split(',').map(str::to_owned).collect(),
+        bootstrap_servers: kafka.bootstrap().split(',').map(str::to_owned).collect(),
         ..ClientConfig::default()
     };
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -165,15 +165,15 @@ async fn topics_and_records(subject: &Subject) {
 
     let codes = subject.ask(
         |version| {
-            let mut batch = BatchBuilder::new(1024);
+            let mut batch = RecordBatchBuilder::new(1024);
             batch.append(&NewRecord {
                 key: None,
                 value: Some(b"v"),
                 headers: &[],
                 timestamp: 1,
             });
-            let mut batch = batch.finish(CompressionType::None);
-            batch.stamp(-1, -1, -1);
+            let mut batch = batch.build(CompressionType::None);
+            batch.set_producer_state(-1, -1, -1);
             let partition =
                 produce_request::PartitionProduceData::default().with_records(Some(batch.bytes()));
             let topic =
@@ -503,9 +503,9 @@ async fn a_topic_that_is_deleted_and_made_again_is_another() {
     kafka.create_topic(&name, 3, 1);
     let first = cluster.metadata().topic(&name).await.unwrap();
     admin::delete_topic(&cluster, &name).await.unwrap();
-    let mut changed = cluster.metadata().changed();
+    let mut changed = cluster.metadata().subscribe();
     kafka.create_topic(&name, 1, 1);
-    cluster.metadata().invalidate(&name);
+    cluster.metadata().request_update_for_topic(&name);
     let second = changed.wait_for(|snapshot| {
         snapshot
             .topic(&name)
@@ -523,7 +523,7 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     kafka.create_topic(&name, 6, 3);
     let topic = cluster.metadata().topic(&name).await.unwrap();
     let tp = TopicPartition::new(&*name, 0);
-    let before = cluster.metadata().leader(&tp).unwrap();
+    let before = cluster.metadata().current_leader(&tp).unwrap();
     for broker in 1..=3 {
         cluster
             .connection(BrokerId(broker), ConnectionPurpose::Control)
@@ -533,14 +533,14 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     let victim = u8::try_from(before.broker.0).unwrap();
     let killed = Instant::now();
     kafka.kill(victim);
-    let mut changed = cluster.metadata().changed();
+    let mut changed = cluster.metadata().subscribe();
     let moved = async {
         loop {
-            let now = cluster.metadata().leader(&tp);
+            let now = cluster.metadata().current_leader(&tp);
             if now.is_some_and(|now| now.epoch > before.epoch && now.broker != before.broker) {
                 return;
             }
-            cluster.metadata().invalidate(&name);
+            cluster.metadata().request_update_for_topic(&name);
             let _ = timeout(Duration::from_millis(500), changed.changed()).await;
         }
     };

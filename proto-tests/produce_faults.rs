@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_client::config::{ClientConfig, CompressionType, ProducerConfig};
 use kafka_client::metadata::{ClusterSnapshot, TopicMetadata};
-use kafka_client::record::{NewRecord, Want, decode};
+use kafka_client::record::{DecodeOptions, NewRecord, decode};
 use kafka_client::{
     BrokerId, Cluster, DeliveryFuture, Principal, ProduceError, Producer, RecordMetadata,
     TopicPartition,
@@ -74,7 +74,7 @@ impl Bench {
     ) -> Self {
         let broker = MemoryBroker::start(broker).await.unwrap();
         assert!(broker.create_topic("t", partitions));
-        client.bootstrap = broker.bootstrap().split(',').map(str::to_owned).collect();
+        client.bootstrap_servers = broker.bootstrap().split(',').map(str::to_owned).collect();
         let cluster = Cluster::new(
             client,
             Principal::Proxy,
@@ -120,10 +120,10 @@ impl Bench {
 
     fn log(&self, partition: i32) -> Vec<String> {
         let tp = TopicPartition::new("t", partition);
-        let want = Want {
-            from: 0,
-            aborted: None,
-            max_decompressed: 64 << 20,
+        let want = DecodeOptions {
+            fetch_offset: 0,
+            aborted_transactions: None,
+            max_decompressed_bytes: 64 << 20,
         };
         let decoded = decode(self.broker.batches(&tp), &want).unwrap();
         let value = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
@@ -631,8 +631,8 @@ async fn a_partition_without_a_leader_is_written_to_as_soon_as_it_has_one() {
     let (leader, _) = bench.broker.leader(&tp).unwrap();
     let leader = leader.unwrap();
     assert!(bench.broker.stop_node(leader).await);
-    let mut news = bench.cluster.metadata().changed();
-    bench.cluster.metadata().invalidate("t");
+    let mut news = bench.cluster.metadata().subscribe();
+    bench.cluster.metadata().request_update_for_topic("t");
     let leaderless = news.wait_for(|known| known.topic("t").unwrap().leader(0).is_none());
     soon(leaderless).await.unwrap();
     let waiting = bench.send(0, "0").await;
@@ -656,8 +656,8 @@ async fn a_partition_first_written_to_after_it_moved_is_written_to() {
     let (leader, _) = bench.broker.leader(&moved).unwrap();
     let next = BrokerId(3 - leader.unwrap().0);
     assert!(bench.broker.move_leader(&moved, next));
-    let mut news = bench.cluster.metadata().changed();
-    bench.cluster.metadata().invalidate("t");
+    let mut news = bench.cluster.metadata().subscribe();
+    bench.cluster.metadata().request_update_for_topic("t");
     let elsewhere = |known: &Arc<ClusterSnapshot>| {
         let leader = known.topic("t").unwrap().leader(1);
         leader.is_some_and(|leader| leader.broker == next)
@@ -675,8 +675,8 @@ async fn an_old_handle_reaches_the_partitions_of_a_topic_that_grew() {
     assert!(soon(bench.send(0, "0").await).await.is_ok());
     assert!(bench.broker.delete_topic("t"));
     assert!(bench.broker.create_topic("t", 6));
-    let mut news = bench.cluster.metadata().changed();
-    bench.cluster.metadata().invalidate("t");
+    let mut news = bench.cluster.metadata().subscribe();
+    bench.cluster.metadata().request_update_for_topic("t");
     let grown = |known: &Arc<ClusterSnapshot>| known.topic("t").unwrap().partitions.len() == 6;
     soon(news.wait_for(grown)).await.unwrap();
     // Whether or not the producer's own tasks have seen it yet.
@@ -717,8 +717,8 @@ async fn a_topic_that_was_only_out_of_sight_is_written_on() {
     // Two answers agree that there is no such topic.
     let unknown = FaultRule::on(ApiKey::Metadata, FaultAction::Error(UNKNOWN_TOPIC)).times(2);
     bench.broker.faults().add(unknown);
-    let mut news = bench.cluster.metadata().changed();
-    bench.cluster.metadata().invalidate("t");
+    let mut news = bench.cluster.metadata().subscribe();
+    bench.cluster.metadata().request_update_for_topic("t");
     let vanished = news.wait_for(|known| known.topic("t").is_none());
     drop(soon(vanished).await.unwrap());
     // The producer's own tasks see it as well.

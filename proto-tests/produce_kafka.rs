@@ -26,7 +26,7 @@ struct Client {
 impl Client {
     async fn new(kafka: &Kafka, topic: &str, config: ProducerConfig) -> Self {
         let client = ClientConfig {
-            bootstrap: kafka.bootstrap().split(',').map(str::to_owned).collect(),
+            bootstrap_servers: kafka.bootstrap().split(',').map(str::to_owned).collect(),
             ..ClientConfig::default()
         };
         let tasks = TaskTracker::new();

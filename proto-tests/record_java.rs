@@ -16,8 +16,8 @@ use std::process::Command;
 use bytes::{Bytes, BytesMut};
 use kafka_client::config::CompressionType;
 use kafka_client::record::{
-    AbortedTransaction, Batch, BatchBuilder, BatchHeader, Decoded, NewHeader, NewRecord,
-    RecordError, Want, decode,
+    AbortedTransaction, BatchHeader, DecodeOptions, DecodedRecords, NewHeader, NewRecord,
+    RecordBatch, RecordBatchBuilder, RecordError, decode,
 };
 
 use crate::support::kafka::root;
@@ -52,9 +52,9 @@ fn what_java_wrote_reads_as_java_reads_it() {
 #[test]
 fn uncompressed_batches_are_java_s_byte_for_byte() {
     let mut batch = samples(CompressionType::None);
-    batch.stamp(-1, -1, -1);
+    batch.set_producer_state(-1, -1, -1);
     assert_eq!(batch.bytes(), fixture("unstamped"));
-    batch.stamp(1 << 33, 7, 1234);
+    batch.set_producer_state(1 << 33, 7, 1234);
     assert_eq!(stored(&batch), fixture("none"));
 }
 
@@ -69,7 +69,7 @@ fn java_reads_what_we_write() {
     let wanted = std::fs::read_to_string(golden().join("none.txt")).unwrap();
     for (codec, name) in CODECS {
         let mut batch = samples(codec);
-        batch.stamp(1 << 33, 7, 1234);
+        batch.set_producer_state(1 << 33, 7, 1234);
         let wanted = wanted.replace("codec=none", &format!("codec={name}"));
         put(&format!("0-{codec:?}.bin"), &stored(&batch), &wanted);
     }
@@ -77,7 +77,7 @@ fn java_reads_what_we_write() {
         // From one small record to many blocks of each codec.
         for (index, count) in [1, 7, 300, 4000].into_iter().enumerate() {
             let mut batch = random(codec, count);
-            batch.stamp(5, 0, 0);
+            batch.set_producer_state(5, 0, 0);
             let bytes = batch.bytes();
             let mut wanted = batches(&bytes);
             wanted.extend(records(&decode(bytes.clone(), &all()).unwrap()));
@@ -109,8 +109,8 @@ fn java_s_transactions_read_committed() {
         producer_id,
         first_offset,
     };
-    let want = Want {
-        aborted: Some(vec![aborted(1, 10), aborted(1, 0)]),
+    let want = DecodeOptions {
+        aborted_transactions: Some(vec![aborted(1, 10), aborted(1, 0)]),
         ..all()
     };
     let decoded = decode(fixture("transactions"), &want).unwrap();
@@ -124,7 +124,14 @@ fn what_the_log_cleaner_left_still_moves_the_position() {
     // An empty batch ends it, then a marker.
     let compacted = fixture("compacted");
     for (from, offsets) in [(0, &[1, 2, 4, 11, 15][..]), (12, &[15]), (18, &[])] {
-        let decoded = decode(compacted.clone(), &Want { from, ..all() }).unwrap();
+        let decoded = decode(
+            compacted.clone(),
+            &DecodeOptions {
+                fetch_offset: from,
+                ..all()
+            },
+        )
+        .unwrap();
         let seen: Vec<i64> = decoded.records().map(|record| record.offset).collect();
         assert_eq!(seen, offsets);
         assert_eq!(decoded.next_offset, Some(21));
@@ -145,7 +152,14 @@ fn a_mixed_log_can_be_read_from_every_offset() {
         .map(|record| record.offset)
         .collect();
     for from in 0..60 {
-        let decoded = decode(mixed.clone(), &Want { from, ..all() }).unwrap();
+        let decoded = decode(
+            mixed.clone(),
+            &DecodeOptions {
+                fetch_offset: from,
+                ..all()
+            },
+        )
+        .unwrap();
         let seen: Vec<i64> = decoded.records().map(|record| record.offset).collect();
         let wanted: Vec<i64> = whole.iter().copied().filter(|o| *o >= from).collect();
         assert_eq!(seen, wanted, "from {from}");
@@ -183,7 +197,7 @@ fn every_cut_and_every_flipped_bit_of_java_s_batches_is_survived() {
     }
 }
 
-fn sane(decoded: Result<Decoded, RecordError>, size: usize) {
+fn sane(decoded: Result<DecodedRecords, RecordError>, size: usize) {
     let Ok(decoded) = decoded else { return };
     let mut previous = -1;
     for record in decoded.records() {
@@ -194,7 +208,7 @@ fn sane(decoded: Result<Decoded, RecordError>, size: usize) {
 }
 
 /// The records that `RecordBatches.java` writes.
-fn samples(codec: CompressionType) -> Batch {
+fn samples(codec: CompressionType) -> RecordBatch {
     const T: i64 = 1_700_000_000_000;
     const DAY: i64 = 24 * 60 * 60 * 1000;
     let header = |key, value: Option<&'static str>| NewHeader {
@@ -209,7 +223,7 @@ fn samples(codec: CompressionType) -> Batch {
         header("\u{fc}\u{4e16}\u{1f600}", Some("non-ASCII")),
     ];
     let long = "0123456789".repeat(30);
-    let mut builder = BatchBuilder::new(1 << 10);
+    let mut builder = RecordBatchBuilder::new(1 << 10);
     let mut append = |timestamp, key: Option<&str>, value: Option<&str>, headers: &[NewHeader]| {
         builder.append(&NewRecord {
             key: key.map(str::as_bytes),
@@ -228,17 +242,17 @@ fn samples(codec: CompressionType) -> Batch {
     append(T + 25 * DAY, Some("late"), Some(late), &[]);
     append(T - 30 * DAY, Some("early"), Some("before the first"), &[]);
     append(T, Some("long"), Some(&long), &[]);
-    builder.finish(codec)
+    builder.build(codec)
 }
 
 /// Records of every length, half of which compress.
-fn random(codec: CompressionType, count: u32) -> Batch {
+fn random(codec: CompressionType, count: u32) -> RecordBatch {
     let mut seed = count;
     let mut next = || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         seed >> 8
     };
-    let mut builder = BatchBuilder::new(1 << 10);
+    let mut builder = RecordBatchBuilder::new(1 << 10);
     for _ in 0..count {
         let length = next() as usize % 400;
         let value: Vec<u8> = match next() % 2 {
@@ -252,11 +266,11 @@ fn random(codec: CompressionType, count: u32) -> Batch {
             timestamp: i64::from(next()),
         });
     }
-    builder.finish(codec)
+    builder.build(codec)
 }
 
 /// The batch as a broker stores it, at the offset and epoch of the fixtures.
-fn stored(batch: &Batch) -> Bytes {
+fn stored(batch: &RecordBatch) -> Bytes {
     let mut bytes = BytesMut::from(&batch.bytes()[..]);
     let header = BatchHeader {
         base_offset: 40,
@@ -267,7 +281,7 @@ fn stored(batch: &Batch) -> Bytes {
     bytes.freeze()
 }
 
-fn records(decoded: &Decoded) -> Vec<String> {
+fn records(decoded: &DecodedRecords) -> Vec<String> {
     let describe = |record: kafka_client::record::Record<'_>| {
         let mut line = format!(
             "record {} {} {} {}",
@@ -340,11 +354,11 @@ fn lines(description: &str, kind: &str) -> Vec<String> {
     wanted.map(str::to_owned).collect()
 }
 
-fn all() -> Want {
-    Want {
-        from: 0,
-        aborted: None,
-        max_decompressed: 16 << 20,
+fn all() -> DecodeOptions {
+    DecodeOptions {
+        fetch_offset: 0,
+        aborted_transactions: None,
+        max_decompressed_bytes: 16 << 20,
     }
 }
 

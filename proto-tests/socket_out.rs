@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_client::TopicPartition;
 use kafka_client::config::CompressionType;
-use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -213,7 +213,7 @@ async fn what_nobody_is_sent_at_the_end_of_a_log_is_committed_too() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let tp = TopicPartition::new("t", 0);
-    let mut records = BatchBuilder::new(100);
+    let mut records = RecordBatchBuilder::new(100);
     for value in ["v0", "v1", "v2"] {
         records.append(&NewRecord {
             key: None,
@@ -222,9 +222,9 @@ async fn what_nobody_is_sent_at_the_end_of_a_log_is_committed_too() {
             timestamp: 0,
         });
     }
-    let mut records = records.finish(CompressionType::None);
+    let mut records = records.build(CompressionType::None);
     records.set_transactional(true);
-    records.stamp(7, 0, 0);
+    records.set_producer_state(7, 0, 0);
     proxy.broker.append(&tp, &records.bytes()).unwrap();
     proxy.broker.end_transaction(&tp, 7, 0, true);
     for (client, batch) in [("a", ""), ("b", "&batchSize=2"), ("c", "&batchSize=3")] {

@@ -115,7 +115,7 @@ async fn dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
     let broker = MemoryBroker::start(BrokerConfig::default())
         .await
         .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;
-    config.client.bootstrap = vec![broker.bootstrap()];
+    config.client.bootstrap_servers = vec![broker.bootstrap()];
     Ok(broker)
 }
 

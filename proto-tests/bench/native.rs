@@ -19,7 +19,7 @@ const RECORDS: usize = 2_000_000;
 
 fn cluster(bench: &Bench) -> Cluster {
     let config = ClientConfig {
-        bootstrap: bench.bootstrap().split(',').map(str::to_owned).collect(),
+        bootstrap_servers: bench.bootstrap().split(',').map(str::to_owned).collect(),
         ..ClientConfig::default()
     };
     Cluster::new(
@@ -38,7 +38,7 @@ pub(crate) async fn create_topic(bench: &Bench, name: &str, partitions: i32) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !cluster.metadata().topic(name).await.is_ok_and(|topic| {
         topic.partitions.len() == partitions as usize
-            && topic.partitions.iter().all(|p| p.leader.is_some())
+            && topic.partitions.iter().all(|p| p.leader_id.is_some())
     }) {
         assert!(Instant::now() < deadline, "no leader for {name}");
         cluster.metadata().refresh().await.ok();

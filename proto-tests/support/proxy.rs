@@ -39,7 +39,7 @@ impl Proxy {
     ) -> Self {
         let broker = MemoryBroker::start(broker).await.unwrap();
         let mut config = Config::default();
-        config.client.bootstrap = vec![broker.bootstrap()];
+        config.client.bootstrap_servers = vec![broker.bootstrap()];
         config.server.shutdown_grace = Duration::from_secs(10);
         change(&mut config);
         let grace = config.server.shutdown_grace;

@@ -31,7 +31,7 @@ impl Process {
             .with_test_writer()
             .try_init();
         let config = ClientConfig {
-            bootstrap: bootstrap.split(',').map(str::to_owned).collect(),
+            bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
             ..ClientConfig::default()
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());

@@ -171,7 +171,7 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use kafka_client::record::header::Attributes;
+    use kafka_client::record::header::BatchAttributes;
 
     /// A sound batch of as many records, one millisecond apart from `time` on.
     pub(crate) fn batch_of(
@@ -208,7 +208,7 @@ pub(super) mod tests {
             length: (bytes.len() - header::PREFIX) as i32,
             leader_epoch: -1,
             crc: 0,
-            attributes: Attributes::new(CompressionType::None),
+            attributes: BatchAttributes::new(CompressionType::None),
             last_offset_delta: count - 1,
             base_timestamp: time,
             max_timestamp: time + i64::from(count) - 1,

@@ -21,7 +21,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use kafka_client::record::header::{self, BatchHeader};
-use kafka_client::record::{Want, decode};
+use kafka_client::record::{DecodeOptions, decode};
 
 use super::batch;
 use super::producer_state::ProducerStateManager;
@@ -389,13 +389,13 @@ impl StoredBatch {
         };
         let header = BatchHeader::parse(&self.bytes).ok()?;
         if header.attributes.0 & 0x07 != 0 {
-            let want = Want {
-                from: self.base,
-                aborted: None,
-                max_decompressed: DECOMPRESSED_MAX.min(*unpack),
+            let want = DecodeOptions {
+                fetch_offset: self.base,
+                aborted_transactions: None,
+                max_decompressed_bytes: DECOMPRESSED_MAX.min(*unpack),
             };
             let Ok(decoded) = decode(self.bytes.clone(), &want) else {
-                *unpack -= want.max_decompressed;
+                *unpack -= want.max_decompressed_bytes;
                 return Some(found(0, self.max_timestamp));
             };
             *unpack = unpack.saturating_sub(decoded.bytes);
@@ -426,7 +426,7 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
         length: (bytes.len() - header::PREFIX) as i32,
         leader_epoch: -1,
         crc: 0,
-        attributes: header::Attributes::default()
+        attributes: header::BatchAttributes::default()
             .with_transactional(true)
             .with_control(true),
         last_offset_delta: 0,

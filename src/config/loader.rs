@@ -163,14 +163,14 @@ impl Loader {
             let Some(value) = self.unread.remove(key) else {
                 continue;
             };
-            if key == "kafka-client.bootstrap-hosts" && self.config.dev {
+            if key == "kafka-client.bootstrap_servers-hosts" && self.config.dev {
                 self.refuse_brokers_beside_dev(value.source);
                 continue;
             }
             let parsed = (setting.set)(&mut self.config, value.text.reveal());
             self.check(parsed, key, value);
         }
-        let without_brokers = !self.config.dev && self.config.client.bootstrap.is_empty();
+        let without_brokers = !self.config.dev && self.config.client.bootstrap_servers.is_empty();
         let is_reported = |error: &ConfigError| matches!(error, ConfigError::InvalidValue { key, .. } if key.ends_with("bootstrap-hosts"));
         if without_brokers && !self.errors.iter().any(is_reported) {
             self.errors.push(ConfigError::NoBrokers);

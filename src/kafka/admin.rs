@@ -10,7 +10,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicNa
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::Backoff;
+use super::backoff::ExponentialBackoff;
 use super::cluster::Cluster;
 use super::error::RequestError;
 use crate::net::pool::ConnectionPurpose;
@@ -112,7 +112,7 @@ where
 {
     let config = cluster.config();
     let deadline = Instant::now() + config.request_timeout;
-    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let mut backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
     loop {
         let error = match attempt().await {
             Ok(()) => return Ok(()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// How long to wait before the next attempt. Pure: the caller sleeps.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub struct ExponentialBackoff {
     first: Duration,
     max: Duration,
     failures: u32,
@@ -17,7 +17,7 @@ pub struct Backoff {
 /// Waits are this much shorter or longer than their nominal length.
 const JITTER: f64 = 0.2;
 
-impl Backoff {
+impl ExponentialBackoff {
     /// Starts at `first` and doubles up to `max`.
     pub fn new(first: Duration, max: Duration) -> Self {
         Self {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_maximum() {
-        let mut backoff = Backoff::new(FIRST, MAX);
+        let mut backoff = ExponentialBackoff::new(FIRST, MAX);
         let waits: Vec<u128> = (0..7)
             .map(|_| backoff.after_failure_with(0.5).as_millis())
             .collect();
@@ -81,19 +81,19 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_a_fifth() {
-        let mut low = Backoff::new(FIRST, MAX);
-        let mut high = Backoff::new(FIRST, MAX);
+        let mut low = ExponentialBackoff::new(FIRST, MAX);
+        let mut high = ExponentialBackoff::new(FIRST, MAX);
         assert_eq!(low.after_failure_with(0.0).as_millis(), 40);
         assert_eq!(high.after_failure_with(1.0).as_millis(), 60);
         for _ in 0..1000 {
-            let wait = Backoff::new(FIRST, MAX).after_failure();
+            let wait = ExponentialBackoff::new(FIRST, MAX).after_failure();
             assert!(wait >= FIRST.mul_f64(0.79) && wait <= FIRST.mul_f64(1.21));
         }
     }
 
     #[test]
     fn success_starts_over() {
-        let mut backoff = Backoff::new(FIRST, MAX);
+        let mut backoff = ExponentialBackoff::new(FIRST, MAX);
         backoff.after_failure();
         backoff.after_failure();
         assert_eq!(backoff.failures(), 2);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn many_failures_do_not_overflow() {
-        let mut backoff = Backoff::new(FIRST, Duration::from_secs(3600));
+        let mut backoff = ExponentialBackoff::new(FIRST, Duration::from_secs(3600));
         for _ in 0..10_000 {
             assert!(backoff.after_failure() <= Duration::from_secs(4320));
         }

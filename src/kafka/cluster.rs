@@ -199,7 +199,7 @@ impl Cluster {
             },
             reason: "it names no broker".into(),
         };
-        for (at, address) in self.inner.config.bootstrap.iter().enumerate() {
+        for (at, address) in self.inner.config.bootstrap_servers.iter().enumerate() {
             // As Java numbers them: -1, -2, …
             let id = BrokerId(-1 - i32::try_from(at).unwrap_or(i32::MAX - 1));
             let endpoint = BrokerEndpoint {
@@ -264,7 +264,7 @@ impl Cluster {
     /// A broker that cannot be reached may have moved, or be gone.
     fn heed<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
         if matches!(result, Err(RequestError::Unreachable { .. })) {
-            self.metadata().nudge();
+            self.metadata().request_update();
         }
         result
     }
@@ -275,7 +275,7 @@ impl Cluster {
         if let Some(known) = self.metadata().snapshot().broker(broker) {
             return Ok(endpoint(known));
         }
-        self.metadata().nudge();
+        self.metadata().request_update();
         sleep(self.config().reconnect_backoff).await;
         Err(RequestError::Unreachable {
             broker: BrokerAddress {

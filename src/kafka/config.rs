@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// `bootstrap.servers`: `host:port` of the brokers to ask first.
-    pub bootstrap: Vec<String>,
+    pub bootstrap_servers: Vec<String>,
     /// `client.id`: what broker logs and quotas call us.
     pub client_id: String,
     /// `client.rack`: empty when unknown.
@@ -31,13 +31,13 @@ pub struct ClientConfig {
     /// `metadata.max.age.ms`
     pub metadata_max_age: Duration,
     /// Largest response frame that is accepted, in bytes.
-    pub frame_limit: usize,
+    pub receive_message_max_bytes: usize,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
-            bootstrap: Vec::new(),
+            bootstrap_servers: Vec::new(),
             client_id: "kafka-websocket-proxy".to_owned(),
             rack: String::new(),
             request_timeout: Duration::from_secs(30),
@@ -48,7 +48,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(10),
             connections_max_idle: Duration::from_secs(9 * 60),
             metadata_max_age: Duration::from_secs(5 * 60),
-            frame_limit: 100 << 20,
+            receive_message_max_bytes: 100 << 20,
         }
     }
 }

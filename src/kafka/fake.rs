@@ -21,7 +21,7 @@ use super::lock::lock;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedRequest {
     /// Which connection, counted from 0.
     pub(crate) connection: usize,
     pub(crate) key: i16,
@@ -31,7 +31,7 @@ pub(crate) struct Received {
 }
 
 /// What the broker does about it.
-pub(crate) enum Answer {
+pub(crate) enum FakeResponse {
     /// A whole frame without its length, that is with the correlation id.
     Frame(Bytes),
     /// These very bytes.
@@ -43,12 +43,12 @@ pub(crate) enum Answer {
     Close,
 }
 
-type Script = dyn Fn(&Received) -> Answer + Send + Sync;
+type BrokerScript = dyn Fn(&ReceivedRequest) -> FakeResponse + Send + Sync;
 
 /// Stops when dropped.
 pub(crate) struct FakeBroker {
     pub(crate) address: SocketAddr,
-    pub(crate) seen: Arc<Mutex<Vec<Received>>>,
+    pub(crate) received: Arc<Mutex<Vec<ReceivedRequest>>>,
     pub(crate) connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
@@ -56,11 +56,11 @@ pub(crate) struct FakeBroker {
 impl FakeBroker {
     /// Answers the handshake by itself and everything else by `script`.
     pub(crate) async fn start(
-        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> FakeResponse + Send + Sync + 'static,
     ) -> Self {
         Self::start_raw(move |request| {
             if request.key == ApiKey::ApiVersions as i16 {
-                versions(request)
+                api_versions(request)
             } else {
                 script(request)
             }
@@ -70,7 +70,7 @@ impl FakeBroker {
 
     /// Answers everything by `script`.
     pub(crate) async fn start_raw(
-        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> FakeResponse + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::serve(listener, script)
@@ -78,19 +78,19 @@ impl FakeBroker {
 
     pub(crate) fn serve(
         listener: TcpListener,
-        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> FakeResponse + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let script: Arc<Script> = Arc::new(script);
+        let script: Arc<BrokerScript> = Arc::new(script);
         let mut tasks = JoinSet::new();
-        let (all, count) = (Arc::clone(&seen), Arc::clone(&connections));
+        let (all, count) = (Arc::clone(&received), Arc::clone(&connections));
         tasks.spawn(async move {
-            let mut open = JoinSet::new();
+            let mut connected = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst);
-                open.spawn(converse(
+                connected.spawn(serve_connection(
                     stream,
                     number,
                     Arc::clone(&script),
@@ -100,27 +100,28 @@ impl FakeBroker {
         });
         Self {
             address,
-            seen,
+            received,
             connections,
             _tasks: tasks,
         }
     }
 
     /// The requests of one API so far.
-    pub(crate) fn seen_of(&self, key: ApiKey) -> Vec<Received> {
-        let seen = lock(&self.seen);
-        seen.iter()
+    pub(crate) fn received_of(&self, key: ApiKey) -> Vec<ReceivedRequest> {
+        let received = lock(&self.received);
+        received
+            .iter()
             .filter(|r| r.key == key as i16)
             .cloned()
             .collect()
     }
 }
 
-async fn converse(
+async fn serve_connection(
     mut stream: TcpStream,
     connection: usize,
-    script: Arc<Script>,
-    all: Arc<Mutex<Vec<Received>>>,
+    script: Arc<BrokerScript>,
+    all: Arc<Mutex<Vec<ReceivedRequest>>>,
 ) {
     while let Ok(length) = stream.read_i32().await {
         let mut frame = vec![0; usize::try_from(length).unwrap()];
@@ -128,7 +129,7 @@ async fn converse(
             return;
         }
         let mut body = Bytes::from(frame);
-        let received = Received {
+        let received = ReceivedRequest {
             connection,
             key: body.get_i16(),
             version: body.get_i16(),
@@ -141,16 +142,16 @@ async fn converse(
         };
         lock(&all).push(received.clone());
         let (bytes, end) = match script(&received) {
-            Answer::Frame(frame) => {
+            FakeResponse::Frame(frame) => {
                 let mut bytes = BytesMut::new();
                 bytes.put_i32(i32::try_from(frame.len()).unwrap());
                 bytes.extend_from_slice(&frame);
                 (bytes.freeze(), false)
             }
-            Answer::Raw(bytes) => (bytes, false),
-            Answer::RawThenClose(bytes) => (bytes, true),
-            Answer::Silence => (Bytes::new(), false),
-            Answer::Close => return,
+            FakeResponse::Raw(bytes) => (bytes, false),
+            FakeResponse::RawThenClose(bytes) => (bytes, true),
+            FakeResponse::Silence => (Bytes::new(), false),
+            FakeResponse::Close => return,
         };
         if stream.write_all(&bytes).await.is_err() || end {
             return;
@@ -159,15 +160,15 @@ async fn converse(
 }
 
 /// A response's frame.
-pub(crate) fn answer<A: crate::protocol::versions::Api>(
-    request: &Received,
+pub(crate) fn response<A: crate::protocol::versions::Api>(
+    request: &ReceivedRequest,
     response: &A::Response,
-) -> Answer {
-    Answer::Frame(encoded::<A>(request, response))
+) -> FakeResponse {
+    FakeResponse::Frame(response_frame::<A>(request, response))
 }
 
-pub(crate) fn encoded<A: crate::protocol::versions::Api>(
-    request: &Received,
+pub(crate) fn response_frame<A: crate::protocol::versions::Api>(
+    request: &ReceivedRequest,
     response: &A::Response,
 ) -> Bytes {
     use kafka_protocol::protocol::HeaderVersion;
@@ -181,7 +182,7 @@ pub(crate) fn encoded<A: crate::protocol::versions::Api>(
 }
 
 /// Everything we speak, in every version.
-pub(crate) fn versions(request: &Received) -> Answer {
+pub(crate) fn api_versions(request: &ReceivedRequest) -> FakeResponse {
     let keys = (0..=80)
         .filter(|key| ApiKey::try_from(*key).is_ok())
         .map(|key| {
@@ -190,12 +191,12 @@ pub(crate) fn versions(request: &Received) -> Answer {
                 .with_min_version(0)
                 .with_max_version(99)
         });
-    let response = ApiVersionsResponse::default().with_api_keys(keys.collect());
-    answer::<ApiVersionsRequest>(request, &response)
+    let table = ApiVersionsResponse::default().with_api_keys(keys.collect());
+    response::<ApiVersionsRequest>(request, &table)
 }
 
 /// The names that a metadata request asks for.
-pub(crate) fn asked_topics(request: &Received) -> Vec<String> {
+pub(crate) fn requested_topics(request: &ReceivedRequest) -> Vec<String> {
     assert_eq!(request.key, MetadataRequest::KEY);
     let mut body = request.body.clone();
     if request.version >= 9 {
@@ -211,7 +212,7 @@ pub(crate) fn asked_topics(request: &Received) -> Vec<String> {
 }
 
 /// A cluster whose brokers all listen at one address.
-pub(crate) fn metadata(
+pub(crate) fn metadata_response(
     brokers: &[(i32, SocketAddr)],
     topics: Vec<MetadataResponseTopic>,
 ) -> MetadataResponse {
@@ -228,19 +229,23 @@ pub(crate) fn metadata(
 }
 
 /// A topic with `(leader, epoch)` by partition.
-pub(crate) fn topic(name: &str, id: u128, partitions: &[(i32, i32)]) -> MetadataResponseTopic {
+pub(crate) fn topic_metadata(
+    name: &str,
+    id: u128,
+    partitions: &[(i32, i32)],
+) -> MetadataResponseTopic {
     let partitions = (0..).zip(partitions).map(|(index, &(leader, epoch))| {
         MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(leader.into())
             .with_leader_epoch(epoch)
     });
-    failed_topic(name, 0)
+    topic_error(name, 0)
         .with_topic_id(uuid::Uuid::from_u128(id))
         .with_partitions(partitions.collect())
 }
 
-pub(crate) fn failed_topic(name: &str, code: i16) -> MetadataResponseTopic {
+pub(crate) fn topic_error(name: &str, code: i16) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_error_code(code)
         .with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))

@@ -103,7 +103,7 @@ impl Fetcher {
         );
         let shared = Shared {
             offsets: Offsets::new(cluster.clone()),
-            unpack_max: cluster.config().frame_limit,
+            unpack_max: cluster.config().receive_message_max_bytes,
             cluster,
             config,
             budget,

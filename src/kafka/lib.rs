@@ -26,7 +26,7 @@ pub mod topic;
 pub use cluster::Cluster;
 pub use error::RequestError;
 pub use metadata::Metadata;
-pub use net::connection::{Connection, Reply};
+pub use net::connection::{Connection, ResponseFuture};
 pub use net::pool::{ConnectionPurpose, IsolationLevel};
 pub use principal::Principal;
 pub use producer::{DeliveryFuture, ProduceError, Producer, RecordMetadata};

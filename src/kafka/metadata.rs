@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! topic() ──wants──▶ ┌──────────────┐ one request ┌────────┐
-//! invalidate() ────▶ │   refresher  │ at a time   │ broker │
+//! request_update() ▶ │   refresher  │ at a time   │ broker │
 //! metadata.max.age ▶ └──────┬───────┘ ──────────▶ └────────┘
 //!                           ▼
-//!   leader(), snapshot() ◀─ ClusterSnapshot (watched)
+//! current_leader() ◀─ ClusterSnapshot (watched)
 //! ```
 //!
 //! # Invariants
@@ -125,7 +125,7 @@ impl Metadata {
     }
 
     /// Tells of every change.
-    pub fn changed(&self) -> watch::Receiver<Arc<ClusterSnapshot>> {
+    pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterSnapshot>> {
         self.inner.snapshot.subscribe()
     }
 
@@ -143,7 +143,7 @@ impl Metadata {
         let interest = Interested::new(self, &name);
         let mut unknown = 0;
         loop {
-            let round = self.ask();
+            let round = self.request_update();
             if timeout_at(deadline, self.succeeded(round)).await.is_err() {
                 let reason = match self.ready() {
                     Ok(()) => "no leader yet".into(),
@@ -173,7 +173,7 @@ impl Metadata {
     }
 
     /// Who leads a partition, as far as is known.
-    pub fn leader(&self, tp: &TopicPartition) -> Option<LeaderAndEpoch> {
+    pub fn current_leader(&self, tp: &TopicPartition) -> Option<LeaderAndEpoch> {
         let snapshot = self.inner.snapshot.borrow();
         let topic = snapshot.topic(&tp.topic)?;
         topic.touch();
@@ -182,7 +182,7 @@ impl Metadata {
 
     /// What is known of this topic has proved wrong or is missing: asks at once, together
     /// with everybody else who does.
-    pub fn invalidate(&self, topic: &str) {
+    pub fn request_update_for_topic(&self, topic: &str) {
         let mut wanted = lock(&self.inner.wanted);
         match wanted.topics.get_mut(topic) {
             Some(interest) => interest.last_used = Instant::now(),
@@ -200,7 +200,7 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError::Unavailable`] if no broker answered it.
     pub async fn refresh(&self) -> Result<(), MetadataError> {
-        let round = self.ask();
+        let round = self.request_update();
         let mut progress = self.inner.progress.subscribe();
         let over = progress
             .wait_for(|progress| progress.succeeded.max(progress.failed) >= round)
@@ -216,7 +216,7 @@ impl Metadata {
 
     /// A leader that a broker named in passing (KIP-951): taken if its epoch is newer than
     /// what is known. `endpoint` is where it listens, if the broker said so.
-    pub fn offer_leader(
+    pub fn update_partition_leadership(
         &self,
         tp: &TopicPartition,
         leader: LeaderAndEpoch,
@@ -244,13 +244,8 @@ impl Metadata {
             .map_err(|reason| reason.to_string())
     }
 
-    /// Asks the cluster again soon: something about its brokers has changed.
-    pub(crate) fn nudge(&self) {
-        self.ask();
-    }
-
-    /// The number of the round that will answer a question asked now.
-    fn ask(&self) -> u64 {
+    /// Requests an update soon, and returns the number of the one that will answer.
+    pub(crate) fn request_update(&self) -> u64 {
         let mut wanted = lock(&self.inner.wanted);
         wanted.asked = true;
         let round = wanted.rounds + 1;

@@ -234,7 +234,7 @@ impl Shared {
             self.wake(broker);
         }
         for topic in effects.leaderless {
-            self.cluster.metadata().invalidate(&topic);
+            self.cluster.metadata().request_update_for_topic(&topic);
         }
         if effects.direct {
             self.direct.notify_one();

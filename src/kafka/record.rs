@@ -1,7 +1,7 @@
 //! Record batches: the bytes inside Produce and Fetch.
 //!
 //! ```text
-//! NewRecord ──▶ writer::BatchBuilder ──▶ Batch ──▶ Produce
+//! NewRecord ──▶ writer::RecordBatchBuilder ──▶ Batch ──▶ Produce
 //!                      │ compression │
 //! Record ◀── Decoded ◀── reader::decode ◀────────── Fetch
 //! ```
@@ -30,7 +30,7 @@ pub mod writer;
 
 pub use aborted::AbortedTransaction;
 pub use error::RecordError;
-pub use header::{Attributes, BatchHeader};
-pub use reader::{Decoded, DecodedBatch, Want, decode};
+pub use header::{BatchAttributes, BatchHeader};
+pub use reader::{DecodeOptions, DecodedBatch, DecodedRecords, decode};
 pub use records::{HeaderIter, Headers, Record, Records};
-pub use writer::{Batch, BatchBuilder, NewHeader, NewRecord, batch_size_of};
+pub use writer::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder, batch_size_of};

@@ -2,7 +2,7 @@ use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::producer_state::SequenceCheck;
 use super::*;
 use kafka_client::config::CompressionType;
-use kafka_client::record::{BatchBuilder, NewRecord};
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 
 /// Appends batches of as many records; their records' times are their offsets × 10
 /// plus their place in the batch.
@@ -115,7 +115,7 @@ fn a_record_is_found_by_its_time() {
 #[test]
 fn a_compressed_record_is_found_by_its_time_too() {
     let mut log = log(&[2]);
-    let mut builder = BatchBuilder::new(1 << 10);
+    let mut builder = RecordBatchBuilder::new(1 << 10);
     for timestamp in [100, 200, 300] {
         builder.append(&NewRecord {
             key: None,
@@ -124,8 +124,8 @@ fn a_compressed_record_is_found_by_its_time_too() {
             timestamp,
         });
     }
-    let mut batch = builder.finish(CompressionType::Gzip);
-    batch.stamp(-1, -1, -1);
+    let mut batch = builder.build(CompressionType::Gzip);
+    batch.set_producer_state(-1, -1, -1);
     let bytes = batch.bytes();
     let header = BatchHeader::parse(&bytes).unwrap();
     log.append(&bytes, &header, 0, None, 1);

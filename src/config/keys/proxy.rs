@@ -8,11 +8,11 @@ use crate::config::{AllowedOrigins, LogFormat, log_level};
 #[rustfmt::skip] // A row is a line where it can be.
 pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     // The cluster.
-    setting("kafka-client.bootstrap-hosts", &["WSPROXY_KAFKA_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_BOOTSTRAP_URLS"], Setting {
+    setting("kafka-client.bootstrap_servers-hosts", &["WSPROXY_KAFKA_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_BOOTSTRAP_URLS"], Setting {
         default: None,
         placeholder: "HOST:PORT,…",
         help: "Brokers to ask first; required unless --dev is given",
-        set: |c, text| assign(&mut c.client.bootstrap, value::hosts(text)),
+        set: |c, text| assign(&mut c.client.bootstrap_servers, value::hosts(text)),
     }),
     unsupported("kafka-client.schema-registry.url", &["WSPROXY_SCHEMA_REGISTRY_URL"]),
     unsupported("kafka-client.schema-registry.auto-register-schemas", &["WSPROXY_SCHEMA_AUTO_REGISTER"]),

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
-use crate::fake::{self, Answer, FakeBroker, Received};
+use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
 use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::topic::TopicPartition;
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn config(bootstrap: &[SocketAddr]) -> ClientConfig {
     ClientConfig {
-        bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
+        bootstrap_servers: bootstrap.iter().map(SocketAddr::to_string).collect(),
         request_timeout: Duration::from_secs(10),
         ..ClientConfig::default()
     }
@@ -48,7 +48,7 @@ struct World {
 }
 
 impl World {
-    fn answer(&self, request: &Received) -> Answer {
+    fn answer(&self, request: &ReceivedRequest) -> FakeResponse {
         match request.key {
             3 => {
                 let known = lock(&self.topics).clone();
@@ -56,16 +56,16 @@ impl World {
                     let is_it =
                         |t: &&MetadataResponseTopic| t.name.as_ref().is_some_and(|n| **n == **name);
                     let known = known.iter().find(is_it).cloned();
-                    known.unwrap_or_else(|| fake::failed_topic(name, 3))
+                    known.unwrap_or_else(|| fake::topic_error(name, 3))
                 };
-                let topics = fake::asked_topics(request).iter().map(topic).collect();
-                let answer = fake::metadata(&lock(&self.brokers), topics);
-                fake::answer::<MetadataRequest>(request, &answer)
+                let topics = fake::requested_topics(request).iter().map(topic).collect();
+                let answer = fake::metadata_response(&lock(&self.brokers), topics);
+                fake::response::<MetadataRequest>(request, &answer)
             }
-            12 => fake::answer::<HeartbeatRequest>(request, &HeartbeatResponse::default()),
+            12 => fake::response::<HeartbeatRequest>(request, &HeartbeatResponse::default()),
             // A JoinGroup parks.
-            11 => Answer::Silence,
-            _ => Answer::Close,
+            11 => FakeResponse::Silence,
+            _ => FakeResponse::Close,
         }
     }
 
@@ -77,7 +77,7 @@ impl World {
     fn broker_at(&self, id: i32, listener: TcpListener) -> FakeBroker {
         let world = self.clone();
         let broker = FakeBroker::serve(listener, move |request| match request.key {
-            18 => fake::versions(request),
+            18 => fake::api_versions(request),
             _ => world.answer(request),
         });
         let mut brokers = lock(&self.brokers);
@@ -102,7 +102,7 @@ async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
 
 /// Waits for a snapshot that is as it should be.
 async fn until(cluster: &Cluster, holds: impl Fn(&crate::metadata::ClusterSnapshot) -> bool) {
-    let mut changed = cluster.metadata().changed();
+    let mut changed = cluster.metadata().subscribe();
     let wait = changed.wait_for(|snapshot| holds(snapshot));
     timeout(SOON, wait).await.expect("in time").unwrap();
 }
@@ -120,13 +120,13 @@ async fn until_ready(cluster: &Cluster) {
 async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
     let world = World::default();
     let broker = world.broker(7).await;
-    world.say(vec![fake::topic("t", 1, &[(7, 1)])]);
+    world.say(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
     let cluster = cluster(&[broker.address]);
     let topic = cluster.metadata().topic("t").await.unwrap();
     assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
     assert_eq!(cluster.metadata().ready(), Ok(()));
     heartbeat(&cluster, 7).await.unwrap();
-    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1);
+    assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 1);
     cluster.stop().cancel();
     cluster.tasks().close();
     timeout(SOON, cluster.tasks().wait())
@@ -141,17 +141,17 @@ async fn an_unknown_topic_is_an_error_after_two_fresh_answers() {
     let broker = world.broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
-    let before = broker.seen_of(ApiKey::Metadata).len();
+    let before = broker.received_of(ApiKey::Metadata).len();
     let error = cluster.metadata().topic("nope").await.unwrap_err();
     let topic: Arc<str> = "nope".into();
     assert_eq!(error, MetadataError::UnknownTopic { topic });
-    let asked = broker.seen_of(ApiKey::Metadata);
+    let asked = broker.received_of(ApiKey::Metadata);
     let about = asked[before..]
         .iter()
-        .filter(|request| fake::asked_topics(request).contains(&"nope".to_owned()));
+        .filter(|request| fake::requested_topics(request).contains(&"nope".to_owned()));
     assert!(about.count() >= 2);
     // And it is not asked for any more, but found when it comes to be.
-    world.say(vec![fake::topic("nope", 1, &[(7, 0)])]);
+    world.say(vec![fake::topic_metadata("nope", 1, &[(7, 0)])]);
     cluster.metadata().topic("nope").await.unwrap();
 }
 
@@ -162,7 +162,7 @@ async fn a_topic_that_only_one_broker_knows_yet_is_found() {
     let ahead = {
         let world = world.clone();
         FakeBroker::start(move |request| {
-            world.say(vec![fake::topic("new", 1, &[(7, 0)])]);
+            world.say(vec![fake::topic_metadata("new", 1, &[(7, 0)])]);
             world.answer(request)
         })
         .await
@@ -177,8 +177,8 @@ async fn refusals_are_told_as_what_they_are() {
     let world = World::default();
     let broker = world.broker(7).await;
     world.say(vec![
-        fake::failed_topic("secret", 29),
-        fake::failed_topic("b@d", 17),
+        fake::topic_error("secret", 29),
+        fake::topic_error("b@d", 17),
     ]);
     let cluster = cluster(&[broker.address]);
     let secret = cluster.metadata().topic("secret").await.unwrap_err();
@@ -192,8 +192,8 @@ async fn many_who_ask_at_once_share_a_question() {
     let world = World::default();
     let broker = world.broker(7).await;
     world.say(vec![
-        fake::topic("t", 1, &[(7, 1)]),
-        fake::topic("u", 2, &[(7, 1)]),
+        fake::topic_metadata("t", 1, &[(7, 1)]),
+        fake::topic_metadata("u", 2, &[(7, 1)]),
     ]);
     let cluster = cluster(&[broker.address]);
     let metadata = cluster.metadata();
@@ -201,10 +201,10 @@ async fn many_who_ask_at_once_share_a_question() {
     let all = join_all((0..200).map(|i| metadata.topic(names[i % 2]))).await;
     assert!(all.iter().all(Result::is_ok));
     for _ in 0..200 {
-        metadata.invalidate("t");
+        metadata.request_update_for_topic("t");
     }
     metadata.refresh().await.unwrap();
-    let questions = broker.seen_of(ApiKey::Metadata).len();
+    let questions = broker.received_of(ApiKey::Metadata).len();
     assert!(questions <= 5, "{questions}");
 }
 
@@ -224,7 +224,7 @@ async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
         tokio::spawn(async move { cluster.metadata().topic("t").await })
     };
     let world = World::default();
-    world.say(vec![fake::topic("t", 1, &[(7, 1)])]);
+    world.say(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
     let _broker = world.broker_at(7, TcpListener::bind(address).await.unwrap());
     waiting.await.unwrap().unwrap();
     assert_eq!(cluster.metadata().ready(), Ok(()));
@@ -280,18 +280,21 @@ async fn a_lost_broker_is_news_that_is_asked_for_at_once() {
     let world = World::default();
     let stays = world.broker(1).await;
     let goes = world.broker(2).await;
-    world.say(vec![fake::topic("t", 1, &[(2, 1)])]);
+    world.say(vec![fake::topic_metadata("t", 1, &[(2, 1)])]);
     let cluster = cluster(&[stays.address]);
     cluster.metadata().topic("t").await.unwrap();
     heartbeat(&cluster, 2).await.unwrap();
-    world.say(vec![fake::topic("t", 1, &[(1, 2)])]);
+    world.say(vec![fake::topic_metadata("t", 1, &[(1, 2)])]);
     drop(goes);
     let tp = TopicPartition::new("t", 0);
     until(&cluster, |s| {
         s.topic("t").unwrap().leader(0).unwrap().epoch == 2
     })
     .await;
-    assert_eq!(cluster.metadata().leader(&tp).unwrap().broker, BrokerId(1));
+    assert_eq!(
+        cluster.metadata().current_leader(&tp).unwrap().broker,
+        BrokerId(1)
+    );
 }
 
 #[tokio::test]
@@ -300,7 +303,7 @@ async fn a_hint_of_a_newer_leader_is_taken_at_once() {
     let broker = world.broker(1).await;
     let other = world.broker(2).await;
     *lock(&world.brokers) = vec![(1, broker.address)];
-    world.say(vec![fake::topic("t", 1, &[(1, 1)])]);
+    world.say(vec![fake::topic_metadata("t", 1, &[(1, 1)])]);
     let cluster = cluster(&[broker.address]);
     cluster.metadata().topic("t").await.unwrap();
     let tp = TopicPartition::new("t", 0);
@@ -314,8 +317,10 @@ async fn a_hint_of_a_newer_leader_is_taken_at_once() {
         port: other.address.port(),
         rack: None,
     };
-    cluster.metadata().offer_leader(&tp, leader, Some(endpoint));
-    assert_eq!(cluster.metadata().leader(&tp), Some(leader));
+    cluster
+        .metadata()
+        .update_partition_leadership(&tp, leader, Some(endpoint));
+    assert_eq!(cluster.metadata().current_leader(&tp), Some(leader));
     heartbeat(&cluster, 2).await.unwrap();
 }
 
@@ -331,7 +336,7 @@ async fn a_call_survives_a_connection_that_was_closed_in_between() {
         let connection = cluster.connection(BrokerId(7), purpose).await.unwrap();
         connection.close("for the test");
     }
-    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 3);
+    assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 3);
 }
 
 #[tokio::test]
@@ -345,7 +350,9 @@ async fn a_broker_that_nobody_knows_is_unreachable() {
 }
 
 /// Sends a JoinGroup that parks.
-async fn park(exclusive: &JoinConnection) -> crate::net::connection::Reply<JoinGroupRequest> {
+async fn park(
+    exclusive: &JoinConnection,
+) -> crate::net::connection::ResponseFuture<JoinGroupRequest> {
     let request = JoinGroupRequest::default();
     exclusive.send(5, &request, SOON).await.unwrap()
 }
@@ -393,7 +400,7 @@ async fn a_thousand_groups_share_few_exclusive_connections() {
     };
     let open = join_all((0..1000).map(join)).await;
     assert!(open.into_iter().max().unwrap() <= 12);
-    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 1000);
+    assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 1000);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::budget::BudgetPermit;
 use super::ring::OffsetRange;
 use crate::TopicPartition;
 use crate::lock::lock;
-use crate::record::{Decoded, Records};
+use crate::record::{DecodedRecords, Records};
 
 /// What a cursor returns: the records of one chunk from an offset on.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Chunk {
     /// Leader epoch of the last batch; −1 when unknown.
     pub last_epoch: i32,
     /// The records.
-    pub decoded: Decoded,
+    pub decoded: DecodedRecords,
     /// What the layers above derived from them.
     pub derived: DerivedCache,
     serving_epoch: i32,
@@ -79,7 +79,7 @@ impl Chunk {
         first_offset: i64,
         next_offset: i64,
         serving_epoch: i32,
-        decoded: Decoded,
+        decoded: DecodedRecords,
         derived: DerivedCache,
     ) -> Self {
         Self {

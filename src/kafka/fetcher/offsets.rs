@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::FetchPosition;
 use super::error::FetchError;
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
@@ -91,7 +91,7 @@ impl Offsets {
     ) -> Result<FetchPosition, FetchError> {
         let config = self.cluster.config();
         let deadline = Instant::now() + config.request_timeout;
-        let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let mut backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         let mut last = Refusal::Other("no leader".into());
         let attempts = async {
             loop {
@@ -99,7 +99,7 @@ impl Offsets {
                     Ok(found) => return found,
                     Err(refusal) => last = refusal,
                 }
-                self.cluster.metadata().invalidate(&tp.topic);
+                self.cluster.metadata().request_update_for_topic(&tp.topic);
                 sleep(backoff.after_failure()).await;
             }
         };
@@ -135,7 +135,7 @@ impl Offsets {
             }
             Err(error) => return Err(Refusal::Other(error.to_string().into())),
         }
-        let Some(leader) = self.cluster.metadata().leader(tp) else {
+        let Some(leader) = self.cluster.metadata().current_leader(tp) else {
             return Err(Refusal::Code(ResponseError::LeaderNotAvailable.code()));
         };
         match self.ask(leader, tp, at, isolation).await {

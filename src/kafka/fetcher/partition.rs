@@ -13,7 +13,7 @@ use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
 use super::feed::{Feed, News, Waiter};
 use super::request::Fetched;
 use crate::lock::lock;
-use crate::record::{Decoded, RecordError, Want, decode};
+use crate::record::{DecodeOptions, DecodedRecords, RecordError, decode};
 use crate::{IsolationLevel, TopicPartition};
 
 /// See the module.
@@ -30,7 +30,7 @@ pub(super) struct Partition {
 /// A fetched and decoded run of records, before it has its room.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    decoded: Decoded,
+    decoded: DecodedRecords,
     first: i64,
     next: i64,
     read_under: i32,
@@ -75,17 +75,17 @@ impl Partition {
         } else {
             fetched.records
         };
-        let mut want = Want {
-            from: first,
-            aborted: fetched.aborted,
-            max_decompressed: wire
+        let mut want = DecodeOptions {
+            fetch_offset: first,
+            aborted_transactions: fetched.aborted,
+            max_decompressed_bytes: wire
                 .saturating_mul(UNPACK)
                 .clamp(UNPACK_MIN, max.max(UNPACK_MIN)),
         };
         let decoded = match decode(records.clone(), &want) {
             // One batch beyond what is usual: it has to be read all the same.
-            Err(RecordError::TooLarge { .. }) if want.max_decompressed < max => {
-                want.max_decompressed = max;
+            Err(RecordError::TooLarge { .. }) if want.max_decompressed_bytes < max => {
+                want.max_decompressed_bytes = max;
                 decode(records, &want)
             }
             decoded => decoded,

@@ -194,7 +194,7 @@ fn hint(
                 rack: endpoint.rack.as_ref().map(|rack| rack.as_str().into()),
             })
         });
-    metadata.offer_leader(tp, leader, endpoint);
+    metadata.update_partition_leadership(tp, leader, endpoint);
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use super::feed::{News, Outcome, Spec, What};
 use super::partition::{Partition, notify};
 use super::request::Fetched;
 use super::tail::Tails;
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 
@@ -43,7 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>, partition: Arc<Partition>) {
     let stop = shared.cluster.stop().clone();
     let config = shared.cluster.config();
     let task = Task {
-        backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+        backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
         partition: Arc::clone(&partition),
         shared: Arc::clone(&shared),
         home: None,
@@ -66,7 +66,7 @@ pub(super) async fn run(shared: Arc<Shared>, partition: Arc<Partition>) {
 struct Task {
     shared: Arc<Shared>,
     partition: Arc<Partition>,
-    backoff: Backoff,
+    backoff: ExponentialBackoff,
     /// Where the partition is led.
     home: Option<LeaderAndEpoch>,
     /// Of the topic when it was first seen: another id is another topic.
@@ -124,7 +124,7 @@ impl std::fmt::Display for Trouble {
 
 impl Task {
     async fn run(mut self) {
-        let mut changed = self.shared.cluster.metadata().changed();
+        let mut changed = self.shared.cluster.metadata().subscribe();
         loop {
             self.heed_leader();
             if self.paused_until.is_none() && self.has_work() {
@@ -173,7 +173,10 @@ impl Task {
     }
 
     fn known_leader(&self) -> Option<LeaderAndEpoch> {
-        self.shared.cluster.metadata().leader(&self.partition.tp)
+        self.shared
+            .cluster
+            .metadata()
+            .current_leader(&self.partition.tp)
     }
 
     async fn find_home(&mut self) {
@@ -411,7 +414,10 @@ impl Task {
         if refresh {
             // Looked up again: the same leader may lead another topic of that name.
             self.left = self.home.take().or(self.left);
-            self.shared.cluster.metadata().invalidate(&tp.topic);
+            self.shared
+                .cluster
+                .metadata()
+                .request_update_for_topic(&tp.topic);
         }
         let now = Instant::now();
         // Several reads that were under way fail for one reason.

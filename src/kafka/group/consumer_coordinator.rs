@@ -31,7 +31,7 @@ use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Action, Event, Joined, Lead, Membership};
 use super::offsets::{self, Hopeless, OffsetResetStrategy, Start};
 use super::requests::{self, Identity};
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
 use crate::fetcher::FetchPosition;
 use crate::metadata::ClusterSnapshot;
@@ -77,7 +77,7 @@ pub(crate) struct ConsumerCoordinator {
     /// How often the group was stirred, as far as this member knows.
     stirred: usize,
     committing: bool,
-    commit_backoff: Backoff,
+    commit_backoff: ExponentialBackoff,
     commit_after: Instant,
     leave_by: Option<Instant>,
 }
@@ -91,7 +91,8 @@ impl ConsumerCoordinator {
         channel: Arc<MemberChannel>,
     ) -> Self {
         let config = handle.cluster.config();
-        let commit_backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let commit_backoff =
+            ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         let stirred = handle.gate.stirred();
         Self {
             handle,
@@ -293,7 +294,7 @@ impl ConsumerCoordinator {
             // A leader stays interested in topics that it does not read itself.
             for topic in led.names() {
                 let tp = TopicPartition::new(Arc::clone(topic), 0);
-                self.handle.cluster.metadata().leader(&tp);
+                self.handle.cluster.metadata().current_leader(&tp);
             }
         }
         let (handle, identity) = (self.handle.clone(), Identity::of(&self.member));
@@ -349,7 +350,7 @@ impl ConsumerCoordinator {
                 }
                 self.led = led
                     .filter(|_| result.is_ok())
-                    .map(|led| (led, self.handle.cluster.metadata().changed()));
+                    .map(|led| (led, self.handle.cluster.metadata().subscribe()));
                 Event::Synced(result)
             }
         };

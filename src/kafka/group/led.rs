@@ -111,7 +111,7 @@ impl Led {
     fn holds(&self, seen: &Seen, topic: &TopicMetadata, now: &ClusterSnapshot) -> bool {
         let same_racks = |(partition, seen): (&PartitionMetadata, &RackSet)| {
             let away = |id| now.broker(id).is_none();
-            partition.replicas.iter().any(|id| away(*id)) || racks_of(partition, now) == *seen
+            partition.replica_ids.iter().any(|id| away(*id)) || racks_of(partition, now) == *seen
         };
         seen.id == topic.id
             && seen.partitions.len() == topic.partitions.len()
@@ -126,7 +126,7 @@ impl Led {
 
 fn racks_of(partition: &PartitionMetadata, snapshot: &ClusterSnapshot) -> RackSet {
     let brokers = partition
-        .replicas
+        .replica_ids
         .iter()
         .filter_map(|id| snapshot.broker(*id));
     brokers.filter_map(|broker| broker.rack.clone()).collect()
@@ -135,22 +135,22 @@ fn racks_of(partition: &PartitionMetadata, snapshot: &ClusterSnapshot) -> RackSe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{metadata, topic};
+    use crate::fake::{metadata_response, topic_metadata};
 
     /// Brokers with their racks; the replicas of t's partitions.
     fn cluster(brokers: &[(i32, &'static str)], partitions: &[&[i32]]) -> ClusterSnapshot {
         let leaders = vec![(-1, -1); partitions.len()];
-        let mut t = topic("t", 5, &leaders);
+        let mut t = topic_metadata("t", 5, &leaders);
         for (partition, replicas) in t.partitions.iter_mut().zip(partitions) {
             partition.replica_nodes = replicas.iter().map(|id| (*id).into()).collect();
         }
         let address = "127.0.0.1:9092".parse().unwrap();
         let addresses: Vec<_> = brokers.iter().map(|(id, _)| (*id, address)).collect();
-        let mut answer = metadata(&addresses, vec![t]);
+        let mut answer = metadata_response(&addresses, vec![t]);
         for (broker, (_, rack)) in answer.brokers.iter_mut().zip(brokers) {
             broker.rack = Some(*rack).filter(|rack| !rack.is_empty()).map(Into::into);
         }
-        ClusterSnapshot::default().after(&answer).0
+        ClusterSnapshot::default().merge_with(&answer).0
     }
 
     fn led(racks: bool, snapshot: &ClusterSnapshot) -> Led {

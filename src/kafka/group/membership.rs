@@ -33,7 +33,7 @@ pub(crate) use self::words::{Action, Event, GroupRebalanceConfig, Joined, Lead};
 use super::error::{ConsumerError, Failure, Verdict};
 use super::partitions::PartitionSet;
 use super::protocol::MemberSubscription;
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
 use crate::{BrokerId, TopicPartition};
 
@@ -98,14 +98,14 @@ pub(crate) struct Membership {
     rejoin: bool,
     beat_at: Instant,
     beating: bool,
-    backoff: Backoff,
-    search_backoff: Backoff,
+    backoff: ExponentialBackoff,
+    search_backoff: ExponentialBackoff,
     actions: Vec<Action>,
 }
 
 impl Membership {
     pub(crate) fn new(config: GroupRebalanceConfig, now: Instant) -> Self {
-        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
             config,
             phase: Phase::Idle { until: now },

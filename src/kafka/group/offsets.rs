@@ -24,7 +24,7 @@ use kafka_protocol::messages::OffsetFetchRequest;
 use super::CoordinatorHandle;
 use super::error::{ConsumerError, Failure, Verdict};
 use super::requests;
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::{IsolationLevel, TopicPartition};
 
@@ -129,7 +129,7 @@ async fn committed(
     isolation: IsolationLevel,
 ) -> Result<Vec<(TopicPartition, Option<FetchPosition>)>, Hopeless> {
     let config = handle.cluster.config();
-    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let mut backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
     loop {
         let failure = match ask(handle, partitions, isolation).await {
             Ok(positions) => return Ok(positions),

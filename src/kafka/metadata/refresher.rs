@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::snapshot::{ClusterSnapshot, Fault, TopicMetadata, Verdict};
 use super::{Metadata, Wanted};
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::lock::lock;
@@ -28,7 +28,7 @@ pub(crate) async fn run(cluster: Cluster) {
     let stop = cluster.stop().clone();
     let metadata = cluster.metadata().clone();
     let refresher = Refresher {
-        backoff: Backoff::new(
+        backoff: ExponentialBackoff::new(
             cluster.config().retry_backoff,
             cluster.config().retry_backoff_max,
         ),
@@ -44,7 +44,7 @@ pub(crate) async fn run(cluster: Cluster) {
 struct Refresher {
     cluster: Cluster,
     metadata: Metadata,
-    backoff: Backoff,
+    backoff: ExponentialBackoff,
 }
 
 impl Refresher {
@@ -98,7 +98,7 @@ impl Refresher {
         let inner = &self.metadata.inner;
         let mut known = 0;
         inner.snapshot.send_if_modified(|snapshot| {
-            let (mut next, told) = snapshot.after(answer);
+            let (mut next, told) = snapshot.merge_with(answer);
             let mut wanted = lock(&inner.wanted);
             settle(&mut wanted, &told, &mut next, round);
             expire(&mut wanted, snapshot, &mut next, Instant::now());
@@ -227,11 +227,11 @@ fn in_use(topic: &Arc<TopicMetadata>, before: Option<&Arc<TopicMetadata>>) -> bo
 mod tests {
     use super::super::Interest;
     use super::*;
-    use crate::fake::{metadata, topic};
+    use crate::fake::{metadata_response, topic_metadata};
 
     fn knowing_t() -> (Wanted, ClusterSnapshot) {
-        let answer = metadata(&[], vec![topic("t", 1, &[(1, 1)])]);
-        let (snapshot, _) = ClusterSnapshot::default().after(&answer);
+        let answer = metadata_response(&[], vec![topic_metadata("t", 1, &[(1, 1)])]);
+        let (snapshot, _) = ClusterSnapshot::default().merge_with(&answer);
         let mut wanted = Wanted::default();
         wanted.topics.insert("t".into(), Interest::new());
         (wanted, snapshot)
@@ -284,7 +284,10 @@ mod tests {
         let (mut wanted, snapshot) = knowing_t();
         let held = Arc::clone(snapshot.topic("t").unwrap());
         let start = Instant::now();
-        let (next, _) = snapshot.after(&metadata(&[], vec![topic("t", 1, &[(2, 2)])]));
+        let (next, _) = snapshot.merge_with(&metadata_response(
+            &[],
+            vec![topic_metadata("t", 1, &[(2, 2)])],
+        ));
         drop(snapshot);
         assert!(survives(&mut wanted, &next, start));
         assert!(survives(&mut wanted, &next, start + UNUSED));

@@ -60,11 +60,11 @@ pub struct TopicMetadata {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionMetadata {
     /// Who serves it; `None` while an election is under way.
-    pub leader: Option<BrokerId>,
+    pub leader_id: Option<BrokerId>,
     /// Counts its leaders; -1 when unknown.
-    pub epoch: i32,
+    pub leader_epoch: i32,
     /// Who holds it, alive or not; empty when unknown.
-    pub replicas: Arc<[BrokerId]>,
+    pub replica_ids: Arc<[BrokerId]>,
 }
 
 /// Who leads a partition.
@@ -102,7 +102,7 @@ impl ClusterSnapshot {
 
     /// This knowledge with an answer's laid over it, and what it says of each topic.
     /// Topics stay when an answer is against them: whoever calls decides when to forget.
-    pub(crate) fn after(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
+    pub(crate) fn merge_with(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
         let mut next = self.clone();
         let brokers: Vec<BrokerNode> = answer.brokers.iter().filter_map(broker).collect();
         // A broker that has just started knows nobody, and no topic.
@@ -137,12 +137,6 @@ impl ClusterSnapshot {
         (next, told)
     }
 
-    /// [`after`](Self::after), for the tests of those who follow snapshots.
-    #[cfg(test)]
-    pub(crate) fn told(&self, answer: &MetadataResponse) -> Self {
-        self.after(answer).0
-    }
-
     /// Whether it differs from what was known before.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         let same_topic = |(name, topic): (&Arc<str>, &Arc<TopicMetadata>)| {
@@ -168,12 +162,12 @@ impl ClusterSnapshot {
     ) -> Option<Self> {
         let old = self.topics.get(topic)?;
         let at = usize::try_from(partition).ok()?;
-        if leader.broker.0 < 0 || leader.epoch <= old.partitions.get(at)?.epoch {
+        if leader.broker.0 < 0 || leader.epoch <= old.partitions.get(at)?.leader_epoch {
             return None;
         }
         let mut partitions = old.partitions.clone();
-        partitions[at].leader = Some(leader.broker);
-        partitions[at].epoch = leader.epoch;
+        partitions[at].leader_id = Some(leader.broker);
+        partitions[at].leader_epoch = leader.epoch;
         let mut next = self.clone();
         next.topics.insert(
             Arc::clone(&old.name),
@@ -203,8 +197,8 @@ impl TopicMetadata {
     pub fn leader(&self, partition: i32) -> Option<LeaderAndEpoch> {
         let partition = self.partitions.get(usize::try_from(partition).ok()?)?;
         Some(LeaderAndEpoch {
-            broker: partition.leader?,
-            epoch: partition.epoch,
+            broker: partition.leader_id?,
+            epoch: partition.leader_epoch,
         })
     }
 
@@ -252,18 +246,18 @@ fn merge(
 ) -> TopicMetadata {
     // Numbers beyond the count are noise; gaps are partitions without a leader.
     let unseen = PartitionMetadata {
-        leader: None,
-        epoch: -1,
-        replicas: Arc::default(),
+        leader_id: None,
+        leader_epoch: -1,
+        replica_ids: Arc::default(),
     };
     let mut partitions = vec![unseen; answer.partitions.len()];
     for partition in &answer.partitions {
         let at = usize::try_from(partition.partition_index).ok();
         if let Some(slot) = at.and_then(|at| partitions.get_mut(at)) {
             *slot = PartitionMetadata {
-                leader: known(partition.leader_id.0),
-                epoch: partition.leader_epoch,
-                replicas: partition
+                leader_id: known(partition.leader_id.0),
+                leader_epoch: partition.leader_epoch,
+                replica_ids: partition
                     .replica_nodes
                     .iter()
                     .map(|id| BrokerId(id.0))
@@ -283,7 +277,7 @@ fn merge(
     let recreated = ids_are_known && old.id != answer.topic_id;
     if !recreated {
         for (new, old) in partitions.iter_mut().zip(&old.partitions) {
-            if new.epoch >= 0 && new.epoch < old.epoch {
+            if new.leader_epoch >= 0 && new.leader_epoch < old.leader_epoch {
                 new.clone_from(old);
             }
         }
@@ -307,18 +301,18 @@ fn merge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{failed_topic, metadata, topic};
+    use crate::fake::{metadata_response, topic_error, topic_metadata};
 
     const ADDRESS: &str = "127.0.0.1:9092";
 
     fn after(before: &ClusterSnapshot, topics: Vec<MetadataResponseTopic>) -> ClusterSnapshot {
         let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
-        before.after(&metadata(&brokers, topics)).0
+        before.merge_with(&metadata_response(&brokers, topics)).0
     }
 
     fn leaders(snapshot: &ClusterSnapshot) -> Vec<(i32, i32)> {
         let partitions = &snapshot.topic("t").unwrap().partitions;
-        let leader = |p: &PartitionMetadata| (p.leader.map_or(-1, |leader| leader.0), p.epoch);
+        let leader = |p: &PartitionMetadata| (p.leader_id.map_or(-1, |id| id.0), p.leader_epoch);
         partitions.iter().map(leader).collect()
     }
 
@@ -326,16 +320,19 @@ mod tests {
     fn a_newer_epoch_moves_the_leader_and_an_older_one_does_not() {
         let one = after(
             &ClusterSnapshot::default(),
-            vec![topic("t", 5, &[(1, 3), (2, 3)])],
+            vec![topic_metadata("t", 5, &[(1, 3), (2, 3)])],
         );
-        let two = after(&one, vec![topic("t", 5, &[(2, 4), (1, 2)])]);
+        let two = after(&one, vec![topic_metadata("t", 5, &[(2, 4), (1, 2)])]);
         assert_eq!(leaders(&two), [(2, 4), (2, 3)]);
     }
 
     #[test]
     fn the_same_epoch_may_lose_its_leader() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
-        let two = after(&one, vec![topic("t", 5, &[(-1, 3)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 3)])],
+        );
+        let two = after(&one, vec![topic_metadata("t", 5, &[(-1, 3)])]);
         assert_eq!(leaders(&two), [(-1, 3)]);
         assert_eq!(two.topic("t").unwrap().leader(0), None);
     }
@@ -343,12 +340,13 @@ mod tests {
     #[test]
     fn replicas_are_as_old_as_the_leader() {
         let held = |epoch, by: i32| {
-            let mut topic = topic("t", 5, &[(1, epoch)]);
+            let mut topic = topic_metadata("t", 5, &[(1, epoch)]);
             topic.partitions[0].replica_nodes = vec![1.into(), by.into()];
             vec![topic]
         };
-        let by =
-            |snapshot: &ClusterSnapshot| snapshot.topic("t").unwrap().partitions[0].replicas[1].0;
+        let by = |snapshot: &ClusterSnapshot| {
+            snapshot.topic("t").unwrap().partitions[0].replica_ids[1].0
+        };
         let one = after(&ClusterSnapshot::default(), held(3, 2));
         assert_eq!(by(&one), 2);
         let moved = after(&one, held(3, 7));
@@ -366,17 +364,20 @@ mod tests {
     fn a_topic_that_was_made_again_starts_over() {
         let one = after(
             &ClusterSnapshot::default(),
-            vec![topic("t", 5, &[(1, 30), (1, 30)])],
+            vec![topic_metadata("t", 5, &[(1, 30), (1, 30)])],
         );
-        let two = after(&one, vec![topic("t", 6, &[(2, 0)])]);
+        let two = after(&one, vec![topic_metadata("t", 6, &[(2, 0)])]);
         assert_eq!(leaders(&two), [(2, 0)]);
         assert_eq!(two.topic("t").unwrap().id, Uuid::from_u128(6));
     }
 
     #[test]
     fn epochs_that_a_broker_does_not_know_are_taken_as_they_come() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 0, &[(1, -1)])]);
-        let two = after(&one, vec![topic("t", 0, &[(2, -1)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 0, &[(1, -1)])],
+        );
+        let two = after(&one, vec![topic_metadata("t", 0, &[(2, -1)])]);
         assert_eq!(leaders(&two), [(2, -1)]);
     }
 
@@ -384,16 +385,19 @@ mod tests {
     fn a_broker_that_is_behind_takes_no_partition_away() {
         let one = after(
             &ClusterSnapshot::default(),
-            vec![topic("t", 5, &[(1, 1), (2, 1)])],
+            vec![topic_metadata("t", 5, &[(1, 1), (2, 1)])],
         );
-        let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
+        let two = after(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
         assert_eq!(leaders(&two), [(1, 1), (2, 1)]);
     }
 
     #[test]
     fn what_an_answer_does_not_mention_stays() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
-        let (two, told) = one.after(&MetadataResponse::default());
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 1)])],
+        );
+        let (two, told) = one.merge_with(&MetadataResponse::default());
         assert_eq!(leaders(&two), [(1, 1)]);
         assert_eq!(two.brokers.len(), 2);
         assert!(told.is_empty());
@@ -402,20 +406,26 @@ mod tests {
 
     #[test]
     fn a_topic_that_did_not_change_is_the_same_handle() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
-        let two = after(&one, vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 1)])],
+        );
+        let two = after(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
         assert!(Arc::ptr_eq(
             one.topic("t").unwrap(),
             two.topic("t").unwrap()
         ));
         assert!(!two.differs_from(&one));
-        let three = after(&two, vec![topic("t", 5, &[(1, 2)])]);
+        let three = after(&two, vec![topic_metadata("t", 5, &[(1, 2)])]);
         assert!(three.differs_from(&two));
     }
 
     #[test]
     fn errors_are_told_and_change_nothing() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 1)])],
+        );
         for (code, fault) in [
             (3, Fault::Unknown),
             (29, Fault::NotAuthorized),
@@ -424,8 +434,8 @@ mod tests {
             (-1, Fault::Passing),
         ] {
             let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
-            let answer = metadata(&brokers, vec![failed_topic("t", code)]);
-            let (two, told) = one.after(&answer);
+            let answer = metadata_response(&brokers, vec![topic_error("t", code)]);
+            let (two, told) = one.merge_with(&answer);
             assert_eq!(told, [("t".into(), Err(fault))]);
             assert!(!two.differs_from(&one));
         }
@@ -433,16 +443,19 @@ mod tests {
 
     #[test]
     fn a_broker_that_knows_no_brokers_does_not_say_that_a_topic_is_unknown() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 1)])]);
-        let blank = metadata(&[], vec![failed_topic("t", 3)]);
-        let (two, told) = one.after(&blank);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 1)])],
+        );
+        let blank = metadata_response(&[], vec![topic_error("t", 3)]);
+        let (two, told) = one.merge_with(&blank);
         assert_eq!(told, [("t".into(), Err(Fault::Passing))]);
         assert!(!two.differs_from(&one));
     }
 
     #[test]
     fn partition_numbers_that_cannot_be_are_left_out() {
-        let mut hostile = topic("t", 5, &[(1, 1), (2, 1), (1, 1)]);
+        let mut hostile = topic_metadata("t", 5, &[(1, 1), (2, 1), (1, 1)]);
         hostile.partitions[0].partition_index = i32::MAX;
         hostile.partitions[2].partition_index = -1;
         let snapshot = after(&ClusterSnapshot::default(), vec![hostile]);
@@ -451,7 +464,10 @@ mod tests {
 
     #[test]
     fn a_hint_counts_only_with_a_newer_epoch() {
-        let one = after(&ClusterSnapshot::default(), vec![topic("t", 5, &[(1, 3)])]);
+        let one = after(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 3)])],
+        );
         let leader = |broker, epoch| LeaderAndEpoch {
             broker: BrokerId(broker),
             epoch,

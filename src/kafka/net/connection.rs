@@ -6,7 +6,7 @@
 //! ```text
 //! send() ─▶ queue ─▶ writer ─▶ socket ─▶ broker
 //!                      │ waiting callers, oldest first
-//! Reply ◀────────────reader ◀─ socket ◀────┘
+//! ResponseFuture ◀────────────reader ◀─ socket ◀────┘
 //! ```
 //!
 //! # Invariants
@@ -148,7 +148,7 @@ impl Connection {
         version: i16,
         request: &A,
         timeout: Duration,
-    ) -> Result<Reply<A>, RequestError> {
+    ) -> Result<ResponseFuture<A>, RequestError> {
         let frame = frame::encode(&self.link.client_id, version, request)?;
         let deadline = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
@@ -162,7 +162,7 @@ impl Connection {
             Ok(Err(_closed)) => return Err(self.link.lost(false)),
             Err(_elapsed) => return Err(slot.timed_out(false)),
         }
-        Ok(Reply {
+        Ok(ResponseFuture {
             answered,
             link: Arc::clone(&self.link),
         })
@@ -213,12 +213,12 @@ impl Connection {
 /// Dropping it does not take the request back.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Reply<A: Api> {
+pub struct ResponseFuture<A: Api> {
     answered: oneshot::Receiver<Result<A::Response, RequestError>>,
     link: Arc<Link>,
 }
 
-impl<A: Api> Future for Reply<A> {
+impl<A: Api> Future for ResponseFuture<A> {
     type Output = Result<A::Response, RequestError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

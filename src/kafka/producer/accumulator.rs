@@ -30,9 +30,9 @@ use super::delivery::{DeliveryFuture, ProduceResult};
 use super::error::ProduceError;
 use super::identity::Identity;
 use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::metadata::{ClusterSnapshot, TopicMetadata};
-use crate::record::{BatchBuilder, NewRecord};
+use crate::record::{NewRecord, RecordBatchBuilder};
 use crate::topic::{BrokerId, TopicPartition};
 
 /// What is to be done once the lock is released.
@@ -98,7 +98,7 @@ struct Line {
     /// When to ask again who leads the partition, while nobody does; and the waits
     /// between.
     ask_at: Option<Instant>,
-    asking: Backoff,
+    asking: ExponentialBackoff,
     /// Bytes of the last batch: the next one may need as much.
     usual_size: usize,
 }
@@ -182,7 +182,7 @@ impl Accumulator {
                 return Ok(delivery);
             }
         }
-        let mut builder = BatchBuilder::new(line.usual_size);
+        let mut builder = RecordBatchBuilder::new(line.usual_size);
         let outcome = ProduceResult::new(line.queue.partition().partition);
         let index = builder.append(record);
         let size = builder.bytes();
@@ -386,7 +386,7 @@ impl Line {
             entry: 0,
             timer: None,
             ask_at: None,
-            asking: Backoff::new(limits.retry.0, limits.retry.1),
+            asking: ExponentialBackoff::new(limits.retry.0, limits.retry.1),
             usual_size: FIRST_SIZE,
         }
     }

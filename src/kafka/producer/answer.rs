@@ -15,7 +15,7 @@ use super::delivery::Placed;
 use super::error::ProduceError;
 use super::queue::Landing;
 use crate::metadata::{BrokerNode, LeaderAndEpoch};
-use crate::record::Batch;
+use crate::record::RecordBatch;
 use crate::topic::{BrokerId, TopicPartition};
 
 /// A stamped batch and where it goes.
@@ -23,7 +23,7 @@ use crate::topic::{BrokerId, TopicPartition};
 pub(super) struct Addressed {
     pub(super) partition: TopicPartition,
     pub(super) topic_id: Uuid,
-    pub(super) batch: Batch,
+    pub(super) batch: RecordBatch,
     /// Was in a request before.
     pub(super) again: bool,
 }

@@ -1,7 +1,7 @@
 //! What a batch holds: a builder while records come, bytes afterwards.
 
 use crate::config::CompressionType;
-use crate::record::{Batch, BatchBuilder};
+use crate::record::{RecordBatch, RecordBatchBuilder};
 
 use super::queue::Payload;
 
@@ -9,16 +9,16 @@ use super::queue::Payload;
 #[derive(Debug)]
 pub(super) enum Body {
     /// Takes records.
-    Open(BatchBuilder),
+    Open(RecordBatchBuilder),
     /// Encoded, and compressed if that is wanted.
-    Sealed(Batch),
+    Sealed(RecordBatch),
 }
 
 impl Body {
     /// Encodes it if that has not happened yet. Not to be done under a lock.
-    pub(super) fn sealed(self, compression: CompressionType) -> Batch {
+    pub(super) fn sealed(self, compression: CompressionType) -> RecordBatch {
         match self {
-            Self::Open(builder) => builder.finish(compression),
+            Self::Open(builder) => builder.build(compression),
             Self::Sealed(batch) => batch,
         }
     }

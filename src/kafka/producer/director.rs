@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Shared;
 use super::error::ProduceError;
 use super::identity::Identity;
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
 use crate::metadata::{Metadata, MetadataError};
@@ -23,11 +23,11 @@ use crate::metadata::{Metadata, MetadataError};
 pub(super) async fn run(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let stop = cluster.stop().clone();
-    let mut snapshots = cluster.metadata().changed();
+    let mut snapshots = cluster.metadata().subscribe();
     // What was known before is news to us.
     snapshots.mark_changed();
     let mut identifying: Option<Pin<Box<dyn Future<Output = Identified> + Send>>> = None;
-    let mut backoff = Backoff::new(
+    let mut backoff = ExponentialBackoff::new(
         cluster.config().retry_backoff,
         cluster.config().retry_backoff_max,
     );

@@ -26,7 +26,7 @@ use super::answer::{self, Addressed, Hints};
 use super::body::Body;
 use super::queue::Landing;
 use crate::error::RequestError;
-use crate::net::connection::{Connection, Reply};
+use crate::net::connection::{Connection, ResponseFuture};
 use crate::net::pool;
 use crate::topic::BrokerId;
 
@@ -74,7 +74,7 @@ type Answer = Result<ProduceResponse, RequestError>;
 
 /// A request that is out.
 struct Flight {
-    reply: Reply<ProduceRequest>,
+    reply: ResponseFuture<ProduceRequest>,
     version: i16,
     batches: Vec<Addressed>,
     /// Where each belongs: line and id.
@@ -107,7 +107,7 @@ impl Lane {
             let sent = outgoing.sent;
             homes.push((outgoing.line, sent.id));
             let mut batch = sent.payload.sealed(self.shared.config.compression);
-            batch.stamp(sent.identity.id, sent.identity.epoch, sent.sequence);
+            batch.set_producer_state(sent.identity.id, sent.identity.epoch, sent.sequence);
             batches.push(Addressed {
                 partition: outgoing.partition,
                 topic_id: outgoing.topic_id,
@@ -189,7 +189,7 @@ impl Lane {
                 tracing::debug!(%partition, broker = %self.broker, ?landing, "batch not taken");
             }
             if let Some((leader, endpoint)) = leader {
-                metadata.offer_leader(&partition, leader, endpoint);
+                metadata.update_partition_leadership(&partition, leader, endpoint);
             }
             if is_stale && !stale.contains(&partition.topic) {
                 stale.push(partition.topic);
@@ -204,7 +204,7 @@ impl Lane {
         }
         self.land(landed);
         for topic in stale {
-            metadata.invalidate(&topic);
+            metadata.request_update_for_topic(&topic);
         }
     }
 
@@ -221,7 +221,7 @@ impl Lane {
         // The broker may be down, and others lead its partitions by now.
         let metadata = self.shared.cluster.metadata();
         if let Some(first) = batches.first() {
-            metadata.invalidate(&first.partition.topic);
+            metadata.request_update_for_topic(&first.partition.topic);
         }
         let landed = homes.iter().zip(batches);
         let landed = landed.map(|(&(line, id), batch)| Landed {

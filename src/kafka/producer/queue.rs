@@ -44,7 +44,7 @@ use tokio::time::Instant;
 use super::delivery::{Owner, Placed, ProduceResult};
 use super::error::ProduceError;
 use super::identity::{Identity, advance};
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::metadata::LeaderAndEpoch;
 use crate::topic::{BrokerId, TopicPartition};
 
@@ -94,7 +94,7 @@ pub(super) struct Queue<P> {
     out_to: BrokerId,
     /// When the leader last took a batch: then several may be out.
     confirmed: Option<Instant>,
-    backoff: Backoff,
+    backoff: ExponentialBackoff,
     retry_at: Option<Instant>,
     last_id: u64,
 }
@@ -180,7 +180,7 @@ impl<P: Payload> Queue<P> {
             out: 0,
             out_to: BrokerId(-1),
             confirmed: None,
-            backoff: Backoff::new(limits.retry.0, limits.retry.1),
+            backoff: ExponentialBackoff::new(limits.retry.0, limits.retry.1),
             retry_at: None,
             last_id: 0,
         }

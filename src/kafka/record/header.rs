@@ -36,9 +36,9 @@ pub const NO_SEQUENCE: i32 = -1;
 
 /// The flags of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attributes(pub i16);
+pub struct BatchAttributes(pub i16);
 
-impl Attributes {
+impl BatchAttributes {
     const COMPRESSION: i16 = 0x07;
     const LOG_APPEND_TIME: i16 = 0x08;
     const TRANSACTIONAL: i16 = 0x10;
@@ -123,7 +123,7 @@ pub struct BatchHeader {
     /// CRC-32C of everything from the attributes on.
     pub crc: u32,
     /// The flags.
-    pub attributes: Attributes,
+    pub attributes: BatchAttributes,
     /// The last record's offset less the base offset; stays when compaction removes
     /// that record.
     pub last_offset_delta: i32,
@@ -167,7 +167,7 @@ impl BatchHeader {
             length: i32::from_be_bytes(field(&b, 8)),
             leader_epoch: i32::from_be_bytes(field(&b, 12)),
             crc: u32::from_be_bytes(field(&b, CRC_AT)),
-            attributes: Attributes(i16::from_be_bytes(field(&b, ATTRIBUTES_AT))),
+            attributes: BatchAttributes(i16::from_be_bytes(field(&b, ATTRIBUTES_AT))),
             last_offset_delta: i32::from_be_bytes(field(&b, 23)),
             base_timestamp: i64::from_be_bytes(field(&b, 27)),
             max_timestamp: i64::from_be_bytes(field(&b, 35)),
@@ -274,7 +274,7 @@ mod tests {
             length: (SIZE - PREFIX + 3) as i32,
             leader_epoch: 7,
             crc: 0,
-            attributes: Attributes::new(CompressionType::Zstd).with_transactional(true),
+            attributes: BatchAttributes::new(CompressionType::Zstd).with_transactional(true),
             last_offset_delta: 5,
             base_timestamp: 1_000,
             max_timestamp: 2_000,

@@ -35,20 +35,20 @@ use crate::config::CompressionType;
 
 /// What the caller wants from fetched bytes.
 #[derive(Clone, Debug)]
-pub struct Want {
+pub struct DecodeOptions {
     /// Records before this offset are left out.
-    pub from: i64,
+    pub fetch_offset: i64,
     /// `read_committed`: the aborted transactions that came with the response, in any
     /// order. `None` is `read_uncommitted`.
-    pub aborted: Option<Vec<AbortedTransaction>>,
+    pub aborted_transactions: Option<Vec<AbortedTransaction>>,
     /// Bytes that all compressed batches together may take once decompressed. What
     /// would exceed it is left for the next call, if there is something before it.
-    pub max_decompressed: usize,
+    pub max_decompressed_bytes: usize,
 }
 
 /// Fetched batches, checked.
 #[derive(Clone, Debug)]
-pub struct Decoded {
+pub struct DecodedRecords {
     /// The batches that hold a record for the caller.
     pub batches: Vec<DecodedBatch>,
     /// Where to read on: behind the last batch that was complete, even if nothing in
@@ -61,7 +61,7 @@ pub struct Decoded {
     from: i64,
 }
 
-impl Decoded {
+impl DecodedRecords {
     /// The records at or after [`Want::from`], in the order of the log.
     pub fn records(&self) -> Records<'_> {
         Records::new(&self.batches, self.from)
@@ -116,26 +116,28 @@ impl DecodedBatch {
 /// Checks and decompresses what a Fetch response holds for one partition.
 ///
 /// # Errors
-/// Only if nothing at or after `want.from` could be read before the broken batch.
-pub fn decode(records: Bytes, want: &Want) -> Result<Decoded, RecordError> {
+/// Only if nothing at or after `options.fetch_offset` could be read before the broken batch.
+pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords, RecordError> {
     let mut decoder = Decoder {
         rest: records,
-        want,
-        room: want.max_decompressed,
-        aborted: want.aborted.as_deref().map(Aborted::new),
-        decoded: Decoded {
+        options,
+        room: options.max_decompressed_bytes,
+        aborted: options.aborted_transactions.as_deref().map(Aborted::new),
+        decoded: DecodedRecords {
             batches: Vec::new(),
             next_offset: None,
             leader_epoch: NO_LEADER_EPOCH,
             bytes: 0,
-            from: want.from,
+            from: options.fetch_offset,
         },
     };
     loop {
         match decoder.step() {
             Ok(true) => {}
             Ok(false) => return Ok(decoder.decoded),
-            Err(_) if decoder.decoded.next_offset > Some(want.from) => return Ok(decoder.decoded),
+            Err(_) if decoder.decoded.next_offset > Some(options.fetch_offset) => {
+                return Ok(decoder.decoded);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -143,10 +145,10 @@ pub fn decode(records: Bytes, want: &Want) -> Result<Decoded, RecordError> {
 
 struct Decoder<'a> {
     rest: Bytes,
-    want: &'a Want,
+    options: &'a DecodeOptions,
     room: usize,
     aborted: Option<Aborted>,
-    decoded: Decoded,
+    decoded: DecodedRecords,
 }
 
 /// What a batch turns into: where its records are, and how many are for the caller.
@@ -188,7 +190,7 @@ impl Decoder<'_> {
         self.check_order(header.base_offset)?;
         let last_offset = header.last_offset();
         // Not even looked at: the response starts with the batch that holds `from`.
-        if last_offset < self.want.from {
+        if last_offset < self.options.fetch_offset {
             self.advance(size, last_offset, header.leader_epoch);
             return Ok(());
         }
@@ -238,7 +240,7 @@ impl Decoder<'_> {
             base_timestamp: header.base_timestamp,
             append_time: attributes.log_append_time().then_some(header.max_timestamp),
         };
-        let count = check(&records, header, self.want.from)
+        let count = check(&records, header, self.options.fetch_offset)
             .map_err(|what| RecordError::Malformed { base_offset, what })?;
         Ok(Some(Section {
             records,
@@ -253,7 +255,7 @@ impl Decoder<'_> {
         self.check_order(base_offset)?;
         let message = old::message(&self.rest)?;
         old::verify(&message, &self.rest)?;
-        let from = self.want.from;
+        let from = self.options.fetch_offset;
         let codec = message.compression()?;
         if codec != CompressionType::None && message.offset < from {
             // The wrapper's offset is that of its last message.
@@ -269,7 +271,7 @@ impl Decoder<'_> {
     }
 
     fn plain_messages(&mut self) -> Result<(), RecordError> {
-        let run = old::run(&self.rest, self.want.from)?;
+        let run = old::run(&self.rest, self.options.fetch_offset)?;
         let section = Section {
             records: self.rest.slice(run.skip..run.size),
             layout: Layout::Messages {
@@ -288,7 +290,7 @@ impl Decoder<'_> {
         let wrapper = old::message(&rest)?;
         let offset = wrapper.offset;
         let records = self.unpack(offset, codec, wrapper.packed()?)?;
-        let inner = old::inner(&records, wrapper.magic, offset, self.want.from)?;
+        let inner = old::inner(&records, wrapper.magic, offset, self.options.fetch_offset)?;
         self.check_order(inner.first_offset)?;
         let section = Section {
             records,
@@ -314,7 +316,7 @@ impl Decoder<'_> {
             decompress(codec, &self.rest[part], self.room).map_err(|error| match error {
                 DecompressError::TooLarge { .. } => RecordError::TooLarge {
                     base_offset,
-                    limit: self.want.max_decompressed,
+                    limit: self.options.max_decompressed_bytes,
                 },
                 DecompressError::Malformed(reason) => RecordError::Decompression {
                     base_offset,

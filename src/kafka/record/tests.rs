@@ -45,12 +45,12 @@ fn own(record: Record<'_>) -> Owned {
     }
 }
 
-fn owned(decoded: &Decoded) -> Vec<Owned> {
+fn owned(decoded: &DecodedRecords) -> Vec<Owned> {
     decoded.records().map(own).collect()
 }
 
-fn write(records: &[Owned], compression: CompressionType) -> Batch {
-    let mut builder = BatchBuilder::new(64);
+fn write(records: &[Owned], compression: CompressionType) -> RecordBatch {
+    let mut builder = RecordBatchBuilder::new(64);
     for (index, record) in records.iter().enumerate() {
         let headers: Vec<NewHeader<'_>> = record
             .headers
@@ -74,13 +74,13 @@ fn write(records: &[Owned], compression: CompressionType) -> Batch {
             assert_eq!(batch_size_of(&new), builder.bytes());
         }
     }
-    let mut batch = builder.finish(compression);
-    batch.stamp(9, 1, 100);
+    let mut batch = builder.build(compression);
+    batch.set_producer_state(9, 1, 100);
     batch
 }
 
 /// The batch as a broker stores it, from `base_offset`.
-fn stored(batch: &Batch, base_offset: i64) -> Bytes {
+fn stored(batch: &RecordBatch, base_offset: i64) -> Bytes {
     let mut bytes = BytesMut::from(&batch.bytes()[..]);
     let mut header = *batch.header();
     header.base_offset = base_offset;
@@ -89,7 +89,7 @@ fn stored(batch: &Batch, base_offset: i64) -> Bytes {
 }
 
 /// The batch with a header that `change` has changed, and a checksum that fits.
-fn altered(batch: &Batch, change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+fn altered(batch: &RecordBatch, change: impl FnOnce(&mut BatchHeader)) -> Bytes {
     let mut bytes = BytesMut::from(&batch.bytes()[..]);
     let mut header = *batch.header();
     change(&mut header);
@@ -98,11 +98,11 @@ fn altered(batch: &Batch, change: impl FnOnce(&mut BatchHeader)) -> Bytes {
     bytes.freeze()
 }
 
-fn from(from: i64) -> Want {
-    Want {
-        from,
-        aborted: None,
-        max_decompressed: 1 << 20,
+fn from(from: i64) -> DecodeOptions {
+    DecodeOptions {
+        fetch_offset: from,
+        aborted_transactions: None,
+        max_decompressed_bytes: 1 << 20,
     }
 }
 
@@ -159,8 +159,8 @@ proptest! {
         let batch = write(&records, codec);
         let (mut first, mut second) = batch.split().unwrap();
         prop_assert_eq!(first.count() + second.count(), batch.count());
-        first.stamp(9, 1, 100);
-        second.stamp(9, 1, 100 + first.count() as i32);
+        first.set_producer_state(9, 1, 100);
+        second.set_producer_state(9, 1, 100 + first.count() as i32);
         let whole = decode(stored(&batch, 0), &from(0)).unwrap();
         let halves = concat(&[stored(&first, 0), stored(&second, first.count().into())]);
         prop_assert_eq!(owned(&whole), owned(&decode(halves, &from(0)).unwrap()));
@@ -201,7 +201,7 @@ fn rejected_records_are_left_out_and_the_others_keep_their_order() {
     let records = numbered(5);
     let batch = write(&records, CompressionType::Zstd);
     let mut kept = batch.retain(|index| index != 0 && index != 3).unwrap();
-    kept.stamp(9, 1, 100);
+    kept.set_producer_state(9, 1, 100);
     let decoded = decode(kept.bytes(), &from(0)).unwrap();
     let values: Vec<_> = decoded.records().map(|r| own(r).pair).collect();
     assert_eq!(
@@ -216,7 +216,7 @@ fn a_stamp_changes_nothing_that_was_handed_out() {
     let mut batch = write(&numbered(3), CompressionType::None);
     let sent = batch.bytes();
     let copy = sent.to_vec();
-    batch.stamp(10, 2, 0);
+    batch.set_producer_state(10, 2, 0);
     assert_eq!(sent, copy);
     let header = BatchHeader::parse(&batch.bytes()).unwrap();
     assert_eq!(
@@ -349,8 +349,8 @@ fn read_committed_leaves_out_what_was_aborted_and_nothing_else() {
         producer_id,
         first_offset,
     };
-    let want = Want {
-        aborted: Some(vec![aborted(1, 10), aborted(1, 0)]),
+    let want = DecodeOptions {
+        aborted_transactions: Some(vec![aborted(1, 10), aborted(1, 0)]),
         ..from(0)
     };
     let decoded = decode(bytes.clone(), &want).unwrap();
@@ -381,8 +381,8 @@ fn decompression_stays_within_the_limit_and_still_gets_on() {
     for codec in &CODECS[1..] {
         let batch = write(&records, *codec);
         let bytes = concat(&[stored(&batch, 0), stored(&batch, 20), stored(&batch, 40)]);
-        let limited = |from, limit| Want {
-            max_decompressed: limit,
+        let limited = |from, limit| DecodeOptions {
+            max_decompressed_bytes: limit,
             ..self::from(from)
         };
         let decoded = decode(bytes.clone(), &limited(0, 50_000)).unwrap();
@@ -524,7 +524,7 @@ fn mutated_batches_are_refused_or_read_within_the_limit() {
     }
 }
 
-fn check_sane(decoded: &Decoded) {
+fn check_sane(decoded: &DecodedRecords) {
     let mut previous = -1;
     let mut count = 0;
     for record in decoded.records() {

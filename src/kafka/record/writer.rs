@@ -1,7 +1,7 @@
 //! Builds magic 2 batches.
 //!
 //! ```text
-//! append ─▶ │ room for the header │ record │ record │ …   BatchBuilder
+//! append ─▶ │ room for the header │ record │ record │ …   RecordBatchBuilder
 //! finish ─▶ │ room for the header │ compressed records │  Batch
 //! stamp ──▶ │ header with producer and checksum │ … │     Batch::bytes ─▶ Produce
 //! ```
@@ -18,7 +18,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::compression::{compress, decompress};
-use super::header::{Attributes, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, PREFIX, SIZE, seal};
+use super::header::{
+    BatchAttributes, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, PREFIX, SIZE, seal,
+};
 use super::varint::{Cursor, Short, put, size_of};
 use super::wire;
 use crate::config::CompressionType;
@@ -47,7 +49,7 @@ pub struct NewHeader<'a> {
 
 /// A batch that records are appended to.
 #[derive(Debug)]
-pub struct BatchBuilder {
+pub struct RecordBatchBuilder {
     /// Room for a header, then whole records.
     bytes: Vec<u8>,
     count: u32,
@@ -55,7 +57,7 @@ pub struct BatchBuilder {
     max_timestamp: i64,
 }
 
-impl BatchBuilder {
+impl RecordBatchBuilder {
     /// An empty batch with room for `capacity` bytes, header included. It grows beyond
     /// that if it must.
     pub fn new(capacity: usize) -> Self {
@@ -168,11 +170,11 @@ impl BatchBuilder {
         self.max_timestamp
     }
 
-    /// Compresses the records. The batch still has to be [stamped](Batch::stamp).
+    /// Compresses the records. The batch still has to be [stamped](RecordBatch::set_producer_state).
     ///
     /// # Panics
     /// If nothing was appended: a producer's batch holds at least one record.
-    pub fn finish(self, compression: CompressionType) -> Batch {
+    pub fn build(self, compression: CompressionType) -> RecordBatch {
         assert!(self.count > 0, "a batch holds at least one record");
         let uncompressed = self.bytes.len();
         let bytes = match compression {
@@ -189,7 +191,7 @@ impl BatchBuilder {
             length: (bytes.len() - PREFIX) as i32,
             leader_epoch: NO_LEADER_EPOCH,
             crc: 0,
-            attributes: Attributes::new(compression),
+            attributes: BatchAttributes::new(compression),
             last_offset_delta: self.count as i32 - 1,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
@@ -198,7 +200,7 @@ impl BatchBuilder {
             base_sequence: NO_SEQUENCE,
             record_count: self.count as i32,
         };
-        Batch {
+        RecordBatch {
             bytes: bytes.into(),
             header,
             compression,
@@ -211,7 +213,7 @@ impl BatchBuilder {
 
 /// Bytes of a batch that holds nothing but `record`, before compression.
 pub fn batch_size_of(record: &NewRecord<'_>) -> usize {
-    let empty = BatchBuilder {
+    let empty = RecordBatchBuilder {
         bytes: Vec::new(),
         count: 0,
         base_timestamp: 0,
@@ -222,17 +224,22 @@ pub fn batch_size_of(record: &NewRecord<'_>) -> usize {
 
 /// A whole batch, ready to be sent once it is stamped.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct RecordBatch {
     bytes: Bytes,
     header: BatchHeader,
     compression: CompressionType,
     uncompressed: usize,
 }
 
-impl Batch {
+impl RecordBatch {
     /// Writes who produces the batch, and computes its checksum. -1 for all three is a
     /// producer that is not idempotent.
-    pub fn stamp(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) {
+    pub fn set_producer_state(
+        &mut self,
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+    ) {
         self.header.producer_id = producer_id;
         self.header.producer_epoch = producer_epoch;
         self.header.base_sequence = base_sequence;
@@ -291,14 +298,14 @@ impl Batch {
 
     /// Two halves, by bytes, to be stamped anew; `None` if there is only one record.
     /// For MESSAGE_TOO_LARGE.
-    pub fn split(&self) -> Option<(Batch, Batch)> {
+    pub fn split(&self) -> Option<(RecordBatch, RecordBatch)> {
         let count = self.count();
         if count < 2 {
             return None;
         }
         let half = SIZE + (self.uncompressed - SIZE).div_ceil(2);
-        let mut first = BatchBuilder::new(half);
-        let mut second = BatchBuilder::new(self.uncompressed - half + SIZE);
+        let mut first = RecordBatchBuilder::new(half);
+        let mut second = RecordBatchBuilder::new(self.uncompressed - half + SIZE);
         self.each(|index, record, timestamp| {
             // Neither half may be empty, however uneven the records are.
             let into_first = index == 0 || (first.bytes() < half && index + 1 < count);
@@ -313,8 +320,8 @@ impl Batch {
 
     /// The records whose index `keep` accepts, in order, as a batch to be stamped anew;
     /// `None` if it accepts none. For INVALID_RECORD, which names records by index.
-    pub fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<Batch> {
-        let mut kept = BatchBuilder::new(self.uncompressed);
+    pub fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<RecordBatch> {
+        let mut kept = RecordBatchBuilder::new(self.uncompressed);
         self.each(|index, record, timestamp| {
             if keep(index) {
                 kept.append_encoded(record, timestamp);
@@ -323,8 +330,8 @@ impl Batch {
         (!kept.is_empty()).then(|| self.like(kept))
     }
 
-    fn like(&self, builder: BatchBuilder) -> Batch {
-        let mut batch = builder.finish(self.compression);
+    fn like(&self, builder: RecordBatchBuilder) -> RecordBatch {
+        let mut batch = builder.build(self.compression);
         batch.set_transactional(self.header.attributes.transactional());
         batch
     }

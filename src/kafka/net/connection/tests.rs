@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 
 use super::*;
 use crate::config::ClientConfig;
-use crate::fake::{self, Answer, FakeBroker, Received};
+use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
 use crate::lock::lock;
 use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, Pool};
 use crate::topic::BrokerId;
@@ -42,16 +42,16 @@ async fn connect(broker: &FakeBroker) -> Connection {
         .unwrap()
 }
 
-async fn heartbeat(connection: &Connection, timeout: Duration) -> Reply<HeartbeatRequest> {
+async fn heartbeat(connection: &Connection, timeout: Duration) -> ResponseFuture<HeartbeatRequest> {
     let request = HeartbeatRequest::default();
     connection.send(4, &request, timeout).await.unwrap()
 }
 
 /// An answer that tells by its error code which request it belongs to.
-fn numbered(request: &Received) -> Bytes {
+fn numbered(request: &ReceivedRequest) -> Bytes {
     let code = i16::try_from(request.correlation_id).unwrap();
     let response = HeartbeatResponse::default().with_error_code(code);
-    fake::encoded::<HeartbeatRequest>(request, &response)
+    fake::response_frame::<HeartbeatRequest>(request, &response)
 }
 
 fn framed(frames: &[Bytes]) -> Bytes {
@@ -70,9 +70,9 @@ async fn answers_in_bulk(count: usize) -> FakeBroker {
         let mut waiting = lock(&waiting);
         waiting.push(numbered(request));
         if waiting.len() < count {
-            return Answer::Silence;
+            return FakeResponse::Silence;
         }
-        Answer::Raw(framed(&std::mem::take(&mut *waiting)))
+        FakeResponse::Raw(framed(&std::mem::take(&mut *waiting)))
     })
     .await
 }
@@ -106,7 +106,7 @@ async fn a_caller_that_goes_away_does_not_shift_the_answers_of_others() {
 
 #[tokio::test]
 async fn a_request_whose_time_is_up_ends_the_connection() {
-    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let connection = connect(&broker).await;
     let patient = heartbeat(&connection, LONG).await;
     let hasty = heartbeat(&connection, SHORT).await;
@@ -137,7 +137,7 @@ async fn a_request_whose_time_is_up_ends_the_connection() {
 }
 
 /// Sends one request to a broker that answers it with those bytes and goes on, or not.
-async fn error_of(answer: fn(&Received) -> Answer) -> (RequestError, Connection) {
+async fn error_of(answer: fn(&ReceivedRequest) -> FakeResponse) -> (RequestError, Connection) {
     let broker = FakeBroker::start(answer).await;
     let connection = connect(&broker).await;
     let error = heartbeat(&connection, LONG).await.await.unwrap_err();
@@ -148,7 +148,8 @@ async fn error_of(answer: fn(&Received) -> Answer) -> (RequestError, Connection)
 #[tokio::test]
 async fn a_connection_that_is_cut_within_a_frame_says_so() {
     let (error, _) =
-        error_of(|request| Answer::RawThenClose(framed(&[numbered(request)]).slice(..7))).await;
+        error_of(|request| FakeResponse::RawThenClose(framed(&[numbered(request)]).slice(..7)))
+            .await;
     assert!(matches!(
         error,
         RequestError::Disconnected { sent: true, .. }
@@ -161,7 +162,7 @@ async fn a_connection_that_is_cut_within_a_frame_says_so() {
 
 #[tokio::test]
 async fn a_connection_that_is_closed_between_frames_says_so() {
-    let (error, _) = error_of(|_| Answer::Close).await;
+    let (error, _) = error_of(|_| FakeResponse::Close).await;
     assert!(matches!(
         error,
         RequestError::Disconnected { sent: true, .. }
@@ -175,7 +176,7 @@ async fn a_connection_that_is_closed_between_frames_says_so() {
 #[tokio::test]
 async fn an_absurd_length_ends_the_connection() {
     for absurd in [&b"\x7f\xff\xff\xff"[..], b"\xff\xff\xff\xff", b"\0\0\0\x03"] {
-        let broker = FakeBroker::start(move |_| Answer::Raw(absurd.into())).await;
+        let broker = FakeBroker::start(move |_| FakeResponse::Raw(absurd.into())).await;
         let connection = connect(&broker).await;
         let error = heartbeat(&connection, LONG).await.await.unwrap_err();
         assert!(error.to_string().contains("is not within 4 to"), "{error}");
@@ -186,11 +187,11 @@ async fn an_absurd_length_ends_the_connection() {
 #[tokio::test]
 async fn a_foreign_correlation_id_ends_the_connection() {
     let (error, _) = error_of(|request| {
-        let other = Received {
+        let other = ReceivedRequest {
             correlation_id: 77,
             ..request.clone()
         };
-        Answer::Frame(numbered(&other))
+        FakeResponse::Frame(numbered(&other))
     })
     .await;
     assert!(
@@ -201,9 +202,10 @@ async fn a_foreign_correlation_id_ends_the_connection() {
 
 #[tokio::test]
 async fn an_answer_to_nothing_ends_the_connection() {
-    let broker =
-        FakeBroker::start(|request| Answer::Raw(framed(&[numbered(request), numbered(request)])))
-            .await;
+    let broker = FakeBroker::start(|request| {
+        FakeResponse::Raw(framed(&[numbered(request), numbered(request)]))
+    })
+    .await;
     let connection = connect(&broker).await;
     heartbeat(&connection, LONG).await.await.unwrap();
     connection.closed().await;
@@ -211,7 +213,7 @@ async fn an_answer_to_nothing_ends_the_connection() {
 
 #[tokio::test]
 async fn a_malformed_answer_is_told_to_its_caller_and_ends_the_connection() {
-    let (error, _) = error_of(|request| Answer::Frame(numbered(request).slice(..6))).await;
+    let (error, _) = error_of(|request| FakeResponse::Frame(numbered(request).slice(..6))).await;
     assert!(matches!(
         error,
         RequestError::Malformed {
@@ -231,7 +233,7 @@ async fn nothing_is_written_before_a_throttle_is_over() {
         if first.swap(false, Ordering::SeqCst) {
             response.throttle_time_ms = PAUSE.as_millis() as i32;
         }
-        fake::answer::<HeartbeatRequest>(request, &response)
+        fake::response::<HeartbeatRequest>(request, &response)
     })
     .await;
     let connection = connect(&broker).await;
@@ -250,12 +252,12 @@ async fn nothing_is_written_before_a_throttle_is_over() {
     patient.await.unwrap();
     // The pause began a little before we looked at the clock.
     assert!(throttled.elapsed() > PAUSE - Duration::from_millis(20));
-    assert_eq!(broker.seen_of(ApiKey::Heartbeat).len(), 2);
+    assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 2);
 }
 
 #[tokio::test]
 async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
-    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let connection = connect(&broker).await;
     let callers = (0..1000).map(|_| async {
         connection
@@ -295,7 +297,7 @@ async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
 #[tokio::test]
 async fn an_idle_connection_closes_and_a_busy_one_does_not() {
     const IDLE: Duration = Duration::from_millis(400);
-    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let config = ClientConfig {
         connections_max_idle: IDLE,
         ..ClientConfig::default()
@@ -325,7 +327,7 @@ async fn an_idle_connection_closes_and_a_busy_one_does_not() {
 
 #[tokio::test]
 async fn stopping_ends_every_connection_and_says_so() {
-    let broker = FakeBroker::start(|_| Answer::Silence).await;
+    let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let config = Arc::new(ClientConfig::default());
     let pool = Pool::new(config, tasks.clone(), stop.clone());
@@ -356,7 +358,7 @@ async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() 
             frame.put_i32(request.correlation_id);
             frame.put_i16(35);
             frame.put_i32(0);
-            Answer::Frame(frame.freeze())
+            FakeResponse::Frame(frame.freeze())
         }
         (18, 0) => {
             let key = |key: i16, newest: i16| {
@@ -366,10 +368,10 @@ async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() 
             };
             let response =
                 ApiVersionsResponse::default().with_api_keys(vec![key(3, 8), key(12, 2)]);
-            fake::answer::<ApiVersionsRequest>(request, &response)
+            fake::response::<ApiVersionsRequest>(request, &response)
         }
-        (3, 8) => fake::answer::<MetadataRequest>(request, &MetadataResponse::default()),
-        _ => Answer::Close,
+        (3, 8) => fake::response::<MetadataRequest>(request, &MetadataResponse::default()),
+        _ => FakeResponse::Close,
     })
     .await;
     let connection = connect(&broker).await;
@@ -389,7 +391,7 @@ async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() 
 
 #[tokio::test]
 async fn a_broker_that_is_silent_or_gone_is_unreachable() {
-    let silent = FakeBroker::start_raw(|_| Answer::Silence).await;
+    let silent = FakeBroker::start_raw(|_| FakeResponse::Silence).await;
     let config = ClientConfig {
         connect_timeout: SHORT,
         ..ClientConfig::default()

@@ -117,7 +117,7 @@ impl Dialer {
             Ok(Err(error)) => return Err(format!("{address}: {error}")),
             Err(_) => return Err(format!("{address} did not accept within {patience:?}")),
         };
-        let mut responses = FrameReader::new(reader, self.config.frame_limit);
+        let mut responses = FrameReader::new(reader, self.config.receive_message_max_bytes);
         let negotiated = api_versions::negotiate(&mut responses, &mut requests, &self.client_id);
         let versions = match timeout(patience, negotiated).await {
             Ok(Ok(versions)) => versions,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
+use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::lock::lock;
 
@@ -19,7 +19,7 @@ pub(super) struct ReconnectBackoff {
 
 #[derive(Debug)]
 struct AttemptHistory {
-    backoff: Backoff,
+    backoff: ExponentialBackoff,
     not_before: Option<Instant>,
     opened: Option<Instant>,
 }
@@ -29,7 +29,10 @@ impl ReconnectBackoff {
         Self {
             stable_after: config.reconnect_backoff_max,
             history: Mutex::new(AttemptHistory {
-                backoff: Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max),
+                backoff: ExponentialBackoff::new(
+                    config.reconnect_backoff,
+                    config.reconnect_backoff_max,
+                ),
                 not_before: None,
                 opened: None,
             }),

@@ -7,7 +7,7 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use super::super::delivery::Placed;
 use super::super::partitioner::partition_for_key;
 use super::*;
-use crate::fake::{metadata, topic};
+use crate::fake::{metadata_response, topic_metadata};
 
 const A: BrokerId = BrokerId(1);
 const B: BrokerId = BrokerId(2);
@@ -52,15 +52,15 @@ impl Bench {
         bench
             .batches
             .identify(identity, bench.now, &mut bench.effects);
-        bench.learn(vec![topic("t", 5, partitions)]);
+        bench.learn(vec![topic_metadata("t", 5, partitions)]);
         bench
     }
 
     /// An answer of the cluster arrives.
     fn learn(&mut self, topics: Vec<MetadataResponseTopic>) {
         let address = "127.0.0.1:9092".parse().unwrap();
-        let answer = metadata(&[(1, address), (2, address)], topics);
-        self.known = Arc::new(self.known.told(&answer));
+        let answer = metadata_response(&[(1, address), (2, address)], topics);
+        self.known = Arc::new(self.known.merge_with(&answer).0);
         self.follow();
     }
 
@@ -137,7 +137,7 @@ fn the_first_record_of_a_partition_goes_to_its_newest_leader() {
     let mut bench = Bench::new(&[(1, 1), (1, 1)]);
     let handle = bench.handle();
     bench.send(&handle, Some(0), None).unwrap();
-    bench.learn(vec![topic("t", 5, &[(1, 1), (2, 2)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 1), (2, 2)])]);
     bench.send(&handle, Some(1), None).unwrap();
     assert_eq!(bench.drained(A), [0]);
     assert_eq!(bench.drained(B), [1]);
@@ -147,7 +147,7 @@ fn the_first_record_of_a_partition_goes_to_its_newest_leader() {
 fn the_first_record_of_a_topic_goes_to_its_newest_leader() {
     let mut bench = Bench::new(&[(1, 1)]);
     let old = bench.handle();
-    bench.learn(vec![topic("t", 6, &[(2, 0)])]);
+    bench.learn(vec![topic_metadata("t", 6, &[(2, 0)])]);
     bench.send(&old, Some(0), None).unwrap();
     assert!(bench.drained(A).is_empty());
     let out = bench.drain(B);
@@ -164,7 +164,7 @@ fn a_topic_that_grew_takes_all_its_partitions_through_an_old_handle() {
         refused,
         Err(ProduceError::InvalidPartition { partitions: 3, .. })
     ));
-    bench.learn(vec![topic("t", 5, &[(1, 1); 6])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 1); 6])]);
     bench.send(&handle, Some(4), None).unwrap();
     let mut seen = [false; 6];
     for key in 0..100u32 {
@@ -182,7 +182,7 @@ fn a_topic_made_again_with_fewer_partitions_refuses_the_others() {
     let mut bench = Bench::new(&[(1, 1); 3]);
     let old = bench.handle();
     bench.send(&old, Some(2), None).unwrap();
-    bench.learn(vec![topic("t", 6, &[(1, 0)])]);
+    bench.learn(vec![topic_metadata("t", 6, &[(1, 0)])]);
     let refused = bench.send(&old, Some(1), None);
     assert!(matches!(
         refused,
@@ -209,7 +209,7 @@ fn while_a_partition_has_no_leader_it_is_asked_for_with_growing_pauses() {
     assert_eq!(std::mem::take(&mut bench.effects.leaderless), ["t".into()]);
     // More records and the same answer again are no reasons to ask.
     bench.send(&handle, Some(0), None).unwrap();
-    bench.learn(vec![topic("t", 5, &[(-1, 1)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(-1, 1)])]);
     assert!(bench.effects.leaderless.is_empty());
 
     let mut pauses = Vec::new();
@@ -224,7 +224,7 @@ fn while_a_partition_has_no_leader_it_is_asked_for_with_growing_pauses() {
     assert!(pauses.iter().all(|&pause| pause < RETRY_MAX * 2));
     assert!(pauses.len() < 100, "{}", pauses.len());
 
-    bench.learn(vec![topic("t", 5, &[(1, 2)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 2)])]);
     assert_eq!(bench.drained(A), [0]);
     bench.now += RETRY_MAX * 2;
     bench.batches.tick(bench.now, &mut bench.effects);
@@ -258,7 +258,7 @@ fn a_topic_that_vanished_is_asked_for_whenever_records_come() {
         assert!(bench.drained(A).is_empty());
     }
     // It was not gone after all.
-    bench.learn(vec![topic("t", 5, &[(1, 1), (2, 1)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 1), (2, 1)])]);
     assert_eq!(bench.drained(B), [1]);
 }
 
@@ -275,8 +275,8 @@ fn a_leader_that_left_and_came_back_is_not_sent_a_partition_twice_in_one_request
     for _ in 0..3 {
         bench.write(&handle, Some(0), None, &[0; 60]).unwrap();
     }
-    bench.learn(vec![topic("t", 5, &[(2, 2)])]);
-    bench.learn(vec![topic("t", 5, &[(1, 3)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(2, 2)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 3)])]);
     bench.write_out(A);
     for _ in 0..3 {
         assert_eq!(bench.drained(A), [0]);
@@ -290,7 +290,7 @@ fn of_topics_that_are_gone_nothing_is_kept() {
     let handle = bench.handle();
     for n in 0..100 {
         let name = format!("topic {n}");
-        bench.learn(vec![topic(&name, 100 + n, &[(1, 1), (1, 1)])]);
+        bench.learn(vec![topic_metadata(&name, 100 + n, &[(1, 1), (1, 1)])]);
         let other = Arc::clone(bench.known.topic(&name).unwrap());
         bench.send(&other, Some(1), None).unwrap();
         bench.send(&handle, Some(0), None).unwrap();
@@ -343,7 +343,7 @@ fn a_queue_made_anew_does_not_count_under_the_same_producer_id() {
     // Out of sight, and there again: the same topic, with the same log.
     bench.known = Arc::default();
     bench.follow();
-    bench.learn(vec![topic("t", 5, &[(1, 1)])]);
+    bench.learn(vec![topic_metadata("t", 5, &[(1, 1)])]);
     bench.send(&handle, Some(0), None).unwrap();
     assert!(bench.drain(A).is_empty());
     assert!(bench.batches.lacks_identity());
