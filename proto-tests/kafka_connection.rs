@@ -12,11 +12,10 @@ use kafka_client::{
     BrokerId, Cluster, Connection, ConnectionPurpose, Principal, TopicPartition, admin,
 };
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeGroupsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, TopicName, TransactionalId,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, TopicName,
     create_topics_request, fetch_request, join_group_request, leave_group_request,
     list_offsets_request, metadata_request, offset_commit_request, offset_fetch_request,
     offset_for_leader_epoch_request, produce_request, sync_group_request,
@@ -131,7 +130,7 @@ fn all_are(expected: i16, codes: BTreeMap<i16, i16>, what: &str) {
     );
 }
 
-/// Every API that needs no transaction, in every version.
+/// Every API that we send, in every version.
 async fn every_version_is_understood(kafka: &Kafka) {
     let subject = Subject::new(kafka).await;
     topics_and_records(&subject).await;
@@ -275,20 +274,6 @@ async fn topics_and_records(subject: &Subject) {
         },
     );
     all_are(0, codes.await, "InitProducerId");
-
-    // INVALID_PRODUCER_ID_MAPPING: there is no such transaction.
-    let codes = subject.ask(
-        |_| {
-            let id = TransactionalId(text("no such transaction"));
-            EndTxnRequest::default().with_transactional_id(id)
-        },
-        |response| response.error_code,
-    );
-    let codes = codes.await;
-    assert!(
-        codes.values().all(|code| [49, 15, 16, 14].contains(code)),
-        "{codes:?}"
-    );
 
     let codes = subject.ask(
         |_| {
@@ -453,31 +438,6 @@ async fn groups(subject: &Subject) {
         },
     );
     all_are(25, codes.await, "LeaveGroup: UNKNOWN_MEMBER_ID");
-
-    let codes = subject.ask(
-        |_| DescribeGroupsRequest::default().with_groups(vec![subject.group.clone()]),
-        |response| response.groups[0].error_code,
-    );
-    all_are(0, codes.await, "DescribeGroups");
-
-    if subject
-        .connection
-        .version::<ConsumerGroupHeartbeatRequest>()
-        .is_ok()
-    {
-        let codes = subject.ask(
-            |_| {
-                ConsumerGroupHeartbeatRequest::default()
-                    .with_group_id(GroupId(text("a-new-group")))
-                    .with_member_id(text(&Uuid::from_u128(7).to_string()))
-                    .with_rebalance_timeout_ms(6000)
-                    .with_subscribed_topic_names(Some(vec![subject.name()]))
-                    .with_topic_partitions(Some(vec![]))
-            },
-            |response| response.error_code,
-        );
-        all_are(0, codes.await, "ConsumerGroupHeartbeat");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ mod group_faults;
 mod group_races;
 mod groups;
 mod kafka_connection;
+mod kafka_schemas;
 mod layers;
 mod many_sockets;
 mod mixed_group;

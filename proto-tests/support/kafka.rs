@@ -168,11 +168,14 @@ pub(crate) fn kcat(bootstrap: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
 /// The folder of the newest Kafka's jars, which clients of every version here use.
 pub(crate) fn jars() -> &'static Path {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| {
-        let mut command = script();
-        command.args(["jars", "4.4"]);
-        run(command).trim().into()
-    })
+    JARS.get_or_init(|| jars_of("4.4"))
+}
+
+/// The folder of a release's jars, which are downloaded when they are missing.
+pub(crate) fn jars_of(version: &str) -> PathBuf {
+    let mut command = script();
+    command.args(["jars", version]);
+    run(command).trim().into()
 }
 
 /// The folder that holds Cargo.toml.

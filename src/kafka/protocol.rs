@@ -1,4 +1,4 @@
-//! Kafka's messages: which versions are spoken, and whether a message is what it says.
+//! Kafka's messages: their schemas, and which versions are sent.
 
-pub(crate) mod schema;
+pub mod schema;
 pub mod versions;

@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn encodes<A: Api + Encodable>(build: impl Fn(i16) -> A) {
-        for version in A::MIN..=A::MAX {
+        for version in A::OLDEST_VERSION..=A::LATEST_VERSION {
             let request = build(version);
             let result = request.encode(&mut BytesMut::new(), version);
             assert!(result.is_ok(), "{} {version}: {result:?}", A::NAME);

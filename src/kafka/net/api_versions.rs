@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{self, FrameReader};
-use crate::protocol::versions::{Api, Versions};
+use crate::protocol::versions::{Api, NodeApiVersions};
 
 /// `UNSUPPORTED_VERSION`, which comes with a body of version 0.
 const UNSUPPORTED_VERSION: i16 = 35;
@@ -20,12 +20,12 @@ pub(crate) async fn negotiate<R, W>(
     responses: &mut FrameReader<R>,
     requests: &mut W,
     client_id: &StrBytes,
-) -> io::Result<Versions>
+) -> io::Result<NodeApiVersions>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut version = ApiVersionsRequest::MAX;
+    let mut version = ApiVersionsRequest::LATEST_VERSION;
     loop {
         let request = api_versions_request(version);
         let frame = frame::encode(client_id, version, &request).map_err(invalid)?;
@@ -56,7 +56,7 @@ fn api_versions_request(version: i16) -> ApiVersionsRequest {
 
 #[derive(Debug)]
 enum Understood {
-    Speaks(Versions),
+    Speaks(NodeApiVersions),
     /// The broker does not know the version that was asked with.
     AskAgain(i16),
 }
@@ -77,15 +77,21 @@ fn understand(mut answer: Bytes, version: i16) -> io::Result<Understood> {
     };
     let response =
         frame::decode::<ApiVersionsRequest>(&mut answer, body_version).map_err(invalid)?;
-    let versions = Versions::of(&response);
+    let versions = NodeApiVersions::new(&response);
     match code {
         0 => Ok(Understood::Speaks(versions)),
         // Some brokers list everything even here; newer ones only the API itself.
-        UNSUPPORTED_VERSION if versions.newest_common::<MetadataRequest>().is_some() => {
+        UNSUPPORTED_VERSION
+            if versions
+                .latest_usable_version::<MetadataRequest>()
+                .is_some() =>
+        {
             Ok(Understood::Speaks(versions))
         }
         UNSUPPORTED_VERSION if version > 0 => {
-            let listed = versions.newest_common::<ApiVersionsRequest>().unwrap_or(0);
+            let listed = versions
+                .latest_usable_version::<ApiVersionsRequest>()
+                .unwrap_or(0);
             Ok(Understood::AskAgain(listed.min(version - 1)))
         }
         code => Err(invalid(format!(
@@ -130,7 +136,10 @@ mod tests {
         else {
             panic!("asked again");
         };
-        assert_eq!(versions.newest_common::<MetadataRequest>(), Some(13));
+        assert_eq!(
+            versions.latest_usable_version::<MetadataRequest>(),
+            Some(13)
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use self::slot::{Outgoing, Slot, TypedSlot};
 use super::frame::{self, FrameReader};
 use crate::error::{BrokerAddress, RequestError};
-use crate::protocol::versions::{Api, Versions};
+use crate::protocol::versions::{Api, NodeApiVersions};
 
 /// Requests that may wait to be written. Beyond it callers wait.
 const QUEUE: usize = 64;
@@ -59,7 +59,7 @@ pub struct Connection {
 pub(crate) struct Parts<R, W> {
     pub(crate) broker: BrokerAddress,
     pub(crate) client_id: StrBytes,
-    pub(crate) versions: Versions,
+    pub(crate) versions: NodeApiVersions,
     pub(crate) responses: FrameReader<R>,
     pub(crate) requests: W,
     /// Closed after this long without a request.
@@ -127,12 +127,12 @@ impl Connection {
     pub fn versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
         self.link
             .versions
-            .common::<A>()
+            .usable_versions::<A>()
             .ok_or_else(|| RequestError::Unsupported {
                 broker: self.link.broker.clone(),
                 api: A::NAME,
-                min: A::MIN,
-                max: A::MAX,
+                min: A::OLDEST_VERSION,
+                max: A::LATEST_VERSION,
             })
     }
 
@@ -235,7 +235,7 @@ impl<A: Api> Future for ResponseFuture<A> {
 struct Link {
     broker: BrokerAddress,
     client_id: StrBytes,
-    versions: Versions,
+    versions: NodeApiVersions,
     born: Instant,
     /// Milliseconds after `born`.
     throttled_until_ms: AtomicU64,

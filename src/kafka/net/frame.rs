@@ -85,7 +85,8 @@ pub(crate) fn decode<A: Api>(frame: &mut Bytes, version: i16) -> Result<A::Respo
     if A::Response::header_version(version) > 0 {
         schema::skip_tagged_fields(frame).map_err(|error| error.to_string())?;
     }
-    schema::check(A::SHAPE, version, frame).map_err(|error| error.to_string())?;
+    schema::validate_response(A::RESPONSE_SCHEMA, version, frame)
+        .map_err(|error| error.to_string())?;
     A::Response::decode(frame, version).map_err(|error| error.to_string())
 }
 
@@ -96,7 +97,7 @@ pub fn decode_request(
     version: i16,
     frame: &mut Bytes,
 ) -> Result<(RequestHeader, RequestKind), String> {
-    schema::requests::check(api, version, frame).map_err(|error| error.to_string())?;
+    schema::validate_request(api, version, frame).map_err(|error| error.to_string())?;
     RequestHeader::decode(frame, api.request_header_version(version))
         .and_then(|header| Ok((header, RequestKind::decode(api, frame, version)?)))
         .map_err(|error| format!("{error:#}"))
@@ -276,7 +277,7 @@ mod tests {
     fn a_request_is_its_length_its_header_and_its_body() {
         let client_id = StrBytes::from_static_str("me");
         let request = HeartbeatRequest::default();
-        for version in HeartbeatRequest::MIN..=HeartbeatRequest::MAX {
+        for version in HeartbeatRequest::OLDEST_VERSION..=HeartbeatRequest::LATEST_VERSION {
             let mut frame = encode(&client_id, version, &request).unwrap();
             set_correlation_id(&mut frame, 42);
             let mut bytes = frame.freeze();

@@ -1,265 +1,203 @@
-//! Whether a message is what it says, before anything is allocated for it.
+//! The schemas of Kafka's messages, and whether a message is all there before anything is
+//! allocated for it.
 //!
 //! The decoder takes an array's count at its word and reserves that many elements: a
-//! count of 2³¹ in a frame of 20 bytes ends the process. So a message is first walked,
-//! field by field, without keeping anything; only one that is all there is decoded: a
-//! response that we get, or a request to the in-memory broker.
+//! count of 2³¹ in a frame of 20 bytes ends the process. So a message is first validated
+//! against its schema, field by field, without keeping anything; only one that is all
+//! there is decoded: a response that we get, or a request to the in-memory broker.
 //!
 //! ```text
-//! frame ─▶ walk (counts, lengths against the bytes that are there) ─▶ decode
+//! frame ─▶ validate (counts, lengths against the bytes that are there) ─▶ decode
 //! ```
 //!
+//! The tables in [`requests`] and [`responses`] say what Apache Kafka's own definitions
+//! say (`common/message/*.json` in the `kafka-clients` jar), in the same order and with the
+//! same names, types and versions. A test compares them with those files.
+//!
 //! # Invariants
-//! - What passes makes the decoder reserve no more elements than there are, and at most
-//!   so many: [`ITEMS_MAX`], of a request [`requests::ITEMS_MAX`].
-//! - Bytes after the body are not our business: newer brokers may know more.
+//! - What passes makes the decoder reserve no more elements than there are, and at most so
+//!   many: 2¹⁹ of a response, 2¹⁶ of a request.
+//! - Bytes after the body are ignored: newer brokers may know more fields.
+//! - Null passes wherever there can be a null in any version; the decoder refuses the others.
 
 #[rustfmt::skip]
-pub(crate) mod requests;
+pub mod requests;
 #[rustfmt::skip]
 pub(crate) mod responses;
 #[cfg(test)]
 mod tests;
+mod validator;
 
-use bytes::{Buf, Bytes};
+pub(crate) use validator::{skip_tagged_fields, validate_request, validate_response};
 
-use self::Kind::{Blob, Group, List, Maybe, Skip, Text};
-
-/// Elements and tagged fields in one response, all arrays together. A cluster has at most
-/// some hundred thousand partitions.
-const ITEMS_MAX: usize = 1 << 19;
-
-/// How one message is laid out.
+/// The schema of one request or response, in all versions.
 #[derive(Debug)]
-pub struct Shape {
-    /// The first version with compact lengths and tagged fields (KIP-482).
-    pub(crate) flexible_since: i16,
-    pub(crate) body: Kind,
+pub struct MessageSchema {
+    /// As Kafka calls it, for example `FetchResponse`.
+    pub name: &'static str,
+    /// The versions with compact lengths and tagged fields (KIP-482).
+    pub flexible_versions: VersionRange,
+    /// In the order in which they are written.
+    pub fields: &'static [FieldSchema],
 }
 
-/// One value.
+/// A message's table row: the name, the flexible versions as in [`VersionRange::parse`],
+/// and the fields.
+const fn message(
+    name: &'static str,
+    flexible_versions: &str,
+    fields: &'static [FieldSchema],
+) -> MessageSchema {
+    MessageSchema {
+        name,
+        flexible_versions: VersionRange::parse(flexible_versions),
+        fields,
+    }
+}
+
+/// One field of a message or struct.
 #[derive(Debug)]
-pub(crate) enum Kind {
-    /// So many bytes.
-    Skip(usize),
-    /// A string, which may be null.
-    Text,
-    /// Bytes, which may be null.
-    Blob,
-    /// An array, which may be null.
-    List(&'static Kind),
-    /// Fields in order, and those that carry a tag.
-    Group(&'static [(Range, Kind)], &'static [(u32, Kind)]),
-    /// A group after a byte that says whether it is there.
-    Maybe(&'static Kind),
+pub struct FieldSchema {
+    /// As Kafka calls it, for example `HighWatermark`.
+    pub name: &'static str,
+    /// What it holds.
+    pub field_type: FieldType,
+    /// The versions that have it.
+    pub versions: VersionRange,
+    /// The versions in which it may be null.
+    pub nullable_versions: VersionRange,
+    /// The tag that it has in all of its versions: it follows the fields without one, or is
+    /// left out.
+    pub tag: Option<u32>,
+    /// The versions in which it stands among the fields without a tag, looked up once per
+    /// field of every message.
+    untagged_versions: VersionRange,
+    /// As [`FieldType::fixed_size`].
+    fixed_size: u8,
 }
 
-/// The versions that have a field: from, to.
-type Range = (i16, i16);
-
-/// Every version.
-const ALL: Range = (0, i16::MAX);
-/// Of [`Shape::flexible_since`].
-const NEVER: i16 = i16::MAX;
-
-const fn since(version: i16) -> Range {
-    (version, i16::MAX)
+/// A field that is never null and has no tag, with its versions as in
+/// [`VersionRange::parse`].
+const fn field(name: &'static str, versions: &str, field_type: FieldType) -> FieldSchema {
+    let versions = VersionRange::parse(versions);
+    FieldSchema {
+        name,
+        field_type,
+        versions,
+        nullable_versions: VersionRange::NONE,
+        tag: None,
+        untagged_versions: versions,
+        fixed_size: field_type.fixed_size(),
+    }
 }
 
-const fn until(version: i16) -> Range {
-    (0, version)
-}
-
-/// What is wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ShapeError {
-    #[error("it ends {missing} bytes early")]
-    Short { missing: usize },
-    #[error("a length of {0}")]
-    Length(i64),
-    #[error("more items than are taken")]
-    Items,
-    #[error("tagged field {tag} of {size} bytes has {read}")]
-    Tag { tag: u32, size: usize, read: usize },
-    #[error("an API of unknown shape")]
-    Unknown,
-}
-
-/// Checks the body of a response.
-pub(crate) fn check(shape: &Shape, version: i16, body: &[u8]) -> Result<(), ShapeError> {
-    walk(shape, version, body).map(|_| ())
-}
-
-/// Steps over the tagged fields of a response header of version 1, which nobody defines.
-pub(crate) fn skip_tagged_fields(frame: &mut Bytes) -> Result<(), ShapeError> {
-    let mut walk = Walk::new(0, true, frame);
-    walk.tagged(&[])?;
-    let read = frame.len() - walk.rest.len();
-    frame.advance(read);
-    Ok(())
-}
-
-/// Returns what follows the body.
-fn walk<'a>(shape: &Shape, version: i16, body: &'a [u8]) -> Result<&'a [u8], ShapeError> {
-    let mut walk = Walk::new(version, version >= shape.flexible_since, body);
-    walk.value(&shape.body)?;
-    Ok(walk.rest)
-}
-
-struct Walk<'a> {
-    version: i16,
-    flexible: bool,
-    rest: &'a [u8],
-    /// That may still come.
-    items: usize,
-    /// Whether the elements of an array of plain numbers are items.
-    numbers_count: bool,
-}
-
-impl<'a> Walk<'a> {
-    fn new(version: i16, flexible: bool, rest: &'a [u8]) -> Self {
-        Self {
-            version,
-            flexible,
-            rest,
-            items: ITEMS_MAX,
-            numbers_count: false,
-        }
+impl FieldSchema {
+    /// The same, which may be null in these versions.
+    const fn nullable(mut self, versions: &str) -> Self {
+        // The byte before a struct that may be null is not skipped yet.
+        assert!(self.fixed_size == 0 && !matches!(self.field_type, FieldType::Struct(_)));
+        self.nullable_versions = VersionRange::parse(versions);
+        self
     }
 
-    fn value(&mut self, kind: &Kind) -> Result<(), ShapeError> {
-        match kind {
-            Skip(bytes) => self.take(*bytes).map(|_| ()),
-            Text => {
-                let length = if self.flexible {
-                    self.compact_length()?
-                } else {
-                    length(i64::from(i16::from_be_bytes(self.array()?)))?
-                };
-                self.take(length.unwrap_or(0)).map(|_| ())
+    /// The same, with this tag.
+    const fn tagged(mut self, tag: u32) -> Self {
+        self.tag = Some(tag);
+        self.untagged_versions = VersionRange::NONE;
+        self
+    }
+}
+
+/// What a field holds, as Kafka calls it.
+#[derive(Clone, Copy, Debug)]
+pub enum FieldType {
+    /// One byte, 0 or 1.
+    Bool,
+    /// One byte.
+    Int8,
+    /// Two bytes, the most significant first, as in all numbers.
+    Int16,
+    /// Four bytes.
+    Int32,
+    /// Eight bytes.
+    Int64,
+    /// 16 bytes.
+    Uuid,
+    /// A length of two bytes or compact, and UTF-8.
+    String,
+    /// A length of four bytes or compact, and so many bytes.
+    Bytes,
+    /// Record batches, written as [`FieldType::Bytes`].
+    Records,
+    /// A count of four bytes or compact, and so many elements.
+    Array(&'static FieldType),
+    /// Fields in order, and in flexible versions those with a tag.
+    Struct(&'static [FieldSchema]),
+}
+
+impl FieldType {
+    /// In bytes; 0 of a type whose values differ in size.
+    const fn fixed_size(&self) -> u8 {
+        match self {
+            Self::Bool | Self::Int8 => 1,
+            Self::Int16 => 2,
+            Self::Int32 => 4,
+            Self::Int64 => 8,
+            Self::Uuid => 16,
+            Self::String | Self::Bytes | Self::Records | Self::Array(_) | Self::Struct(_) => 0,
+        }
+    }
+}
+
+/// Versions, from the lowest to the highest of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRange {
+    /// The oldest of them.
+    pub lowest: i16,
+    /// The newest of them; [`i16::MAX`] where Kafka's definition is open.
+    pub highest: i16,
+}
+
+impl VersionRange {
+    /// No version.
+    pub const NONE: Self = Self {
+        lowest: 1,
+        highest: 0,
+    };
+
+    /// As Kafka's definitions write it: `3`, `3-7`, or `3+`.
+    ///
+    /// # Panics
+    ///
+    /// If it is written differently; in a table that is an error of the compiler.
+    pub const fn parse(text: &str) -> Self {
+        let text = text.as_bytes();
+        let (lowest, at) = Self::parse_number(text, 0);
+        let (highest, end) = match text.len() - at {
+            0 => (lowest, at),
+            _ if text[at] == b'-' => Self::parse_number(text, at + 1),
+            _ => {
+                assert!(text[at] == b'+', "`3`, `3-7` or `3+`");
+                (i16::MAX, at + 1)
             }
-            Blob => {
-                let length = self.length()?;
-                self.take(length.unwrap_or(0)).map(|_| ())
-            }
-            List(element) => {
-                let count = self.length()?.unwrap_or(0);
-                self.list(element, count)
-            }
-            Group(fields, tags) => {
-                for ((from, to), kind) in *fields {
-                    if (*from..=*to).contains(&self.version) {
-                        self.value(kind)?;
-                    }
-                }
-                if self.flexible {
-                    self.tagged(tags)
-                } else {
-                    Ok(())
-                }
-            }
-            Maybe(group) => match self.array()? {
-                [1] => self.value(group),
-                [_] => Ok(()),
-            },
+        };
+        assert!(end == text.len(), "`3`, `3-7` or `3+`");
+        Self { lowest, highest }
+    }
+
+    /// The number that begins there, and where it ends.
+    const fn parse_number(text: &[u8], from: usize) -> (i16, usize) {
+        let (mut number, mut at) = (0, from);
+        while at < text.len() && text[at].is_ascii_digit() {
+            number = 10 * number + (text[at] - b'0') as i16;
+            at += 1;
         }
+        assert!(at > from, "`3`, `3-7` or `3+`");
+        (number, at)
     }
 
-    fn list(&mut self, element: &Kind, count: usize) -> Result<(), ShapeError> {
-        if let Skip(size) = element {
-            // As large on the wire as in memory.
-            self.take(count.saturating_mul(*size))?;
-            return match self.numbers_count {
-                true => self.spend(count),
-                false => Ok(()),
-            };
-        }
-        self.spend(count)?;
-        for _ in 0..count {
-            self.value(element)?;
-        }
-        Ok(())
-    }
-
-    fn tagged(&mut self, tags: &[(u32, Kind)]) -> Result<(), ShapeError> {
-        let count = self.varint()? as usize;
-        self.spend(count)?;
-        for _ in 0..count {
-            let tag = self.varint()?;
-            let size = self.varint()? as usize;
-            let before = self.rest;
-            let field = self.take(size)?;
-            let Some((_, kind)) = tags.iter().find(|(known, _)| *known == tag) else {
-                continue;
-            };
-            // The decoder reads a field it knows without looking at its size.
-            self.rest = field;
-            self.value(kind)?;
-            let read = size - self.rest.len();
-            if read != size {
-                return Err(ShapeError::Tag { tag, size, read });
-            }
-            self.rest = &before[size..];
-        }
-        Ok(())
-    }
-
-    fn spend(&mut self, items: usize) -> Result<(), ShapeError> {
-        self.items = self.items.checked_sub(items).ok_or(ShapeError::Items)?;
-        Ok(())
-    }
-
-    fn length(&mut self) -> Result<Option<usize>, ShapeError> {
-        if self.flexible {
-            self.compact_length()
-        } else {
-            length(i64::from(i32::from_be_bytes(self.array()?)))
-        }
-    }
-
-    /// One more than it means; 0 means null.
-    fn compact_length(&mut self) -> Result<Option<usize>, ShapeError> {
-        length(i64::from(self.varint()?) - 1)
-    }
-
-    /// As the decoder reads it: five bytes at most, whatever the fifth says.
-    fn varint(&mut self) -> Result<u32, ShapeError> {
-        let mut value = 0;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
-        }
-        Ok(value)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ShapeError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], ShapeError> {
-        match self.rest.split_at_checked(bytes) {
-            Some((taken, rest)) => {
-                self.rest = rest;
-                Ok(taken)
-            }
-            None => Err(ShapeError::Short {
-                missing: bytes - self.rest.len(),
-            }),
-        }
-    }
-}
-
-/// -1 means null.
-fn length(length: i64) -> Result<Option<usize>, ShapeError> {
-    match length {
-        -1 => Ok(None),
-        length => usize::try_from(length)
-            .map(Some)
-            .map_err(|_| ShapeError::Length(length)),
+    /// Whether that version is one of them.
+    pub const fn contains(self, version: i16) -> bool {
+        self.lowest <= version && version <= self.highest
     }
 }

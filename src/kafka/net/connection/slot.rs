@@ -91,7 +91,7 @@ impl<A: Api> Slot for TypedSlot<A> {
     fn answer(mut self: Box<Self>, frame: Bytes) -> Result<Duration, RequestError> {
         match self.decode(frame) {
             Ok(response) => {
-                let throttle = A::throttle(&response);
+                let throttle = A::throttle_time(&response);
                 self.tell(Ok(response));
                 Ok(throttle)
             }

@@ -1,37 +1,12 @@
-//! The shapes of the requests that our own broker accepts, in all versions that the codec
-//! knows, and their check.
-//!
-//! After the same schemas as [`responses`](super::responses), and held against the codec
-//! in the same way. Of a request all elements count, plain numbers too: the answer to a
-//! number of four bytes may take a hundred.
+//! The schemas of the requests that the in-memory broker accepts.
 
 use kafka_protocol::messages::ApiKey;
 
-use super::Kind::{Blob, Group, List, Skip, Text};
-use super::{ALL, ShapeError, Shape, Walk, since, until};
+use super::FieldType::{Array, Bool, Bytes, Int8, Int16, Int32, Int64, Records, String, Struct, Uuid};
+use super::{FieldSchema, MessageSchema, field, message};
 
-/// Elements and tagged fields in one request, all arrays together: some times the
-/// partitions that the broker has.
-pub(super) const ITEMS_MAX: usize = 1 << 16;
-
-/// Checks a whole request, without its length but with its header.
-pub(crate) fn check(api: ApiKey, version: i16, frame: &[u8]) -> Result<(), ShapeError> {
-    let shape = of(api).ok_or(ShapeError::Unknown)?;
-    let mut walk = Walk::new(version, false, frame);
-    walk.items = ITEMS_MAX;
-    walk.numbers_count = true;
-    // Key, version and correlation id, then the client id, which is never compact.
-    walk.value(&Skip(8))?;
-    walk.value(&Text)?;
-    walk.flexible = version >= shape.flexible_since;
-    if api.request_header_version(version) > 1 {
-        walk.tagged(&[])?;
-    }
-    walk.value(&shape.body)
-}
-
-/// How the requests of an API are laid out.
-pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
+/// The schema of the requests of an API, of those that are accepted.
+pub fn request_schema(api: ApiKey) -> Option<&'static MessageSchema> {
     Some(match api {
         ApiKey::Produce => &PRODUCE,
         ApiKey::Fetch => &FETCH,
@@ -60,236 +35,279 @@ pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
     })
 }
 
-static PRODUCE: Shape = Shape {
-    flexible_since: 9,
-    body: Group(&[
-        (ALL, Text),
-        (ALL, Skip(6)),
-        (ALL, List(&Group(&[
-            (until(12), Text),
-            (since(13), Skip(16)),
-            (ALL, List(&Group(&[(ALL, Skip(4)), (ALL, Blob)], &[]))),
-        ], &[]))),
-    ], &[]),
-};
+/// What precedes every request, in the versions of the header. Version 2 adds tagged
+/// fields, of which none is defined.
+pub static REQUEST_HEADER: &[FieldSchema] = &[
+    field("RequestApiKey", "0+", Int16),
+    field("RequestApiVersion", "0+", Int16),
+    field("CorrelationId", "0+", Int32),
+    field("ClientId", "1+", String).nullable("1+"),
+];
 
-static FETCH: Shape = Shape {
-    flexible_since: 12,
-    body: Group(&[
-        (until(14), Skip(4)),
-        (ALL, Skip(13)),
-        (since(7), Skip(8)),
-        (ALL, List(&Group(&[
-            (until(12), Text),
-            (since(13), Skip(16)),
-            (ALL, List(&Group(&[
-                (ALL, Skip(4)),
-                (since(9), Skip(4)),
-                (ALL, Skip(8)),
-                (since(12), Skip(4)),
-                (since(5), Skip(8)),
-                (ALL, Skip(4)),
-            ], &[
-                (0, Skip(16)),
-                (1, Skip(8)),
-            ]))),
-        ], &[]))),
-        (since(7), List(&Group(&[
-            (until(12), Text),
-            (since(13), Skip(16)),
-            (ALL, List(&Skip(4))),
-        ], &[]))),
-        (since(11), Text),
-    ], &[
-        (0, Text),
-        (1, Group(&[(ALL, Skip(12))], &[])),
-    ]),
-};
+static PRODUCE: MessageSchema = message("ProduceRequest", "9+", &[
+    field("TransactionalId", "3+", String).nullable("3+"),
+    field("Acks", "0+", Int16),
+    field("TimeoutMs", "0+", Int32),
+    field("TopicData", "0+", Array(&Struct(&[
+        field("Name", "0-12", String),
+        field("TopicId", "13+", Uuid),
+        field("PartitionData", "0+", Array(&Struct(&[
+            field("Index", "0+", Int32),
+            field("Records", "0+", Records).nullable("0+"),
+        ]))),
+    ]))),
+]);
 
-static LIST_OFFSETS: Shape = Shape {
-    flexible_since: 6,
-    body: Group(&[
-        (ALL, Skip(4)),
-        (since(2), Skip(1)),
-        (ALL, List(&Group(&[
-            (ALL, Text),
-            (ALL, List(&Group(&[(ALL, Skip(4)), (since(4), Skip(4)), (ALL, Skip(8))], &[]))),
-        ], &[]))),
-        (since(10), Skip(4)),
-    ], &[]),
-};
+static FETCH: MessageSchema = message("FetchRequest", "12+", &[
+    field("ClusterId", "12+", String).nullable("12+").tagged(0),
+    field("ReplicaId", "0-14", Int32),
+    field("ReplicaState", "15+", Struct(&[
+        field("ReplicaId", "15+", Int32),
+        field("ReplicaEpoch", "15+", Int64),
+    ])).tagged(1),
+    field("MaxWaitMs", "0+", Int32),
+    field("MinBytes", "0+", Int32),
+    field("MaxBytes", "3+", Int32),
+    field("IsolationLevel", "4+", Int8),
+    field("SessionId", "7+", Int32),
+    field("SessionEpoch", "7+", Int32),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Topic", "0-12", String),
+        field("TopicId", "13+", Uuid),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("Partition", "0+", Int32),
+            field("CurrentLeaderEpoch", "9+", Int32),
+            field("FetchOffset", "0+", Int64),
+            field("LastFetchedEpoch", "12+", Int32),
+            field("LogStartOffset", "5+", Int64),
+            field("PartitionMaxBytes", "0+", Int32),
+            field("ReplicaDirectoryId", "17+", Uuid).tagged(0),
+            field("HighWatermark", "18+", Int64).tagged(1),
+        ]))),
+    ]))),
+    field("ForgottenTopicsData", "7+", Array(&Struct(&[
+        field("Topic", "7-12", String),
+        field("TopicId", "13+", Uuid),
+        field("Partitions", "7+", Array(&Int32)),
+    ]))),
+    field("RackId", "11+", String),
+]);
 
-static METADATA: Shape = Shape {
-    flexible_since: 9,
-    body: Group(&[
-        (ALL, List(&Group(&[(since(10), Skip(16)), (ALL, Text)], &[]))),
-        (since(4), Skip(1)),
-        ((8, 10), Skip(1)),
-        (since(8), Skip(1)),
-    ], &[]),
-};
+static LIST_OFFSETS: MessageSchema = message("ListOffsetsRequest", "6+", &[
+    field("ReplicaId", "0+", Int32),
+    field("IsolationLevel", "2+", Int8),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("CurrentLeaderEpoch", "4+", Int32),
+            field("Timestamp", "0+", Int64),
+        ]))),
+    ]))),
+    field("TimeoutMs", "10+", Int32),
+]);
 
-static OFFSET_COMMIT: Shape = Shape {
-    flexible_since: 8,
-    body: Group(&[
-        (ALL, Text),
-        (ALL, Skip(4)),
-        (ALL, Text),
-        (since(7), Text),
-        (until(4), Skip(8)),
-        (ALL, List(&Group(&[
-            (ALL, Text),
-            (ALL, List(&Group(&[(ALL, Skip(12)), (since(6), Skip(4)), (ALL, Text)], &[]))),
-        ], &[]))),
-    ], &[]),
-};
+static METADATA: MessageSchema = message("MetadataRequest", "9+", &[
+    field("Topics", "0+", Array(&Struct(&[
+        field("TopicId", "10+", Uuid),
+        field("Name", "0+", String).nullable("10+"),
+    ]))).nullable("1+"),
+    field("AllowAutoTopicCreation", "4+", Bool),
+    field("IncludeClusterAuthorizedOperations", "8-10", Bool),
+    field("IncludeTopicAuthorizedOperations", "8+", Bool),
+]);
 
-static OFFSET_FETCH: Shape = Shape {
-    flexible_since: 6,
-    body: Group(&[
-        (until(7), Text),
-        (until(7), List(&Group(&[(ALL, Text), (ALL, List(&Skip(4)))], &[]))),
-        (since(8), List(&Group(&[
-            (ALL, Text),
-            (since(9), Text),
-            (since(9), Skip(4)),
-            (ALL, List(&Group(&[(ALL, Text), (ALL, List(&Skip(4)))], &[]))),
-        ], &[]))),
-        (since(7), Skip(1)),
-    ], &[]),
-};
+static OFFSET_COMMIT: MessageSchema = message("OffsetCommitRequest", "8+", &[
+    field("GroupId", "0+", String),
+    field("GenerationIdOrMemberEpoch", "1+", Int32),
+    field("MemberId", "1+", String),
+    field("GroupInstanceId", "7+", String).nullable("7+"),
+    field("RetentionTimeMs", "2-4", Int64),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0-9", String),
+        field("TopicId", "10+", Uuid),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("CommittedOffset", "0+", Int64),
+            field("CommittedLeaderEpoch", "6+", Int32),
+            field("CommittedMetadata", "0+", String).nullable("0+"),
+        ]))),
+    ]))),
+]);
 
-static FIND_COORDINATOR: Shape = Shape {
-    flexible_since: 3,
-    body: Group(&[(until(3), Text), (since(1), Skip(1)), (since(4), List(&Text))], &[]),
-};
+static OFFSET_FETCH: MessageSchema = message("OffsetFetchRequest", "6+", &[
+    field("GroupId", "0-7", String),
+    field("Topics", "0-7", Array(&Struct(&[
+        field("Name", "0-7", String),
+        field("PartitionIndexes", "0-7", Array(&Int32)),
+    ]))).nullable("2-7"),
+    field("Groups", "8+", Array(&Struct(&[
+        field("GroupId", "8+", String),
+        field("MemberId", "9+", String).nullable("9+"),
+        field("MemberEpoch", "9+", Int32),
+        field("Topics", "8+", Array(&Struct(&[
+            field("Name", "8-9", String),
+            field("TopicId", "10+", Uuid),
+            field("PartitionIndexes", "8+", Array(&Int32)),
+        ]))).nullable("8+"),
+    ]))),
+    field("RequireStable", "7+", Bool),
+]);
 
-static JOIN_GROUP: Shape = Shape {
-    flexible_since: 6,
-    body: Group(&[
-        (ALL, Text),
-        (ALL, Skip(4)),
-        (since(1), Skip(4)),
-        (ALL, Text),
-        (since(5), Text),
-        (ALL, Text),
-        (ALL, List(&Group(&[(ALL, Text), (ALL, Blob)], &[]))),
-        (since(8), Text),
-    ], &[]),
-};
+static FIND_COORDINATOR: MessageSchema = message("FindCoordinatorRequest", "3+", &[
+    field("Key", "0-3", String),
+    field("KeyType", "1+", Int8),
+    field("CoordinatorKeys", "4+", Array(&String)),
+]);
 
-static HEARTBEAT: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[(ALL, Text), (ALL, Skip(4)), (ALL, Text), (since(3), Text)], &[]),
-};
+static JOIN_GROUP: MessageSchema = message("JoinGroupRequest", "6+", &[
+    field("GroupId", "0+", String),
+    field("SessionTimeoutMs", "0+", Int32),
+    field("RebalanceTimeoutMs", "1+", Int32),
+    field("MemberId", "0+", String),
+    field("GroupInstanceId", "5+", String).nullable("5+"),
+    field("ProtocolType", "0+", String),
+    field("Protocols", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Metadata", "0+", Bytes),
+    ]))),
+    field("Reason", "8+", String).nullable("8+"),
+]);
 
-static LEAVE_GROUP: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[
-        (ALL, Text),
-        (until(2), Text),
-        (since(3), List(&Group(&[(ALL, Text), (ALL, Text), (since(5), Text)], &[]))),
-    ], &[]),
-};
+static HEARTBEAT: MessageSchema = message("HeartbeatRequest", "4+", &[
+    field("GroupId", "0+", String),
+    field("GenerationId", "0+", Int32),
+    field("MemberId", "0+", String),
+    field("GroupInstanceId", "3+", String).nullable("3+"),
+]);
 
-static SYNC_GROUP: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[
-        (ALL, Text),
-        (ALL, Skip(4)),
-        (ALL, Text),
-        (since(3), Text),
-        (since(5), Text),
-        (since(5), Text),
-        (ALL, List(&Group(&[(ALL, Text), (ALL, Blob)], &[]))),
-    ], &[]),
-};
+static LEAVE_GROUP: MessageSchema = message("LeaveGroupRequest", "4+", &[
+    field("GroupId", "0+", String),
+    field("MemberId", "0-2", String),
+    field("Members", "3+", Array(&Struct(&[
+        field("MemberId", "3+", String),
+        field("GroupInstanceId", "3+", String).nullable("3+"),
+        field("Reason", "5+", String).nullable("5+"),
+    ]))),
+]);
 
-static DESCRIBE_GROUPS: Shape = Shape {
-    flexible_since: 5,
-    body: Group(&[(ALL, List(&Text)), (since(3), Skip(1))], &[]),
-};
+static SYNC_GROUP: MessageSchema = message("SyncGroupRequest", "4+", &[
+    field("GroupId", "0+", String),
+    field("GenerationId", "0+", Int32),
+    field("MemberId", "0+", String),
+    field("GroupInstanceId", "3+", String).nullable("3+"),
+    field("ProtocolType", "5+", String).nullable("5+"),
+    field("ProtocolName", "5+", String).nullable("5+"),
+    field("Assignments", "0+", Array(&Struct(&[
+        field("MemberId", "0+", String),
+        field("Assignment", "0+", Bytes),
+    ]))),
+]);
 
-static LIST_GROUPS: Shape = Shape {
-    flexible_since: 3,
-    body: Group(&[(since(4), List(&Text)), (since(5), List(&Text))], &[]),
-};
+static DESCRIBE_GROUPS: MessageSchema = message("DescribeGroupsRequest", "5+", &[
+    field("Groups", "0+", Array(&String)),
+    field("IncludeAuthorizedOperations", "3+", Bool),
+]);
 
-static API_VERSIONS: Shape = Shape {
-    flexible_since: 3,
-    body: Group(&[(since(3), Text), (since(3), Text)], &[]),
-};
+static LIST_GROUPS: MessageSchema = message("ListGroupsRequest", "3+", &[
+    field("StatesFilter", "4+", Array(&String)),
+    field("TypesFilter", "5+", Array(&String)),
+]);
 
-static CREATE_TOPICS: Shape = Shape {
-    flexible_since: 5,
-    body: Group(&[
-        (ALL, List(&Group(&[
-            (ALL, Text),
-            (ALL, Skip(6)),
-            (ALL, List(&Group(&[(ALL, Skip(4)), (ALL, List(&Skip(4)))], &[]))),
-            (ALL, List(&Group(&[(ALL, Text), (ALL, Text)], &[]))),
-        ], &[]))),
-        (ALL, Skip(5)),
-    ], &[]),
-};
+static API_VERSIONS: MessageSchema = message("ApiVersionsRequest", "3+", &[
+    field("ClientSoftwareName", "3+", String),
+    field("ClientSoftwareVersion", "3+", String),
+    field("ClusterId", "5+", String).nullable("5+"),
+    field("NodeId", "5+", Int32),
+]);
 
-static DELETE_TOPICS: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[
-        (since(6), List(&Group(&[(ALL, Text), (ALL, Skip(16))], &[]))),
-        (until(5), List(&Text)),
-        (ALL, Skip(4)),
-    ], &[]),
-};
+static CREATE_TOPICS: MessageSchema = message("CreateTopicsRequest", "5+", &[
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("NumPartitions", "0+", Int32),
+        field("ReplicationFactor", "0+", Int16),
+        field("Assignments", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("BrokerIds", "0+", Array(&Int32)),
+        ]))),
+        field("Configs", "0+", Array(&Struct(&[
+            field("Name", "0+", String),
+            field("Value", "0+", String).nullable("0+"),
+        ]))),
+    ]))),
+    field("timeoutMs", "0+", Int32),
+    field("validateOnly", "1+", Bool),
+]);
 
-static DELETE_RECORDS: Shape = Shape {
-    flexible_since: 2,
-    body: Group(&[
-        (ALL, List(&Group(&[(ALL, Text), (ALL, List(&Group(&[(ALL, Skip(12))], &[])))], &[]))),
-        (ALL, Skip(4)),
-    ], &[]),
-};
+static DELETE_TOPICS: MessageSchema = message("DeleteTopicsRequest", "4+", &[
+    field("Topics", "6+", Array(&Struct(&[
+        field("Name", "6+", String).nullable("6+"),
+        field("TopicId", "6+", Uuid),
+    ]))),
+    field("TopicNames", "0-5", Array(&String)),
+    field("TimeoutMs", "0+", Int32),
+]);
 
-static INIT_PRODUCER_ID: Shape = Shape {
-    flexible_since: 2,
-    body: Group(&[(ALL, Text), (ALL, Skip(4)), (since(3), Skip(10))], &[]),
-};
+static DELETE_RECORDS: MessageSchema = message("DeleteRecordsRequest", "2+", &[
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("Offset", "0+", Int64),
+        ]))),
+    ]))),
+    field("TimeoutMs", "0+", Int32),
+]);
 
-static OFFSET_FOR_LEADER_EPOCH: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[
-        (since(3), Skip(4)),
-        (ALL, List(&Group(&[(ALL, Text), (ALL, List(&Group(&[(ALL, Skip(12))], &[])))], &[]))),
-    ], &[]),
-};
+static INIT_PRODUCER_ID: MessageSchema = message("InitProducerIdRequest", "2+", &[
+    field("TransactionalId", "0+", String).nullable("0+"),
+    field("TransactionTimeoutMs", "0+", Int32),
+    field("ProducerId", "3+", Int64),
+    field("ProducerEpoch", "3+", Int16),
+    field("Enable2Pc", "6+", Bool),
+    field("KeepPreparedTxn", "6+", Bool),
+]);
 
-static DESCRIBE_CONFIGS: Shape = Shape {
-    flexible_since: 4,
-    body: Group(&[
-        (ALL, List(&Group(&[(ALL, Skip(1)), (ALL, Text), (ALL, List(&Text))], &[]))),
-        (ALL, Skip(1)),
-        (since(3), Skip(1)),
-    ], &[]),
-};
+static OFFSET_FOR_LEADER_EPOCH: MessageSchema = message("OffsetForLeaderEpochRequest", "4+", &[
+    field("ReplicaId", "3+", Int32),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Topic", "0+", String),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("Partition", "0+", Int32),
+            field("CurrentLeaderEpoch", "2+", Int32),
+            field("LeaderEpoch", "0+", Int32),
+        ]))),
+    ]))),
+]);
 
-static CREATE_PARTITIONS: Shape = Shape {
-    flexible_since: 2,
-    body: Group(&[
-        (ALL, List(&Group(&[
-            (ALL, Text),
-            (ALL, Skip(4)),
-            (ALL, List(&Group(&[(ALL, List(&Skip(4)))], &[]))),
-        ], &[]))),
-        (ALL, Skip(5)),
-    ], &[]),
-};
+static DESCRIBE_CONFIGS: MessageSchema = message("DescribeConfigsRequest", "4+", &[
+    field("Resources", "0+", Array(&Struct(&[
+        field("ResourceType", "0+", Int8),
+        field("ResourceName", "0+", String),
+        field("ConfigurationKeys", "0+", Array(&String)).nullable("0+"),
+    ]))),
+    field("IncludeSynonyms", "1+", Bool),
+    field("IncludeDocumentation", "3+", Bool),
+]);
 
-static DELETE_GROUPS: Shape = Shape {
-    flexible_since: 2,
-    body: Group(&[(ALL, List(&Text))], &[]),
-};
+static CREATE_PARTITIONS: MessageSchema = message("CreatePartitionsRequest", "2+", &[
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Count", "0+", Int32),
+        field("Assignments", "0+", Array(&Struct(&[
+            field("BrokerIds", "0+", Array(&Int32)),
+        ]))).nullable("0+"),
+    ]))),
+    field("TimeoutMs", "0+", Int32),
+    field("ValidateOnly", "0+", Bool),
+]);
 
-static DESCRIBE_CLUSTER: Shape = Shape {
-    flexible_since: 0,
-    body: Group(&[(ALL, Skip(1)), (since(1), Skip(1)), (since(2), Skip(1))], &[]),
-};
+static DELETE_GROUPS: MessageSchema = message("DeleteGroupsRequest", "2+", &[
+    field("GroupsNames", "0+", Array(&String)),
+]);
+
+static DESCRIBE_CLUSTER: MessageSchema = message("DescribeClusterRequest", "0+", &[
+    field("IncludeClusterAuthorizedOperations", "0+", Bool),
+    field("EndpointType", "1+", Int8),
+    field("IncludeFencedBrokers", "2+", Bool),
+]);

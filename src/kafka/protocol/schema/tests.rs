@@ -1,20 +1,24 @@
-//! Each shape held against the codec: here of the responses, in [`requests`] of the
+//! Each schema held against the codec: here of the responses, in [`requests`] of the
 //! requests.
 
 mod requests;
 
-use bytes::{BufMut, BytesMut};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{self, FetchRequest, MetadataRequest};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
+use super::validator::{SchemaError, after_body};
 use super::*;
 use crate::net::frame;
-use crate::protocol::versions::Api;
+use crate::protocol::versions::{APIS, Api};
 
 /// Calls a function for every API and version that we speak.
 macro_rules! everything {
     ($function:ident: $($api:ident)*) => {$(
-        for version in messages::$api::MIN..=messages::$api::MAX {
+        for version in messages::$api::OLDEST_VERSION..=messages::$api::LATEST_VERSION {
             $function::<messages::$api>(version);
         }
     )*};
@@ -22,100 +26,77 @@ macro_rules! everything {
         everything! {
             $function: ProduceRequest FetchRequest MetadataRequest ListOffsetsRequest
             OffsetCommitRequest OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest
-            SyncGroupRequest HeartbeatRequest LeaveGroupRequest DescribeGroupsRequest
-            ConsumerGroupHeartbeatRequest InitProducerIdRequest AddPartitionsToTxnRequest
-            EndTxnRequest TxnOffsetCommitRequest OffsetForLeaderEpochRequest
-            CreateTopicsRequest DeleteTopicsRequest SaslHandshakeRequest
-            SaslAuthenticateRequest ApiVersionsRequest
+            SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
+            OffsetForLeaderEpochRequest CreateTopicsRequest DeleteTopicsRequest
+            ApiVersionsRequest
         }
     };
 }
 
-/// A body of that shape: two elements in each list, every byte of every number 1.
-struct Sample {
+/// A body of that schema: two elements in each array, every byte of every number 1, and
+/// all tagged fields that the version has, and one that nobody knows.
+struct SampleBody {
     version: i16,
     flexible: bool,
-    /// The tagged fields below these numbers are there: of the body, and deeper in it.
-    tags_below: [u32; 2],
-    depth: usize,
     body: BytesMut,
 }
 
-impl Sample {
-    fn of(shape: &Shape, version: i16, tags_below: [u32; 2]) -> Bytes {
+impl SampleBody {
+    fn of(schema: &MessageSchema, version: i16) -> Bytes {
         let mut sample = Self {
             version,
-            flexible: version >= shape.flexible_since,
-            tags_below,
-            depth: 0,
+            flexible: schema.flexible_versions.contains(version),
             body: BytesMut::new(),
         };
-        sample.value(&shape.body);
+        sample.fields(schema.fields);
         sample.body.freeze()
     }
 
-    /// The one with all tagged fields that the decoder knows in this version.
-    fn accepted(
-        shape: &Shape,
-        version: i16,
-        decode: impl Fn(&mut Bytes) -> anyhow::Result<()>,
-    ) -> Bytes {
-        for outer in (0..=4).rev() {
-            for inner in (0..=4).rev() {
-                let sample = Self::of(shape, version, [outer, inner]);
-                match decode(&mut sample.clone()) {
-                    Ok(()) => return sample,
-                    Err(error) if format!("{error:#}").contains("not valid for version") => {}
-                    Err(error) => panic!("version {version}: {error:#}"),
-                }
-            }
+    fn fields(&mut self, fields: &[FieldSchema]) {
+        let known = fields
+            .iter()
+            .filter(|field| field.versions.contains(self.version));
+        let (tagged, untagged): (Vec<_>, Vec<_>) = known.partition(|field| field.tag.is_some());
+        for field in untagged {
+            self.value(&field.field_type);
         }
-        panic!("version {version}: no tagged field is known");
+        if self.flexible {
+            self.tagged_fields(tagged);
+        }
     }
 
-    fn value(&mut self, kind: &Kind) {
-        match kind {
-            Skip(bytes) => self.body.put_bytes(1, *bytes),
-            Text if self.flexible => self.body.put_slice(b"\x03ab"),
-            Text => self.body.put_slice(b"\0\x02ab"),
-            Blob => {
+    fn value(&mut self, field_type: &FieldType) {
+        match field_type {
+            FieldType::String if self.flexible => self.body.put_slice(b"\x03ab"),
+            FieldType::String => self.body.put_slice(b"\0\x02ab"),
+            FieldType::Bytes | FieldType::Records => {
                 self.length(3);
                 self.body.put_slice(b"\0\0\0");
             }
-            List(element) => {
+            FieldType::Array(element) => {
                 self.length(2);
                 self.value(element);
                 self.value(element);
             }
-            Maybe(group) => {
-                self.body.put_i8(1);
-                self.value(group);
-            }
-            Group(fields, tags) => {
-                self.depth += 1;
-                for ((from, to), kind) in *fields {
-                    if (*from..=*to).contains(&self.version) {
-                        self.value(kind);
-                    }
-                }
-                if self.flexible {
-                    self.tags(tags);
-                }
-                self.depth -= 1;
+            FieldType::Struct(fields) => self.fields(fields),
+            number => {
+                let size = usize::from(number.fixed_size());
+                assert!(size > 0, "{number:?}");
+                self.body.put_bytes(1, size);
             }
         }
     }
 
-    fn tags(&mut self, tags: &[(u32, Kind)]) {
-        let below = self.tags_below[usize::from(self.depth > 1)];
-        let tags = || tags.iter().filter(|(tag, _)| *tag < below);
-        self.body.put_u8(1 + tags().count() as u8);
-        for (tag, kind) in tags() {
+    fn tagged_fields(&mut self, mut fields: Vec<&FieldSchema>) {
+        fields.sort_by_key(|field| field.tag);
+        self.body.put_u8(1 + fields.len() as u8);
+        for field in fields {
             let before = std::mem::take(&mut self.body);
-            self.value(kind);
-            let field = std::mem::replace(&mut self.body, before);
-            self.body.put_slice(&[*tag as u8, field.len() as u8]);
-            self.body.extend_from_slice(&field);
+            self.value(&field.field_type);
+            let value = std::mem::replace(&mut self.body, before);
+            self.body
+                .put_slice(&[field.tag.unwrap() as u8, value.len() as u8]);
+            self.body.extend_from_slice(&value);
         }
         self.body.put_slice(b"\x63\x02ab");
     }
@@ -129,20 +110,34 @@ impl Sample {
     }
 }
 
-/// A sample that the decoder accepts, with all tagged fields that it knows in this
-/// version.
 fn sample<A: Api>(version: i16) -> Bytes {
-    Sample::accepted(A::SHAPE, version, |body| {
-        A::Response::decode(body, version).map(|_| ())
-    })
+    SampleBody::of(A::RESPONSE_SCHEMA, version)
 }
 
 #[test]
-fn every_response_has_the_shape_that_the_decoder_reads() {
+fn every_version_of_every_api_is_held_against_the_decoder() {
+    static HELD: Mutex<BTreeSet<(i16, i16)>> = Mutex::new(BTreeSet::new());
+    fn hold<A: Api>(version: i16) {
+        HELD.lock().unwrap().insert((A::KEY, version));
+    }
+    everything!(hold);
+    let sent = APIS.iter().flat_map(|api| {
+        let versions = api.versions.lowest..=api.versions.highest;
+        versions.map(|version| (api.key, version))
+    });
+    assert_eq!(*HELD.lock().unwrap(), sent.collect());
+}
+
+#[test]
+fn every_response_has_the_schema_that_the_decoder_reads() {
     fn agrees<A: Api>(version: i16) {
         let body = sample::<A>(version);
         let what = format!("{} {version}", A::NAME);
-        assert_eq!(walk(A::SHAPE, version, &body), Ok(&[][..]), "{what}");
+        assert_eq!(
+            after_body(A::RESPONSE_SCHEMA, version, &body),
+            Ok(&[][..]),
+            "{what}"
+        );
         let mut rest = body.clone();
         let response = A::Response::decode(&mut rest, version)
             .unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -159,7 +154,7 @@ fn a_response_that_is_cut_anywhere_is_refused() {
     fn refused<A: Api>(version: i16) {
         let body = sample::<A>(version);
         for length in 0..body.len() {
-            assert!(check(A::SHAPE, version, &body[..length]).is_err());
+            assert!(validate_response(A::RESPONSE_SCHEMA, version, &body[..length]).is_err());
         }
     }
     everything!(refused);
@@ -239,30 +234,36 @@ fn counts_that_the_frame_could_hold_are_still_bounded() {
     body.put_bytes(0, 4);
     body.put_i32(1 << 20);
     body.put_bytes(0, 30 << 20);
-    let error = check(FetchRequest::SHAPE, 4, &body);
-    assert_eq!(error, Err(ShapeError::Items));
+    let error = validate_response(FetchRequest::RESPONSE_SCHEMA, 4, &body);
+    assert_eq!(error, Err(SchemaError::TooManyItems));
     // Tagged fields too.
     let mut header = BytesMut::from(&b"\xff\xff\xff\x0f"[..]);
     header.put_bytes(0, 30 << 20);
     let error = skip_tagged_fields(&mut header.freeze());
-    assert_eq!(error, Err(ShapeError::Items));
+    assert_eq!(error, Err(SchemaError::TooManyItems));
 }
 
 #[test]
-fn what_follows_a_body_is_not_looked_at() {
+fn what_follows_a_body_is_ignored() {
     let mut body = BytesMut::from(&sample::<MetadataRequest>(12)[..]);
     body.put_bytes(0xff, 100);
-    assert_eq!(check(MetadataRequest::SHAPE, 12, &body), Ok(()));
+    assert_eq!(
+        validate_response(MetadataRequest::RESPONSE_SCHEMA, 12, &body),
+        Ok(())
+    );
 }
 
 #[test]
 fn a_known_tagged_field_must_be_as_long_as_it_says() {
     let body = sample::<messages::ApiVersionsRequest>(3);
-    let shape = messages::ApiVersionsRequest::SHAPE;
+    let schema = messages::ApiVersionsRequest::RESPONSE_SCHEMA;
     // The finalized epoch, which is a number of 8 bytes, claims to have 9.
     let at = body.windows(2).position(|w| w == [1, 8]).unwrap();
     let mut long = BytesMut::from(&body[..]);
     long[at + 1] = 9;
-    let error = check(shape, 3, &long);
-    assert!(matches!(error, Err(ShapeError::Tag { tag: 1, .. })));
+    let error = validate_response(schema, 3, &long);
+    assert!(matches!(
+        error,
+        Err(SchemaError::TaggedFieldSize { tag: 1, .. })
+    ));
 }

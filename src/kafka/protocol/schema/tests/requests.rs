@@ -3,14 +3,15 @@
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind};
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::requests::{self, ITEMS_MAX};
+use super::super::requests::request_schema;
+use super::super::validator::REQUEST_ITEMS_MAX;
 use super::*;
 
-/// Every API that has a shape, in every version that is decoded. (Some that the codec
+/// Every API that has a schema, in every version that is decoded. (Some that the codec
 /// lists are not.)
 fn everything() -> impl Iterator<Item = (ApiKey, i16)> {
     let apis = (0..128).filter_map(|key| ApiKey::try_from(key).ok());
-    let known = apis.filter(|api| requests::of(*api).is_some());
+    let known = apis.filter(|api| request_schema(*api).is_some());
     let listed = known.flat_map(|api| {
         let versions = api.valid_versions();
         (versions.min..=versions.max).map(move |version| (api, version))
@@ -23,10 +24,7 @@ fn everything() -> impl Iterator<Item = (ApiKey, i16)> {
 }
 
 fn sample(api: ApiKey, version: i16) -> Bytes {
-    let shape = requests::of(api).unwrap();
-    Sample::accepted(shape, version, |body| {
-        RequestKind::decode(api, body, version).map(|_| ())
-    })
+    SampleBody::of(request_schema(api).unwrap(), version)
 }
 
 /// With a header; how long that is.
@@ -44,21 +42,21 @@ fn frame_of(api: ApiKey, version: i16, body: &[u8]) -> (BytesMut, usize) {
     (frame, length)
 }
 
-fn refused(api: ApiKey, version: i16, body: &[u8]) -> ShapeError {
+fn refused(api: ApiKey, version: i16, body: &[u8]) -> SchemaError {
     let (frame, _) = frame_of(api, version, body);
-    requests::check(api, version, &frame).unwrap_err()
+    validate_request(api, version, &frame).unwrap_err()
 }
 
 #[test]
-fn every_request_has_the_shape_that_the_codec_reads_and_writes() {
+fn every_request_has_the_schema_that_the_codec_reads_and_writes() {
     let mut seen = 0;
     for (api, version) in everything() {
         let what = format!("{api:?} {version}");
         let body = sample(api, version);
-        let shape = requests::of(api).unwrap();
-        assert_eq!(walk(shape, version, &body), Ok(&[][..]), "{what}");
+        let schema = request_schema(api).unwrap();
+        assert_eq!(after_body(schema, version, &body), Ok(&[][..]), "{what}");
         let (frame, _) = frame_of(api, version, &body);
-        assert_eq!(requests::check(api, version, &frame), Ok(()), "{what}");
+        assert_eq!(validate_request(api, version, &frame), Ok(()), "{what}");
         let mut frame = frame.freeze();
         let (header, request) = frame::decode_request(api, version, &mut frame).unwrap();
         assert!(frame.is_empty(), "{what}");
@@ -82,9 +80,9 @@ fn what_the_codec_writes_of_an_empty_request_passes() {
         };
         let mut body = BytesMut::new();
         request.encode(&mut body, version).unwrap();
-        let shape = requests::of(api).unwrap();
+        let schema = request_schema(api).unwrap();
         assert_eq!(
-            walk(shape, version, &body),
+            after_body(schema, version, &body),
             Ok(&[][..]),
             "{api:?} {version}"
         );
@@ -96,7 +94,7 @@ fn a_request_that_is_cut_anywhere_is_refused() {
     for (api, version) in everything() {
         let (frame, _) = frame_of(api, version, &sample(api, version));
         for length in 0..frame.len() {
-            let cut = requests::check(api, version, &frame[..length]);
+            let cut = validate_request(api, version, &frame[..length]);
             assert!(cut.is_err(), "{api:?} {version} of {length} bytes");
         }
     }
@@ -120,9 +118,9 @@ fn absurd_counts_and_noise_in_any_place_of_any_request_cost_nothing() {
 #[test]
 fn an_absurd_count_is_refused_in_the_place_of_every_count() {
     for (api, version) in everything() {
-        let shape = requests::of(api).unwrap();
+        let schema = request_schema(api).unwrap();
         let body = sample(api, version);
-        let (two, absurd): (&[u8], &[u8]) = if version >= shape.flexible_since {
+        let (two, absurd): (&[u8], &[u8]) = if schema.flexible_versions.contains(version) {
             (b"\x03", b"\xff\xff\xff\xff\x0f")
         } else {
             (b"\0\0\0\x02", b"\x7f\xff\xff\xff")
@@ -148,23 +146,23 @@ fn counts_that_a_request_could_hold_are_still_bounded() {
             body.put_bytes(0, count * size + 100);
             body
         };
-        let (frame, _) = frame_of(api, version, &body(ITEMS_MAX - 2));
-        assert_eq!(requests::check(api, version, &frame), Ok(()));
-        let error = refused(api, version, &body(ITEMS_MAX + 1));
-        assert_eq!(error, ShapeError::Items);
+        let (frame, _) = frame_of(api, version, &body(REQUEST_ITEMS_MAX - 2));
+        assert_eq!(validate_request(api, version, &frame), Ok(()));
+        let error = refused(api, version, &body(REQUEST_ITEMS_MAX + 1));
+        assert_eq!(error, SchemaError::TooManyItems);
     }
     // Tagged fields of the header, too.
     let (mut frame, header) = frame_of(ApiKey::ApiVersions, 3, b"");
     frame.truncate(header - 1);
     frame.put_slice(b"\xff\xff\xff\x0f");
     frame.put_bytes(0, 30 << 20);
-    let error = requests::check(ApiKey::ApiVersions, 3, &frame);
-    assert_eq!(error, Err(ShapeError::Items));
+    let error = validate_request(ApiKey::ApiVersions, 3, &frame);
+    assert_eq!(error, Err(SchemaError::TooManyItems));
 }
 
 #[test]
-fn a_request_of_unknown_shape_is_refused() {
+fn a_request_whose_schema_is_not_known_is_refused() {
     let (frame, _) = frame_of(ApiKey::EndTxn, 0, &[0; 100]);
-    let error = requests::check(ApiKey::EndTxn, 0, &frame);
-    assert_eq!(error, Err(ShapeError::Unknown));
+    let error = validate_request(ApiKey::EndTxn, 0, &frame);
+    assert_eq!(error, Err(SchemaError::UnknownApi));
 }
