@@ -1,11 +1,11 @@
-//! What travels over the sockets, as text, and what it is in Kafka.
+//! The payloads of text frames, and what they are in Kafka.
 //!
 //! ```text
 //!  frame ─▶ inbound ─▶ key, value, headers as Kafka's bytes ─▶ producer
-//!  acknowledgement, refusal ─▶ answer ─▶ frame
+//!  RecordMetadata, error ─▶ ack ─▶ frame
 //!
 //!  fetched record ─▶ outbound ─▶ frame
-//!  frame ─▶ commit ─▶ which record is done with
+//!  frame ─▶ commit ─▶ the record up to which to commit
 //! ```
 //!
 //! `format` turns one typed value into bytes and back; `json` is the scanner and the
@@ -14,15 +14,14 @@
 //! # Invariants
 //! - No document is built: a frame is scanned, and what is kept of it are slices of it.
 //! - JSON values pass through as the text they came as, both ways.
-//! - Every record can be written out. One that is not what its type says goes out as
-//!   bytes with an error beside it.
+//! - Every record can be written out. One that is not of its format goes out as bytes
+//!   with an error beside it.
 
-pub mod answer;
-pub mod commit;
-pub mod format;
-pub mod inbound;
-pub mod json;
-pub mod outbound;
+pub(crate) mod ack;
+pub(crate) mod commit;
+pub(crate) mod format;
+pub(crate) mod inbound;
+pub(crate) mod json;
+pub(crate) mod outbound;
 
-pub use answer::Code;
-pub use format::{Format, Types};
+pub(crate) use format::{Format, RecordFormats};

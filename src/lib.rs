@@ -37,10 +37,10 @@
 
 pub mod app;
 pub mod cli;
-pub mod codec;
+mod codec;
 pub mod config;
 pub mod http;
 pub mod refusal;
 pub mod secret;
 pub mod server;
-pub mod socket;
+mod socket;

@@ -5,10 +5,10 @@
 //!                       └─▶ refusal: JSON with a status, or (errors=close) 101 and a close
 //! ```
 
-pub mod keepalive;
-pub mod params;
-pub mod rate;
-pub mod ws;
+pub(crate) mod keepalive;
+pub(crate) mod params;
+pub(crate) mod rate;
+pub(crate) mod ws;
 
 mod answers;
 mod close;
@@ -34,21 +34,21 @@ use params::Query;
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Says, as an extension of a request, that it comes from a page that may not use us.
 #[derive(Clone, Copy, Debug)]
-pub struct ForeignOrigin;
+pub(crate) struct ForeignOrigin;
 
 /// Whether the refusal of this request is to be a close frame (`errors=close`).
-pub fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
+pub(crate) fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
     let uri = request.uri();
     let query = uri.query().unwrap_or_default();
     ["/socket/in", "/socket/out"].contains(&uri.path()) && Query::parse(query).errors_close()
 }
 
 /// The WebSocket routes.
-pub fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
+pub(crate) fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
     let app = warp::any().map(move || app.clone());
     let produce = warp::path!("socket" / "in")
         .and(opening(Endpoint::In))

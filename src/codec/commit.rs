@@ -3,85 +3,87 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::answer::{Code, Echo};
-use super::json::{Content, Kind, LoneSurrogate, Raw, Scanner};
+use super::ack::{EchoedId, SocketErrorCode};
+use super::json::{JsonScanner, JsonType, LoneSurrogate, RawJson, StringContent};
 
-/// Which record a `wsProxyMessageId` names.
+/// A `wsProxyMessageId`, taken apart: the record that it identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageId<'a> {
+pub(crate) struct WsProxyMessageId<'a> {
     /// The topic.
-    pub topic: Cow<'a, str>,
+    pub(crate) topic: Cow<'a, str>,
     /// The partition.
-    pub partition: i32,
+    pub(crate) partition: i32,
     /// The record's offset; committed is the one after it.
-    pub offset: i64,
+    pub(crate) offset: i64,
     /// The record's timestamp in milliseconds; -1 when it has none.
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 /// A commit frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit<'a> {
-    /// The record that is done with.
-    pub id: MessageId<'a>,
-    /// The id as it came, to be sent back with a refusal.
-    pub echo: Echo<'a>,
+pub(crate) struct CommitFrame<'a> {
+    /// The record that was processed: it and those before it are committed.
+    pub(crate) id: WsProxyMessageId<'a>,
+    /// The id as it came, to be sent back if the commit is rejected.
+    pub(crate) echoed_id: EchoedId<'a>,
 }
 
-/// Why a frame is no commit.
+/// Why a commit is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal<'a> {
+pub(crate) struct CommitRejection<'a> {
     /// `invalid_json`, `invalid_record`, or `unknown_message_id` where no record can have
     /// that id.
-    pub code: Code,
+    pub(crate) code: SocketErrorCode,
     /// For people.
-    pub message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
     /// The id as it came, where it could be read.
-    pub echo: Echo<'a>,
+    pub(crate) echoed_id: EchoedId<'a>,
 }
 
 /// Reads a commit frame, which must be UTF-8. Unknown fields are ignored.
-pub fn parse(frame: &[u8]) -> Result<Commit<'_>, Refusal<'_>> {
+pub(crate) fn parse(frame: &[u8]) -> Result<CommitFrame<'_>, CommitRejection<'_>> {
     let raw = read_id(frame)?;
-    let echo = Echo::WsProxyMessageId(raw.text());
+    let echoed_id = EchoedId::WsProxyMessageId(raw.text());
     let mut unescaped = Vec::new();
-    let id = match raw.content(&mut unescaped) {
-        Ok(Content::Borrowed(text)) => std::str::from_utf8(text).ok().and_then(MessageId::parse),
-        Ok(Content::Appended) => std::str::from_utf8(&unescaped)
+    let id = match raw.string_content(&mut unescaped) {
+        Ok(StringContent::Borrowed(text)) => std::str::from_utf8(text)
             .ok()
-            .and_then(MessageId::parse)
-            .map(MessageId::into_owned),
+            .and_then(WsProxyMessageId::parse),
+        Ok(StringContent::Appended) => std::str::from_utf8(&unescaped)
+            .ok()
+            .and_then(WsProxyMessageId::parse)
+            .map(WsProxyMessageId::into_owned),
         Err(LoneSurrogate) => None,
     };
     match id {
-        Some(id) => Ok(Commit { id, echo }),
-        None => Err(Refusal {
-            code: Code::UnknownMessageId,
+        Some(id) => Ok(CommitFrame { id, echoed_id }),
+        None => Err(CommitRejection {
+            code: SocketErrorCode::UnknownMessageId,
             message: "no record has that id".into(),
-            echo,
+            echoed_id,
         }),
     }
 }
 
-fn read_id(frame: &[u8]) -> Result<Raw<'_>, Refusal<'_>> {
-    let mut scanner = Scanner::new(frame);
+fn read_id(frame: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
+    let mut scanner = JsonScanner::new(frame);
     let scanned = scanner
         .value()
-        .and_then(|value| scanner.end().map(|()| value));
-    let value = scanned.map_err(|malformed| Refusal {
-        code: Code::InvalidJson,
-        message: format!("not JSON: {malformed}").into(),
-        echo: Echo::Nothing,
+        .and_then(|value| scanner.expect_end().map(|()| value));
+    let value = scanned.map_err(|error| CommitRejection {
+        code: SocketErrorCode::InvalidJson,
+        message: format!("not JSON: {error}").into(),
+        echoed_id: EchoedId::None,
     })?;
-    let invalid = |message: &'static str| Refusal {
-        code: Code::InvalidRecord,
+    let invalid = |message: &'static str| CommitRejection {
+        code: SocketErrorCode::InvalidRecord,
         message: message.into(),
-        echo: Echo::Nothing,
+        echoed_id: EchoedId::None,
     };
-    if value.kind() != Kind::Object {
+    if value.json_type() != JsonType::Object {
         return Err(invalid("a commit is an object with a \"wsProxyMessageId\""));
     }
-    let mut fields = Scanner::new(value.text());
+    let mut fields = JsonScanner::new(value.text());
     fields.begin_object().expect(SCANNED);
     let mut found = None;
     let mut first = true;
@@ -93,7 +95,7 @@ fn read_id(frame: &[u8]) -> Result<Raw<'_>, Refusal<'_>> {
         }
     }
     match found {
-        Some(raw) if raw.kind() == Kind::String => Ok(raw),
+        Some(raw) if raw.json_type() == JsonType::String => Ok(raw),
         Some(_) => Err(invalid("\"wsProxyMessageId\" must be a string")),
         None => Err(invalid("a commit has a \"wsProxyMessageId\"")),
     }
@@ -101,10 +103,10 @@ fn read_id(frame: &[u8]) -> Result<Raw<'_>, Refusal<'_>> {
 
 const SCANNED: &str = "the frame was scanned before its fields are read";
 
-impl<'a> MessageId<'a> {
-    /// Takes an id apart from its end: topics may have dashes. `None` when it is not
+impl<'a> WsProxyMessageId<'a> {
+    /// Parses an id from its end: topics may have dashes. `None` when it is not
     /// written as `outbound` writes them.
-    pub fn parse(text: &'a str) -> Option<MessageId<'a>> {
+    pub(crate) fn parse(text: &'a str) -> Option<WsProxyMessageId<'a>> {
         let (rest, timestamp) = text.rsplit_once('-')?;
         // No offset is negative, so a second dash is the timestamp's sign.
         let (rest, sign) = match rest.strip_suffix('-') {
@@ -117,7 +119,7 @@ impl<'a> MessageId<'a> {
         }
         let (rest, offset) = rest.rsplit_once('-')?;
         let (topic, partition) = rest.rsplit_once('-')?;
-        Some(MessageId {
+        Some(WsProxyMessageId {
             topic: Cow::Borrowed(topic),
             partition: natural(partition)?,
             offset: natural(offset)?,
@@ -126,8 +128,8 @@ impl<'a> MessageId<'a> {
         .filter(|id| !id.topic.is_empty())
     }
 
-    fn into_owned(self) -> MessageId<'static> {
-        MessageId {
+    fn into_owned(self) -> WsProxyMessageId<'static> {
+        WsProxyMessageId {
             topic: Cow::Owned(self.topic.into_owned()),
             ..self
         }
@@ -147,8 +149,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn id(topic: &str, partition: i32, offset: i64, timestamp: i64) -> MessageId<'_> {
-        MessageId {
+    fn id(topic: &str, partition: i32, offset: i64, timestamp: i64) -> WsProxyMessageId<'_> {
+        WsProxyMessageId {
             topic: topic.into(),
             partition,
             offset,
@@ -165,7 +167,7 @@ mod tests {
             ("t-0-5--1", id("t", 0, 5, -1)),
             ("a--0-5-7", id("a-", 0, 5, 7)),
         ] {
-            assert_eq!(MessageId::parse(text), Some(expected), "{text}");
+            assert_eq!(WsProxyMessageId::parse(text), Some(expected), "{text}");
         }
         for text in [
             "",
@@ -188,7 +190,7 @@ mod tests {
             "foo-0- 1-5",
             "foo-٣-1-5",
         ] {
-            assert_eq!(MessageId::parse(text), None, "{text}");
+            assert_eq!(WsProxyMessageId::parse(text), None, "{text}");
         }
     }
 
@@ -197,58 +199,65 @@ mod tests {
         let frame = br#" {"x":[1],"wsProxyMessageId":"t-0-1-2"} "#;
         let commit = parse(frame).expect("a commit");
         assert_eq!(commit.id, id("t", 0, 1, 2));
-        assert_eq!(commit.echo, Echo::WsProxyMessageId(b"\"t-0-1-2\""));
+        assert_eq!(commit.echoed_id, EchoedId::WsProxyMessageId(b"\"t-0-1-2\""));
         let escaped = parse(br#"{"ws\u0050roxyMessageId":"t-0\u002d1-2"}"#).expect("a commit");
         assert_eq!(escaped.id, id("t", 0, 1, 2));
-        assert_eq!(escaped.echo, Echo::WsProxyMessageId(br#""t-0\u002d1-2""#));
+        assert_eq!(
+            escaped.echoed_id,
+            EchoedId::WsProxyMessageId(br#""t-0\u002d1-2""#)
+        );
     }
 
     #[test]
     fn what_is_no_commit_says_why() {
         for (frame, code, echo) in [
-            ("", Code::InvalidJson, Echo::Nothing),
-            ("{", Code::InvalidJson, Echo::Nothing),
+            ("", SocketErrorCode::InvalidJson, EchoedId::None),
+            ("{", SocketErrorCode::InvalidJson, EchoedId::None),
             (
                 r#"{"wsProxyMessageId":"t-0-1-2"}x"#,
-                Code::InvalidJson,
-                Echo::Nothing,
+                SocketErrorCode::InvalidJson,
+                EchoedId::None,
             ),
-            ("5", Code::InvalidRecord, Echo::Nothing),
-            ("[]", Code::InvalidRecord, Echo::Nothing),
+            ("5", SocketErrorCode::InvalidRecord, EchoedId::None),
+            ("[]", SocketErrorCode::InvalidRecord, EchoedId::None),
             (
                 r#"[{"wsProxyMessageId":"t-0-1-2"}]"#,
-                Code::InvalidRecord,
-                Echo::Nothing,
+                SocketErrorCode::InvalidRecord,
+                EchoedId::None,
             ),
-            ("{}", Code::InvalidRecord, Echo::Nothing),
+            ("{}", SocketErrorCode::InvalidRecord, EchoedId::None),
             (
                 r#"{"wsProxyMessageId":5}"#,
-                Code::InvalidRecord,
-                Echo::Nothing,
+                SocketErrorCode::InvalidRecord,
+                EchoedId::None,
             ),
             (
                 r#"{"wsProxyMessageId":null}"#,
-                Code::InvalidRecord,
-                Echo::Nothing,
+                SocketErrorCode::InvalidRecord,
+                EchoedId::None,
             ),
             (
                 r#"{"wsProxyMessageId":"t-0-1-2","wsProxyMessageId":"t-0-2-2"}"#,
-                Code::InvalidRecord,
-                Echo::Nothing,
+                SocketErrorCode::InvalidRecord,
+                EchoedId::None,
             ),
             (
                 r#"{"wsProxyMessageId":"elsewhere"}"#,
-                Code::UnknownMessageId,
-                Echo::WsProxyMessageId(b"\"elsewhere\""),
+                SocketErrorCode::UnknownMessageId,
+                EchoedId::WsProxyMessageId(b"\"elsewhere\""),
             ),
             (
                 r#"{"wsProxyMessageId":"\ud800"}"#,
-                Code::UnknownMessageId,
-                Echo::WsProxyMessageId(br#""\ud800""#),
+                SocketErrorCode::UnknownMessageId,
+                EchoedId::WsProxyMessageId(br#""\ud800""#),
             ),
         ] {
-            let refusal = parse(frame.as_bytes()).expect_err(frame);
-            assert_eq!((refusal.code, refusal.echo), (code, echo), "{frame}");
+            let rejection = parse(frame.as_bytes()).expect_err(frame);
+            assert_eq!(
+                (rejection.code, rejection.echoed_id),
+                (code, echo),
+                "{frame}"
+            );
         }
     }
 
@@ -262,7 +271,7 @@ mod tests {
         ) {
             let text = format!("{topic}-{partition}-{offset}-{timestamp}");
             prop_assert_eq!(
-                MessageId::parse(&text),
+                WsProxyMessageId::parse(&text),
                 Some(id(&topic, partition, offset, timestamp))
             );
         }
@@ -270,7 +279,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(text: String) {
             let _ = parse(text.as_bytes());
-            let _ = MessageId::parse(&text);
+            let _ = WsProxyMessageId::parse(&text);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The types a key or a value can have, and their bytes in Kafka.
+//! The formats a key or a value can have: JSON in the frame, bytes in Kafka.
 //!
 //! ```text
 //!  JSON in the frame ── Format::encode ─▶ bytes, as Java's serializer of that name
-//!  JSON in the frame ◀─ Format::write ─── bytes, or Misfit when they are not that type
+//!  JSON in the frame ◀─ Format::write ─── bytes, or FormatError when they are not that type
 //! ```
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::{BufMut, BytesMut};
 
-use super::json::{self, Content, Kind, LoneSurrogate, Raw};
+use super::json::{self, JsonType, LoneSurrogate, RawJson, StringContent};
 
 /// As lenient as Java's decoder: with or without padding, whatever the last bits are.
 const LENIENT_CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -26,9 +26,9 @@ const LENIENT_CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT_CONFIG);
 const LENIENT_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT_CONFIG);
 
-/// The type of a key or a value.
+/// The format of a key or a value: its type in JSON and its bytes in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
+pub(crate) enum Format {
     /// UTF-8 JSON text, passed through as it is.
     Json,
     /// UTF-8.
@@ -51,14 +51,14 @@ pub enum Format {
     Double,
 }
 
-/// The types that a socket's parameters declare.
+/// The formats that a socket's parameters declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Types {
+pub(crate) struct RecordFormats {
     /// `keyType`. Without one a produced key must name its format, and a consumed one is
     /// a string where it can be.
-    pub key: Option<Format>,
+    pub(crate) key: Option<Format>,
     /// `valType`.
-    pub value: Format,
+    pub(crate) value: Format,
 }
 
 /// No format has that name.
@@ -67,37 +67,37 @@ pub struct Types {
     "unknown format {0:?}: one of json, string, avro, protobuf, bytearray, int, short, long, \
      float, double"
 )]
-pub struct UnknownFormat(pub String);
+pub(crate) struct UnknownFormat(pub(crate) String);
 
-/// A value is not what its format asks for.
+/// A value is not of its format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// JSON of another kind.
-    #[error("{0} takes {expected}", expected = .0.json())]
-    Kind(Format),
+pub(crate) enum FormatError {
+    /// JSON of another type.
+    #[error("{0} takes {expected}", expected = .0.expected_json())]
+    WrongType(Format),
     /// Characters, padding or length.
     #[error("{0} takes base64, and this is not")]
     Base64(Format),
     /// Half a character.
     #[error("string: {LoneSurrogate}")]
-    Surrogate,
+    LoneSurrogate,
     /// A number that the type cannot hold.
     #[error("out of the range of {0}")]
-    Range(Format),
+    OutOfRange(Format),
     /// Bytes of another number.
-    #[error("{0} has {expected} bytes, and these are {1}", expected = .0.size())]
-    Length(Format, usize),
+    #[error("{0} has {expected} bytes, and these are {1}", expected = .0.fixed_size())]
+    WrongLength(Format, usize),
     /// Bytes that are no text.
     #[error("not UTF-8")]
-    Utf8,
+    NotUtf8,
     /// Bytes that are no JSON text.
     #[error("{0}")]
-    Json(json::Malformed),
+    InvalidJson(json::JsonError),
 }
 
 /// A value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoded<'a> {
+pub(crate) enum EncodedValue<'a> {
     /// They stand in the frame as they are.
     Borrowed(&'a [u8]),
     /// They were appended to the buffer.
@@ -109,22 +109,22 @@ pub enum Encoded<'a> {
     },
 }
 
-impl<'a> Encoded<'a> {
+impl<'a> EncodedValue<'a> {
     /// The bytes, given the buffer.
-    pub fn bytes<'b>(self, buffer: &'b [u8]) -> &'b [u8]
+    pub(crate) fn bytes<'b>(self, buffer: &'b [u8]) -> &'b [u8]
     where
         'a: 'b,
     {
         match self {
-            Encoded::Borrowed(bytes) => bytes,
-            Encoded::Appended { from, to } => &buffer[from..to],
+            EncodedValue::Borrowed(bytes) => bytes,
+            EncodedValue::Appended { from, to } => &buffer[from..to],
         }
     }
 }
 
 impl Format {
     /// The name in parameters and records.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Json => "json",
             Format::String => "string",
@@ -140,7 +140,7 @@ impl Format {
     }
 
     /// The format of that name, in any case.
-    pub fn named(name: &[u8]) -> Option<Format> {
+    pub(crate) fn from_name(name: &[u8]) -> Option<Format> {
         Some(match name {
             b"json" => Format::Json,
             b"string" => Format::String,
@@ -153,26 +153,30 @@ impl Format {
             b"float" => Format::Float,
             b"double" => Format::Double,
             _ if name.iter().any(u8::is_ascii_uppercase) => {
-                return Format::named(&name.to_ascii_lowercase());
+                return Format::from_name(&name.to_ascii_lowercase());
             }
             _ => return None,
         })
     }
 
     /// The bytes in Kafka of a JSON value. What is not a slice of the value's text is
-    /// appended to `buffer`. `null` is a value like any other here: a tombstone is the
-    /// caller's matter.
-    pub fn encode<'a>(self, value: Raw<'a>, buffer: &mut Vec<u8>) -> Result<Encoded<'a>, Misfit> {
+    /// appended to `buffer`. `null` is a value like any other here: a tombstone is up to
+    /// the caller.
+    pub(crate) fn encode<'a>(
+        self,
+        value: RawJson<'a>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<EncodedValue<'a>, FormatError> {
         let from = buffer.len();
         match self {
-            Format::Json => return Ok(Encoded::Borrowed(value.text())),
+            Format::Json => return Ok(EncodedValue::Borrowed(value.text())),
             Format::String => {
-                self.expect(value, Kind::String)?;
+                self.expect_type(value, JsonType::String)?;
                 let content = value
-                    .content(buffer)
-                    .map_err(|LoneSurrogate| Misfit::Surrogate)?;
-                if let Content::Borrowed(text) = content {
-                    return Ok(Encoded::Borrowed(text));
+                    .string_content(buffer)
+                    .map_err(|LoneSurrogate| FormatError::LoneSurrogate)?;
+                if let StringContent::Borrowed(text) = content {
+                    return Ok(EncodedValue::Borrowed(text));
                 }
             }
             Format::Avro | Format::Protobuf | Format::ByteArray => {
@@ -182,10 +186,10 @@ impl Format {
             Format::Short => buffer.extend_from_slice(&self.integer::<i16>(value)?.to_be_bytes()),
             Format::Long => buffer.extend_from_slice(&self.integer::<i64>(value)?.to_be_bytes()),
             Format::Float => {
-                let number = match self.not_finite(value)? {
-                    Some(NotFinite::Nan) => f32::NAN,
-                    Some(NotFinite::Infinity) => f32::INFINITY,
-                    Some(NotFinite::MinusInfinity) => f32::NEG_INFINITY,
+                let number = match self.non_finite(value)? {
+                    Some(NonFinite::Nan) => f32::NAN,
+                    Some(NonFinite::Infinity) => f32::INFINITY,
+                    Some(NonFinite::MinusInfinity) => f32::NEG_INFINITY,
                     // Straight from the decimal digits: by way of a double it would be
                     // rounded twice.
                     None => self.number(value, f32::is_finite)?,
@@ -193,31 +197,31 @@ impl Format {
                 buffer.extend_from_slice(&number.to_be_bytes());
             }
             Format::Double => {
-                let number = match self.not_finite(value)? {
-                    Some(NotFinite::Nan) => f64::NAN,
-                    Some(NotFinite::Infinity) => f64::INFINITY,
-                    Some(NotFinite::MinusInfinity) => f64::NEG_INFINITY,
+                let number = match self.non_finite(value)? {
+                    Some(NonFinite::Nan) => f64::NAN,
+                    Some(NonFinite::Infinity) => f64::INFINITY,
+                    Some(NonFinite::MinusInfinity) => f64::NEG_INFINITY,
                     None => self.number(value, f64::is_finite)?,
                 };
                 buffer.extend_from_slice(&number.to_be_bytes());
             }
         }
-        Ok(Encoded::Appended {
+        Ok(EncodedValue::Appended {
             from,
             to: buffer.len(),
         })
     }
 
     /// Writes a key's or value's bytes as JSON; writes nothing when they do not fit.
-    pub fn write(self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Misfit> {
+    pub(crate) fn write(self, bytes: &[u8], out: &mut BytesMut) -> Result<(), FormatError> {
         match self {
             Format::Json => {
-                std::str::from_utf8(bytes).map_err(|_| Misfit::Utf8)?;
-                json::check(bytes).map_err(Misfit::Json)?;
+                std::str::from_utf8(bytes).map_err(|_| FormatError::NotUtf8)?;
+                json::validate(bytes).map_err(FormatError::InvalidJson)?;
                 out.extend_from_slice(bytes);
             }
             Format::String => {
-                std::str::from_utf8(bytes).map_err(|_| Misfit::Utf8)?;
+                std::str::from_utf8(bytes).map_err(|_| FormatError::NotUtf8)?;
                 json::write_string(out, bytes);
             }
             Format::Avro | Format::Protobuf | Format::ByteArray => write_base64(out, bytes),
@@ -236,22 +240,22 @@ impl Format {
         Ok(())
     }
 
-    fn expect(self, value: Raw<'_>, kind: Kind) -> Result<(), Misfit> {
-        match value.kind() == kind {
+    fn expect_type(self, value: RawJson<'_>, expected: JsonType) -> Result<(), FormatError> {
+        match value.json_type() == expected {
             true => Ok(()),
-            false => Err(Misfit::Kind(self)),
+            false => Err(FormatError::WrongType(self)),
         }
     }
 
     /// Unpadded and URL-safe text counts too; a mixture of alphabets does not.
-    fn decode_base64(self, value: Raw<'_>, buffer: &mut Vec<u8>) -> Result<(), Misfit> {
-        self.expect(value, Kind::String)?;
+    fn decode_base64(self, value: RawJson<'_>, buffer: &mut Vec<u8>) -> Result<(), FormatError> {
+        self.expect_type(value, JsonType::String)?;
         // Escapes are possible: some encoders write `\/`.
         let mut unescaped = Vec::new();
-        let text = match value.content(&mut unescaped) {
-            Ok(Content::Borrowed(text)) => text,
-            Ok(Content::Appended) => &unescaped[..],
-            Err(LoneSurrogate) => return Err(Misfit::Base64(self)),
+        let text = match value.string_content(&mut unescaped) {
+            Ok(StringContent::Borrowed(text)) => text,
+            Ok(StringContent::Appended) => &unescaped[..],
+            Err(LoneSurrogate) => return Err(FormatError::Base64(self)),
         };
         let from = buffer.len();
         buffer.resize(from + base64::decoded_len_estimate(text.len()), 0);
@@ -259,57 +263,57 @@ impl Format {
         let len = LENIENT
             .decode_slice(text, room)
             .or_else(|_| LENIENT_URL_SAFE.decode_slice(text, room))
-            .map_err(|_| Misfit::Base64(self));
+            .map_err(|_| FormatError::Base64(self));
         buffer.truncate(from + *len.as_ref().unwrap_or(&0));
         len.map(|_| ())
     }
 
-    fn integer<T: FromStr>(self, value: Raw<'_>) -> Result<T, Misfit> {
-        let text = self.digits(value)?;
+    fn integer<T: FromStr>(self, value: RawJson<'_>) -> Result<T, FormatError> {
+        let text = self.number_text(value)?;
         if text.contains(['.', 'e', 'E']) {
-            return Err(Misfit::Kind(self));
+            return Err(FormatError::WrongType(self));
         }
-        text.parse().map_err(|_| Misfit::Range(self))
+        text.parse().map_err(|_| FormatError::OutOfRange(self))
     }
 
     fn number<T: FromStr + Copy>(
         self,
-        value: Raw<'_>,
+        value: RawJson<'_>,
         is_finite: fn(T) -> bool,
-    ) -> Result<T, Misfit> {
-        let number = self.digits(value)?.parse().ok();
+    ) -> Result<T, FormatError> {
+        let number = self.number_text(value)?.parse().ok();
         number
             .filter(|number| is_finite(*number))
-            .ok_or(Misfit::Range(self))
+            .ok_or(FormatError::OutOfRange(self))
     }
 
     /// The text of a number.
-    fn digits<'a>(self, value: Raw<'a>) -> Result<&'a str, Misfit> {
-        self.expect(value, Kind::Number)?;
-        std::str::from_utf8(value.text()).map_err(|_| Misfit::Kind(self))
+    fn number_text<'a>(self, value: RawJson<'a>) -> Result<&'a str, FormatError> {
+        self.expect_type(value, JsonType::Number)?;
+        std::str::from_utf8(value.text()).map_err(|_| FormatError::WrongType(self))
     }
 
     /// The numbers that JSON has no literal for travel as strings.
-    fn not_finite(self, value: Raw<'_>) -> Result<Option<NotFinite>, Misfit> {
-        if value.kind() != Kind::String {
+    fn non_finite(self, value: RawJson<'_>) -> Result<Option<NonFinite>, FormatError> {
+        if value.json_type() != JsonType::String {
             return Ok(None);
         }
         match &*value.name() {
-            b"NaN" => Ok(Some(NotFinite::Nan)),
-            b"Infinity" => Ok(Some(NotFinite::Infinity)),
-            b"-Infinity" => Ok(Some(NotFinite::MinusInfinity)),
-            _ => Err(Misfit::Kind(self)),
+            b"NaN" => Ok(Some(NonFinite::Nan)),
+            b"Infinity" => Ok(Some(NonFinite::Infinity)),
+            b"-Infinity" => Ok(Some(NonFinite::MinusInfinity)),
+            _ => Err(FormatError::WrongType(self)),
         }
     }
 
-    fn array<const N: usize>(self, bytes: &[u8]) -> Result<[u8; N], Misfit> {
+    fn array<const N: usize>(self, bytes: &[u8]) -> Result<[u8; N], FormatError> {
         bytes
             .try_into()
-            .map_err(|_| Misfit::Length(self, bytes.len()))
+            .map_err(|_| FormatError::WrongLength(self, bytes.len()))
     }
 
     /// What JSON it takes, for messages.
-    fn json(self) -> &'static str {
+    fn expected_json(self) -> &'static str {
         match self {
             Format::Json => "any JSON value",
             Format::String => "a string",
@@ -324,7 +328,7 @@ impl Format {
     }
 
     /// How many bytes it has where that is fixed, for messages.
-    fn size(self) -> usize {
+    fn fixed_size(self) -> usize {
         match self {
             Format::Short => 2,
             Format::Int | Format::Float => 4,
@@ -344,22 +348,22 @@ impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(name: &str) -> Result<Format, UnknownFormat> {
-        Format::named(name.as_bytes()).ok_or_else(|| UnknownFormat::new(name))
+        Format::from_name(name.as_bytes()).ok_or_else(|| UnknownFormat::new(name))
     }
 }
 
 impl UnknownFormat {
-    /// Keeps of the name what is worth repeating to its author.
-    pub fn new(name: &str) -> UnknownFormat {
+    /// Cuts the name to what an error message repeats of it.
+    pub(crate) fn new(name: &str) -> UnknownFormat {
         UnknownFormat(name.chars().take(UNKNOWN_CHARS_MAX).collect())
     }
 }
 
-/// How much of an unknown name is repeated to its author.
+/// How much of an unknown name an error message repeats.
 const UNKNOWN_CHARS_MAX: usize = 40;
 
 /// Writes bytes as a JSON string of padded standard base64.
-pub fn write_base64(out: &mut BytesMut, bytes: &[u8]) {
+pub(crate) fn write_base64(out: &mut BytesMut, bytes: &[u8]) {
     // Four characters for every three bytes begun.
     let encoded = bytes.len().div_ceil(3) * 4;
     out.reserve(encoded + 2);
@@ -373,37 +377,37 @@ pub fn write_base64(out: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// Writes an integer in decimal.
-pub fn write_integer(out: &mut BytesMut, number: impl itoa::Integer) {
+pub(crate) fn write_integer(out: &mut BytesMut, number: impl itoa::Integer) {
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes the shortest text that reads back as the same number of the same width.
 fn write_number<T: serde::Serialize>(out: &mut BytesMut, number: T, wide: f64) {
-    let not_finite = match wide {
-        _ if wide.is_nan() => NotFinite::Nan,
-        f64::INFINITY => NotFinite::Infinity,
-        f64::NEG_INFINITY => NotFinite::MinusInfinity,
+    let non_finite = match wide {
+        _ if wide.is_nan() => NonFinite::Nan,
+        f64::INFINITY => NonFinite::Infinity,
+        f64::NEG_INFINITY => NonFinite::MinusInfinity,
         _ => {
             return serde_json::to_writer(out.writer(), &number)
                 .expect("a finite number is written to memory");
         }
     };
-    json::write_string(out, not_finite.name().as_bytes());
+    json::write_string(out, non_finite.name().as_bytes());
 }
 
 #[derive(Clone, Copy)]
-enum NotFinite {
+enum NonFinite {
     Nan,
     Infinity,
     MinusInfinity,
 }
 
-impl NotFinite {
+impl NonFinite {
     fn name(self) -> &'static str {
         match self {
-            NotFinite::Nan => "NaN",
-            NotFinite::Infinity => "Infinity",
-            NotFinite::MinusInfinity => "-Infinity",
+            NonFinite::Nan => "NaN",
+            NonFinite::Infinity => "Infinity",
+            NonFinite::MinusInfinity => "-Infinity",
         }
     }
 }

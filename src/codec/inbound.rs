@@ -4,18 +4,18 @@
 //! {"headers":[{"key":"h","value":"v"}], "key":{"value":"k","format":"string"},
 //!  "value":{"value":"v","format":"string"}, "messageId":"a", "partition":0, "timestamp":1}
 //!
-//!  frame ─▶ Frame::new ── not JSON ─▶ one refusal for the frame
+//!  frame ─▶ ProduceFrame::new ── not JSON ─▶ one rejection for the frame
 //!              │
-//!              ▼ next()                       per record, in order
-//!            Fields: slices of the frame ─▶ InboundRecord: Kafka's bytes, borrowed from
-//!                    │                      the frame or from the scratch buffer
-//!                    └─▶ Refusal: code, message, the messageId where it could be read
+//!              ▼ next_record()                one per record, in order
+//!            RecordFields: slices of the frame ─▶ InboundRecord: Kafka's bytes, borrowed from
+//!                    │                            the frame or from the scratch buffer
+//!                    └─▶ RecordRejection: code, message, the messageId where it could be read
 //! ```
 //!
 //! # Invariants
-//! - Either a frame is JSON from end to end, or none of its records is given out.
-//! - A bad record spoils nothing but itself.
-//! - What the memory needed beside the frame is depends on one record at a time.
+//! - Either a frame is JSON from end to end, or none of its records is handed out.
+//! - An invalid record does not affect the others of its frame.
+//! - The memory needed beside the frame is that of one record.
 //!
 //! # Decisions
 //! - `null` in an optional field is as if the field were not there.
@@ -25,6 +25,7 @@
 //! - `timestamp` is not negative, as for Kafka's own producers.
 //! - A header value's `format` may say `string` or `bytearray`.
 
+mod field;
 mod fields;
 mod headers;
 #[cfg(test)]
@@ -32,163 +33,163 @@ mod tests;
 
 use std::borrow::Cow;
 
-use super::answer::Code;
-use super::format::Types;
-use super::json::{Malformed, Raw, Scanner};
-use fields::Fields;
+use super::ack::SocketErrorCode;
+use super::format::RecordFormats;
+use super::json::{JsonError, JsonScanner, RawJson};
+use fields::RecordFields;
 use headers::EncodedHeader;
 use kafka_client::record::NewHeader;
 
 /// One record, ready for the producer.
 #[derive(Debug)]
-pub struct InboundRecord<'a> {
+pub(crate) struct InboundRecord<'a> {
     /// The key's bytes; `None` without a key.
-    pub key: Option<&'a [u8]>,
+    pub(crate) key: Option<&'a [u8]>,
     /// The value's bytes; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
     /// Milliseconds since 1970; `None` when the client leaves it to us.
-    pub timestamp: Option<i64>,
+    pub(crate) timestamp: Option<i64>,
     /// `None` when the client leaves it to the partitioner.
-    pub partition: Option<i32>,
+    pub(crate) partition: Option<i32>,
     /// To be sent back with the answer: a JSON string's text with its quotes.
-    pub message_id: Option<&'a [u8]>,
+    pub(crate) message_id: Option<&'a [u8]>,
     /// The headers, in order.
-    pub headers: Vec<NewHeader<'a>>,
+    pub(crate) headers: Vec<NewHeader<'a>>,
 }
 
-/// A record that cannot be produced.
+/// A record that cannot be produced, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal<'a> {
+pub(crate) struct RecordRejection<'a> {
     /// `invalid_json`, `invalid_record` or `invalid_format`.
-    pub code: Code,
+    pub(crate) code: SocketErrorCode,
     /// For people.
-    pub message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
     /// A JSON string's text with its quotes, where it could be read.
-    pub message_id: Option<&'a [u8]>,
+    pub(crate) message_id: Option<&'a [u8]>,
 }
 
 /// The records of one frame.
 #[derive(Debug)]
-pub struct Frame<'f> {
-    types: Types,
-    scanner: Scanner<'f>,
+pub(crate) struct ProduceFrame<'f> {
+    formats: RecordFormats,
+    scanner: JsonScanner<'f>,
     scratch: &'f mut Vec<u8>,
     /// Of one record at a time.
     headers: Vec<EncodedHeader<'f>>,
-    state: State,
+    state: ProduceFrameState,
     is_array: bool,
     len: usize,
 }
 
 #[derive(Debug)]
-enum State {
+enum ProduceFrameState {
     Single,
     /// `first`: no element was taken yet.
     Elements {
         first: bool,
     },
-    Malformed(Malformed),
+    Malformed(JsonError),
     Done,
 }
 
-impl<'f> Frame<'f> {
-    /// Looks at a frame, which must be UTF-8. `scratch` holds what cannot be borrowed from
+impl<'f> ProduceFrame<'f> {
+    /// Reads a frame, which must be UTF-8. `scratch` holds what cannot be borrowed from
     /// the frame, one record at a time; it may be kept for the next frame.
-    pub fn new(types: Types, frame: &'f [u8], scratch: &'f mut Vec<u8>) -> Frame<'f> {
+    pub(crate) fn new(
+        formats: RecordFormats,
+        frame: &'f [u8],
+        scratch: &'f mut Vec<u8>,
+    ) -> ProduceFrame<'f> {
         debug_assert!(std::str::from_utf8(frame).is_ok());
-        let mut scanner = Scanner::new(frame);
+        let mut scanner = JsonScanner::new(frame);
         let (state, len) = match scanner.peek() {
-            Some(b'[') => count(&mut scanner).map_or_else(
-                |malformed| (State::Malformed(malformed), 1),
-                |len| (State::Elements { first: true }, len),
+            Some(b'[') => count_elements(&mut scanner).map_or_else(
+                |error| (ProduceFrameState::Malformed(error), 1),
+                |len| (ProduceFrameState::Elements { first: true }, len),
             ),
-            _ => (State::Single, 1),
+            _ => (ProduceFrameState::Single, 1),
         };
-        Frame {
-            types,
+        ProduceFrame {
+            formats,
             scanner,
             scratch,
             headers: Vec::new(),
             // What is not JSON is no array either, whatever it begins with.
-            is_array: matches!(state, State::Elements { .. }),
+            is_array: matches!(state, ProduceFrameState::Elements { .. }),
             state,
             len,
         }
     }
 
-    /// Whether the answer is an array too.
-    pub fn is_array(&self) -> bool {
+    /// Whether it is an array, which is acked by an array.
+    pub(crate) fn is_array(&self) -> bool {
         self.is_array
     }
 
-    /// How many records, good or bad, the frame has: how often `next` gives one.
-    pub fn len(&self) -> usize {
+    /// How many records, good or bad, the frame has: how often `next_record` gives one.
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether it is an empty array.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The next record, to be done with before the one after it.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "what it gives borrows from it"
-    )]
-    pub fn next(&mut self) -> Option<Result<InboundRecord<'_>, Refusal<'f>>> {
-        let mut fields = Fields::default();
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return None,
-            State::Malformed(malformed) => return Some(Err(not_json(malformed))),
-            State::Single => {
+    /// The next record; it borrows from the frame until the one after it is read.
+    pub(crate) fn next_record(&mut self) -> Option<Result<InboundRecord<'_>, RecordRejection<'f>>> {
+        let mut fields = RecordFields::default();
+        match std::mem::replace(&mut self.state, ProduceFrameState::Done) {
+            ProduceFrameState::Done => return None,
+            ProduceFrameState::Malformed(error) => return Some(Err(not_json(error))),
+            ProduceFrameState::Single => {
                 let read = fields.read(&mut self.scanner);
-                if let Err(malformed) = read.and_then(|()| self.scanner.end()) {
-                    return Some(Err(not_json(malformed)));
+                if let Err(error) = read.and_then(|()| self.scanner.expect_end()) {
+                    return Some(Err(not_json(error)));
                 }
             }
-            State::Elements { first } => {
+            ProduceFrameState::Elements { first } => {
                 if !self.scanner.next_element(first).expect(COUNTED) {
                     return None;
                 }
-                self.state = State::Elements { first: false };
+                self.state = ProduceFrameState::Elements { first: false };
                 fields.read(&mut self.scanner).expect(COUNTED);
             }
         }
         self.scratch.clear();
         self.headers.clear();
-        match fields.encode(self.types, self.scratch, &mut self.headers) {
+        match fields.encode(self.formats, self.scratch, &mut self.headers) {
             Ok(encoded) => Some(Ok(InboundRecord {
                 key: encoded.key.map(|key| key.bytes(self.scratch)),
                 value: encoded.value.map(|value| value.bytes(self.scratch)),
                 headers: headers::borrow(&self.headers, self.scratch),
                 timestamp: fields.timestamp,
                 partition: fields.partition,
-                message_id: fields.message_id.map(Raw::text),
+                message_id: fields.message_id.map(RawJson::text),
             })),
-            Err(fault) => Some(Err(Refusal {
-                code: fault.code,
-                message: fault.message,
-                message_id: fields.message_id.map(Raw::text),
+            Err(error) => Some(Err(RecordRejection {
+                code: error.code,
+                message: error.message,
+                message_id: fields.message_id.map(RawJson::text),
             })),
         }
     }
 }
 
 #[cold]
-fn not_json(malformed: Malformed) -> Refusal<'static> {
-    Refusal {
-        code: Code::InvalidJson,
-        message: format!("not JSON: {malformed}").into(),
+fn not_json(error: JsonError) -> RecordRejection<'static> {
+    RecordRejection {
+        code: SocketErrorCode::InvalidJson,
+        message: format!("not JSON: {error}").into(),
         message_id: None,
     }
 }
 
 const COUNTED: &str = "the array was found to be JSON when its elements were counted";
 
-/// Validates the whole array before any of it is given out, and goes back behind its
+/// Validates the whole array before any of it is handed out, and goes back behind its
 /// bracket; says how many elements it has.
-fn count(scanner: &mut Scanner<'_>) -> Result<usize, Malformed> {
+fn count_elements(scanner: &mut JsonScanner<'_>) -> Result<usize, JsonError> {
     scanner.begin_array()?;
     let mut ahead = scanner.clone();
     let mut len = 0;
@@ -196,6 +197,6 @@ fn count(scanner: &mut Scanner<'_>) -> Result<usize, Malformed> {
         ahead.value()?;
         len += 1;
     }
-    ahead.end()?;
+    ahead.expect_end()?;
     Ok(len)
 }

@@ -1,14 +1,14 @@
 //! JSON without a document (RFC 8259): a scanner that validates and slices, and strings.
 //!
 //! ```text
-//!  {"key": {"value": "a\nb"}, …        Scanner::begin_object, next_name, value …
-//!                    └─────┘ Raw       text as it stands, kind by its first byte,
-//!                                      string() ─▶ borrowed, or unescaped into a buffer
+//!  {"key": {"value": "a\nb"}, …        JsonScanner::begin_object, next_name, value …
+//!                    └─────┘ RawJson   text as it stands, type by its first byte,
+//!                                      string_content() ─▶ borrowed, or unescaped
 //! ```
 //!
 //! The scanner takes and refuses exactly what serde_json does (a test holds one against
 //! the other), except that nesting ends at [`DEPTH_MAX`]; it never recurses. Its input
-//! must be UTF-8: the socket has seen to that for frames, `outbound` does for records.
+//! must be UTF-8: the frame decoder validates frames, `outbound` validates records.
 
 mod string;
 #[cfg(test)]
@@ -16,26 +16,26 @@ mod tests;
 
 use std::borrow::Cow;
 
-pub use string::{Escaping, write_escaped, write_string};
+pub(crate) use string::{EscapingWriter, write_escaped, write_string};
 use string::{plain_prefix, unescape};
 
 /// How deep arrays and objects may be nested. Readers that recurse stop there too, or
 /// crash further down.
-pub const DEPTH_MAX: usize = 1024;
+pub(crate) const DEPTH_MAX: usize = 1024;
 
 /// The text is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{expected} expected at byte {at}")]
-pub struct Malformed {
+pub(crate) struct JsonError {
     /// Where, counted from 0.
-    pub at: usize,
+    pub(crate) at: usize,
     /// What should have been there.
-    pub expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
-/// The kind of a JSON value.
+/// The type of a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum JsonType {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -52,7 +52,7 @@ pub enum Kind {
 
 /// A valid JSON value as the text it came as, without white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Raw<'a> {
+pub(crate) struct RawJson<'a> {
     text: &'a [u8],
     /// Of a string: whether a backslash is in it.
     escaped: bool,
@@ -61,34 +61,34 @@ pub struct Raw<'a> {
 /// A string escapes half of a surrogate pair without the other: no Unicode text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("half of a surrogate pair is no character")]
-pub struct LoneSurrogate;
+pub(crate) struct LoneSurrogate;
 
 /// A string's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content<'a> {
+pub(crate) enum StringContent<'a> {
     /// As it stands in the text.
     Borrowed(&'a [u8]),
     /// Appended to the buffer that was given.
     Appended,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawJson<'a> {
     /// The text.
     #[inline]
-    pub fn text(self) -> &'a [u8] {
+    pub(crate) fn text(self) -> &'a [u8] {
         self.text
     }
 
-    /// What it is.
+    /// Its type.
     #[inline]
-    pub fn kind(self) -> Kind {
+    pub(crate) fn json_type(self) -> JsonType {
         match self.text[0] {
-            b'n' => Kind::Null,
-            b't' | b'f' => Kind::Bool,
-            b'"' => Kind::String,
-            b'[' => Kind::Array,
-            b'{' => Kind::Object,
-            _ => Kind::Number,
+            b'n' => JsonType::Null,
+            b't' | b'f' => JsonType::Bool,
+            b'"' => JsonType::String,
+            b'[' => JsonType::Array,
+            b'{' => JsonType::Object,
+            _ => JsonType::Number,
         }
     }
 
@@ -97,20 +97,27 @@ impl<'a> Raw<'a> {
     /// # Panics
     /// When it is no string.
     #[inline]
-    pub fn content(self, buffer: &mut Vec<u8>) -> Result<Content<'a>, LoneSurrogate> {
-        assert_eq!(self.kind(), Kind::String, "only strings have a content");
+    pub(crate) fn string_content(
+        self,
+        buffer: &mut Vec<u8>,
+    ) -> Result<StringContent<'a>, LoneSurrogate> {
+        assert_eq!(
+            self.json_type(),
+            JsonType::String,
+            "only strings have a content"
+        );
         let inner = &self.text[1..self.text.len() - 1];
         if !self.escaped {
-            return Ok(Content::Borrowed(inner));
+            return Ok(StringContent::Borrowed(inner));
         }
         unescape(inner, buffer)?;
-        Ok(Content::Appended)
+        Ok(StringContent::Appended)
     }
 
     /// A name or another short string to compare with; where it is no string, or no
-    /// Unicode, the text itself, which with its quotes is nobody's name.
+    /// Unicode, the text itself, which with its quotes equals no name.
     #[inline]
-    pub fn name(self) -> Cow<'a, [u8]> {
+    pub(crate) fn name(self) -> Cow<'a, [u8]> {
         match self.text {
             [b'"', inner @ .., b'"'] if !self.escaped => Cow::Borrowed(inner),
             text => Cow::Owned(self.unescaped_name().unwrap_or_else(|| text.to_vec())),
@@ -120,26 +127,27 @@ impl<'a> Raw<'a> {
     #[cold]
     fn unescaped_name(self) -> Option<Vec<u8>> {
         let mut name = Vec::new();
-        (self.kind() == Kind::String && self.content(&mut name).is_ok()).then_some(name)
+        (self.json_type() == JsonType::String && self.string_content(&mut name).is_ok())
+            .then_some(name)
     }
 }
 
 /// Reads one text from front to end.
 #[derive(Clone, Debug)]
-pub struct Scanner<'a> {
+pub(crate) struct JsonScanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> JsonScanner<'a> {
     /// A scanner at the beginning of `text`, which must be UTF-8.
-    pub fn new(text: &'a [u8]) -> Scanner<'a> {
-        Scanner { text, at: 0 }
+    pub(crate) fn new(text: &'a [u8]) -> JsonScanner<'a> {
+        JsonScanner { text, at: 0 }
     }
 
     /// The first byte of what comes next, if anything does.
     #[inline]
-    pub fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.text.get(self.at) {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return Some(byte);
@@ -150,7 +158,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Nothing but white space may follow.
-    pub fn end(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn expect_end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.expected("the end")),
@@ -159,7 +167,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes the next value, whatever it is.
     #[inline]
-    pub fn value(&mut self) -> Result<Raw<'a>, Malformed> {
+    pub(crate) fn value(&mut self) -> Result<RawJson<'a>, JsonError> {
         let Some(first) = self.peek() else {
             return Err(self.expected("a value"));
         };
@@ -175,43 +183,48 @@ impl<'a> Scanner<'a> {
                 false
             }
         };
-        Ok(Raw {
+        Ok(RawJson {
             text: &self.text[from..self.at],
             escaped,
         })
     }
 
-    /// Takes the brace of an object; [`Scanner::next_name`] goes on.
+    /// Takes the brace of an object; [`JsonScanner::next_name`] goes on.
     #[inline]
-    pub fn begin_object(&mut self) -> Result<(), Malformed> {
-        self.take(b'{', "an object")
+    pub(crate) fn begin_object(&mut self) -> Result<(), JsonError> {
+        self.take_byte(b'{', "an object")
     }
 
     /// Takes the next member's name and colon, its value is to be taken next; `None` when
     /// it took the object's end. `first` says that no member was taken before.
     #[inline]
-    pub fn next_name(&mut self, first: bool) -> Result<Option<Raw<'a>>, Malformed> {
-        if !self.next(b'}', first, "a comma or the object's end")? {
+    pub(crate) fn next_name(&mut self, first: bool) -> Result<Option<RawJson<'a>>, JsonError> {
+        if !self.has_next(b'}', first, "a comma or the object's end")? {
             return Ok(None);
         }
-        self.name().map(Some)
+        self.member_name().map(Some)
     }
 
-    /// Takes the bracket of an array; [`Scanner::next_element`] goes on.
+    /// Takes the bracket of an array; [`JsonScanner::next_element`] goes on.
     #[inline]
-    pub fn begin_array(&mut self) -> Result<(), Malformed> {
-        self.take(b'[', "an array")
+    pub(crate) fn begin_array(&mut self) -> Result<(), JsonError> {
+        self.take_byte(b'[', "an array")
     }
 
     /// Whether there is a further element, which is to be taken next; false when it took
     /// the array's end. `first` says that no element was taken before.
     #[inline]
-    pub fn next_element(&mut self, first: bool) -> Result<bool, Malformed> {
-        self.next(b']', first, "a comma or the array's end")
+    pub(crate) fn next_element(&mut self, first: bool) -> Result<bool, JsonError> {
+        self.has_next(b']', first, "a comma or the array's end")
     }
 
     #[inline]
-    fn next(&mut self, end: u8, first: bool, expected: &'static str) -> Result<bool, Malformed> {
+    fn has_next(
+        &mut self,
+        end: u8,
+        first: bool,
+        expected: &'static str,
+    ) -> Result<bool, JsonError> {
         match self.peek() {
             Some(byte) if byte == end => {
                 self.at += 1;
@@ -227,19 +240,19 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn name(&mut self) -> Result<Raw<'a>, Malformed> {
+    fn member_name(&mut self) -> Result<RawJson<'a>, JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a name in quotes"));
         }
         let from = self.at;
         let escaped = self.skip_string()?;
         let text = &self.text[from..self.at];
-        self.take(b':', "a colon")?;
-        Ok(Raw { text, escaped })
+        self.take_byte(b':', "a colon")?;
+        Ok(RawJson { text, escaped })
     }
 
     #[inline]
-    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), Malformed> {
+    fn take_byte(&mut self, byte: u8, expected: &'static str) -> Result<(), JsonError> {
         if self.peek() != Some(byte) {
             return Err(self.expected(expected));
         }
@@ -248,8 +261,8 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips an array or object with all that is in it.
-    fn skip_nested(&mut self) -> Result<(), Malformed> {
-        let mut open = Open::default();
+    fn skip_nested(&mut self) -> Result<(), JsonError> {
+        let mut open = OpenBrackets::default();
         loop {
             // A value is due.
             let mut first = false;
@@ -285,7 +298,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn skip_plain(&mut self, first: u8) -> Result<(), Malformed> {
+    fn skip_plain(&mut self, first: u8) -> Result<(), JsonError> {
         match first {
             b'n' => self.skip_word(b"null"),
             b't' => self.skip_word(b"true"),
@@ -295,7 +308,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn skip_word(&mut self, word: &'static [u8]) -> Result<(), Malformed> {
+    fn skip_word(&mut self, word: &'static [u8]) -> Result<(), JsonError> {
         if !self.text[self.at..].starts_with(word) {
             return Err(self.expected("a value"));
         }
@@ -303,21 +316,21 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn skip_number(&mut self) -> Result<(), Malformed> {
-        if self.here() == Some(b'-') {
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        if self.current_byte() == Some(b'-') {
             self.at += 1;
         }
-        match self.here() {
+        match self.current_byte() {
             Some(b'0') => self.at += 1,
             _ => self.skip_digits()?,
         }
-        if self.here() == Some(b'.') {
+        if self.current_byte() == Some(b'.') {
             self.at += 1;
             self.skip_digits()?;
         }
-        if let Some(b'e' | b'E') = self.here() {
+        if let Some(b'e' | b'E') = self.current_byte() {
             self.at += 1;
-            if let Some(b'+' | b'-') = self.here() {
+            if let Some(b'+' | b'-') = self.current_byte() {
                 self.at += 1;
             }
             self.skip_digits()?;
@@ -326,9 +339,9 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn skip_digits(&mut self) -> Result<(), Malformed> {
+    fn skip_digits(&mut self) -> Result<(), JsonError> {
         let from = self.at;
-        while let Some(b'0'..=b'9') = self.here() {
+        while let Some(b'0'..=b'9') = self.current_byte() {
             self.at += 1;
         }
         if self.at == from {
@@ -339,12 +352,12 @@ impl<'a> Scanner<'a> {
 
     /// Skips a string that begins here; says whether it has escapes.
     #[inline]
-    fn skip_string(&mut self) -> Result<bool, Malformed> {
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
         self.at += 1;
         let mut escaped = false;
         loop {
             self.at += plain_prefix(&self.text[self.at..]);
-            match self.here() {
+            match self.current_byte() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(escaped);
@@ -360,14 +373,17 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline(never)]
-    fn skip_escape(&mut self) -> Result<(), Malformed> {
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
         self.at += 1;
-        match self.here() {
+        match self.current_byte() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => {
                 self.at += 1;
                 for _ in 0..4 {
-                    if !self.here().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                    if !self
+                        .current_byte()
+                        .is_some_and(|byte| byte.is_ascii_hexdigit())
+                    {
                         return Err(self.expected("a hexadecimal digit"));
                     }
                     self.at += 1;
@@ -379,13 +395,13 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn here(&self) -> Option<u8> {
+    fn current_byte(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
     #[cold]
-    fn expected(&self, expected: &'static str) -> Malformed {
-        Malformed {
+    fn expected(&self, expected: &'static str) -> JsonError {
+        JsonError {
             at: self.at,
             expected,
         }
@@ -393,20 +409,20 @@ impl<'a> Scanner<'a> {
 }
 
 /// Whether `text` is one JSON value, with white space around it or not.
-pub fn check(text: &[u8]) -> Result<(), Malformed> {
-    let mut scanner = Scanner::new(text);
+pub(crate) fn validate(text: &[u8]) -> Result<(), JsonError> {
+    let mut scanner = JsonScanner::new(text);
     scanner.value()?;
-    scanner.end()
+    scanner.expect_end()
 }
 
-/// Which brackets are open: one bit each, set for an object.
+/// The brackets that are open: one bit each, set for an object.
 #[derive(Default)]
-struct Open {
+struct OpenBrackets {
     objects: [u64; DEPTH_MAX / 64],
     depth: usize,
 }
 
-impl Open {
+impl OpenBrackets {
     /// False when there is no room.
     fn push(&mut self, object: bool) -> bool {
         if self.depth == DEPTH_MAX {

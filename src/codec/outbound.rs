@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! {"wsProxyMessageId":"t-0-7-1554402266846","topic":"t","partition":0,"offset":7,
-//!  └────── lead ──────────┘                └────────── middle ─────────────┘
+//!  └────── id_prefix ─────┘                └────── topic_partition ────────┘
 //!  "timestamp":1554402266846,"headers":[…],"key":{…},"value":{"value":"v","format":"string"}}
 //! ```
 //!
-//! What is the same in all records of a partition is made once, with the writer.
+//! What all records of a partition have in common is made once, with the writer.
 //!
 //! # Invariants
 //! - Every record is written, whatever its bytes are. Those that are not what their
@@ -18,23 +18,23 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::format::{Format, Misfit, Types, write_base64, write_integer};
-use super::json::{self, Escaping};
+use super::format::{Format, FormatError, RecordFormats, write_base64, write_integer};
+use super::json::{self, EscapingWriter};
 use kafka_client::record::{Headers, Record};
 
 /// A fetched record, as far as it is written.
 #[derive(Clone, Copy, Debug)]
-pub struct OutboundRecord<'a, H> {
+pub(crate) struct OutboundRecord<'a, H> {
     /// Its offset.
-    pub offset: i64,
+    pub(crate) offset: i64,
     /// Milliseconds since 1970; -1 when it has none.
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
     /// The key's bytes, if there is a key.
-    pub key: Option<&'a [u8]>,
+    pub(crate) key: Option<&'a [u8]>,
     /// The value's bytes; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
     /// The headers, in order: name and value.
-    pub headers: H,
+    pub(crate) headers: H,
 }
 
 impl<'a> From<Record<'a>> for OutboundRecord<'a, Headers<'a>> {
@@ -49,40 +49,40 @@ impl<'a> From<Record<'a>> for OutboundRecord<'a, Headers<'a>> {
     }
 }
 
-/// Writes the records of one partition for sockets with the same types.
+/// Writes the records of one partition for sockets with the same formats.
 #[derive(Clone, Debug)]
-pub struct RecordWriter {
-    types: Types,
+pub(crate) struct RecordWriter {
+    formats: RecordFormats,
     /// Up to the offset in the id.
-    lead: BytesMut,
+    id_prefix: BytesMut,
     /// Between the id's timestamp and the offset.
-    middle: BytesMut,
+    topic_partition: BytesMut,
 }
 
 impl RecordWriter {
     /// A writer for a partition.
-    pub fn new(topic: &str, partition: i32, types: Types) -> RecordWriter {
-        let mut lead = BytesMut::new();
-        lead.put_slice(b"{\"wsProxyMessageId\":\"");
-        json::write_escaped(&mut lead, topic.as_bytes());
-        lead.put_u8(b'-');
-        write_integer(&mut lead, partition);
-        lead.put_u8(b'-');
-        let mut middle = BytesMut::new();
-        middle.put_slice(b"\",\"topic\":");
-        json::write_string(&mut middle, topic.as_bytes());
-        middle.put_slice(b",\"partition\":");
-        write_integer(&mut middle, partition);
-        middle.put_slice(b",\"offset\":");
+    pub(crate) fn new(topic: &str, partition: i32, formats: RecordFormats) -> RecordWriter {
+        let mut id_prefix = BytesMut::new();
+        id_prefix.put_slice(b"{\"wsProxyMessageId\":\"");
+        json::write_escaped(&mut id_prefix, topic.as_bytes());
+        id_prefix.put_u8(b'-');
+        write_integer(&mut id_prefix, partition);
+        id_prefix.put_u8(b'-');
+        let mut topic_partition = BytesMut::new();
+        topic_partition.put_slice(b"\",\"topic\":");
+        json::write_string(&mut topic_partition, topic.as_bytes());
+        topic_partition.put_slice(b",\"partition\":");
+        write_integer(&mut topic_partition, partition);
+        topic_partition.put_slice(b",\"offset\":");
         RecordWriter {
-            types,
-            lead,
-            middle,
+            formats,
+            id_prefix,
+            topic_partition,
         }
     }
 
     /// Appends one record's object.
-    pub fn write<'a, H>(&self, out: &mut BytesMut, record: OutboundRecord<'a, H>)
+    pub(crate) fn write<'a, H>(&self, out: &mut BytesMut, record: OutboundRecord<'a, H>)
     where
         H: IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     {
@@ -90,40 +90,44 @@ impl RecordWriter {
         let offset = offset.format(record.offset).as_bytes();
         let mut timestamp = itoa::Buffer::new();
         let timestamp = timestamp.format(record.timestamp).as_bytes();
-        out.reserve(self.size_guess(&record));
-        out.put_slice(&self.lead);
+        out.reserve(self.estimated_size(&record));
+        out.put_slice(&self.id_prefix);
         out.put_slice(offset);
         out.put_u8(b'-');
         out.put_slice(timestamp);
-        out.put_slice(&self.middle);
+        out.put_slice(&self.topic_partition);
         out.put_slice(offset);
         out.put_slice(b",\"timestamp\":");
         out.put_slice(timestamp);
         write_headers(out, record.headers);
         if let Some(key) = record.key {
             out.put_slice(b",\"key\":");
-            match self.types.key {
-                Some(format) => write_typed(out, format, key),
-                None => write_untyped(out, key),
+            match self.formats.key {
+                Some(format) => write_with_format(out, format, key),
+                None => write_key_without_format(out, key),
             }
         }
         out.put_slice(b",\"value\":");
         match record.value {
-            Some(value) => write_typed(out, self.types.value, value),
+            Some(value) => write_with_format(out, self.formats.value, value),
             None => out.put_slice(b"{\"value\":null}"),
         }
         out.put_u8(b'}');
     }
 
     /// About how long a record gets, so that the buffer grows once.
-    fn size_guess<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
+    fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
         const REST: usize = 200;
         let grown = |bytes: Option<&[u8]>| bytes.map_or(0, |bytes| bytes.len() * 4 / 3);
-        self.lead.len() + self.middle.len() + grown(record.key) + grown(record.value) + REST
+        self.id_prefix.len()
+            + self.topic_partition.len()
+            + grown(record.key)
+            + grown(record.value)
+            + REST
     }
 }
 
-fn write_typed(out: &mut BytesMut, format: Format, bytes: &[u8]) {
+fn write_with_format(out: &mut BytesMut, format: Format, bytes: &[u8]) {
     out.put_slice(b"{\"value\":");
     match format.write(bytes, out) {
         Ok(()) => {
@@ -131,26 +135,27 @@ fn write_typed(out: &mut BytesMut, format: Format, bytes: &[u8]) {
             out.put_slice(format.name().as_bytes());
             out.put_slice(b"\"}");
         }
-        Err(misfit) => write_misfit(out, bytes, format, misfit),
+        Err(error) => write_undecodable(out, bytes, format, error),
     }
 }
 
-/// A key of undeclared type: text where it can be.
-fn write_untyped(out: &mut BytesMut, bytes: &[u8]) {
+/// A key without a declared format: text where it can be.
+fn write_key_without_format(out: &mut BytesMut, bytes: &[u8]) {
     let format = match std::str::from_utf8(bytes) {
         Ok(_) => Format::String,
         Err(_) => Format::ByteArray,
     };
-    write_typed(out, format, bytes);
+    write_with_format(out, format, bytes);
 }
 
-/// What is not of the declared type is delivered as it is.
+/// What is not of the declared format is delivered as bytes.
 #[cold]
-fn write_misfit(out: &mut BytesMut, bytes: &[u8], format: Format, misfit: Misfit) {
+fn write_undecodable(out: &mut BytesMut, bytes: &[u8], format: Format, error: FormatError) {
     use std::fmt::Write;
     write_base64(out, bytes);
     out.put_slice(b",\"format\":\"bytearray\",\"error\":\"");
-    write!(Escaping(out), "not {format}: {misfit}").expect("a buffer in memory takes everything");
+    write!(EscapingWriter(out), "not {format}: {error}")
+        .expect("a buffer in memory takes everything");
     out.put_slice(b"\"}");
 }
 
@@ -183,7 +188,7 @@ fn write_headers<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::commit::MessageId;
+    use crate::codec::commit::WsProxyMessageId;
     use proptest::prelude::*;
 
     type Header<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -194,12 +199,12 @@ mod tests {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> String {
-        let types = Types {
+        let formats = RecordFormats {
             key: key_type,
             value: value_type,
         };
         let mut out = BytesMut::from("before");
-        RecordWriter::new("foo-bar", 3, types).write(
+        RecordWriter::new("foo-bar", 3, formats).write(
             &mut out,
             OutboundRecord {
                 offset: 42,
@@ -211,7 +216,7 @@ mod tests {
         );
         let text = String::from_utf8(out.to_vec()).expect("UTF-8");
         let text = text.strip_prefix("before").expect("appended");
-        assert_eq!(json::check(text.as_bytes()), Ok(()), "{text}");
+        assert_eq!(json::validate(text.as_bytes()), Ok(()), "{text}");
         text.to_string()
     }
 
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_no_declared_type_says_what_it_is() {
+    fn a_key_without_a_declared_format_names_its_own() {
         assert_eq!(
             rest(
                 (None, Format::Short),
@@ -281,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_delivered_with_an_error() {
+    fn a_value_that_is_not_of_its_format_is_delivered_with_an_error() {
         let text = rest(
             (Some(Format::Json), Format::Int),
             Some(b"{"),
@@ -337,7 +342,7 @@ mod tests {
     #[test]
     fn records_without_a_timestamp_have_an_id_that_is_read_back() {
         let mut out = BytesMut::new();
-        let types = Types {
+        let formats = RecordFormats {
             key: None,
             value: Format::String,
         };
@@ -348,9 +353,9 @@ mod tests {
             value: None,
             headers: [],
         };
-        RecordWriter::new("t", 0, types).write(&mut out, record);
+        RecordWriter::new("t", 0, formats).write(&mut out, record);
         let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
-        let id = MessageId::parse(json["wsProxyMessageId"].as_str().expect("text"));
+        let id = WsProxyMessageId::parse(json["wsProxyMessageId"].as_str().expect("text"));
         assert_eq!(id.map(|id| id.timestamp), Some(-1));
     }
 

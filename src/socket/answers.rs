@@ -22,7 +22,7 @@ use std::task::Poll;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::codec::answer::{self, Code, Echo};
+use crate::codec::ack::{self, EchoedId, SocketErrorCode};
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::frame::{self, Opcode};
 
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
     /// It is with the producer.
     Sent(DeliveryFuture),
     /// It is refused.
-    Refused(Box<(Code, String)>),
+    Refused(Box<(SocketErrorCode, String)>),
 }
 
 /// Where in its frame a record stood.
@@ -166,12 +166,12 @@ impl Answers {
     fn write(
         &mut self,
         out: &mut BytesMut,
-        settled: Result<RecordMetadata, (Code, String)>,
+        settled: Result<RecordMetadata, (SocketErrorCode, String)>,
         position: Position,
         id: usize,
     ) {
         let id = &self.ids[..id];
-        let echo = Echo::message_id((!id.is_empty()).then_some(id));
+        let echo = EchoedId::message_id((!id.is_empty()).then_some(id));
         match position {
             Position::Alone => {
                 let mark = frame::begin_frame(out);
@@ -197,26 +197,26 @@ impl Answers {
 fn write_one(
     out: &mut BytesMut,
     topic: &str,
-    settled: Result<RecordMetadata, (Code, String)>,
-    echo: Echo<'_>,
+    settled: Result<RecordMetadata, (SocketErrorCode, String)>,
+    echo: EchoedId<'_>,
 ) {
     match settled {
-        Ok(ack) => answer::result(out, topic, ack.partition, ack.offset, ack.timestamp, echo),
-        Err((code, message)) => answer::error(out, code, message, echo),
+        Ok(ack) => ack::write_ack(out, topic, ack.partition, ack.offset, ack.timestamp, echo),
+        Err((code, message)) => ack::write_error(out, code, message, echo),
     }
 }
 
 /// The answer's code for a record that was not acknowledged.
-pub(super) fn code(error: &ProduceError) -> Code {
+pub(super) fn code(error: &ProduceError) -> SocketErrorCode {
     match error {
-        ProduceError::TooLarge { .. } => Code::TooLarge,
-        ProduceError::NotAuthorized { .. } => Code::NotAuthorized,
-        ProduceError::TimedOut { .. } => Code::TimedOut,
-        ProduceError::UnknownOutcome { .. } => Code::UnknownOutcome,
-        ProduceError::InvalidPartition { .. } => Code::InvalidRecord,
+        ProduceError::TooLarge { .. } => SocketErrorCode::TooLarge,
+        ProduceError::NotAuthorized { .. } => SocketErrorCode::NotAuthorized,
+        ProduceError::TimedOut { .. } => SocketErrorCode::TimedOut,
+        ProduceError::UnknownOutcome { .. } => SocketErrorCode::UnknownOutcome,
+        ProduceError::InvalidPartition { .. } => SocketErrorCode::InvalidRecord,
         ProduceError::UnknownTopic { .. }
         | ProduceError::Rejected { .. }
-        | ProduceError::Stopped => Code::BrokerError,
+        | ProduceError::Stopped => SocketErrorCode::BrokerError,
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> Outcome {
-        Outcome::Refused(Box::new((Code::InvalidRecord, text.to_owned())))
+        Outcome::Refused(Box::new((SocketErrorCode::InvalidRecord, text.to_owned())))
     }
 
     fn answers() -> Answers {

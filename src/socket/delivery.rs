@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 
 use super::encoded::{Encoded, Mark};
 use super::outgoing::{Delivered, Outgoing};
-use crate::codec::Types;
+use crate::codec::RecordFormats;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Chunk, ConsumerRecords, FetchPosition};
 use websocket::frame;
@@ -46,7 +46,7 @@ pub(super) struct Current {
 
 impl Current {
     /// Starts on a slice.
-    pub(super) fn new(slice: ConsumerRecords, types: Types, now: Instant) -> Self {
+    pub(super) fn new(slice: ConsumerRecords, types: RecordFormats, now: Instant) -> Self {
         let encoded = Encoded::of(&slice.chunk, types);
         let next = encoded.index_of(slice.from_offset);
         Self {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::codec::Types;
+use crate::codec::RecordFormats;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Chunk, FetchPosition};
@@ -52,7 +52,7 @@ impl Mark {
 
 impl Encoded {
     /// The chunk's frames; made now if nobody has asked for these types before.
-    pub(super) fn of(chunk: &Chunk, types: Types) -> Arc<Self> {
+    pub(super) fn of(chunk: &Chunk, types: RecordFormats) -> Arc<Self> {
         chunk.derived.get_or_insert_with(key(types), || {
             let encoded = Self::make(chunk, types);
             let size = encoded.bytes.len() + size_of_val(encoded.marks.as_slice());
@@ -60,7 +60,7 @@ impl Encoded {
         })
     }
 
-    fn make(chunk: &Chunk, types: Types) -> Self {
+    fn make(chunk: &Chunk, types: RecordFormats) -> Self {
         let writer = RecordWriter::new(&chunk.tp.topic, chunk.tp.partition, types);
         let mut out = BytesMut::new();
         let mut marks = Vec::new();
@@ -124,7 +124,7 @@ impl Encoded {
 }
 
 /// The types as a key of what is derived from a chunk.
-fn key(types: Types) -> u64 {
+fn key(types: RecordFormats) -> u64 {
     let key = types.key.map_or(0, |format| format as u64 + 1);
     key << 8 | types.value as u64
 }

@@ -27,8 +27,8 @@ use super::keepalive::{Due, Keepalive};
 use super::ws::{Fill, WebSocket};
 use crate::app::App;
 use crate::app::registry::Place;
-use crate::codec::Types;
-use crate::codec::inbound::{Frame, InboundRecord};
+use crate::codec::RecordFormats;
+use crate::codec::inbound::{InboundRecord, ProduceFrame};
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::Producer;
 use kafka_client::record::NewRecord;
@@ -45,7 +45,7 @@ pub(super) struct Inbound {
     socket: WebSocket,
     producer: Producer,
     topic: Arc<TopicMetadata>,
-    types: Types,
+    types: RecordFormats,
     answers: Answers,
     /// Frames on their way to the client.
     out: BytesMut,
@@ -62,7 +62,7 @@ impl Inbound {
     pub(super) fn new(
         app: App,
         socket: WebSocket,
-        types: Types,
+        types: RecordFormats,
         topic: Arc<TopicMetadata>,
         place: Place,
     ) -> Self {
@@ -182,7 +182,7 @@ impl Inbound {
     /// Sends the records of one frame.
     async fn take(&mut self, payload: &[u8]) -> Result<(), End> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut frame = Frame::new(self.types, payload, &mut scratch);
+        let mut frame = ProduceFrame::new(self.types, payload, &mut scratch);
         if frame.is_array() && frame.is_empty() {
             // In its place, which is after everything that is owed.
             self.settle().await?;
@@ -191,7 +191,7 @@ impl Inbound {
         let now = timestamp();
         let (len, is_array) = (frame.len(), frame.is_array());
         let mut index = 0;
-        while let Some(record) = frame.next() {
+        while let Some(record) = frame.next_record() {
             let position = match is_array {
                 false => Position::Alone,
                 true => Position::Element {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// One socket's clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     interval: Duration,
     heard: Instant,
     pinged: bool,
@@ -22,7 +22,7 @@ pub struct Keepalive {
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Nothing.
     Nothing,
     /// A ping.
@@ -33,7 +33,7 @@ pub enum Due {
 
 impl Keepalive {
     /// Starts with the client just heard.
-    pub fn new(interval: Duration, now: Instant) -> Self {
+    pub(crate) fn new(interval: Duration, now: Instant) -> Self {
         Self {
             interval,
             heard: now,
@@ -42,13 +42,13 @@ impl Keepalive {
     }
 
     /// Bytes came from the client, or it is not to blame for its silence.
-    pub fn heard(&mut self, now: Instant) {
+    pub(crate) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.pinged = false;
     }
 
     /// When to ask [`due`](Self::due) next.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         match self.pinged {
             false => self.heard + self.interval,
             true => self.heard + self.interval * 2,
@@ -56,7 +56,7 @@ impl Keepalive {
     }
 
     /// What is due at `now`.
-    pub fn due(&mut self, now: Instant) -> Due {
+    pub(crate) fn due(&mut self, now: Instant) -> Due {
         if now < self.next() {
             return Due::Nothing;
         }

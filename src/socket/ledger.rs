@@ -9,8 +9,8 @@ use tokio::time::{Duration, Instant};
 
 use super::commits::Commits;
 use super::encoded::Mark;
-use crate::codec::answer::{Code, Echo};
-use crate::codec::commit::{self, Refusal};
+use crate::codec::ack::{EchoedId, SocketErrorCode};
+use crate::codec::commit::{self, CommitRejection};
 use kafka_client::TopicPartition;
 use kafka_client::consumer::Consumer;
 use kafka_client::consumer::FetchPosition;
@@ -82,13 +82,13 @@ impl Ledger {
         &mut self,
         consumer: &mut Consumer,
         text: &'a [u8],
-    ) -> Result<(), Refusal<'a>> {
+    ) -> Result<(), CommitRejection<'a>> {
         let refused = match (&mut self.commits, commit::parse(text)) {
-            (None, Ok(commit::Commit { echo, .. })) => auto_commit(echo),
-            (None, Err(refusal)) if refusal.code == Code::UnknownMessageId => {
-                auto_commit(refusal.echo)
+            (None, Ok(commit::CommitFrame { echoed_id, .. })) => auto_commit(echoed_id),
+            (None, Err(rejection)) if rejection.code == SocketErrorCode::UnknownMessageId => {
+                auto_commit(rejection.echoed_id)
             }
-            (_, Err(refusal)) => refusal,
+            (_, Err(rejection)) => rejection,
             (Some(commits), Ok(commit)) => {
                 let id = &commit.id;
                 let known = commits.commit(&id.topic, id.partition, id.offset, id.timestamp);
@@ -97,10 +97,10 @@ impl Ledger {
                     consumer.request_commit();
                     return Ok(());
                 }
-                Refusal {
-                    code: Code::UnknownMessageId,
+                CommitRejection {
+                    code: SocketErrorCode::UnknownMessageId,
                     message: "not delivered here, or committed already".into(),
-                    echo: commit.echo,
+                    echoed_id: commit.echoed_id,
                 }
             }
         };
@@ -126,10 +126,10 @@ impl Ledger {
     }
 }
 
-fn auto_commit(echo: Echo<'_>) -> Refusal<'_> {
-    Refusal {
-        code: Code::AutoCommitEnabled,
+fn auto_commit(echoed_id: EchoedId<'_>) -> CommitRejection<'_> {
+    CommitRejection {
+        code: SocketErrorCode::AutoCommitEnabled,
         message: "this socket commits by itself (autoCommit=true)".into(),
-        echo,
+        echoed_id,
     }
 }

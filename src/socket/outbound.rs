@@ -34,9 +34,9 @@ use super::rate::Rate;
 use super::ws::{Fill, WebSocket};
 use crate::app::App;
 use crate::app::registry::{Order, Place, Seat};
-use crate::codec::Types;
-use crate::codec::answer;
-use crate::codec::commit::Refusal;
+use crate::codec::RecordFormats;
+use crate::codec::ack;
+use crate::codec::commit::CommitRejection;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
 use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
@@ -60,7 +60,7 @@ pub(super) struct Outbound {
     app: App,
     socket: WebSocket,
     consumer: Consumer,
-    types: Types,
+    types: RecordFormats,
     current: Option<Current>,
     out: Outgoing,
     batch: Option<Batch>,
@@ -444,17 +444,17 @@ impl Outbound {
 
     /// A client commits.
     fn commit(&mut self, text: &[u8]) {
-        let Err(refusal) = self.ledger.commit(&mut self.consumer, text) else {
+        let Err(rejection) = self.ledger.commit(&mut self.consumer, text) else {
             return;
         };
-        let Refusal {
+        let CommitRejection {
             code,
             message,
-            echo,
-        } = refusal;
+            echoed_id,
+        } = rejection;
         self.out.write(|frames| {
             let mark = frame::begin_frame(frames);
-            answer::error(frames, code, message, echo);
+            ack::write_error(frames, code, message, echoed_id);
             frame::end_frame(frames, mark, frame::Opcode::Text);
         });
     }

@@ -5,49 +5,49 @@
 
 use std::str::FromStr;
 
-use crate::codec::{Format, Types};
+use crate::codec::{Format, RecordFormats};
 use kafka_client::IsolationLevel;
 use kafka_client::consumer::OffsetResetStrategy;
 
 /// `/socket/in`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InParams {
+pub(crate) struct InParams {
     /// `topic`
-    pub topic: String,
+    pub(crate) topic: String,
     /// `keyType`, `valType`
-    pub types: Types,
+    pub(crate) types: RecordFormats,
     /// `clientId`; made up when absent.
-    pub client_id: Option<String>,
+    pub(crate) client_id: Option<String>,
     /// `instanceId`
-    pub instance_id: Option<String>,
+    pub(crate) instance_id: Option<String>,
 }
 
 /// `/socket/out`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutParams {
+pub(crate) struct OutParams {
     /// `clientId`
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// `groupId`, or `<clientId>-group`.
-    pub group_id: String,
+    pub(crate) group_id: String,
     /// `topic`, without repetitions.
-    pub topics: Vec<String>,
+    pub(crate) topics: Vec<String>,
     /// `keyType`, `valType`
-    pub types: Types,
+    pub(crate) types: RecordFormats,
     /// `offsetResetStrategy`
-    pub reset: OffsetResetStrategy,
+    pub(crate) reset: OffsetResetStrategy,
     /// `isolationLevel`
-    pub isolation: IsolationLevel,
+    pub(crate) isolation: IsolationLevel,
     /// `rate`, records per second.
-    pub rate: Option<u32>,
+    pub(crate) rate: Option<u32>,
     /// `batchSize`, records per frame; `None` sends them one by one, outside of an array.
-    pub batch_size: Option<u32>,
+    pub(crate) batch_size: Option<u32>,
     /// `autoCommit`
-    pub auto_commit: bool,
+    pub(crate) auto_commit: bool,
 }
 
 /// A parameter that is missing or wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParamError {
+pub(crate) enum ParamError {
     /// It has to be there.
     #[error("parameter {name} is missing: {allowed}")]
     Missing {
@@ -86,11 +86,11 @@ pub enum ParamError {
 
 /// A request's query, taken apart.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Takes a raw query apart: `a=b&c=d`, percent-encoded.
-    pub fn parse(raw: &str) -> Self {
+    pub(crate) fn parse(raw: &str) -> Self {
         Self(
             form_urlencoded::parse(raw.as_bytes())
                 .into_owned()
@@ -100,14 +100,14 @@ impl Query {
 
     /// `errors=close`: whether refusals are close frames, for browsers, which cannot read
     /// a refused upgrade.
-    pub fn errors_close(&self) -> bool {
+    pub(crate) fn errors_close(&self) -> bool {
         self.0
             .iter()
             .any(|(name, value)| name == "errors" && value == "close")
     }
 
     /// The parameters of `/socket/in`.
-    pub fn inbound(&self) -> Result<InParams, ParamError> {
+    pub(crate) fn inbound(&self) -> Result<InParams, ParamError> {
         self.common()?;
         Ok(InParams {
             topic: self.required("topic", TOPIC, topic)?,
@@ -118,7 +118,7 @@ impl Query {
     }
 
     /// The parameters of `/socket/out`.
-    pub fn outbound(&self) -> Result<OutParams, ParamError> {
+    pub(crate) fn outbound(&self) -> Result<OutParams, ParamError> {
         self.common()?;
         let client_id = self.required("clientId", NAME, name)?;
         let group_id = self
@@ -172,9 +172,9 @@ impl Query {
         Ok(())
     }
 
-    fn types(&self) -> Result<Types, ParamError> {
+    fn types(&self) -> Result<RecordFormats, ParamError> {
         let format = |v: &str| Format::from_str(v).ok();
-        Ok(Types {
+        Ok(RecordFormats {
             key: self.optional("keyType", FORMATS, format)?,
             value: self
                 .optional("valType", FORMATS, format)?
@@ -222,7 +222,7 @@ impl Query {
 
 /// A `group.instance.id` for a client: its name where Kafka allows that as one, else a
 /// stable substitute.
-pub fn instance_id(client_id: &str) -> String {
+pub(crate) fn instance_id(client_id: &str) -> String {
     if topic(client_id).is_some() {
         return client_id.to_owned();
     }
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(out.topics, ["a", "b"]);
         assert_eq!(
             out.types,
-            Types {
+            RecordFormats {
                 key: None,
                 value: Format::String
             }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// A limit of records per second.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub(crate) struct Rate {
     per_second: u32,
     burst: f64,
     tokens: f64,
@@ -18,7 +18,7 @@ pub struct Rate {
 
 impl Rate {
     /// At most `per_second` records in any second, give or take the burst.
-    pub fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let burst = (f64::from(per_second) / 10.0).max(1.0);
         Self {
             per_second,
@@ -29,7 +29,7 @@ impl Rate {
     }
 
     /// How many records may go now.
-    pub fn available(&mut self, now: Instant) -> usize {
+    pub(crate) fn available(&mut self, now: Instant) -> usize {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + passed * f64::from(self.per_second)).min(self.burst);
         self.at = now;
@@ -37,12 +37,12 @@ impl Rate {
     }
 
     /// `records` went.
-    pub fn spend(&mut self, records: usize) {
+    pub(crate) fn spend(&mut self, records: usize) {
         self.tokens -= records as f64;
     }
 
     /// When the next record may go.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         let missing = (1.0 - self.tokens).max(0.0);
         self.at + Duration::from_secs_f64(missing / f64::from(self.per_second).max(1e-3))
     }

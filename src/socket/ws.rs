@@ -23,7 +23,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 
 /// A WebSocket.
 #[derive(Debug)]
-pub struct WebSocket {
+pub(crate) struct WebSocket {
     stream: TcpStream,
     decoder: FrameDecoder,
     input: BytesMut,
@@ -32,7 +32,7 @@ pub struct WebSocket {
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
+pub(crate) enum Fill {
     /// Bytes, and maybe more of them.
     Some,
     /// The stream is empty for now.
@@ -43,7 +43,7 @@ pub enum Fill {
 
 impl WebSocket {
     /// Takes over an upgraded connection; `early` is what was read behind the request.
-    pub fn new(stream: TcpStream, early: Bytes, message_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, early: Bytes, message_bytes_max: usize) -> Self {
         Self {
             stream,
             decoder: FrameDecoder::new(message_bytes_max),
@@ -53,12 +53,12 @@ impl WebSocket {
     }
 
     /// The next message of what has been read.
-    pub fn message(&mut self) -> Result<Option<WebSocketMessage>, ProtocolViolation> {
+    pub(crate) fn message(&mut self) -> Result<Option<WebSocketMessage>, ProtocolViolation> {
         self.decoder.decode(&mut self.input)
     }
 
     /// Reads what is there, once.
-    pub fn fill(&mut self) -> io::Result<Fill> {
+    pub(crate) fn fill(&mut self) -> io::Result<Fill> {
         let room = self
             .decoder
             .payload_missing()
@@ -83,7 +83,7 @@ impl WebSocket {
     }
 
     /// Hands bytes to the kernel: how many it took, 0 when it is full.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.stream.try_write(bytes) {
             Ok(taken) => Ok(taken),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -92,7 +92,7 @@ impl WebSocket {
     }
 
     /// Hands the front of `out` to the kernel; whether all of it went.
-    pub fn flush(&self, out: &mut BytesMut) -> io::Result<bool> {
+    pub(crate) fn flush(&self, out: &mut BytesMut) -> io::Result<bool> {
         while !out.is_empty() {
             match self.write(out)? {
                 0 => return Ok(false),
@@ -103,12 +103,12 @@ impl WebSocket {
     }
 
     /// Until the stream can be read, or has ended. One task may wait at a time.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         poll_fn(|cx| self.stream.poll_read_ready(cx)).await
     }
 
     /// Until the kernel takes bytes again. One task may wait at a time.
-    pub async fn writable(&self) -> io::Result<()> {
+    pub(crate) async fn writable(&self) -> io::Result<()> {
         poll_fn(|cx| self.stream.poll_write_ready(cx)).await
     }
 
@@ -117,7 +117,7 @@ impl WebSocket {
     ///
     /// Takes at most `send_max` for the frame and two seconds for the peer; a frame that
     /// does not get out in time ends the connection with a reset.
-    pub async fn close(mut self, mut out: BytesMut, close: &CloseFrame, send_max: Duration) {
+    pub(crate) async fn close(mut self, mut out: BytesMut, close: &CloseFrame, send_max: Duration) {
         frame::write_close(&mut out, close.code, &close.reason);
         let sent = timeout(send_max, self.send_all(&mut out)).await;
         if !matches!(sent, Ok(Ok(()))) {
@@ -131,7 +131,7 @@ impl WebSocket {
     }
 
     /// Ends the connection at once; the peer sees a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let _ = self.stream.set_zero_linger();
     }
 

@@ -1,18 +1,18 @@
 //! The table of formats, row by row and both ways.
 
 use super::*;
-use crate::codec::json::Scanner;
+use crate::codec::json::JsonScanner;
 use proptest::prelude::*;
 
-fn encode(format: Format, json: &str) -> Result<Vec<u8>, Misfit> {
-    let raw = Scanner::new(json.as_bytes()).value().expect("JSON");
+fn encode(format: Format, json: &str) -> Result<Vec<u8>, FormatError> {
+    let raw = JsonScanner::new(json.as_bytes()).value().expect("JSON");
     let mut buffer = b"earlier".to_vec();
     let result = format.encode(raw, &mut buffer);
     assert!(buffer.starts_with(b"earlier"));
     Ok(result?.bytes(&buffer).to_vec())
 }
 
-fn write(format: Format, bytes: &[u8]) -> Result<String, Misfit> {
+fn write(format: Format, bytes: &[u8]) -> Result<String, FormatError> {
     let mut out = BytesMut::new();
     let result = format.write(bytes, &mut out);
     if result.is_err() {
@@ -64,16 +64,22 @@ fn json_text_passes_unchanged_both_ways() {
         assert_eq!(write(Format::Json, text.as_bytes()), Ok(text.into()));
     }
     assert_eq!(write(Format::Json, b"\n [1]\r\n"), Ok("\n [1]\r\n".into()));
-    assert!(matches!(write(Format::Json, b""), Err(Misfit::Json(_))));
+    assert!(matches!(
+        write(Format::Json, b""),
+        Err(FormatError::InvalidJson(_))
+    ));
     assert!(matches!(
         write(Format::Json, b"{'a':1}"),
-        Err(Misfit::Json(_))
+        Err(FormatError::InvalidJson(_))
     ));
-    assert!(matches!(write(Format::Json, b"1 2"), Err(Misfit::Json(_))));
-    assert_eq!(write(Format::Json, b"\"\xff\""), Err(Misfit::Utf8));
+    assert!(matches!(
+        write(Format::Json, b"1 2"),
+        Err(FormatError::InvalidJson(_))
+    ));
+    assert_eq!(write(Format::Json, b"\"\xff\""), Err(FormatError::NotUtf8));
     assert!(matches!(
         write(Format::Json, b"\xef\xbb\xbf1"),
-        Err(Misfit::Json(_))
+        Err(FormatError::InvalidJson(_))
     ));
 }
 
@@ -86,19 +92,19 @@ fn strings_are_their_utf8() {
     );
     assert_eq!(
         encode(Format::String, r#""\ud83d""#),
-        Err(Misfit::Surrogate)
+        Err(FormatError::LoneSurrogate)
     );
     for other in ["1", "true", "{}", "[]", "null"] {
         assert_eq!(
             encode(Format::String, other),
-            Err(Misfit::Kind(Format::String))
+            Err(FormatError::WrongType(Format::String))
         );
     }
     assert_eq!(
         write(Format::String, "a\"é\n".as_bytes()),
         Ok(r#""a\"é\n""#.into())
     );
-    assert_eq!(write(Format::String, b"a\xff"), Err(Misfit::Utf8));
+    assert_eq!(write(Format::String, b"a\xff"), Err(FormatError::NotUtf8));
 }
 
 #[test]
@@ -131,9 +137,13 @@ fn bytes_travel_as_base64() {
             r#""AAAA\n""#,
             r#""\ud800""#,
         ] {
-            assert_eq!(encode(format, text), Err(Misfit::Base64(format)), "{text}");
+            assert_eq!(
+                encode(format, text),
+                Err(FormatError::Base64(format)),
+                "{text}"
+            );
         }
-        assert_eq!(encode(format, "5"), Err(Misfit::Kind(format)));
+        assert_eq!(encode(format, "5"), Err(FormatError::WrongType(format)));
         assert_eq!(
             write(format, &[0xfb, 0xff, 0xbf, 0]),
             Ok(r#""+/+/AA==""#.into())
@@ -167,19 +177,27 @@ fn integers_are_big_endian_and_exact() {
     ] {
         for text in [least, most, "0"] {
             let bytes = encode(format, text).expect(text);
-            assert_eq!(bytes.len(), format.size());
+            assert_eq!(bytes.len(), format.fixed_size());
             assert_eq!(write(format, &bytes).as_deref(), Ok(text));
         }
         for text in [below, above, "100000000000000000000000000"] {
-            assert_eq!(encode(format, text), Err(Misfit::Range(format)), "{text}");
+            assert_eq!(
+                encode(format, text),
+                Err(FormatError::OutOfRange(format)),
+                "{text}"
+            );
         }
         for text in ["1.0", "1e2", "1E2", "\"1\"", "true", "null", "[1]"] {
-            assert_eq!(encode(format, text), Err(Misfit::Kind(format)), "{text}");
+            assert_eq!(
+                encode(format, text),
+                Err(FormatError::WrongType(format)),
+                "{text}"
+            );
         }
         for len in [0, 1, 3, 5, 7, 9] {
             assert_eq!(
                 write(format, &vec![0; len]),
-                Err(Misfit::Length(format, len))
+                Err(FormatError::WrongLength(format, len))
             );
         }
     }
@@ -214,11 +232,19 @@ fn floating_numbers_are_rounded_once_and_to_the_nearest() {
         (Format::Double, "1e309"),
         (Format::Double, "-1e999999999999"),
     ] {
-        assert_eq!(encode(format, text), Err(Misfit::Range(format)), "{text}");
+        assert_eq!(
+            encode(format, text),
+            Err(FormatError::OutOfRange(format)),
+            "{text}"
+        );
     }
     for format in [Format::Float, Format::Double] {
         for text in ["\"1\"", "\"nan\"", "\"+Infinity\"", "\"\"", "null", "true"] {
-            assert_eq!(encode(format, text), Err(Misfit::Kind(format)), "{text}");
+            assert_eq!(
+                encode(format, text),
+                Err(FormatError::WrongType(format)),
+                "{text}"
+            );
         }
     }
 }
@@ -313,7 +339,7 @@ proptest! {
         ]),
     ) {
         if let Ok(text) = write(format, &bytes) {
-            prop_assert!(json::check(text.as_bytes()).is_ok(), "{}", text);
+            prop_assert!(json::validate(text.as_bytes()).is_ok(), "{}", text);
         }
     }
 }

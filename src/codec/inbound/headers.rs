@@ -1,26 +1,27 @@
 //! `"headers"`: text, bytes in base64, or null, each under a name.
 
-use super::fields::{
-    FORMAT, KEY, Outcome, Seen, VALUE, bad_format, bad_shape, named_format, twice,
+use super::field::{
+    FORMAT, FieldResult, KEY, SeenFields, VALUE, duplicate_field, format_by_name, invalid_format,
+    invalid_record,
 };
-use crate::codec::format::{Encoded, Format};
-use crate::codec::json::{Kind, Raw, Scanner};
+use crate::codec::format::{EncodedValue, Format};
+use crate::codec::json::{JsonScanner, JsonType, RawJson};
 use kafka_client::record::NewHeader;
 
 /// A header as Kafka's bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncodedHeader<'f> {
-    key: Encoded<'f>,
-    value: Option<Encoded<'f>>,
+    key: EncodedValue<'f>,
+    value: Option<EncodedValue<'f>>,
 }
 
 /// Reads the array, which the scanner has seen to be JSON.
 pub(super) fn encode<'f>(
-    raw: Raw<'f>,
+    raw: RawJson<'f>,
     scratch: &mut Vec<u8>,
     headers: &mut Vec<EncodedHeader<'f>>,
-) -> Outcome {
-    let mut scanner = Scanner::new(raw.text());
+) -> FieldResult {
+    let mut scanner = JsonScanner::new(raw.text());
     scanner.begin_array().expect(SCANNED);
     let mut first = true;
     while scanner.next_element(first).expect(SCANNED) {
@@ -41,12 +42,12 @@ pub(super) fn borrow<'b>(headers: &[EncodedHeader<'b>], scratch: &'b [u8]) -> Ve
 }
 
 impl<'f> EncodedHeader<'f> {
-    fn read(scanner: &mut Scanner<'f>, scratch: &mut Vec<u8>) -> Outcome<Self> {
+    fn read(scanner: &mut JsonScanner<'f>, scratch: &mut Vec<u8>) -> FieldResult<Self> {
         if scanner.peek() != Some(b'{') {
-            return Err(bad_shape("a header is an object"));
+            return Err(invalid_record("a header is an object"));
         }
         scanner.begin_object().expect(SCANNED);
-        let mut seen = Seen::default();
+        let mut seen = SeenFields::default();
         let (mut key, mut value, mut format) = (None, None, None);
         let mut first = true;
         while let Some(name) = scanner.next_name(first).expect(SCANNED) {
@@ -58,32 +59,34 @@ impl<'f> EncodedHeader<'f> {
                 b"format" => (FORMAT, &mut format),
                 _ => continue,
             };
-            if !seen.first(field) {
-                return Err(twice("headers"));
+            if !seen.mark(field) {
+                return Err(duplicate_field("headers"));
             }
-            *place = Some(raw).filter(|raw| raw.kind() != Kind::Null);
+            *place = Some(raw).filter(|raw| raw.json_type() != JsonType::Null);
         }
         let key = key
-            .filter(|key| key.kind() == Kind::String)
-            .ok_or_else(|| bad_shape("a header's \"key\" must be a string"))?;
+            .filter(|key| key.json_type() == JsonType::String)
+            .ok_or_else(|| invalid_record("a header's \"key\" must be a string"))?;
         if !seen.has(VALUE) {
-            return Err(bad_shape("a header has no \"value\""));
+            return Err(invalid_record("a header has no \"value\""));
         }
         let format = match format {
-            Some(raw) => named_format(raw, "header")?,
+            Some(raw) => format_by_name(raw, "header")?,
             None => Format::String,
         };
         if !matches!(format, Format::String | Format::ByteArray) {
-            return Err(bad_format("a header's format is string or bytearray"));
+            return Err(invalid_format("a header's format is string or bytearray"));
         }
-        if value.is_some_and(|value| value.kind() != Kind::String) {
-            return Err(bad_shape("a header's \"value\" must be a string or null"));
+        if value.is_some_and(|value| value.json_type() != JsonType::String) {
+            return Err(invalid_record(
+                "a header's \"value\" must be a string or null",
+            ));
         }
-        let misfit = |misfit| bad_format(format!("header: {misfit}"));
+        let rejected = |error| invalid_format(format!("header: {error}"));
         Ok(EncodedHeader {
-            key: Format::String.encode(key, scratch).map_err(misfit)?,
+            key: Format::String.encode(key, scratch).map_err(rejected)?,
             value: match value {
-                Some(value) => Some(format.encode(value, scratch).map_err(misfit)?),
+                Some(value) => Some(format.encode(value, scratch).map_err(rejected)?),
                 None => None,
             },
         })

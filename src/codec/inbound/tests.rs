@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::format::Format;
 
-/// One outcome, owned.
+/// One record or its rejection, owned.
 #[derive(Debug, PartialEq)]
-enum Outcome {
+enum ReadRecord {
     Record {
         key: Option<Vec<u8>>,
         value: Option<Vec<u8>>,
@@ -16,27 +16,27 @@ enum Outcome {
         timestamp: Option<i64>,
         id: Option<String>,
     },
-    Refused(Code, Option<String>),
+    Rejected(SocketErrorCode, Option<String>),
 }
 
-const STRINGS: Types = Types {
+const STRINGS: RecordFormats = RecordFormats {
     key: Some(Format::String),
     value: Format::String,
 };
 
-const NO_KEY_TYPE: Types = Types {
+const NO_KEY_TYPE: RecordFormats = RecordFormats {
     key: None,
     value: Format::String,
 };
 
-fn read(types: Types, frame: &str) -> (bool, Vec<Outcome>) {
+fn read(formats: RecordFormats, frame: &str) -> (bool, Vec<ReadRecord>) {
     let mut scratch = b"left from the frame before".to_vec();
-    let mut frame = Frame::new(types, frame.as_bytes(), &mut scratch);
+    let mut frame = ProduceFrame::new(formats, frame.as_bytes(), &mut scratch);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-    let mut outcomes = Vec::new();
-    while let Some(next) = frame.next() {
-        outcomes.push(match next {
-            Ok(record) => Outcome::Record {
+    let mut records = Vec::new();
+    while let Some(next) = frame.next_record() {
+        records.push(match next {
+            Ok(record) => ReadRecord::Record {
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
                 headers: record
@@ -48,26 +48,26 @@ fn read(types: Types, frame: &str) -> (bool, Vec<Outcome>) {
                 timestamp: record.timestamp,
                 id: record.message_id.map(text),
             },
-            Err(refusal) => {
-                assert!(!refusal.message.is_empty());
-                Outcome::Refused(refusal.code, refusal.message_id.map(text))
+            Err(rejection) => {
+                assert!(!rejection.message.is_empty());
+                ReadRecord::Rejected(rejection.code, rejection.message_id.map(text))
             }
         });
     }
-    assert!(frame.next().is_none());
-    assert_eq!(frame.len(), outcomes.len());
-    (frame.is_array(), outcomes)
+    assert!(frame.next_record().is_none());
+    assert_eq!(frame.len(), records.len());
+    (frame.is_array(), records)
 }
 
-fn one(types: Types, frame: &str) -> Outcome {
-    let (is_array, mut outcomes) = read(types, frame);
+fn one(formats: RecordFormats, frame: &str) -> ReadRecord {
+    let (is_array, mut records) = read(formats, frame);
     assert!(!is_array);
-    assert_eq!(outcomes.len(), 1);
-    outcomes.remove(0)
+    assert_eq!(records.len(), 1);
+    records.remove(0)
 }
 
-fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Outcome {
-    Outcome::Record {
+fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> ReadRecord {
+    ReadRecord::Record {
         key: key.map(<[u8]>::to_vec),
         value: value.map(<[u8]>::to_vec),
         headers: vec![],
@@ -78,8 +78,12 @@ fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Outcome {
 }
 
 #[track_caller]
-fn is_refused(frame: &str, code: Code) {
-    assert_eq!(one(STRINGS, frame), Outcome::Refused(code, None), "{frame}");
+fn is_rejected(frame: &str, code: SocketErrorCode) {
+    assert_eq!(
+        one(STRINGS, frame),
+        ReadRecord::Rejected(code, None),
+        "{frame}"
+    );
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn a_record_has_all_that_it_says() {
         {"key":"","value":null}] } "#;
     assert_eq!(
         one(STRINGS, frame),
-        Outcome::Record {
+        ReadRecord::Record {
             key: Some(b"k\n".to_vec()),
             value: Some(vec![0xff; 4]),
             headers: vec![
@@ -107,7 +111,7 @@ fn a_record_has_all_that_it_says() {
 
 #[test]
 fn a_format_in_the_record_overrides_the_parameter() {
-    let long = Types {
+    let long = RecordFormats {
         key: Some(Format::Long),
         value: Format::Json,
     };
@@ -125,14 +129,14 @@ fn a_format_in_the_record_overrides_the_parameter() {
 fn unescaped_parts_of_one_record_do_not_mix() {
     let frame = r#"{"key":{"value":"\u0041"},"value":{"value":"\u0042"},
         "headers":[{"key":"\u0043","value":"\u0044"},{"key":"e","value":"\u0045"}]}"#;
-    let Outcome::Record {
+    let ReadRecord::Record {
         key,
         value,
         headers,
         ..
     } = one(STRINGS, frame)
     else {
-        panic!("refused");
+        panic!("rejected");
     };
     assert_eq!((key, value), (Some(b"A".to_vec()), Some(b"B".to_vec())));
     assert_eq!(
@@ -158,7 +162,7 @@ fn a_null_value_is_a_tombstone_in_every_format() {
         "float",
         "double",
     ] {
-        let types = Types {
+        let formats = RecordFormats {
             key: None,
             value: format.parse().expect(format),
         };
@@ -168,7 +172,7 @@ fn a_null_value_is_a_tombstone_in_every_format() {
             r#"{"value":{"value":null}}"#,
             &explicit,
         ] {
-            assert_eq!(one(types, frame), record(None, None), "{frame}");
+            assert_eq!(one(formats, frame), record(None, None), "{frame}");
         }
     }
 }
@@ -189,11 +193,17 @@ fn null_keys_and_null_optional_fields_are_as_if_absent() {
 
 #[test]
 fn a_missing_value_is_an_error_outside_and_inside() {
-    is_refused("{}", Code::InvalidRecord);
-    is_refused(r#"{"key":{"value":"k"}}"#, Code::InvalidRecord);
-    is_refused(r#"{"value":{}}"#, Code::InvalidRecord);
-    is_refused(r#"{"value":{"format":"string"}}"#, Code::InvalidRecord);
-    is_refused(r#"{"key":{},"value":{"value":"v"}}"#, Code::InvalidRecord);
+    is_rejected("{}", SocketErrorCode::InvalidRecord);
+    is_rejected(r#"{"key":{"value":"k"}}"#, SocketErrorCode::InvalidRecord);
+    is_rejected(r#"{"value":{}}"#, SocketErrorCode::InvalidRecord);
+    is_rejected(
+        r#"{"value":{"format":"string"}}"#,
+        SocketErrorCode::InvalidRecord,
+    );
+    is_rejected(
+        r#"{"key":{},"value":{"value":"v"}}"#,
+        SocketErrorCode::InvalidRecord,
+    );
 }
 
 #[test]
@@ -201,14 +211,14 @@ fn a_key_without_any_type_is_an_error() {
     let frame = r#"{"key":{"value":"k"},"value":{"value":"v"},"messageId":"7"}"#;
     assert_eq!(
         one(NO_KEY_TYPE, frame),
-        Outcome::Refused(Code::InvalidFormat, Some("\"7\"".into()))
+        ReadRecord::Rejected(SocketErrorCode::InvalidFormat, Some("\"7\"".into()))
     );
     let frame = r#"{"key":{"value":"k","format":"string"},"value":{"value":"v"}}"#;
     assert_eq!(one(NO_KEY_TYPE, frame), record(Some(b"k"), Some(b"v")));
 }
 
 #[test]
-fn what_is_not_json_is_refused_as_a_whole() {
+fn what_is_not_json_is_rejected_as_a_whole() {
     for frame in [
         "",
         " ",
@@ -225,12 +235,12 @@ fn what_is_not_json_is_refused_as_a_whole() {
         r#"{"value":{"value":01}}"#,
         r#"{"messageId":"a","value":nil}"#,
     ] {
-        is_refused(frame, Code::InvalidJson);
+        is_rejected(frame, SocketErrorCode::InvalidJson);
     }
 }
 
 #[test]
-fn json_of_another_shape_is_refused() {
+fn json_of_another_shape_is_rejected() {
     for frame in [
         "5",
         "null",
@@ -261,12 +271,12 @@ fn json_of_another_shape_is_refused() {
         r#"{"value":{"value":"v"},"headers":[{"key":"k","value":5}]}"#,
         r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"v","format":7}]}"#,
     ] {
-        is_refused(frame, Code::InvalidRecord);
+        is_rejected(frame, SocketErrorCode::InvalidRecord);
     }
 }
 
 #[test]
-fn a_known_field_that_occurs_twice_is_refused() {
+fn a_known_field_that_occurs_twice_is_rejected() {
     for frame in [
         r#"{"value":{"value":"a"},"value":{"value":"b"}}"#,
         r#"{"value":{"value":"a"},"v\u0061lue":{"value":"b"}}"#,
@@ -275,7 +285,7 @@ fn a_known_field_that_occurs_twice_is_refused() {
         r#"{"value":{"value":"a"},"partition":0,"partition":1}"#,
         r#"{"value":{"value":"a"},"headers":[{"key":"a","key":"b","value":""}]}"#,
     ] {
-        is_refused(frame, Code::InvalidRecord);
+        is_rejected(frame, SocketErrorCode::InvalidRecord);
     }
     let unknown = r#"{"x":1,"x":2,"value":{"value":"a","y":1,"y":1}}"#;
     assert_eq!(one(STRINGS, unknown), record(None, Some(b"a")));
@@ -300,30 +310,33 @@ fn formats_that_do_not_exist_or_do_not_fit_are_refused() {
         r#"{"value":{"value":"v"},"headers":[{"key":"k","value":"\ud800"}]}"#,
         r#"{"value":{"value":"v"},"headers":[{"key":"\ud800","value":"v"}]}"#,
     ] {
-        is_refused(frame, Code::InvalidFormat);
+        is_rejected(frame, SocketErrorCode::InvalidFormat);
     }
 }
 
 #[test]
 fn the_message_id_is_echoed_whatever_is_wrong_and_wherever_it_stands() {
     for (frame, code) in [
-        (r#"{"messageId":"a","value":5}"#, Code::InvalidRecord),
+        (
+            r#"{"messageId":"a","value":5}"#,
+            SocketErrorCode::InvalidRecord,
+        ),
         (
             r#"{"value":5,"partition":-1,"messageId":"a"}"#,
-            Code::InvalidRecord,
+            SocketErrorCode::InvalidRecord,
         ),
         (
             r#"{"value":{"value":5},"messageId":"a"}"#,
-            Code::InvalidFormat,
+            SocketErrorCode::InvalidFormat,
         ),
-        (r#"{"messageId":"a"}"#, Code::InvalidRecord),
+        (r#"{"messageId":"a"}"#, SocketErrorCode::InvalidRecord),
         (
             r#"{"messageId":"a","value":null,"messageId":"b"}"#,
-            Code::InvalidRecord,
+            SocketErrorCode::InvalidRecord,
         ),
     ] {
-        let refused = Outcome::Refused(code, Some("\"a\"".into()));
-        assert_eq!(one(STRINGS, frame), refused, "{frame}");
+        let rejected = ReadRecord::Rejected(code, Some("\"a\"".into()));
+        assert_eq!(one(STRINGS, frame), rejected, "{frame}");
     }
 }
 
@@ -337,9 +350,9 @@ fn a_bad_element_spoils_nothing_but_itself() {
             true,
             vec![
                 record(None, Some(b"a")),
-                Outcome::Refused(Code::InvalidRecord, None),
-                Outcome::Refused(Code::InvalidFormat, Some("\"x\"".into())),
-                Outcome::Refused(Code::InvalidRecord, None),
+                ReadRecord::Rejected(SocketErrorCode::InvalidRecord, None),
+                ReadRecord::Rejected(SocketErrorCode::InvalidFormat, Some("\"x\"".into())),
+                ReadRecord::Rejected(SocketErrorCode::InvalidRecord, None),
                 record(None, Some(b"b")),
             ]
         )
@@ -355,8 +368,8 @@ fn an_empty_array_is_an_array_of_nothing() {
 fn what_can_be_borrowed_from_the_frame_is() {
     let frame = r#"{"key":{"value":"k"},"value":{"value":{"a":[1]},"format":"json"}}"#;
     let mut scratch = Vec::new();
-    let mut records = Frame::new(STRINGS, frame.as_bytes(), &mut scratch);
-    let record = records.next().expect("one").expect("good");
+    let mut records = ProduceFrame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    let record = records.next_record().expect("one").expect("good");
     let range = frame.as_bytes().as_ptr_range();
     assert!(range.contains(&record.value.expect("a value").as_ptr()));
     assert!(range.contains(&record.key.expect("a key").as_ptr()));
@@ -370,8 +383,8 @@ fn the_scratch_buffer_holds_one_record_at_a_time() {
         r#"{"value":{"value":"\n0123456789"}},"#.repeat(1000)
     );
     let mut scratch = Vec::new();
-    let mut records = Frame::new(STRINGS, frame.as_bytes(), &mut scratch);
-    while records.next().is_some() {}
+    let mut records = ProduceFrame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    while records.next_record().is_some() {}
     assert!(scratch.capacity() < 100, "{}", scratch.capacity());
 }
 
@@ -383,10 +396,10 @@ proptest! {
         "\"int\"", "é", "\"", "{\"value\":{\"value\":\"v\"}", "\"headers\":[{\"key\":",
     ]), 0..14)) {
         let frame = pieces.concat();
-        let (_, outcomes) = read(STRINGS, &frame);
+        let (_, records) = read(STRINGS, &frame);
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&frame).is_ok();
-        let refused = outcomes == [Outcome::Refused(Code::InvalidJson, None)];
-        prop_assert_eq!(refused, !is_json, "{}", frame);
+        let rejected = records == [ReadRecord::Rejected(SocketErrorCode::InvalidJson, None)];
+        prop_assert_eq!(rejected, !is_json, "{}", frame);
     }
 
     #[test]
@@ -406,7 +419,7 @@ proptest! {
                 serde_json::json!({ "key": key, "value": value })).collect::<Vec<_>>(),
         }).to_string();
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
-        prop_assert_eq!(one(STRINGS, &frame), Outcome::Record {
+        prop_assert_eq!(one(STRINGS, &frame), ReadRecord::Record {
             key: bytes(&key),
             value: bytes(&value),
             headers: headers.iter().map(|(key, value)| (key.clone(), bytes(value))).collect(),

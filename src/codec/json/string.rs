@@ -1,4 +1,4 @@
-//! The insides of JSON strings: found, unescaped and escaped.
+//! The content of JSON strings: scanned, unescaped and escaped.
 
 use bytes::{BufMut, BytesMut};
 
@@ -78,16 +78,16 @@ fn take_hex(text: &mut &[u8]) -> u32 {
 
 /// Writes `text`, which must be UTF-8, as a JSON string with its quotes.
 #[inline]
-pub fn write_string(out: &mut BytesMut, text: &[u8]) {
+pub(crate) fn write_string(out: &mut BytesMut, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.put_u8(b'"');
     write_escaped(out, text);
     out.put_u8(b'"');
 }
 
-/// Writes the inside of a JSON string.
+/// Writes the content of a JSON string, without its quotes.
 #[inline]
-pub fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
+pub(crate) fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
     loop {
         let plain = plain_prefix(text);
         out.extend_from_slice(&text[..plain]);
@@ -113,11 +113,11 @@ pub fn write_escaped(out: &mut BytesMut, mut text: &[u8]) {
     }
 }
 
-/// Writes what is formatted into it as the inside of a JSON string.
+/// Escapes what is formatted into it, as the content of a JSON string.
 #[derive(Debug)]
-pub struct Escaping<'a>(pub &'a mut BytesMut);
+pub(crate) struct EscapingWriter<'a>(pub(crate) &'a mut BytesMut);
 
-impl std::fmt::Write for Escaping<'_> {
+impl std::fmt::Write for EscapingWriter<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         write_escaped(self.0, text.as_bytes());
         Ok(())

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 
 fn content(text: &str) -> Result<String, LoneSurrogate> {
-    let raw = Scanner::new(text.as_bytes()).value().expect("JSON");
+    let raw = JsonScanner::new(text.as_bytes()).value().expect("JSON");
     let mut buffer = Vec::new();
-    let bytes = match raw.content(&mut buffer)? {
-        Content::Borrowed(bytes) => bytes.to_vec(),
-        Content::Appended => buffer,
+    let bytes = match raw.string_content(&mut buffer)? {
+        StringContent::Borrowed(bytes) => bytes.to_vec(),
+        StringContent::Appended => buffer,
     };
     Ok(String::from_utf8(bytes).expect("UTF-8"))
 }
@@ -43,7 +43,7 @@ fn what_is_json_and_what_is_not() {
         r#""\"\\\/\b\f\n\r\t\u00e9\ud800""#,
         "\"\u{7f}\u{2028}é😀\"",
     ] {
-        assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+        assert_eq!(validate(text.as_bytes()), Ok(()), "{text}");
     }
     for text in [
         "",
@@ -89,26 +89,26 @@ fn what_is_json_and_what_is_not() {
         "[1]]",
         "{}{}",
     ] {
-        assert!(check(text.as_bytes()).is_err(), "{text}");
+        assert!(validate(text.as_bytes()).is_err(), "{text}");
     }
 }
 
 #[test]
 fn nesting_ends_at_its_limit_and_never_recurses() {
     let nested = |depth| [vec![b'['; depth], vec![b']'; depth]].concat();
-    assert_eq!(check(&nested(DEPTH_MAX)), Ok(()));
+    assert_eq!(validate(&nested(DEPTH_MAX)), Ok(()));
     assert_eq!(
-        check(&nested(DEPTH_MAX + 1)),
-        Err(Malformed {
+        validate(&nested(DEPTH_MAX + 1)),
+        Err(JsonError {
             at: DEPTH_MAX,
             expected: "less nesting"
         })
     );
-    assert!(check(&vec![b'['; 1 << 20]).is_err());
+    assert!(validate(&vec![b'['; 1 << 20]).is_err());
     let mixed = [r#"{"a":["#.repeat(500), "]}".repeat(500)].concat();
-    assert_eq!(check(mixed.as_bytes()), Ok(()));
+    assert_eq!(validate(mixed.as_bytes()), Ok(()));
     let crossed = mixed.replacen("]}", "}]", 1);
-    assert!(check(crossed.as_bytes()).is_err());
+    assert!(validate(crossed.as_bytes()).is_err());
 }
 
 #[test]
@@ -197,7 +197,7 @@ proptest! {
     #[test]
     fn the_scanner_takes_what_serde_json_takes(text in nearly_json()) {
         prop_assert_eq!(
-            check(text.as_bytes()).is_ok(),
+            validate(text.as_bytes()).is_ok(),
             serde_json::from_str::<IgnoredAny>(&text).is_ok()
         );
     }
