@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
+    &["cors"],
     &["http", "socket"],
     &["app"],
     &["config"],

@@ -39,6 +39,7 @@ pub mod app;
 pub mod cli;
 mod codec;
 pub mod config;
+mod cors;
 pub mod http;
 pub mod refusal;
 pub mod secret;

@@ -1,8 +1,8 @@
 //! Accepts connections, serves HTTP/1.1 on them, and stops in order.
 //!
 //! ```text
-//! accept ─▶ task per connection: hyper ─▶ origin check ─▶ routes (warp)
-//!                                   └─ upgrade ─▶ socket task, without hyper
+//! accept ─▶ task per connection: hyper ─▶ CORS ─▶ routes (warp)
+//!                                  └─ upgrade ─▶ socket task, without hyper
 //!
 //! stop ─▶ no more accepts ─▶ sockets drain ─▶ HTTP ends ─▶ Kafka clients end
 //!         └──────────────────── all within the grace ────────────────────┘
@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, VARY};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -37,9 +36,8 @@ use tracing::{debug, info, warn};
 use warp::Filter;
 
 use crate::app::App;
-use crate::config::AllowedOrigins;
-use crate::refusal::Refusal;
-use crate::socket::{ForeignOrigin, Peer};
+use crate::cors::CorsService;
+use crate::socket::Peer;
 use crate::{http as plain, socket};
 use runtime::guard;
 
@@ -67,7 +65,9 @@ pub fn run(
 async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
     let http_ends = CancellationToken::new();
-    let service = TowerToHyperService::new(warp::service(routes(&app)));
+    let routes = TowerToHyperService::new(warp::service(routes(&app)));
+    let origins = app.config.server.websocket.origins.clone();
+    let service = CorsService::new(routes, origins);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -77,7 +77,7 @@ async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, 
         match accepted {
             Ok((stream, peer)) => {
                 let service = service.clone();
-                let serving = serve(stream, peer, app.clone(), service, http_ends.clone());
+                let serving = serve(stream, peer, service, http_ends.clone());
                 connections.spawn(guard::contained(serving));
             }
             Err(error) => pause_after(&error).await,
@@ -132,54 +132,25 @@ async fn drain(
     info!("stopped");
 }
 
-async fn serve<S, B, F>(
-    stream: TcpStream,
-    peer: SocketAddr,
-    app: App,
-    service: S,
-    end: CancellationToken,
-) where
+async fn serve<S, B, F>(stream: TcpStream, peer: SocketAddr, service: S, end: CancellationToken)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F> + Send,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send>
-        + From<String>
-        + Send
-        + 'static,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "connection lost before its first request");
         return;
     }
-    let origins = app.config.server.websocket.origins.clone();
-    let busy = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&busy);
+    let active = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&active);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let origin = request.headers().get(ORIGIN).cloned();
-        let allowed = origin
-            .as_ref()
-            .is_none_or(|origin| allows(&origins, origin));
-        let answer = if allowed {
-            Some(service.call(request))
-        } else if socket::closes_with_errors(&request) {
-            request.extensions_mut().insert(ForeignOrigin);
-            Some(service.call(request))
-        } else {
-            None
-        };
-        let any = origins == AllowedOrigins::Any;
-        let busy = Busy::new(&counter);
+        let active = ActiveRequest::new(&counter);
+        let answer = service.call(request);
         async move {
-            let _busy = busy;
-            let Some(answer) = answer else {
-                let refusal = Refusal::foreign_origin();
-                return Ok::<_, Infallible>(refusal.into_response().map(B::from));
-            };
-            let mut response = answer.await?;
-            if let Some(origin) = origin.filter(|_| allowed) {
-                allow(&mut response, origin, any);
-            }
-            Ok(response)
+            let _active = active;
+            answer.await
         }
     });
     let connection = http1::Builder::new()
@@ -192,7 +163,7 @@ async fn serve<S, B, F>(
         served = connection.as_mut() => served,
         () = end.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            if busy.load(Ordering::Relaxed) == 0 {
+            if active.load(Ordering::Relaxed) == 0 {
                 // Nobody waits for an answer; half a request is not worth the wait.
                 timeout(LAST_BYTES_MAX, connection).await.unwrap_or(Ok(()))
             } else {
@@ -206,34 +177,17 @@ async fn serve<S, B, F>(
 }
 
 /// A request that is being answered.
-struct Busy(Arc<AtomicUsize>);
+struct ActiveRequest(Arc<AtomicUsize>);
 
-impl Busy {
+impl ActiveRequest {
     fn new(counter: &Arc<AtomicUsize>) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(counter))
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn allows(origins: &AllowedOrigins, origin: &HeaderValue) -> bool {
-    match origin.to_str() {
-        Ok(origin) => origins.allows(origin),
-        Err(_) => *origins == AllowedOrigins::Any,
-    }
-}
-
-fn allow<B>(response: &mut Response<B>, origin: HeaderValue, any: bool) {
-    let headers = response.headers_mut();
-    if any {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    } else {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.append(VARY, HeaderValue::from_static("origin"));
     }
 }
