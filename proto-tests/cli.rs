@@ -36,10 +36,15 @@ fn ended_by_itself(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
+/// EX_CONFIG of sysexits(3).
+const EX_CONFIG: Option<i32> = Some(78);
+/// EX_UNAVAILABLE of sysexits(3).
+const EX_UNAVAILABLE: Option<i32> = Some(69);
+
 /// The one line that ends the start.
 fn line_of(arguments: &[&str]) -> String {
     let (code, text) = refused(arguments, &[]);
-    assert_eq!(code, Some(78), "{arguments:?}: {text}");
+    assert_eq!(code, EX_CONFIG, "{arguments:?}: {text}");
     assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
     text
 }
@@ -100,7 +105,7 @@ impl Drop for Running {
 #[test]
 fn without_brokers_one_line_names_the_two_flags() {
     let (code, text) = refused(&[], &[]);
-    assert_eq!(code, Some(78));
+    assert_eq!(code, EX_CONFIG);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(
         text.contains("--dev") && text.contains("--bootstrap-hosts"),
@@ -123,7 +128,7 @@ fn every_bad_setting_is_one_line_with_key_source_and_accepted_values() {
         "kafka.ws.proxy.server.prot=1",
     ];
     let (code, text) = refused(&arguments, &variables);
-    assert_eq!(code, Some(78));
+    assert_eq!(code, EX_CONFIG);
     assert_eq!(text.lines().count(), 5, "{text}");
     for part in [
         "server.port (from variable WSPROXY_PORT): \"eighty\"",
@@ -141,14 +146,14 @@ fn every_bad_setting_is_one_line_with_key_source_and_accepted_values() {
 }
 
 #[test]
-fn a_port_in_use_is_one_line() {
+fn a_port_in_use_is_one_line_and_leaves_a_restart_to_the_supervisor() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let (code, text) = refused(
         &["--dev", "--bind-interface", "127.0.0.1", "--port", &port],
         &[],
     );
-    assert_eq!(code, Some(78));
+    assert_eq!(code, EX_UNAVAILABLE);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(&port) && text.contains("--port"), "{text}");
 }
@@ -162,7 +167,7 @@ fn what_is_not_there_yet_is_refused_in_variables_too() {
         ("WSPROXY_OPENID_ENABLED", "true"),
     ];
     let (code, text) = refused(&["--dev"], &variables);
-    assert_eq!(code, Some(78), "{text}");
+    assert_eq!(code, EX_CONFIG, "{text}");
     assert_eq!(text.lines().count(), 4, "{text}");
     for (variable, _) in variables {
         let named = format!("(from variable {variable}): not supported yet");
@@ -195,7 +200,7 @@ fn what_is_not_utf_8_is_refused_and_named() {
     let bytes = OsStr::from_bytes(b"\xff");
     let run = |command: &mut Command| {
         let (code, text) = ended_by_itself(command);
-        assert_eq!(code, Some(78), "{text}");
+        assert_eq!(code, EX_CONFIG, "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         text
     };
@@ -265,12 +270,15 @@ fn an_address_that_cannot_be_had_names_the_key_and_where_it_came_from() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let loopback = ["--dev", "--bind-interface", "127.0.0.1"];
-    let (_, text) = refused(&loopback, &[("WSPROXY_PORT", &port)]);
+    let (code, text) = refused(&loopback, &[("WSPROXY_PORT", &port)]);
+    assert_eq!(code, EX_UNAVAILABLE, "{text}");
     let named = "kafka.ws.proxy.server.port (from variable WSPROXY_PORT)";
     assert!(text.contains(named), "{text}");
 
     let elsewhere = ["--dev", "--port", "0", "--bind-interface", "192.0.2.1"];
-    let text = line_of(&elsewhere);
+    let (code, text) = refused(&elsewhere, &[]);
+    assert_eq!(code, EX_UNAVAILABLE, "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
     let named = "kafka.ws.proxy.server.bind-interface (from --bind-interface)";
     assert!(text.contains(named), "{text}");
 }

@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 pub use allowed_origins::AllowedOrigins;
-pub use error::ConfigError;
+pub use error::{BindError, ConfigError};
 pub use loader::{ConfigSources, FlagValue, LoadedConfig, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 

@@ -24,8 +24,11 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: thread_cached_alloc::ThreadCached = thread_cached_alloc::ThreadCached;
 
-/// EX_CONFIG of sysexits(3): something must be set differently.
-const CONFIG: u8 = 78;
+/// sysexits(3): something must be set differently, so that a restart does not help.
+const EX_CONFIG: u8 = 78;
+/// sysexits(3): the system does not give what was asked for, such as a port in use; a restart
+/// may help.
+const EX_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     let sources = match cli::parse(std::env::args_os(), std::env::vars_os()) {
@@ -34,15 +37,15 @@ fn main() -> ExitCode {
             let _ = page.print();
             return ExitCode::SUCCESS;
         }
-        Err(EarlyExit::Errors(errors)) => return refuse(&errors),
+        Err(EarlyExit::Errors(errors)) => return report_config_errors(&errors),
     };
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        Err(errors) => return refuse(&errors),
+        Err(errors) => return report_config_errors(&errors),
     };
 
     // From here on there is a log.
-    log(&loaded.config.log);
+    init_log(&loaded.config.log);
     guard::install();
     for notice in &loaded.notices {
         warn!("{notice}");
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             print_error(&line);
-            ExitCode::from(CONFIG)
+            ExitCode::from(EX_UNAVAILABLE)
         }
     };
     runtime.shutdown_background();
@@ -70,19 +73,20 @@ fn main() -> ExitCode {
 }
 
 /// Prints what is wrong with the settings.
-fn refuse(errors: &[ConfigError]) -> ExitCode {
+fn report_config_errors(errors: &[ConfigError]) -> ExitCode {
     for error in errors {
         print_error(error);
     }
-    ExitCode::from(CONFIG)
+    ExitCode::from(EX_CONFIG)
 }
 
-/// Writes a line to standard error, if somebody reads it.
+/// Writes a line to standard error, which may be closed.
 fn print_error(line: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Listens, serves, and stops on a signal. An error is one line about a setting.
+/// Listens, serves, and stops on a signal. An error is one line about what the
+/// system does not give.
 async fn serve(loaded: LoadedConfig) -> Result<(), String> {
     let config = loaded.config;
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
@@ -96,12 +100,12 @@ async fn serve(loaded: LoadedConfig) -> Result<(), String> {
         true => Some(dev_broker(&mut config).await?),
         false => None,
     };
-    let stop = stop_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let stop = cancel_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let grace = config.server.shutdown_grace;
     let app = App::new(config);
     info!(%address, server_id = app.config.server.server_id, "listening");
     if let Some(broker) = &broker {
-        welcome(address, broker);
+        print_first_steps(address, broker);
     }
     server::run(listener, app, stop, grace).await;
     if let Some(broker) = broker {
@@ -119,8 +123,8 @@ async fn dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
     Ok(broker)
 }
 
-/// What a newcomer needs to know, on standard output.
-fn welcome(address: SocketAddr, broker: &MemoryBroker) {
+/// Prints the addresses to try, on standard output.
+fn print_first_steps(address: SocketAddr, broker: &MemoryBroker) {
     let host = match address.ip() {
         ip if ip.is_unspecified() => "localhost".to_owned(),
         ip if ip.is_ipv6() => format!("[{ip}]"),
@@ -128,7 +132,7 @@ fn welcome(address: SocketAddr, broker: &MemoryBroker) {
     };
     let port = address.port();
     let memory = BrokerConfig::default().memory >> 20;
-    // Nobody may be there to read it.
+    // Standard output may be closed.
     let _ = writeln!(
         std::io::stdout(),
         "produce   ws://{host}:{port}/socket/in?topic=t\n\
@@ -141,7 +145,7 @@ fn welcome(address: SocketAddr, broker: &MemoryBroker) {
 }
 
 /// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once.
-fn stop_on_signals() -> std::io::Result<CancellationToken> {
+fn cancel_on_signals() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
@@ -161,11 +165,12 @@ fn stop_on_signals() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn log(config: &LogConfig) {
+fn init_log(config: &LogConfig) {
     let filter = EnvFilter::new(&config.level);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // It would tell of a log whose reader is gone by a panic, of whatever task logs.
+        // An error while writing the log would otherwise be printed, which panics in whatever
+        // task logs when the reader of standard error is gone.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match config.format {

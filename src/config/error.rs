@@ -63,16 +63,19 @@ pub enum ConfigError {
     /// Values that contradict each other.
     #[error("{0}")]
     Conflict(String),
-    /// An address that cannot be bound.
-    #[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
-    Bind {
-        /// The key that would have to change, with its source.
-        key: KeyProvenance,
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        reason: String,
-        /// How to change it.
-        flag: &'static str,
-    },
+}
+
+/// An address that the system does not let us listen on. Not a [`ConfigError`]: the same
+/// settings may do when the program is started again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
+pub struct BindError {
+    /// The key that would have to change, with its source.
+    pub key: KeyProvenance,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub reason: String,
+    /// How to change it.
+    pub flag: &'static str,
 }

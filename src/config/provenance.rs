@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::error::ConfigError;
+use super::error::BindError;
 use super::keys::{ClientSection, KEY_PREFIX};
 
 /// Where a value came from, weakest first.
@@ -67,12 +67,12 @@ impl Provenance {
     }
 
     /// The error of an address that cannot be bound.
-    pub fn bind_error(&self, address: SocketAddr, error: &io::Error) -> ConfigError {
+    pub fn bind_error(&self, address: SocketAddr, error: &io::Error) -> BindError {
         let (key, flag) = match error.kind() {
             io::ErrorKind::AddrNotAvailable => ("server.bind-interface", "--bind-interface"),
             _ => ("server.port", "--port (0 takes a free one)"),
         };
-        ConfigError::Bind {
+        BindError {
             key: self.of_key(key),
             address,
             reason: error.to_string(),
