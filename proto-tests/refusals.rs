@@ -154,11 +154,8 @@ async fn without_brokers_it_serves_says_why_not_and_connects_when_they_come() {
 
 #[tokio::test]
 async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() {
-    let proxy = Proxy::with(|config| {
-        config.server.websocket.origins =
-            AllowedOrigins::Only(vec!["https://good.example".to_owned()]);
-    })
-    .await;
+    let origins = AllowedOrigins::parse("https://GOOD.example:443, null").unwrap();
+    let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
     proxy.topic("t", 1);
     let bad = "\nOrigin: https://bad.example";
     let good = "\nOrigin: https://good.example";
@@ -166,7 +163,12 @@ async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() 
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
     let answer = get(&proxy, "/healthcheck", good).await;
     assert!(
-        answer.contains("access-control-allow-origin: https://good.example"),
+        answer.contains("access-control-allow-origin: https://good.example\r\n"),
+        "{answer}"
+    );
+    let answer = get(&proxy, "/healthcheck", "\nOrigin: null").await;
+    assert!(
+        answer.contains("access-control-allow-origin: null\r\n"),
         "{answer}"
     );
     let without = get(&proxy, "/healthcheck", "").await;
@@ -246,7 +248,7 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
 
 #[tokio::test]
 async fn a_foreign_origin_is_told_by_a_close_frame_when_it_asks_for_that() {
-    let origins = AllowedOrigins::Only(vec!["https://good.example".to_owned()]);
+    let origins = AllowedOrigins::parse("https://good.example").unwrap();
     let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
     let path = "/socket/in?topic=t&errors=close";
     let mut socket = proxy

@@ -1,44 +1,89 @@
-//! Whose web pages may use this server (`server.websocket.allowed-origins`).
+//! The web pages that may use this server (`server.websocket.allowed-origins`), by the origin
+//! that their browser sends (RFC 6454).
 
 use super::value::{self, ParsedValue};
 
-/// A set of allowed `Origin` values (RFC 6454).
+/// A set of allowed `Origin` values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AllowedOrigins {
     /// Every page of the web.
     #[default]
     Any,
     /// These only.
-    Only(Vec<String>),
+    Only(Vec<WebOrigin>),
 }
 
 impl AllowedOrigins {
-    /// Reads `*`, or a comma list of `scheme://host[:port]`.
+    /// Reads `*`, or a comma list of `scheme://host[:port]` and `null`.
     pub fn parse(text: &str) -> ParsedValue<Self> {
-        let accepted = "* or a comma list of scheme://host[:port]";
         let list = value::list(text);
         if list.iter().any(|origin| origin == "*" || origin == "any") {
             return Ok(AllowedOrigins::Any);
         }
-        let sound = |origin: &String| {
-            origin.split_once("://").is_some_and(|(scheme, host)| {
-                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', ' ', '*'])
-            })
-        };
-        if list.is_empty() || !list.iter().all(sound) {
-            return Err(accepted.to_owned());
+        let origins: Option<Vec<_>> = list.iter().map(|text| WebOrigin::parse(text)).collect();
+        match origins {
+            Some(origins) if !origins.is_empty() => Ok(AllowedOrigins::Only(origins)),
+            _ => Err("* or a comma list of scheme://host[:port] and null".to_owned()),
         }
-        Ok(AllowedOrigins::Only(
-            list.iter().map(|o| o.to_ascii_lowercase()).collect(),
-        ))
     }
 
-    /// Whether pages of that origin may use this server.
+    /// Whether pages of the origin in that header may use this server.
     pub fn contains(&self, origin: &str) -> bool {
         match self {
             AllowedOrigins::Any => true,
-            AllowedOrigins::Only(list) => list.iter().any(|o| o.eq_ignore_ascii_case(origin)),
+            AllowedOrigins::Only(list) => {
+                WebOrigin::parse(origin).is_some_and(|origin| list.contains(&origin))
+            }
         }
+    }
+}
+
+/// One origin, as it is compared: scheme and host in lower case, the default port left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebOrigin {
+    /// `null`: of a sandboxed page, a file, a redirect from elsewhere.
+    Opaque,
+    /// `scheme://host[:port]`.
+    Tuple {
+        /// The scheme.
+        scheme: String,
+        /// A name or an address; one of IPv6 in brackets.
+        host: String,
+        /// `None`: the default port of the scheme.
+        port: Option<u16>,
+    },
+}
+
+impl WebOrigin {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        if text == "null" {
+            return Some(WebOrigin::Opaque);
+        }
+        let (scheme, authority) = text.split_once("://")?;
+        // The colons of an IPv6 address stand in brackets.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
+            _ => (authority, None),
+        };
+        let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@', '?', '#']);
+        let is_address = host.starts_with('[') && host.ends_with(']');
+        if scheme.is_empty() || !is_host || host.contains(':') && !is_address {
+            return None;
+        }
+        Some(WebOrigin::Tuple {
+            port: port.filter(|port| Some(*port) != default_port(scheme)),
+            scheme: scheme.to_owned(),
+            host: host.to_owned(),
+        })
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
     }
 }
 
@@ -58,13 +103,47 @@ mod tests {
     }
 
     #[test]
+    fn default_ports_are_dropped_on_both_sides() {
+        for (listed, sent) in [
+            ("https://a.example:443", "https://a.example"),
+            ("https://a.example", "https://a.example:443"),
+            ("http://a.example:80", "http://a.example"),
+            ("HTTPS://A.Example:443", "https://a.example"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            let allowed = AllowedOrigins::parse(listed).unwrap();
+            assert!(allowed.contains(sent), "{listed}, {sent}");
+        }
+        for (listed, sent) in [
+            ("https://a.example:80", "https://a.example"),
+            ("http://a.example:443", "https://a.example"),
+            ("http://[::1]:80", "http://[::1]:8080"),
+        ] {
+            let allowed = AllowedOrigins::parse(listed).unwrap();
+            assert!(!allowed.contains(sent), "{listed}, {sent}");
+        }
+    }
+
+    #[test]
+    fn null_is_allowed_where_it_is_listed() {
+        let allowed = AllowedOrigins::parse("https://a.example, null").unwrap();
+        assert!(allowed.contains("null"));
+        assert!(allowed.contains("https://a.example"));
+        assert!(!allowed.contains("https://b.example"));
+    }
+
+    #[test]
     fn an_origin_is_a_scheme_and_a_host() {
         for text in [
             "",
             "a.example",
             "https://",
+            "https://:443",
             "https://a.example/path",
             "https://*.a",
+            "https://a.example:http",
+            "https://a.example:99999",
+            "http://::1",
         ] {
             assert!(AllowedOrigins::parse(text).is_err(), "{text}");
         }
