@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["kafka"],
     &[
         "alloc",
+        "http_keep_alive",
         "metrics",
         "refusal",
         "runtime",

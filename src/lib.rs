@@ -41,6 +41,7 @@ mod codec;
 pub mod config;
 mod cors;
 pub mod http;
+mod http_keep_alive;
 pub mod refusal;
 pub mod secret;
 pub mod server;

@@ -26,7 +26,7 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -37,12 +37,11 @@ use warp::Filter;
 
 use crate::app::App;
 use crate::cors::CorsService;
+use crate::http_keep_alive::{HEAD_MAX, keep_alive};
 use crate::socket::Peer;
 use crate::{http as plain, socket};
 use runtime::guard;
 
-/// How long a client may take to send a request's head.
-const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
 /// How long a connection without a request may take to end when the server stops: for the
 /// end of an answer on its way.
 const LAST_BYTES_MAX: Duration = Duration::from_millis(500);
@@ -153,9 +152,10 @@ where
             answer.await
         }
     });
+    let (stream, timer) = keep_alive(stream);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_HEAD_MAX)
+        .timer(timer)
+        .header_read_timeout(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

@@ -25,6 +25,7 @@ use super::params::{InParams, OutParams, ParamError, Query};
 use super::ws::WebSocket;
 use crate::app::App;
 use crate::app::registry::{Full, Place, Seat};
+use crate::http_keep_alive::KeepAliveStream;
 use crate::refusal::Refusal;
 use kafka_client::admin;
 use kafka_client::metadata::{MetadataError, TopicMetadata};
@@ -275,9 +276,9 @@ async fn upgraded(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSoc
         Err(_) => return None,
     };
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<KeepAliveStream<TcpStream>>>()
         .expect("the server hands hyper nothing but TCP streams");
-    let stream = parts.io.into_inner();
+    let stream = parts.io.into_inner().into_inner();
     Some(WebSocket::new(stream, parts.read_buf, message_bytes_max))
 }
 

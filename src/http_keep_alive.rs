@@ -1,0 +1,256 @@
+//! How long a connection may wait for a request: hyper has one time-out for the head of a
+//! request, and for the wait between two of them.
+//!
+//! ```text
+//! accepted ─▶ head of the first request ─▶ answer ─▶ idle ─▶ head of the next one ─▶ answer ─▶ …
+//!             └─────── HEAD_MAX ───────┘             └ IDLE_MAX ┘
+//!                                                         └── HEAD_MAX after its first byte ──┘
+//! ```
+//!
+//! hyper arms its timer when it begins to wait for a head. [`KeepAliveTimer`] hands it a sleep
+//! that lasts longer for every head but the first, until [`KeepAliveStream`] has received a
+//! byte. (A part of a head that came in one read with the request before it is not seen, and
+//! counts as idle.)
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How long a client may take to send a request's head.
+pub(crate) const HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may be idle between two requests.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(75);
+
+/// The stream of one connection, and the timer for hyper's `header_read_timeout` of
+/// [`HEAD_MAX`] on it.
+pub(crate) fn keep_alive<T>(stream: T) -> (KeepAliveStream<T>, KeepAliveTimer) {
+    let received = Arc::new(AtomicBool::new(false));
+    let timer = KeepAliveTimer {
+        received: Arc::clone(&received),
+        has_had_head: AtomicBool::new(false),
+    };
+    (KeepAliveStream { stream, received }, timer)
+}
+
+/// A stream that notes when bytes arrive.
+#[derive(Debug)]
+pub(crate) struct KeepAliveStream<T> {
+    stream: T,
+    /// Whether bytes have arrived since the wait for the present head began.
+    received: Arc<AtomicBool>,
+}
+
+impl<T> KeepAliveStream<T> {
+    /// The stream itself, when HTTP has ended on it.
+    pub(crate) fn into_inner(self) -> T {
+        self.stream
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for KeepAliveStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.received.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The timer of one connection. hyper uses it for nothing but the head of a request.
+#[derive(Debug)]
+pub(crate) struct KeepAliveTimer {
+    received: Arc<AtomicBool>,
+    has_had_head: AtomicBool,
+}
+
+impl Timer for KeepAliveTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// hyper begins to wait for a head, which should be there by `deadline`.
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.received.store(false, Ordering::Relaxed);
+        let is_idle = self.has_had_head.swap(true, Ordering::Relaxed);
+        let deadline = match is_idle {
+            true => self.now() + IDLE_MAX,
+            false => deadline,
+        };
+        Box::pin(HeadSleep {
+            sleep: Box::pin(tokio::time::sleep_until(deadline.into())),
+            is_idle,
+            received: Arc::clone(&self.received),
+        })
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into()
+    }
+}
+
+/// Ends when the connection has waited long enough for a head.
+struct HeadSleep {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    /// Whether nothing of the head had arrived when it was last polled.
+    is_idle: bool,
+    received: Arc<AtomicBool>,
+}
+
+impl Sleep for HeadSleep {}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_idle && self.received.load(Ordering::Relaxed) {
+            self.is_idle = false;
+            let deadline = tokio::time::Instant::now() + HEAD_MAX;
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    /// A client, and a server that answers `hi` to whatever it asks.
+    fn connect() -> DuplexStream {
+        let (client, server) = duplex(4096);
+        let (stream, timer) = keep_alive(server);
+        let service = service_fn(async |_| Ok::<_, Infallible>(Response::new("hi".to_owned())));
+        let connection = http1::Builder::new()
+            .timer(timer)
+            .header_read_timeout(HEAD_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn ask(client: &mut DuplexStream) {
+        client.write_all(REQUEST).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hi") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "closed");
+        }
+    }
+
+    /// How long it takes until the server closes.
+    async fn closed_after(client: &mut DuplexStream) -> Duration {
+        let begin = Instant::now();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+        begin.elapsed()
+    }
+
+    /// Sleeps are as long as asked for, and a millisecond, which is the timer's grain.
+    fn assert_is(elapsed: Duration, expected: Duration) {
+        let grain = Duration::from_millis(2);
+        assert!(
+            elapsed >= expected && elapsed < expected + grain,
+            "{elapsed:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_lives_75_seconds_after_each_answer() {
+        let mut client = connect();
+        for _ in 0..3 {
+            ask(&mut client).await;
+            sleep(Duration::from_secs(74)).await;
+        }
+        ask(&mut client).await;
+        assert_is(closed_after(&mut client).await, Duration::from_secs(75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_head_is_due_within_10_seconds_of_the_connection() {
+        let mut client = connect();
+        assert_is(closed_after(&mut client).await, HEAD_MAX);
+
+        let mut client = connect();
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(&REQUEST[..5]).await.unwrap();
+        assert_is(closed_after(&mut client).await, Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_head_is_due_within_10_seconds_of_its_first_byte() {
+        let mut client = connect();
+        ask(&mut client).await;
+        sleep(Duration::from_secs(60)).await;
+        client.write_all(&REQUEST[..5]).await.unwrap();
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(&REQUEST[5..9]).await.unwrap();
+        assert_is(closed_after(&mut client).await, Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_in_parts_is_answered() {
+        let mut client = connect();
+        ask(&mut client).await;
+        sleep(Duration::from_secs(74)).await;
+        client.write_all(&REQUEST[..5]).await.unwrap();
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(&REQUEST[5..]).await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
