@@ -105,6 +105,47 @@ async fn plain_requests_get_json_with_their_status() {
 }
 
 #[tokio::test]
+async fn head_is_answered_as_get_without_the_body() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let head_of = |response: &str| {
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let lines = head.lines().filter(|line| !line.starts_with("date:"));
+        (lines.collect::<Vec<_>>().join("\n"), body.len())
+    };
+    // The brokers first: it is ready when they have answered.
+    for path in [
+        "/kafka/cluster/info",
+        "/ready",
+        "/healthcheck",
+        "/nowhere",
+        "/socket/in?topic=t",
+    ] {
+        let (expected, length) = head_of(&get(&proxy, path, "").await);
+        assert!(length > 0);
+        let request = format!("HEAD {path} HTTP/1.1\nHost: a\nConnection: close");
+        let (head, length) = head_of(&raw(&proxy, &request).await);
+        assert_eq!((head, length), (expected, 0), "{path}");
+    }
+    let upgrade = format!("HEAD /socket/in?topic=t HTTP/1.1\nHost: a{UPGRADE}");
+    let response = raw(&proxy, &upgrade).await;
+    assert!(response.starts_with("HTTP/1.1 426"), "{response}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_allowed_is_told_which_ones_are() {
+    let proxy = Proxy::start().await;
+    for path in ["/ready", "/kafka/cluster/info", "/socket/in?topic=t"] {
+        let request = format!("POST {path} HTTP/1.1\nHost: a\nConnection: close");
+        let response = raw(&proxy, &request).await;
+        assert!(response.starts_with("HTTP/1.1 405"), "{response}");
+        assert!(response.contains("\r\nallow: GET, HEAD\r\n"), "{response}");
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn health_readiness_and_brokers_are_told() {
     let proxy = Proxy::start().await;
     assert!(

@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::header::UPGRADE;
+use http::{Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -145,6 +146,7 @@ where
     let counter = Arc::clone(&active);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        route_head_as_get(&mut request);
         let active = ActiveRequest::new(&counter);
         let answer = service.call(request);
         async move {
@@ -173,6 +175,15 @@ where
     };
     if let Err(error) = served {
         debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// HEAD is answered wherever GET is: the routes see a GET, and hyper, which has seen the HEAD,
+/// leaves the body out. An upgrade needs a GET (RFC 6455, section 4.1).
+fn route_head_as_get<B>(request: &mut Request<B>) {
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::GET;
+        request.headers_mut().remove(UPGRADE);
     }
 }
 

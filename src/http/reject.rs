@@ -17,12 +17,12 @@ pub async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
 
 fn refusal(rejection: &Rejection) -> Refusal {
     if rejection.find::<MethodNotAllowed>().is_some() {
-        let only = HeaderValue::from_static("GET");
+        let allowed = HeaderValue::from_static("GET, HEAD");
         return Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "this path answers GET requests only",
+            "this path answers GET and HEAD requests only",
         )
-        .with(ALLOW, only);
+        .with(ALLOW, allowed);
     }
     if rejection.is_not_found() {
         return Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path");
