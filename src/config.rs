@@ -30,6 +30,8 @@ pub use error::{BindError, ConfigError};
 pub use loader::{ConfigSources, FlagValue, LoadedConfig, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use value::ParsedValue;
 
@@ -124,8 +126,8 @@ impl Default for CommitConfig {
 /// Where and how to log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// A level, or filters per module.
-    pub level: String,
+    /// The least level that is logged, of every module.
+    pub level: Targets,
     /// For people or for machines.
     pub format: LogFormat,
 }
@@ -133,7 +135,7 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            level: "info".to_owned(),
+            level: Targets::new().with_default(LevelFilter::INFO),
             format: LogFormat::Text,
         }
     }

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// musl's own is slow, the more so with several threads.
 #[cfg(target_env = "musl")]
@@ -166,15 +167,14 @@ fn cancel_on_signals() -> std::io::Result<CancellationToken> {
 }
 
 fn init_log(config: &LogConfig) {
-    let filter = EnvFilter::new(&config.level);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let subscriber = tracing_subscriber::registry().with(config.level.clone());
+    let lines = tracing_subscriber::fmt::layer()
         // An error while writing the log would otherwise be printed, which panics in whatever
         // task logs when the reader of standard error is gone.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => subscriber.with(lines.with_ansi(false)).init(),
+        LogFormat::Json => subscriber.with(lines.json()).init(),
     }
 }

@@ -12,6 +12,9 @@ use kafka_client::{IsolationLevel, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,9 +29,10 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(bootstrap: &str, consumer: ConsumerConfig) -> Self {
         // RUST_LOG=debug shows what went on.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
+        let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
+        let _ = tracing_subscriber::registry()
+            .with(level.parse::<Targets>().unwrap())
+            .with(tracing_subscriber::fmt::layer().with_test_writer())
             .try_init();
         let config = ClientConfig {
             bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
