@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
-use crate::support::ws_client::{PATIENCE, WsClient};
+use crate::support::ws_client::WsClient;
 
 struct Bench {
     kafka: Arc<Kafka>,

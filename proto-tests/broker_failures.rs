@@ -25,6 +25,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
+use crate::support::{PATIENCE, until};
 
 const PARTITIONS: usize = 6;
 const PRODUCERS: usize = 4;
@@ -43,13 +44,20 @@ struct Ack {
 
 /// One record as a consuming socket got it.
 struct Delivery {
-    at: Instant,
+    /// The proxy sent it after this: after the test had begun to open the socket, and had sent
+    /// every record that came through it before.
+    after: Instant,
     partition: usize,
     offset: i64,
 }
 
+/// What the consuming sockets got, and when the producing ones had sent it.
 #[derive(Default)]
-struct Deliveries(Mutex<Vec<Delivery>>);
+struct Deliveries {
+    all: Mutex<Vec<Delivery>>,
+    /// By producer and sequence.
+    sent: [Mutex<Vec<Instant>>; PRODUCERS],
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_the_death_of_each_broker_once_and_in_order() {
@@ -78,7 +86,8 @@ async fn acknowledged_records_survive_the_death_of_each_broker_once_and_in_order
                 "ws://{}/socket/in?topic={topic}&keyType=string",
                 proxy.address()
             );
-            tokio::spawn(produce(id, url, allowed.clone(), Arc::clone(&acked)))
+            let sent = Arc::clone(&deliveries);
+            tokio::spawn(produce(id, url, allowed.clone(), sent, Arc::clone(&acked)))
         })
         .collect();
 
@@ -121,6 +130,7 @@ async fn produce(
     id: usize,
     url: String,
     mut allowed: watch::Receiver<usize>,
+    deliveries: Arc<Deliveries>,
     acked: Arc<AtomicUsize>,
 ) -> Vec<Ack> {
     let (socket, _) = connect_async(url).await.unwrap();
@@ -134,6 +144,7 @@ async fn produce(
             let text = format!(
                 r#"{{"key":{{"value":"{id}-{key}"}},"value":{{"value":"{id} {sent}"}},"messageId":"{sent}"}}"#
             );
+            deliveries.sent[id].lock().unwrap().push(Instant::now());
             sink.feed(Message::text(text)).await.unwrap();
             sent += 1;
         }
@@ -158,15 +169,8 @@ async fn produce(
 }
 
 async fn reaches(acked: &AtomicUsize, wanted: usize) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while acked.load(Ordering::Relaxed) < wanted {
-        let so_far = acked.load(Ordering::Relaxed);
-        assert!(
-            Instant::now() < deadline,
-            "{so_far} of {wanted} acknowledged"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("{wanted} are acknowledged");
+    until(&what, || acked.load(Ordering::Relaxed) >= wanted).await;
 }
 
 /// A consuming socket of the group.
@@ -177,6 +181,7 @@ struct Consumer {
 
 impl Consumer {
     async fn open(url: String, deliveries: Arc<Deliveries>) -> Consumer {
+        let mut after = Instant::now();
         let (socket, _) = connect_async(url).await.unwrap();
         let (close, mut closing) = watch::channel(false);
         let task = tokio::spawn(async move {
@@ -188,7 +193,8 @@ impl Consumer {
                     message = stream.next() => match message {
                         Some(Ok(Message::Text(text))) => {
                             // A commit that comes after its partition has moved on is refused.
-                            let Some((partition, id)) = deliveries.add(&text) else { continue };
+                            let added = deliveries.add(&mut after, &text);
+                            let Some((partition, id)) = added else { continue };
                             uncommitted.insert(partition, id);
                             read += 1;
                             if read % COMMIT_EVERY == 0 {
@@ -211,7 +217,7 @@ impl Consumer {
     /// Closes the socket and takes what is still on its way.
     async fn leave(self) {
         self.close.send_replace(true);
-        let ended = tokio::time::timeout(Duration::from_secs(30), self.task).await;
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("the server answers the close").unwrap();
     }
 
@@ -233,15 +239,20 @@ async fn commit(sink: &mut Sink, uncommitted: &mut HashMap<usize, String>) {
 
 impl Deliveries {
     /// The partition and id of a delivered record; `None` for the answer to a commit.
-    fn add(&self, text: &str) -> Option<(usize, String)> {
+    fn add(&self, after: &mut Instant, text: &str) -> Option<(usize, String)> {
         let message: Value = serde_json::from_str(text).unwrap();
         if let Some(error) = message.get("error") {
             assert_eq!(error["code"], "unknown_message_id", "{message}");
             return None;
         }
         let partition = message["partition"].as_u64().unwrap() as usize;
-        self.0.lock().unwrap().push(Delivery {
-            at: Instant::now(),
+        let value = message["value"]["value"].as_str().unwrap();
+        let (producer, sequence) = value.split_once(' ').unwrap();
+        let sent = &self.sent[producer.parse::<usize>().unwrap()];
+        let sent = sent.lock().unwrap()[sequence.parse::<usize>().unwrap()];
+        *after = sent.max(*after);
+        self.all.lock().unwrap().push(Delivery {
+            after: *after,
             partition,
             offset: message["offset"].as_i64().unwrap(),
         });
@@ -312,10 +323,10 @@ fn each_key_is_in_the_order_of_its_acknowledgements(
 }
 
 async fn the_group_reads_everything(deliveries: &Deliveries, ends: &[i64]) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let missing: usize = {
-            let read = deliveries.0.lock().unwrap();
+            let read = deliveries.all.lock().unwrap();
             let mut seen: Vec<Vec<bool>> = ends.iter().map(|n| vec![false; *n as usize]).collect();
             for delivery in read.iter() {
                 seen[delivery.partition][delivery.offset as usize] = true;
@@ -369,14 +380,12 @@ impl Committed {
     }
 }
 
-/// A record may come twice, but not when it was seen committed well before.
+/// A record may come twice, but not if the proxy sent it again after it was seen committed.
 fn nothing_committed_is_read_again(deliveries: &Deliveries, committed: &[(Instant, usize, i64)]) {
-    // Between the kernel's taking a record and this test's clock reading.
-    const ON_ITS_WAY: Duration = Duration::from_secs(2);
     assert!(!committed.is_empty(), "the group committed");
     let mut seen = HashMap::new();
     let mut repeated = 0;
-    for delivery in deliveries.0.lock().unwrap().iter() {
+    for delivery in deliveries.all.lock().unwrap().iter() {
         let times = seen
             .entry((delivery.partition, delivery.offset))
             .or_insert(0);
@@ -387,9 +396,7 @@ fn nothing_committed_is_read_again(deliveries: &Deliveries, committed: &[(Instan
         repeated += 1;
         let before = committed
             .iter()
-            .filter(|(at, partition, _)| {
-                *partition == delivery.partition && *at + ON_ITS_WAY < delivery.at
-            })
+            .filter(|(at, partition, _)| *partition == delivery.partition && *at < delivery.after)
             .map(|(.., offset)| *offset)
             .max();
         assert!(

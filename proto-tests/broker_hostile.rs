@@ -1,7 +1,6 @@
 //! What a client of the in-memory broker cannot do to it, or to other clients.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -9,10 +8,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
 use memory_broker::{BrokerConfig, KafkaRelease, MemoryBroker};
 
-use crate::support::bare::{Bare, DEADLINE, Heard};
-
-/// Long enough for a request that must not be read, if it were.
-const MOMENT: Duration = Duration::from_millis(150);
+use crate::support::raw_client::{BrokerReply, RawClient, barrier};
 
 async fn broker() -> MemoryBroker {
     let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
@@ -76,7 +72,7 @@ const FIRST_COUNTS: [(ApiKey, i16, usize); 23] = [
 #[tokio::test]
 async fn an_absurd_count_in_any_api_closes_that_connection_only() {
     let broker = broker().await;
-    let mut other = Bare::to(&broker, 1).await;
+    let mut other = RawClient::to(&broker, 1).await;
     let parked = FetchRequest::default()
         .with_max_wait_ms(600_000)
         .with_min_bytes(1)
@@ -86,7 +82,7 @@ async fn an_absurd_count_in_any_api_closes_that_connection_only() {
                 .with_topic(TopicName(StrBytes::from_static_str("t")))
                 .with_partitions(vec![Default::default()]),
         ]);
-    let mut waiting = Bare::to(&broker, 1).await;
+    let mut waiting = RawClient::to(&broker, 1).await;
     waiting.send(11, &parked).await;
     let mut tried = BTreeSet::new();
     for (api, version, at) in FIRST_COUNTS {
@@ -95,9 +91,9 @@ async fn an_absurd_count_in_any_api_closes_that_connection_only() {
             let mut body = vec![1; at];
             body.extend_from_slice(absurd);
             body.extend_from_slice(&[1; 64]);
-            let mut hostile = Bare::to(&broker, 1).await;
+            let mut hostile = RawClient::to(&broker, 1).await;
             hostile.send_raw(&frame(api, version, &body)).await;
-            assert_eq!(hostile.hear(DEADLINE).await, Heard::Closed(0), "{api:?}");
+            assert_eq!(hostile.receive().await, BrokerReply::Closed(0), "{api:?}");
             let answer = other.call(9, &metadata()).await;
             assert_eq!(answer.topics[0].error_code, 0, "{api:?}");
         }
@@ -107,14 +103,14 @@ async fn an_absurd_count_in_any_api_closes_that_connection_only() {
     let served: BTreeSet<i16> = served.iter().map(|(key, ..)| key).collect();
     assert_eq!(tried, served);
     assert!(broker.delete_topic("t"));
-    let woken = waiting.answer::<FetchRequest>(11).await;
+    let woken = waiting.response::<FetchRequest>(11).await;
     assert_eq!(woken.responses[0].partitions[0].error_code, 3);
 }
 
 #[tokio::test]
 async fn an_absurd_length_or_header_closes_that_connection_only() {
     let broker = broker().await;
-    let mut other = Bare::to(&broker, 1).await;
+    let mut other = RawClient::to(&broker, 1).await;
     let mut tags = BytesMut::from(&b"\0\0\0\x10\0\x12\0\x03\0\0\0\x01\xff\xff"[..]);
     tags.put_slice(b"\xff\xff\xff\xff\x0f\0");
     for hostile in [
@@ -126,9 +122,9 @@ async fn an_absurd_length_or_header_closes_that_connection_only() {
         b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xfe",
         &tags,
     ] {
-        let mut client = Bare::to(&broker, 1).await;
+        let mut client = RawClient::to(&broker, 1).await;
         client.send_raw(hostile).await;
-        assert_eq!(client.hear(DEADLINE).await, Heard::Closed(0));
+        assert_eq!(client.receive().await, BrokerReply::Closed(0));
         other.call(9, &metadata()).await;
     }
 }
@@ -140,12 +136,12 @@ async fn a_large_request_that_stalls_holds_up_other_large_ones_only_while_it_is_
         ..BrokerConfig::default()
     };
     let broker = MemoryBroker::start(config).await.unwrap();
-    let mut stalling = Bare::to(&broker, 1).await;
+    let mut stalling = RawClient::to(&broker, 1).await;
     let large = vec![0; 2 << 20];
     stalling
         .send_raw(&frame(ApiKey::Produce, 9, &large)[..100])
         .await;
-    let mut other = Bare::to(&broker, 1).await;
+    let mut other = RawClient::to(&broker, 1).await;
     other.call(9, &metadata()).await;
     let records = produce_request::PartitionProduceData::default().with_records(Some(large.into()));
     let topic = produce_request::TopicProduceData::default()
@@ -154,15 +150,14 @@ async fn a_large_request_that_stalls_holds_up_other_large_ones_only_while_it_is_
     let produce = ProduceRequest::default()
         .with_acks(-1)
         .with_topic_data(vec![topic]);
-    let mut waiting = Bare::to(&broker, 1).await;
+    let mut waiting = RawClient::to(&broker, 1).await;
     // Sent whole only once somebody reads it.
     tokio::join!(waiting.send(9, &produce), async {
-        tokio::time::sleep(MOMENT).await;
-        other.call(9, &metadata()).await;
+        barrier(&broker).await;
         assert_eq!(broker.requests(ApiKey::Produce), 0);
         drop(stalling);
     });
-    let refused = waiting.answer::<ProduceRequest>(9).await;
+    let refused = waiting.response::<ProduceRequest>(9).await;
     let code = refused.responses[0].partition_responses[0].error_code;
     assert_ne!(code, 0, "that was no batch");
     other.call(9, &metadata()).await;

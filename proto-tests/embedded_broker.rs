@@ -2,7 +2,6 @@
 //! librdkafka (through kcat).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kafka_client::TopicPartition;
 use memory_broker::{BrokerConfig, KafkaRelease, MemoryBroker};
@@ -11,6 +10,7 @@ use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::{java, kcat};
 
 async fn rskafka(broker: &MemoryBroker) -> Client {
@@ -27,7 +27,7 @@ async fn run_kcat(broker: &MemoryBroker, args: &[&str], input: &[u8]) -> String 
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         kcat(&bootstrap, &args, &input)
     });
-    let out = tokio::time::timeout(Duration::from_secs(60), run).await;
+    let out = tokio::time::timeout(PATIENCE, run).await;
     String::from_utf8(out.expect("kcat ends").unwrap()).unwrap()
 }
 
@@ -186,7 +186,7 @@ async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
         .unwrap();
         let bootstrap = broker.bootstrap();
         let run = tokio::task::spawn_blocking(move || java(&bootstrap, "Everything.java", &[]));
-        let out = tokio::time::timeout(Duration::from_secs(120), run).await;
+        let out = tokio::time::timeout(PATIENCE, run).await;
         let out = out.expect("the program ends").unwrap();
         assert!(out.ends_with("done\n"), "{release:?}: {out}");
         broker.stop().await;

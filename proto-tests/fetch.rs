@@ -17,9 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::kafka::{Kafka, unique};
-
-/// Whatever is waited for happens within this time.
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::{PATIENCE, until};
 
 struct Scene {
     broker: MemoryBroker,
@@ -70,7 +68,9 @@ impl Scene {
     async fn stop(self) {
         self.cluster.stop().cancel();
         self.cluster.tasks().close();
-        timeout(SOON, self.cluster.tasks().wait()).await.unwrap();
+        timeout(PATIENCE, self.cluster.tasks().wait())
+            .await
+            .unwrap();
     }
 }
 
@@ -129,7 +129,7 @@ impl Reader {
     }
 
     async fn slice(&mut self) -> Result<ConsumerRecords, FetchError> {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(slice) = self.cursor.try_next()? {
                 return Ok(slice);
@@ -172,7 +172,7 @@ impl Reader {
 
     /// Waits at the end of the log with everything else at rest.
     async fn settle(&mut self, scene: &Scene) {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(self.cursor.try_next().unwrap().is_none());
             if scene.fetcher.tails() > 0 {
@@ -248,7 +248,7 @@ async fn whoever_lags_meets_the_tail_without_a_gap_or_a_repeat() {
         readers.push(tokio::spawn(async move { reader.read_to(end).await }));
     }
     for reader in readers {
-        timeout(SOON, reader).await.unwrap().unwrap();
+        timeout(PATIENCE, reader).await.unwrap().unwrap();
     }
     producer.await.unwrap();
     Arc::into_inner(scene).unwrap().stop().await;
@@ -318,7 +318,7 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
     let reads = readers.into_iter().map(|mut reader| async move {
         reader.read_to(500).await;
     });
-    timeout(SOON, futures_util::future::join_all(reads))
+    timeout(PATIENCE, futures_util::future::join_all(reads))
         .await
         .unwrap();
     let fetches = scene.fetches();
@@ -329,7 +329,8 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
 #[tokio::test]
 async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
     let config = ConsumerConfig {
-        fetch_max_wait: Duration::from_secs(25),
+        // Longer than this test waits for anything.
+        fetch_max_wait: Duration::from_secs(600),
         ..ConsumerConfig::default()
     };
     let scene = Scene::with(BrokerConfig::default(), config).await;
@@ -338,15 +339,10 @@ async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
     let other = TopicPartition::new("t", 1);
     let mut second = scene.reader_at(&other, 0, -1);
     assert!(second.cursor.try_next().unwrap().is_none());
-    let start = Instant::now();
     for end in 1..=20 {
         append(&scene.broker, &other, 1, 10, CompressionType::None);
         second.read_to(end).await;
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "the long poll takes 25 s"
-    );
     scene.stop().await;
 }
 
@@ -682,9 +678,13 @@ async fn memory_is_bounded_whatever_cursors_hold() {
     // Each at a place of its own, each holding what it got.
     let mut readers: Vec<Reader> = (0..300).map(|n| scene.reader(n * 100)).collect();
     let mut held = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
     let mut got = vec![false; readers.len()];
-    while Instant::now() < deadline {
+    // Until there is no room for more: nothing comes however often everybody asks.
+    let mut rounds_in_vain = 0;
+    while held.len() <= 3 || rounds_in_vain < 100 {
+        assert!(Instant::now() < deadline, "{} held", held.len());
+        rounds_in_vain += 1;
         for (reader, got) in readers.iter_mut().zip(&mut got) {
             if !*got && let Some(slice) = reader.cursor.try_next().unwrap() {
                 let text = || {
@@ -695,17 +695,19 @@ async fn memory_is_bounded_whatever_cursors_hold() {
                 };
                 held.push((slice.chunk.derived.get_or_insert_with(1, text), slice));
                 *got = true;
+                rounds_in_vain = 0;
             }
         }
         assert!(budget.used() <= memory + response, "{} used", budget.used());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(held.len() > 3 && held.len() < 300, "{} held", held.len());
+    assert!(held.len() < 300, "{} held", held.len());
     // Let go, and everybody gets on.
     let mut left = got.iter().filter(|got| !**got).count();
     held.clear();
+    let deadline = Instant::now() + PATIENCE;
     while left > 0 {
-        assert!(Instant::now() < deadline + SOON, "{left} wait for room");
+        assert!(Instant::now() < deadline, "{left} wait for room");
         for (reader, got) in readers.iter_mut().zip(&mut got) {
             if !*got && reader.cursor.try_next().unwrap().is_some() {
                 *got = true;
@@ -721,7 +723,12 @@ async fn memory_is_bounded_whatever_cursors_hold() {
 
 #[tokio::test]
 async fn an_open_transaction_holds_back_only_those_who_read_committed() {
-    let scene = Scene::new().await;
+    let wait = Duration::from_millis(100);
+    let config = ConsumerConfig {
+        fetch_max_wait: wait,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
     scene.append(10, 10, CompressionType::None);
     let mut builder = RecordBatchBuilder::new(100);
     builder.append(&NewRecord {
@@ -753,10 +760,12 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     };
     committed.read_to(10).await;
     committed.settle(&scene).await;
-    let before = scene.fetches();
-    let news = timeout(Duration::from_millis(300), committed.slice()).await;
-    assert!(news.is_err());
-    assert!(scene.fetches() - before < 40, "it waits, it does not spin");
+    // It waits, it does not spin: of six fetches one of the two who are at the end sends
+    // three or more, each after the other was answered.
+    let (before, begin) = (scene.fetches(), Instant::now());
+    until("it asks again", || scene.fetches() >= before + 6).await;
+    assert!(begin.elapsed() >= 2 * wait, "{:?}", begin.elapsed());
+    assert!(committed.cursor.try_next().unwrap().is_none());
     // Aborted: 10 and its marker at 11 are passed over by those who read committed.
     scene.broker.end_transaction(&scene.tp, 7, 0, false);
     scene.append(3, 10, CompressionType::None);
@@ -864,7 +873,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
             readers.push(follow(&fetcher, end.await.unwrap()));
         }
         for reader in readers {
-            timeout(SOON, reader).await.unwrap().unwrap();
+            timeout(PATIENCE, reader).await.unwrap().unwrap();
         }
         let beyond = FetchPosition {
             offset: 20_000,
@@ -884,6 +893,6 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
         );
         cluster.stop().cancel();
         cluster.tasks().close();
-        timeout(SOON, cluster.tasks().wait()).await.unwrap();
+        timeout(PATIENCE, cluster.tasks().wait()).await.unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! the in-memory broker.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_client::config::{AssignorName, ConsumerConfig};
@@ -9,20 +10,33 @@ use kafka_client::consumer::{ConsumerEvent, Subscription};
 use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{CommitError, ConsumerError, OffsetResetStrategy};
 use kafka_client::record::NewRecord;
-use kafka_client::{BrokerId, Principal, TopicPartition};
+use kafka_client::{BrokerId, IsolationLevel, Principal, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
-use tokio::time::{Instant, timeout};
+use runtime::wake::WakeSignal;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::reader::{PATIENCE, Process, Reader, Seen, settled, subscription};
+use crate::support::raw_client::barrier;
+use crate::support::reader::{Process, Reader, Seen, settled, subscription};
+use crate::support::{PATIENCE, until};
 
-/// Short intervals, so that nothing has to be waited for.
+/// Short intervals, so that nothing has to be waited for, and no limit that a busy machine
+/// could reach.
 pub(crate) fn quick() -> ConsumerConfig {
     ConsumerConfig {
-        session_timeout: Duration::from_secs(2),
+        session_timeout: Duration::from_secs(600),
         heartbeat_interval: Duration::from_millis(50),
-        max_poll_interval: Duration::from_secs(1),
+        max_poll_interval: Duration::from_secs(600),
         fetch_max_wait: Duration::from_millis(100),
         ..ConsumerConfig::default()
+    }
+}
+
+/// For tests in which the coordinator waits in vain for a member that it alone still knows.
+pub(crate) fn with_short_sessions() -> ConsumerConfig {
+    ConsumerConfig {
+        session_timeout: Duration::from_secs(2),
+        ..quick()
     }
 }
 
@@ -93,12 +107,8 @@ impl Rig {
         .await;
     }
 
-    pub(crate) async fn until(&self, what: &str, mut enough: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !enough() {
-            assert!(Instant::now() < deadline, "{what}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+    pub(crate) async fn until(&self, what: &str, enough: impl FnMut() -> bool) {
+        until(what, enough).await;
     }
 
     pub(crate) fn members(&self, group: &str) -> usize {
@@ -174,7 +184,7 @@ fn passing_faults() -> Vec<(ApiKey, FaultAction)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_once_everything_is_read_and_committed() {
-    let rig = Rig::new(1).await;
+    let rig = Rig::with(1, KafkaRelease::V4, with_short_sessions()).await;
     let all = rig.topic("t", 2).await;
     for (number, (api, action)) in passing_faults().into_iter().enumerate() {
         let what = format!("{api:?} {action:?}");
@@ -338,13 +348,18 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
             }
         };
         // The commit is slow; the partition waits for it.
-        let slow = FaultAction::Delay(Duration::from_millis(200));
+        let answer = CancellationToken::new();
+        let slow = FaultAction::Hold(answer.clone());
         rig.broker
             .faults()
             .add(FaultRule::on(ApiKey::OffsetCommit, slow));
         a.release(revocation);
         let mut a = Reader::start(a);
         let mut b = b;
+        rig.until("it is under way", || rig.broker.faults().left() == 0)
+            .await;
+        assert_eq!(b.owned().len(), 0, "{assignor:?}");
+        answer.cancel();
         settled("shared", &mut [&mut a, &mut b], 2, 1).await;
         let seen = b.until("the rest", |seen| seen.count() == 2).await;
         let first = seen.values.values().next().unwrap()[0].0;
@@ -355,7 +370,11 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
-    let rig = Rig::new(1).await;
+    let config = ConsumerConfig {
+        max_poll_interval: Duration::from_secs(1),
+        ..quick()
+    };
+    let rig = Rig::with(1, KafkaRelease::V4, config).await;
     let all = rig.topic("t", 2).await;
     let mut a = rig.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut a).await, ConsumerEvent::Records(_)) {}
@@ -404,10 +423,11 @@ async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
         for (api, after) in moments {
             let rig = Rig::new(1).await;
             rig.topic("t", 1).await;
-            let slow = FaultAction::Delay(Duration::from_millis(100));
+            let answer = CancellationToken::new();
+            let slow = FaultAction::Hold(answer.clone());
             rig.broker
                 .faults()
-                .add(FaultRule::on(api, slow.clone()).after(after));
+                .add(FaultRule::on(api, slow).after(after));
             let mut subscription = subscription("g", &["t"]);
             subscription.instance_id = instance.map(Into::into);
             let consumer = rig.process.consumer(subscription);
@@ -415,14 +435,11 @@ async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
                 rig.until("it is under way", || rig.broker.faults().left() == 0)
                     .await;
             }
-            let start = Instant::now();
-            consumer.close().await;
+            let closing = tokio::spawn(consumer.close());
+            barrier(&rig.broker).await;
+            answer.cancel();
             let what = format!("{api:?} {after} {instance:?}");
-            assert!(
-                start.elapsed() < Duration::from_secs(1),
-                "{what}: {:?}",
-                start.elapsed()
-            );
+            timeout(PATIENCE, closing).await.expect(&what).unwrap();
             rig.until(&what, || rig.members("g") == 0).await;
         }
     }
@@ -464,7 +481,8 @@ async fn commits_made_while_one_is_slow_become_one() {
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
-    let slow = FaultAction::Delay(Duration::from_millis(100));
+    let answer = CancellationToken::new();
+    let slow = FaultAction::Hold(answer.clone());
     rig.broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(100));
@@ -477,8 +495,13 @@ async fn commits_made_while_one_is_slow_become_one() {
             },
         );
         consumer.request_commit();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        rig.until("the first is under way", || {
+            rig.broker.faults().left() < 100
+        })
+        .await;
+        barrier(&rig.broker).await;
     }
+    answer.cancel();
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
     let sent = 100 - rig.broker.faults().left();
@@ -548,11 +571,12 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         reader.until("assigned", |seen| seen.assigned == 1).await;
         if reset == OffsetResetStrategy::Latest {
             // It is at the end when what is written now reaches it.
-            let deadline = Instant::now() + PATIENCE;
-            while reader.seen.borrow().count() == 0 {
-                assert!(Instant::now() < deadline);
-                rig.produce(&all[0], 1).await;
-            }
+            let writing = async {
+                while reader.seen.borrow().count() == 0 {
+                    rig.produce(&all[0], 1).await;
+                }
+            };
+            timeout(PATIENCE, writing).await.expect("it reads on");
         }
         let seen = reader.until("records", |seen| seen.count() > 0).await;
         let first = seen.values[&all[0]][0].0;
@@ -611,18 +635,35 @@ async fn partitions_take_turns() {
     let all = rig.topic("t", 3).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     let mut order = Vec::new();
-    let mut waited = false;
     while order.len() < 3 {
         if let ConsumerEvent::Records(slice) = next(&mut consumer).await {
             order.push(slice.chunk.tp.clone());
-            // All three have something before the second is asked for.
-            if !std::mem::replace(&mut waited, true) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            // All three have something before the second is asked for: cursors of our own
+            // share the reads of the consumer's.
+            for tp in &all {
+                fetched(&rig, tp).await;
             }
         }
     }
     let distinct: BTreeSet<_> = order.iter().collect();
     assert_eq!(distinct.len(), all.len(), "{order:?}");
+}
+
+/// Waits until the start of a partition has been read from the broker.
+async fn fetched(rig: &Rig, tp: &TopicPartition) {
+    let client = rig.process.clients.of(&Principal::Proxy);
+    let start = FetchPosition {
+        offset: 0,
+        leader_epoch: -1,
+    };
+    let wake = Arc::new(WakeSignal::default());
+    let isolation = IsolationLevel::ReadUncommitted;
+    let mut cursor = client
+        .fetcher()
+        .cursor(tp.clone(), start, isolation, Arc::clone(&wake));
+    while cursor.try_next().unwrap().is_none() {
+        timeout(PATIENCE, wake.notified()).await.expect("records");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,14 @@
 //! Consumer groups of ours, against real brokers.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use kafka_client::Principal;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::group::ConsumerError;
 
 use crate::support::kafka::{Kafka, unique};
-use crate::support::reader::{PATIENCE, Process, settled, subscription};
+use crate::support::reader::{Process, settled, subscription};
+use crate::support::until;
 
 fn patient() -> ConsumerConfig {
     ConsumerConfig::default()
@@ -69,11 +69,11 @@ async fn members_come_and_go_and_every_partition_is_owned_once() {
     settled("three", &mut [&mut a, &mut b, &mut c], 6, 2).await;
     assert_eq!(a.seen.borrow().lost + b.seen.borrow().lost, 0);
     produce(&kafka, &topic, 600, 600);
-    let deadline = Instant::now() + PATIENCE;
-    while a.seen.borrow().count() + b.seen.borrow().count() + c.seen.borrow().count() < 1200 {
-        assert!(Instant::now() < deadline, "not all came");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("all have come", || {
+        let counts = [&a, &b, &c].map(|reader| reader.seen.borrow().count());
+        counts.iter().sum::<usize>() >= 1200
+    })
+    .await;
     b.close().await;
     settled("two again", &mut [&mut a, &mut c], 6, 3).await;
     let a = a.close().await;
@@ -149,11 +149,10 @@ async fn a_topic_that_grows_is_dealt_out_again() {
     let client = process.clients.of(&Principal::Proxy);
     client.cluster().metadata().refresh().await.unwrap();
     settled("more for both", &mut [&mut a, &mut b], 6, 3).await;
-    let deadline = Instant::now() + PATIENCE;
-    while a.seen.borrow().count() + b.seen.borrow().count() < 60 {
-        assert!(Instant::now() < deadline, "not all came");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("all have come", || {
+        a.seen.borrow().count() + b.seen.borrow().count() >= 60
+    })
+    .await;
     let (a, b) = (a.close().await, b.close().await);
     assert_eq!((a.lost, b.lost), (0, 0));
     let offsets = committed(&kafka, &group, &topic);

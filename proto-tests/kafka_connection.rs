@@ -26,9 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn cluster(kafka: &Kafka) -> Cluster {
     let config = ClientConfig {

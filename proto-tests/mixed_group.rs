@@ -9,8 +9,9 @@ use std::time::Duration;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use tokio::sync::watch;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
-use crate::support::reader::{PATIENCE, Process, Reader, subscription};
+use crate::support::reader::{Process, Reader, subscription};
 
 const PARTITIONS: i32 = 12;
 

@@ -15,9 +15,9 @@ use std::process::{Command, Output, Stdio};
 use runtime::guard;
 use tokio::time::timeout;
 
+use crate::support::PATIENCE;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
-use crate::support::ws_client::PATIENCE;
 
 /// Tells a test that it is the process that panics.
 const VARIABLE: &str = "PANICS_IN_THIS_PROCESS";
@@ -86,7 +86,7 @@ fn a_log_that_nobody_reads_any_more_is_no_panic() {
     let program = Program::start_unread(&["--dev"]);
     // It logs that it stops.
     program.signal("TERM");
-    assert_eq!(program.ended(PATIENCE).code(), Some(0));
+    assert_eq!(program.ended().code(), Some(0));
 }
 
 /// Starts the test again as a process of its own that runs `body` beside a server, and gives

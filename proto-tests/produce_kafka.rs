@@ -13,9 +13,8 @@ use kafka_client::{Cluster, DeliveryFuture, Principal, ProduceError, Producer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
-
-const LIMIT: Duration = Duration::from_secs(120);
 
 struct Client {
     cluster: Cluster,
@@ -54,7 +53,7 @@ impl Drop for Client {
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(LIMIT, what).await;
+    let result = tokio::time::timeout(PATIENCE, what).await;
     result.expect("within the limit")
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::program::Program;
-use crate::support::ws_client::{PATIENCE, WsClient};
+use crate::support::ws_client::WsClient;
 
 const README: &str = include_str!("../README.md");
 
@@ -72,7 +72,7 @@ fn every_command_starts_what_it_promises_or_is_run_elsewhere() {
         if let Some(arguments) = ours(&command) {
             let program = start(arguments);
             program.signal("TERM");
-            assert_eq!(program.ended(PATIENCE).code(), Some(0), "{line}");
+            assert_eq!(program.ended().code(), Some(0), "{line}");
         } else if command[0] != "websocat" {
             let known = ELSEWHERE.iter().any(|(known, _)| line == *known);
             assert!(known, "README shows a command that no test runs: {line}");

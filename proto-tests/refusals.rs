@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::support::PATIENCE;
 use crate::support::proxy::Proxy;
-use crate::support::ws_client::PATIENCE;
 use kafka_websocket_proxy::config::AllowedOrigins;
 use memory_broker::{ApiKey, FaultAction, FaultRule};
 

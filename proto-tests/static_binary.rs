@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
+use crate::support::PATIENCE;
 use crate::support::kafka::root;
 
 /// As `scripts/test` built it, or built here.
@@ -55,8 +55,7 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
         .expect("--dev prints its address");
 
     let mut http = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    http.set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    http.set_read_timeout(Some(PATIENCE)).unwrap();
     http.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();

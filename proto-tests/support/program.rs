@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::ws_client::{PATIENCE, Refused, WsClient};
+use super::PATIENCE;
+use super::ws_client::{Refused, WsClient};
 
 /// The running program. It ends with its owner.
 pub(crate) struct Program {
@@ -134,14 +135,14 @@ impl Program {
         assert!(status.success());
     }
 
-    /// How it ended; it must do so within `limit`.
-    pub(crate) fn ended(mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
+    /// Waits until it has ended, and says how.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "still running after {limit:?}");
+            assert!(Instant::now() < deadline, "it does not end");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::ws_client::{PATIENCE, Refused, WsClient};
+use super::PATIENCE;
+use super::ws_client::{Refused, WsClient};
 
 /// A running server and its broker.
 pub(crate) struct Proxy {

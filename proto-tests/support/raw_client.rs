@@ -1,11 +1,11 @@
-//! A Kafka client that sends what it is told to.
+//! A Kafka client with nothing between a test and the bytes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_client::BrokerId;
-use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{
     Decodable, HeaderVersion, Request, encode_request_header_into_buffer,
 };
@@ -14,31 +14,31 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Of every answer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+use super::PATIENCE;
 
-/// A client with nothing between it and the bytes.
-pub(crate) struct Bare {
+/// One connection that sends what it is given and shows what comes back.
+pub(crate) struct RawClient {
     stream: TcpStream,
     /// Of the last request.
     pub(crate) correlation_id: i32,
-    got: BytesMut,
+    buffer: BytesMut,
 }
 
-/// What came from the broker: of an answer the correlation id and the rest.
+/// What the broker sent.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Heard {
-    Answer(i32, Bytes),
+pub(crate) enum BrokerReply {
+    /// A response: its correlation id and the rest of the frame.
+    Response(i32, Bytes),
+    /// The end of the connection, after so many bytes that are no whole frame.
     Closed(usize),
-    Nothing,
 }
 
-impl Bare {
+impl RawClient {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self {
             stream: TcpStream::connect(address).await.unwrap(),
             correlation_id: 0,
-            got: BytesMut::new(),
+            buffer: BytesMut::new(),
         }
     }
 
@@ -61,36 +61,44 @@ impl Bare {
         self.stream.write_all(&frame).await.unwrap();
     }
 
-    /// Bytes, whatever they are.
+    /// Sends bytes as they are.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
-        // The broker may have had enough of them already.
+        // The broker may have closed the connection after the first of them.
         let _ = self.stream.write_all(bytes).await;
     }
 
-    /// The next frame, or what came instead within the time.
-    pub(crate) async fn hear(&mut self, within: Duration) -> Heard {
-        let Self { stream, got, .. } = self;
-        let heard = timeout(within, async {
-            loop {
-                if got.len() >= 4 {
-                    let length = (&got[..4]).get_u32() as usize;
-                    if got.len() >= 4 + length {
-                        let mut frame = got.split_to(4 + length).freeze();
-                        frame.advance(4);
-                        return Heard::Answer(frame.get_i32(), frame);
-                    }
-                }
-                if matches!(stream.read_buf(got).await, Ok(0) | Err(_)) {
-                    return Heard::Closed(got.len());
-                }
-            }
-        });
-        heard.await.unwrap_or(Heard::Nothing)
+    /// The next response, or the end of the connection.
+    pub(crate) async fn receive(&mut self) -> BrokerReply {
+        let received = timeout(PATIENCE, self.next_frame()).await;
+        received.expect("the broker neither answers nor closes")
     }
 
-    pub(crate) async fn answer<R: Request>(&mut self, version: i16) -> R::Response {
-        let Heard::Answer(correlation_id, mut body) = self.hear(DEADLINE).await else {
-            panic!("no answer");
+    /// What has come so far, if it is a whole response or the end of the connection. Together
+    /// with [`barrier`] it shows that something does not come.
+    pub(crate) async fn received_so_far(&mut self) -> Option<BrokerReply> {
+        timeout(Duration::ZERO, self.next_frame()).await.ok()
+    }
+
+    async fn next_frame(&mut self) -> BrokerReply {
+        let Self { stream, buffer, .. } = self;
+        loop {
+            if buffer.len() >= 4 {
+                let length = (&buffer[..4]).get_u32() as usize;
+                if buffer.len() >= 4 + length {
+                    let mut frame = buffer.split_to(4 + length).freeze();
+                    frame.advance(4);
+                    return BrokerReply::Response(frame.get_i32(), frame);
+                }
+            }
+            if matches!(stream.read_buf(buffer).await, Ok(0) | Err(_)) {
+                return BrokerReply::Closed(buffer.len());
+            }
+        }
+    }
+
+    pub(crate) async fn response<R: Request>(&mut self, version: i16) -> R::Response {
+        let BrokerReply::Response(correlation_id, mut body) = self.receive().await else {
+            panic!("the broker closed the connection");
         };
         assert_eq!(correlation_id, self.correlation_id);
         if R::Response::header_version(version) > 0 {
@@ -101,6 +109,17 @@ impl Bare {
 
     pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request).await;
-        self.answer::<R>(version).await
+        self.response::<R>(version).await
+    }
+}
+
+/// Ends when whatever the broker can do without waiting for anything has been done.
+///
+/// A test and its broker share one thread: while the broker answers so many requests on a
+/// connection of its own, one after the other, every other task has had its turn many times.
+pub(crate) async fn barrier(broker: &MemoryBroker) {
+    let mut client = RawClient::to(broker, 1).await;
+    for _ in 0..50 {
+        client.call(0, &ApiVersionsRequest::default()).await;
     }
 }

@@ -1,7 +1,6 @@
 //! A consumer of ours that a test watches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use kafka_client::client::Clients;
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
@@ -16,8 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How long a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use super::PATIENCE;
 
 /// Clients of one cluster, as one process of ours has them.
 pub(crate) struct Process {

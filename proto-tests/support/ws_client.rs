@@ -1,7 +1,5 @@
 //! A WebSocket client that shares no code with the server: tungstenite's.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -11,8 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// How long anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use super::PATIENCE;
 
 /// An open socket.
 pub(crate) struct WsClient {
@@ -117,11 +114,6 @@ impl WsClient {
     pub(crate) async fn ask(&mut self, text: impl Into<String>) -> Value {
         self.send(text).await;
         self.next().await
-    }
-
-    /// The next text message, if one comes within `wait`.
-    pub(crate) async fn next_within(&mut self, wait: Duration) -> Option<Value> {
-        timeout(wait, self.next()).await.ok()
     }
 
     /// Reads to the server's close frame.

@@ -324,7 +324,7 @@ mod tests {
         assert!(registry.admit("g", "b", &topic("u")).await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_duplicate_is_refused_while_the_first_socket_lives() {
         let registry = Registry::default();
         let first = registry.admit("g", "a", &two()).await.unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
+use tokio_util::sync::CancellationToken;
 
 /// The rules of one cluster.
 #[derive(Debug, Default)]
@@ -42,6 +43,8 @@ pub enum FaultAction {
     SilenceAfter,
     /// Handled and answered that much later.
     Delay(Duration),
+    /// Handled, and answered once the token is cancelled.
+    Hold(CancellationToken),
     /// Those bytes are sent instead of an answer, as they are; then the connection is
     /// served on.
     Garbage(Bytes),

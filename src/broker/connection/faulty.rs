@@ -44,10 +44,11 @@ pub(super) async fn answer(
         prefix.correlation_id = prefix.correlation_id.wrapping_add(1_000_000);
     }
     let answer = respond(context, &prefix, frame, fault).await?;
-    match action {
+    match &action {
         FaultAction::CloseAfter => return Err(ConnectionEnd::Fault),
         FaultAction::SilenceAfter => return Err(discard_until_closed(stream).await),
-        FaultAction::Delay(delay) => tokio::time::sleep(delay).await,
+        FaultAction::Delay(delay) => tokio::time::sleep(*delay).await,
+        FaultAction::Hold(until) => until.cancelled().await,
         _ => {}
     }
     let Some(answer) = answer else {

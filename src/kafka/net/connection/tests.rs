@@ -16,8 +16,8 @@ use crate::lock::lock;
 use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, Pool};
 use crate::topic::BrokerId;
 
-const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(100);
+/// Beyond what anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
 
 fn pool(config: ClientConfig) -> Pool {
     Pool::new(
@@ -45,6 +45,13 @@ async fn connect(broker: &FakeBroker) -> Connection {
 async fn heartbeat(connection: &Connection, timeout: Duration) -> ResponseFuture<HeartbeatRequest> {
     let request = HeartbeatRequest::default();
     connection.send(4, &request, timeout).await.unwrap()
+}
+
+/// Waits until the broker has read so many requests of that API.
+async fn read(broker: &FakeBroker, api: ApiKey, count: usize) {
+    while broker.received_of(api).len() < count {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// An answer that tells by its error code which request it belongs to.
@@ -109,7 +116,10 @@ async fn a_request_whose_time_is_up_ends_the_connection() {
     let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let connection = connect(&broker).await;
     let patient = heartbeat(&connection, LONG).await;
-    let hasty = heartbeat(&connection, SHORT).await;
+    let hasty = heartbeat(&connection, LONG / 2).await;
+    read(&broker, ApiKey::Heartbeat, 2).await;
+    // From here on only timers move anything.
+    tokio::time::pause();
     let error = hasty.await.unwrap_err();
     assert!(
         matches!(
@@ -226,7 +236,7 @@ async fn a_malformed_answer_is_told_to_its_caller_and_ends_the_connection() {
 
 #[tokio::test]
 async fn nothing_is_written_before_a_throttle_is_over() {
-    const PAUSE: Duration = Duration::from_millis(500);
+    const PAUSE: Duration = Duration::from_secs(60);
     let first = AtomicBool::new(true);
     let broker = FakeBroker::start(move |request| {
         let mut response = HeartbeatResponse::default();
@@ -238,6 +248,8 @@ async fn nothing_is_written_before_a_throttle_is_over() {
     .await;
     let connection = connect(&broker).await;
     heartbeat(&connection, LONG).await.await.unwrap();
+    // Until the throttle is over only timers move anything.
+    tokio::time::pause();
     let throttled = Instant::now();
     // One whose time is up before it may be written was surely not written.
     let hasty = heartbeat(&connection, PAUSE / 20).await;
@@ -249,9 +261,15 @@ async fn nothing_is_written_before_a_throttle_is_over() {
     );
     assert!(throttled.elapsed() < PAUSE);
     assert!(!connection.is_closed());
+    tokio::time::sleep_until(throttled + PAUSE * 9 / 10).await;
+    // What is written would be read while everything else has many turns.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 1);
+    tokio::time::sleep_until(throttled + PAUSE).await;
+    tokio::time::resume();
     patient.await.unwrap();
-    // The pause began a little before we looked at the clock.
-    assert!(throttled.elapsed() > PAUSE - Duration::from_millis(20));
     assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 2);
 }
 
@@ -296,7 +314,7 @@ async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
 
 #[tokio::test]
 async fn an_idle_connection_closes_and_a_busy_one_does_not() {
-    const IDLE: Duration = Duration::from_millis(400);
+    const IDLE: Duration = Duration::from_secs(60);
     let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let config = ClientConfig {
         connections_max_idle: IDLE,
@@ -313,10 +331,14 @@ async fn an_idle_connection_closes_and_a_busy_one_does_not() {
         .await
         .unwrap();
     assert_eq!(pool.open_connections(), 2);
-    let _reply = heartbeat(&busy, LONG).await;
+    let _reply = heartbeat(&busy, 10 * IDLE).await;
+    read(&broker, ApiKey::Heartbeat, 1).await;
+    // Only timers move anything.
+    tokio::time::pause();
     idle.closed().await;
     let still = tokio::time::timeout(2 * IDLE, busy.closed()).await;
     assert!(still.is_err());
+    tokio::time::resume();
     // Another is opened when it is needed.
     let again = pool
         .connection(&endpoint, ConnectionPurpose::Control)
@@ -392,21 +414,23 @@ async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() 
 #[tokio::test]
 async fn a_broker_that_is_silent_or_gone_is_unreachable() {
     let silent = FakeBroker::start_raw(|_| FakeResponse::Silence).await;
-    let config = ClientConfig {
-        connect_timeout: SHORT,
-        ..ClientConfig::default()
+    let pool = pool(ClientConfig::default());
+    let silent_endpoint = endpoint(&silent);
+    let asked = async {
+        read(&silent, ApiKey::ApiVersions, 1).await;
+        // From here on only timers move anything.
+        tokio::time::pause();
     };
-    let pool = pool(config);
-    let error = pool
-        .connection(&endpoint(&silent), ConnectionPurpose::Control)
-        .await;
+    let connecting = pool.connection(&silent_endpoint, ConnectionPurpose::Control);
+    let (error, ()) = tokio::join!(connecting, asked);
+    tokio::time::resume();
     let error = error.unwrap_err();
     assert!(matches!(error, RequestError::Unreachable { .. }));
     assert!(error.to_string().contains("said nothing"), "{error}");
 
     let gone = BrokerEndpoint {
         id: BrokerId(2),
-        address: endpoint(&silent).address,
+        address: silent_endpoint.address,
     };
     drop(silent);
     let error = pool
