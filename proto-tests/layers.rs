@@ -12,10 +12,11 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
+    &["cors"],
     &["http", "socket"],
     &["app"],
     &["config"],
-    &["codec", "cors"],
+    &["codec"],
     &["http_keep_alive", "refusal", "secret"],
 ];
 
