@@ -127,7 +127,7 @@ async fn head_is_answered_as_get_without_the_body() {
         let (head, length) = head_of(&raw(&proxy, &request).await);
         assert_eq!((head, length), (expected, 0), "{path}");
     }
-    let upgrade = format!("HEAD /socket/in?topic=t HTTP/1.1\nHost: a{UPGRADE}");
+    let upgrade = format!("HEAD /socket/in?topic=t HTTP/1.1\nHost: a\nConnection: close{UPGRADE}");
     let response = raw(&proxy, &upgrade).await;
     assert!(response.starts_with("HTTP/1.1 426"), "{response}");
     proxy.stopped().await;
