@@ -1,41 +1,41 @@
 //! The idempotent producer: from records to acknowledged offsets.
 //!
 //! ```text
-//! send ─▶ budget ─▶ Accumulator ─ ready[broker] ─▶ lane ─▶ connection ─▶ broker
-//!   │      (bytes)   └ Queue per partition          (one task per broker)
-//!   ▼                     ▲        └────── landings ◀──┘
-//! DeliveryFuture ◀── outcome ─────┘        director: time, leaders, producer id
+//! send ─▶ memory ─▶ Accumulator ─ ready[broker] ─▶ BrokerSender ─▶ connection ─▶ broker
+//!   │  (buffer.memory)  └ PartitionQueue            (one task per broker)
+//!   ▼                        ▲       └────── batch results ◀──┘
+//! DeliveryFuture ◀─ result ──┘         maintenance: time, leaders, producer id
 //! ```
 //!
 //! # Invariants
-//! - Every delivery future resolves, at the latest when `delivery.timeout.ms` has passed since the
-//!   record's batch was begun, or when the cluster is stopped.
-//! - What a delivery future says is true: acknowledged is in the log, exactly once; an error other
-//!   than [`UnknownOutcome`](ProduceError::UnknownOutcome) is not, and never will be.
+//! - Every delivery future resolves, at the latest when `delivery.timeout.ms` has passed
+//!   since its batch was begun, or when the cluster is stopped.
+//! - What a delivery future says is true: acknowledged is in the log, exactly once; an error
+//!   other than [`UnknownOutcome`](ProduceError::UnknownOutcome) is not, and never will be.
 //! - The records that one caller sends to a partition, one after another, are in the log
 //!   in that order.
 //! - A record that is refused takes no other record with it.
 //! - No more than `buffer.memory` bytes of records are held.
 
 mod accumulator;
-mod answer;
-mod body;
+mod batch_records;
 mod delivery;
-mod director;
 mod error;
-mod identity;
-mod lane;
+mod maintenance;
+mod partition_queue;
 pub mod partitioner;
-mod queue;
+mod produce_request;
+mod producer_id;
+mod sender;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-use self::accumulator::{Accumulator, Effects, Sizes};
-use self::queue::Limits;
+use self::accumulator::{Accumulator, AccumulatorEffects, SizeLimits};
+use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
 use super::lock::lock;
@@ -50,40 +50,40 @@ pub use self::error::ProduceError;
 /// is to be one per cluster and principal.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    shared: Arc<Shared>,
+    inner: Arc<ProducerInner>,
 }
 
 impl Producer {
     /// Works in the background until the cluster is stopped: call [`flush`](Self::flush)
     /// before that.
     pub fn new(cluster: Cluster, config: ProducerConfig) -> Self {
-        let retry = cluster.config();
-        let limits = Limits {
+        let client = cluster.config();
+        let queues = QueueConfig {
             linger: config.linger,
-            delivery: config.delivery_timeout,
-            in_flight: config.max_in_flight.clamp(1, IN_FLIGHT_MAX),
-            retry: (retry.retry_backoff, retry.retry_backoff_max),
+            delivery_timeout: config.delivery_timeout,
+            max_in_flight: config.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            retry_backoff: client.retry_backoff,
+            retry_backoff_max: client.retry_backoff_max,
         };
-        let sizes = Sizes {
-            batch: config.batch_size.min(config.max_request_size),
-            request: config.max_request_size,
+        let limits = SizeLimits {
+            batch_size: config.batch_size.min(config.max_request_size),
+            max_request_size: config.max_request_size,
         };
-        let memory = config.buffer_memory.min(Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
-            accumulator: Mutex::new(Accumulator::new(limits, sizes)),
-            budget: Semaphore::new(memory),
-            lanes: Mutex::default(),
-            direct: Notify::new(),
+        let inner = Arc::new(ProducerInner {
+            accumulator: Mutex::new(Accumulator::new(queues, limits)),
+            memory: Semaphore::new(config.buffer_memory.min(Semaphore::MAX_PERMITS)),
+            senders: Mutex::default(),
+            wake_maintenance: Notify::new(),
             cluster,
             config,
         });
-        let tasks = shared.cluster.tasks();
-        tasks.spawn(director::run(Arc::clone(&shared)));
-        Self { shared }
+        let tasks = inner.cluster.tasks();
+        tasks.spawn(maintenance::run(Arc::clone(&inner)));
+        Self { inner }
     }
 
-    /// Puts a record on its way. The partition is the given one, or the key's, or the one
-    /// that is being filled. Waits only while `buffer.memory` is spent; cancel-safe.
+    /// Appends a record to its partition's batch. The partition is the given one, or the
+    /// key's, or the sticky one. Waits only while `buffer.memory` is exhausted; cancel-safe.
     ///
     /// # Errors
     /// [`TooLarge`](ProduceError::TooLarge),
@@ -95,75 +95,78 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<DeliveryFuture, ProduceError> {
-        let cost = self.shared.check(record)?;
-        if !self.shared.try_reserve(cost)? {
-            match self.shared.budget.acquire_many(cost).await {
+        let memory = self.inner.memory_for(record)?;
+        if !self.inner.try_allocate(memory)? {
+            match self.inner.memory.acquire_many(memory).await {
                 Ok(permits) => permits.forget(),
                 Err(_closed) => return Err(ProduceError::Stopped),
             }
         }
-        self.shared.append(topic, partition, record, cost)
+        self.inner.append(topic, partition, record, memory)
     }
 
     /// As [`send`](Self::send), but `None` where that would wait.
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
+    #[inline]
     pub fn try_send(
         &self,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<Option<DeliveryFuture>, ProduceError> {
-        let cost = self.shared.check(record)?;
-        if !self.shared.try_reserve(cost)? {
+        let memory = self.inner.memory_for(record)?;
+        if !self.inner.try_allocate(memory)? {
             return Ok(None);
         }
-        self.shared.append(topic, partition, record, cost).map(Some)
+        self.inner
+            .append(topic, partition, record, memory)
+            .map(Some)
     }
 
     /// Sends what lingers, and waits until everything that was sent before this call has
-    /// its outcome.
+    /// its result.
     pub async fn flush(&self) {
         let now = Instant::now();
-        let outcomes = self
-            .shared
-            .with(|batches, effects| batches.flush(now, effects));
-        for outcome in outcomes {
-            outcome.settled().await;
+        let results = self
+            .inner
+            .with_accumulator(|accumulator, effects| accumulator.flush(now, effects));
+        for result in results {
+            result.completed().await;
         }
     }
 
     /// Bytes of `buffer.memory` that are not in use.
     pub fn memory_available(&self) -> usize {
-        self.shared.budget.available_permits()
+        self.inner.memory.available_permits()
     }
 }
 
 /// Brokers recognise a duplicate among a producer's last five batches per partition.
-const IN_FLIGHT_MAX: usize = 5;
+const MAX_IN_FLIGHT: usize = 5;
 
-/// What producer, lanes and director share.
+/// What the producer, its senders and its maintenance share.
 #[derive(Debug)]
-struct Shared {
+struct ProducerInner {
     cluster: Cluster,
     config: ProducerConfig,
     accumulator: Mutex<Accumulator>,
-    /// Bytes of `buffer.memory`.
-    budget: Semaphore,
-    /// Wakes each broker's lane.
-    lanes: Mutex<HashMap<BrokerId, Arc<Notify>>>,
-    /// Wakes the director.
-    direct: Notify,
+    /// Bytes of `buffer.memory` that are not in use.
+    memory: Semaphore,
+    /// Wakes each broker's sender.
+    senders: Mutex<HashMap<BrokerId, Arc<Notify>>>,
+    wake_maintenance: Notify,
 }
 
-impl Shared {
-    /// What a record costs of the budget.
-    fn check(&self, record: &NewRecord<'_>) -> Result<u32, ProduceError> {
+impl ProducerInner {
+    /// The bytes of `buffer.memory` that a record takes.
+    #[inline]
+    fn memory_for(&self, record: &NewRecord<'_>) -> Result<u32, ProduceError> {
         let size = batch_size_of(record);
         let limit = self.config.max_request_size.min(self.config.buffer_memory);
         match u32::try_from(size) {
-            Ok(cost) if size <= limit => Ok(cost),
+            Ok(memory) if size <= limit => Ok(memory),
             _ => Err(ProduceError::TooLarge {
                 size,
                 limit: Some(limit),
@@ -171,73 +174,81 @@ impl Shared {
         }
     }
 
-    fn try_reserve(&self, cost: u32) -> Result<bool, ProduceError> {
-        match self.budget.try_acquire_many(cost) {
+    /// Takes memory if there is enough; returns whether there was.
+    #[inline]
+    fn try_allocate(&self, memory: u32) -> Result<bool, ProduceError> {
+        match self.memory.try_acquire_many(memory) {
             Ok(permits) => {
                 permits.forget();
                 Ok(true)
             }
-            Err(tokio::sync::TryAcquireError::NoPermits) => Ok(false),
-            Err(tokio::sync::TryAcquireError::Closed) => Err(ProduceError::Stopped),
+            Err(TryAcquireError::NoPermits) => Ok(false),
+            Err(TryAcquireError::Closed) => Err(ProduceError::Stopped),
         }
     }
 
+    /// Appends a record, for which memory was allocated.
     fn append(
         self: &Arc<Self>,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-        cost: u32,
+        memory: u32,
     ) -> Result<DeliveryFuture, ProduceError> {
         let append = || {
-            self.with(|batches, effects| {
-                batches.append(topic, partition, record, cost as usize, effects)
+            self.with_accumulator(|accumulator, effects| {
+                accumulator.append(topic, partition, record, memory as usize, effects)
             })
         };
         let appended = match append() {
             // The partition may have been added a moment ago.
-            Err(ProduceError::InvalidPartition { .. }) if self.catch_up() => append(),
+            Err(ProduceError::InvalidPartition { .. }) if self.update_metadata() => append(),
             appended => appended,
         };
         if appended.is_err() {
-            self.budget.add_permits(cost as usize);
+            self.memory.add_permits(memory as usize);
         }
         appended
     }
 
-    /// Lets the queues follow what is known of the cluster, if the director has not got
-    /// round to it; returns whether there was something to follow.
-    fn catch_up(self: &Arc<Self>) -> bool {
+    /// Lets the queues follow the newest metadata, if the maintenance task has not done so
+    /// yet; returns whether there was something to follow.
+    fn update_metadata(self: &Arc<Self>) -> bool {
         let snapshot = self.cluster.metadata().snapshot();
-        let news = !lock(&self.accumulator).follows(&snapshot);
-        if news {
-            self.with(|batches, effects| batches.follow(&snapshot, Instant::now(), effects));
+        let is_new = !lock(&self.accumulator).follows(&snapshot);
+        if is_new {
+            self.with_accumulator(|accumulator, effects| {
+                accumulator.update_metadata(&snapshot, Instant::now(), effects);
+            });
         }
-        news
+        is_new
     }
 
-    /// Works on the batches under the lock, and carries out what follows without it.
-    fn with<T>(self: &Arc<Self>, work: impl FnOnce(&mut Accumulator, &mut Effects) -> T) -> T {
-        let mut effects = Effects::default();
+    /// Works on the batches under the lock, and carries out the effects without it.
+    fn with_accumulator<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Accumulator, &mut AccumulatorEffects) -> T,
+    ) -> T {
+        let mut effects = AccumulatorEffects::default();
         let result = work(&mut lock(&self.accumulator), &mut effects);
         let mut freed = 0;
-        for settled in effects.settled {
-            freed += settled.cost;
-            if let Some(owner) = settled.owner {
-                owner.settle(settled.result);
+        for batch in effects.finished {
+            freed += batch.memory;
+            if let Some(promise) = batch.promise {
+                promise.complete(batch.result);
             }
         }
         if freed > 0 {
-            self.budget.add_permits(freed);
+            self.memory.add_permits(freed);
         }
-        for broker in effects.wake {
-            self.wake(broker);
+        for broker in effects.wake_senders {
+            self.wake_sender(broker);
         }
-        for topic in effects.leaderless {
+        for topic in effects.leaderless_topics {
             self.cluster.metadata().request_update_for_topic(&topic);
         }
-        if effects.direct {
-            self.direct.notify_one();
+        if effects.wake_maintenance {
+            self.wake_maintenance.notify_one();
         }
         result
     }
@@ -246,13 +257,13 @@ impl Shared {
         lock(&self.accumulator).has_ready(broker)
     }
 
-    /// Wakes the broker's lane; starts it when it is the first time.
-    fn wake(self: &Arc<Self>, broker: BrokerId) {
-        let mut lanes = lock(&self.lanes);
-        let wake = lanes.entry(broker).or_insert_with(|| {
+    /// Wakes the broker's sender; starts it when it is the first time.
+    fn wake_sender(self: &Arc<Self>, broker: BrokerId) {
+        let mut senders = lock(&self.senders);
+        let wake = senders.entry(broker).or_insert_with(|| {
             let wake = Arc::new(Notify::new());
-            let lane = lane::run(Arc::clone(self), broker, Arc::clone(&wake));
-            self.cluster.tasks().spawn(lane);
+            let sender = sender::run(Arc::clone(self), broker, Arc::clone(&wake));
+            self.cluster.tasks().spawn(sender);
             wake
         });
         wake.notify_one();

@@ -1,19 +1,20 @@
-//! All partitions' queues, and what is due: batches to send, time to look again.
+//! The queues of all partitions, and what is due: batches to send, timers that fire.
 //!
 //! ```text
 //!  append ─▶ topic ─▶ partitioner ─▶ queue ─┬─▶ ready[broker] ─▶ drain ─▶ request
 //!                                     ▲  ▲  └─▶ timers ─▶ tick
-//!              snapshot ─▶ follow ────┘  └── land ◀─ answer
+//!      snapshot ─▶ update_metadata ───┘  └── complete ◀─ response
 //! ```
 //!
-//! Pure like the queues: what must happen outside is left in [`Effects`], which the
-//! caller carries out after it has let go of the lock.
+//! Pure like the queues: what must happen outside is left in [`AccumulatorEffects`], which
+//! the caller carries out after it has released the lock.
 //!
 //! # Invariants
-//! - A queue from which something may be sent is listed under its leader; one that is
+//! - A queue from which something may be sent is in its leader's ready list; one that is
 //!   listed in vain is taken off when its turn comes.
 //! - A queue that changes by time alone has a timer, never a later one than needed.
 
+mod queue_slot;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -24,176 +25,167 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::queue_slot::QueueSlot;
 use self::topics::TopicQueues;
-use super::body::Body;
+use super::batch_records::BatchRecords;
 use super::delivery::{DeliveryFuture, ProduceResult};
 use super::error::ProduceError;
-use super::identity::Identity;
-use super::queue::{Landing, Limits, Payload, Queue, Sent, Settled};
-use crate::backoff::ExponentialBackoff;
+use super::partition_queue::{
+    BatchResult, FinishedBatch, QueueConfig, QueuedRecords, SendableBatch, TopicNaming,
+};
+use super::producer_id::ProducerIdAndEpoch;
 use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::{NewRecord, RecordBatchBuilder};
 use crate::topic::{BrokerId, TopicPartition};
 
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
-pub(super) struct Effects {
-    /// To tell, and to give back to the budget.
-    pub(super) settled: Vec<Settled>,
+pub(super) struct AccumulatorEffects {
+    /// Their futures are to be resolved, and their memory is to be given back.
+    pub(super) finished: Vec<FinishedBatch>,
     /// Brokers for which there is something to send.
-    pub(super) wake: Vec<BrokerId>,
+    pub(super) wake_senders: Vec<BrokerId>,
     /// A producer id is needed, an earlier timer was set, or a topic is missing.
-    pub(super) direct: bool,
-    /// Topics with records for a partition that has no leader: the cluster is to be asked,
-    /// now and from time to time, for nobody tells us when it has one, nor that it still
-    /// has none.
-    pub(super) leaderless: Vec<Arc<str>>,
+    pub(super) wake_maintenance: bool,
+    /// Topics with records for a partition that has no leader: metadata is to be requested,
+    /// now and from time to time, for no broker tells us when the partition has a leader.
+    pub(super) leaderless_topics: Vec<Arc<str>>,
 }
 
 /// The sizes that batches and requests obey.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    /// A batch is full at this many bytes; a larger record has one of its own.
-    pub(super) batch: usize,
-    /// A request holds about this many bytes.
-    pub(super) request: usize,
+pub(super) struct SizeLimits {
+    /// `batch.size`: a batch is full at this many bytes; a larger record has one of its
+    /// own.
+    pub(super) batch_size: usize,
+    /// `max.request.size`: a request holds about this many bytes.
+    pub(super) max_request_size: usize,
 }
 
-/// All batches of a producer.
+/// All batches of a producer: Java's `RecordAccumulator`.
 #[derive(Debug)]
 pub(super) struct Accumulator {
-    limits: Limits,
-    sizes: Sizes,
-    /// What was followed last. It is the very one that the metadata publishes, so that a
-    /// topic in it does not count as held by somebody.
-    known: Arc<ClusterSnapshot>,
+    config: QueueConfig,
+    limits: SizeLimits,
+    /// The metadata that the queues follow. It is the very snapshot that is published, so
+    /// that a topic in it does not count as held by somebody.
+    metadata: Arc<ClusterSnapshot>,
     topics: Vec<TopicQueues>,
     /// Where each is in `topics`.
-    names: HashMap<Arc<str>, usize>,
-    /// The last one that was looked up: mostly the next one as well.
-    recent: Option<(Arc<str>, usize)>,
-    lines: Vec<Line>,
-    /// Those that belong to no topic any more.
-    spare: Vec<usize>,
-    /// Lines, and which entry each of them is: one that was overtaken counts no more.
+    topic_indexes: HashMap<Arc<str>, usize>,
+    /// The topic that was looked up last: mostly the next one as well.
+    last_topic: Option<(Arc<str>, usize)>,
+    slots: Vec<QueueSlot>,
+    /// Slots that belong to no topic any more.
+    free_slots: Vec<usize>,
+    /// Slots, and which entry each of them is: one that was replaced counts no more.
     ready: HashMap<BrokerId, VecDeque<(usize, u64)>>,
     last_entry: u64,
     timers: BTreeSet<(Instant, usize)>,
     /// For queues that have no producer id yet.
-    fresh: Option<Identity>,
-    /// Topics with records that the cluster did not list when it was asked last.
-    missing: HashSet<Arc<str>>,
+    new_producer_id: Option<ProducerIdAndEpoch>,
+    /// Topics with records that the metadata did not list when it was looked at last.
+    missing_topics: HashSet<Arc<str>>,
     stopped: bool,
 }
 
-/// A queue's place among the others.
-#[derive(Debug)]
-struct Line {
-    queue: Queue<Body>,
-    topic_id: Uuid,
-    listed: Option<BrokerId>,
-    /// The one entry in that list which counts.
-    entry: u64,
-    timer: Option<Instant>,
-    /// When to ask again who leads the partition, while nobody does; and the waits
-    /// between.
-    ask_at: Option<Instant>,
-    asking: ExponentialBackoff,
-    /// Bytes of the last batch: the next one may need as much.
-    usual_size: usize,
+/// Where a batch in a request belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchHandle {
+    slot: usize,
+    id: u64,
 }
 
-/// A batch in a request, and where it belongs.
+/// A batch for a request.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) line: usize,
+pub(super) struct DrainedBatch {
+    pub(super) handle: BatchHandle,
     pub(super) partition: TopicPartition,
     pub(super) topic_id: Uuid,
-    pub(super) sent: Sent<Body>,
+    pub(super) batch: SendableBatch<BatchRecords>,
 }
 
-/// What became of one.
+/// A batch that comes back from a request.
 #[derive(Debug)]
-pub(super) struct Landed {
-    pub(super) line: usize,
-    pub(super) id: u64,
-    pub(super) body: Body,
-    pub(super) landing: Landing,
-    /// The request named the topic by its id.
-    pub(super) by_id: bool,
+pub(super) struct CompletedBatch {
+    pub(super) handle: BatchHandle,
+    pub(super) records: BatchRecords,
+    pub(super) result: BatchResult,
+    /// How the request named the topic.
+    pub(super) naming: TopicNaming,
 }
-
-/// A batch's first guess of what it needs.
-const FIRST_SIZE: usize = 512;
 
 impl Accumulator {
-    pub(super) fn new(limits: Limits, sizes: Sizes) -> Self {
+    pub(super) fn new(config: QueueConfig, limits: SizeLimits) -> Self {
         Self {
+            config,
             limits,
-            sizes,
-            known: Arc::default(),
+            metadata: Arc::default(),
             topics: Vec::new(),
-            names: HashMap::new(),
-            recent: None,
-            lines: Vec::new(),
-            spare: Vec::new(),
+            topic_indexes: HashMap::new(),
+            last_topic: None,
+            slots: Vec::new(),
+            free_slots: Vec::new(),
             ready: HashMap::new(),
             last_entry: 0,
             timers: BTreeSet::new(),
-            fresh: None,
-            missing: HashSet::new(),
+            new_producer_id: None,
+            missing_topics: HashSet::new(),
             stopped: false,
         }
     }
 
-    /// Puts a record into its partition's open batch.
+    /// Appends a record, which takes `memory` bytes of `buffer.memory`, to its partition's
+    /// open batch.
     ///
     /// # Errors
-    /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic did not have it
-    /// when it was looked at last, and [`Stopped`](ProduceError::Stopped).
+    /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic does not have it
+    /// according to the metadata, and [`Stopped`](ProduceError::Stopped).
     pub(super) fn append(
         &mut self,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-        cost: usize,
-        effects: &mut Effects,
+        memory: usize,
+        effects: &mut AccumulatorEffects,
     ) -> Result<DeliveryFuture, ProduceError> {
         if self.stopped {
             return Err(ProduceError::Stopped);
         }
-        let among = self.topic_at(topic);
-        let at = self.line_of(among, topic, partition, record)?;
-        let limit = self.sizes.batch;
-        let line = &mut self.lines[at];
-        if let Some((Body::Open(builder), outcome)) = line.queue.open() {
+        let topic_index = self.topic_index(topic);
+        let slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
+        let is_sticky = partition.is_none() && record.key.is_none();
+        let batch_size = self.limits.batch_size;
+        let slot = &mut self.slots[slot_index];
+        if let Some((BatchRecords::Open(builder), result)) = slot.queue.open_batch() {
             let size = builder.size_of(record);
-            if builder.bytes() + size <= limit {
+            if builder.bytes() + size <= batch_size {
                 let index = builder.append(record);
-                let full = builder.bytes() + size > limit;
-                let delivery = DeliveryFuture::new(outcome.clone(), index, record.timestamp);
-                let ripened = line.queue.wrote(cost, full);
-                if partition.is_none() && record.key.is_none() {
-                    self.stick(among, size, full);
+                let full = builder.bytes() + size > batch_size;
+                let delivery = DeliveryFuture::new(result.clone(), index, record.timestamp);
+                let became_ready = slot.queue.record_appended(memory, full);
+                if is_sticky {
+                    self.update_sticky_partition(topic_index, size, full);
                 }
-                if ripened {
-                    self.look(at, Instant::now(), effects);
+                if became_ready {
+                    self.reschedule(slot_index, Instant::now(), effects);
                 }
                 return Ok(delivery);
             }
         }
-        let mut builder = RecordBatchBuilder::new(line.usual_size);
-        let outcome = ProduceResult::new(line.queue.partition().partition);
+        let mut builder = RecordBatchBuilder::new(slot.expected_size);
+        let result = ProduceResult::new(slot.queue.partition().partition);
         let index = builder.append(record);
         let size = builder.bytes();
-        let delivery = DeliveryFuture::new(outcome.clone(), index, record.timestamp);
+        let delivery = DeliveryFuture::new(result.clone(), index, record.timestamp);
         let now = Instant::now();
-        line.queue.push(Body::Open(builder), outcome, now);
-        line.queue.wrote(cost, size >= limit);
-        if partition.is_none() && record.key.is_none() {
-            self.stick(among, size, size >= limit);
+        slot.queue
+            .push_batch(BatchRecords::Open(builder), result, now);
+        slot.queue.record_appended(memory, size >= batch_size);
+        if is_sticky {
+            self.update_sticky_partition(topic_index, size, size >= batch_size);
         }
-        self.look(at, now, effects);
+        self.reschedule(slot_index, now, effects);
         Ok(delivery)
     }
 
@@ -202,199 +194,205 @@ impl Accumulator {
         &mut self,
         broker: BrokerId,
         now: Instant,
-        effects: &mut Effects,
-    ) -> Vec<Outgoing> {
-        let mut out = Vec::new();
+        effects: &mut AccumulatorEffects,
+    ) -> Vec<DrainedBatch> {
+        let mut drained = Vec::new();
         let mut size = 0;
         let listed = self.ready.get(&broker).map_or(0, VecDeque::len);
         for _ in 0..listed {
             let next = self.ready.get_mut(&broker).and_then(VecDeque::pop_front);
-            let Some((at, entry)) = next else {
+            let Some((slot_index, entry)) = next else {
                 break;
             };
-            let line = &mut self.lines[at];
-            if !line.is_listed(broker, entry) {
+            let slot = &mut self.slots[slot_index];
+            if !slot.is_listed(broker, entry) {
                 continue;
             }
-            line.listed = None;
-            let taken = line
+            slot.listed_for = None;
+            let finished = &mut effects.finished;
+            let batch = slot
                 .queue
-                .take(broker, self.fresh, now, &mut effects.settled);
-            if let Some(sent) = taken {
-                size += sent.payload.size();
-                if !sent.again {
-                    let usual = sent.payload.size() + sent.payload.size() / 8;
-                    line.usual_size = usual.clamp(FIRST_SIZE, self.sizes.batch.max(FIRST_SIZE));
+                .next_batch(broker, self.new_producer_id, now, finished);
+            if let Some(batch) = batch {
+                size += batch.records.size();
+                if !batch.is_retry {
+                    slot.note_batch_size(batch.records.size(), self.limits.batch_size);
                 }
-                out.push(Outgoing {
-                    line: at,
-                    partition: line.queue.partition().clone(),
-                    topic_id: line.topic_id,
-                    sent,
+                drained.push(DrainedBatch {
+                    handle: BatchHandle {
+                        slot: slot_index,
+                        id: batch.id,
+                    },
+                    partition: slot.queue.partition().clone(),
+                    topic_id: slot.topic_id,
+                    batch,
                 });
             }
-            self.look(at, now, effects);
-            if size + self.sizes.batch > self.sizes.request {
+            self.reschedule(slot_index, now, effects);
+            if size + self.limits.batch_size > self.limits.max_request_size {
                 break;
             }
         }
-        out
+        drained
     }
 
     /// Whether [`drain`](Self::drain) would be worth a connection.
     pub(super) fn has_ready(&self, broker: BrokerId) -> bool {
-        let listed = |&(at, entry): &(usize, u64)| self.lines[at].is_listed(broker, entry);
+        let is_listed = |&(slot, entry): &(usize, u64)| self.slots[slot].is_listed(broker, entry);
         self.ready
             .get(&broker)
-            .is_some_and(|ready| ready.iter().any(listed))
+            .is_some_and(|ready| ready.iter().any(is_listed))
     }
 
     /// Takes batches back from a request.
-    pub(super) fn land(&mut self, landed: Vec<Landed>, now: Instant, effects: &mut Effects) {
-        for Landed {
-            line: at,
-            id,
-            body,
-            landing,
-            by_id,
-        } in landed
-        {
-            self.lines[at]
-                .queue
-                .landed(id, body, landing, by_id, now, &mut effects.settled);
-            self.look(at, now, effects);
+    pub(super) fn complete(
+        &mut self,
+        batches: Vec<CompletedBatch>,
+        now: Instant,
+        effects: &mut AccumulatorEffects,
+    ) {
+        for batch in batches {
+            let BatchHandle { slot, id } = batch.handle;
+            self.slots[slot].queue.complete(
+                id,
+                batch.records,
+                batch.result,
+                batch.naming,
+                now,
+                &mut effects.finished,
+            );
+            self.reschedule(slot, now, effects);
         }
     }
 
-    /// Heeds the time. Returns when to be called again.
-    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
-        while let Some(&(at, line)) = self.timers.first() {
+    /// Lets timers fire. Returns when to be called again.
+    pub(super) fn tick(
+        &mut self,
+        now: Instant,
+        effects: &mut AccumulatorEffects,
+    ) -> Option<Instant> {
+        while let Some(&(at, slot)) = self.timers.first() {
             if at > now {
                 return Some(at);
             }
             self.timers.pop_first();
-            self.lines[line].timer = None;
-            self.lines[line].queue.expire(now, &mut effects.settled);
-            self.look(line, now, effects);
+            self.slots[slot].timer = None;
+            self.slots[slot].queue.expire(now, &mut effects.finished);
+            self.reschedule(slot, now, effects);
         }
         None
     }
 
     /// Whether a producer id is needed to go on.
-    pub(super) fn lacks_identity(&self) -> bool {
-        self.fresh.is_none()
+    pub(super) fn needs_producer_id(&self) -> bool {
+        self.new_producer_id.is_none()
             && self
-                .lines
+                .slots
                 .iter()
-                .any(|line| line.queue.lacks_identity(None))
+                .any(|slot| slot.queue.needs_producer_id(None))
     }
 
-    /// A producer id for all queues that have none.
-    pub(super) fn identify(&mut self, fresh: Identity, now: Instant, effects: &mut Effects) {
-        self.fresh = Some(fresh);
-        for at in 0..self.lines.len() {
-            self.look(at, now, effects);
+    /// Gives a producer id to all queues that have none.
+    pub(super) fn set_producer_id(
+        &mut self,
+        new: ProducerIdAndEpoch,
+        now: Instant,
+        effects: &mut AccumulatorEffects,
+    ) {
+        self.new_producer_id = Some(new);
+        for slot in 0..self.slots.len() {
+            self.reschedule(slot, now, effects);
         }
     }
 
-    /// Fails what waits for a producer id that is not to be had.
-    pub(super) fn fail_unidentified(&mut self, error: &ProduceError, effects: &mut Effects) {
-        for line in &mut self.lines {
-            if line.queue.lacks_identity(self.fresh) {
-                line.queue.fail(error, &mut effects.settled);
+    /// Fails the batches that need a producer id, because of a fatal error there is none.
+    pub(super) fn fail_without_producer_id(
+        &mut self,
+        error: &ProduceError,
+        effects: &mut AccumulatorEffects,
+    ) {
+        for slot in &mut self.slots {
+            if slot.queue.needs_producer_id(self.new_producer_id) {
+                slot.queue.fail_queued(error, &mut effects.finished);
             }
         }
     }
 
-    /// Lets nothing linger of what is here now. Returns the outcomes to wait for.
-    pub(super) fn flush(&mut self, now: Instant, effects: &mut Effects) -> Vec<Arc<ProduceResult>> {
-        let mut outcomes = Vec::new();
-        for at in 0..self.lines.len() {
-            outcomes.extend(self.lines[at].queue.flush());
-            self.look(at, now, effects);
+    /// Makes all batches that are here now ready. Returns the results to wait for.
+    pub(super) fn flush(
+        &mut self,
+        now: Instant,
+        effects: &mut AccumulatorEffects,
+    ) -> Vec<Arc<ProduceResult>> {
+        let mut results = Vec::new();
+        for slot in 0..self.slots.len() {
+            results.extend(self.slots[slot].queue.flush());
+            self.reschedule(slot, now, effects);
         }
-        outcomes
+        results
     }
 
-    /// Ends everything; nothing is appended any more.
-    pub(super) fn stop(&mut self, effects: &mut Effects) {
+    /// Fails all batches; no record is appended any more.
+    pub(super) fn stop(&mut self, effects: &mut AccumulatorEffects) {
         self.stopped = true;
-        for line in &mut self.lines {
-            line.queue.stop(&mut effects.settled);
-            line.listed = None;
+        for slot in &mut self.slots {
+            slot.queue.stop(&mut effects.finished);
+            slot.listed_for = None;
         }
         self.ready.clear();
         self.timers.clear();
     }
 
-    /// Lists a queue and sets its timer, as its state demands.
-    fn look(&mut self, at: usize, now: Instant, effects: &mut Effects) {
-        let line = &mut self.lines[at];
-        if line.queue.lacks_identity(self.fresh) {
-            self.fresh = None;
-            effects.direct = true;
+    /// Puts a queue into its leader's ready list and sets its timer, as its state demands.
+    fn reschedule(&mut self, index: usize, now: Instant, effects: &mut AccumulatorEffects) {
+        let slot = &mut self.slots[index];
+        if slot.queue.needs_producer_id(self.new_producer_id) {
+            self.new_producer_id = None;
+            effects.wake_maintenance = true;
         }
-        let leader = line.queue.leader();
-        if leader.is_some() || line.queue.is_empty() {
-            line.ask_at = None;
-            line.asking.succeeded();
+        let leader = slot.queue.leader();
+        if leader.is_some() || slot.queue.is_empty() {
+            slot.ask_leader_at = None;
+            slot.ask_leader_backoff.succeeded();
         }
-        if line.listed != leader {
-            line.listed = None;
+        if slot.listed_for != leader {
+            slot.listed_for = None;
         }
+        let is_due = |at: Instant| at <= now;
         match leader {
-            Some(leader) if line.listed != Some(leader) && line.queue.is_ready(self.fresh, now) => {
-                line.listed = Some(leader);
+            Some(leader)
+                if slot.listed_for != Some(leader)
+                    && slot.queue.is_ready(self.new_producer_id, now) =>
+            {
+                slot.listed_for = Some(leader);
                 self.last_entry += 1;
-                line.entry = self.last_entry;
+                slot.entry = self.last_entry;
                 let ready = self.ready.entry(leader).or_default();
-                ready.push_back((at, line.entry));
-                if !effects.wake.contains(&leader) {
-                    effects.wake.push(leader);
+                ready.push_back((index, slot.entry));
+                if !effects.wake_senders.contains(&leader) {
+                    effects.wake_senders.push(leader);
                 }
             }
-            None if !line.queue.is_empty() && line.ask_at.is_none_or(|at| at <= now) => {
-                line.ask_at = Some(now + line.asking.after_failure());
-                let topic = &line.queue.partition().topic;
-                if self.known.topic(topic).is_none() {
-                    effects.direct |= self.missing.insert(Arc::clone(topic));
-                } else if !effects.leaderless.contains(topic) {
-                    effects.leaderless.push(Arc::clone(topic));
+            None if !slot.queue.is_empty() && slot.ask_leader_at.is_none_or(is_due) => {
+                slot.ask_leader_at = Some(now + slot.ask_leader_backoff.after_failure());
+                let topic = &slot.queue.partition().topic;
+                if self.metadata.topic(topic).is_none() {
+                    effects.wake_maintenance |= self.missing_topics.insert(Arc::clone(topic));
+                } else if !effects.leaderless_topics.contains(topic) {
+                    effects.leaderless_topics.push(Arc::clone(topic));
                 }
             }
             _ => {}
         }
-        let wake_at = line.queue.wake_at(now);
-        if let Some(when) = wake_at.into_iter().chain(line.ask_at).min()
-            && line.timer.is_none_or(|timer| when < timer)
+        let wake_at = slot.queue.wake_at(now);
+        if let Some(when) = wake_at.into_iter().chain(slot.ask_leader_at).min()
+            && slot.timer.is_none_or(|timer| when < timer)
         {
-            if let Some(old) = line.timer.replace(when) {
-                self.timers.remove(&(old, at));
+            if let Some(old) = slot.timer.replace(when) {
+                self.timers.remove(&(old, index));
             }
-            self.timers.insert((when, at));
-            effects.direct |= self.timers.first() == Some(&(when, at));
+            self.timers.insert((when, index));
+            effects.wake_maintenance |= self.timers.first() == Some(&(when, index));
         }
-    }
-}
-
-impl Line {
-    fn new(queue: Queue<Body>, topic_id: Uuid, limits: Limits) -> Self {
-        Self {
-            queue,
-            topic_id,
-            listed: None,
-            entry: 0,
-            timer: None,
-            ask_at: None,
-            asking: ExponentialBackoff::new(limits.retry.0, limits.retry.1),
-            usual_size: FIRST_SIZE,
-        }
-    }
-
-    /// Leaders come and go, and may come back before the entry that was made for them the
-    /// first time has had its turn: taking both would put a partition into one request
-    /// twice.
-    fn is_listed(&self, broker: BrokerId, entry: u64) -> bool {
-        self.listed == Some(broker) && self.entry == entry
     }
 }

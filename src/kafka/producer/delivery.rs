@@ -1,18 +1,18 @@
-//! What became of a record.
+//! The future of one record's delivery, and the result that the futures of a batch share.
 //!
 //! ```text
 //! batch ──▶ ProduceResult ◀── DeliveryFuture(index 0)   One result per batch, shared by the
 //!                ▲ ◀───────── DeliveryFuture(index 1)   futures of its records: a record
 //!                │                                      costs an Arc clone.
-//!              Owner: which of the result's records a batch holds. A batch that is split
-//!                     leaves two owners of parts of one result.
+//!         DeliveryPromise: which of the result's records a batch holds. A batch that is
+//!                          split leaves two promises for parts of one result.
 //! ```
 //!
 //! # Invariants
 //! - A future resolves once; what it resolved to does not change.
-//! - Every future resolves: owners settle what they own, at the latest when dropped
-//!   (as [`ProduceError::Stopped`], which the queue never lets happen to a batch that
-//!   was sent).
+//! - Every future resolves: a promise is completed, at the latest when it is dropped (as
+//!   [`ProduceError::Stopped`], which the queue never lets happen to a batch that was
+//!   sent).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,38 +32,42 @@ pub struct RecordMetadata {
     pub timestamp: i64,
 }
 
-/// One record's outcome, as a future. Dropping it does not take the record back.
+/// One record's delivery. Dropping it does not take the record back.
 #[derive(Debug)]
 pub struct DeliveryFuture {
-    outcome: Arc<ProduceResult>,
+    result: Arc<ProduceResult>,
+    /// Of the record in the batch that it was appended to.
     index: u32,
     timestamp: i64,
-    place: Option<Place>,
+    waker: Option<WakerSlot>,
 }
 
 impl DeliveryFuture {
-    pub(super) fn new(outcome: Arc<ProduceResult>, index: u32, timestamp: i64) -> Self {
+    #[inline]
+    pub(super) fn new(result: Arc<ProduceResult>, index: u32, timestamp: i64) -> Self {
         Self {
-            outcome,
+            result,
             index,
             timestamp,
-            place: None,
+            waker: None,
         }
     }
 
-    /// The outcome, if there is one already. Does not lock.
+    /// The result, if there is one already. Does not lock.
+    #[inline]
     pub fn poll_now(&self) -> Option<Result<RecordMetadata, ProduceError>> {
-        let placed = match self.outcome.of(self.index)? {
-            Ok(placed) => placed,
+        let (result, position) = self.result.of_record(self.index)?;
+        let appended = match result {
+            Ok(appended) => appended,
             Err(error) => return Some(Err(error.clone())),
         };
         Some(Ok(RecordMetadata {
-            partition: self.outcome.partition,
-            offset: match placed.offset {
+            partition: self.result.partition,
+            offset: match appended.base_offset {
                 unknown @ ..0 => unknown,
-                first => first + i64::from(placed.place_of(self.index)),
+                base => base + i64::from(position),
             },
-            timestamp: match placed.log_append_time {
+            timestamp: match appended.log_append_time {
                 ..0 => self.timestamp,
                 time => time,
             },
@@ -74,13 +78,14 @@ impl DeliveryFuture {
 impl Future for DeliveryFuture {
     type Output = Result<RecordMetadata, ProduceError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(result) = self.poll_now() {
             return Poll::Ready(result);
         }
-        let place = self.outcome.register(self.place, cx.waker());
-        self.place = Some(place);
-        // What settled before the waker was there did not wake it.
+        let slot = self.result.register(self.waker, cx.waker());
+        self.waker = Some(slot);
+        // A result that came before the waker was registered has not woken it.
         match self.poll_now() {
             Some(result) => Poll::Ready(result),
             None => Poll::Pending,
@@ -88,46 +93,39 @@ impl Future for DeliveryFuture {
     }
 }
 
-/// What became of a batch's records.
+/// The result of a batch as it was appended to, which may have been split since.
 #[derive(Debug)]
 pub(super) struct ProduceResult {
     partition: i32,
     /// Set when all records share it.
-    whole: Fate,
-    /// Set, one by one, once the batch was divided.
-    each: OnceLock<Box<[Fate]>>,
-    waiting: Mutex<Waiting>,
+    batch: ResultCell,
+    /// One per record, once the batch was split; base offsets are the records' own.
+    records: OnceLock<Box<[ResultCell]>>,
+    wakers: Mutex<ResultWakers>,
 }
 
-type Fate = OnceLock<Result<Placed, ProduceError>>;
+type ResultCell = OnceLock<Result<AppendedAt, ProduceError>>;
 
-/// Where the broker put a batch.
+/// What the broker says of a batch that it appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
+pub(super) struct AppendedAt {
     /// Offset of the first record, -1 if unknown.
-    pub(super) offset: i64,
+    pub(super) base_offset: i64,
     /// The broker's clock, -1 if the records keep their own time.
     pub(super) log_append_time: i64,
-    /// A record's own place needs nothing added.
-    single: bool,
 }
 
-impl Placed {
-    pub(super) fn new(offset: i64, log_append_time: i64) -> Self {
+impl AppendedAt {
+    pub(super) fn new(base_offset: i64, log_append_time: i64) -> Self {
         Self {
-            offset,
+            base_offset,
             log_append_time,
-            single: false,
         }
-    }
-
-    fn place_of(&self, index: u32) -> u32 {
-        if self.single { 0 } else { index }
     }
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct ResultWakers {
     /// Counts how often `wakers` was emptied.
     round: u32,
     wakers: Vec<Waker>,
@@ -135,30 +133,30 @@ struct Waiting {
 
 /// Where a future left its waker, so that polling again replaces it.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct WakerSlot {
     round: u32,
-    at: u32,
+    index: u32,
 }
 
 impl ProduceResult {
     pub(super) fn new(partition: i32) -> Arc<Self> {
         Arc::new(Self {
             partition,
-            whole: OnceLock::new(),
-            each: OnceLock::new(),
-            waiting: Mutex::default(),
+            batch: OnceLock::new(),
+            records: OnceLock::new(),
+            wakers: Mutex::default(),
         })
     }
 
-    /// Waits until every record has its outcome.
-    pub(super) async fn settled(&self) {
-        let mut place = None;
+    /// Waits until every record has its result.
+    pub(super) async fn completed(&self) {
+        let mut slot = None;
         std::future::poll_fn(|cx| {
-            if self.is_settled() {
+            if self.is_complete() {
                 return Poll::Ready(());
             }
-            place = Some(self.register(place, cx.waker()));
-            if self.is_settled() {
+            slot = Some(self.register(slot, cx.waker()));
+            if self.is_complete() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -167,132 +165,142 @@ impl ProduceResult {
         .await;
     }
 
-    fn is_settled(&self) -> bool {
-        self.whole.get().is_some()
+    fn is_complete(&self) -> bool {
+        self.batch.get().is_some()
             || self
-                .each
+                .records
                 .get()
-                .is_some_and(|each| each.iter().all(|one| one.get().is_some()))
+                .is_some_and(|records| records.iter().all(|one| one.get().is_some()))
     }
 
-    fn of(&self, index: u32) -> Option<&Result<Placed, ProduceError>> {
-        match self.whole.get() {
-            None => self.each.get()?.get(index as usize)?.get(),
-            whole => whole,
+    /// The result that holds for a record, and the record's position behind the base
+    /// offset.
+    #[inline]
+    fn of_record(&self, index: u32) -> Option<(&Result<AppendedAt, ProduceError>, u32)> {
+        match self.batch.get() {
+            Some(result) => Some((result, index)),
+            None => Some((self.records.get()?.get(index as usize)?.get()?, 0)),
         }
     }
 
-    fn register(&self, place: Option<Place>, waker: &Waker) -> Place {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let round = waiting.round;
-        match place {
-            Some(place) if place.round == round => {
-                waiting.wakers[place.at as usize].clone_from(waker);
-                place
+    fn register(&self, slot: Option<WakerSlot>, waker: &Waker) -> WakerSlot {
+        let mut registered = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let round = registered.round;
+        match slot {
+            Some(slot) if slot.round == round => {
+                registered.wakers[slot.index as usize].clone_from(waker);
+                slot
             }
             _ => {
-                waiting.wakers.push(waker.clone());
-                Place {
+                registered.wakers.push(waker.clone());
+                WakerSlot {
                     round,
-                    at: waiting.wakers.len() as u32 - 1,
+                    index: registered.wakers.len() as u32 - 1,
                 }
             }
         }
     }
 
-    fn wake(&self) {
+    fn wake_all(&self) {
         let wakers = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.round = waiting.round.wrapping_add(1);
-            std::mem::take(&mut waiting.wakers)
+            let mut registered = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+            registered.round = registered.round.wrapping_add(1);
+            std::mem::take(&mut registered.wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// The records of an outcome that a batch holds, in the batch's order.
+/// The other end of the delivery futures of the records that a batch holds, in the
+/// batch's order.
 #[derive(Debug)]
-pub(super) struct Owner {
-    outcome: Arc<ProduceResult>,
-    /// `None`: all of them.
-    indexes: Option<Box<[u32]>>,
+pub(super) struct DeliveryPromise {
+    result: Arc<ProduceResult>,
+    records: PromisedRecords,
 }
 
-impl Owner {
-    pub(super) fn new(outcome: Arc<ProduceResult>) -> Self {
+/// Which records of a [`ProduceResult`] a batch holds.
+#[derive(Debug)]
+enum PromisedRecords {
+    /// The batch was never split.
+    All,
+    /// Those with these indexes.
+    Of(Box<[u32]>),
+}
+
+impl DeliveryPromise {
+    pub(super) fn new(result: Arc<ProduceResult>) -> Self {
         Self {
-            outcome,
-            indexes: None,
+            result,
+            records: PromisedRecords::All,
         }
     }
 
-    pub(super) fn outcome(&self) -> &Arc<ProduceResult> {
-        &self.outcome
+    pub(super) fn result(&self) -> &Arc<ProduceResult> {
+        &self.result
     }
 
-    /// Resolves all futures. Those that were told before keep what they were told.
-    pub(super) fn settle(&self, result: Result<Placed, ProduceError>) {
-        match &self.indexes {
-            None => {
-                let _ = self.outcome.whole.set(result);
+    /// Resolves all futures. Those that were resolved before keep their result.
+    pub(super) fn complete(&self, result: Result<AppendedAt, ProduceError>) {
+        match &self.records {
+            PromisedRecords::All => {
+                let _ = self.result.batch.set(result);
             }
-            Some(indexes) => {
-                let each = self.outcome.each.get().expect("set when divided");
-                for (&index, nth) in indexes.iter().zip(0i64..) {
-                    let own = result.clone().map(|placed| Placed {
-                        offset: match placed.offset {
+            PromisedRecords::Of(indexes) => {
+                let records = self.result.records.get().expect("set by the split");
+                for (&index, position) in indexes.iter().zip(0i64..) {
+                    let own = result.clone().map(|appended| AppendedAt {
+                        base_offset: match appended.base_offset {
                             unknown @ ..0 => unknown,
-                            first => first + nth,
+                            base => base + position,
                         },
-                        single: true,
-                        ..placed
+                        ..appended
                     });
-                    let _ = each[index as usize].set(own);
+                    let _ = records[index as usize].set(own);
                 }
             }
         }
-        self.outcome.wake();
+        self.result.wake_all();
     }
 
-    /// Divides a batch of `count` records: those for which `first` holds, by their
-    /// position, and the others.
-    pub(super) fn divide(mut self, count: u32, first: impl Fn(u32) -> bool) -> (Self, Self) {
-        self.outcome
-            .each
+    /// Splits the promise of a batch of `count` records: those for which `first` holds, by
+    /// their position in the batch, and the others.
+    pub(super) fn split(mut self, count: u32, first: impl Fn(u32) -> bool) -> (Self, Self) {
+        self.result
+            .records
             .get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
-        let all = self
-            .indexes
-            .take()
-            .unwrap_or_else(|| (0..count).collect::<Box<[u32]>>());
+        // What is left of this promise holds no records.
+        let nothing = PromisedRecords::Of(Box::default());
+        let indexes = match std::mem::replace(&mut self.records, nothing) {
+            PromisedRecords::All => (0..count).collect(),
+            PromisedRecords::Of(indexes) => indexes,
+        };
         let pick = |wanted: bool| Self {
-            outcome: self.outcome.clone(),
-            indexes: Some(
+            result: self.result.clone(),
+            records: PromisedRecords::Of(
                 (0u32..)
-                    .zip(all.iter())
+                    .zip(indexes.iter())
                     .filter(|(position, _)| first(*position) == wanted)
                     .map(|(_, &index)| index)
                     .collect(),
             ),
         };
-        let parts = (pick(true), pick(false));
-        // What is left of this owner owns nothing.
-        self.indexes = Some(Box::default());
-        parts
+        (pick(true), pick(false))
     }
 }
 
-impl Drop for Owner {
+impl Drop for DeliveryPromise {
     fn drop(&mut self) {
-        let open = match &self.indexes {
-            None => self.outcome.whole.get().is_none(),
-            Some(indexes) => self.outcome.each.get().is_some_and(|each| {
+        let is_open = match &self.records {
+            PromisedRecords::All => self.result.batch.get().is_none(),
+            PromisedRecords::Of(indexes) => self.result.records.get().is_some_and(|records| {
                 indexes
                     .iter()
-                    .any(|&index| each[index as usize].get().is_none())
+                    .any(|&index| records[index as usize].get().is_none())
             }),
         };
-        if open {
-            self.settle(Err(ProduceError::Stopped));
+        if is_open {
+            self.complete(Err(ProduceError::Stopped));
         }
     }
 }
@@ -305,21 +313,25 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Counter(AtomicUsize);
+    struct WakeCounter(AtomicUsize);
 
-    impl Wake for Counter {
+    impl Wake for WakeCounter {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn deliveries<const N: usize>(owner: &Owner) -> [DeliveryFuture; N] {
+    fn futures<const N: usize>(promise: &DeliveryPromise) -> [DeliveryFuture; N] {
         std::array::from_fn(|i| {
-            DeliveryFuture::new(owner.outcome.clone(), i as u32, 1_000 + i as i64)
+            DeliveryFuture::new(promise.result.clone(), i as u32, 1_000 + i as i64)
         })
     }
 
-    fn ack(offset: i64, timestamp: i64) -> Option<Result<RecordMetadata, ProduceError>> {
+    fn appended(base_offset: i64, log_append_time: i64) -> Result<AppendedAt, ProduceError> {
+        Ok(AppendedAt::new(base_offset, log_append_time))
+    }
+
+    fn delivered(offset: i64, timestamp: i64) -> Option<Result<RecordMetadata, ProduceError>> {
         Some(Ok(RecordMetadata {
             partition: 3,
             offset,
@@ -329,78 +341,78 @@ mod tests {
 
     #[test]
     fn records_of_a_batch_have_consecutive_offsets_and_their_own_time() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let deliveries = deliveries::<2>(&owner);
-        assert_eq!(deliveries[0].poll_now(), None);
-        owner.settle(Ok(Placed::new(70, -1)));
-        assert_eq!(deliveries[0].poll_now(), ack(70, 1_000));
-        assert_eq!(deliveries[1].poll_now(), ack(71, 1_001));
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let futures = futures::<2>(&promise);
+        assert_eq!(futures[0].poll_now(), None);
+        promise.complete(appended(70, -1));
+        assert_eq!(futures[0].poll_now(), delivered(70, 1_000));
+        assert_eq!(futures[1].poll_now(), delivered(71, 1_001));
     }
 
     #[test]
-    fn the_brokers_time_wins_and_an_unknown_offset_stays_unknown() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let deliveries = deliveries::<2>(&owner);
-        owner.settle(Ok(Placed::new(-1, 5)));
-        assert_eq!(deliveries[1].poll_now(), ack(-1, 5));
+    fn log_append_time_wins_and_an_unknown_offset_stays_unknown() {
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let futures = futures::<2>(&promise);
+        promise.complete(appended(-1, 5));
+        assert_eq!(futures[1].poll_now(), delivered(-1, 5));
     }
 
     #[test]
-    fn parts_of_a_divided_batch_resolve_on_their_own() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let deliveries = deliveries::<5>(&owner);
-        let (bad, good) = owner.divide(5, |i| i == 1 || i == 3);
-        let (head, tail) = good.divide(3, |i| i < 2);
-        bad.settle(Err(ProduceError::Stopped));
-        head.settle(Ok(Placed::new(10, -1)));
-        assert_eq!(deliveries[0].poll_now(), ack(10, 1_000));
-        assert_eq!(deliveries[1].poll_now(), Some(Err(ProduceError::Stopped)));
-        assert_eq!(deliveries[2].poll_now(), ack(11, 1_002));
-        assert_eq!(deliveries[4].poll_now(), None);
-        assert!(!tail.outcome.is_settled());
-        tail.settle(Ok(Placed::new(30, 9)));
-        assert_eq!(deliveries[4].poll_now(), ack(30, 9));
-        assert!(tail.outcome.is_settled());
+    fn parts_of_a_split_batch_resolve_on_their_own() {
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let futures = futures::<5>(&promise);
+        let (bad, good) = promise.split(5, |i| i == 1 || i == 3);
+        let (head, tail) = good.split(3, |i| i < 2);
+        bad.complete(Err(ProduceError::Stopped));
+        head.complete(appended(10, -1));
+        assert_eq!(futures[0].poll_now(), delivered(10, 1_000));
+        assert_eq!(futures[1].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(futures[2].poll_now(), delivered(11, 1_002));
+        assert_eq!(futures[4].poll_now(), None);
+        assert!(!tail.result.is_complete());
+        tail.complete(appended(30, 9));
+        assert_eq!(futures[4].poll_now(), delivered(30, 9));
+        assert!(tail.result.is_complete());
     }
 
     #[test]
-    fn what_a_ticket_was_told_first_stays() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let deliveries = deliveries::<1>(&owner);
-        owner.settle(Err(ProduceError::Stopped));
-        owner.settle(Ok(Placed::new(1, -1)));
-        assert_eq!(deliveries[0].poll_now(), Some(Err(ProduceError::Stopped)));
+    fn the_first_result_of_a_future_stays() {
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let futures = futures::<1>(&promise);
+        promise.complete(Err(ProduceError::Stopped));
+        promise.complete(appended(1, -1));
+        assert_eq!(futures[0].poll_now(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]
-    fn an_owner_that_vanishes_tells_its_tickets() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let deliveries = deliveries::<1>(&owner);
-        drop(owner);
-        assert_eq!(deliveries[0].poll_now(), Some(Err(ProduceError::Stopped)));
+    fn a_promise_that_is_dropped_resolves_its_futures() {
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let futures = futures::<1>(&promise);
+        drop(promise);
+        assert_eq!(futures[0].poll_now(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]
     fn polling_again_leaves_one_waker_and_a_partial_result_loses_none() {
-        let owner = Owner::new(ProduceResult::new(3));
-        let mut deliveries = deliveries::<2>(&owner);
-        let counter = Arc::new(Counter::default());
+        let promise = DeliveryPromise::new(ProduceResult::new(3));
+        let mut futures = futures::<2>(&promise);
+        let counter = Arc::new(WakeCounter::default());
         let waker = Waker::from(counter.clone());
         let mut cx = Context::from_waker(&waker);
         for _ in 0..100 {
-            for delivery in &mut deliveries {
-                assert!(Pin::new(delivery).poll(&mut cx).is_pending());
+            for future in &mut futures {
+                assert!(Pin::new(future).poll(&mut cx).is_pending());
             }
         }
-        assert_eq!(owner.outcome.waiting.lock().unwrap().wakers.len(), 2);
+        assert_eq!(promise.result.wakers.lock().unwrap().wakers.len(), 2);
 
-        let (first, second) = owner.divide(2, |i| i == 0);
-        first.settle(Ok(Placed::new(1, -1)));
+        let (first, second) = promise.split(2, |i| i == 0);
+        first.complete(appended(1, -1));
         assert_eq!(counter.0.load(Ordering::Relaxed), 2);
-        assert!(Pin::new(&mut deliveries[0]).poll(&mut cx).is_ready());
-        assert!(Pin::new(&mut deliveries[1]).poll(&mut cx).is_pending());
-        second.settle(Ok(Placed::new(1, -1)));
+        assert!(Pin::new(&mut futures[0]).poll(&mut cx).is_ready());
+        assert!(Pin::new(&mut futures[1]).poll(&mut cx).is_pending());
+        second.complete(appended(1, -1));
         assert_eq!(counter.0.load(Ordering::Relaxed), 3);
-        assert!(Pin::new(&mut deliveries[1]).poll(&mut cx).is_ready());
+        assert!(Pin::new(&mut futures[1]).poll(&mut cx).is_ready());
     }
 }

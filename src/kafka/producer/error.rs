@@ -8,12 +8,13 @@ use crate::topic::TopicPartition;
 /// [`outcome_unknown`](Self::outcome_unknown).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
-    /// The record is larger than we or the broker accept.
+    /// The record is larger than the producer or the broker accepts.
     #[error("the record of {size} bytes is too large{}", .limit.map(|l| format!(" (the limit is {l})")).unwrap_or_default())]
     TooLarge {
         /// Bytes of the record, as it would be sent, uncompressed.
         size: usize,
-        /// Our `max.request.size`; `None` if the broker refused it by its own limit.
+        /// The producer's `max.request.size` or, if smaller, `buffer.memory`; `None` if the
+        /// broker refused the record by its own limit.
         limit: Option<usize>,
     },
     /// The principal may not write to the topic, or not as an idempotent producer.
@@ -38,8 +39,7 @@ pub enum ProduceError {
         /// How many there are.
         partitions: i32,
     },
-    /// `delivery.timeout.ms` passed, and no request that holds the record can have been
-    /// carried out.
+    /// `delivery.timeout.ms` passed, and the record was certainly not appended.
     #[error("{partition} could not be written to within the delivery timeout")]
     TimedOut {
         /// Where the record was to go.
@@ -53,13 +53,13 @@ pub enum ProduceError {
         /// The broker's message, or the code's name.
         message: Arc<str>,
     },
-    /// A request that holds the record was sent and its fate could not be learnt: the
+    /// A request that holds the record was sent and its result could not be learnt: the
     /// record may or may not be in the log.
     #[error("it is unknown whether the record was written to {partition}: {reason}")]
     UnknownOutcome {
         /// Where the record went, or not.
         partition: TopicPartition,
-        /// What stood in the way of knowing.
+        /// Why it is unknown.
         reason: Arc<str>,
     },
     /// The producer was stopped before the record was sent.
@@ -69,6 +69,7 @@ pub enum ProduceError {
 
 impl ProduceError {
     /// The record may be in the log. All other errors mean that it is not.
+    #[inline]
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::UnknownOutcome { .. })
     }

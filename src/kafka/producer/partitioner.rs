@@ -11,6 +11,7 @@
 ///
 /// # Panics
 /// If `partitions` is not positive.
+#[inline]
 pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions
 }
@@ -40,64 +41,68 @@ fn murmur2(data: &[u8]) -> u32 {
 
 /// The partition that records without key and partition go to, of one topic.
 #[derive(Debug)]
-pub(super) struct Sticky {
+pub(super) struct StickyPartitioner {
     current: Option<i32>,
-    /// Written to `current` since it was chosen.
-    bytes: usize,
+    /// Appended to the current partition since it was chosen.
+    appended_bytes: usize,
     random: u64,
 }
 
-impl Sticky {
+impl StickyPartitioner {
     /// `seed` may be any number; topics with different seeds choose differently.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             current: None,
-            bytes: 0,
+            appended_bytes: 0,
             random: seed,
         }
     }
 
-    /// The current partition. `waiting` says how many batches of a partition wait to be
-    /// sent, `None` if it has no leader; it is only asked when a new one is chosen.
-    pub(super) fn current(
+    /// The current partition. `queue_size` says how many batches of a partition are queued,
+    /// `None` if it has no leader; it is only asked when a new partition is chosen.
+    #[inline]
+    pub(super) fn partition(
         &mut self,
         partitions: i32,
-        waiting: impl Fn(i32) -> Option<usize>,
+        queue_size: impl Fn(i32) -> Option<usize>,
     ) -> i32 {
         match self.current {
             Some(partition) if partition < partitions => partition,
             _ => {
-                let chosen = self.choose(partitions, waiting);
-                self.bytes = 0;
+                let chosen = self.choose(partitions, queue_size);
+                self.appended_bytes = 0;
                 self.current = Some(chosen);
                 chosen
             }
         }
     }
 
-    /// Notes what was written to the current partition. `batch_ends`: the partition's
-    /// open batch is full, so that leaving now costs no half-filled batch.
-    pub(super) fn wrote(&mut self, bytes: usize, batch_ends: bool, batch_size: usize) {
-        self.bytes += bytes;
-        if (self.bytes >= batch_size && batch_ends) || self.bytes >= batch_size.saturating_mul(2) {
+    /// Notes what was appended to the current partition. `batch_full`: the partition's open
+    /// batch is full, so that switching now costs no half-filled batch.
+    #[inline]
+    pub(super) fn record_appended(&mut self, bytes: usize, batch_full: bool, batch_size: usize) {
+        self.appended_bytes += bytes;
+        if (self.appended_bytes >= batch_size && batch_full)
+            || self.appended_bytes >= batch_size.saturating_mul(2)
+        {
             self.current = None;
         }
     }
 
     /// Partitions with shorter queues are likelier; those without a leader are left out
     /// if others have one.
-    fn choose(&mut self, partitions: i32, waiting: impl Fn(i32) -> Option<usize>) -> i32 {
-        let longest = (0..partitions).filter_map(&waiting).max();
+    fn choose(&mut self, partitions: i32, queue_size: impl Fn(i32) -> Option<usize>) -> i32 {
+        let longest = (0..partitions).filter_map(&queue_size).max();
         let weight = |partition| match longest {
             None => 1,
-            Some(longest) => waiting(partition).map_or(0, |n| (longest - n) as u64 + 1),
+            Some(longest) => queue_size(partition).map_or(0, |size| (longest - size) as u64 + 1),
         };
         let total: u64 = (0..partitions).map(weight).sum();
-        let mut at = self.next_random() % total.max(1);
+        let mut rest = self.next_random() % total.max(1);
         for partition in 0..partitions {
-            match at.checked_sub(weight(partition)) {
+            match rest.checked_sub(weight(partition)) {
                 None => return partition,
-                Some(rest) => at = rest,
+                Some(left) => rest = left,
             }
         }
         0
@@ -118,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_javas() {
+    fn murmur2_hashes_as_java_does() {
         // From org.apache.kafka.common.utils.UtilsTest.testMurmur2.
         for (data, hash) in [
             (&b"21"[..], -973_932_308),
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sign_is_cut_off_before_the_modulus() {
+    fn the_sign_bit_is_cleared_before_the_modulus() {
         assert_eq!(
             partition_for_key(b"21", 7),
             ((-973_932_308i32 as u32 & 0x7fff_ffff) % 7) as i32
@@ -145,62 +150,62 @@ mod tests {
     }
 
     #[test]
-    fn stays_until_a_batch_is_full_and_then_moves() {
-        let mut sticky = Sticky::new(1);
+    fn the_sticky_partition_stays_until_a_batch_is_full_and_then_changes() {
+        let mut sticky = StickyPartitioner::new(1);
         let even = |_| Some(0);
         let mut seen = [0; 4];
         for _ in 0..400 {
-            let partition = sticky.current(4, even);
+            let partition = sticky.partition(4, even);
             for _ in 0..9 {
-                sticky.wrote(100, false, 1000);
-                assert_eq!(sticky.current(4, even), partition);
+                sticky.record_appended(100, false, 1000);
+                assert_eq!(sticky.partition(4, even), partition);
             }
-            sticky.wrote(100, true, 1000);
+            sticky.record_appended(100, true, 1000);
             seen[partition as usize] += 1;
         }
         assert!(seen.iter().all(|&n| n > 60), "{seen:?}");
     }
 
     #[test]
-    fn moves_after_two_batches_whatever_happens() {
-        let mut sticky = Sticky::new(1);
-        sticky.current(1000, |_| Some(0));
-        sticky.wrote(1999, false, 1000);
+    fn the_sticky_partition_changes_after_two_batches_even_if_none_is_full() {
+        let mut sticky = StickyPartitioner::new(1);
+        sticky.partition(1000, |_| Some(0));
+        sticky.record_appended(1999, false, 1000);
         assert!(sticky.current.is_some());
-        sticky.wrote(1, false, 1000);
+        sticky.record_appended(1, false, 1000);
         assert!(sticky.current.is_none());
     }
 
     #[test]
-    fn long_queues_get_less_and_leaderless_partitions_nothing() {
-        let mut sticky = Sticky::new(7);
+    fn long_queues_are_chosen_less_and_leaderless_partitions_never() {
+        let mut sticky = StickyPartitioner::new(7);
         let queues = [Some(9), Some(0), None];
         let mut seen = [0; 3];
         for _ in 0..1100 {
-            seen[sticky.current(3, |p| queues[p as usize]) as usize] += 1;
-            sticky.wrote(10, true, 10);
+            seen[sticky.partition(3, |p| queues[p as usize]) as usize] += 1;
+            sticky.record_appended(10, true, 10);
         }
         assert_eq!(seen[2], 0);
         assert!(seen[0] > 50 && seen[0] < 150, "{seen:?}");
     }
 
     #[test]
-    fn without_any_leader_all_partitions_count() {
-        let mut sticky = Sticky::new(7);
+    fn without_any_leader_all_partitions_are_chosen() {
+        let mut sticky = StickyPartitioner::new(7);
         let mut seen = [0; 3];
         for _ in 0..300 {
-            seen[sticky.current(3, |_| None) as usize] += 1;
-            sticky.wrote(10, true, 10);
+            seen[sticky.partition(3, |_| None) as usize] += 1;
+            sticky.record_appended(10, true, 10);
         }
         assert!(seen.iter().all(|&n| n > 50), "{seen:?}");
     }
 
     #[test]
-    fn a_topic_that_shrank_is_chosen_from_anew() {
-        let mut sticky = Sticky::new(7);
-        while sticky.current(4, |_| Some(0)) != 3 {
-            sticky.wrote(10, true, 10);
+    fn a_partition_that_is_gone_is_replaced() {
+        let mut sticky = StickyPartitioner::new(7);
+        while sticky.partition(4, |_| Some(0)) != 3 {
+            sticky.record_appended(10, true, 10);
         }
-        assert!(sticky.current(2, |_| Some(0)) < 2);
+        assert!(sticky.partition(2, |_| Some(0)) < 2);
     }
 }

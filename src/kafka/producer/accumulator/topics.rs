@@ -1,17 +1,18 @@
-//! Which queues a topic has, and how they follow what is known of it.
+//! Which queues a topic has, and how they follow the metadata.
 //!
 //! ```text
-//!  append ─▶ topic_at ─▶ line_of ─▶ line (made when the partition is new)
-//!                                     ▲
-//!            snapshot ─▶ follow ──────┤ leader, id
-//!             verdict ─▶ fail_topic ──┤ the end of what waits
-//!                        forget ──────┘ once it is gone and empty
+//!  append ─▶ topic_index ─▶ slot_for_record ─▶ slot (made when the partition is new)
+//!                                               ▲
+//!                snapshot ─▶ update_metadata ───┤ leader, topic id
+//!             fatal error ─▶ fail_topic ────────┤ its queued batches fail
+//!                            remove_deleted ────┘ once the topic is gone and its queues empty
 //! ```
 //!
 //! # Invariants
-//! - Leaders, ids and numbers of partitions are those of the snapshot that was followed
-//!   last: a caller may hold on to a description of its topic for as long as it likes.
-//! - Of a topic that is gone nothing is kept once its queues are empty.
+//! - Leaders, topic ids and numbers of partitions are those of the snapshot that was
+//!   followed last: a caller may hold on to a description of its topic for as long as it
+//!   likes.
+//! - Of a topic that is deleted nothing is kept once its queues are empty.
 
 use std::cell::LazyCell;
 use std::collections::HashSet;
@@ -21,9 +22,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::error::ProduceError;
-use super::super::partitioner::{Sticky, partition_for_key};
-use super::super::queue::Queue;
-use super::{Accumulator, Effects, Line};
+use super::super::partition_queue::PartitionQueue;
+use super::super::partitioner::{StickyPartitioner, partition_for_key};
+use super::queue_slot::QueueSlot;
+use super::{Accumulator, AccumulatorEffects};
 use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::NewRecord;
 use crate::topic::TopicPartition;
@@ -34,49 +36,50 @@ pub(super) struct TopicQueues {
     pub(super) name: Arc<str>,
     pub(super) id: Uuid,
     /// How many partitions the topic has.
-    pub(super) count: i32,
-    /// By partition: where in `lines`.
-    pub(super) lines: Vec<Option<usize>>,
-    pub(super) sticky: Sticky,
+    pub(super) partition_count: i32,
+    /// By partition: where in `slots`.
+    pub(super) slots: Vec<Option<usize>>,
+    pub(super) sticky: StickyPartitioner,
 }
 
 impl Accumulator {
     /// Where the topic is among those that were written to.
-    pub(super) fn topic_at(&mut self, topic: &Arc<TopicMetadata>) -> usize {
-        match &self.recent {
-            Some((name, at)) if Arc::ptr_eq(name, &topic.name) => return *at,
+    pub(super) fn topic_index(&mut self, topic: &Arc<TopicMetadata>) -> usize {
+        match &self.last_topic {
+            Some((name, index)) if Arc::ptr_eq(name, &topic.name) => return *index,
             _ => {}
         }
-        let at = match self.names.get(&topic.name) {
-            Some(&at) => at,
+        let index = match self.topic_indexes.get(&topic.name) {
+            Some(&index) => index,
             None => {
-                let at = self.topics.len();
-                let newest = self.known.topic(&topic.name).unwrap_or(topic);
+                let index = self.topics.len();
+                let newest = self.metadata.topic(&topic.name).unwrap_or(topic);
+                let seed = index as u64 ^ (Arc::as_ptr(topic) as usize as u64);
                 self.topics.push(TopicQueues {
                     name: topic.name.clone(),
                     id: newest.id,
-                    count: count_of(newest),
-                    lines: Vec::new(),
-                    sticky: Sticky::new(at as u64 ^ (Arc::as_ptr(topic) as usize as u64)),
+                    partition_count: partition_count(newest),
+                    slots: Vec::new(),
+                    sticky: StickyPartitioner::new(seed),
                 });
-                self.names.insert(topic.name.clone(), at);
-                at
+                self.topic_indexes.insert(topic.name.clone(), index);
+                index
             }
         };
-        self.recent = Some((topic.name.clone(), at));
-        at
+        self.last_topic = Some((topic.name.clone(), index));
+        index
     }
 
-    /// Where the record's queue is.
-    pub(super) fn line_of(
+    /// The slot of the record's partition.
+    pub(super) fn slot_for_record(
         &mut self,
-        among: usize,
+        topic_index: usize,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<usize, ProduceError> {
-        let queues = &mut self.topics[among];
-        let count = queues.count;
+        let queues = &mut self.topics[topic_index];
+        let count = queues.partition_count;
         if count == 0 || partition.is_some_and(|partition| !(0..count).contains(&partition)) {
             return Err(ProduceError::InvalidPartition {
                 topic: topic.name.clone(),
@@ -84,164 +87,173 @@ impl Accumulator {
                 partitions: count,
             });
         }
-        let newest = LazyCell::new(|| self.known.topic(&topic.name).unwrap_or(topic));
+        let newest = LazyCell::new(|| self.metadata.topic(&topic.name).unwrap_or(topic));
         let partition = match (partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, count),
             (None, None) => {
-                let lines = &queues.lines;
-                let waiting = |partition: i32| match lines.get(partition as usize) {
-                    Some(&Some(at)) => {
-                        let queue = &self.lines[at].queue;
-                        queue.leader().map(|_| queue.waiting())
+                let slots = &queues.slots;
+                let queue_size = |partition: i32| match slots.get(partition as usize) {
+                    Some(&Some(slot)) => {
+                        let queue = &self.slots[slot].queue;
+                        queue.leader().map(|_| queue.queued())
                     }
                     _ => newest.leader(partition).map(|_| 0),
                 };
-                queues.sticky.current(count, waiting)
+                queues.sticky.partition(count, queue_size)
             }
         };
-        let slot = partition as usize;
-        if queues.lines.len() <= slot {
-            queues.lines.resize(slot + 1, None);
+        let position = partition as usize;
+        if queues.slots.len() <= position {
+            queues.slots.resize(position + 1, None);
         }
-        Ok(*queues.lines[slot].get_or_insert_with(|| {
-            let at = TopicPartition::new(topic.name.clone(), partition);
-            let mut queue = Queue::new(at, self.limits);
-            // Of a topic that is not listed an old handle knows old leaders.
-            let listed = self.known.topic(&topic.name);
+        Ok(*queues.slots[position].get_or_insert_with(|| {
+            let topic_partition = TopicPartition::new(topic.name.clone(), partition);
+            let mut queue = PartitionQueue::new(topic_partition, self.config);
+            // If the metadata does not list the topic, an old handle knows old leaders.
+            let listed = self.metadata.topic(&topic.name);
             queue.set_leader(listed.and_then(|listed| listed.leader(partition)));
-            let line = Line::new(queue, newest.id, self.limits);
-            if let Some(at) = self.spare.pop() {
-                self.lines[at] = line;
-                return at;
+            let slot = QueueSlot::new(queue, newest.id, self.config);
+            if let Some(free) = self.free_slots.pop() {
+                self.slots[free] = slot;
+                return free;
             }
-            self.lines.push(line);
-            self.lines.len() - 1
+            self.slots.push(slot);
+            self.slots.len() - 1
         }))
     }
 
-    pub(super) fn stick(&mut self, among: usize, size: usize, batch_ends: bool) {
-        let sticky = &mut self.topics[among].sticky;
-        sticky.wrote(size, batch_ends, self.sizes.batch);
+    pub(super) fn update_sticky_partition(
+        &mut self,
+        topic_index: usize,
+        size: usize,
+        batch_full: bool,
+    ) {
+        let sticky = &mut self.topics[topic_index].sticky;
+        sticky.record_appended(size, batch_full, self.limits.batch_size);
     }
 
     /// Follows leaders, and topics that vanish or were created again.
-    pub(in super::super) fn follow(
+    pub(in super::super) fn update_metadata(
         &mut self,
         snapshot: &Arc<ClusterSnapshot>,
         now: Instant,
-        effects: &mut Effects,
+        effects: &mut AccumulatorEffects,
     ) {
-        let before = std::mem::replace(&mut self.known, Arc::clone(snapshot));
+        let before = std::mem::replace(&mut self.metadata, Arc::clone(snapshot));
         let mut changed = Vec::new();
         for queues in &mut self.topics {
-            let lines = || queues.lines.iter().copied().flatten();
+            let slots = || queues.slots.iter().copied().flatten();
             let Some(topic) = snapshot.topic(&queues.name) else {
                 // Whoever led it, nobody does now.
-                changed.extend(lines().filter(|&at| self.lines[at].queue.set_leader(None)));
+                changed.extend(slots().filter(|&slot| self.slots[slot].queue.set_leader(None)));
                 continue;
             };
             let same = |before: &Arc<TopicMetadata>| Arc::ptr_eq(before, topic);
             if before.topic(&queues.name).is_some_and(same) {
                 continue;
             }
-            // Brokers before 2.8 know no ids.
+            // Brokers before 2.8 know no topic ids.
             let recreated = !queues.id.is_nil() && !topic.id.is_nil() && queues.id != topic.id;
-            for at in lines() {
-                let line = &mut self.lines[at];
-                line.topic_id = topic.id;
+            for index in slots() {
+                let slot = &mut self.slots[index];
+                slot.topic_id = topic.id;
                 if recreated {
-                    line.queue.recreated(&mut effects.settled);
+                    slot.queue.topic_recreated(&mut effects.finished);
                 }
-                let leader = topic.leader(line.queue.partition().partition);
-                if line.queue.set_leader(leader) || recreated || leader.is_none() {
-                    changed.push(at);
+                let leader = topic.leader(slot.queue.partition().partition);
+                if slot.queue.set_leader(leader) || recreated || leader.is_none() {
+                    changed.push(index);
                 }
             }
             queues.id = topic.id;
-            queues.count = count_of(topic);
+            queues.partition_count = partition_count(topic);
         }
-        for at in changed {
-            self.look(at, now, effects);
+        for slot in changed {
+            self.reschedule(slot, now, effects);
         }
-        self.forget(|_| true);
+        self.remove_deleted(|_| true);
     }
 
-    /// Topics of which it is to be found out whether they are gone.
-    pub(in super::super) fn take_missing(&mut self) -> HashSet<Arc<str>> {
-        std::mem::take(&mut self.missing)
+    /// Topics of which it is to be found out whether they are deleted.
+    pub(in super::super) fn take_missing_topics(&mut self) -> HashSet<Arc<str>> {
+        std::mem::take(&mut self.missing_topics)
     }
 
     /// Whether that snapshot is the one that was followed last.
     pub(in super::super) fn follows(&self, snapshot: &Arc<ClusterSnapshot>) -> bool {
-        Arc::ptr_eq(&self.known, snapshot)
+        Arc::ptr_eq(&self.metadata, snapshot)
     }
 
-    /// Fails what waits to be sent to a topic.
+    /// Fails the queued batches of a topic.
     pub(in super::super) fn fail_topic(
         &mut self,
         topic: &str,
         error: &ProduceError,
         now: Instant,
-        effects: &mut Effects,
+        effects: &mut AccumulatorEffects,
     ) {
-        let Some(&among) = self.names.get(topic) else {
+        let Some(&topic_index) = self.topic_indexes.get(topic) else {
             return;
         };
-        let slots = self.topics[among].lines.len();
-        for slot in 0..slots {
-            if let Some(at) = self.topics[among].lines[slot] {
-                self.lines[at].queue.fail(error, &mut effects.settled);
-                self.look(at, now, effects);
+        let partitions = self.topics[topic_index].slots.len();
+        for partition in 0..partitions {
+            if let Some(slot) = self.topics[topic_index].slots[partition] {
+                let queue = &mut self.slots[slot].queue;
+                queue.fail_queued(error, &mut effects.finished);
+                self.reschedule(slot, now, effects);
             }
         }
-        self.forget(|name| name == topic);
+        self.remove_deleted(|name| name == topic);
     }
 
-    /// Drops topics that the cluster does not list, and their queues, if these are empty.
-    fn forget(&mut self, wanted: impl Fn(&str) -> bool) {
-        let mut at = 0;
-        while let Some(queues) = self.topics.get(at) {
-            let is_empty = |&line: &usize| self.lines[line].queue.is_empty();
+    /// Drops those of the wanted topics that the metadata does not list, and their queues,
+    /// if these are empty.
+    fn remove_deleted(&mut self, wanted: impl Fn(&str) -> bool) {
+        let mut index = 0;
+        while let Some(queues) = self.topics.get(index) {
+            let is_empty = |&slot: &usize| self.slots[slot].queue.is_empty();
             if !wanted(&queues.name)
-                || self.known.topic(&queues.name).is_some()
-                || !queues.lines.iter().flatten().all(is_empty)
+                || self.metadata.topic(&queues.name).is_some()
+                || !queues.slots.iter().flatten().all(is_empty)
             {
-                at += 1;
+                index += 1;
                 continue;
             }
-            let gone = self.topics.swap_remove(at);
-            self.names.remove(&gone.name);
-            if let Some(moved) = self.topics.get(at) {
-                self.names.insert(moved.name.clone(), at);
+            let deleted = self.topics.swap_remove(index);
+            self.topic_indexes.remove(&deleted.name);
+            if let Some(moved) = self.topics.get(index) {
+                self.topic_indexes.insert(moved.name.clone(), index);
             }
-            self.recent = None;
-            for line in gone.lines.into_iter().flatten() {
-                self.vacate(line);
+            self.last_topic = None;
+            for slot in deleted.slots.into_iter().flatten() {
+                self.free_slot(slot);
             }
         }
     }
 
-    /// Makes a line, whose queue is empty, ready for another partition.
-    fn vacate(&mut self, at: usize) {
-        let line = &mut self.lines[at];
-        // Should the topic only have been out of sight, then its next queue counts from 0:
-        // under the same producer id that would look like the first records once more.
+    /// Makes a slot, whose queue is empty, free for another partition.
+    fn free_slot(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        // Should the topic only have been missing from the metadata, then its next queue
+        // counts sequences from 0: under the same producer id they would look like
+        // duplicates of the first records.
         if self
-            .fresh
-            .is_some_and(|fresh| line.queue.has_used(fresh.id))
+            .new_producer_id
+            .is_some_and(|new| slot.queue.has_used_producer_id(new.id))
         {
-            self.fresh = None;
+            self.new_producer_id = None;
         }
-        if let Some(timer) = line.timer {
-            self.timers.remove(&(timer, at));
+        if let Some(timer) = slot.timer {
+            self.timers.remove(&(timer, index));
         }
-        let partition = line.queue.partition().clone();
-        *line = Line::new(Queue::new(partition, self.limits), Uuid::nil(), self.limits);
-        self.spare.push(at);
+        let partition = slot.queue.partition().clone();
+        let unused = PartitionQueue::new(partition, self.config);
+        *slot = QueueSlot::new(unused, Uuid::nil(), self.config);
+        self.free_slots.push(index);
     }
 }
 
-fn count_of(topic: &TopicMetadata) -> i32 {
+fn partition_count(topic: &TopicMetadata) -> i32 {
     i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
 }

@@ -1,0 +1,218 @@
+//! The task beside the senders: time, leaders, the producer id, topics that are deleted.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::InitProducerIdRequest;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::ProducerInner;
+use super::error::ProduceError;
+use super::producer_id::ProducerIdAndEpoch;
+use crate::backoff::ExponentialBackoff;
+use crate::cluster::Cluster;
+use crate::error::RequestError;
+use crate::metadata::{Metadata, MetadataError};
+
+/// Runs until the cluster is stopped; then fails all batches that are left.
+pub(super) async fn run(inner: Arc<ProducerInner>) {
+    let cluster = &inner.cluster;
+    let stop = cluster.stop().clone();
+    let mut snapshots = cluster.metadata().subscribe();
+    // The metadata that is there already has not been followed either.
+    snapshots.mark_changed();
+    let mut producer_id = ProducerIdRequest::new(cluster);
+    // Topics that are looked up, to learn whether they are deleted.
+    let mut looked_up = HashSet::new();
+    let mut lookups = FuturesUnordered::new();
+    loop {
+        let now = Instant::now();
+        let (next, needs_producer_id, missing_topics) =
+            inner.with_accumulator(|accumulator, effects| {
+                let next = accumulator.tick(now, effects);
+                let needs_producer_id = accumulator.needs_producer_id();
+                (next, needs_producer_id, accumulator.take_missing_topics())
+            });
+        for topic in missing_topics {
+            if looked_up.insert(topic.clone()) {
+                lookups.push(look_up(cluster.metadata().clone(), topic));
+            }
+        }
+        if needs_producer_id {
+            producer_id.start();
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = sleep_until(next.unwrap_or(now + LONGEST_SLEEP)) => {}
+            () = inner.wake_maintenance.notified() => {}
+            response = producer_id.response() => producer_id.handle(response, &inner),
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    break; // the metadata is gone, and so is the cluster
+                }
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                let now = Instant::now();
+                inner.with_accumulator(|accumulator, effects| {
+                    accumulator.update_metadata(&snapshot, now, effects);
+                });
+            }
+            Some((topic, error)) = lookups.next(), if !lookups.is_empty() => {
+                looked_up.remove(&topic);
+                if let Some(error) = error {
+                    tracing::warn!(%topic, %error, "records cannot be written");
+                    let now = Instant::now();
+                    inner.with_accumulator(|accumulator, effects| {
+                        accumulator.fail_topic(&topic, &error, now, effects);
+                    });
+                }
+            }
+        }
+    }
+    inner.with_accumulator(|accumulator, effects| accumulator.stop(effects));
+    inner.memory.close();
+}
+
+/// When no timer is set. Longer than any wait.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// The request for a producer id, sent again with backoff until there is one.
+struct ProducerIdRequest<'a> {
+    cluster: &'a Cluster,
+    in_flight: Option<Pin<Box<dyn Future<Output = InitProducerIdResult> + Send>>>,
+    backoff: ExponentialBackoff,
+}
+
+type InitProducerIdResult = Result<ProducerIdAndEpoch, InitProducerIdError>;
+
+enum InitProducerIdError {
+    /// Another request would fail as well.
+    Fatal(ProduceError),
+    /// Why it failed this time.
+    Retriable(String),
+}
+
+impl<'a> ProducerIdRequest<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let config = cluster.config();
+        Self {
+            cluster,
+            in_flight: None,
+            backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+        }
+    }
+
+    /// Sends the request if it is not in flight; after a fatal error not at once.
+    fn start(&mut self) {
+        if self.in_flight.is_none() {
+            let wait = match self.backoff.failures() {
+                0 => Duration::ZERO,
+                _ => self.cluster.config().retry_backoff,
+            };
+            self.send_after(wait);
+        }
+    }
+
+    fn send_after(&mut self, wait: Duration) {
+        let cluster = self.cluster.clone();
+        self.in_flight = Some(Box::pin(async move {
+            sleep(wait).await;
+            init_producer_id(&cluster).await
+        }));
+    }
+
+    /// Pends while no request is in flight; cancel-safe.
+    async fn response(&mut self) -> InitProducerIdResult {
+        match &mut self.in_flight {
+            Some(in_flight) => in_flight.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn handle(&mut self, response: InitProducerIdResult, inner: &Arc<ProducerInner>) {
+        self.in_flight = None;
+        match response {
+            Ok(producer_id) => {
+                self.backoff.succeeded();
+                tracing::debug!(%producer_id, "have a producer id");
+                let now = Instant::now();
+                inner.with_accumulator(|accumulator, effects| {
+                    accumulator.set_producer_id(producer_id, now, effects);
+                });
+            }
+            Err(InitProducerIdError::Fatal(error)) => {
+                self.backoff.after_failure();
+                tracing::warn!(%error, "no producer id");
+                inner.with_accumulator(|accumulator, effects| {
+                    accumulator.fail_without_producer_id(&error, effects);
+                });
+            }
+            Err(InitProducerIdError::Retriable(reason)) => {
+                let wait = self.backoff.after_failure();
+                tracing::warn!(reason, "no producer id yet");
+                self.send_after(wait);
+            }
+        }
+    }
+}
+
+/// Requests a producer id. Whatever the version, a producer without transactions gets a
+/// new one: it bumps epochs by itself.
+async fn init_producer_id(cluster: &Cluster) -> InitProducerIdResult {
+    use InitProducerIdError::{Fatal, Retriable};
+    use ResponseError as E;
+
+    let build = |_version| {
+        InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(i32::MAX)
+    };
+    let timeout = cluster.config().request_timeout;
+    let response = match cluster.call_any(build, timeout).await {
+        Ok((_version, response)) => response,
+        Err(error @ RequestError::Unsupported { .. }) => {
+            return Err(Fatal(ProduceError::Rejected {
+                code: E::UnsupportedVersion.code(),
+                message: error.to_string().into(),
+            }));
+        }
+        Err(error) => return Err(Retriable(error.to_string())),
+    };
+    match E::try_from_code(response.error_code) {
+        None if response.error_code == 0 => Ok(ProducerIdAndEpoch {
+            id: response.producer_id.0,
+            epoch: response.producer_epoch,
+        }),
+        Some(E::ClusterAuthorizationFailed | E::TransactionalIdAuthorizationFailed) => {
+            Err(Fatal(ProduceError::NotAuthorized {
+                what: "the cluster".into(),
+            }))
+        }
+        Some(error) => Err(Retriable(error.to_string())),
+        None => Err(Retriable(format!("error {}", response.error_code))),
+    }
+}
+
+/// Asks for a topic until there is an answer: why it cannot be written to, or `None` if it
+/// is there.
+async fn look_up(metadata: Metadata, topic: Arc<str>) -> (Arc<str>, Option<ProduceError>) {
+    let error = loop {
+        match metadata.topic(&topic).await {
+            Ok(_) => break None,
+            Err(MetadataError::UnknownTopic { topic } | MetadataError::Invalid { topic }) => {
+                break Some(ProduceError::UnknownTopic { topic });
+            }
+            Err(MetadataError::NotAuthorized { topic }) => {
+                let what = format!("topic {topic}").into();
+                break Some(ProduceError::NotAuthorized { what });
+            }
+            // It has waited for as long as a request may take.
+            Err(MetadataError::Unavailable { .. }) => {}
+        }
+    };
+    (topic, error)
+}

@@ -1,0 +1,339 @@
+//! The batches of one partition: which may be sent next, and what a response means.
+//!
+//! ```text
+//!            first                                            open, being filled
+//!  finished ◀─ [ in flight ][ in flight ][ to retry ][ queued ][ queued ] ◀─ append
+//!  sequences       40           52           60        none      none
+//! ```
+//!
+//! Pure: time is passed in, batches go out through [`PartitionQueue::next_batch`] and come
+//! back through [`PartitionQueue::complete`]; nothing here waits or locks.
+//!
+//! # Invariants
+//! - Batches finish in order: a response that comes too early is parked. (Only when the
+//!   delivery timeout expires are the futures of a batch resolved that is in flight.)
+//! - A sequence stays with its batch as long as the batch may have been appended
+//!   (`maybe_appended`): sent again, the broker recognises it. It is given a new one, under
+//!   a new epoch, only when it is certain that it was not.
+//! - No more than five batches lie between the first unresolved one and the last that was
+//!   sent: as many as a broker recognises when they are sent again.
+//! - After a failure, and on a new leader, one request is in flight at a time until the
+//!   first success; nothing is sent to a leader while requests to another one are in flight.
+//!
+//! # Sequence gaps
+//! When a batch leaves the queue without having been appended, the sequences behind it
+//! cannot be used: the broker refuses whatever does not follow directly.
+//! - *Certain* gap (the batch was refused, or never sent): what follows was not appended
+//!   either. Once no request is in flight, the epoch is bumped and every batch gets a new
+//!   sequence.
+//! - *Possible* gap (the batch failed while it may have been appended): the next batch that
+//!   may have been appended is sent again as it was. If it is taken, the failed one was
+//!   appended too and the gap never existed; if it is refused as out of order, its outcome
+//!   is unknown as well: a broker that was restarted may hold it and not remember. What
+//!   certainly was not appended follows under the next epoch, whose first batch fences
+//!   requests that are still on their way.
+
+mod batch;
+mod completion;
+mod draining;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::delivery::{DeliveryPromise, ProduceResult};
+use super::error::ProduceError;
+use super::producer_id::ProducerIdAndEpoch;
+use crate::backoff::ExponentialBackoff;
+use crate::metadata::LeaderAndEpoch;
+use crate::topic::{BrokerId, TopicPartition};
+
+use self::batch::{BatchState, ProducerBatch, SequenceGap, unknown_outcome};
+
+pub(super) use self::batch::{FinishedBatch, QueuedRecords, SendableBatch, TopicNaming};
+pub(super) use self::completion::BatchResult;
+
+/// The settings that a partition's queue obeys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueueConfig {
+    /// `linger.ms`: how long a batch that is not full waits for more records.
+    pub(super) linger: Duration,
+    /// `delivery.timeout.ms`: from the append of a batch's first record to the end of all
+    /// attempts.
+    pub(super) delivery_timeout: Duration,
+    /// `max.in.flight.requests.per.connection`
+    pub(super) max_in_flight: usize,
+    /// `retry.backoff.ms`
+    pub(super) retry_backoff: Duration,
+    /// `retry.backoff.max.ms`
+    pub(super) retry_backoff_max: Duration,
+}
+
+impl QueueConfig {
+    pub(super) fn backoff(&self) -> ExponentialBackoff {
+        ExponentialBackoff::new(self.retry_backoff, self.retry_backoff_max)
+    }
+}
+
+/// One partition's batches.
+#[derive(Debug)]
+pub(super) struct PartitionQueue<R> {
+    partition: TopicPartition,
+    config: QueueConfig,
+    leader: Option<LeaderAndEpoch>,
+    /// What sequences count under; taken from the producer at the first attempt.
+    producer_id: Option<ProducerIdAndEpoch>,
+    /// A producer id that must not be used again: its epochs are used up, or it is fenced.
+    exhausted_producer_id: Option<i64>,
+    /// Of the next batch that has none.
+    next_sequence: i32,
+    /// Between what the broker has and the first batch.
+    gap: SequenceGap,
+    batches: VecDeque<ProducerBatch<R>>,
+    /// How many of them are in flight, and to which broker.
+    in_flight: usize,
+    in_flight_to: BrokerId,
+    /// When the leader last appended a batch: then several requests may be in flight.
+    leader_confirmed_at: Option<Instant>,
+    backoff: ExponentialBackoff,
+    retry_at: Option<Instant>,
+    last_batch_id: u64,
+}
+
+impl<R: QueuedRecords> PartitionQueue<R> {
+    pub(super) fn new(partition: TopicPartition, config: QueueConfig) -> Self {
+        Self {
+            partition,
+            config,
+            leader: None,
+            producer_id: None,
+            exhausted_producer_id: None,
+            next_sequence: 0,
+            gap: SequenceGap::None,
+            batches: VecDeque::new(),
+            in_flight: 0,
+            in_flight_to: BrokerId(-1),
+            leader_confirmed_at: None,
+            backoff: config.backoff(),
+            retry_at: None,
+            last_batch_id: 0,
+        }
+    }
+
+    pub(super) fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    pub(super) fn leader(&self) -> Option<BrokerId> {
+        Some(self.leader?.broker)
+    }
+
+    /// How many batches are not in flight.
+    pub(super) fn queued(&self) -> usize {
+        self.batches.len() - self.in_flight
+    }
+
+    /// Holds no batch, in flight or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The partition's brokers may know sequences under that producer id.
+    pub(super) fn has_used_producer_id(&self, id: i64) -> bool {
+        self.producer_id.is_some_and(|own| own.id == id) || self.exhausted_producer_id == Some(id)
+    }
+
+    /// The batch that records are appended to, and the result of its records.
+    #[inline]
+    pub(super) fn open_batch(&mut self) -> Option<(&mut R, &Arc<ProduceResult>)> {
+        self.batches.back_mut()?.open()
+    }
+
+    /// Notes that a record was appended to the open batch, which took `memory` bytes of
+    /// `buffer.memory`; `full`: it was the last. Returns whether the batch has become
+    /// ready, which it was not before.
+    #[inline]
+    pub(super) fn record_appended(&mut self, memory: usize, full: bool) -> bool {
+        let Some(last) = self.batches.back_mut() else {
+            return false;
+        };
+        last.memory += memory;
+        let became_ready = full && !last.ready;
+        last.ready |= full;
+        became_ready
+    }
+
+    /// Adds a batch, which is open; the one before it is closed.
+    pub(super) fn push_batch(&mut self, records: R, result: Arc<ProduceResult>, now: Instant) {
+        if let Some(last) = self.batches.back_mut() {
+            last.closed = true;
+            last.ready = true;
+        }
+        self.last_batch_id += 1;
+        let promise = DeliveryPromise::new(result);
+        self.batches.push_back(ProducerBatch {
+            ready: self.config.linger.is_zero(),
+            ..ProducerBatch::new(self.last_batch_id, records, promise, now)
+        });
+    }
+
+    /// Makes all batches ready, and lists the results of those that have none.
+    pub(super) fn flush(&mut self) -> impl Iterator<Item = Arc<ProduceResult>> + '_ {
+        self.batches.iter_mut().filter_map(|batch| {
+            batch.ready = true;
+            batch
+                .promise
+                .as_ref()
+                .map(|promise| promise.result().clone())
+        })
+    }
+
+    /// Where requests go from now on; returns whether that is new.
+    pub(super) fn set_leader(&mut self, leader: Option<LeaderAndEpoch>) -> bool {
+        let changed = self.leader != leader;
+        if changed {
+            self.leader = leader;
+            self.leader_confirmed_at = None;
+            // What the old leader refused need not wait before it is sent to the new one.
+            self.retry_at = None;
+        }
+        changed
+    }
+
+    /// The topic was deleted and created again. What was sent by the old topic's id is not
+    /// in the new one; what was sent by name, and not answered, may be or may yet arrive:
+    /// sent again it could be there twice.
+    pub(super) fn topic_recreated(&mut self, finished: &mut Vec<FinishedBatch>) {
+        self.gap = SequenceGap::Certain;
+        for batch in &mut self.batches {
+            match batch.state {
+                BatchState::Queued => batch.forget_attempts(&self.partition),
+                BatchState::InFlight => batch.topic_recreated = true,
+                BatchState::Done(_) => {}
+            }
+        }
+        self.finish_done(finished);
+    }
+
+    /// Fails the batches whose delivery timeout has expired.
+    pub(super) fn expire(&mut self, now: Instant, finished: &mut Vec<FinishedBatch>) {
+        let delivery_timeout = self.config.delivery_timeout;
+        let expired = |batch: &&mut ProducerBatch<R>| batch.created + delivery_timeout <= now;
+        for batch in self.batches.iter_mut().take_while(expired) {
+            let reason = "no answer within the delivery timeout";
+            let unknown = || unknown_outcome(&self.partition, reason);
+            match batch.state {
+                BatchState::Queued if batch.maybe_appended => {
+                    batch.fail(unknown(), SequenceGap::Possible);
+                }
+                BatchState::Queued => {
+                    let partition = self.partition.clone();
+                    let gap = batch.gap_if_not_appended();
+                    batch.fail(ProduceError::TimedOut { partition }, gap);
+                }
+                // The response is still of use: for the sequences.
+                BatchState::InFlight => {
+                    finished.extend(batch.promise.take().map(|promise| FinishedBatch {
+                        promise: Some(promise),
+                        result: Err(unknown()),
+                        memory: 0,
+                    }));
+                }
+                BatchState::Done(_) => {}
+            }
+        }
+        self.finish_done(finished);
+    }
+
+    /// Fails the batches that are not in flight. The outcome of those that may have been
+    /// appended is unknown, even if the topic is deleted: it may have been there, and read,
+    /// before that.
+    pub(super) fn fail_queued(&mut self, error: &ProduceError, finished: &mut Vec<FinishedBatch>) {
+        for batch in &mut self.batches {
+            if !batch.is_queued() {
+                continue;
+            }
+            if batch.maybe_appended {
+                let error = unknown_outcome(&self.partition, &error.to_string());
+                batch.fail(error, SequenceGap::Possible);
+            } else {
+                batch.fail(error.clone(), batch.gap_if_not_appended());
+            }
+        }
+        self.finish_done(finished);
+    }
+
+    /// Fails all batches: the outcome of those that were sent and not answered is unknown.
+    pub(super) fn stop(&mut self, finished: &mut Vec<FinishedBatch>) {
+        for batch in &mut self.batches {
+            match batch.state {
+                BatchState::InFlight => {
+                    self.in_flight -= 1;
+                    batch.maybe_appended = true;
+                }
+                BatchState::Queued => {}
+                BatchState::Done(_) => continue,
+            }
+            let error = if batch.maybe_appended {
+                let reason = "the producer was stopped before the answer";
+                unknown_outcome(&self.partition, reason)
+            } else {
+                ProduceError::Stopped
+            };
+            batch.fail(error, SequenceGap::None);
+        }
+        self.finish_done(finished);
+    }
+
+    /// When [`is_ready`](Self::is_ready) may change, or a batch expires, by time alone.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let expires = |batch: &&ProducerBatch<R>| !batch.is_done() && !batch.is_expired();
+        let deadline = self
+            .batches
+            .iter()
+            .find(expires)
+            .map(|batch| batch.created + self.config.delivery_timeout);
+        let first = self.batches.iter().find(|batch| batch.is_queued());
+        let linger_ends = first
+            .filter(|batch| !batch.ready)
+            .map(|batch| batch.created + self.config.linger);
+        let retry_at = first.and(self.retry_at);
+        let sendable = linger_ends.max(retry_at).filter(|&at| at > now);
+        [deadline, sendable].into_iter().flatten().min()
+    }
+
+    /// Takes the batches that are done off the front.
+    fn finish_done(&mut self, finished: &mut Vec<FinishedBatch>) {
+        while let Some(first) = self.batches.front_mut() {
+            match std::mem::replace(&mut first.gap_before, SequenceGap::None) {
+                SequenceGap::None => {}
+                gap => self.gap = gap,
+            }
+            if !first.is_done() {
+                break;
+            }
+            let Some(first) = self.batches.pop_front() else {
+                break;
+            };
+            let BatchState::Done(result) = first.state else {
+                break;
+            };
+            if result.is_ok() {
+                // The broker has everything up to here; or it has lost the producer's state.
+                self.gap = match self.gap {
+                    SequenceGap::Certain => SequenceGap::Possible,
+                    SequenceGap::Possible | SequenceGap::None => SequenceGap::None,
+                };
+            }
+            finished.push(FinishedBatch {
+                promise: first.promise,
+                result,
+                memory: first.memory,
+            });
+        }
+    }
+}

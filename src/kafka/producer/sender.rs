@@ -1,0 +1,249 @@
+//! The task that sends to one broker.
+//!
+//! ```text
+//! drained batches ─▶ build, stamp ─▶ connection (one, ordered) ─▶ broker
+//!                                        └─ responses, oldest first ─▶ complete
+//! ```
+//!
+//! # Invariants
+//! - Requests are sent, and responses taken, in one order.
+//! - Nothing goes over a new connection before every in-flight request of the old one has
+//!   ended.
+//! - Between two failed attempts to connect there is a wait: the cluster's.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ProducerInner;
+use super::accumulator::{CompletedBatch, DrainedBatch};
+use super::batch_records::BatchRecords;
+use super::partition_queue::BatchResult;
+use super::produce_request::{self, LeaderHint, RequestBatch};
+use crate::error::RequestError;
+use crate::net::connection::{Connection, ResponseFuture};
+use crate::net::pool::ConnectionPurpose;
+use crate::topic::BrokerId;
+
+/// We wait for a response that much longer than the broker may wait for its followers: or
+/// else it could never say that they took too long, and the connection would be lost, with
+/// all that is in flight on it. Not longer than twice the time, however.
+const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
+
+/// Sends what is ready for `broker`, whenever `wake` says that there is something.
+pub(super) async fn run(inner: Arc<ProducerInner>, broker: BrokerId, wake: Arc<Notify>) {
+    let stop = inner.cluster.stop().clone();
+    let mut sender = BrokerSender {
+        inner,
+        broker,
+        connection: None,
+        connecting: None,
+        in_flight: VecDeque::new(),
+    };
+    loop {
+        sender.send_ready_batches().await;
+        sender.connect_if_needed();
+        let BrokerSender {
+            in_flight,
+            connecting,
+            ..
+        } = &mut sender;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            response = next_response(in_flight) => sender.handle_response(response),
+            connected = connected(connecting) => sender.handle_connected(connected),
+            () = wake.notified() => {}
+        }
+    }
+}
+
+/// Java's `Sender`, for one broker.
+struct BrokerSender {
+    inner: Arc<ProducerInner>,
+    broker: BrokerId,
+    connection: Option<Connection>,
+    connecting: Option<Connecting>,
+    /// Oldest first.
+    in_flight: VecDeque<InFlightProduce>,
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, RequestError>> + Send>>;
+
+/// A request that is not answered.
+struct InFlightProduce {
+    reply: ResponseFuture<ProduceRequest>,
+    version: i16,
+    batches: Vec<RequestBatch>,
+}
+
+impl BrokerSender {
+    /// Sends as many requests as may be in flight.
+    async fn send_ready_batches(&mut self) {
+        while self.in_flight.len() < self.inner.config.max_in_flight.max(1) {
+            let Some(connection) = self.connection.clone().filter(|c| !c.is_closed()) else {
+                self.connection = None;
+                return;
+            };
+            let now = Instant::now();
+            let drained = self.inner.with_accumulator(|accumulator, effects| {
+                accumulator.drain(self.broker, now, effects)
+            });
+            if drained.is_empty() {
+                return;
+            }
+            self.send_request(&connection, drained).await;
+        }
+    }
+
+    async fn send_request(&mut self, connection: &Connection, drained: Vec<DrainedBatch>) {
+        let compression = self.inner.config.compression;
+        let build = |drained: DrainedBatch| {
+            let sendable = drained.batch;
+            let id = sendable.producer_id;
+            let mut batch = sendable.records.build(compression);
+            batch.set_producer_state(id.id, id.epoch, sendable.base_sequence);
+            RequestBatch {
+                handle: drained.handle,
+                partition: drained.partition,
+                topic_id: drained.topic_id,
+                batch,
+                is_retry: sendable.is_retry,
+            }
+        };
+        let batches: Vec<RequestBatch> = drained.into_iter().map(build).collect();
+        let request_timeout = self.inner.cluster.config().request_timeout;
+        let version = match connection.version::<ProduceRequest>() {
+            Ok(newest) => produce_request::version_for(&batches, newest),
+            Err(error) => return self.handle_failure(batches, 0, &error),
+        };
+        let request = produce_request::request(&batches, version, request_timeout);
+        let response_timeout = request_timeout + RESPONSE_MARGIN.min(request_timeout);
+        match connection.send(version, &request, response_timeout).await {
+            Ok(reply) => self.in_flight.push_back(InFlightProduce {
+                reply,
+                version,
+                batches,
+            }),
+            Err(error) => self.handle_failure(batches, version, &error),
+        }
+    }
+
+    /// Begins to open a connection if one is missed; not while requests are in flight on the
+    /// last one.
+    fn connect_if_needed(&mut self) {
+        let is_idle = self.connection.is_none() && self.in_flight.is_empty();
+        if !is_idle || !self.inner.has_ready(self.broker) {
+            self.connecting = None;
+        } else if self.connecting.is_none() {
+            let cluster = self.inner.cluster.clone();
+            let broker = self.broker;
+            self.connecting = Some(Box::pin(async move {
+                cluster.connection(broker, ConnectionPurpose::Produce).await
+            }));
+        }
+    }
+
+    fn handle_connected(&mut self, connected: Result<Connection, RequestError>) {
+        self.connecting = None;
+        match connected {
+            Ok(connection) => self.connection = Some(connection),
+            // The cluster refreshes its metadata, and lets the next attempt wait.
+            Err(error) => {
+                tracing::debug!(broker = %self.broker, %error, "cannot produce");
+            }
+        }
+    }
+
+    fn handle_response(&mut self, response: Result<ProduceResponse, RequestError>) {
+        let Some(request) = self.in_flight.pop_front() else {
+            return;
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                if let Some(connection) = self.connection.take() {
+                    // Later responses on it are of no use, and a new connection may work.
+                    connection.close("a produce request failed");
+                }
+                return self.handle_failure(request.batches, request.version, &error);
+            }
+        };
+        let results = produce_request::batch_results(&request.batches, request.version, &response);
+        let metadata = self.inner.cluster.metadata();
+        let naming = produce_request::topic_naming(request.version);
+        let mut completed = Vec::with_capacity(results.len());
+        let mut stale_topics: Vec<Arc<str>> = Vec::new();
+        for (batch, (result, hint)) in request.batches.into_iter().zip(results) {
+            let LeaderHint { is_stale, current } = hint;
+            let partition = batch.partition;
+            if !matches!(result, BatchResult::Appended(_)) {
+                tracing::debug!(%partition, broker = %self.broker, ?result, "batch not appended");
+            }
+            if let Some((leader, endpoint)) = current {
+                metadata.update_partition_leadership(&partition, leader, endpoint);
+            }
+            if is_stale && !stale_topics.contains(&partition.topic) {
+                stale_topics.push(partition.topic);
+            }
+            completed.push(CompletedBatch {
+                handle: batch.handle,
+                records: BatchRecords::Built(batch.batch),
+                result,
+                naming,
+            });
+        }
+        self.complete(completed);
+        for topic in stale_topics {
+            metadata.request_update_for_topic(&topic);
+        }
+    }
+
+    /// A request failed as a whole.
+    fn handle_failure(&mut self, batches: Vec<RequestBatch>, version: i16, error: &RequestError) {
+        tracing::debug!(broker = %self.broker, %error, "produce request failed");
+        let maybe_appended = error.maybe_sent();
+        // The broker may be down, and others lead its partitions by now.
+        let metadata = self.inner.cluster.metadata();
+        if let Some(first) = batches.first() {
+            metadata.request_update_for_topic(&first.partition.topic);
+        }
+        let naming = produce_request::topic_naming(version);
+        let completed = batches.into_iter().map(|batch| CompletedBatch {
+            handle: batch.handle,
+            records: BatchRecords::Built(batch.batch),
+            result: BatchResult::Retry { maybe_appended },
+            naming,
+        });
+        self.complete(completed.collect());
+    }
+
+    fn complete(&self, batches: Vec<CompletedBatch>) {
+        let now = Instant::now();
+        self.inner
+            .with_accumulator(|accumulator, effects| accumulator.complete(batches, now, effects));
+    }
+}
+
+/// The response to the oldest request; cancel-safe.
+async fn next_response(
+    in_flight: &mut VecDeque<InFlightProduce>,
+) -> Result<ProduceResponse, RequestError> {
+    match in_flight.front_mut() {
+        Some(request) => (&mut request.reply).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connected(connecting: &mut Option<Connecting>) -> Result<Connection, RequestError> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}
