@@ -29,9 +29,9 @@ pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync +
     fn throttle_time(response: &Self::Response) -> Duration;
 }
 
-/// The facts of one [`Api`], for those who look at all of them.
+/// What [`Api`] says of one request, as a value.
 #[derive(Debug)]
-pub struct ApiFacts {
+pub struct ApiSpec {
     /// Its key.
     pub key: i16,
     /// As [`Api::NAME`].
@@ -57,7 +57,7 @@ macro_rules! apis {
         })*
 
         /// Every [`Api`].
-        pub static APIS: &[ApiFacts] = &[$(ApiFacts {
+        pub static APIS: &[ApiSpec] = &[$(ApiSpec {
             key: <messages::$request as Request>::KEY,
             name: $name,
             versions: VersionRange { lowest: $oldest, highest: $latest },
@@ -87,14 +87,14 @@ apis! {
 
 /// What one broker said, on one connection, that it supports.
 #[derive(Clone, Debug, Default)]
-pub struct NodeApiVersions {
+pub(crate) struct NodeApiVersions {
     /// By API key.
     supported: Arc<[(i16, VersionRange)]>,
 }
 
 impl NodeApiVersions {
     /// As a broker's response lists them.
-    pub fn new(response: &ApiVersionsResponse) -> Self {
+    pub(crate) fn new(response: &ApiVersionsResponse) -> Self {
         let mut supported: Vec<_> = response
             .api_keys
             .iter()
@@ -110,12 +110,12 @@ impl NodeApiVersions {
     }
 
     /// The newest version of `A` that both ends support.
-    pub fn latest_usable_version<A: Api>(&self) -> Option<i16> {
+    pub(crate) fn latest_usable_version<A: Api>(&self) -> Option<i16> {
         self.usable_versions::<A>().map(|versions| *versions.end())
     }
 
     /// All versions of `A` that both ends support.
-    pub fn usable_versions<A: Api>(&self) -> Option<RangeInclusive<i16>> {
+    pub(crate) fn usable_versions<A: Api>(&self) -> Option<RangeInclusive<i16>> {
         let at = self
             .supported
             .binary_search_by_key(&A::KEY, |&(key, _)| key)

@@ -15,15 +15,15 @@ use super::*;
 use crate::net::frame;
 use crate::protocol::versions::{APIS, Api};
 
-/// Calls a function for every API and version that we speak.
-macro_rules! everything {
+/// Calls a function for every API in every version that is sent.
+macro_rules! each_api_version {
     ($function:ident: $($api:ident)*) => {$(
         for version in messages::$api::OLDEST_VERSION..=messages::$api::LATEST_VERSION {
             $function::<messages::$api>(version);
         }
     )*};
     ($function:ident) => {
-        everything! {
+        each_api_version! {
             $function: ProduceRequest FetchRequest MetadataRequest ListOffsetsRequest
             OffsetCommitRequest OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest
             SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
@@ -34,7 +34,7 @@ macro_rules! everything {
 }
 
 /// A body of that schema: two elements in each array, every byte of every number 1, and
-/// all tagged fields that the version has, and one that nobody knows.
+/// all tagged fields that the version has, and an unknown one.
 struct SampleBody {
     version: i16,
     flexible: bool,
@@ -120,7 +120,7 @@ fn every_version_of_every_api_is_held_against_the_decoder() {
     fn hold<A: Api>(version: i16) {
         HELD.lock().unwrap().insert((A::KEY, version));
     }
-    everything!(hold);
+    each_api_version!(hold);
     let sent = APIS.iter().flat_map(|api| {
         let versions = api.versions.lowest..=api.versions.highest;
         versions.map(|version| (api.key, version))
@@ -146,7 +146,7 @@ fn every_response_has_the_schema_that_the_decoder_reads() {
         response.encode(&mut again, version).unwrap();
         assert_eq!(again, body, "{what}");
     }
-    everything!(agrees);
+    each_api_version!(agrees);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_response_that_is_cut_anywhere_is_refused() {
             assert!(validate_response(A::RESPONSE_SCHEMA, version, &body[..length]).is_err());
         }
     }
-    everything!(refused);
+    each_api_version!(refused);
 }
 
 /// Unchecked, the first of these ends the process.
@@ -179,7 +179,7 @@ fn absurd_counts_and_noise_in_any_place_of_any_response_cost_nothing() {
         frame
     }
     let before = peak_of_address_space();
-    everything!(survives);
+    each_api_version!(survives);
     let grown = peak_of_address_space() - before;
     assert!(grown < 1 << 20, "grew by {grown} KiB");
 }

@@ -1,4 +1,4 @@
-//! The same of the requests, in every version that the codec knows.
+//! The schemas of the requests held against the codec, in every version that it knows.
 
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind};
 use kafka_protocol::protocol::StrBytes;
@@ -9,7 +9,7 @@ use super::*;
 
 /// Every API that has a schema, in every version that is decoded. (Some that the codec
 /// lists are not.)
-fn everything() -> impl Iterator<Item = (ApiKey, i16)> {
+fn every_request_version() -> impl Iterator<Item = (ApiKey, i16)> {
     let apis = (0..128).filter_map(|key| ApiKey::try_from(key).ok());
     let known = apis.filter(|api| request_schema(*api).is_some());
     let listed = known.flat_map(|api| {
@@ -23,7 +23,7 @@ fn everything() -> impl Iterator<Item = (ApiKey, i16)> {
     })
 }
 
-fn sample(api: ApiKey, version: i16) -> Bytes {
+fn sample_request(api: ApiKey, version: i16) -> Bytes {
     SampleBody::of(request_schema(api).unwrap(), version)
 }
 
@@ -42,7 +42,7 @@ fn frame_of(api: ApiKey, version: i16, body: &[u8]) -> (BytesMut, usize) {
     (frame, length)
 }
 
-fn refused(api: ApiKey, version: i16, body: &[u8]) -> SchemaError {
+fn error_of(api: ApiKey, version: i16, body: &[u8]) -> SchemaError {
     let (frame, _) = frame_of(api, version, body);
     validate_request(api, version, &frame).unwrap_err()
 }
@@ -50,9 +50,9 @@ fn refused(api: ApiKey, version: i16, body: &[u8]) -> SchemaError {
 #[test]
 fn every_request_has_the_schema_that_the_codec_reads_and_writes() {
     let mut seen = 0;
-    for (api, version) in everything() {
+    for (api, version) in every_request_version() {
         let what = format!("{api:?} {version}");
-        let body = sample(api, version);
+        let body = sample_request(api, version);
         let schema = request_schema(api).unwrap();
         assert_eq!(after_body(schema, version, &body), Ok(&[][..]), "{what}");
         let (frame, _) = frame_of(api, version, &body);
@@ -72,7 +72,7 @@ fn every_request_has_the_schema_that_the_codec_reads_and_writes() {
 /// The codec's own idea of a request, with nothing in it: null where that can be.
 #[test]
 fn what_the_codec_writes_of_an_empty_request_passes() {
-    for (api, version) in everything() {
+    for (api, version) in every_request_version() {
         let mut body = Bytes::from(vec![0; 1 << 10]);
         let Ok(request) = RequestKind::decode(api, &mut body, version) else {
             // A string that cannot be null.
@@ -91,8 +91,8 @@ fn what_the_codec_writes_of_an_empty_request_passes() {
 
 #[test]
 fn a_request_that_is_cut_anywhere_is_refused() {
-    for (api, version) in everything() {
-        let (frame, _) = frame_of(api, version, &sample(api, version));
+    for (api, version) in every_request_version() {
+        let (frame, _) = frame_of(api, version, &sample_request(api, version));
         for length in 0..frame.len() {
             let cut = validate_request(api, version, &frame[..length]);
             assert!(cut.is_err(), "{api:?} {version} of {length} bytes");
@@ -104,8 +104,8 @@ fn a_request_that_is_cut_anywhere_is_refused() {
 #[test]
 fn absurd_counts_and_noise_in_any_place_of_any_request_cost_nothing() {
     let before = peak_of_address_space();
-    for (api, version) in everything() {
-        let (frame, _) = frame_of(api, version, &sample(api, version));
+    for (api, version) in every_request_version() {
+        let (frame, _) = frame_of(api, version, &sample_request(api, version));
         // From the client id on.
         for noise in noise(&frame, 8) {
             let _ = frame::decode_request(api, version, &mut noise.freeze());
@@ -117,9 +117,9 @@ fn absurd_counts_and_noise_in_any_place_of_any_request_cost_nothing() {
 
 #[test]
 fn an_absurd_count_is_refused_in_the_place_of_every_count() {
-    for (api, version) in everything() {
+    for (api, version) in every_request_version() {
         let schema = request_schema(api).unwrap();
-        let body = sample(api, version);
+        let body = sample_request(api, version);
         let (two, absurd): (&[u8], &[u8]) = if schema.flexible_versions.contains(version) {
             (b"\x03", b"\xff\xff\xff\xff\x0f")
         } else {
@@ -128,7 +128,7 @@ fn an_absurd_count_is_refused_in_the_place_of_every_count() {
         let places = body.windows(two.len()).enumerate();
         for (at, _) in places.filter(|(_, found)| *found == two) {
             let after = &body[at + two.len()..];
-            refused(api, version, &[&body[..at], absurd, after].concat());
+            error_of(api, version, &[&body[..at], absurd, after].concat());
         }
     }
 }
@@ -148,7 +148,7 @@ fn counts_that_a_request_could_hold_are_still_bounded() {
         };
         let (frame, _) = frame_of(api, version, &body(REQUEST_ITEMS_MAX - 2));
         assert_eq!(validate_request(api, version, &frame), Ok(()));
-        let error = refused(api, version, &body(REQUEST_ITEMS_MAX + 1));
+        let error = error_of(api, version, &body(REQUEST_ITEMS_MAX + 1));
         assert_eq!(error, SchemaError::TooManyItems);
     }
     // Tagged fields of the header, too.
