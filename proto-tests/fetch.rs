@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
 use kafka_client::fetcher::{
-    Chunk, ConsumerRecords, Cursor, FetchError, FetchPosition, Fetcher, OffsetSpec,
+    Chunk, ConsumerRecords, Cursor, FetchBudget, FetchError, FetchPosition, Fetcher, OffsetSpec,
 };
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
@@ -35,7 +35,7 @@ impl Scene {
         let broker = MemoryBroker::start(broker).await.unwrap();
         assert!(broker.create_topic("t", 3));
         let cluster = cluster(&broker.bootstrap());
-        let fetcher = Fetcher::new(cluster.clone(), consumer);
+        let fetcher = fetcher(&cluster, consumer);
         Self {
             broker,
             cluster,
@@ -108,6 +108,11 @@ fn cluster(bootstrap: &str) -> Cluster {
         TaskTracker::new(),
         CancellationToken::new(),
     )
+}
+
+fn fetcher(cluster: &Cluster, config: ConsumerConfig) -> Fetcher {
+    let budget = FetchBudget::new(config.fetch_memory);
+    Fetcher::new(cluster.clone(), config, budget)
 }
 
 /// A cursor that insists on every offset once.
@@ -845,7 +850,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
             max_partition_fetch_bytes: 10_000,
             ..ConsumerConfig::default()
         };
-        let fetcher = Fetcher::new(cluster.clone(), config);
+        let fetcher = fetcher(&cluster, config);
         let tp = TopicPartition::new(topic.as_str(), 0);
         let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
         let (each, total) = (2000, 10_000);

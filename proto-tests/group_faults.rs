@@ -10,7 +10,7 @@ use kafka_client::consumer::{ConsumerEvent, Subscription};
 use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{CommitError, ConsumerError, OffsetResetStrategy};
 use kafka_client::record::NewRecord;
-use kafka_client::{BrokerId, IsolationLevel, Principal, TopicPartition};
+use kafka_client::{BrokerId, IsolationLevel, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use runtime::wake::WakeSignal;
 use tokio::time::timeout;
@@ -70,7 +70,7 @@ impl Rig {
     }
 
     pub(crate) async fn produce_by(process: &Process, tp: &TopicPartition, count: usize) {
-        let client = process.clients.of(&Principal::Proxy);
+        let client = &process.client;
         let topic = client.cluster().metadata().topic(&tp.topic).await.unwrap();
         for n in 0..count {
             let value = format!("v{n}");
@@ -651,7 +651,7 @@ async fn partitions_take_turns() {
 
 /// Waits until the start of a partition has been read from the broker.
 async fn fetched(rig: &Rig, tp: &TopicPartition) {
-    let client = rig.process.clients.of(&Principal::Proxy);
+    let client = &rig.process.client;
     let start = FetchPosition {
         offset: 0,
         leader_epoch: -1,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use kafka_client::Principal;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::group::ConsumerError;
 
@@ -146,7 +145,7 @@ async fn a_topic_that_grows_is_dealt_out_again() {
     settled("two", &mut [&mut a, &mut b], 2, 1).await;
     kafka.java("Topics.java", &["grow", &topic, "6"]);
     produce(&kafka, &topic, 0, 60);
-    let client = process.clients.of(&Principal::Proxy);
+    let client = &process.client;
     client.cluster().metadata().refresh().await.unwrap();
     settled("more for both", &mut [&mut a, &mut b], 6, 3).await;
     until("all have come", || {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use kafka_client::fetcher::{FetchPosition, Fetcher};
+use kafka_client::fetcher::{FetchBudget, FetchPosition, Fetcher};
 use kafka_client::record::NewRecord;
 use kafka_client::{Cluster, IsolationLevel, Principal, Producer, TopicPartition, admin};
 use runtime::wake::WakeSignal;
@@ -119,7 +119,7 @@ pub(crate) async fn consume(bench: &Bench) {
     let (kcat, kcat_took) = (kcat / RECORDS as f64, kcat_started.elapsed());
 
     let cluster = cluster(bench);
-    let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default());
+    let fetcher = fetcher(&cluster);
     let cpu = Cpu::own();
     let started = Instant::now();
     let mut bytes = 0;
@@ -145,6 +145,12 @@ fn print(bench: &Bench, name: &str, ours: (Duration, f64), theirs: (Duration, f6
             ("goal_ratio", 1.5),
         ],
     );
+}
+
+fn fetcher(cluster: &Cluster) -> Fetcher {
+    let config = ConsumerConfig::default();
+    let budget = FetchBudget::new(config.fetch_memory);
+    Fetcher::new(cluster.clone(), config, budget)
 }
 
 async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnMut(&[u8])) {
@@ -179,7 +185,7 @@ pub(crate) async fn latency(bench: &Bench, round: usize) -> Vec<f64> {
     let name = bench.topic(&format!("native-latency-{round}"), 1).await;
     let cluster = cluster(bench);
     let producer = Producer::new(cluster.clone(), ProducerConfig::default());
-    let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default());
+    let fetcher = fetcher(&cluster);
     let topic = cluster.metadata().topic(&name).await.expect("it exists");
     let epoch = Instant::now();
     let total = LATENCY_RECORDS;

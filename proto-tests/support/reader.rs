@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka_client::client::Clients;
+use kafka_client::client::Client;
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
 use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
 use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{ConsumerError, OffsetResetStrategy};
-use kafka_client::{IsolationLevel, Principal, TopicPartition};
+use kafka_client::{Cluster, IsolationLevel, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,9 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::PATIENCE;
 
-/// Clients of one cluster, as one process of ours has them.
+/// The client of one cluster, as one process of ours has it.
 pub(crate) struct Process {
-    pub(crate) clients: Clients,
+    pub(crate) client: Client,
     pub(crate) tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -37,14 +37,9 @@ impl Process {
             ..ClientConfig::default()
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let cluster = Cluster::new(config, Principal::Proxy, tasks.clone(), stop.clone());
         Self {
-            clients: Clients::new(
-                config,
-                ProducerConfig::default(),
-                consumer,
-                tasks.clone(),
-                stop.clone(),
-            ),
+            client: Client::new(cluster, ProducerConfig::default(), consumer),
             tasks,
             stop,
         }
@@ -52,7 +47,7 @@ impl Process {
 
     pub(crate) fn consumer(&self, subscription: Subscription) -> Consumer {
         let wake = std::sync::Arc::default();
-        Consumer::join(&self.clients.of(&Principal::Proxy), subscription, wake)
+        Consumer::join(&self.client, subscription, wake)
     }
 
     pub(crate) fn reader(&self, subscription: Subscription) -> Reader {

@@ -1,27 +1,22 @@
 //! Everything that one principal does with one cluster, shared by all its sockets.
 //!
 //! ```text
-//! Clients ─of(principal)─▶ Client ─┬─ Cluster    connections, metadata
-//!                                  ├─ Producer   one idempotent stream
-//!                                  ├─ Fetcher    one stream per partition
-//!                                  └─ ConsumerGroups     coordinators, commits
+//! Client ─┬─ Cluster         connections, metadata
+//!         ├─ Producer        one idempotent stream
+//!         ├─ Fetcher         one stream per partition
+//!         └─ ConsumerGroups  coordinators, commits
 //! ```
 //!
-//! Principals share nothing but the memory that fetched records may take: sharing records
-//! would let one read what another may.
+//! Principals share no client: fetched records are shared by all who use a client, and one
+//! principal must not read what only another may.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-use super::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use super::Cluster;
+use super::config::{ConsumerConfig, ProducerConfig};
+use super::fetcher::{FetchBudget, Fetcher};
 use super::group::{ConsumerGroups, CoordinatorHandle};
-use super::lock::lock;
-use super::{Cluster, Principal};
-use crate::fetcher::{FetchBudget, Fetcher};
-use crate::producer::Producer;
+use super::producer::Producer;
 
 /// One principal's share of one cluster.
 #[derive(Debug)]
@@ -37,18 +32,9 @@ impl Client {
     /// Returns at once; works in the background.
     pub fn new(cluster: Cluster, producer: ProducerConfig, consumer: ConsumerConfig) -> Self {
         let budget = FetchBudget::new(consumer.fetch_memory);
-        Self::with_budget(cluster, producer, consumer, budget)
-    }
-
-    fn with_budget(
-        cluster: Cluster,
-        producer: ProducerConfig,
-        consumer: ConsumerConfig,
-        budget: FetchBudget,
-    ) -> Self {
         Self {
             producer: Producer::new(cluster.clone(), producer),
-            fetcher: Fetcher::with_budget(cluster.clone(), consumer.clone(), budget),
+            fetcher: Fetcher::new(cluster.clone(), consumer.clone(), budget),
             groups: Arc::default(),
             cluster,
             consumer,
@@ -60,12 +46,12 @@ impl Client {
         &self.cluster
     }
 
-    /// Its writer.
+    /// Its producer.
     pub fn producer(&self) -> &Producer {
         &self.producer
     }
 
-    /// Its reader.
+    /// Its fetcher.
     pub fn fetcher(&self) -> &Fetcher {
         &self.fetcher
     }
@@ -75,58 +61,8 @@ impl Client {
         &self.consumer
     }
 
-    pub(super) fn coordinator_handle(&self, group: &Arc<str>) -> CoordinatorHandle {
+    pub(crate) fn coordinator_handle(&self, group: &Arc<str>) -> CoordinatorHandle {
         self.groups
             .coordinator_handle(&self.cluster, &self.fetcher, group)
-    }
-}
-
-/// The clients of one cluster, by principal.
-#[derive(Debug)]
-pub struct Clients {
-    config: ClientConfig,
-    producer: ProducerConfig,
-    consumer: ConsumerConfig,
-    budget: FetchBudget,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    clients: Mutex<HashMap<Principal, Arc<Client>>>,
-}
-
-impl Clients {
-    /// None yet. Everything they start is owned by `tasks` and ends with `stop`.
-    pub fn new(
-        config: ClientConfig,
-        producer: ProducerConfig,
-        consumer: ConsumerConfig,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        Self {
-            budget: FetchBudget::new(consumer.fetch_memory),
-            config,
-            producer,
-            consumer,
-            tasks,
-            stop,
-            clients: Mutex::default(),
-        }
-    }
-
-    /// The client of that principal, made when it is first asked for.
-    pub fn of(&self, principal: &Principal) -> Arc<Client> {
-        let mut clients = lock(&self.clients);
-        let client = clients.entry(principal.clone()).or_insert_with(|| {
-            let cluster = Cluster::new(
-                self.config.clone(),
-                principal.clone(),
-                self.tasks.clone(),
-                self.stop.clone(),
-            );
-            let (producer, consumer) = (self.producer.clone(), self.consumer.clone());
-            let budget = self.budget.clone();
-            Arc::new(Client::with_budget(cluster, producer, consumer, budget))
-        });
-        Arc::clone(client)
     }
 }

@@ -1,38 +1,38 @@
-//! Shared fetching: any number of readers, one stream of records per partition.
+//! Shared fetching: any number of cursors, one stream of records per partition.
 //!
 //! ```text
-//!                    ┌────────── Fetcher ──────────┐
-//! broker ◀─ long poll ─ tail ─▶ ring ─┐            │
-//!        ◀─ reads ── catch-up ─▶ shelf ┴▶ feed ─▶ Cursor, Cursor, … ─▶ ConsumerRecords
-//!                    └─ one feed per partition ────┘
+//!                    ┌─────────────── Fetcher ───────────────┐
+//! broker ◀─ long poll ─ tail ─────▶ ring ───────────────┐    │
+//!        ◀─ reads ── catch-up ─▶ completed fetches ─────┴▶ Cursor, Cursor, … ─▶ ConsumerRecords
+//!                    └── one PartitionFetchState per partition ┘
 //! ```
 //!
-//! A cursor is an offset and somebody to wake. Near the end of its partition it is served
-//! from the ring that one long poll per broker fills for all; where it lags, by reads
-//! that those who stand at the same place share. What is read is decoded once and shared
-//! by `Arc`; [`DerivedCache`] keeps what the layers above derive from it, made once as well.
+//! A cursor is an offset and a signal to wake its owner. Near the end of its partition it is
+//! served from the ring, which one long poll per broker fills for all; where it lags, by reads
+//! that the cursors at one offset share. What is fetched is decoded once and shared by `Arc`;
+//! [`DerivedCache`] keeps what the layers above derive from it, made once as well.
 //!
 //! # Invariants
-//! - Each cursor gets each offset of its partition once, in order, whichever way it comes.
-//! - The bytes of all chunks, and of what is attached to them, are bounded by
+//! - Each cursor gets each offset of its partition once, in order, from whichever source.
+//! - The bytes of all chunks, and of what is derived from them, are bounded by
 //!   `fetch_memory`, give or take one response.
-//! - No reader holds up the tail or another reader. One that is slow falls behind the
-//!   ring and reads on its own.
-//! - Moved leaders, lost connections and evicted sessions are repaired inside.
+//! - No cursor holds up the tail or another cursor. A slow one falls behind the ring and
+//!   reads on its own.
+//! - Moved leaders, lost connections and evicted fetch sessions are repaired inside.
 
 mod budget;
-mod catchup;
+mod catch_up;
 mod chunk;
 mod cursor;
 mod error;
-mod feed;
-mod offsets;
-mod partition;
+mod fetch_session;
+mod fetch_state;
+mod offset_fetcher;
+mod partition_fetcher;
 mod request;
 mod ring;
-mod session;
+mod shared_partition;
 mod tail;
-mod task;
 mod truncation;
 
 use std::collections::HashMap;
@@ -41,74 +41,66 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 pub use self::budget::FetchBudget;
-use self::catchup::CatchUp;
+use self::catch_up::CatchUpFetcher;
 pub use self::chunk::{Chunk, ConsumerRecords, DerivedCache};
 pub use self::cursor::Cursor;
 pub use self::error::FetchError;
-use self::offsets::Offsets;
-pub use self::offsets::{OffsetSpec, list_offset};
-use self::partition::{Partition, Unpacked};
-use self::tail::Tails;
+use self::offset_fetcher::OffsetFetcher;
+pub use self::offset_fetcher::OffsetSpec;
+use self::shared_partition::{DecodedFetch, SharedPartition};
+use self::tail::TailFetchers;
 use super::config::ConsumerConfig;
 use super::lock::lock;
 use super::{Cluster, IsolationLevel, TopicPartition};
 use runtime::wake::WakeSignal;
 
-/// A place in a partition, and the leader epoch of the record before it.
+/// An offset of a partition, and the leader epoch of the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FetchPosition {
     /// The next offset to read.
     pub offset: i64,
-    /// LeaderAndEpoch epoch of the record before it; −1 when unknown (KIP-320).
+    /// Leader epoch of the record before it; −1 when unknown (KIP-320).
     pub leader_epoch: i32,
 }
 
 /// Fetches for everybody who reads a cluster as one principal. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    shared: Arc<Shared>,
+    shared: Arc<FetcherShared>,
 }
 
 /// What all parts of a fetcher work with.
 #[derive(Debug)]
-struct Shared {
+struct FetcherShared {
     cluster: Cluster,
     config: Arc<ConsumerConfig>,
     budget: FetchBudget,
-    catch_up: Arc<CatchUp>,
-    tails: Tails,
-    offsets: Offsets,
-    partitions: Mutex<Partitions>,
+    catch_up: Arc<CatchUpFetcher>,
+    tails: TailFetchers,
+    offsets: OffsetFetcher,
+    partitions: Mutex<HashMap<(TopicPartition, IsolationLevel), Arc<SharedPartition>>>,
     /// Bytes that one batch may take decompressed.
-    unpack_max: usize,
+    batch_bytes_max: usize,
 }
 
-type Partitions = HashMap<(TopicPartition, IsolationLevel), Arc<Partition>>;
-
 impl Fetcher {
-    /// A fetcher with `fetch_memory` of its own.
-    pub fn new(cluster: Cluster, config: ConsumerConfig) -> Self {
-        let budget = FetchBudget::new(config.fetch_memory);
-        Self::with_budget(cluster, config, budget)
-    }
-
-    /// A fetcher that shares its memory with others.
-    pub fn with_budget(cluster: Cluster, config: ConsumerConfig, budget: FetchBudget) -> Self {
+    /// A fetcher whose chunks `budget` counts, as those of all others that share it.
+    pub fn new(cluster: Cluster, config: ConsumerConfig, budget: FetchBudget) -> Self {
         let config = Arc::new(config);
-        let catch_up = CatchUp::new(
+        let catch_up = CatchUpFetcher::new(
             cluster.clone(),
             Arc::clone(&config),
             Arc::clone(&budget.catch_up),
             budget.ring.limit(),
         );
-        let shared = Shared {
-            offsets: Offsets::new(cluster.clone()),
-            unpack_max: cluster.config().receive_message_max_bytes,
+        let shared = FetcherShared {
+            offsets: OffsetFetcher::new(cluster.clone()),
+            batch_bytes_max: cluster.config().receive_message_max_bytes,
             cluster,
             config,
             budget,
             catch_up,
-            tails: Tails::default(),
+            tails: TailFetchers::default(),
             partitions: Mutex::default(),
         };
         Self {
@@ -127,29 +119,30 @@ impl Fetcher {
     ) -> Cursor {
         let mut partitions = lock(&self.shared.partitions);
         let partition = partitions.entry((tp, isolation)).or_insert_with_key(|key| {
-            let partition = Partition::new(key.0.clone(), isolation);
-            let task = task::run(Arc::clone(&self.shared), Arc::clone(&partition));
+            let partition = SharedPartition::new(key.0.clone(), isolation);
+            let task = partition_fetcher::run(Arc::clone(&self.shared), Arc::clone(&partition));
             self.shared.cluster.tasks().spawn(task);
             partition
         });
         let partition = Arc::clone(partition);
-        // Under the lock of the map: a partition with a reader is not forgotten.
-        let reader = lock(&partition.feed).enter(position.offset, position.leader_epoch);
+        // Under the lock of the map: a partition with a cursor is not forgotten.
+        let state = lock(&partition.fetch_state).add_cursor(position.offset, position.leader_epoch);
         drop(partitions);
-        Cursor::new(partition, reader, wake)
+        Cursor::new(partition, state, wake)
     }
 
-    /// Where `tp` begins or ends. Questions of many sockets are asked together.
+    /// Where `tp` begins or ends. Lookups of many sockets are sent together.
     ///
     /// # Errors
-    /// See [`list_offset`].
+    /// [`FetchError::UnknownTopic`], [`FetchError::NotAuthorized`], [`FetchError::Stopped`],
+    /// and [`FetchError::Unavailable`] after `request.timeout.ms`.
     pub async fn list_offset(
         &self,
         tp: &TopicPartition,
-        at: OffsetSpec,
+        spec: OffsetSpec,
         isolation: IsolationLevel,
     ) -> Result<FetchPosition, FetchError> {
-        self.shared.offsets.find(tp, at, isolation).await
+        self.shared.offsets.list_offset(tp, spec, isolation).await
     }
 
     /// The memory that it works within.
@@ -157,29 +150,24 @@ impl Fetcher {
         &self.shared.budget
     }
 
-    /// Partitions that somebody reads, or has read shortly before.
-    pub fn partitions(&self) -> usize {
-        lock(&self.shared.partitions).len()
-    }
-
-    /// Long polls at work: one per broker and isolation.
+    /// Tails at work: one long poll per broker and isolation level.
     pub fn tails(&self) -> usize {
         self.shared.tails.count()
     }
 }
 
-impl Shared {
-    /// Makes room in the rings for what was read at a ring's end, by giving up what is
-    /// oldest. `None`: readers hold on to too much.
-    fn room_in_ring(&self, partition: &Partition, unpacked: Unpacked) -> Option<Chunk> {
+impl FetcherShared {
+    /// A chunk of what was read at a ring's end, if there is room in the rings or the oldest
+    /// chunks can be evicted to make it. `None`: cursors hold on to too much.
+    fn ring_chunk(&self, partition: &SharedPartition, decoded: DecodedFetch) -> Option<Chunk> {
         let ring = &self.budget.ring;
-        let chunk = partition.chunk(unpacked, ring.charge(0));
+        let chunk = partition.chunk(decoded, ring.charge(0));
         ring.evict_to_limit(Instant::now());
         (ring.used() <= ring.limit()).then_some(chunk)
     }
 
-    /// New readers of its name get another partition.
-    fn forget(&self, partition: &Arc<Partition>) {
+    /// New cursors of its name get another partition.
+    fn forget(&self, partition: &Arc<SharedPartition>) {
         let key = (partition.tp.clone(), partition.isolation);
         let mut partitions = lock(&self.partitions);
         if partitions
@@ -190,15 +178,15 @@ impl Shared {
         }
     }
 
-    fn forget_if_idle(&self, partition: &Arc<Partition>, now: Instant) -> bool {
+    fn forget_if_idle(&self, partition: &Arc<SharedPartition>, now: Instant) -> bool {
         let mut partitions = lock(&self.partitions);
-        let mut feed = lock(&partition.feed);
-        let idle = feed
+        let mut fetch_state = lock(&partition.fetch_state);
+        let idle = fetch_state
             .idle_since()
-            .is_some_and(|since| now >= since + feed::TAIL_IDLE);
+            .is_some_and(|since| now >= since + fetch_state::TAIL_IDLE_MAX);
         if idle {
-            feed.drop_ring();
-            drop(feed);
+            fetch_state.drop_ring();
+            drop(fetch_state);
             partitions.remove(&(partition.tp.clone(), partition.isolation));
         }
         idle

@@ -1,4 +1,4 @@
-//! One reader's place in one partition.
+//! A position in one partition that is read on from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,68 +8,75 @@ use tokio::time::Instant;
 use super::FetchPosition;
 use super::chunk::ConsumerRecords;
 use super::error::FetchError;
-use super::feed::{Next, Reader};
-use super::partition::Partition;
+use super::fetch_state::{CursorState, NextChunk};
+use super::shared_partition::SharedPartition;
 use crate::TopicPartition;
 use crate::lock::lock;
 use runtime::wake::WakeSignal;
 
 /// Reads one partition from a position on. See [`Fetcher::cursor`](super::Fetcher::cursor).
 ///
-/// Holds no records: what it was given belongs to whoever asked. Dropping it unsubscribes.
+/// Holds no records: what it returned belongs to the caller. Dropping it unsubscribes.
 pub struct Cursor {
-    partition: Arc<Partition>,
-    reader: Reader,
+    partition: Arc<SharedPartition>,
+    state: CursorState,
     wake: Arc<WakeSignal>,
 }
 
 impl Cursor {
-    pub(super) fn new(partition: Arc<Partition>, reader: Reader, wake: Arc<WakeSignal>) -> Self {
+    pub(super) fn new(
+        partition: Arc<SharedPartition>,
+        state: CursorState,
+        wake: Arc<WakeSignal>,
+    ) -> Self {
         Self {
             partition,
-            reader,
+            state,
             wake,
         }
     }
 
-    /// What comes next, if it is here. `None`: the `wake` of this cursor is notified when
-    /// it is worth asking again; no news is lost in between. The position moves behind
-    /// what is returned.
+    /// The next records, if they are here. `None`: the `wake` of this cursor is notified when
+    /// it is worth asking again; no notification is lost in between. The position moves
+    /// behind what is returned.
     ///
     /// # Errors
     /// See [`FetchError`]. The cursor stays where it is; asking again tries again.
     pub fn try_next(&mut self) -> Result<Option<ConsumerRecords>, FetchError> {
-        let from_offset = self.reader.offset;
-        let (next, work) = lock(&self.partition.feed).next(&mut self.reader, &self.wake);
+        let from_offset = self.state.offset;
+        let (next, work) =
+            lock(&self.partition.fetch_state).next_chunk(&mut self.state, &self.wake);
         if work {
             self.partition.work.notify_one();
         }
         match next {
-            // Of an overlapping chunk, or behind skipped ones, only what is new.
-            Next::Chunk(chunk) => Ok(Some(ConsumerRecords { from_offset, chunk })),
-            Next::Wait => Ok(None),
-            Next::Failed(error) => Err(error),
+            // Of a chunk that begins before the position, only what is new.
+            NextChunk::Ready(chunk) => Ok(Some(ConsumerRecords { from_offset, chunk })),
+            NextChunk::Wait => Ok(None),
+            NextChunk::Failed(error) => Err(error),
         }
     }
 
     /// Where the next record will be read.
+    #[inline]
     pub fn position(&self) -> FetchPosition {
         FetchPosition {
-            offset: self.reader.offset,
-            leader_epoch: self.reader.epoch,
+            offset: self.state.offset,
+            leader_epoch: self.state.leader_epoch,
         }
     }
 
-    /// Goes on at `position`.
+    /// Reads on at `position`.
     pub fn seek(&mut self, position: FetchPosition) {
-        let FetchPosition {
-            offset,
-            leader_epoch,
-        } = position;
-        lock(&self.partition.feed).seek(&mut self.reader, offset, leader_epoch);
+        lock(&self.partition.fetch_state).seek(
+            &mut self.state,
+            position.offset,
+            position.leader_epoch,
+        );
     }
 
     /// The partition.
+    #[inline]
     pub fn tp(&self) -> &TopicPartition {
         &self.partition.tp
     }
@@ -77,7 +84,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        lock(&self.partition.feed).leave(&mut self.reader, Instant::now());
+        lock(&self.partition.fetch_state).remove_cursor(&mut self.state, Instant::now());
     }
 }
 
@@ -92,11 +99,11 @@ impl fmt::Debug for Cursor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::feed::Waiter;
+    use super::super::fetch_state::CursorWaiter;
     use super::*;
 
     #[test]
-    fn a_cursor_that_waits_takes_little() {
-        assert!(size_of::<Cursor>() + size_of::<Waiter>() <= 128);
+    fn a_waiting_cursor_takes_at_most_128_bytes() {
+        assert!(size_of::<Cursor>() + size_of::<CursorWaiter>() <= 128);
     }
 }

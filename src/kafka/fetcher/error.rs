@@ -1,12 +1,17 @@
-//! What a reader of a partition can be told that it must decide on itself.
+//! What a cursor reports because its owner has to decide on it.
 //!
-//! Everything else (moved leaders, lost connections, brokers that are away, evicted
+//! Everything else (moved leaders, lost connections, brokers that are away, evicted fetch
 //! sessions) is repaired inside and never surfaces.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
 
 use super::FetchPosition;
 use crate::TopicPartition;
 
-/// Why a cursor gets no further from where it stands.
+/// Why a cursor cannot read on from its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The leader's log does not hold this offset. The reset policy decides where to go
@@ -28,22 +33,22 @@ pub enum FetchError {
     Truncated {
         /// The partition.
         tp: TopicPartition,
-        /// The position that is no more.
+        /// The position, which the log no longer holds.
         offset: i64,
-        /// Where the log diverged: the last place that is still valid.
+        /// Where the log diverged: the last position that is still valid.
         to: FetchPosition,
     },
     /// The principal may not read the topic.
     #[error("not authorized to read topic {topic}")]
     NotAuthorized {
         /// The topic.
-        topic: std::sync::Arc<str>,
+        topic: Arc<str>,
     },
     /// The topic is gone, or another one has taken its name.
     #[error("topic {topic} does not exist any more")]
     UnknownTopic {
         /// The topic.
-        topic: std::sync::Arc<str>,
+        topic: Arc<str>,
     },
     /// What the broker sends for this offset cannot be read, on repeated attempts.
     #[error("{tp}: records at offset {offset} cannot be read: {reason}")]
@@ -55,7 +60,7 @@ pub enum FetchError {
         /// What is wrong with them.
         reason: String,
     },
-    /// A question about offsets found no answer in time. Worth asking again.
+    /// An offset lookup got no answer in time. Worth asking again.
     #[error("{tp}: no answer in time: {reason}")]
     Unavailable {
         /// The partition.
@@ -66,4 +71,30 @@ pub enum FetchError {
     /// The client is shutting down.
     #[error("the Kafka client has stopped")]
     Stopped,
+}
+
+/// Why an attempt failed that is to be repeated.
+#[derive(Clone, Debug)]
+pub(super) enum RetryReason {
+    /// An error code of the broker.
+    Code(i16),
+    Other(Arc<str>),
+}
+
+impl From<ResponseError> for RetryReason {
+    fn from(error: ResponseError) -> Self {
+        Self::Code(error.code())
+    }
+}
+
+impl fmt::Display for RetryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => match ResponseError::try_from_code(*code) {
+                Some(error) => write!(f, "{error:?}"),
+                None => write!(f, "error {code}"),
+            },
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
 }

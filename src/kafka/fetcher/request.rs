@@ -1,7 +1,7 @@
-//! Fetch requests and answers, over the differences of their versions.
+//! Fetch requests and responses, over the differences of their versions.
 //!
-//! Versions below 13 name topics, later ones carry ids; sessions exist from 7, leader
-//! epochs from 9.
+//! Versions below 13 name topics, later ones carry topic ids (KIP-516); fetch sessions exist
+//! from 7 (KIP-227), leader epochs from 9 (KIP-320).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,73 +13,77 @@ use kafka_protocol::messages::{BrokerId as NodeId, FetchRequest, FetchResponse, 
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::session::{Naming, Plan, Wanted};
+use super::FetchPosition;
+use super::fetch_session::{FetchNaming, FetchRequestData, FetchTarget};
 use crate::metadata::{BrokerNode, LeaderAndEpoch};
 use crate::record::AbortedTransaction;
 use crate::{BrokerId, Connection, IsolationLevel, Metadata, RequestError, TopicPartition};
 
 /// What holds for a whole request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct FetchParams {
     pub(super) max_wait_ms: i32,
     pub(super) min_bytes: i32,
     pub(super) max_bytes: i32,
     pub(super) isolation: IsolationLevel,
 }
 
-/// What an answer holds for one partition.
+/// What a response holds for one partition.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(super) struct FetchPartitionData {
     pub(super) error: i16,
-    /// End of what may be read under the isolation that was asked for.
-    pub(super) end: i64,
+    /// High watermark or last stable offset, by the isolation level that was asked for.
+    pub(super) readable_end: i64,
     pub(super) records: Bytes,
-    pub(super) aborted: Option<Vec<AbortedTransaction>>,
-    /// Where our log and the leader's part (KIP-595).
-    pub(super) diverging: Option<(i32, i64)>,
-    /// Bytes of records in the whole answer.
-    pub(super) together: usize,
+    /// Only at `read_committed`.
+    pub(super) aborted_transactions: Option<Vec<AbortedTransaction>>,
+    /// Where the leader's log diverges from the position (KIP-595).
+    pub(super) diverging_epoch: Option<FetchPosition>,
+    /// Bytes of records in the whole response.
+    pub(super) response_bytes: usize,
 }
 
-/// The version to speak: ids only if all topics have one.
+/// The version to speak: topic ids only if all topics have one.
 pub(super) fn version(connection: &Connection, ids: bool) -> Result<i16, RequestError> {
     let newest = connection.version::<FetchRequest>()?;
     Ok(if ids { newest } else { newest.min(12) })
 }
 
-pub(super) fn naming(version: i16) -> Naming {
+pub(super) fn naming(version: i16) -> FetchNaming {
     match version {
-        ..7 => Naming::Sessionless,
-        7..13 => Naming::Names,
-        13.. => Naming::Ids,
+        ..7 => FetchNaming::Sessionless,
+        7..13 => FetchNaming::TopicNames,
+        13.. => FetchNaming::TopicIds,
     }
 }
 
-pub(super) fn build(version: i16, terms: Terms, plan: &Plan) -> FetchRequest {
+pub(super) fn build(version: i16, params: FetchParams, data: &FetchRequestData) -> FetchRequest {
     let mut request = FetchRequest::default()
         .with_replica_id(NodeId(-1))
-        .with_max_wait_ms(terms.max_wait_ms)
-        .with_min_bytes(terms.min_bytes)
-        .with_max_bytes(terms.max_bytes)
-        .with_isolation_level(match terms.isolation {
+        .with_max_wait_ms(params.max_wait_ms)
+        .with_min_bytes(params.min_bytes)
+        .with_max_bytes(params.max_bytes)
+        .with_isolation_level(match params.isolation {
             IsolationLevel::ReadUncommitted => 0,
             IsolationLevel::ReadCommitted => 1,
         })
-        .with_session_id(plan.session_id)
-        .with_session_epoch(plan.session_epoch);
-    let mut places = HashMap::new();
-    for wanted in &plan.fetch {
-        let place = *places.entry(&wanted.tp.topic).or_insert_with(|| {
-            let (topic, id) = topic(version, &wanted.tp.topic, wanted.topic_id);
+        .with_session_id(data.session_id)
+        .with_session_epoch(data.session_epoch);
+    let mut indices = HashMap::new();
+    for target in &data.to_send {
+        let index = *indices.entry(&target.tp.topic).or_insert_with(|| {
+            let (topic, id) = topic(version, &target.tp.topic, target.topic_id);
             let topic = FetchTopic::default().with_topic(topic).with_topic_id(id);
             request.topics.push(topic);
             request.topics.len() - 1
         });
-        request.topics[place].partitions.push(partition(wanted));
+        request.topics[index]
+            .partitions
+            .push(fetch_partition(target));
     }
-    let mut places = HashMap::new();
-    for (tp, id) in &plan.forget {
-        let place = *places.entry((&tp.topic, id)).or_insert_with(|| {
+    let mut indices = HashMap::new();
+    for (tp, id) in &data.to_forget {
+        let index = *indices.entry((&tp.topic, id)).or_insert_with(|| {
             let (topic, id) = topic(version, &tp.topic, *id);
             let topic = ForgottenTopic::default()
                 .with_topic(topic)
@@ -87,15 +91,20 @@ pub(super) fn build(version: i16, terms: Terms, plan: &Plan) -> FetchRequest {
             request.forgotten_topics_data.push(topic);
             request.forgotten_topics_data.len() - 1
         });
-        let forgotten = &mut request.forgotten_topics_data[place];
+        let forgotten = &mut request.forgotten_topics_data[index];
         forgotten.partitions.push(tp.partition);
     }
     request
 }
 
+/// A byte count as the protocol's type.
+pub(super) fn clamp_to_i32(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
 fn topic(version: i16, name: &str, id: Uuid) -> (TopicName, Uuid) {
     match naming(version) {
-        Naming::Ids => (TopicName::default(), id),
+        FetchNaming::TopicIds => (TopicName::default(), id),
         _ => (
             TopicName(StrBytes::from_string(name.to_owned())),
             Uuid::nil(),
@@ -103,35 +112,35 @@ fn topic(version: i16, name: &str, id: Uuid) -> (TopicName, Uuid) {
     }
 }
 
-fn partition(wanted: &Wanted) -> FetchPartition {
-    // `last_fetched_epoch` stays −1: it is the followers' way to find where logs part.
+fn fetch_partition(target: &FetchTarget) -> FetchPartition {
+    // `last_fetched_epoch` stays −1: it is the followers' way to find where logs diverge.
     // Consumers ask OffsetForLeaderEpoch.
     FetchPartition::default()
-        .with_partition(wanted.tp.partition)
-        .with_current_leader_epoch(wanted.leader_epoch)
-        .with_fetch_offset(wanted.offset)
-        .with_partition_max_bytes(wanted.max_bytes)
+        .with_partition(target.tp.partition)
+        .with_current_leader_epoch(target.current_leader_epoch)
+        .with_fetch_offset(target.fetch_offset)
+        .with_partition_max_bytes(target.max_bytes)
 }
 
-/// Takes an answer apart. `names` are the topics it may speak of. New leaders that it
-/// names are passed on (KIP-951).
-pub(super) fn take(
+/// A response by partition. `names` are the topics that were asked for, by id. New leaders
+/// that it names are passed on to the metadata (KIP-951).
+pub(super) fn parse_response(
     version: i16,
     isolation: IsolationLevel,
     response: FetchResponse,
     names: &HashMap<Uuid, Arc<str>>,
     metadata: &Metadata,
-) -> HashMap<TopicPartition, Fetched> {
-    let together = response
+) -> HashMap<TopicPartition, FetchPartitionData> {
+    let response_bytes = response
         .responses
         .iter()
         .flat_map(|topic| &topic.partitions)
         .map(|partition| partition.records.as_ref().map_or(0, Bytes::len))
         .sum();
-    let mut answers = HashMap::new();
+    let mut by_partition = HashMap::new();
     for topic in response.responses {
         let name: Arc<str> = match naming(version) {
-            Naming::Ids => match names.get(&topic.topic_id) {
+            FetchNaming::TopicIds => match names.get(&topic.topic_id) {
                 Some(name) => Arc::clone(name),
                 None => continue,
             },
@@ -140,27 +149,31 @@ pub(super) fn take(
         for partition in topic.partitions {
             let tp = TopicPartition::new(Arc::clone(&name), partition.partition_index);
             if partition.current_leader.leader_epoch >= 0 {
-                hint(&tp, &partition, &response.node_endpoints, metadata);
+                offer_leader(&tp, &partition, &response.node_endpoints, metadata);
             }
-            answers.insert(tp, fetched(partition, isolation, together));
+            by_partition.insert(tp, partition_data(partition, isolation, response_bytes));
         }
     }
-    answers
+    by_partition
 }
 
-fn fetched(partition: PartitionData, isolation: IsolationLevel, together: usize) -> Fetched {
+fn partition_data(
+    partition: PartitionData,
+    isolation: IsolationLevel,
+    response_bytes: usize,
+) -> FetchPartitionData {
     let diverging = partition.diverging_epoch;
     let committed = isolation == IsolationLevel::ReadCommitted;
-    Fetched {
+    FetchPartitionData {
         error: partition.error_code,
-        end: match isolation {
+        readable_end: match isolation {
             IsolationLevel::ReadCommitted if partition.last_stable_offset >= 0 => {
                 partition.last_stable_offset
             }
             _ => partition.high_watermark,
         },
         records: partition.records.unwrap_or_default(),
-        aborted: committed.then(|| {
+        aborted_transactions: committed.then(|| {
             let aborted = partition.aborted_transactions.unwrap_or_default();
             let aborted = aborted.into_iter().map(|transaction| AbortedTransaction {
                 producer_id: transaction.producer_id.0,
@@ -168,12 +181,15 @@ fn fetched(partition: PartitionData, isolation: IsolationLevel, together: usize)
             });
             aborted.collect()
         }),
-        diverging: (diverging.end_offset >= 0).then_some((diverging.epoch, diverging.end_offset)),
-        together,
+        diverging_epoch: (diverging.end_offset >= 0).then_some(FetchPosition {
+            offset: diverging.end_offset,
+            leader_epoch: diverging.epoch,
+        }),
+        response_bytes,
     }
 }
 
-fn hint(
+fn offer_leader(
     tp: &TopicPartition,
     partition: &PartitionData,
     endpoints: &[NodeEndpoint],
@@ -203,12 +219,12 @@ mod tests {
 
     use super::*;
 
-    fn want(topic: &str, partition: i32) -> Wanted {
-        Wanted {
+    fn target(topic: &str, partition: i32) -> FetchTarget {
+        FetchTarget {
             tp: TopicPartition::new(topic, partition),
             topic_id: Uuid::from_u128(1),
-            offset: 5,
-            leader_epoch: 2,
+            fetch_offset: 5,
+            current_leader_epoch: 2,
             max_bytes: 100,
         }
     }
@@ -216,22 +232,22 @@ mod tests {
     #[test]
     fn every_version_can_carry_what_it_is_given() {
         for version in 4..=18 {
-            let plan = Plan {
+            let data = FetchRequestData {
                 session_id: 1,
                 session_epoch: 2,
-                fetch: vec![want("a", 0), want("b", 0), want("a", 1)],
-                forget: match naming(version) {
-                    Naming::Sessionless => Vec::new(),
+                to_send: vec![target("a", 0), target("b", 0), target("a", 1)],
+                to_forget: match naming(version) {
+                    FetchNaming::Sessionless => Vec::new(),
                     _ => vec![(TopicPartition::new("c", 0), Uuid::from_u128(9))],
                 },
             };
-            let terms = Terms {
+            let params = FetchParams {
                 max_wait_ms: 1,
                 min_bytes: 1,
                 max_bytes: 1,
                 isolation: IsolationLevel::ReadCommitted,
             };
-            let request = build(version, terms, &plan);
+            let request = build(version, params, &data);
             assert_eq!(request.topics.len(), 2);
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();

@@ -1,9 +1,9 @@
-//! The newest chunks of one partition, in offset order, for everybody near its end.
+//! The newest chunks of one partition, in offset order, for all cursors near its end.
 //!
 //! ```text
-//!        start                     end
-//!          ├── chunk ──┬── chunk ──┤ ← the tail appends here
-//!  behind  │        found          │ at the end / ahead
+//!               start                     end
+//!                 ├── chunk ──┬── chunk ──┤ ← the tail appends here
+//!  before start   │        found          │ at the end / past the end
 //! ```
 //!
 //! # Invariants
@@ -14,23 +14,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A run of a partition's offsets that was read at once.
+/// A range of a partition's offsets that one fetch read.
 pub(super) trait OffsetRange {
-    /// The offset that was asked for.
+    /// The fetch offset: the one that was asked for.
     fn first_offset(&self) -> i64;
-    /// Where reading goes on.
+    /// The offset to fetch next.
     fn next_offset(&self) -> i64;
     /// Leader epoch of its last batch.
     fn last_epoch(&self) -> i32;
     /// Epoch of the leader that it was read from.
     fn serving_epoch(&self) -> i32;
-    /// Whether nothing in it is to be delivered.
+    /// Whether it holds no record to deliver.
     fn is_empty(&self) -> bool;
 }
 
-/// See the module.
+/// The chunks, each under the number by which it can be evicted.
 #[derive(Debug)]
-pub(super) struct Ring<C> {
+pub(super) struct ChunkRing<C> {
     chunks: VecDeque<(u64, Arc<C>)>,
     start: i64,
     end: i64,
@@ -40,21 +40,22 @@ pub(super) struct Ring<C> {
 
 /// Where an offset lies.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place<C> {
-    Behind,
+pub(super) enum RingLookup<C> {
+    BeforeStart,
     Found(Arc<C>),
     AtEnd,
-    Ahead,
+    PastEnd,
 }
 
-impl<C: OffsetRange> Ring<C> {
-    /// An empty ring whose first chunk will begin at `offset`, behind a record of `epoch`.
-    pub(super) fn at(offset: i64, epoch: i32) -> Self {
+impl<C: OffsetRange> ChunkRing<C> {
+    /// An empty ring whose first chunk will begin at `offset`; `end_epoch` is the leader epoch
+    /// of the record before it.
+    pub(super) fn starting_at(offset: i64, end_epoch: i32) -> Self {
         Self {
             chunks: VecDeque::new(),
             start: offset,
             end: offset,
-            end_epoch: epoch,
+            end_epoch,
         }
     }
 
@@ -66,18 +67,18 @@ impl<C: OffsetRange> Ring<C> {
         self.end_epoch
     }
 
-    pub(super) fn find(&self, offset: i64) -> Place<C> {
+    pub(super) fn lookup(&self, offset: i64) -> RingLookup<C> {
         if offset < self.start {
-            return Place::Behind;
+            return RingLookup::BeforeStart;
         }
         if offset >= self.end {
             return if offset == self.end {
-                Place::AtEnd
+                RingLookup::AtEnd
             } else {
-                Place::Ahead
+                RingLookup::PastEnd
             };
         }
-        // Mostly it is in the newest.
+        // Most often it is in the newest chunk.
         let ends_before = |(_, chunk): &(u64, Arc<C>)| chunk.next_offset() <= offset;
         let newest = self.chunks.len().saturating_sub(1);
         let index = match self.chunks.range(..newest).next_back() {
@@ -85,13 +86,13 @@ impl<C: OffsetRange> Ring<C> {
             _ => newest,
         };
         match self.chunks.get(index) {
-            Some((_, chunk)) => Place::Found(chunk.clone()),
-            None => Place::AtEnd,
+            Some((_, chunk)) => RingLookup::Found(chunk.clone()),
+            None => RingLookup::AtEnd,
         }
     }
 
     /// Appends `chunk` under `seq`, unless it brings nothing new or would leave a gap.
-    pub(super) fn push(&mut self, seq: u64, chunk: Arc<C>) -> bool {
+    pub(super) fn append(&mut self, seq: u64, chunk: Arc<C>) -> bool {
         if !self.accepts(chunk.first_offset(), chunk.next_offset()) {
             return false;
         }
@@ -106,17 +107,18 @@ impl<C: OffsetRange> Ring<C> {
         first <= self.end && next > self.end
     }
 
-    /// Goes on at `next` without what lies before it: whoever wants that reads it again.
-    pub(super) fn skip(&mut self, next: i64, epoch: i32) {
+    /// Goes on at `next`, without the chunks before it: cursors that want those offsets have
+    /// them fetched again.
+    pub(super) fn skip_to(&mut self, next: i64, end_epoch: i32) {
         self.chunks.clear();
         self.start = next;
         self.end = next;
-        self.end_epoch = epoch;
+        self.end_epoch = end_epoch;
     }
 
-    /// Gives up everything up to and including what was pushed under `seq`, if that is
-    /// still here.
-    pub(super) fn evict(&mut self, seq: u64) -> Vec<Arc<C>> {
+    /// Evicts all chunks up to and including the one that was appended under `seq`, if that
+    /// is still here.
+    pub(super) fn evict_through(&mut self, seq: u64) -> Vec<Arc<C>> {
         let mut evicted = Vec::new();
         if self
             .chunks
@@ -141,17 +143,17 @@ impl<C: OffsetRange> Ring<C> {
 pub(super) mod tests {
     use super::*;
 
-    /// A chunk of bounds only.
+    /// A chunk without records.
     #[derive(Debug, PartialEq, Eq)]
-    pub(in super::super) struct Span {
+    pub(in super::super) struct TestChunk {
         pub(in super::super) first: i64,
         pub(in super::super) next: i64,
-        pub(in super::super) epoch: i32,
-        pub(in super::super) under: i32,
+        pub(in super::super) last_epoch: i32,
+        pub(in super::super) serving_epoch: i32,
         pub(in super::super) empty: bool,
     }
 
-    impl OffsetRange for Span {
+    impl OffsetRange for TestChunk {
         fn first_offset(&self) -> i64 {
             self.first
         }
@@ -159,81 +161,81 @@ pub(super) mod tests {
             self.next
         }
         fn last_epoch(&self) -> i32 {
-            self.epoch
+            self.last_epoch
         }
         fn serving_epoch(&self) -> i32 {
-            self.under
+            self.serving_epoch
         }
         fn is_empty(&self) -> bool {
             self.empty
         }
     }
 
-    pub(in super::super) fn span(first: i64, next: i64) -> Arc<Span> {
-        Arc::new(Span {
+    pub(in super::super) fn span(first: i64, next: i64) -> Arc<TestChunk> {
+        Arc::new(TestChunk {
             first,
             next,
-            epoch: 0,
-            under: 0,
+            last_epoch: 0,
+            serving_epoch: 0,
             empty: false,
         })
     }
 
-    fn ring() -> Ring<Span> {
-        let mut ring = Ring::at(10, -1);
-        assert!(ring.push(0, span(10, 20)));
-        assert!(ring.push(1, span(20, 21)));
-        assert!(ring.push(2, span(21, 30)));
+    fn ring() -> ChunkRing<TestChunk> {
+        let mut ring = ChunkRing::starting_at(10, -1);
+        assert!(ring.append(0, span(10, 20)));
+        assert!(ring.append(1, span(20, 21)));
+        assert!(ring.append(2, span(21, 30)));
         ring
     }
 
     #[test]
-    fn every_offset_has_its_place() {
+    fn lookup_finds_the_chunk_that_covers_an_offset() {
         let ring = ring();
-        assert_eq!(ring.find(9), Place::Behind);
-        assert_eq!(ring.find(10), Place::Found(span(10, 20)));
-        assert_eq!(ring.find(19), Place::Found(span(10, 20)));
-        assert_eq!(ring.find(20), Place::Found(span(20, 21)));
-        assert_eq!(ring.find(29), Place::Found(span(21, 30)));
-        assert_eq!(ring.find(30), Place::AtEnd);
-        assert_eq!(ring.find(31), Place::Ahead);
+        assert_eq!(ring.lookup(9), RingLookup::BeforeStart);
+        assert_eq!(ring.lookup(10), RingLookup::Found(span(10, 20)));
+        assert_eq!(ring.lookup(19), RingLookup::Found(span(10, 20)));
+        assert_eq!(ring.lookup(20), RingLookup::Found(span(20, 21)));
+        assert_eq!(ring.lookup(29), RingLookup::Found(span(21, 30)));
+        assert_eq!(ring.lookup(30), RingLookup::AtEnd);
+        assert_eq!(ring.lookup(31), RingLookup::PastEnd);
     }
 
     #[test]
-    fn a_chunk_that_brings_nothing_new_or_leaves_a_gap_is_refused() {
+    fn a_chunk_that_brings_nothing_new_or_leaves_a_gap_is_not_appended() {
         let mut ring = ring();
-        assert!(!ring.push(3, span(21, 30)));
-        assert!(!ring.push(3, span(31, 40)));
+        assert!(!ring.append(3, span(21, 30)));
+        assert!(!ring.append(3, span(31, 40)));
         assert_eq!(ring.end(), 30);
     }
 
     #[test]
     fn an_overlapping_chunk_serves_only_what_the_one_before_lacks() {
         let mut ring = ring();
-        assert!(ring.push(3, span(25, 40)));
-        assert_eq!(ring.find(29), Place::Found(span(21, 30)));
-        assert_eq!(ring.find(30), Place::Found(span(25, 40)));
+        assert!(ring.append(3, span(25, 40)));
+        assert_eq!(ring.lookup(29), RingLookup::Found(span(21, 30)));
+        assert_eq!(ring.lookup(30), RingLookup::Found(span(25, 40)));
     }
 
     #[test]
     fn eviction_moves_the_start() {
         let mut ring = ring();
-        assert_eq!(ring.evict(1), [span(10, 20), span(20, 21)]);
-        assert_eq!(ring.evict(1), [], "gone already");
-        assert_eq!(ring.find(20), Place::Behind);
-        assert_eq!(ring.find(21), Place::Found(span(21, 30)));
-        assert_eq!(ring.evict(2), [span(21, 30)]);
-        assert_eq!(ring.find(29), Place::Behind);
-        assert_eq!(ring.find(30), Place::AtEnd);
-        assert!(ring.push(3, span(30, 31)));
-        assert_eq!(ring.find(30), Place::Found(span(30, 31)));
+        assert_eq!(ring.evict_through(1), [span(10, 20), span(20, 21)]);
+        assert_eq!(ring.evict_through(1), [], "gone already");
+        assert_eq!(ring.lookup(20), RingLookup::BeforeStart);
+        assert_eq!(ring.lookup(21), RingLookup::Found(span(21, 30)));
+        assert_eq!(ring.evict_through(2), [span(21, 30)]);
+        assert_eq!(ring.lookup(29), RingLookup::BeforeStart);
+        assert_eq!(ring.lookup(30), RingLookup::AtEnd);
+        assert!(ring.append(3, span(30, 31)));
+        assert_eq!(ring.lookup(30), RingLookup::Found(span(30, 31)));
     }
 
     #[test]
     fn a_skip_leaves_those_before_it_behind() {
         let mut ring = ring();
-        ring.skip(50, 0);
-        assert_eq!(ring.find(49), Place::Behind);
-        assert_eq!(ring.find(50), Place::AtEnd);
+        ring.skip_to(50, 0);
+        assert_eq!(ring.lookup(49), RingLookup::BeforeStart);
+        assert_eq!(ring.lookup(50), RingLookup::AtEnd);
     }
 }

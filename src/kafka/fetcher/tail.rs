@@ -1,17 +1,18 @@
-//! The tails: one long poll per broker and isolation for everybody near the end.
+//! The tails: one long poll per broker and isolation level for all cursors near the end.
 //!
 //! ```text
-//! partition ─ join ─▶ members ─▶ plan ─▶ long poll ─▶ decode once ─▶ ring ─▶ wake all
-//!                        ▲                   │
-//!                        └── next offsets ◀──┘   a partition with a fault leaves, and
-//!                                                its own task finds out what is wrong
+//! partition ─ join ─▶ members ─▶ fetch session ─▶ long poll ─▶ decode once ─▶ ring ─▶ wake all
+//!                        ▲                            │
+//!                        └────── next offsets ◀───────┘
+//!
+//! A partition whose part of a response is an error leaves; its own task finds the cause.
 //! ```
 //!
 //! # Invariants
-//! - One request is in flight; the session (KIP-227) names only what changed.
-//! - It never waits for a reader or for memory: what finds no room in the ring is
-//!   skipped, and read again by those who want it.
-//! - Locks are taken in one order: tails, members, a partition's feed.
+//! - One request is in flight; the fetch session (KIP-227) names only what changed.
+//! - It never waits for a cursor or for memory: what the ring has no room for is skipped, and
+//!   fetched again by the cursors that need it.
+//! - Locks are taken in one order: tails, members, a partition's fetch state.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -23,69 +24,70 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::Shared;
-use super::partition::Partition;
-use super::request::{self, Fetched, Terms};
-use super::session::{Session, Verdict, Wanted};
+use super::FetcherShared;
+use super::fetch_session::{FetchSessionHandler, FetchSessionResult, FetchTarget};
+use super::request::{self, FetchParams, FetchPartitionData};
+use super::shared_partition::SharedPartition;
 use crate::lock::lock;
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel, RequestError, TopicPartition};
 
 /// All tails of a fetcher.
 #[derive(Debug, Default)]
-pub(super) struct Tails {
-    tails: Mutex<HashMap<(BrokerId, IsolationLevel), Arc<Tail>>>,
+pub(super) struct TailFetchers {
+    tails: Mutex<HashMap<(BrokerId, IsolationLevel), Arc<TailMembers>>>,
 }
 
+/// The partitions that one tail reads.
 #[derive(Debug, Default)]
-struct Tail {
-    members: Mutex<HashMap<TopicPartition, Member>>,
+struct TailMembers {
+    members: Mutex<HashMap<TopicPartition, TailPartition>>,
     joined: Notify,
 }
 
 /// A partition that a tail reads.
 #[derive(Clone, Debug)]
-struct Member {
-    partition: Arc<Partition>,
+struct TailPartition {
+    partition: Arc<SharedPartition>,
     topic_id: Uuid,
     leader_epoch: i32,
 }
 
-/// What a request asked of a member.
+/// What a request asks of a partition.
 #[derive(Clone, Debug)]
-struct Sent {
-    member: Member,
+struct TailRead {
+    member: TailPartition,
     ring: u64,
-    offset: i64,
+    fetch_offset: i64,
 }
 
-impl Tails {
+impl TailFetchers {
     /// Has `partition` read by the tail at `broker`, from the next request on. Not to be
-    /// called under the lock of its feed.
+    /// called under the lock of its fetch state.
     pub(super) fn join(
-        shared: &Arc<Shared>,
+        shared: &Arc<FetcherShared>,
         broker: BrokerId,
-        partition: &Arc<Partition>,
+        partition: &Arc<SharedPartition>,
         topic_id: Uuid,
         leader_epoch: i32,
     ) {
         let key = (broker, partition.isolation);
-        let member = Member {
+        let member = TailPartition {
             partition: Arc::clone(partition),
             topic_id,
             leader_epoch,
         };
         let mut tails = lock(&shared.tails.tails);
         let tail = tails.entry(key).or_insert_with(|| {
-            let tail = Arc::new(Tail::default());
-            let run = Runner {
+            let tail = Arc::new(TailMembers::default());
+            let fetcher = TailFetcher {
                 shared: Arc::downgrade(shared),
                 key,
                 tail: Arc::clone(&tail),
-                session: Session::new(),
+                session: FetchSessionHandler::new(),
             };
             let stop = shared.cluster.stop().clone();
             shared.cluster.tasks().spawn(async move {
-                stop.run_until_cancelled(run.run()).await;
+                stop.run_until_cancelled(fetcher.run()).await;
             });
             tail
         });
@@ -93,42 +95,46 @@ impl Tails {
         tail.joined.notify_one();
     }
 
-    /// Tails at work.
+    /// How many tails are at work.
     pub(super) fn count(&self) -> usize {
         lock(&self.tails).len()
     }
 }
 
-struct Runner {
-    shared: Weak<Shared>,
+/// The task of one tail.
+struct TailFetcher {
+    shared: Weak<FetcherShared>,
     key: (BrokerId, IsolationLevel),
-    tail: Arc<Tail>,
-    session: Session,
+    tail: Arc<TailMembers>,
+    session: FetchSessionHandler,
 }
 
-impl Runner {
+impl TailFetcher {
     async fn run(mut self) {
         while let Some(shared) = self.shared.upgrade() {
-            let sent = self.members();
-            if sent.is_empty() {
+            let reads = self.next_reads();
+            if reads.is_empty() {
                 drop(shared);
-                if self.rest().await {
+                if self.wait_for_member().await {
                     continue;
                 }
                 return;
             }
-            if let Err(error) = self.poll(&shared, sent).await {
+            if let Err(error) = self.poll(&shared, reads).await {
                 tracing::debug!(broker = %self.key.0, %error, "the tail was interrupted");
-                self.session.failed();
-                self.disband();
+                self.session.handle_error();
+                self.remove_all();
             }
         }
     }
 
-    /// Waits for a member. `false`: there is none, and this tail is no more.
-    async fn rest(&self) -> bool {
+    /// Waits for a member. `false`: none came for long, and this tail is removed.
+    async fn wait_for_member(&self) -> bool {
         loop {
-            if timeout(REST, self.tail.joined.notified()).await.is_ok() {
+            if timeout(EMPTY_TAIL_TTL, self.tail.joined.notified())
+                .await
+                .is_ok()
+            {
                 return true;
             }
             let Some(shared) = self.shared.upgrade() else {
@@ -142,158 +148,160 @@ impl Runner {
         }
     }
 
-    /// What is to be read now; those who left are let go.
-    fn members(&self) -> Vec<Sent> {
+    /// What is to be read now; partitions that no longer want the tail are removed.
+    fn next_reads(&self) -> Vec<TailRead> {
         let now = Instant::now();
-        let mut sent = Vec::new();
+        let mut reads = Vec::new();
         lock(&self.tail.members).retain(|_, member| {
-            let mut feed = lock(&member.partition.feed);
-            if feed.tail_is_idle(now) {
-                feed.drop_ring();
+            let mut fetch_state = lock(&member.partition.fetch_state);
+            if fetch_state.tail_is_idle(now) {
+                fetch_state.drop_ring();
             }
-            let wants = feed.tail_wants();
-            if let Some((ring, offset)) = wants {
-                sent.push(Sent {
+            let target = fetch_state.tail_target();
+            if let Some((ring, fetch_offset)) = target {
+                reads.push(TailRead {
                     member: member.clone(),
                     ring,
-                    offset,
+                    fetch_offset,
                 });
             }
-            wants.is_some()
+            target.is_some()
         });
-        sent
+        reads
     }
 
-    async fn poll(&mut self, shared: &Arc<Shared>, sent: Vec<Sent>) -> Result<(), RequestError> {
+    async fn poll(
+        &mut self,
+        shared: &Arc<FetcherShared>,
+        reads: Vec<TailRead>,
+    ) -> Result<(), RequestError> {
         let (broker, isolation) = self.key;
         let connection = shared
             .cluster
             .connection(broker, ConnectionPurpose::Tail(isolation))
             .await?;
-        let ids = sent.iter().all(|sent| !sent.member.topic_id.is_nil());
+        let ids = reads.iter().all(|read| !read.member.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
         let config = &shared.config;
         let most = shared.budget.ring.limit() / 4;
-        let max_bytes = bounded(most).min(config.fetch_max_bytes).max(1);
-        let wanted = sent.iter().map(|sent| Wanted {
-            tp: sent.member.partition.tp.clone(),
-            topic_id: sent.member.topic_id,
-            offset: sent.offset,
-            leader_epoch: sent.member.leader_epoch,
+        let max_bytes = request::clamp_to_i32(most)
+            .min(config.fetch_max_bytes)
+            .max(1);
+        let targets = reads.iter().map(|read| FetchTarget {
+            tp: read.member.partition.tp.clone(),
+            topic_id: read.member.topic_id,
+            fetch_offset: read.fetch_offset,
+            current_leader_epoch: read.member.leader_epoch,
             max_bytes: config.max_partition_fetch_bytes.min(max_bytes),
         });
-        let plan = self
+        let data = self
             .session
-            .plan(wanted.collect(), request::naming(version));
-        let terms = Terms {
+            .next_request(targets.collect(), request::naming(version));
+        let params = FetchParams {
             max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: config.fetch_min_bytes,
             max_bytes,
             isolation,
         };
-        let fetch: FetchRequest = request::build(version, terms, &plan);
+        let fetch: FetchRequest = request::build(version, params, &data);
         let time = shared.cluster.config().request_timeout + config.fetch_max_wait;
         let reply = connection.send(version, &fetch, time).await?;
-        for sent in &sent {
-            lock(&sent.member.partition.feed).tail_joined();
+        for read in &reads {
+            lock(&read.member.partition.fetch_state).tail_joined();
         }
         let response = reply.await?;
-        if self
-            .session
-            .answered(response.error_code, response.session_id)
-            == Verdict::Again
-        {
-            tracing::debug!(
-                %broker,
-                error = response.error_code,
-                "the fetch session is no more: starting another"
-            );
-            return self.pace(response.error_code).await;
+        let (error, session_id) = (response.error_code, response.session_id);
+        if self.session.handle_response(error, session_id) == FetchSessionResult::Restart {
+            tracing::debug!(%broker, error, "the fetch session is gone: starting another");
+            self.pause_after(error).await;
+            return Ok(());
         }
-        let names: HashMap<Uuid, Arc<str>> = sent
+        let names: HashMap<Uuid, Arc<str>> = reads
             .iter()
-            .map(|sent| {
-                (
-                    sent.member.topic_id,
-                    Arc::clone(&sent.member.partition.tp.topic),
-                )
+            .map(|read| {
+                let topic = &read.member.partition.tp.topic;
+                (read.member.topic_id, Arc::clone(topic))
             })
             .collect();
         let metadata = shared.cluster.metadata();
-        let mut answers = request::take(version, isolation, response, &names, metadata);
-        for sent in sent {
-            if let Some(fetched) = answers.remove(&sent.member.partition.tp) {
-                self.take(shared, sent, fetched);
+        let mut by_partition =
+            request::parse_response(version, isolation, response, &names, metadata);
+        for read in reads {
+            if let Some(fetched) = by_partition.remove(&read.member.partition.tp) {
+                self.complete(shared, read, fetched);
             }
         }
         Ok(())
     }
 
     /// An error that is not about the session may come again at once.
-    async fn pace(&self, error: i16) -> Result<(), RequestError> {
+    async fn pause_after(&self, error: i16) {
         let about_session = [
             ResponseError::FetchSessionIdNotFound,
             ResponseError::InvalidFetchSessionEpoch,
             ResponseError::FetchSessionTopicIdError,
         ];
         if !about_session.iter().any(|known| known.code() == error) {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(REFUSED_REQUEST_PAUSE).await;
         }
-        Ok(())
     }
 
-    fn take(&self, shared: &Arc<Shared>, sent: Sent, fetched: Fetched) {
-        let partition = &sent.member.partition;
-        if fetched.error != 0 || fetched.diverging.is_some() {
+    fn complete(&self, shared: &Arc<FetcherShared>, read: TailRead, fetched: FetchPartitionData) {
+        let partition = &read.member.partition;
+        if fetched.error != 0 || fetched.diverging_epoch.is_some() {
             tracing::debug!(
                 partition = %partition.tp,
                 error = fetched.error,
                 "left the tail"
             );
-            self.leave(&sent.member);
+            self.remove(&read.member);
             return;
         }
         if fetched.records.is_empty() {
             return;
         }
-        let end = fetched.end;
+        let readable_end = fetched.readable_end;
         let wire = fetched.records.len();
-        let unpacked = partition.unpack(
+        let decoded = partition.decode(
             fetched,
-            sent.offset,
-            sent.member.leader_epoch,
-            shared.unpack_max,
+            read.fetch_offset,
+            read.member.leader_epoch,
+            shared.batch_bytes_max,
         );
-        let unpacked = match unpacked {
-            Ok(unpacked) => unpacked,
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
             Err(reason) => {
                 tracing::debug!(partition = %partition.tp, wire, %reason, "left the tail");
-                self.leave(&sent.member);
+                self.remove(&read.member);
                 return;
             }
         };
-        let (ring, first, next) = (sent.ring, sent.offset, unpacked.next());
-        let epoch = unpacked.epoch();
-        if !lock(&partition.feed).tail_accepts(ring, first, next) {
+        let (ring, first, next) = (read.ring, read.fetch_offset, decoded.next_offset());
+        let last_epoch = decoded.last_epoch();
+        if !lock(&partition.fetch_state).tail_accepts(ring, first, next) {
             return;
         }
-        match shared.room_in_ring(partition, unpacked) {
+        match shared.ring_chunk(partition, decoded) {
             Some(chunk) => {
                 let chunk = Arc::new(chunk);
-                let news = lock(&partition.feed).tail_push(ring, Arc::clone(&chunk), end);
-                partition.publish(news, Some(&chunk));
+                let update = lock(&partition.fetch_state).tail_append(
+                    ring,
+                    Arc::clone(&chunk),
+                    readable_end,
+                );
+                partition.publish(update, Some(&chunk));
             }
             None => {
-                let news = lock(&partition.feed).tail_skip(ring, first, next, epoch);
-                partition.publish(news, None);
+                let update = lock(&partition.fetch_state).tail_skip(ring, first, next, last_epoch);
+                partition.publish(update, None);
             }
         }
     }
 
-    fn leave(&self, member: &Member) {
+    fn remove(&self, member: &TailPartition) {
         let mut members = lock(&self.tail.members);
         let tp = &member.partition.tp;
-        // Another partition of that name may have joined since: the topic is new.
+        // Another partition of that name may have joined since: the topic was recreated.
         if members
             .get(tp)
             .is_some_and(|now| Arc::ptr_eq(&now.partition, &member.partition))
@@ -301,53 +309,54 @@ impl Runner {
             members.remove(tp);
         }
         drop(members);
-        if lock(&member.partition.feed).tail_left() {
-            member.partition.work.notify_one();
-        }
+        member.tail_left();
     }
 
-    fn disband(&self) {
-        let members: Vec<Member> = lock(&self.tail.members).drain().map(|(_, m)| m).collect();
+    fn remove_all(&self) {
+        let members: Vec<TailPartition> =
+            lock(&self.tail.members).drain().map(|(_, m)| m).collect();
         for member in members {
-            if lock(&member.partition.feed).tail_left() {
-                member.partition.work.notify_one();
-            }
+            member.tail_left();
         }
     }
 }
 
-fn bounded(bytes: usize) -> i32 {
-    i32::try_from(bytes).unwrap_or(i32::MAX)
+impl TailPartition {
+    fn tail_left(&self) {
+        if lock(&self.partition.fetch_state).tail_left() {
+            self.partition.work.notify_one();
+        }
+    }
 }
 
 /// How long a tail without members stays.
-const REST: Duration = Duration::from_secs(10);
+const EMPTY_TAIL_TTL: Duration = Duration::from_secs(10);
 /// The least time between two requests that a broker refused as a whole.
-const PACE: Duration = Duration::from_millis(100);
+const REFUSED_REQUEST_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_that_leaves_takes_no_other_of_its_name_along() {
+    fn removing_a_partition_keeps_a_newer_one_of_the_same_name() {
         let tp = TopicPartition::new("t", 0);
-        let member = || Member {
-            partition: Partition::new(tp.clone(), IsolationLevel::ReadUncommitted),
+        let member = || TailPartition {
+            partition: SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted),
             topic_id: Uuid::nil(),
             leader_epoch: 0,
         };
         let (old, new) = (member(), member());
-        let runner = Runner {
+        let fetcher = TailFetcher {
             shared: Weak::new(),
             key: (BrokerId(1), IsolationLevel::ReadUncommitted),
             tail: Arc::default(),
-            session: Session::new(),
+            session: FetchSessionHandler::new(),
         };
-        lock(&runner.tail.members).insert(tp.clone(), new.clone());
-        runner.leave(&old);
-        assert!(lock(&runner.tail.members).contains_key(&tp));
-        runner.leave(&new);
-        assert!(lock(&runner.tail.members).is_empty());
+        lock(&fetcher.tail.members).insert(tp.clone(), new.clone());
+        fetcher.remove(&old);
+        assert!(lock(&fetcher.tail.members).contains_key(&tp));
+        fetcher.remove(&new);
+        assert!(lock(&fetcher.tail.members).is_empty());
     }
 }

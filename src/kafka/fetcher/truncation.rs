@@ -1,7 +1,7 @@
-//! Whether the leader's log still holds what a position came from (KIP-320).
+//! Whether the leader's log still holds the record before a position (KIP-320).
 //!
-//! A leader that was elected uncleanly may have lost records that were read. Its log then
-//! ends, for the epoch of the position, before the position.
+//! A leader that was elected uncleanly may lack records that were read. Its log then ends,
+//! for the leader epoch of the position, before the position.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use crate::{Cluster, ConnectionPurpose, RequestError, TopicPartition};
 
 /// What the leader's log says of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It holds it, or cannot tell.
-    Same,
+pub(super) enum PositionValidation {
+    /// It holds the record before it, or cannot tell.
+    Valid,
     /// It ends before it.
     Truncated(FetchPosition),
-    /// This error code instead of an answer.
-    Refused(i16),
+    /// The broker answered with this error code.
+    Error(i16),
 }
 
 /// Compares `position` with the log of `leader`.
-pub(super) async fn check(
+pub(super) async fn validate_position(
     cluster: &Cluster,
     leader: LeaderAndEpoch,
     tp: &TopicPartition,
     position: FetchPosition,
     timeout: Duration,
-) -> Result<Verdict, RequestError> {
+) -> Result<PositionValidation, RequestError> {
     let build = |_version| {
         let partition = OffsetForLeaderPartition::default()
             .with_partition(tp.partition)
@@ -53,32 +53,32 @@ pub(super) async fn check(
     match connection.version::<OffsetForLeaderEpochRequest>() {
         // Before version 3 only brokers may ask.
         Ok(3..) => {}
-        Ok(_) | Err(RequestError::Unsupported { .. }) => return Ok(Verdict::Same),
+        Ok(_) | Err(RequestError::Unsupported { .. }) => return Ok(PositionValidation::Valid),
         Err(error) => return Err(error),
     }
     let (_, response) = connection.call(build, timeout).await?;
-    let answer = response
+    let epoch_end = response
         .topics
         .iter()
         .flat_map(|topic| &topic.partitions)
         .find(|partition| partition.partition == tp.partition);
-    Ok(match answer {
-        None => Verdict::Same,
-        Some(answer) if answer.error_code != 0 => Verdict::Refused(answer.error_code),
-        Some(answer) => judge(position.offset, answer.leader_epoch, answer.end_offset),
+    Ok(match epoch_end {
+        None => PositionValidation::Valid,
+        Some(end) if end.error_code != 0 => PositionValidation::Error(end.error_code),
+        Some(end) => compare(position.offset, end.leader_epoch, end.end_offset),
     })
 }
 
 /// `end_offset` is where `leader_epoch`, the last one up to that of the position, ends in
 /// the leader's log; −1 when it has no record of epochs.
-fn judge(offset: i64, leader_epoch: i32, end_offset: i64) -> Verdict {
+fn compare(offset: i64, leader_epoch: i32, end_offset: i64) -> PositionValidation {
     if end_offset >= 0 && leader_epoch >= 0 && end_offset < offset {
-        Verdict::Truncated(FetchPosition {
+        PositionValidation::Truncated(FetchPosition {
             offset: end_offset,
             leader_epoch,
         })
     } else {
-        Verdict::Same
+        PositionValidation::Valid
     }
 }
 
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn a_log_that_ends_before_the_position_was_truncated() {
-        assert_eq!(judge(10, 3, 10), Verdict::Same);
-        assert_eq!(judge(10, 3, 11), Verdict::Same);
+        assert_eq!(compare(10, 3, 10), PositionValidation::Valid);
+        assert_eq!(compare(10, 3, 11), PositionValidation::Valid);
         assert_eq!(
-            judge(10, 3, 9),
-            Verdict::Truncated(FetchPosition {
+            compare(10, 3, 9),
+            PositionValidation::Truncated(FetchPosition {
                 offset: 9,
                 leader_epoch: 3
             })
         );
-        assert_eq!(judge(10, -1, -1), Verdict::Same);
+        assert_eq!(compare(10, -1, -1), PositionValidation::Valid);
     }
 }

@@ -1,13 +1,14 @@
-//! Where a partition's log begins and ends.
+//! Where a partition's log begins and ends (ListOffsets).
 //!
-//! Many sockets ask at the same moment, after a rebalance or a restart: questions to one
-//! broker that come while one is under way are asked together in the next.
+//! Many sockets ask at the same moment, after a rebalance or a restart: lookups at one broker
+//! that come while a request is in flight are sent together in the next.
 //!
 //! ```text
-//! find() ─▶ by (broker, isolation): waiting ─▶ one ListOffsets at a time ─▶ answers
+//! list_offset() ─▶ pending lookups by (broker, isolation) ─▶ one ListOffsets at a time ─▶ results
 //! ```
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use kafka_protocol::error::ResponseError;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::FetchPosition;
-use super::error::FetchError;
+use super::error::{FetchError, RetryReason};
 use crate::backoff::ExponentialBackoff;
 use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
@@ -27,77 +28,54 @@ use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition
 /// An end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OffsetSpec {
-    /// The first record that is still there.
+    /// The log start offset.
     Earliest,
-    /// Behind the last record that may be read.
+    /// The high watermark or the last stable offset, by isolation level.
     Latest,
 }
 
-/// Asks where a partition's log begins or ends, on its own. Sockets ask through
-/// [`Fetcher::list_offset`](super::Fetcher::list_offset), which gathers their questions.
-///
-/// # Errors
-/// [`FetchError::UnknownTopic`], [`FetchError::NotAuthorized`], [`FetchError::Stopped`],
-/// and [`FetchError::Unavailable`] after `request.timeout.ms`.
-pub async fn list_offset(
-    cluster: &Cluster,
-    tp: &TopicPartition,
-    at: OffsetSpec,
-    isolation: IsolationLevel,
-) -> Result<FetchPosition, FetchError> {
-    Offsets::new(cluster.clone()).find(tp, at, isolation).await
-}
-
-/// See the module.
+/// The offset lookups of a cluster, batched by broker and isolation level.
 #[derive(Clone, Debug)]
-pub(super) struct Offsets {
+pub(super) struct OffsetFetcher {
     cluster: Cluster,
-    desks: Arc<Mutex<Desks>>,
+    pending_lookups: Arc<Mutex<PendingLookups>>,
 }
 
-type Desks = HashMap<(BrokerId, IsolationLevel), Vec<Question>>;
+/// An entry exists while a task sends the lookups of its key.
+type PendingLookups = HashMap<(BrokerId, IsolationLevel), Vec<OffsetLookup>>;
 
 #[derive(Debug)]
-struct Question {
+struct OffsetLookup {
     tp: TopicPartition,
-    at: OffsetSpec,
+    spec: OffsetSpec,
     leader_epoch: i32,
-    answer: oneshot::Sender<Answer>,
+    result: oneshot::Sender<Result<FetchPosition, RetryReason>>,
 }
 
-/// A position, or why there is none yet.
-type Answer = Result<FetchPosition, Refusal>;
-
-#[derive(Clone, Debug)]
-enum Refusal {
-    Code(i16),
-    Other(Arc<str>),
-}
-
-impl Offsets {
+impl OffsetFetcher {
     pub(super) fn new(cluster: Cluster) -> Self {
         Self {
             cluster,
-            desks: Arc::default(),
+            pending_lookups: Arc::default(),
         }
     }
 
     /// Asks until there is an answer or `request.timeout.ms` have passed.
-    pub(super) async fn find(
+    pub(super) async fn list_offset(
         &self,
         tp: &TopicPartition,
-        at: OffsetSpec,
+        spec: OffsetSpec,
         isolation: IsolationLevel,
     ) -> Result<FetchPosition, FetchError> {
         let config = self.cluster.config();
         let deadline = Instant::now() + config.request_timeout;
         let mut backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
-        let mut last = Refusal::Other("no leader".into());
+        let mut last_reason = RetryReason::Other("no leader".into());
         let attempts = async {
             loop {
-                match self.attempt(tp, at, isolation).await {
+                match self.attempt(tp, spec, isolation).await {
                     Ok(found) => return found,
-                    Err(refusal) => last = refusal,
+                    Err(reason) => last_reason = reason,
                 }
                 self.cluster.metadata().request_update_for_topic(&tp.topic);
                 sleep(backoff.after_failure()).await;
@@ -110,7 +88,7 @@ impl Offsets {
         found.unwrap_or_else(|_| {
             Err(FetchError::Unavailable {
                 tp: tp.clone(),
-                reason: last.to_string(),
+                reason: last_reason.to_string(),
             })
         })
     }
@@ -118,13 +96,13 @@ impl Offsets {
     async fn attempt(
         &self,
         tp: &TopicPartition,
-        at: OffsetSpec,
+        spec: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Result<Result<FetchPosition, FetchError>, Refusal> {
+    ) -> Result<Result<FetchPosition, FetchError>, RetryReason> {
         let topic = || Arc::clone(&tp.topic);
         match self.cluster.metadata().topic(&tp.topic).await {
             Ok(known) if known.partitions.get(tp.partition as usize).is_none() => {
-                return Err(Refusal::Code(ResponseError::UnknownTopicOrPartition.code()));
+                return Err(ResponseError::UnknownTopicOrPartition.into());
             }
             Ok(_) => {}
             Err(MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. }) => {
@@ -133,143 +111,145 @@ impl Offsets {
             Err(MetadataError::NotAuthorized { .. }) => {
                 return Ok(Err(FetchError::NotAuthorized { topic: topic() }));
             }
-            Err(error) => return Err(Refusal::Other(error.to_string().into())),
+            Err(error) => return Err(RetryReason::Other(error.to_string().into())),
         }
         let Some(leader) = self.cluster.metadata().current_leader(tp) else {
-            return Err(Refusal::Code(ResponseError::LeaderNotAvailable.code()));
+            return Err(ResponseError::LeaderNotAvailable.into());
         };
-        match self.ask(leader, tp, at, isolation).await {
+        match self.look_up(leader, tp, spec, isolation).await {
             Ok(position) => Ok(Ok(position)),
-            Err(Refusal::Code(code)) if is(code, ResponseError::TopicAuthorizationFailed) => {
+            Err(RetryReason::Code(code))
+                if code == ResponseError::TopicAuthorizationFailed.code() =>
+            {
                 Ok(Err(FetchError::NotAuthorized { topic: topic() }))
             }
-            Err(refusal) => Err(refusal),
+            Err(reason) => Err(reason),
         }
     }
 
-    async fn ask(
+    async fn look_up(
         &self,
         leader: LeaderAndEpoch,
         tp: &TopicPartition,
-        at: OffsetSpec,
+        spec: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        let question = Question {
+    ) -> Result<FetchPosition, RetryReason> {
+        let (result, response) = oneshot::channel();
+        let lookup = OffsetLookup {
             tp: tp.clone(),
-            at,
+            spec,
             leader_epoch: leader.epoch,
-            answer,
+            result,
         };
-        let desk = (leader.broker, isolation);
-        let open = match lock(&self.desks).entry(desk) {
-            std::collections::hash_map::Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(question);
+        let key = (leader.broker, isolation);
+        let start_task = match lock(&self.pending_lookups).entry(key) {
+            Entry::Occupied(mut pending) => {
+                pending.get_mut().push(lookup);
                 false
             }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(vec![question]);
+            Entry::Vacant(entry) => {
+                entry.insert(vec![lookup]);
                 true
             }
         };
-        if open {
+        if start_task {
             let this = self.clone();
             self.cluster.tasks().spawn(async move {
                 let stop = this.cluster.stop().clone();
-                stop.run_until_cancelled(this.serve(desk)).await;
+                stop.run_until_cancelled(this.send_lookups(key)).await;
             });
         }
-        let lost = Refusal::Other("the client is stopping".into());
-        answered.await.unwrap_or(Err(lost))
+        let stopped = RetryReason::Other("the client is stopping".into());
+        response.await.unwrap_or(Err(stopped))
     }
 
-    /// Asks what waits at a desk until nothing does.
-    async fn serve(&self, desk: (BrokerId, IsolationLevel)) {
+    /// Sends the pending lookups of `key` until there are none.
+    async fn send_lookups(&self, key: (BrokerId, IsolationLevel)) {
         loop {
-            let questions = {
-                let mut desks = lock(&self.desks);
-                match desks.get_mut(&desk) {
-                    Some(waiting) if !waiting.is_empty() => std::mem::take(waiting),
+            let lookups = {
+                let mut pending_lookups = lock(&self.pending_lookups);
+                match pending_lookups.get_mut(&key) {
+                    Some(pending) if !pending.is_empty() => std::mem::take(pending),
                     _ => {
-                        desks.remove(&desk);
+                        pending_lookups.remove(&key);
                         return;
                     }
                 }
             };
             // A partition may stand in a request once: the two ends are two requests.
-            let (earliest, latest): (Vec<_>, Vec<_>) = questions
+            let (earliest, latest): (Vec<_>, Vec<_>) = lookups
                 .into_iter()
-                .partition(|question| question.at == OffsetSpec::Earliest);
-            for (at, questions) in [
+                .partition(|lookup| lookup.spec == OffsetSpec::Earliest);
+            for (spec, lookups) in [
                 (OffsetSpec::Earliest, earliest),
                 (OffsetSpec::Latest, latest),
             ] {
-                if !questions.is_empty() {
-                    self.request(desk, at, questions).await;
+                if !lookups.is_empty() {
+                    self.send(key, spec, lookups).await;
                 }
             }
         }
     }
 
-    async fn request(
+    async fn send(
         &self,
         (broker, isolation): (BrokerId, IsolationLevel),
-        at: OffsetSpec,
-        asked: Vec<Question>,
+        spec: OffsetSpec,
+        lookups: Vec<OffsetLookup>,
     ) {
-        let build = |version| request(version, at, isolation, &asked);
+        let build = |version| build_request(version, spec, isolation, &lookups);
         let timeout = self.cluster.config().request_timeout;
         let response = self
             .cluster
             .call(broker, ConnectionPurpose::Control, build, timeout)
             .await;
-        let mut answers = HashMap::new();
+        let mut results = HashMap::new();
         let missing = match response {
             Ok((_, response)) => {
                 for topic in &response.topics {
                     for partition in &topic.partitions {
-                        let answer = match partition.error_code {
+                        let result = match partition.error_code {
                             0 => Ok(FetchPosition {
                                 offset: partition.offset,
                                 leader_epoch: partition.leader_epoch,
                             }),
-                            code => Err(Refusal::Code(code)),
+                            code => Err(RetryReason::Code(code)),
                         };
                         let key = (topic.name.as_str().to_owned(), partition.partition_index);
-                        answers.insert(key, answer);
+                        results.insert(key, result);
                     }
                 }
-                Refusal::Other("the broker left it out".into())
+                RetryReason::Other("the broker left it out".into())
             }
-            Err(error) => Refusal::Other(error.to_string().into()),
+            Err(error) => RetryReason::Other(error.to_string().into()),
         };
-        for question in asked {
-            let key = (question.tp.topic.to_string(), question.tp.partition);
-            let answer = answers.get(&key).cloned();
-            // Who asked may be gone.
-            let _ = question
-                .answer
-                .send(answer.unwrap_or_else(|| Err(missing.clone())));
+        for lookup in lookups {
+            let key = (lookup.tp.topic.to_string(), lookup.tp.partition);
+            let result = results.get(&key).cloned();
+            // The caller may be gone.
+            let _ = lookup
+                .result
+                .send(result.unwrap_or_else(|| Err(missing.clone())));
         }
     }
 }
 
-fn request(
+fn build_request(
     version: i16,
-    at: OffsetSpec,
+    spec: OffsetSpec,
     isolation: IsolationLevel,
-    asked: &[Question],
+    lookups: &[OffsetLookup],
 ) -> ListOffsetsRequest {
-    let timestamp = match at {
-        OffsetSpec::Earliest => -2,
-        OffsetSpec::Latest => -1,
+    let timestamp = match spec {
+        OffsetSpec::Earliest => EARLIEST_TIMESTAMP,
+        OffsetSpec::Latest => LATEST_TIMESTAMP,
     };
     let mut topics: HashMap<&str, HashMap<i32, i32>> = HashMap::new();
-    for question in asked {
+    for lookup in lookups {
         topics
-            .entry(&question.tp.topic)
+            .entry(&lookup.tp.topic)
             .or_default()
-            .insert(question.tp.partition, question.leader_epoch);
+            .insert(lookup.tp.partition, lookup.leader_epoch);
     }
     let topics = topics.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, epoch)| {
@@ -292,21 +272,8 @@ fn request(
     }
 }
 
-fn is(code: i16, error: ResponseError) -> bool {
-    code == error.code()
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => match ResponseError::try_from_code(*code) {
-                Some(error) => write!(f, "{error:?}"),
-                None => write!(f, "error {code}"),
-            },
-            Self::Other(reason) => f.write_str(reason),
-        }
-    }
-}
+const LATEST_TIMESTAMP: i64 = -1;
+const EARLIEST_TIMESTAMP: i64 = -2;
 
 #[cfg(test)]
 mod tests {
@@ -315,21 +282,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_version_can_carry_the_question() {
+    fn every_version_can_carry_a_lookup() {
         for version in 1..=10 {
-            let question = |partition| Question {
+            let lookup = |partition| OffsetLookup {
                 tp: TopicPartition::new("t", partition),
-                at: OffsetSpec::Latest,
+                spec: OffsetSpec::Latest,
                 leader_epoch: 4,
-                answer: oneshot::channel().0,
+                result: oneshot::channel().0,
             };
-            let asked = [question(0), question(1), question(1)];
-            let request = request(
-                version,
-                OffsetSpec::Latest,
-                IsolationLevel::ReadCommitted,
-                &asked,
-            );
+            let lookups = [lookup(0), lookup(1), lookup(1)];
+            let isolation = IsolationLevel::ReadCommitted;
+            let request = build_request(version, OffsetSpec::Latest, isolation, &lookups);
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();
             request.encode(&mut bytes, version).unwrap();

@@ -1,0 +1,467 @@
+//! The task of one partition: finds the leader, does the reads that its cursors ask for, and
+//! repairs what fails.
+//!
+//! ```text
+//!             ┌──────────── work ──────────────┐
+//!             ▼                                │
+//!  leader? ─▶ position valid? ─▶ read ─▶ fetch state ─▶ cursors
+//!     ▲                            │
+//!     └─ back off, refresh metadata ◀┴ error code, connection lost, unreadable bytes
+//! ```
+//!
+//! # Invariants
+//! - Nothing is sent during the backoff after a failure, except when the leader changes
+//!   meanwhile.
+//! - An error reaches cursors only when waiting cannot repair it.
+//! - When no cursor has read here for a while, the partition is forgotten.
+
+mod partition_read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use kafka_protocol::error::ResponseError;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use self::partition_read::{PartitionRead, PartitionReadResult};
+use super::FetcherShared;
+use super::budget::BudgetPermit;
+use super::chunk::Chunk;
+use super::error::{FetchError, RetryReason};
+use super::fetch_state::{ReadKind, ReadOutcome, ReadSpec};
+use super::request::FetchPartitionData;
+use super::shared_partition::{SharedPartition, wake_all};
+use super::tail::TailFetchers;
+use crate::backoff::ExponentialBackoff;
+use crate::lock::lock;
+use crate::metadata::{LeaderAndEpoch, MetadataError};
+
+/// Serves `partition` until no cursor reads it or the cluster stops.
+pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartition>) {
+    let stop = shared.cluster.stop().clone();
+    let config = shared.cluster.config();
+    let fetcher = PartitionFetcher {
+        backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+        partition: Arc::clone(&partition),
+        shared: Arc::clone(&shared),
+        leader: None,
+        topic_id: None,
+        unknown_since: None,
+        unreadable: None,
+        read_alone: false,
+        paused_until: None,
+        next_ring_poll: Instant::now(),
+        next_maintenance: Instant::now() + MAINTENANCE_EVERY,
+        failed_leader: None,
+        reads: FuturesUnordered::new(),
+    };
+    if stop.run_until_cancelled(fetcher.run()).await.is_none() {
+        let wake = lock(&partition.fetch_state).close(FetchError::Stopped);
+        wake_all(wake);
+    }
+}
+
+struct PartitionFetcher {
+    shared: Arc<FetcherShared>,
+    partition: Arc<SharedPartition>,
+    backoff: ExponentialBackoff,
+    leader: Option<LeaderAndEpoch>,
+    /// Of the topic when it was first seen: another id is another topic.
+    topic_id: Option<Uuid>,
+    /// Since when the cluster does not know the topic.
+    unknown_since: Option<Instant>,
+    /// An offset that could not be read, and how often in a row.
+    unreadable: Option<(i64, u32)>,
+    /// Whether the next read shares its request with no other.
+    read_alone: bool,
+    paused_until: Option<Instant>,
+    next_ring_poll: Instant,
+    /// When to look whether the task is needed.
+    next_maintenance: Instant,
+    /// The leader that failed last: any other one ends the pause.
+    failed_leader: Option<LeaderAndEpoch>,
+    reads: FuturesUnordered<BoxedRead>,
+}
+
+type BoxedRead = std::pin::Pin<Box<dyn Future<Output = (ReadSpec, PartitionReadResult)> + Send>>;
+
+/// Whether the leader is looked up again after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaderAfterFailure {
+    Keep,
+    LookUp,
+}
+
+impl PartitionFetcher {
+    async fn run(mut self) {
+        let mut metadata_changed = self.shared.cluster.metadata().subscribe();
+        loop {
+            self.drop_stale_leader();
+            if self.paused_until.is_none() && self.has_work() {
+                if self.leader.is_none() {
+                    self.find_leader().await;
+                }
+                self.start_reads();
+            }
+            let until = self.next_wakeup();
+            tokio::select! {
+                Some((spec, result)) = self.reads.next(), if !self.reads.is_empty() => {
+                    self.complete(spec, result);
+                }
+                () = self.partition.work.notified() => {}
+                _ = metadata_changed.changed(), if self.paused_until.is_some() => {
+                    self.resume_on_new_leader();
+                }
+                () = sleep_until(until) => {
+                    if self.maintain(Instant::now()) {
+                        return;
+                    }
+                }
+            }
+            if lock(&self.partition.fetch_state).is_closed() {
+                return;
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let fetch_state = lock(&self.partition.fetch_state);
+        fetch_state.wants_ring_poll()
+            || (self.reads.len() < READS_IN_FLIGHT_MAX && fetch_state.wants_read())
+    }
+
+    /// Drops the leader when the metadata names another one by now.
+    fn drop_stale_leader(&mut self) {
+        if self.leader.is_some() && self.known_leader() != self.leader {
+            self.leader = None;
+        }
+    }
+
+    /// Ends a pause when the metadata names another leader than the one that failed.
+    fn resume_on_new_leader(&mut self) {
+        let leader = self.known_leader();
+        if leader.is_some() && leader != self.failed_leader {
+            self.paused_until = None;
+        }
+    }
+
+    fn known_leader(&self) -> Option<LeaderAndEpoch> {
+        self.shared
+            .cluster
+            .metadata()
+            .current_leader(&self.partition.tp)
+    }
+
+    async fn find_leader(&mut self) {
+        let metadata = self.shared.cluster.metadata();
+        let tp = &self.partition.tp;
+        // Cursors come and go meanwhile; those that are left are served afterwards.
+        let deadline = Instant::now() + FIND_LEADER_MAX;
+        let found = timeout_at(deadline, metadata.topic(&tp.topic)).await;
+        let topic = match found {
+            Ok(Ok(topic)) => topic,
+            Ok(Err(MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. })) => {
+                return self.topic_is_unknown();
+            }
+            Ok(Err(MetadataError::NotAuthorized { topic })) => {
+                return self.fail_all(&FetchError::NotAuthorized { topic });
+            }
+            Ok(Err(error)) => {
+                let reason = RetryReason::Other(error.to_string().into());
+                return self.pause(&reason, LeaderAfterFailure::Keep);
+            }
+            Err(_) => {
+                let reason = RetryReason::Other("no metadata".into());
+                return self.pause(&reason, LeaderAfterFailure::Keep);
+            }
+        };
+        if *self.topic_id.get_or_insert(topic.id) != topic.id {
+            return self.topic_is_gone();
+        }
+        if tp.partition as usize >= topic.partitions.len() {
+            return self.topic_is_unknown();
+        }
+        self.unknown_since = None;
+        match topic.leader(tp.partition) {
+            Some(leader) => {
+                self.leader = Some(leader);
+                lock(&self.partition.fetch_state).set_leader_epoch(leader.epoch);
+            }
+            None => self.pause(
+                &ResponseError::LeaderNotAvailable.into(),
+                LeaderAfterFailure::LookUp,
+            ),
+        }
+    }
+
+    /// A broker that has just started may not know the topic yet.
+    fn topic_is_unknown(&mut self) {
+        let since = *self.unknown_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= TOPIC_UNKNOWN_MAX {
+            self.topic_is_gone();
+        } else {
+            self.pause(
+                &ResponseError::UnknownTopicOrPartition.into(),
+                LeaderAfterFailure::LookUp,
+            );
+        }
+    }
+
+    fn topic_is_gone(&mut self) {
+        self.shared.forget(&self.partition);
+        let topic = Arc::clone(&self.partition.tp.topic);
+        tracing::info!(%topic, "the topic is gone");
+        wake_all(lock(&self.partition.fetch_state).close(FetchError::UnknownTopic { topic }));
+    }
+
+    fn fail_all(&mut self, error: &FetchError) {
+        let wake = lock(&self.partition.fetch_state).fail_reads(error, Instant::now());
+        wake_all(wake);
+        self.leader = None;
+        // Cursors that ask again at once must not make the task ask at once.
+        self.paused_until = Some(Instant::now() + self.backoff.after_failure());
+    }
+
+    fn start_reads(&mut self) {
+        let Some(leader) = self.leader else { return };
+        let now = Instant::now();
+        let mut fetch_state = lock(&self.partition.fetch_state);
+        let mut specs = Vec::new();
+        let mut join_tail = false;
+        if fetch_state.wants_ring_poll() {
+            join_tail = fetch_state.request_tail();
+            if now >= self.next_ring_poll {
+                specs.extend(fetch_state.start_ring_poll());
+                self.next_ring_poll = now + RING_POLL_EVERY;
+            }
+        }
+        while self.reads.len() + specs.len() < READS_IN_FLIGHT_MAX {
+            match fetch_state.start_read() {
+                Some(spec) => specs.push(spec),
+                None => break,
+            }
+        }
+        drop(fetch_state);
+        if join_tail {
+            self.join_tail(leader);
+        }
+        for spec in specs {
+            let alone = self.read_alone && !matches!(spec.kind, ReadKind::ReadAhead(_));
+            let read = PartitionRead {
+                shared: Arc::clone(&self.shared),
+                partition: Arc::clone(&self.partition),
+                leader,
+                topic_id: self.topic_id.unwrap_or_default(),
+                alone,
+            };
+            self.reads.push(Box::pin(async move {
+                let result = read.run(spec).await;
+                (spec, result)
+            }));
+        }
+    }
+
+    fn join_tail(&self, leader: LeaderAndEpoch) {
+        let id = self.topic_id.unwrap_or_default();
+        TailFetchers::join(
+            &self.shared,
+            leader.broker,
+            &self.partition,
+            id,
+            leader.epoch,
+        );
+    }
+
+    fn complete(&mut self, spec: ReadSpec, result: PartitionReadResult) {
+        let outcome = match result {
+            PartitionReadResult::NotSent => ReadOutcome::Retry,
+            PartitionReadResult::Failed(error @ FetchError::NotAuthorized { .. }) => {
+                self.finish(spec, ReadOutcome::Retry, None);
+                return self.fail_all(&error);
+            }
+            PartitionReadResult::Failed(error) => ReadOutcome::Failed(error),
+            PartitionReadResult::Retry(reason) => {
+                self.pause(&reason, LeaderAfterFailure::LookUp);
+                ReadOutcome::Retry
+            }
+            PartitionReadResult::Fetched {
+                fetched,
+                permit,
+                serving_epoch,
+            } => return self.complete_fetch(spec, fetched, permit, serving_epoch),
+        };
+        self.finish(spec, outcome, None);
+    }
+
+    fn complete_fetch(
+        &mut self,
+        spec: ReadSpec,
+        fetched: FetchPartitionData,
+        permit: Option<BudgetPermit>,
+        serving_epoch: i32,
+    ) {
+        let readable_end = fetched.readable_end;
+        if fetched.records.is_empty() {
+            return self.complete_empty_fetch(spec, readable_end, serving_epoch);
+        }
+        let decoded = self.partition.decode(
+            fetched,
+            spec.offset,
+            serving_epoch,
+            self.shared.batch_bytes_max,
+        );
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => return self.unreadable(spec, error.to_string()),
+        };
+        self.succeeded();
+        let (next_offset, last_epoch) = (decoded.next_offset(), decoded.last_epoch());
+        let chunk = match (spec.kind, permit) {
+            (ReadKind::RingPoll(_), _) => self.shared.ring_chunk(&self.partition, decoded),
+            (_, Some(permit)) => Some(self.partition.chunk(decoded, permit)),
+            (_, None) => None,
+        };
+        match chunk {
+            Some(chunk) => {
+                let chunk = Arc::new(chunk);
+                if let ReadKind::RingPoll(_) = spec.kind {
+                    // There may be more.
+                    self.next_ring_poll = Instant::now();
+                }
+                let outcome = ReadOutcome::Chunk {
+                    chunk: Arc::clone(&chunk),
+                    readable_end,
+                };
+                self.finish(spec, outcome, Some(&chunk));
+            }
+            None => self.finish(
+                spec,
+                ReadOutcome::NoRoom {
+                    next_offset,
+                    last_epoch,
+                    readable_end,
+                    serving_epoch,
+                },
+                None,
+            ),
+        }
+    }
+
+    /// No records: the end, or nothing of this partition fitted into the response.
+    fn complete_empty_fetch(&mut self, spec: ReadSpec, readable_end: i64, serving_epoch: i32) {
+        if spec.offset < readable_end {
+            // Other partitions in the request had used up its bytes, perhaps for a batch
+            // larger than `max.partition.fetch.bytes`.
+            let was_alone = std::mem::replace(&mut self.read_alone, true);
+            if was_alone {
+                let reason = RetryReason::Other("nothing at that offset".into());
+                self.pause(&reason, LeaderAfterFailure::LookUp);
+            }
+            return self.finish(spec, ReadOutcome::Retry, None);
+        }
+        self.succeeded();
+        let outcome = ReadOutcome::AtEnd {
+            readable_end,
+            serving_epoch,
+        };
+        self.finish(spec, outcome, None);
+    }
+
+    fn finish(&self, spec: ReadSpec, outcome: ReadOutcome<Chunk>, chunk: Option<&Arc<Chunk>>) {
+        let update = lock(&self.partition.fetch_state).finish(spec, outcome, Instant::now());
+        self.partition.publish(update, chunk);
+    }
+
+    /// Bytes that cannot be read may have been damaged on the way: they are fetched again a
+    /// few times.
+    fn unreadable(&mut self, spec: ReadSpec, reason: String) {
+        let attempts = match self.unreadable {
+            Some((offset, attempts)) if offset == spec.offset => attempts + 1,
+            _ => 1,
+        };
+        self.unreadable = Some((spec.offset, attempts));
+        let outcome = if attempts < UNREADABLE_ATTEMPTS_MAX {
+            self.read_alone = true;
+            self.pause(&RetryReason::Other(reason.into()), LeaderAfterFailure::Keep);
+            ReadOutcome::Retry
+        } else {
+            self.unreadable = None;
+            tracing::warn!(
+                partition = %self.partition.tp,
+                offset = spec.offset,
+                reason,
+                "records cannot be read"
+            );
+            ReadOutcome::Failed(FetchError::Corrupt {
+                tp: self.partition.tp.clone(),
+                offset: spec.offset,
+                reason,
+            })
+        };
+        self.finish(spec, outcome, None);
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff.succeeded();
+        self.unreadable = None;
+        self.read_alone = false;
+    }
+
+    /// Starts no read until the backoff ends.
+    fn pause(&mut self, reason: &RetryReason, leader: LeaderAfterFailure) {
+        let tp = &self.partition.tp;
+        if leader == LeaderAfterFailure::LookUp {
+            // Even if it is the same leader: it may lead another topic of that name.
+            self.failed_leader = self.leader.take().or(self.failed_leader);
+            self.shared
+                .cluster
+                .metadata()
+                .request_update_for_topic(&tp.topic);
+        }
+        let now = Instant::now();
+        // Several reads that were in flight fail for one reason.
+        if self.paused_until.is_none_or(|until| until <= now) {
+            let backoff = self.backoff.after_failure();
+            tracing::debug!(partition = %tp, %reason, ?backoff, "fetching pauses");
+            self.paused_until = Some(now + backoff);
+        }
+    }
+
+    /// When to go on although nothing happens.
+    fn next_wakeup(&self) -> Instant {
+        let next = match self.paused_until {
+            Some(until) => until,
+            None if lock(&self.partition.fetch_state).wants_ring_poll() => self.next_ring_poll,
+            None => self.next_maintenance,
+        };
+        next.min(self.next_maintenance)
+    }
+
+    /// Ends a pause that is over and drops what expired. `true`: this task is no longer needed.
+    fn maintain(&mut self, now: Instant) -> bool {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+        }
+        if now < self.next_maintenance {
+            return false;
+        }
+        self.next_maintenance = now + MAINTENANCE_EVERY;
+        lock(&self.partition.fetch_state).drop_expired(now);
+        self.shared.forget_if_idle(&self.partition, now)
+    }
+}
+
+/// Reads of one partition that may be in flight at once.
+const READS_IN_FLIGHT_MAX: usize = 4;
+/// How often the end of a ring is polled until the tail reads it.
+const RING_POLL_EVERY: Duration = Duration::from_millis(20);
+/// How long the task waits for metadata before it does other work.
+const FIND_LEADER_MAX: Duration = Duration::from_secs(10);
+/// How long a topic must be unknown to be gone: brokers that start know few topics.
+const TOPIC_UNKNOWN_MAX: Duration = Duration::from_secs(3);
+/// Attempts at an offset whose bytes cannot be read.
+const UNREADABLE_ATTEMPTS_MAX: u32 = 4;
+/// How often a task without work looks whether it is needed.
+const MAINTENANCE_EVERY: Duration = Duration::from_secs(5);

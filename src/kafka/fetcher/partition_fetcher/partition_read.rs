@@ -1,0 +1,178 @@
+//! One read, from the validation of its position to what its response means.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use uuid::Uuid;
+
+use super::super::budget::BudgetPermit;
+use super::super::catch_up::{CatchUpRead, CatchUpResult};
+use super::super::error::{FetchError, RetryReason};
+use super::super::fetch_state::ReadSpec;
+use super::super::offset_fetcher::OffsetSpec;
+use super::super::request::FetchPartitionData;
+use super::super::shared_partition::SharedPartition;
+use super::super::truncation::{PositionValidation, validate_position};
+use super::super::{FetchPosition, FetcherShared};
+use crate::IsolationLevel;
+use crate::lock::lock;
+use crate::metadata::LeaderAndEpoch;
+
+/// One read at one leader.
+pub(super) struct PartitionRead {
+    pub(super) shared: Arc<FetcherShared>,
+    pub(super) partition: Arc<SharedPartition>,
+    pub(super) leader: LeaderAndEpoch,
+    pub(super) topic_id: Uuid,
+    pub(super) alone: bool,
+}
+
+/// What came of a read, for the partition's task.
+#[derive(Debug)]
+pub(super) enum PartitionReadResult {
+    Fetched {
+        fetched: FetchPartitionData,
+        permit: Option<BudgetPermit>,
+        serving_epoch: i32,
+    },
+    /// Only the cursors can decide how to go on.
+    Failed(FetchError),
+    NotSent,
+    /// To be tried again after a pause.
+    Retry(RetryReason),
+}
+
+impl PartitionRead {
+    pub(super) async fn run(&self, spec: ReadSpec) -> PartitionReadResult {
+        if let Some(epoch) = spec.validate_epoch
+            && let Some(failure) = self.validate(spec.offset, epoch).await
+        {
+            return failure;
+        }
+        let read = CatchUpRead {
+            partition: Arc::clone(&self.partition),
+            spec,
+            topic_id: self.topic_id,
+            leader_epoch: self.leader.epoch,
+            alone: self.alone,
+        };
+        match self.shared.catch_up.read(self.leader, read).await {
+            CatchUpResult::Fetched(fetched, permit) => self.interpret(spec, fetched, permit).await,
+            CatchUpResult::NotSent => PartitionReadResult::NotSent,
+            CatchUpResult::Missing(code) => PartitionReadResult::Retry(RetryReason::Code(code)),
+            CatchUpResult::Failed(error) => {
+                PartitionReadResult::Retry(RetryReason::Other(error.to_string().into()))
+            }
+        }
+    }
+
+    async fn interpret(
+        &self,
+        spec: ReadSpec,
+        fetched: FetchPartitionData,
+        permit: Option<BudgetPermit>,
+    ) -> PartitionReadResult {
+        if let Some(to) = fetched.diverging_epoch {
+            return self.truncated(spec.offset, to);
+        }
+        match ResponseError::try_from_code(fetched.error) {
+            None if fetched.error == 0 => PartitionReadResult::Fetched {
+                fetched,
+                permit,
+                serving_epoch: self.leader.epoch,
+            },
+            Some(ResponseError::OffsetOutOfRange) => {
+                // Its room may serve others meanwhile.
+                drop(permit);
+                self.out_of_range(spec).await
+            }
+            Some(ResponseError::TopicAuthorizationFailed) => self.not_authorized(),
+            _ => PartitionReadResult::Retry(RetryReason::Code(fetched.error)),
+        }
+    }
+
+    /// Compares the position with the leader's log. `None`: it is valid.
+    async fn validate(&self, offset: i64, leader_epoch: i32) -> Option<PartitionReadResult> {
+        let cluster = &self.shared.cluster;
+        let position = FetchPosition {
+            offset,
+            leader_epoch,
+        };
+        let timeout = cluster.config().request_timeout;
+        let tp = &self.partition.tp;
+        match validate_position(cluster, self.leader, tp, position, timeout).await {
+            Ok(PositionValidation::Valid) => None,
+            Ok(PositionValidation::Truncated(to)) => Some(self.truncated(offset, to)),
+            Ok(PositionValidation::Error(code)) => {
+                let authorization = ResponseError::TopicAuthorizationFailed.code();
+                Some(if code == authorization {
+                    self.not_authorized()
+                } else {
+                    PartitionReadResult::Retry(RetryReason::Code(code))
+                })
+            }
+            Err(error) => Some(PartitionReadResult::Retry(RetryReason::Other(
+                error.to_string().into(),
+            ))),
+        }
+    }
+
+    fn truncated(&self, offset: i64, to: FetchPosition) -> PartitionReadResult {
+        let tp = self.partition.tp.clone();
+        tracing::warn!(partition = %tp, offset, to = to.offset, "the log was truncated");
+        PartitionReadResult::Failed(FetchError::Truncated { tp, offset, to })
+    }
+
+    fn not_authorized(&self) -> PartitionReadResult {
+        let topic = Arc::clone(&self.partition.tp.topic);
+        PartitionReadResult::Failed(FetchError::NotAuthorized { topic })
+    }
+
+    /// The response may come from a former leader: an offset is out of range only if it lies
+    /// outside of what the current leader says its log spans.
+    async fn out_of_range(&self, spec: ReadSpec) -> PartitionReadResult {
+        let tp = &self.partition.tp;
+        let list_offset = |spec| {
+            let isolation = IsolationLevel::ReadUncommitted;
+            self.shared.offsets.list_offset(tp, spec, isolation)
+        };
+        let (earliest, latest) = (
+            list_offset(OffsetSpec::Earliest),
+            list_offset(OffsetSpec::Latest),
+        );
+        let (start, end) = match tokio::join!(earliest, latest) {
+            (Ok(start), Ok(end)) => (start.offset, end.offset),
+            (Err(error), _) | (_, Err(error)) => {
+                return match error {
+                    FetchError::NotAuthorized { .. } => PartitionReadResult::Failed(error),
+                    error => {
+                        PartitionReadResult::Retry(RetryReason::Other(error.to_string().into()))
+                    }
+                };
+            }
+        };
+        let offset = spec.offset;
+        if (start..=end).contains(&offset) {
+            return PartitionReadResult::Retry(ResponseError::OffsetOutOfRange.into());
+        }
+        // Beyond the end because the log was truncated, or because the offset was wrong?
+        if offset > end
+            && let Some(epoch) = self.position_epoch(spec)
+            && let Some(failure @ PartitionReadResult::Failed(_)) =
+                self.validate(offset, epoch).await
+        {
+            return failure;
+        }
+        PartitionReadResult::Failed(FetchError::OutOfRange {
+            tp: tp.clone(),
+            offset,
+            start,
+            end,
+        })
+    }
+
+    fn position_epoch(&self, spec: ReadSpec) -> Option<i32> {
+        let epoch = lock(&self.partition.fetch_state).position_epoch(spec);
+        (epoch >= 0).then_some(epoch)
+    }
+}

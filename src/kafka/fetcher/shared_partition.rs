@@ -1,0 +1,195 @@
+//! One partition at one isolation level: the fetch state that its cursors share, and what
+//! ties it to the budget and to the tasks that fetch it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::budget::{BudgetPermit, ChunkCache};
+use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
+use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
+use super::request::FetchPartitionData;
+use crate::lock::lock;
+use crate::record::{DecodeOptions, DecodedRecords, RecordError, decode};
+use crate::{IsolationLevel, TopicPartition};
+
+/// A partition that is read, shared by its cursors, its task and the tail.
+pub(super) struct SharedPartition {
+    pub(super) tp: TopicPartition,
+    pub(super) isolation: IsolationLevel,
+    pub(super) fetch_state: Mutex<PartitionFetchState<Chunk>>,
+    /// Notified when the partition's task has something to do.
+    pub(super) work: Notify,
+    pub(super) size_estimator: Arc<ChunkSizeEstimator>,
+    this: Weak<Self>,
+}
+
+/// Fetched and decoded records, before the budget has counted them.
+#[derive(Debug)]
+pub(super) struct DecodedFetch {
+    decoded: DecodedRecords,
+    first_offset: i64,
+    next_offset: i64,
+    serving_epoch: i32,
+    wire_bytes: usize,
+    decoded_bytes: usize,
+}
+
+/// Why the fetched bytes cannot be delivered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnreadableFetch {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("{bytes} bytes do not get beyond it")]
+    NoProgress { bytes: usize },
+}
+
+impl SharedPartition {
+    pub(super) fn new(tp: TopicPartition, isolation: IsolationLevel) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            tp,
+            isolation,
+            fetch_state: Mutex::new(PartitionFetchState::new(Instant::now())),
+            work: Notify::new(),
+            size_estimator: Arc::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Decodes what was fetched at `first_offset` from the leader of `serving_epoch`. One
+    /// batch may take `batch_bytes_max` decompressed.
+    pub(super) fn decode(
+        &self,
+        fetched: FetchPartitionData,
+        first_offset: i64,
+        serving_epoch: i32,
+        batch_bytes_max: usize,
+    ) -> Result<DecodedFetch, UnreadableFetch> {
+        let wire_bytes = fetched.records.len();
+        // A small part must not keep the whole response in memory.
+        let records = if wire_bytes * 2 < fetched.response_bytes || wire_bytes < COPIED_BELOW {
+            Bytes::copy_from_slice(&fetched.records)
+        } else {
+            fetched.records
+        };
+        let mut options = DecodeOptions {
+            fetch_offset: first_offset,
+            aborted_transactions: fetched.aborted_transactions,
+            max_decompressed_bytes: wire_bytes
+                .saturating_mul(DECOMPRESSED_RATIO_MAX)
+                .clamp(DECOMPRESSED_MIN, batch_bytes_max.max(DECOMPRESSED_MIN)),
+        };
+        let decoded = match decode(records.clone(), &options) {
+            // One batch beyond what is usual: it has to be read all the same.
+            Err(RecordError::TooLarge { .. })
+                if options.max_decompressed_bytes < batch_bytes_max =>
+            {
+                options.max_decompressed_bytes = batch_bytes_max;
+                decode(records, &options)
+            }
+            decoded => decoded,
+        }?;
+        let next_offset = match decoded.next_offset {
+            Some(next) if next > first_offset => next,
+            _ => return Err(UnreadableFetch::NoProgress { bytes: wire_bytes }),
+        };
+        let decoded_bytes = if decoded.is_empty() {
+            0
+        } else {
+            decoded.bytes.max(wire_bytes)
+        };
+        self.size_estimator
+            .record_decoded(wire_bytes, decoded_bytes);
+        Ok(DecodedFetch {
+            decoded,
+            first_offset,
+            next_offset,
+            serving_epoch,
+            wire_bytes,
+            decoded_bytes,
+        })
+    }
+
+    /// The chunk, with its bytes counted by `permit`.
+    pub(super) fn chunk(&self, fetch: DecodedFetch, permit: BudgetPermit) -> Chunk {
+        let DecodedFetch {
+            decoded,
+            first_offset,
+            next_offset,
+            serving_epoch,
+            wire_bytes,
+            decoded_bytes,
+        } = fetch;
+        let derived = DerivedCache::new(
+            permit,
+            decoded_bytes,
+            wire_bytes.min(decoded_bytes),
+            Arc::clone(&self.size_estimator),
+        );
+        Chunk::new(
+            self.tp.clone(),
+            first_offset,
+            next_offset,
+            serving_epoch,
+            decoded,
+            derived,
+        )
+    }
+
+    /// Tells the pool what is cached, and wakes the cursors. Not to be called under the lock
+    /// of the fetch state.
+    pub(super) fn publish(&self, update: FetchStateUpdate, chunk: Option<&Arc<Chunk>>) {
+        if let (Some(seq), Some(chunk)) = (update.cached, chunk) {
+            let cache: Weak<dyn ChunkCache> = self.this.clone();
+            let permit = chunk.permit();
+            permit.pool().add_evictable(cache, seq, permit);
+        }
+        wake_all(update.wake);
+    }
+}
+
+/// Wakes these cursors, without a lock held.
+pub(super) fn wake_all(waiters: Vec<CursorWaiter>) {
+    for waiter in waiters {
+        waiter.wake.notify();
+    }
+}
+
+impl DecodedFetch {
+    /// Leader epoch of the last batch.
+    pub(super) fn last_epoch(&self) -> i32 {
+        self.decoded.leader_epoch
+    }
+
+    /// The offset to fetch next.
+    pub(super) fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+}
+
+impl ChunkCache for SharedPartition {
+    fn evict(&self, seq: u64, now: Instant) -> bool {
+        let evicted = lock(&self.fetch_state).evict(seq, now);
+        // Dropped here, without the lock.
+        evicted.is_some()
+    }
+}
+
+impl fmt::Debug for SharedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedPartition")
+            .field("tp", &self.tp)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records below this size are copied out of the connection's buffer.
+const COPIED_BELOW: usize = 16 << 10;
+/// How many times its size a response may take decompressed before the rest is left for the
+/// next read, if it is more than `DECOMPRESSED_MIN`.
+const DECOMPRESSED_RATIO_MAX: usize = 4;
+const DECOMPRESSED_MIN: usize = 1 << 20;
