@@ -57,7 +57,7 @@ pub enum ConfigError {
     NoBrokers,
     /// Both `--dev` and the brokers of a cluster.
     #[error(
-        "{KEY_PREFIX}kafka-client.bootstrap_servers-hosts (from {0}): --dev brings its own broker; give one of the two"
+        "{KEY_PREFIX}kafka-client.bootstrap-hosts (from {0}): --dev brings its own broker; give one of the two"
     )]
     BrokersBesideDev(ValueSource),
     /// Values that contradict each other.

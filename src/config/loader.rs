@@ -163,7 +163,7 @@ impl Loader {
             let Some(value) = self.unread.remove(key) else {
                 continue;
             };
-            if key == "kafka-client.bootstrap_servers-hosts" && self.config.dev {
+            if key == "kafka-client.bootstrap-hosts" && self.config.dev {
                 self.refuse_brokers_beside_dev(value.source);
                 continue;
             }

@@ -173,7 +173,7 @@ const NO_TLS: &str = "security.protocol is PLAINTEXT";
 const NO_TRANSACTIONS: &str = "the producer is idempotent, without transactions";
 const PARTITIONER: &str = "murmur2 for keys, sticky without, as Java's default";
 const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
-const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap_servers-hosts";
+const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap-hosts";
 
 const fn row(name: &'static str, handling: KeyHandling) -> ConfigKey {
     ConfigKey {

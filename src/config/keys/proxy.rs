@@ -8,7 +8,7 @@ use crate::config::{AllowedOrigins, LogFormat, log_level};
 #[rustfmt::skip] // A row is a line where it can be.
 pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     // The cluster.
-    setting("kafka-client.bootstrap_servers-hosts", &["WSPROXY_KAFKA_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_BOOTSTRAP_URLS"], Setting {
+    setting("kafka-client.bootstrap-hosts", &["WSPROXY_KAFKA_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_BOOTSTRAP_URLS"], Setting {
         default: None,
         placeholder: "HOST:PORT,…",
         help: "Brokers to ask first; required unless --dev is given",
