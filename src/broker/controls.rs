@@ -201,11 +201,6 @@ impl MemoryBroker {
         self.shared.counters.open()
     }
 
-    /// Connections ever accepted, over all nodes.
-    pub fn connections_accepted(&self) -> u64 {
-        self.shared.counters.accepted()
-    }
-
     /// Fetch sessions that are open on a node.
     ///
     /// # Panics

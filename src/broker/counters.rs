@@ -10,7 +10,6 @@ use kafka_protocol::messages::ApiKey;
 pub(super) struct BrokerCounters {
     requests: [AtomicU64; APIS],
     open: AtomicUsize,
-    accepted: AtomicU64,
     answering: AtomicUsize,
 }
 
@@ -19,7 +18,6 @@ impl Default for BrokerCounters {
         Self {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             open: AtomicUsize::new(0),
-            accepted: AtomicU64::new(0),
             answering: AtomicUsize::new(0),
         }
     }
@@ -35,7 +33,6 @@ impl BrokerCounters {
 
     /// Counts a connection until the guard is dropped.
     pub(super) fn connected(&self) -> OpenConnectionCount<'_> {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenConnectionCount(self)
     }
@@ -65,11 +62,6 @@ impl BrokerCounters {
     /// Connections now.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections ever accepted.
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
     }
 }
 
