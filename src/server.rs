@@ -39,7 +39,7 @@ use warp::Filter;
 use crate::app::App;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HEAD_MAX, keep_alive};
-use crate::socket::Peer;
+use crate::socket::PeerAddress;
 use crate::{http as plain, socket};
 use runtime::guard;
 
@@ -145,7 +145,7 @@ where
     let active = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&active);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(PeerAddress(peer));
         route_head_as_get(&mut request);
         let active = ActiveRequest::new(&counter);
         let answer = service.call(request);

@@ -1,25 +1,17 @@
 //! WebSocket connections: from the request for one to its last frame.
 //!
 //! ```text
-//! GET /socket/… ─▶ handshake, limits, parameters, topic, seat ─▶ 101 ─▶ a task of its own
-//!                       └─▶ refusal: JSON with a status, or (errors=close) 101 and a close
+//! GET /socket/… ─▶ handshake, limits, parameters, topic, group slot ─▶ 101 ─▶ a task of its own
+//!                       └─▶ error: a status and JSON, or (errors=close) 101 and a close frame
 //! ```
 
-pub(crate) mod keepalive;
-pub(crate) mod params;
-pub(crate) mod rate;
-pub(crate) mod ws;
-
-mod answers;
 mod close;
-mod commits;
-mod delivery;
-mod encoded;
-mod inbound;
-mod ledger;
-mod open;
-mod outbound;
-mod outgoing;
+mod consume;
+mod keepalive;
+mod params;
+mod produce;
+mod stream;
+mod upgrade;
 
 use std::net::SocketAddr;
 
@@ -29,59 +21,63 @@ use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
-use open::{Endpoint, Opening};
-use params::Query;
+use params::QueryParams;
+use upgrade::{SocketEndpoint, UpgradeRequest};
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
-/// Says, as an extension of a request, that it comes from a page that may not use us.
+/// Marks, as an extension of a request, that its `Origin` is not among those allowed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForeignOrigin;
 
-/// Whether the refusal of this request is to be a close frame (`errors=close`).
+/// Whether this request, if it is refused, is answered by a close frame (`errors=close`).
 pub(crate) fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
     let uri = request.uri();
     let query = uri.query().unwrap_or_default();
-    ["/socket/in", "/socket/out"].contains(&uri.path()) && Query::parse(query).errors_close()
+    ["/socket/in", "/socket/out"].contains(&uri.path()) && QueryParams::parse(query).errors_close()
 }
 
 /// The WebSocket routes.
 pub(crate) fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
     let app = warp::any().map(move || app.clone());
     let produce = warp::path!("socket" / "in")
-        .and(opening(Endpoint::In))
+        .and(upgrade_request(SocketEndpoint::Produce))
         .and(app.clone())
-        .then(open::open);
+        .then(upgrade::answer_upgrade);
     let consume = warp::path!("socket" / "out")
-        .and(opening(Endpoint::Out))
+        .and(upgrade_request(SocketEndpoint::Consume))
         .and(app)
-        .then(open::open);
+        .then(upgrade::answer_upgrade);
     let routes = produce.or(consume).unify();
     routes.map(Response::<String>::into_response).boxed()
 }
 
 /// A GET request that asks for a WebSocket.
-fn opening(
-    endpoint: Endpoint,
-) -> impl Filter<Extract = (Opening,), Error = Rejection> + Clone + Send + Sync + 'static {
+fn upgrade_request(
+    endpoint: SocketEndpoint,
+) -> impl Filter<Extract = (UpgradeRequest,), Error = Rejection> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::get()
         .and(warp::header::headers_cloned())
         .and(query)
         .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<PeerAddress>())
         .and(warp::ext::optional::<ForeignOrigin>())
         .map(
-            move |headers: HeaderMap, query: String, upgrade, peer: Option<Peer>, foreign| {
-                Opening {
+            move |headers: HeaderMap,
+                  query: String,
+                  upgrade,
+                  peer: Option<PeerAddress>,
+                  foreign_origin| {
+                UpgradeRequest {
                     endpoint,
                     headers,
                     query,
                     upgrade,
-                    peer: peer.map(|Peer(address)| address),
-                    foreign,
+                    peer: peer.map(|PeerAddress(address)| address),
+                    foreign_origin,
                 }
             },
         )

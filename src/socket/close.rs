@@ -1,60 +1,64 @@
-//! How a socket comes to its end, and what its client is told.
+//! Why a socket closes, and the close frame that its client is sent.
 
 use bytes::BytesMut;
 use tokio::time::Duration;
 
-use super::ws::WebSocket;
+use super::stream::WebSocketStream;
 use kafka_client::consumer::ConsumerError;
 use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
 
 /// How long a close frame may take to get out.
 const SEND_MAX: Duration = Duration::from_secs(5);
 
-/// Why a socket ends.
+/// Why a socket closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The client closed.
-    Peer(Option<CloseFrame>),
+pub(super) enum CloseReason {
+    /// The client sent a close frame.
+    PeerClosed(Option<CloseFrame>),
     /// The connection broke or ended without a close frame.
-    Lost,
-    /// No sign of life for two ping intervals.
-    Silent,
-    /// The client does not read.
-    Slow,
-    /// The server stops.
-    Stopping,
-    /// We close, with this code and reason.
-    Fault(CloseFrame),
+    ConnectionLost,
+    /// Nothing came from the client for two ping intervals.
+    PingTimeout,
+    /// The client takes nothing of what it is sent.
+    SlowClient,
+    /// The server is stopping.
+    ServerStopping,
+    /// The server fails the connection, with this code and reason.
+    Fail(CloseFrame),
 }
 
-impl End {
-    /// Tells the client, after what is left of `out`, and waits for it to close.
-    pub(super) async fn close(self, socket: WebSocket, out: BytesMut) {
+impl CloseReason {
+    /// Sends what is left of `out` and the close frame, and waits for the client to close.
+    pub(super) async fn close(self, socket: WebSocketStream, out: BytesMut) {
         let close = match self {
-            End::Lost => return,
-            // Nobody is there to read a close frame.
-            End::Silent => return socket.reset(),
-            End::Peer(Some(close)) => close,
-            // What was not said is not said back: gives an empty close frame.
-            End::Peer(None) => CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""),
-            End::Slow => CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly"),
-            End::Stopping => CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping"),
-            End::Fault(close) => close,
+            CloseReason::ConnectionLost => return,
+            // A client that answers no ping reads no close frame.
+            CloseReason::PingTimeout => return socket.reset(),
+            CloseReason::PeerClosed(Some(close)) => close,
+            // A close frame without a status code is answered by one without.
+            CloseReason::PeerClosed(None) => CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""),
+            CloseReason::SlowClient => {
+                CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly")
+            }
+            CloseReason::ServerStopping => {
+                CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping")
+            }
+            CloseReason::Fail(close) => close,
         };
         socket.close(out, &close, SEND_MAX).await;
     }
 }
 
-impl From<ProtocolViolation> for End {
+impl From<ProtocolViolation> for CloseReason {
     fn from(violation: ProtocolViolation) -> Self {
-        End::Fault(violation.into())
+        CloseReason::Fail(violation.into())
     }
 }
 
-impl From<ConsumerError> for End {
+impl From<ConsumerError> for CloseReason {
     fn from(error: ConsumerError) -> Self {
         let code = match &error {
-            ConsumerError::Stopped => return End::Stopping,
+            ConsumerError::Stopped => return CloseReason::ServerStopping,
             ConsumerError::Fenced { .. }
             | ConsumerError::GroupNotAuthorized { .. }
             | ConsumerError::TopicNotAuthorized { .. }
@@ -64,6 +68,6 @@ impl From<ConsumerError> for End {
                 CloseCode::INTERNAL_ERROR
             }
         };
-        End::Fault(CloseFrame::new(code, &error.to_string()))
+        CloseReason::Fail(CloseFrame::new(code, &error.to_string()))
     }
 }

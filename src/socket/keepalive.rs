@@ -1,72 +1,73 @@
-//! When to ping an idle socket and when to give it up.
+//! When to ping an idle client, and when to give it up.
 //!
 //! ```text
-//! heard ──ping-interval──▶ ping ──ping-interval──▶ gone
+//! active ──ping-interval──▶ ping ──ping-interval──▶ timed out
 //!   ▲─── any byte from the client ───┘
 //! ```
 //!
-//! Pure: the socket's task feeds it times and does what it says. It is not asked while the
-//! socket cannot be heard: while we do not read from it, or a frame is stuck in it.
+//! Pure: the socket's task passes the time in and acts on the result. The silence of a client
+//! that we do not read from, or that a ping cannot reach behind what it does not read, counts
+//! as activity.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One socket's clock.
+/// The keepalive state of one socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keepalive {
     interval: Duration,
-    heard: Instant,
-    pinged: bool,
+    last_activity: Instant,
+    ping_sent: bool,
 }
 
-/// What is due.
+/// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum KeepaliveAction {
     /// Nothing.
-    Nothing,
-    /// A ping.
+    None,
+    /// Send a ping.
     Ping,
-    /// The client has been silent for two intervals.
-    Gone,
+    /// Close: the client has been silent for two intervals.
+    TimedOut,
 }
 
 impl Keepalive {
-    /// Starts with the client just heard.
+    /// Starts with the client active.
     pub(crate) fn new(interval: Duration, now: Instant) -> Self {
         Self {
             interval,
-            heard: now,
-            pinged: false,
+            last_activity: now,
+            ping_sent: false,
         }
     }
 
-    /// Bytes came from the client, or it is not to blame for its silence.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.heard = now;
-        self.pinged = false;
+    /// Bytes came from the client, or its silence does not count.
+    pub(crate) fn record_activity(&mut self, now: Instant) {
+        self.last_activity = now;
+        self.ping_sent = false;
     }
 
-    /// When to ask [`due`](Self::due) next.
-    pub(crate) fn next(&self) -> Instant {
-        match self.pinged {
-            false => self.heard + self.interval,
-            true => self.heard + self.interval * 2,
+    /// When to call [`check`](Self::check) next.
+    pub(crate) fn next_check_at(&self) -> Instant {
+        match self.ping_sent {
+            false => self.last_activity + self.interval,
+            true => self.last_activity + self.interval * 2,
         }
     }
 
-    /// What is due at `now`.
-    pub(crate) fn due(&mut self, now: Instant) -> Due {
-        if now < self.next() {
-            return Due::Nothing;
+    /// What is to be done at `now`.
+    pub(crate) fn check(&mut self, now: Instant) -> KeepaliveAction {
+        if now < self.next_check_at() {
+            return KeepaliveAction::None;
         }
-        if self.pinged {
-            return Due::Gone;
+        if self.ping_sent {
+            return KeepaliveAction::TimedOut;
         }
-        self.pinged = true;
+        self.ping_sent = true;
         // A ping that went out late still gets a whole interval to be answered.
-        self.heard = self.heard.max(now - self.interval);
-        Due::Ping
+        self.last_activity = self.last_activity.max(now - self.interval);
+        KeepaliveAction::Ping
     }
 }
 
@@ -77,33 +78,36 @@ mod tests {
     const TICK: Duration = Duration::from_secs(20);
 
     #[test]
-    fn an_idle_socket_is_pinged_and_given_up_after_two_silent_intervals() {
+    fn an_idle_client_is_pinged_and_times_out_after_two_intervals() {
         let start = Instant::now();
-        let mut clock = Keepalive::new(TICK, start);
-        assert_eq!(clock.due(start + TICK / 2), Due::Nothing);
-        assert_eq!(clock.next(), start + TICK);
-        assert_eq!(clock.due(start + TICK), Due::Ping);
-        assert_eq!(clock.due(start + TICK), Due::Nothing);
-        assert_eq!(clock.next(), start + TICK * 2);
-        assert_eq!(clock.due(start + TICK * 2), Due::Gone);
+        let mut keepalive = Keepalive::new(TICK, start);
+        assert_eq!(keepalive.check(start + TICK / 2), KeepaliveAction::None);
+        assert_eq!(keepalive.next_check_at(), start + TICK);
+        assert_eq!(keepalive.check(start + TICK), KeepaliveAction::Ping);
+        assert_eq!(keepalive.check(start + TICK), KeepaliveAction::None);
+        assert_eq!(keepalive.next_check_at(), start + TICK * 2);
+        assert_eq!(keepalive.check(start + TICK * 2), KeepaliveAction::TimedOut);
     }
 
     #[test]
-    fn any_sign_of_life_starts_over() {
+    fn any_activity_starts_over() {
         let start = Instant::now();
-        let mut clock = Keepalive::new(TICK, start);
-        assert_eq!(clock.due(start + TICK), Due::Ping);
-        clock.heard(start + TICK + TICK / 2);
-        assert_eq!(clock.due(start + TICK * 2), Due::Nothing);
-        assert_eq!(clock.due(start + TICK * 5 / 2), Due::Ping);
+        let mut keepalive = Keepalive::new(TICK, start);
+        assert_eq!(keepalive.check(start + TICK), KeepaliveAction::Ping);
+        keepalive.record_activity(start + TICK + TICK / 2);
+        assert_eq!(keepalive.check(start + TICK * 2), KeepaliveAction::None);
+        assert_eq!(keepalive.check(start + TICK * 5 / 2), KeepaliveAction::Ping);
     }
 
     #[test]
     fn a_late_ping_still_gets_its_interval() {
         let start = Instant::now();
-        let mut clock = Keepalive::new(TICK, start);
-        assert_eq!(clock.due(start + TICK * 10), Due::Ping);
-        assert_eq!(clock.due(start + TICK * 10), Due::Nothing);
-        assert_eq!(clock.due(start + TICK * 11), Due::Gone);
+        let mut keepalive = Keepalive::new(TICK, start);
+        assert_eq!(keepalive.check(start + TICK * 10), KeepaliveAction::Ping);
+        assert_eq!(keepalive.check(start + TICK * 10), KeepaliveAction::None);
+        assert_eq!(
+            keepalive.check(start + TICK * 11),
+            KeepaliveAction::TimedOut
+        );
     }
 }

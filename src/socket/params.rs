@@ -1,7 +1,7 @@
-//! Query parameters of the two endpoints, typed.
+//! QueryParams parameters of the two endpoints, typed.
 //!
-//! A name that is not known is ignored, since proxies and clients add their own; a value of
-//! a known name that is not understood is refused, by name and with what is allowed.
+//! Unknown names are ignored, since proxies and clients add their own; an invalid value of a
+//! known name is refused, by name and with what is allowed.
 
 use std::str::FromStr;
 
@@ -9,22 +9,20 @@ use crate::codec::{Format, RecordFormats};
 use kafka_client::IsolationLevel;
 use kafka_client::consumer::OffsetResetStrategy;
 
-/// `/socket/in`
+/// The parameters of `/socket/in`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InParams {
+pub(crate) struct ProduceParams {
     /// `topic`
     pub(crate) topic: String,
     /// `keyType`, `valType`
-    pub(crate) types: RecordFormats,
-    /// `clientId`; made up when absent.
+    pub(crate) formats: RecordFormats,
+    /// `clientId`
     pub(crate) client_id: Option<String>,
-    /// `instanceId`
-    pub(crate) instance_id: Option<String>,
 }
 
-/// `/socket/out`
+/// The parameters of `/socket/out`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OutParams {
+pub(crate) struct ConsumeParams {
     /// `clientId`
     pub(crate) client_id: String,
     /// `groupId`, or `<clientId>-group`.
@@ -32,11 +30,11 @@ pub(crate) struct OutParams {
     /// `topic`, without repetitions.
     pub(crate) topics: Vec<String>,
     /// `keyType`, `valType`
-    pub(crate) types: RecordFormats,
+    pub(crate) formats: RecordFormats,
     /// `offsetResetStrategy`
-    pub(crate) reset: OffsetResetStrategy,
+    pub(crate) offset_reset_strategy: OffsetResetStrategy,
     /// `isolationLevel`
-    pub(crate) isolation: IsolationLevel,
+    pub(crate) isolation_level: IsolationLevel,
     /// `rate`, records per second.
     pub(crate) rate: Option<u32>,
     /// `batchSize`, records per frame; `None` sends them one by one, outside of an array.
@@ -48,48 +46,48 @@ pub(crate) struct OutParams {
 /// A parameter that is missing or wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParamError {
-    /// It has to be there.
+    /// A parameter without a default is absent.
     #[error("parameter {name} is missing: {allowed}")]
     Missing {
-        /// Which.
+        /// The parameter's name.
         name: &'static str,
-        /// What it should be.
+        /// What is allowed.
         allowed: &'static str,
     },
-    /// It is not understood.
+    /// The value is not allowed.
     #[error("parameter {name}: {value:?} is not allowed; allowed: {allowed}")]
     Invalid {
-        /// Which.
+        /// The parameter's name.
         name: &'static str,
-        /// What came, cut.
+        /// The value, cut.
         value: String,
-        /// What is understood.
+        /// What is allowed.
         allowed: &'static str,
     },
-    /// It stands there twice.
+    /// It occurs twice.
     #[error("parameter {name} is given twice; allowed: once")]
-    Twice {
-        /// Which.
+    Duplicate {
+        /// The parameter's name.
         name: &'static str,
     },
-    /// It is understood and not served.
+    /// The value is reserved for what is not implemented yet.
     #[error("parameter {name}: {value:?} is not available yet; allowed: {allowed}")]
-    NotYet {
-        /// Which.
+    Unsupported {
+        /// The parameter's name.
         name: &'static str,
-        /// What came.
+        /// The value.
         value: String,
-        /// What is served.
+        /// What is allowed.
         allowed: &'static str,
     },
 }
 
-/// A request's query, taken apart.
+/// A request's query, parsed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct QueryParams(Vec<(String, String)>);
 
-impl Query {
-    /// Takes a raw query apart: `a=b&c=d`, percent-encoded.
+impl QueryParams {
+    /// Parses a raw query: `a=b&c=d`, percent-encoded.
     pub(crate) fn parse(raw: &str) -> Self {
         Self(
             form_urlencoded::parse(raw.as_bytes())
@@ -98,8 +96,8 @@ impl Query {
         )
     }
 
-    /// `errors=close`: whether refusals are close frames, for browsers, which cannot read
-    /// a refused upgrade.
+    /// `errors=close`: whether a refused upgrade is answered by 101 and a close frame, for
+    /// browsers, which cannot read the body of a failed upgrade.
     pub(crate) fn errors_close(&self) -> bool {
         self.0
             .iter()
@@ -107,36 +105,41 @@ impl Query {
     }
 
     /// The parameters of `/socket/in`.
-    pub(crate) fn inbound(&self) -> Result<InParams, ParamError> {
-        self.common()?;
-        Ok(InParams {
+    pub(crate) fn produce_params(&self) -> Result<ProduceParams, ParamError> {
+        self.check_common()?;
+        // Validated already, for the transactional producers that it is meant for.
+        self.optional("instanceId", NAME, name)?;
+        Ok(ProduceParams {
             topic: self.required("topic", TOPIC, topic)?,
-            types: self.types()?,
+            formats: self.formats()?,
             client_id: self.optional("clientId", NAME, name)?,
-            instance_id: self.optional("instanceId", NAME, name)?,
         })
     }
 
     /// The parameters of `/socket/out`.
-    pub(crate) fn outbound(&self) -> Result<OutParams, ParamError> {
-        self.common()?;
+    pub(crate) fn consume_params(&self) -> Result<ConsumeParams, ParamError> {
+        self.check_common()?;
         let client_id = self.required("clientId", NAME, name)?;
         let group_id = self
             .optional("groupId", NAME, name)?
             .unwrap_or_else(|| format!("{client_id}-group"));
-        Ok(OutParams {
+        Ok(ConsumeParams {
             client_id,
             group_id,
             topics: self.required("topic", TOPICS, topics)?,
-            types: self.types()?,
-            reset: self
-                .optional("offsetResetStrategy", "earliest, latest, none", reset)?
+            formats: self.formats()?,
+            offset_reset_strategy: self
+                .optional(
+                    "offsetResetStrategy",
+                    "earliest, latest, none",
+                    offset_reset_strategy,
+                )?
                 .unwrap_or(OffsetResetStrategy::Earliest),
-            isolation: self
+            isolation_level: self
                 .optional(
                     "isolationLevel",
                     "read_uncommitted, read_committed",
-                    isolation,
+                    isolation_level,
                 )?
                 .unwrap_or(IsolationLevel::ReadUncommitted),
             rate: self.optional("rate", COUNT, count)?.flatten(),
@@ -147,7 +150,7 @@ impl Query {
         })
     }
 
-    fn common(&self) -> Result<(), ParamError> {
+    fn check_common(&self) -> Result<(), ParamError> {
         self.optional("errors", "http, close", |v| {
             matches!(v, "http" | "close").then_some(())
         })?;
@@ -156,14 +159,14 @@ impl Query {
             matches!(v.as_str(), "json" | "avro").then_some(v)
         })?;
         if payload.as_deref() == Some("avro") {
-            return Err(ParamError::NotYet {
+            return Err(ParamError::Unsupported {
                 name: "socketPayload",
                 value: "avro".to_owned(),
                 allowed: "json",
             });
         }
         if self.optional("transactional", "true, false", boolean)? == Some(true) {
-            return Err(ParamError::NotYet {
+            return Err(ParamError::Unsupported {
                 name: "transactional",
                 value: "true".to_owned(),
                 allowed: "false, unless producer.exactly-once-enabled is set",
@@ -172,7 +175,7 @@ impl Query {
         Ok(())
     }
 
-    fn types(&self) -> Result<RecordFormats, ParamError> {
+    fn formats(&self) -> Result<RecordFormats, ParamError> {
         let format = |v: &str| Format::from_str(v).ok();
         Ok(RecordFormats {
             key: self.optional("keyType", FORMATS, format)?,
@@ -207,7 +210,7 @@ impl Query {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(ParamError::Twice { name });
+            return Err(ParamError::Duplicate { name });
         }
         match read(value) {
             Some(value) => Ok(Some(value)),
@@ -222,7 +225,7 @@ impl Query {
 
 /// A `group.instance.id` for a client: its name where Kafka allows that as one, else a
 /// stable substitute.
-pub(crate) fn instance_id(client_id: &str) -> String {
+pub(crate) fn group_instance_id(client_id: &str) -> String {
     if topic(client_id).is_some() {
         return client_id.to_owned();
     }
@@ -241,10 +244,11 @@ const COUNT: &str = "a whole number, 1 to 1000000; 0 for none";
 const FORMATS: &str = "json, string, avro, protobuf, bytearray, int, short, long, float, double";
 
 fn topic(text: &str) -> Option<String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let sound =
-        (1..=249).contains(&text.len()) && !matches!(text, "." | "..") && text.chars().all(legal);
-    sound.then(|| text.to_owned())
+    let legal_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let legal = (1..=249).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text.chars().all(legal_char);
+    legal.then(|| text.to_owned())
 }
 
 fn topics(text: &str) -> Option<Vec<String>> {
@@ -259,13 +263,13 @@ fn topics(text: &str) -> Option<Vec<String>> {
 }
 
 fn name(text: &str) -> Option<String> {
-    let sound = (1..=200).contains(&text.chars().count())
+    let legal = (1..=200).contains(&text.chars().count())
         && !text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
         && !text.trim().is_empty();
-    sound.then(|| text.to_owned())
+    legal.then(|| text.to_owned())
 }
 
-fn reset(text: &str) -> Option<OffsetResetStrategy> {
+fn offset_reset_strategy(text: &str) -> Option<OffsetResetStrategy> {
     Some(match text.to_ascii_lowercase().as_str() {
         "earliest" => OffsetResetStrategy::Earliest,
         "latest" => OffsetResetStrategy::Latest,
@@ -274,7 +278,7 @@ fn reset(text: &str) -> Option<OffsetResetStrategy> {
     })
 }
 
-fn isolation(text: &str) -> Option<IsolationLevel> {
+fn isolation_level(text: &str) -> Option<IsolationLevel> {
     Some(match text.to_ascii_lowercase().as_str() {
         "read_uncommitted" => IsolationLevel::ReadUncommitted,
         "read_committed" => IsolationLevel::ReadCommitted,
@@ -282,7 +286,7 @@ fn isolation(text: &str) -> Option<IsolationLevel> {
     })
 }
 
-/// `Some(None)` is a sound zero: no limit.
+/// `Some(None)` for 0: no limit.
 fn count(text: &str) -> Option<Option<u32>> {
     match text.parse::<u32>() {
         Ok(0) => Some(None),
@@ -305,17 +309,19 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_contract() {
-        let out = Query::parse("topic=a,b,a&clientId=me").outbound().unwrap();
+        let out = QueryParams::parse("topic=a,b,a&clientId=me")
+            .consume_params()
+            .unwrap();
         assert_eq!(out.group_id, "me-group");
         assert_eq!(out.topics, ["a", "b"]);
         assert_eq!(
-            out.types,
+            out.formats,
             RecordFormats {
                 key: None,
                 value: Format::String
             }
         );
-        assert_eq!(out.reset, OffsetResetStrategy::Earliest);
+        assert_eq!(out.offset_reset_strategy, OffsetResetStrategy::Earliest);
         assert!(out.auto_commit);
         assert_eq!((out.rate, out.batch_size), (None, None));
     }
@@ -323,9 +329,9 @@ mod tests {
     #[test]
     fn values_are_percent_decoded_and_mostly_in_any_case() {
         let query = "topic=t&clientId=a%20b&offsetResetStrategy=LATEST&autoCommit=False&rate=0";
-        let out = Query::parse(query).outbound().unwrap();
+        let out = QueryParams::parse(query).consume_params().unwrap();
         assert_eq!(out.client_id, "a b");
-        assert_eq!(out.reset, OffsetResetStrategy::Latest);
+        assert_eq!(out.offset_reset_strategy, OffsetResetStrategy::Latest);
         assert!(!out.auto_commit);
         assert_eq!(out.rate, None);
     }
@@ -353,11 +359,14 @@ mod tests {
             ("topic=t&clientId=a&socketPayload=avro", "not available yet"),
             ("topic=t&clientId=a&errors=later", "errors"),
         ] {
-            let error = Query::parse(query).outbound().unwrap_err().to_string();
+            let error = QueryParams::parse(query)
+                .consume_params()
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(part), "{query}: {error}");
         }
-        let error = Query::parse("topic=t&transactional=true")
-            .inbound()
+        let error = QueryParams::parse("topic=t&transactional=true")
+            .produce_params()
             .unwrap_err();
         assert!(error.to_string().contains("transactional"), "{error}");
     }
@@ -365,18 +374,18 @@ mod tests {
     #[test]
     fn names_that_are_not_known_are_ignored() {
         assert!(
-            Query::parse("topic=t&utm_source=x&utm_source=y")
-                .inbound()
+            QueryParams::parse("topic=t&utm_source=x&utm_source=y")
+                .produce_params()
                 .is_ok()
         );
     }
 
     #[test]
     fn an_instance_id_is_the_client_id_where_kafka_allows_it() {
-        assert_eq!(instance_id("sensor-1.a_B"), "sensor-1.a_B");
-        let odd = instance_id("a b/ü");
+        assert_eq!(group_instance_id("sensor-1.a_B"), "sensor-1.a_B");
+        let odd = group_instance_id("a b/ü");
         assert!(topic(&odd).is_some());
-        assert_eq!(odd, instance_id("a b/ü"));
-        assert_ne!(odd, instance_id("a b/u"));
+        assert_eq!(odd, group_instance_id("a b/ü"));
+        assert_ne!(odd, group_instance_id("a b/u"));
     }
 }

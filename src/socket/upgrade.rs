@@ -1,7 +1,7 @@
-//! From a request to a running socket, or to a refusal.
+//! Answers the request for a WebSocket: by a running socket, or by an error.
 //!
-//! Everything that can be refused is refused before the upgrade, as HTTP; what is decided
-//! afterwards can only close.
+//! Everything that can be refused is refused before the upgrade, with an HTTP status; what is
+//! found later can only close the socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, debug_span};
 
 use super::ForeignOrigin;
-use super::inbound::Inbound;
-use super::outbound::Outbound;
-use super::params::{InParams, OutParams, ParamError, Query};
-use super::ws::WebSocket;
+use super::consume::ConsumingSocket;
+use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
+use super::produce::ProducingSocket;
+use super::stream::WebSocketStream;
 use crate::app::App;
 use crate::app::registry::{Full, Place, Seat};
 use crate::http_keep_alive::KeepAliveStream;
@@ -33,91 +33,91 @@ use runtime::guard;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
 
-/// How long brokers may take to tell of a topic before the client is sent away.
+/// How long the metadata of a topic may take before the client is answered 503.
 const TOPIC_MAX: Duration = Duration::from_secs(5);
-/// How long the connection may take to become ours after the 101.
+/// How long the connection may take to be handed over after the 101.
 const UPGRADE_MAX: Duration = Duration::from_secs(10);
-/// How long a refusal's close frame may take to get out.
+/// How long the close frame of a refused upgrade may take to be sent.
 const REFUSAL_MAX: Duration = Duration::from_secs(5);
-/// Partitions of a topic made on first use.
+/// Partitions of a topic that is created on first use.
 const DEV_PARTITIONS: i32 = 1;
 
-/// Which of the two.
+/// The endpoint that was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum SocketEndpoint {
     /// `/socket/in`
-    In,
+    Produce,
     /// `/socket/out`
-    Out,
+    Consume,
 }
 
 /// A request for a WebSocket.
-pub(super) struct Opening {
-    pub(super) endpoint: Endpoint,
+pub(super) struct UpgradeRequest {
+    pub(super) endpoint: SocketEndpoint,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) foreign: Option<ForeignOrigin>,
+    pub(super) foreign_origin: Option<ForeignOrigin>,
 }
 
-/// Lets sockets in.
-struct Sockets {
+/// Admits and starts sockets.
+struct SocketOpener {
     app: App,
 }
 
-/// A request that is going to be served.
-enum Admitted {
-    In {
-        params: InParams,
+/// A request that will be served, with what its socket needs.
+enum AdmittedSocket {
+    Producing {
+        params: ProduceParams,
         topic: Arc<TopicMetadata>,
         place: Place,
     },
-    Out {
-        params: OutParams,
+    Consuming {
+        params: ConsumeParams,
         place: Place,
         seat: Seat,
     },
 }
 
-impl Admitted {
-    /// The name that the client has given itself, for the log.
-    fn client(&self) -> Option<&str> {
+impl AdmittedSocket {
+    /// The `clientId`, for the log.
+    fn client_id(&self) -> Option<&str> {
         match self {
-            Self::In { params, .. } => params.client_id.as_deref(),
-            Self::Out { params, .. } => Some(&params.client_id),
+            Self::Producing { params, .. } => params.client_id.as_deref(),
+            Self::Consuming { params, .. } => Some(&params.client_id),
         }
     }
 }
 
-/// Answers the request: 101 and a task for the socket, or why not.
-pub(super) async fn open(mut opening: Opening, app: App) -> Response<String> {
-    let sockets = Sockets { app };
-    let accept = match handshake::accept(&opening.headers) {
+/// Answers the request: 101 and a task for the socket, or an error.
+pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Response<String> {
+    let opener = SocketOpener { app };
+    let accept = match handshake::accept(&request.headers) {
         Ok(accept) => accept,
-        Err(error) => return unfit(error).into_response(),
+        Err(error) => return handshake_error(error).into_response(),
     };
-    let Some(upgrade) = opening.upgrade.take() else {
-        return unfit(HandshakeError::NoUpgrade).into_response();
+    let Some(upgrade) = request.upgrade.take() else {
+        return handshake_error(HandshakeError::NoUpgrade).into_response();
     };
-    let query = Query::parse(&opening.query);
-    let admitted = match refused_by_head(&opening) {
+    let query = QueryParams::parse(&request.query);
+    let admitted = match refused_by_headers(&request) {
         Some(refusal) => Err(refusal),
-        None => sockets.admit(opening.endpoint, &query).await,
+        None => opener.admit(request.endpoint, &query).await,
     };
-    let message_max = sockets.app.config.server.websocket.max_message_size;
+    let message_bytes_max = opener.app.config.server.websocket.max_message_size;
     let span = debug_span!(
         "socket",
-        peer = opening.peer.map(tracing::field::display),
+        peer = request.peer.map(tracing::field::display),
         client = tracing::field::Empty
     );
     match admitted {
         Ok(admitted) => {
-            span.record("client", admitted.client());
-            let tracker = sockets.app.sockets.clone();
+            span.record("client", admitted.client_id());
+            let tracker = opener.app.sockets.clone();
             let socket = async move {
-                if let Some(socket) = upgraded(upgrade, message_max).await {
-                    sockets.start(admitted, socket, span);
+                if let Some(socket) = take_over(upgrade, message_bytes_max).await {
+                    opener.start(admitted, socket, span);
                 }
             };
             tracker.spawn(guard::contained(socket));
@@ -125,34 +125,35 @@ pub(super) async fn open(mut opening: Opening, app: App) -> Response<String> {
         Err(refusal) if query.errors_close() => {
             let code = CloseCode(4000 + refusal.status.as_u16());
             let close = CloseFrame::new(code, &refusal.message);
-            let goodbye = async move {
-                if let Some(socket) = upgraded(upgrade, message_max).await {
+            let closing = async move {
+                if let Some(socket) = take_over(upgrade, message_bytes_max).await {
                     socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
                 }
             };
-            sockets.app.sockets.spawn(guard::contained(goodbye));
+            opener.app.sockets.spawn(guard::contained(closing));
         }
         Err(refusal) => {
             debug!(parent: &span, %refusal, "refused");
             return refusal.into_response();
         }
     }
-    switching(&accept)
+    switching_protocols(&accept)
 }
 
-/// What the request's head alone rules out.
-fn refused_by_head(opening: &Opening) -> Option<Refusal> {
-    if opening.foreign.is_some() {
+/// Whether the request's headers alone rule it out.
+fn refused_by_headers(request: &UpgradeRequest) -> Option<Refusal> {
+    if request.foreign_origin.is_some() {
         return Some(Refusal::foreign_origin());
     }
-    // Without these the socket would run as the proxy itself: more, maybe, than it may.
+    // Ignoring the client's credentials would serve it as the proxy's own principal, which
+    // may be allowed more.
     let basic = |value: &HeaderValue| {
         let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
     };
-    let header = if opening.headers.contains_key("x-kafka-auth") {
+    let header = if request.headers.contains_key("x-kafka-auth") {
         "X-Kafka-Auth"
-    } else if opening.headers.get_all(AUTHORIZATION).iter().any(basic) {
+    } else if request.headers.get_all(AUTHORIZATION).iter().any(basic) {
         "Authorization: Basic"
     } else {
         return None;
@@ -164,28 +165,32 @@ fn refused_by_head(opening: &Opening) -> Option<Refusal> {
     Some(Refusal::new(StatusCode::NOT_IMPLEMENTED, message))
 }
 
-impl Sockets {
-    async fn admit(&self, endpoint: Endpoint, query: &Query) -> Result<Admitted, Refusal> {
+impl SocketOpener {
+    async fn admit(
+        &self,
+        endpoint: SocketEndpoint,
+        query: &QueryParams,
+    ) -> Result<AdmittedSocket, Refusal> {
         if self.app.draining.is_cancelled() {
             return Err(Refusal::unavailable("the server is stopping"));
         }
         match endpoint {
-            Endpoint::In => {
-                let params = query.inbound()?;
+            SocketEndpoint::Produce => {
+                let params = query.produce_params()?;
                 let place = self.place()?;
-                let topic = self.topic(&params.topic).await?;
-                Ok(Admitted::In {
+                let topic = self.topic_or_create(&params.topic).await?;
+                Ok(AdmittedSocket::Producing {
                     params,
                     topic,
                     place,
                 })
             }
-            Endpoint::Out => {
-                let params = query.outbound()?;
+            SocketEndpoint::Consume => {
+                let params = query.consume_params()?;
                 let place = self.place()?;
                 let mut topics = Vec::new();
                 for name in &params.topics {
-                    let topic = self.topic(name).await?;
+                    let topic = self.topic_or_create(name).await?;
                     topics.push((name.clone(), topic.partitions.len()));
                 }
                 let seat = self
@@ -193,7 +198,7 @@ impl Sockets {
                     .registry
                     .admit(&params.group_id, &params.client_id, &topics)
                     .await?;
-                Ok(Admitted::Out {
+                Ok(AdmittedSocket::Consuming {
                     params,
                     place,
                     seat,
@@ -213,22 +218,22 @@ impl Sockets {
         })
     }
 
-    /// The topic, which must exist; with `--dev` it is made on first use.
-    async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, Refusal> {
-        match self.known_topic(name).await {
+    /// The topic, which must exist; with `--dev` it is created on first use.
+    async fn topic_or_create(&self, name: &str) -> Result<Arc<TopicMetadata>, Refusal> {
+        match self.topic_metadata(name).await {
             Err(MetadataError::UnknownTopic { .. }) if self.app.config.dev => {}
             other => return other.map_err(Refusal::from),
         }
-        let made = admin::create_topic(self.app.cluster(), name, DEV_PARTITIONS, 1).await;
-        match made {
+        let created = admin::create_topic(self.app.cluster(), name, DEV_PARTITIONS, 1).await;
+        match created {
             Err(error) if !error.already_exists() => {
                 Err(Refusal::unavailable(format!("topic {name}: {error}")))
             }
-            _ => self.known_topic(name).await.map_err(Refusal::from),
+            _ => self.topic_metadata(name).await.map_err(Refusal::from),
         }
     }
 
-    async fn known_topic(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
+    async fn topic_metadata(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
         let metadata = self.app.cluster().metadata();
         match timeout(TOPIC_MAX, metadata.topic(name)).await {
             Ok(known) => known,
@@ -241,36 +246,36 @@ impl Sockets {
         }
     }
 
-    /// Gives the socket a task of its own, which holds nothing of how it was opened.
-    fn start(self, admitted: Admitted, socket: WebSocket, span: Span) {
+    /// Spawns the socket's task, which holds nothing of how it was opened.
+    fn start(self, admitted: AdmittedSocket, socket: WebSocketStream, span: Span) {
         let tasks = self.app.sockets.clone();
         match admitted {
-            Admitted::In {
+            AdmittedSocket::Producing {
                 params,
                 topic,
                 place,
             } => {
-                let inbound = Inbound::new(self.app, socket, params.types, topic, place);
-                tasks.spawn(guard::contained(inbound.run().instrument(span)));
+                let socket = ProducingSocket::new(self.app, socket, params.formats, topic, place);
+                tasks.spawn(guard::contained(socket.run().instrument(span)));
             }
-            Admitted::Out {
+            AdmittedSocket::Consuming {
                 params,
                 place,
                 seat,
             } => {
-                let outbound = Outbound::new(self.app, socket, params, (place, seat));
-                tasks.spawn(guard::contained(outbound.run().instrument(span)));
+                let socket = ConsumingSocket::new(self.app, socket, params, (place, seat));
+                tasks.spawn(guard::contained(socket.run().instrument(span)));
             }
         }
     }
 }
 
-/// Takes the connection over from hyper, of which nothing stays.
-async fn upgraded(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSocket> {
+/// Takes the connection over from hyper, of which nothing remains.
+async fn take_over(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSocketStream> {
     let upgraded = match timeout(UPGRADE_MAX, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => {
-            debug!(%error, "lost before the upgrade");
+            debug!(%error, "connection lost before the upgrade");
             return None;
         }
         Err(_) => return None,
@@ -279,21 +284,25 @@ async fn upgraded(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSoc
         .downcast::<TokioIo<KeepAliveStream<TcpStream>>>()
         .expect("the server hands hyper nothing but TCP streams");
     let stream = parts.io.into_inner().into_inner();
-    Some(WebSocket::new(stream, parts.read_buf, message_bytes_max))
+    Some(WebSocketStream::new(
+        stream,
+        parts.read_buf,
+        message_bytes_max,
+    ))
 }
 
-fn switching(accept: &str) -> Response<String> {
+fn switching_protocols(accept: &str) -> Response<String> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(accept).expect("base64 is a sound header value");
+    let accept = HeaderValue::from_str(accept).expect("base64 is a valid header value");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     response
 }
 
-fn unfit(error: HandshakeError) -> Refusal {
+fn handshake_error(error: HandshakeError) -> Refusal {
     let status = match error {
         HandshakeError::NoUpgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
         HandshakeError::Key => StatusCode::BAD_REQUEST,

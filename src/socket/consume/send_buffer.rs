@@ -8,33 +8,33 @@ use std::io;
 
 use bytes::BytesMut;
 
-use super::encoded::Mark;
-use super::ws::WebSocket;
+use super::super::stream::WebSocketStream;
+use super::frame_cache::RecordFrame;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::FetchPosition;
 
 /// Whole frames, oldest first; the first may be partly written.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct SendBuffer {
     buffer: BytesMut,
     /// Bytes that went through the buffer so far.
     added: u64,
     /// Records in it, by the byte behind their frame.
-    records: VecDeque<(u64, Delivered)>,
+    records: VecDeque<(u64, DeliveredRecords)>,
 }
 
 /// Records of one partition that a frame carries.
 #[derive(Clone, Debug)]
-pub(super) struct Delivered {
+pub(super) struct DeliveredRecords {
     /// Their partition.
     pub(super) tp: TopicPartition,
     /// In order; the last one says how far the partition is delivered.
-    pub(super) marks: Vec<Mark>,
+    pub(super) frames: Vec<RecordFrame>,
     /// How far it is passed, when nothing to deliver lies in between.
     pub(super) end: Option<FetchPosition>,
 }
 
-impl Outgoing {
+impl SendBuffer {
     /// Appends frames.
     pub(super) fn write(&mut self, frames: impl FnOnce(&mut BytesMut)) {
         let before = self.buffer.len();
@@ -43,12 +43,12 @@ impl Outgoing {
     }
 
     /// Says that the frames so far carry these records.
-    pub(super) fn carries(&mut self, delivered: Delivered) {
+    pub(super) fn carries(&mut self, delivered: DeliveredRecords) {
         self.records.push_back((self.added, delivered));
     }
 
     /// Hands bytes to the kernel; whether all of them went.
-    pub(super) fn flush(&mut self, socket: &WebSocket) -> io::Result<bool> {
+    pub(super) fn flush(&mut self, socket: &WebSocketStream) -> io::Result<bool> {
         let all = socket.flush(&mut self.buffer)?;
         if all && self.buffer.capacity() > KEEP_MAX {
             self.buffer = BytesMut::new();
@@ -57,7 +57,7 @@ impl Outgoing {
     }
 
     /// The next records that are wholly with the kernel.
-    pub(super) fn delivered(&mut self) -> Option<Delivered> {
+    pub(super) fn delivered(&mut self) -> Option<DeliveredRecords> {
         let sent = self.added - self.buffer.len() as u64;
         match self.records.front() {
             Some((end, _)) if *end <= sent => self.records.pop_front().map(|(_, records)| records),

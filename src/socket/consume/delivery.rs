@@ -1,9 +1,9 @@
 //! The records that one socket is in the middle of sending.
 //!
 //! ```text
-//! slice ─▶ Current: encoded chunk, frame to send next, byte to send next
+//! slice ─▶ OutgoingChunk: encoded chunk, frame to send next, byte to send next
 //!            │ one by one: written straight from the chunk
-//!            └ batchSize: copied into Batch ─ n records, or 20 ms ─▶ one array frame
+//!            └ batchSize: copied into ArrayBuilder ─ n records, or 20 ms ─▶ one array frame
 //! ```
 //!
 //! # Invariants
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use tokio::time::{Duration, Instant};
 
-use super::encoded::{Encoded, Mark};
-use super::outgoing::{Delivered, Outgoing};
+use super::frame_cache::{EncodedFrames, RecordFrame};
+use super::send_buffer::{DeliveredRecords, SendBuffer};
 use crate::codec::RecordFormats;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Chunk, ConsumerRecords, FetchPosition};
@@ -27,8 +27,8 @@ pub(super) const BATCH_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// A slice, as far as it is sent.
 #[derive(Debug)]
-pub(super) struct Current {
-    pub(super) encoded: Arc<Encoded>,
+pub(super) struct OutgoingChunk {
+    pub(super) encoded: Arc<EncodedFrames>,
     /// The next frame to complete.
     pub(super) next: usize,
     /// The next byte to send.
@@ -44,14 +44,14 @@ pub(super) struct Current {
     _chunk: Option<Arc<Chunk>>,
 }
 
-impl Current {
+impl OutgoingChunk {
     /// Starts on a slice.
-    pub(super) fn new(slice: ConsumerRecords, types: RecordFormats, now: Instant) -> Self {
-        let encoded = Encoded::of(&slice.chunk, types);
-        let next = encoded.index_of(slice.from_offset);
+    pub(super) fn new(slice: ConsumerRecords, formats: RecordFormats, now: Instant) -> Self {
+        let encoded = EncodedFrames::of(&slice.chunk, formats);
+        let next = encoded.index_at_or_after(slice.from_offset);
         Self {
             next,
-            at: encoded.begin(next),
+            at: encoded.start_of(next),
             end: Some(FetchPosition {
                 offset: slice.chunk.next_offset,
                 leader_epoch: slice.chunk.last_epoch,
@@ -71,33 +71,33 @@ impl Current {
 
     /// Whether all of it is sent.
     pub(super) fn is_done(&self) -> bool {
-        self.next == self.encoded.marks.len()
+        self.next == self.encoded.frames.len()
     }
 
     /// Whether a frame is partly sent.
     pub(super) fn is_inside_a_frame(&self) -> bool {
-        self.at != self.encoded.begin(self.next) || (self.torn && self.next == 0)
+        self.at != self.encoded.start_of(self.next) || (self.torn && self.next == 0)
     }
 
     /// How many frames are not completely sent.
     pub(super) fn left(&self) -> usize {
-        self.encoded.marks.len() - self.next
+        self.encoded.frames.len() - self.next
     }
 
     /// What is to be sent to complete the next `frames` frames.
     pub(super) fn bytes(&self, frames: usize) -> &[u8] {
-        &self.encoded.bytes[self.at..self.encoded.begin(self.next + frames)]
+        &self.encoded.bytes[self.at..self.encoded.start_of(self.next + frames)]
     }
 
     /// `bytes` were sent: the frames that completed.
     pub(super) fn sent(&mut self, bytes: usize) -> std::ops::Range<usize> {
         self.at += bytes;
         let from = self.next;
-        let left = &self.encoded.marks[from..];
+        let left = &self.encoded.frames[from..];
         // Mostly all of it goes at once.
         let done = match left.last() {
             Some(last) if last.end as usize <= self.at => left.len(),
-            _ => left.partition_point(|mark| mark.end as usize <= self.at),
+            _ => left.partition_point(|frame| frame.end as usize <= self.at),
         };
         self.next += done;
         from..self.next
@@ -108,15 +108,15 @@ impl Current {
     /// it holds no chunk.
     pub(super) fn let_go(&mut self, bytes_max: usize) -> Option<FetchPosition> {
         let end = self.end.take()?;
-        let marks = &self.encoded.marks;
+        let frames = &self.encoded.frames;
         let mut keep = self.next + usize::from(self.is_inside_a_frame());
-        while keep < marks.len() && marks[keep].end as usize - self.at <= bytes_max {
+        while keep < frames.len() && frames[keep].end as usize - self.at <= bytes_max {
             keep += 1;
         }
-        let position = match marks.get(keep) {
+        let position = match frames.get(keep) {
             None => end,
             Some(_) if keep == 0 => self.before_first(),
-            Some(_) => marks[keep - 1].next(),
+            Some(_) => frames[keep - 1].next_position(),
         };
         self.keep(keep);
         Some(position)
@@ -133,7 +133,7 @@ impl Current {
     /// Keeps a copy of what is to be sent before frame `end`.
     fn keep(&mut self, end: usize) {
         self.torn = self.is_inside_a_frame();
-        self.encoded = Arc::new(self.encoded.copy(self.at, self.next, end));
+        self.encoded = Arc::new(self.encoded.copy_range(self.at, self.next, end));
         self.next = 0;
         self.at = 0;
         self._chunk = None;
@@ -149,7 +149,7 @@ impl Current {
 
     fn before_first(&self) -> FetchPosition {
         FetchPosition {
-            offset: self.encoded.marks[0].offset,
+            offset: self.encoded.frames[0].offset,
             leader_epoch: -1,
         }
     }
@@ -157,17 +157,17 @@ impl Current {
 
 /// Records gathered for one array.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct ArrayBuilder {
     size: usize,
     bytes_max: usize,
     payload: BytesMut,
     records: usize,
-    carried: Vec<Delivered>,
+    carried: Vec<DeliveredRecords>,
     /// When the first record came.
     since: Instant,
 }
 
-impl Batch {
+impl ArrayBuilder {
     /// Arrays of at most `size` records, and not many more than `bytes_max` bytes.
     pub(super) fn new(size: u32, bytes_max: usize, now: Instant) -> Self {
         Self {
@@ -181,7 +181,12 @@ impl Batch {
     }
 
     /// Takes up to `allowed` records of `current`; says how many.
-    pub(super) fn gather(&mut self, current: &mut Current, allowed: usize, now: Instant) -> usize {
+    pub(super) fn gather(
+        &mut self,
+        current: &mut OutgoingChunk,
+        allowed: usize,
+        now: Instant,
+    ) -> usize {
         let mut taken = 0;
         while taken < allowed && !current.is_done() && !self.is_full() {
             let index = current.next;
@@ -191,10 +196,10 @@ impl Batch {
             self.payload
                 .put_u8(if self.records == 0 { b'[' } else { b',' });
             self.payload.put_slice(current.encoded.payload(index));
-            self.carry(current.tp(), current.encoded.marks[index]);
+            self.carry(current.tp(), current.encoded.frames[index]);
             self.records += 1;
             current.next += 1;
-            current.at = current.encoded.begin(current.next);
+            current.at = current.encoded.start_of(current.next);
             taken += 1;
         }
         taken
@@ -211,7 +216,7 @@ impl Batch {
     }
 
     /// Makes a frame of it.
-    pub(super) fn send(&mut self, out: &mut Outgoing) {
+    pub(super) fn send(&mut self, out: &mut SendBuffer) {
         if self.records == 0 {
             return;
         }
@@ -235,28 +240,28 @@ impl Batch {
         }
     }
 
-    fn carry(&mut self, tp: &TopicPartition, mark: Mark) {
+    fn carry(&mut self, tp: &TopicPartition, frame: RecordFrame) {
         match self.carried.last_mut() {
             Some(last) if last.tp == *tp => {
-                last.marks.push(mark);
+                last.frames.push(frame);
                 last.end = None;
             }
-            _ => self.carried.push(Delivered {
+            _ => self.carried.push(DeliveredRecords {
                 tp: tp.clone(),
-                marks: vec![mark],
+                frames: vec![frame],
                 end: None,
             }),
         }
     }
 
     /// Behind what it has of `tp` there is nothing to deliver before `end`.
-    pub(super) fn passed(&mut self, tp: &TopicPartition, end: FetchPosition, out: &mut Outgoing) {
+    pub(super) fn passed(&mut self, tp: &TopicPartition, end: FetchPosition, out: &mut SendBuffer) {
         match self.carried.iter_mut().rev().find(|known| known.tp == *tp) {
             Some(known) => known.end = Some(end),
             // What there was of it is on its way already.
-            None => out.carries(Delivered {
+            None => out.carries(DeliveredRecords {
                 tp: tp.clone(),
-                marks: Vec::new(),
+                frames: Vec::new(),
                 end: Some(end),
             }),
         }
@@ -272,24 +277,24 @@ mod tests {
 
     use super::*;
 
-    fn current(texts: &[&str]) -> Current {
+    fn current(texts: &[&str]) -> OutgoingChunk {
         let mut out = BytesMut::new();
-        let mut marks = Vec::new();
+        let mut frames = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             frame::write_text(&mut out, text.as_bytes());
-            marks.push(Mark {
+            frames.push(RecordFrame {
                 end: out.len() as u32,
-                epoch: 1,
+                leader_epoch: 1,
                 offset: i as i64 + 10,
                 timestamp: 0,
             });
         }
-        let encoded = Encoded {
+        let encoded = EncodedFrames {
             tp: TopicPartition::new("t", 0),
             bytes: Bytes::from(out),
-            marks,
+            frames,
         };
-        Current {
+        OutgoingChunk {
             encoded: Arc::new(encoded),
             next: 0,
             at: 0,
@@ -350,8 +355,8 @@ mod tests {
     #[test]
     fn an_array_is_due_when_full_or_after_its_wait() {
         let now = Instant::now();
-        let mut out = Outgoing::default();
-        let mut batch = Batch::new(2, 1 << 20, now);
+        let mut out = SendBuffer::default();
+        let mut batch = ArrayBuilder::new(2, 1 << 20, now);
         assert_eq!(batch.due(), None);
         let mut current = current(&["1", "2", "3"]);
         assert_eq!(batch.gather(&mut current, 10, now), 2);

@@ -1,7 +1,7 @@
 //! `/socket/in`: frames to records, acknowledgements to answers. One task per socket.
 //!
 //! ```text
-//! client ─▶ read ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ Answers (in order)
+//! client ─▶ read ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
 //!   ▲       └ paused while answers, or the producer's memory, are full ┘      │
 //!   └───────────────────────── one write for all that settled ◀───────────────┘
 //! ```
@@ -13,6 +13,8 @@
 //! - Every record that was taken is answered before our close frame, within five seconds
 //!   after a client's close, within the grace when the server stops.
 
+mod pending_acks;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,10 +23,9 @@ use bytes::BytesMut;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::answers::{Answers, Outcome, Position, code};
-use super::close::End;
-use super::keepalive::{Due, Keepalive};
-use super::ws::{Fill, WebSocket};
+use super::close::CloseReason;
+use super::keepalive::{Keepalive, KeepaliveAction};
+use super::stream::{ReadStatus, WebSocketStream};
 use crate::app::App;
 use crate::app::registry::Place;
 use crate::codec::RecordFormats;
@@ -32,6 +33,7 @@ use crate::codec::inbound::{InboundRecord, ProduceFrame};
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::Producer;
 use kafka_client::record::NewRecord;
+use pending_acks::{AckState, FramePosition, PendingAcks, error_code};
 use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
 
 /// How long the answers still due may take after a client's close.
@@ -40,13 +42,13 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const UNANSWERED_BUFFERS: usize = 16;
 
 /// One producing client.
-pub(super) struct Inbound {
+pub(super) struct ProducingSocket {
     app: App,
-    socket: WebSocket,
+    socket: WebSocketStream,
     producer: Producer,
     topic: Arc<TopicMetadata>,
-    types: RecordFormats,
-    answers: Answers,
+    formats: RecordFormats,
+    answers: PendingAcks,
     /// Frames on their way to the client.
     out: BytesMut,
     out_max: usize,
@@ -58,11 +60,11 @@ pub(super) struct Inbound {
     _place: Place,
 }
 
-impl Inbound {
+impl ProducingSocket {
     pub(super) fn new(
         app: App,
-        socket: WebSocket,
-        types: RecordFormats,
+        socket: WebSocketStream,
+        formats: RecordFormats,
         topic: Arc<TopicMetadata>,
         place: Place,
     ) -> Self {
@@ -70,7 +72,7 @@ impl Inbound {
         let out_max = settings.send_buffer;
         let keepalive = Keepalive::new(settings.ping_interval, Instant::now());
         Self {
-            answers: Answers::new(
+            answers: PendingAcks::new(
                 topic.name.clone(),
                 out_max.saturating_mul(UNANSWERED_BUFFERS),
             ),
@@ -78,7 +80,7 @@ impl Inbound {
             app,
             socket,
             topic,
-            types,
+            formats,
             out: BytesMut::new(),
             out_max,
             scratch: Vec::new(),
@@ -95,10 +97,12 @@ impl Inbound {
         };
         debug!(?end, topic = %self.topic.name, "producing socket ends");
         let settle_max = match &end {
-            End::Peer(_) | End::Fault(_) => FLUSH_MAX,
+            CloseReason::PeerClosed(_) | CloseReason::Fail(_) => FLUSH_MAX,
             // The server cuts what is left when the grace is over.
-            End::Stopping => self.app.config.server.shutdown_grace,
-            End::Lost | End::Silent | End::Slow => Duration::ZERO,
+            CloseReason::ServerStopping => self.app.config.server.shutdown_grace,
+            CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::SlowClient => {
+                Duration::ZERO
+            }
         };
         if !settle_max.is_zero() {
             let settled = timeout(settle_max, self.settle()).await;
@@ -110,11 +114,11 @@ impl Inbound {
         Box::pin(end.close(self.socket, self.out)).await;
     }
 
-    async fn serve(&mut self) -> Result<End, End> {
+    async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
         let app = self.app.clone();
         let stopping = app.draining.cancelled();
         tokio::pin!(stopping);
-        let timer = sleep_until(self.keepalive.next());
+        let timer = sleep_until(self.keepalive.next_check_at());
         tokio::pin!(timer);
         loop {
             self.read().await?;
@@ -127,8 +131,8 @@ impl Inbound {
             }
             tokio::select! {
                 biased;
-                () = &mut stopping => return Ok(End::Stopping),
-                () = self.answers.settled(), if answering => {}
+                () = &mut stopping => return Ok(CloseReason::ServerStopping),
+                () = self.answers.ready(), if answering => {}
                 ready = self.socket.writable(), if writing => ready?,
                 ready = self.socket.readable(), if reading => {
                     ready?;
@@ -147,42 +151,42 @@ impl Inbound {
         self.answers.has_room() && self.out.len() < self.out_max
     }
 
-    fn fill(&mut self) -> Result<(), End> {
-        match self.socket.fill()? {
-            Fill::Some => {
-                self.keepalive.heard(Instant::now());
+    fn fill(&mut self) -> Result<(), CloseReason> {
+        match self.socket.fill_buffer()? {
+            ReadStatus::Data => {
+                self.keepalive.record_activity(Instant::now());
                 Ok(())
             }
-            Fill::Empty => Ok(()),
-            Fill::End => Err(End::Lost),
+            ReadStatus::WouldBlock => Ok(()),
+            ReadStatus::Eof => Err(CloseReason::ConnectionLost),
         }
     }
 
     /// Takes the messages that have been read.
-    async fn read(&mut self) -> Result<(), End> {
+    async fn read(&mut self) -> Result<(), CloseReason> {
         while self.may_read() {
-            match self.socket.message()? {
+            match self.socket.next_message()? {
                 None => return Ok(()),
                 Some(WebSocketMessage::Text(text)) => self.take(text.as_bytes()).await?,
                 Some(WebSocketMessage::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(CloseFrame::new(
+                    return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::UNSUPPORTED_DATA,
                         reason,
                     )));
                 }
                 Some(WebSocketMessage::Ping(payload)) => frame::write_pong(&mut self.out, &payload),
                 Some(WebSocketMessage::Pong(_)) => {}
-                Some(WebSocketMessage::Close(close)) => return Err(End::Peer(close)),
+                Some(WebSocketMessage::Close(close)) => return Err(CloseReason::PeerClosed(close)),
             }
         }
         Ok(())
     }
 
     /// Sends the records of one frame.
-    async fn take(&mut self, payload: &[u8]) -> Result<(), End> {
+    async fn take(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut frame = ProduceFrame::new(self.types, payload, &mut scratch);
+        let mut frame = ProduceFrame::new(self.formats, payload, &mut scratch);
         if frame.is_array() && frame.is_empty() {
             // In its place, which is after everything that is owed.
             self.settle().await?;
@@ -193,8 +197,8 @@ impl Inbound {
         let mut index = 0;
         while let Some(record) = frame.next_record() {
             let position = match is_array {
-                false => Position::Alone,
-                true => Position::Element {
+                false => FramePosition::Single,
+                true => FramePosition::ArrayElement {
                     first: index == 0,
                     last: index + 1 == len,
                 },
@@ -206,9 +210,13 @@ impl Inbound {
                     let outcome = self.send(&record, now).await?;
                     (outcome, record.message_id, size)
                 }
-                Err(refusal) => {
-                    let refused = (refusal.code, refusal.message.into_owned());
-                    (Outcome::Refused(Box::new(refused)), refusal.message_id, 0)
+                Err(rejection) => {
+                    let refused = (rejection.code, rejection.message.into_owned());
+                    (
+                        AckState::Rejected(Box::new(refused)),
+                        rejection.message_id,
+                        0,
+                    )
                 }
             };
             self.answers.push(outcome, position, message_id, size);
@@ -222,7 +230,11 @@ impl Inbound {
 
     /// Gives a record to the producer. Waits while its memory is spent, and goes on
     /// answering meanwhile.
-    async fn send(&mut self, record: &InboundRecord<'_>, now: i64) -> Result<Outcome, End> {
+    async fn send(
+        &mut self,
+        record: &InboundRecord<'_>,
+        now: i64,
+    ) -> Result<AckState, CloseReason> {
         let new = NewRecord {
             key: record.key,
             value: record.value,
@@ -230,7 +242,7 @@ impl Inbound {
             timestamp: record.timestamp.unwrap_or(now),
         };
         let sent = match self.producer.try_send(&self.topic, record.partition, &new) {
-            Ok(Some(ticket)) => return Ok(Outcome::Sent(ticket)),
+            Ok(Some(ticket)) => return Ok(AckState::Sent(ticket)),
             Ok(None) => {
                 let (producer, topic) = (self.producer.clone(), self.topic.clone());
                 let sending = producer.send(&topic, record.partition, &new);
@@ -246,26 +258,26 @@ impl Inbound {
             Err(error) => Err(error),
         };
         Ok(match sent {
-            Ok(ticket) => Outcome::Sent(ticket),
-            Err(error) => Outcome::Refused(Box::new((code(&error), error.to_string()))),
+            Ok(ticket) => AckState::Sent(ticket),
+            Err(error) => AckState::Rejected(Box::new((error_code(&error), error.to_string()))),
         })
     }
 
     /// Waits for something to answer, or for the client to take answers; answers.
-    async fn progress(&mut self) -> Result<(), End> {
+    async fn progress(&mut self) -> Result<(), CloseReason> {
         let answering = self.out.len() < self.out_max && !self.answers.is_empty();
         let writing = !self.out.is_empty();
         let slow = self.slow_at();
         tokio::select! {
-            () = self.answers.settled(), if answering => {}
+            () = self.answers.ready(), if answering => {}
             ready = self.socket.writable(), if writing => ready?,
-            () = sleep_until(slow), if writing => return Err(End::Slow),
+            () = sleep_until(slow), if writing => return Err(CloseReason::SlowClient),
         }
         self.answer()
     }
 
-    /// Answers everything that is owed.
-    async fn settle(&mut self) -> Result<(), End> {
+    /// PendingAcks everything that is owed.
+    async fn settle(&mut self) -> Result<(), CloseReason> {
         self.answer()?;
         while !self.answers.is_empty() || !self.out.is_empty() {
             self.progress().await?;
@@ -274,9 +286,9 @@ impl Inbound {
     }
 
     /// Writes what can be answered now.
-    fn answer(&mut self) -> Result<(), End> {
+    fn answer(&mut self) -> Result<(), CloseReason> {
         loop {
-            self.answers.drain(&mut self.out, self.out_max);
+            self.answers.write_ready(&mut self.out, self.out_max);
             let before = self.out.len();
             let all = self.socket.flush(&mut self.out)?;
             if all || self.out.len() < before {
@@ -289,19 +301,19 @@ impl Inbound {
     }
 
     /// The timer has rung: pings, gives up, or cleans up. Says when to ring next.
-    fn tick(&mut self, reading: bool) -> Result<Instant, End> {
+    fn tick(&mut self, reading: bool) -> Result<Instant, CloseReason> {
         let now = Instant::now();
         if !self.out.is_empty() && now >= self.slow_at() {
-            return Err(End::Slow);
+            return Err(CloseReason::SlowClient);
         }
         if !reading || !self.out.is_empty() {
             // Its silence is ours: we do not listen, or cannot ask.
-            self.keepalive.heard(now);
+            self.keepalive.record_activity(now);
         }
-        match self.keepalive.due(now) {
-            Due::Nothing => {}
-            Due::Gone => return Err(End::Silent),
-            Due::Ping => {
+        match self.keepalive.check(now) {
+            KeepaliveAction::None => {}
+            KeepaliveAction::TimedOut => return Err(CloseReason::PingTimeout),
+            KeepaliveAction::Ping => {
                 frame::write_ping(&mut self.out, b"");
                 self.socket.flush(&mut self.out)?;
             }
@@ -311,7 +323,7 @@ impl Inbound {
             self.out = BytesMut::new();
             self.scratch = Vec::new();
         }
-        Ok(self.keepalive.next())
+        Ok(self.keepalive.next_check_at())
     }
 
     /// When a client that takes nothing has had long enough.
@@ -329,8 +341,8 @@ fn timestamp() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-impl From<io::Error> for End {
+impl From<io::Error> for CloseReason {
     fn from(_: io::Error) -> Self {
-        End::Lost
+        CloseReason::ConnectionLost
     }
 }

@@ -1,6 +1,6 @@
-//! How many records a socket may get now (`rate`): a token bucket.
+//! How many records a socket may be sent now (`rate`): a token bucket.
 //!
-//! Pure: it is told the time. A tenth of a second's records may go at once, so that a high
+//! Pure: the time is passed in. A tenth of a second's records may go at once, so that a high
 //! rate does not mean a timer per record.
 
 use std::time::Duration;
@@ -9,42 +9,44 @@ use tokio::time::Instant;
 
 /// A limit of records per second.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
+pub(crate) struct RateLimiter {
     per_second: u32,
     burst: f64,
     tokens: f64,
-    at: Instant,
+    refilled_at: Instant,
 }
 
-impl Rate {
-    /// At most `per_second` records in any second, give or take the burst.
+impl RateLimiter {
+    /// At most `per_second` records in any second, plus the burst.
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let burst = (f64::from(per_second) / 10.0).max(1.0);
         Self {
             per_second,
             burst,
             tokens: burst,
-            at: now,
+            refilled_at: now,
         }
     }
 
-    /// How many records may go now.
+    /// How many records may be sent now.
     pub(crate) fn available(&mut self, now: Instant) -> usize {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        let passed = now
+            .saturating_duration_since(self.refilled_at)
+            .as_secs_f64();
         self.tokens = (self.tokens + passed * f64::from(self.per_second)).min(self.burst);
-        self.at = now;
+        self.refilled_at = now;
         self.tokens as usize
     }
 
-    /// `records` went.
-    pub(crate) fn spend(&mut self, records: usize) {
+    /// `records` were sent.
+    pub(crate) fn consume(&mut self, records: usize) {
         self.tokens -= records as f64;
     }
 
-    /// When the next record may go.
-    pub(crate) fn next(&self) -> Instant {
+    /// When the next record may be sent.
+    pub(crate) fn next_permit_at(&self) -> Instant {
         let missing = (1.0 - self.tokens).max(0.0);
-        self.at + Duration::from_secs_f64(missing / f64::from(self.per_second).max(1e-3))
+        self.refilled_at + Duration::from_secs_f64(missing / f64::from(self.per_second).max(1e-3))
     }
 }
 
@@ -55,14 +57,14 @@ mod tests {
     #[test]
     fn a_second_lets_through_what_the_rate_says() {
         let start = Instant::now();
-        let mut rate = Rate::new(100, start);
+        let mut rate = RateLimiter::new(100, start);
         let mut sent = 0;
         let mut now = start;
         while now < start + Duration::from_secs(10) {
             let n = rate.available(now);
-            rate.spend(n);
+            rate.consume(n);
             sent += n;
-            now = rate.next().max(now + Duration::from_micros(1));
+            now = rate.next_permit_at().max(now + Duration::from_micros(1));
         }
         assert!((1000..=1012).contains(&sent), "{sent}");
     }
@@ -70,10 +72,10 @@ mod tests {
     #[test]
     fn one_per_second_waits_a_second() {
         let start = Instant::now();
-        let mut rate = Rate::new(1, start);
+        let mut rate = RateLimiter::new(1, start);
         assert_eq!(rate.available(start), 1);
-        rate.spend(1);
+        rate.consume(1);
         assert_eq!(rate.available(start), 0);
-        assert_eq!(rate.next(), start + Duration::from_secs(1));
+        assert_eq!(rate.next_permit_at(), start + Duration::from_secs(1));
     }
 }

@@ -1,12 +1,12 @@
-//! One upgraded connection: frames over the bare TCP stream.
+//! One upgraded connection: messages in and bytes out, over the bare TCP stream.
 //!
 //! Nothing of hyper stays after the upgrade: a socket that sleeps owns its file descriptor,
-//! the decoder's few words and no buffer. Reading and writing never wait here; the socket's
-//! task waits for readiness and calls again.
+//! the decoder's state and no buffer. Reading and writing never wait here; the socket's task
+//! waits for readiness and calls again.
 //!
 //! # Invariants
-//! - The read buffer is given back whenever the stream is empty and no frame is under way.
-//! - Messages share the read buffer: they are done with before the next read.
+//! - The read buffer is freed whenever the stream is drained and no frame is under way.
+//! - Messages share the read buffer: they are dropped before the next read.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,68 +21,70 @@ use websocket::frame::{self, CloseFrame, FrameDecoder, ProtocolViolation, WebSoc
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// A WebSocket.
+/// An upgraded connection.
 #[derive(Debug)]
-pub(crate) struct WebSocket {
+pub(crate) struct WebSocketStream {
     stream: TcpStream,
     decoder: FrameDecoder,
-    input: BytesMut,
-    read_bytes: usize,
+    read_buffer: BytesMut,
+    /// How much to make room for in a read.
+    read_size: usize,
 }
 
-/// What a read brought.
+/// What became of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fill {
-    /// Bytes, and maybe more of them.
-    Some,
-    /// The stream is empty for now.
-    Empty,
-    /// The peer will send nothing more.
-    End,
+pub(crate) enum ReadStatus {
+    /// Bytes came; there may be more.
+    Data,
+    /// Nothing is there for now.
+    WouldBlock,
+    /// The peer sends nothing more.
+    Eof,
 }
 
-impl WebSocket {
-    /// Takes over an upgraded connection; `early` is what was read behind the request.
-    pub(crate) fn new(stream: TcpStream, early: Bytes, message_bytes_max: usize) -> Self {
+impl WebSocketStream {
+    /// Takes over an upgraded connection; `read_ahead` is what was read behind the request.
+    pub(crate) fn new(stream: TcpStream, read_ahead: Bytes, message_bytes_max: usize) -> Self {
         Self {
             stream,
             decoder: FrameDecoder::new(message_bytes_max),
-            input: BytesMut::from(early),
-            read_bytes: READ_BYTES_MIN,
+            read_buffer: BytesMut::from(read_ahead),
+            read_size: READ_BYTES_MIN,
         }
     }
 
     /// The next message of what has been read.
-    pub(crate) fn message(&mut self) -> Result<Option<WebSocketMessage>, ProtocolViolation> {
-        self.decoder.decode(&mut self.input)
+    pub(crate) fn next_message(&mut self) -> Result<Option<WebSocketMessage>, ProtocolViolation> {
+        self.decoder.decode(&mut self.read_buffer)
     }
 
     /// Reads what is there, once.
-    pub(crate) fn fill(&mut self) -> io::Result<Fill> {
+    pub(crate) fn fill_buffer(&mut self) -> io::Result<ReadStatus> {
         let room = self
             .decoder
             .payload_missing()
-            .clamp(self.read_bytes, READ_BYTES_MAX);
-        self.input.reserve(room);
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => Ok(Fill::End),
+            .clamp(self.read_size, READ_BYTES_MAX);
+        self.read_buffer.reserve(room);
+        match self.stream.try_read_buf(&mut self.read_buffer) {
+            Ok(0) => Ok(ReadStatus::Eof),
             Ok(read) => {
-                if read >= self.read_bytes {
-                    self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+                if read >= self.read_size {
+                    self.read_size = (self.read_size * 2).min(READ_BYTES_MAX);
                 }
-                Ok(Fill::Some)
+                Ok(ReadStatus::Data)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
+                if self.read_buffer.is_empty() {
+                    self.read_buffer = BytesMut::new();
                 }
-                Ok(Fill::Empty)
+                Ok(ReadStatus::WouldBlock)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Hands bytes to the kernel: how many it took, 0 when it is full.
+    /// Writes to the socket's send buffer in the kernel: how many bytes it took, 0 when it is
+    /// full.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.stream.try_write(bytes) {
             Ok(taken) => Ok(taken),
@@ -91,7 +93,8 @@ impl WebSocket {
         }
     }
 
-    /// Hands the front of `out` to the kernel; whether all of it went.
+    /// Writes `out` from its front, and takes off it what the kernel took; whether that was
+    /// all.
     pub(crate) fn flush(&self, out: &mut BytesMut) -> io::Result<bool> {
         while !out.is_empty() {
             match self.write(out)? {
@@ -112,14 +115,15 @@ impl WebSocket {
         poll_fn(|cx| self.stream.poll_write_ready(cx)).await
     }
 
-    /// Says goodbye: what is left of `out`, the close frame, and then waits for the peer to
-    /// close, since unread bytes at the end of a connection destroy what is on its way.
+    /// The closing handshake (RFC 6455, section 7.1.1): sends what is left of `out` and the
+    /// close frame, then waits for the peer to close, since a TCP connection that is closed
+    /// with unread bytes is reset, and the peer may lose what it has not read.
     ///
     /// Takes at most `send_max` for the frame and two seconds for the peer; a frame that
     /// does not get out in time ends the connection with a reset.
     pub(crate) async fn close(mut self, mut out: BytesMut, close: &CloseFrame, send_max: Duration) {
         frame::write_close(&mut out, close.code, &close.reason);
-        let sent = timeout(send_max, self.send_all(&mut out)).await;
+        let sent = timeout(send_max, self.write_all(&mut out)).await;
         if !matches!(sent, Ok(Ok(()))) {
             return self.reset();
         }
@@ -127,7 +131,7 @@ impl WebSocket {
         if self.stream.shutdown().await.is_err() {
             return;
         }
-        let _ = timeout(PEER_CLOSES_MAX, self.read_to_end()).await;
+        let _ = timeout(PEER_CLOSES_MAX, self.discard_to_eof()).await;
     }
 
     /// Ends the connection at once; the peer sees a reset.
@@ -135,18 +139,18 @@ impl WebSocket {
         let _ = self.stream.set_zero_linger();
     }
 
-    async fn send_all(&self, out: &mut BytesMut) -> io::Result<()> {
+    async fn write_all(&self, out: &mut BytesMut) -> io::Result<()> {
         while !self.flush(out)? {
             self.writable().await?;
         }
         Ok(())
     }
 
-    async fn read_to_end(&mut self) -> io::Result<()> {
-        self.input = BytesMut::new();
+    async fn discard_to_eof(&mut self) -> io::Result<()> {
+        self.read_buffer = BytesMut::new();
         loop {
             self.readable().await?;
-            if drain(&self.stream)? == Fill::End {
+            if discard(&self.stream)? == ReadStatus::Eof {
                 return Ok(());
             }
         }
@@ -157,13 +161,15 @@ impl WebSocket {
 const PEER_CLOSES_MAX: Duration = Duration::from_secs(2);
 
 /// Reads and drops what is there.
-fn drain(stream: &TcpStream) -> io::Result<Fill> {
+fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
     let mut scratch = [0; 4096];
     loop {
         match stream.try_read(&mut scratch) {
-            Ok(0) => return Ok(Fill::End),
+            Ok(0) => return Ok(ReadStatus::Eof),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Empty),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(ReadStatus::WouldBlock);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,10 +1,10 @@
 //! `/socket/out`: records to frames, commits to the group. One task per socket.
 //!
 //! ```text
-//! group ─▶ Consumer ─▶ slice ─▶ Current ─▶ kernel ─▶ client
+//! group ─▶ Consumer ─▶ slice ─▶ OutgoingChunk ─▶ kernel ─▶ client
 //!             ▲                    │ taken by the kernel
 //!             ├─── store ◀─────────┘ autoCommit=true, committed once a second
-//!             └─── store ◀── Commits ◀── {"wsProxyMessageId"} ◀── client (autoCommit=false)
+//!             └─── store ◀── UnackedRecords ◀── {"wsProxyMessageId"} ◀── client (autoCommit=false)
 //! ```
 //!
 //! # Invariants
@@ -16,6 +16,13 @@
 //!   for `max.poll.interval.ms` is closed.
 //! - A frame that was begun is finished, whatever happens to its partition.
 
+mod delivery;
+mod frame_cache;
+mod offset_tracker;
+mod rate;
+mod send_buffer;
+mod unacked;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,22 +30,22 @@ use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::close::End;
-use super::commits::Commits;
-use super::delivery::{Batch, Current};
-use super::keepalive::{Due, Keepalive};
-use super::ledger::Ledger;
-use super::outgoing::Outgoing;
-use super::params::{OutParams, instance_id};
-use super::rate::Rate;
-use super::ws::{Fill, WebSocket};
+use super::close::CloseReason;
+use super::keepalive::{Keepalive, KeepaliveAction};
+use super::params::{ConsumeParams, group_instance_id};
+use super::stream::{ReadStatus, WebSocketStream};
 use crate::app::App;
 use crate::app::registry::{Order, Place, Seat};
 use crate::codec::RecordFormats;
 use crate::codec::ack;
 use crate::codec::commit::CommitRejection;
+use delivery::{ArrayBuilder, OutgoingChunk};
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
+use offset_tracker::OffsetTracker;
+use rate::RateLimiter;
+use send_buffer::SendBuffer;
+use unacked::UnackedRecords;
 use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
 
 /// How long the commit at the end may hold up the goodbye.
@@ -56,16 +63,16 @@ const GATHER_BYTES: usize = 64 << 10;
 const STEPS_PER_TURN: usize = 4;
 
 /// One consuming client.
-pub(super) struct Outbound {
+pub(super) struct ConsumingSocket {
     app: App,
-    socket: WebSocket,
+    socket: WebSocketStream,
     consumer: Consumer,
-    types: RecordFormats,
-    current: Option<Current>,
-    out: Outgoing,
-    batch: Option<Batch>,
-    rate: Option<Rate>,
-    ledger: Ledger,
+    formats: RecordFormats,
+    current: Option<OutgoingChunk>,
+    out: SendBuffer,
+    batch: Option<ArrayBuilder>,
+    rate: Option<RateLimiter>,
+    offsets: OffsetTracker,
     /// Since when the kernel takes nothing.
     blocked: Option<Instant>,
     keepalive: Keepalive,
@@ -76,25 +83,25 @@ pub(super) struct Outbound {
     _place: Place,
 }
 
-/// What delivering came to.
+/// How far delivering got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// Everything is sent: more records are welcome.
-    Open,
-    /// The turn is over; there may be more.
-    More,
-    /// The kernel takes nothing more.
+enum SendProgress {
+    /// Everything is sent: more records can be taken.
+    Drained,
+    /// The turn is over; there may be more to send.
+    TurnOver,
+    /// The socket's send buffer in the kernel is full.
     Blocked,
     /// The rate allows nothing more until then.
-    Limited(Instant),
+    RateLimited(Instant),
 }
 
-impl Outbound {
+impl ConsumingSocket {
     /// Joins the group.
     pub(super) fn new(
         app: App,
-        socket: WebSocket,
-        params: OutParams,
+        socket: WebSocketStream,
+        params: ConsumeParams,
         (place, seat): (Place, Seat),
     ) -> Self {
         let now = Instant::now();
@@ -102,25 +109,25 @@ impl Outbound {
         let subscription = Subscription {
             group: params.group_id.as_str().into(),
             topics: params.topics.iter().map(|t| t.as_str().into()).collect(),
-            instance_id: Some(instance_id(&params.client_id).into()),
+            instance_id: Some(group_instance_id(&params.client_id).into()),
             client_id: params.client_id.as_str().into(),
-            reset: params.reset,
-            isolation: params.isolation,
+            reset: params.offset_reset_strategy,
+            isolation: params.isolation_level,
         };
         let batch = params
             .batch_size
-            .map(|size| Batch::new(size, settings.send_buffer, now));
+            .map(|size| ArrayBuilder::new(size, settings.send_buffer, now));
         let commits =
-            (!params.auto_commit).then(|| Commits::new(app.config.commits.max_stack_size));
+            (!params.auto_commit).then(|| UnackedRecords::new(app.config.commits.max_stack_size));
         Self {
             consumer: Consumer::join(&app.client, subscription, seat.call().wake.clone()),
             socket,
-            types: params.types,
+            formats: params.formats,
             current: None,
-            out: Outgoing::default(),
+            out: SendBuffer::default(),
             batch,
-            rate: params.rate.map(|rate| Rate::new(rate, now)),
-            ledger: Ledger::new(commits),
+            rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
+            offsets: OffsetTracker::new(commits),
             blocked: None,
             keepalive: Keepalive::new(settings.ping_interval, now),
             probed: false,
@@ -142,7 +149,7 @@ impl Outbound {
             debug!("the last commit failed; what it was about comes again");
         }
         self.seat.leaving();
-        let rest = self.current.as_ref().map_or(&[][..], Current::rest);
+        let rest = self.current.as_ref().map_or(&[][..], OutgoingChunk::rest);
         let out = self.out.into_bytes(rest);
         drop(self.current);
         let (consumer, socket) = (self.consumer, self.socket);
@@ -152,10 +159,10 @@ impl Outbound {
         Box::pin(goodbye).await;
     }
 
-    async fn serve(&mut self) -> Result<End, End> {
+    async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
         let call = Arc::clone(self.seat.call());
         let send_buffer = self.app.config.server.websocket.send_buffer;
-        let timer = sleep_until(self.keepalive.next());
+        let timer = sleep_until(self.keepalive.next_check_at());
         tokio::pin!(timer);
         loop {
             while let Some(order) = call.order() {
@@ -164,7 +171,7 @@ impl Outbound {
             self.read()?;
             let flow = self.go_on()?;
             self.set(timer.as_mut(), flow);
-            if flow == Flow::More {
+            if flow == SendProgress::TurnOver {
                 // Others get a turn, and so do our client's messages and the timer: with
                 // several things to heed, one is picked at random.
                 call.wake.notify();
@@ -173,7 +180,7 @@ impl Outbound {
             tokio::select! {
                 // Records, news of the group, orders: the next round finds them.
                 () = call.wake.notified() => {}
-                ready = self.socket.writable(), if flow == Flow::Blocked => ready?,
+                ready = self.socket.writable(), if flow == SendProgress::Blocked => ready?,
                 ready = self.socket.readable(), if self.out.len() < send_buffer => {
                     ready?;
                     self.fill()?;
@@ -183,10 +190,10 @@ impl Outbound {
         }
     }
 
-    fn obey(&mut self, order: Order) -> Result<(), End> {
+    fn obey(&mut self, order: Order) -> Result<(), CloseReason> {
         match order {
-            Order::Stop => Err(End::Stopping),
-            Order::Leave => Err(End::Fault(CloseFrame::new(
+            Order::Stop => Err(CloseReason::ServerStopping),
+            Order::Leave => Err(CloseReason::Fail(CloseFrame::new(
                 CloseCode::POLICY_VIOLATION,
                 "evicted: the client id connected again, and this client did not answer",
             ))),
@@ -199,32 +206,34 @@ impl Outbound {
     }
 
     /// Delivers what is here, and takes more while there is more, for one turn. Afterwards,
-    /// but for [`Flow::More`], the wake signal is notified when there is more to take or to do.
-    fn go_on(&mut self) -> Result<Flow, End> {
+    /// but for [`SendProgress::TurnOver`], the wake signal is notified when there is more to take or to do.
+    fn go_on(&mut self) -> Result<SendProgress, CloseReason> {
         for _ in 0..STEPS_PER_TURN {
             let now = Instant::now();
             let flow = self.deliver(now)?;
             self.blocked = match flow {
-                Flow::Blocked => self.blocked.or(Some(now)),
+                SendProgress::Blocked => self.blocked.or(Some(now)),
                 _ => None,
             };
             let event = match flow {
-                Flow::Open | Flow::More => self.consumer.try_next(),
+                SendProgress::Drained | SendProgress::TurnOver => self.consumer.try_next(),
                 // Only what is no record while records cannot be taken.
-                Flow::Blocked | Flow::Limited(_) => self.consumer.try_next_except_records(),
+                SendProgress::Blocked | SendProgress::RateLimited(_) => {
+                    self.consumer.try_next_except_records()
+                }
             };
             match event {
                 None => return Ok(flow),
                 Some(event) => self.heed(event, now)?,
             }
         }
-        Ok(Flow::More)
+        Ok(SendProgress::TurnOver)
     }
 
-    fn heed(&mut self, event: ConsumerEvent, now: Instant) -> Result<(), End> {
+    fn heed(&mut self, event: ConsumerEvent, now: Instant) -> Result<(), CloseReason> {
         match event {
             ConsumerEvent::Records(slice) => {
-                self.current = Some(Current::new(slice, self.types, now));
+                self.current = Some(OutgoingChunk::new(slice, self.formats, now));
             }
             ConsumerEvent::Assigned(partitions) => debug!(?partitions, "assigned"),
             ConsumerEvent::Revoked(revocation) => {
@@ -241,7 +250,7 @@ impl Outbound {
     }
 
     /// Sends until all is sent, or something holds it up.
-    fn deliver(&mut self, now: Instant) -> Result<Flow, End> {
+    fn deliver(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
         loop {
             let inside = self.is_inside_a_frame();
             if !inside {
@@ -252,7 +261,7 @@ impl Outbound {
                 }
                 self.note_sent(now);
                 if !all {
-                    return Ok(Flow::Blocked);
+                    return Ok(SendProgress::Blocked);
                 }
             }
             let Some(current) = &mut self.current else {
@@ -268,12 +277,12 @@ impl Outbound {
                 None => usize::MAX,
             };
             if allowed == 0 {
-                let next = self.rate.map_or(now, |rate| rate.next());
+                let next = self.rate.map_or(now, |rate| rate.next_permit_at());
                 self.let_go(AHEAD_BYTES);
-                if let Flow::Blocked = self.send_batch_if_due(now)? {
-                    return Ok(Flow::Blocked);
+                if let SendProgress::Blocked = self.send_batch_if_due(now)? {
+                    return Ok(SendProgress::Blocked);
                 }
-                return Ok(Flow::Limited(next));
+                return Ok(SendProgress::RateLimited(next));
             }
             match &mut self.batch {
                 Some(batch) => {
@@ -285,7 +294,7 @@ impl Outbound {
                         }
                     }
                     if let Some(rate) = &mut self.rate {
-                        rate.spend(allowed - left);
+                        rate.consume(allowed - left);
                     }
                 }
                 None => {
@@ -304,16 +313,16 @@ impl Outbound {
                     if let Some(rate) = &mut self.rate {
                         let unpaid = usize::from(inside);
                         let begun_now = usize::from(current.is_inside_a_frame());
-                        rate.spend((done.len() + begun_now).saturating_sub(unpaid));
+                        rate.consume((done.len() + begun_now).saturating_sub(unpaid));
                     }
                     debug_assert_eq!(begun, done.start);
                     if current.is_ours {
-                        let marks = &current.encoded.marks[done];
-                        self.ledger
-                            .delivered(&mut self.consumer, current.tp(), marks, now);
+                        let frames = &current.encoded.frames[done];
+                        self.offsets
+                            .delivered(&mut self.consumer, current.tp(), frames, now);
                     }
                     if taken < wanted {
-                        return Ok(Flow::Blocked);
+                        return Ok(SendProgress::Blocked);
                     }
                 }
             }
@@ -324,23 +333,23 @@ impl Outbound {
     fn is_inside_a_frame(&self) -> bool {
         self.current
             .as_ref()
-            .is_some_and(Current::is_inside_a_frame)
+            .is_some_and(OutgoingChunk::is_inside_a_frame)
     }
 
     /// Sends an array whose wait is over; also one that nothing more will come to.
-    fn send_batch_if_due(&mut self, now: Instant) -> Result<Flow, End> {
+    fn send_batch_if_due(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
         let Some(batch) = &mut self.batch else {
-            return Ok(Flow::Open);
+            return Ok(SendProgress::Drained);
         };
         if batch.is_full() || batch.due().is_some_and(|due| due <= now) {
             batch.send(&mut self.out);
             let all = self.out.flush(&self.socket)?;
             self.note_sent(now);
             if !all {
-                return Ok(Flow::Blocked);
+                return Ok(SendProgress::Blocked);
             }
         }
-        Ok(Flow::Open)
+        Ok(SendProgress::Drained)
     }
 
     /// The current slice is sent, or gathered.
@@ -352,8 +361,8 @@ impl Outbound {
         match (current.end, &mut self.batch) {
             (Some(end), Some(batch)) => batch.passed(current.tp(), end, &mut self.out),
             (Some(end), None) => {
-                self.ledger
-                    .passed(&mut self.consumer, current.tp(), end, now);
+                self.offsets
+                    .advanced_to(&mut self.consumer, current.tp(), end, now);
             }
             (None, _) => {}
         }
@@ -362,11 +371,11 @@ impl Outbound {
     /// Notes what of our own buffer the kernel has taken.
     fn note_sent(&mut self, now: Instant) {
         while let Some(delivered) = self.out.delivered() {
-            self.ledger
-                .delivered(&mut self.consumer, &delivered.tp, &delivered.marks, now);
+            self.offsets
+                .delivered(&mut self.consumer, &delivered.tp, &delivered.frames, now);
             if let Some(end) = delivered.end {
-                self.ledger
-                    .passed(&mut self.consumer, &delivered.tp, end, now);
+                self.offsets
+                    .advanced_to(&mut self.consumer, &delivered.tp, end, now);
             }
         }
     }
@@ -384,7 +393,11 @@ impl Outbound {
 
     /// Nothing more of these is delivered, but for the frames that were begun; those of
     /// them that are still here come again elsewhere, and count no more.
-    fn drop_partitions(&mut self, partitions: &[TopicPartition], now: Instant) -> Result<(), End> {
+    fn drop_partitions(
+        &mut self,
+        partitions: &[TopicPartition],
+        now: Instant,
+    ) -> Result<(), CloseReason> {
         if let Some(batch) = &mut self.batch {
             batch.send(&mut self.out);
         }
@@ -398,25 +411,25 @@ impl Outbound {
         {
             current.cut();
         }
-        self.ledger.forget(partitions);
+        self.offsets.remove_partitions(partitions);
         Ok(())
     }
 
-    fn fill(&mut self) -> Result<(), End> {
-        match self.socket.fill()? {
-            Fill::Some => {
-                self.keepalive.heard(Instant::now());
+    fn fill(&mut self) -> Result<(), CloseReason> {
+        match self.socket.fill_buffer()? {
+            ReadStatus::Data => {
+                self.keepalive.record_activity(Instant::now());
                 Ok(())
             }
-            Fill::Empty => Ok(()),
-            Fill::End => Err(End::Lost),
+            ReadStatus::WouldBlock => Ok(()),
+            ReadStatus::Eof => Err(CloseReason::ConnectionLost),
         }
     }
 
     /// Takes the messages that have been read.
-    fn read(&mut self) -> Result<(), End> {
+    fn read(&mut self) -> Result<(), CloseReason> {
         while self.out.len() < self.app.config.server.websocket.send_buffer {
-            let message = self.socket.message()?;
+            let message = self.socket.next_message()?;
             // A goodbye is no sign of life: its client may be the one that comes again.
             let alive = !matches!(message, None | Some(WebSocketMessage::Close(_)));
             if alive && std::mem::take(&mut self.probed) {
@@ -427,7 +440,7 @@ impl Outbound {
                 Some(WebSocketMessage::Text(text)) => self.commit(text.as_bytes()),
                 Some(WebSocketMessage::Binary(_)) => {
                     let reason = "binary frames need socketPayload=avro";
-                    return Err(End::Fault(CloseFrame::new(
+                    return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::UNSUPPORTED_DATA,
                         reason,
                     )));
@@ -436,7 +449,7 @@ impl Outbound {
                     self.out.write(|frames| frame::write_pong(frames, &payload));
                 }
                 Some(WebSocketMessage::Pong(_)) => {}
-                Some(WebSocketMessage::Close(close)) => return Err(End::Peer(close)),
+                Some(WebSocketMessage::Close(close)) => return Err(CloseReason::PeerClosed(close)),
             }
         }
         Ok(())
@@ -444,7 +457,7 @@ impl Outbound {
 
     /// A client commits.
     fn commit(&mut self, text: &[u8]) {
-        let Err(rejection) = self.ledger.commit(&mut self.consumer, text) else {
+        let Err(rejection) = self.offsets.handle_commit(&mut self.consumer, text) else {
             return;
         };
         let CommitRejection {
@@ -460,25 +473,25 @@ impl Outbound {
     }
 
     /// The timer has rung: does what is due.
-    fn tick(&mut self) -> Result<(), End> {
+    fn tick(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
-        self.ledger.tick(&mut self.consumer, now);
+        self.offsets.commit_if_due(&mut self.consumer, now);
         if let Some(since) = self.blocked {
             let limit = self.app.client.consumer_config().max_poll_interval;
             if now >= since + limit {
-                return Err(End::Slow);
+                return Err(CloseReason::SlowClient);
             }
             let held = self.current.as_ref().map(|current| current.since);
             if now >= since + LET_GO_AFTER || held.is_some_and(|at| now >= at + CHUNK_HELD_MAX) {
                 self.let_go(0);
             }
             // A ping would stand behind what the client does not read.
-            self.keepalive.heard(now);
+            self.keepalive.record_activity(now);
         }
-        match self.keepalive.due(now) {
-            Due::Nothing => {}
-            Due::Gone => return Err(End::Silent),
-            Due::Ping => {
+        match self.keepalive.check(now) {
+            KeepaliveAction::None => {}
+            KeepaliveAction::TimedOut => return Err(CloseReason::PingTimeout),
+            KeepaliveAction::Ping => {
                 self.out.write(|frames| frame::write_ping(frames, b""));
                 self.out.shrink();
             }
@@ -494,19 +507,19 @@ impl Outbound {
 
     /// Sets the timer to what is due next. It is not moved back: ringing early is harmless,
     /// and moving it for every record is not cheap.
-    fn set(&self, timer: Pin<&mut Sleep>, flow: Flow) {
-        let mut next = self.keepalive.next();
+    fn set(&self, timer: Pin<&mut Sleep>, flow: SendProgress) {
+        let mut next = self.keepalive.next_check_at();
         let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
-        sooner(self.ledger.due());
-        let batch = self.batch.as_ref().and_then(Batch::due);
+        sooner(self.offsets.next_commit_at());
+        let batch = self.batch.as_ref().and_then(ArrayBuilder::due);
         match flow {
-            Flow::Open | Flow::More => sooner(batch),
-            Flow::Limited(until) => {
+            SendProgress::Drained | SendProgress::TurnOver => sooner(batch),
+            SendProgress::RateLimited(until) => {
                 sooner(batch);
                 sooner(Some(until));
             }
             // An array that is due goes when the kernel takes bytes again.
-            Flow::Blocked => {
+            SendProgress::Blocked => {
                 let since = self.blocked;
                 let holds = self
                     .current

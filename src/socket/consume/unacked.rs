@@ -1,0 +1,212 @@
+//! The records that a client with `autoCommit=false` has been sent and has not acked by a
+//! commit.
+//!
+//! ```text
+//! delivered ─▶ queue per partition (bounded, oldest dropped first)
+//! ack(id) ─ delivered here, not below the last commit ─▶ position to commit
+//!             └─ else: unknown
+//! ```
+//!
+//! An id whose entry the queue has dropped is still known: its offset lies in what was
+//! delivered. While the entry is there, the id has to match it exactly.
+//!
+//! The entries carry the time of their delivery, for commits of those of a certain age.
+
+use std::collections::VecDeque;
+
+use super::frame_cache::RecordFrame;
+use kafka_client::TopicPartition;
+use kafka_client::consumer::FetchPosition;
+use tokio::time::Instant;
+
+/// Deliveries and acks of one socket.
+#[derive(Debug)]
+pub(super) struct UnackedRecords {
+    stack_size_max: usize,
+    partitions: Vec<UnackedPartition>,
+}
+
+#[derive(Debug)]
+struct UnackedPartition {
+    tp: TopicPartition,
+    /// Everything before it is committed, or was never delivered here.
+    committed: i64,
+    /// What lies before it is not in the queue any more.
+    queue_start: i64,
+    /// Behind the last record that was delivered.
+    delivered_end: i64,
+    queue: VecDeque<UnackedRecord>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnackedRecord {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+    _delivered: Instant,
+}
+
+impl UnackedRecords {
+    /// Nothing delivered yet.
+    pub(super) fn new(stack_size_max: usize) -> Self {
+        Self {
+            stack_size_max,
+            partitions: Vec::new(),
+        }
+    }
+
+    /// These records of `tp` were sent, in order.
+    pub(super) fn delivered(&mut self, tp: &TopicPartition, records: &[RecordFrame], now: Instant) {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return;
+        };
+        let known = self.partitions.iter().position(|p| p.tp == *tp);
+        let index = known.unwrap_or_else(|| {
+            self.partitions.push(UnackedPartition {
+                tp: tp.clone(),
+                committed: first.offset,
+                queue_start: first.offset,
+                delivered_end: first.offset,
+                queue: VecDeque::new(),
+            });
+            self.partitions.len() - 1
+        });
+        let partition = &mut self.partitions[index];
+        if first.offset < partition.delivered_end {
+            // The log was truncated, or the position reset: what lay behind is gone.
+            partition.committed = partition.committed.min(first.offset);
+            partition.queue_start = partition.queue_start.min(first.offset);
+            partition.queue.retain(|entry| entry.offset < first.offset);
+        }
+        partition.delivered_end = last.offset + 1;
+        let keep = records.len().min(self.stack_size_max);
+        let (dropped, kept) = records.split_at(records.len() - keep);
+        if let Some(last) = dropped.last() {
+            partition.queue.clear();
+            partition.queue_start = last.offset + 1;
+        }
+        for frame in kept {
+            if partition.queue.len() == self.stack_size_max
+                && let Some(oldest) = partition.queue.pop_front()
+            {
+                partition.queue_start = oldest.offset + 1;
+            }
+            partition.queue.push_back(UnackedRecord {
+                offset: frame.offset,
+                timestamp: frame.timestamp,
+                leader_epoch: frame.leader_epoch,
+                _delivered: now,
+            });
+        }
+    }
+
+    /// The client has processed that record and those before it: the position to commit, or
+    /// `None` when the id is not known.
+    pub(super) fn ack(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        timestamp: i64,
+    ) -> Option<(TopicPartition, FetchPosition)> {
+        let partition = self
+            .partitions
+            .iter_mut()
+            .find(|p| p.tp.partition == partition && *p.tp.topic == *topic)?;
+        if !(partition.committed..partition.delivered_end).contains(&offset) {
+            return None;
+        }
+        let leader_epoch = match offset < partition.queue_start {
+            true => -1,
+            false => {
+                let queue = &partition.queue;
+                let at = queue.partition_point(|entry| entry.offset < offset);
+                let matches = |e: &&UnackedRecord| e.offset == offset && e.timestamp == timestamp;
+                queue.get(at).filter(matches)?.leader_epoch
+            }
+        };
+        let acked = partition
+            .queue
+            .partition_point(|entry| entry.offset <= offset);
+        partition.queue.drain(..acked);
+        partition.committed = offset + 1;
+        let position = FetchPosition {
+            offset: offset + 1,
+            leader_epoch,
+        };
+        Some((partition.tp.clone(), position))
+    }
+
+    /// These partitions are not assigned to the socket any more.
+    pub(super) fn remove_partitions(&mut self, partitions: &[TopicPartition]) {
+        self.partitions.retain(|p| !partitions.contains(&p.tp));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(offsets: impl IntoIterator<Item = i64>) -> Vec<RecordFrame> {
+        let frame = |offset| RecordFrame {
+            end: 0,
+            leader_epoch: 3,
+            offset,
+            timestamp: offset * 100,
+        };
+        offsets.into_iter().map(frame).collect()
+    }
+
+    fn unacked(size: usize, offsets: impl IntoIterator<Item = i64>) -> UnackedRecords {
+        let mut unacked = UnackedRecords::new(size);
+        let tp = TopicPartition::new("t", 0);
+        unacked.delivered(&tp, &frames(offsets), Instant::now());
+        unacked
+    }
+
+    fn acked(unacked: &mut UnackedRecords, offset: i64) -> Option<i64> {
+        let (_, position) = unacked.ack("t", 0, offset, offset * 100)?;
+        Some(position.offset)
+    }
+
+    #[test]
+    fn an_ack_covers_the_older_records_of_its_partition() {
+        let mut unacked = unacked(100, 5..10);
+        assert_eq!(acked(&mut unacked, 7), Some(8));
+        assert_eq!(acked(&mut unacked, 6), None, "below the last commit");
+        assert_eq!(acked(&mut unacked, 7), None, "committed already");
+        assert_eq!(acked(&mut unacked, 9), Some(10));
+    }
+
+    #[test]
+    fn what_was_not_delivered_here_is_unknown() {
+        let mut unacked = unacked(100, [5, 6, 9]);
+        assert_eq!(acked(&mut unacked, 4), None);
+        assert_eq!(acked(&mut unacked, 10), None);
+        assert_eq!(acked(&mut unacked, 7), None, "compacted away");
+        assert_eq!(unacked.ack("t", 0, 6, 1), None, "another timestamp");
+        assert_eq!(unacked.ack("t", 1, 6, 600), None);
+        assert_eq!(unacked.ack("u", 0, 6, 600), None);
+    }
+
+    #[test]
+    fn what_the_queue_has_dropped_is_still_known() {
+        let mut unacked = unacked(3, 0..10);
+        assert_eq!(unacked.partitions[0].queue.len(), 3);
+        assert_eq!(acked(&mut unacked, 2), Some(3));
+        let (_, position) = unacked.ack("t", 0, 8, 800).unwrap();
+        assert_eq!((position.offset, position.leader_epoch), (9, 3));
+        let tp = TopicPartition::new("t", 0);
+        unacked.delivered(&tp, &frames(10..12), Instant::now());
+        unacked.delivered(&tp, &frames(12..14), Instant::now());
+        assert_eq!(unacked.partitions[0].queue.len(), 3);
+        assert_eq!(acked(&mut unacked, 9), Some(10));
+    }
+
+    #[test]
+    fn the_ids_of_a_partition_that_was_removed_are_unknown() {
+        let mut unacked = unacked(100, 0..3);
+        unacked.remove_partitions(&[TopicPartition::new("t", 0)]);
+        assert_eq!(acked(&mut unacked, 1), None);
+    }
+}

@@ -1,0 +1,316 @@
+//! The acks that a producing client has not been sent, in the order of its records.
+//!
+//! ```text
+//! record ─▶ DeliveryFuture ─┐                         ┌─▶ frame
+//! record ─▶ error ──────────┼▶ queue ─ front is ready ┼─▶ frame
+//! array of records ─────────┘                         └─▶ one message per array, in fragments if long
+//! ```
+//!
+//! Only the future at the front is polled. Those of one batch resolve together, so one
+//! wake-up acks the whole batch into one buffer, for one write.
+//!
+//! # Invariants
+//! - Acks leave in the order in which their records came.
+//! - The queue is bounded in records and in bytes: the socket checks
+//!   [`PendingAcks::has_room`] before it adds.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::codec::ack::{self, EchoedId, SocketErrorCode};
+use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
+use websocket::frame::{self, Opcode};
+
+/// Records of one socket that may be pending.
+const PENDING_RECORDS_MAX: usize = 10_000;
+/// From this size on an array's acks leave before it is complete: the acks of a short frame
+/// can be many times its length.
+const FRAGMENT_BYTES: usize = 64 << 10;
+/// What an entry takes beside its record.
+const ENTRY_BYTES: usize = 64;
+
+/// The queue of one socket.
+#[derive(Debug)]
+pub(super) struct PendingAcks {
+    topic: Arc<str>,
+    queue: VecDeque<PendingAck>,
+    /// The `messageId`s of the queue, one after another.
+    message_ids: BytesMut,
+    bytes: usize,
+    bytes_max: usize,
+    /// The array under way, as far as it is not in a frame.
+    array: BytesMut,
+    /// Whether a part of it is in a frame.
+    array_begun: bool,
+}
+
+/// Whether a record went to the producer.
+#[derive(Debug)]
+pub(super) enum AckState {
+    /// It did; the future resolves to its ack.
+    Sent(DeliveryFuture),
+    /// It was rejected.
+    Rejected(Box<(SocketErrorCode, String)>),
+}
+
+/// Where in its frame a record stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FramePosition {
+    /// Alone, not in an array.
+    Single,
+    /// In an array: whether first, whether last.
+    ArrayElement { first: bool, last: bool },
+}
+
+#[derive(Debug)]
+struct PendingAck {
+    state: AckState,
+    position: FramePosition,
+    /// Length of the `messageId`; 0 without one.
+    id_len: u32,
+    /// What it counts for in the bound of bytes.
+    bytes: u32,
+}
+
+impl PendingAcks {
+    /// An empty queue; `bytes_max` bounds the bytes of records pending.
+    pub(super) fn new(topic: Arc<str>, bytes_max: usize) -> Self {
+        Self {
+            topic,
+            queue: VecDeque::new(),
+            message_ids: BytesMut::new(),
+            bytes: 0,
+            bytes_max,
+            array: BytesMut::new(),
+            array_begun: false,
+        }
+    }
+
+    /// Whether every record was acked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether one more record may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.len() < PENDING_RECORDS_MAX && self.bytes < self.bytes_max
+    }
+
+    /// Appends the ack of a record of `size` bytes.
+    pub(super) fn push(
+        &mut self,
+        state: AckState,
+        position: FramePosition,
+        message_id: Option<&[u8]>,
+        size: usize,
+    ) {
+        let id = message_id.unwrap_or_default();
+        self.message_ids.put_slice(id);
+        let bytes = (size + id.len() + ENTRY_BYTES).min(u32::MAX as usize);
+        self.bytes += bytes;
+        self.queue.push_back(PendingAck {
+            state,
+            position,
+            id_len: id.len() as u32,
+            bytes: bytes as u32,
+        });
+    }
+
+    /// Writes every ack that is ready, until `out` holds `out_max` bytes.
+    pub(super) fn write_ready(&mut self, out: &mut BytesMut, out_max: usize) {
+        while out.len() < out_max {
+            let Some(front) = self.queue.front() else {
+                return;
+            };
+            let result = match &front.state {
+                AckState::Sent(delivery) => match delivery.poll_now() {
+                    None => return,
+                    Some(Ok(ack)) => Ok(ack),
+                    Some(Err(error)) => Err((error_code(&error), error.to_string())),
+                },
+                AckState::Rejected(error) => Err((error.0, error.1.clone())),
+            };
+            let (position, id_len, bytes) = (front.position, front.id_len as usize, front.bytes);
+            self.write_ack(out, result, position, id_len);
+            self.message_ids.advance(id_len);
+            self.bytes -= bytes as usize;
+            self.queue.pop_front();
+        }
+    }
+
+    /// Until the oldest ack is ready. Pends while the queue is empty.
+    pub(super) async fn ready(&mut self) {
+        let front = self.queue.front_mut().map(|pending| &mut pending.state);
+        if let Some(AckState::Sent(delivery)) = front {
+            poll_fn(|cx| Pin::new(&mut *delivery).poll(cx).map(|_| ())).await;
+        } else if front.is_none() {
+            poll_fn(|_| Poll::<()>::Pending).await;
+        }
+    }
+
+    /// Frees memory, if the queue is empty.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.queue = VecDeque::new();
+            self.message_ids = BytesMut::new();
+            if self.array.is_empty() {
+                self.array = BytesMut::new();
+            }
+        }
+    }
+
+    fn write_ack(
+        &mut self,
+        out: &mut BytesMut,
+        result: Result<RecordMetadata, (SocketErrorCode, String)>,
+        position: FramePosition,
+        id_len: usize,
+    ) {
+        let id = &self.message_ids[..id_len];
+        let id = EchoedId::message_id((!id.is_empty()).then_some(id));
+        match position {
+            FramePosition::Single => {
+                let start = frame::begin_frame(out);
+                write_result(out, &self.topic, result, id);
+                frame::end_frame(out, start, Opcode::Text);
+            }
+            FramePosition::ArrayElement { first, last } => {
+                self.array.put_u8(if first { b'[' } else { b',' });
+                write_result(&mut self.array, &self.topic, result, id);
+                if last {
+                    self.array.put_u8(b']');
+                }
+                if last || self.array.len() >= FRAGMENT_BYTES {
+                    frame::write_text_fragment(out, &self.array, !self.array_begun, last);
+                    self.array_begun = !last;
+                    self.array.clear();
+                }
+            }
+        }
+    }
+}
+
+fn write_result(
+    out: &mut BytesMut,
+    topic: &str,
+    result: Result<RecordMetadata, (SocketErrorCode, String)>,
+    id: EchoedId<'_>,
+) {
+    match result {
+        Ok(metadata) => {
+            let RecordMetadata {
+                partition,
+                offset,
+                timestamp,
+                ..
+            } = metadata;
+            ack::write_ack(out, topic, partition, offset, timestamp, id);
+        }
+        Err((code, message)) => ack::write_error(out, code, message, id),
+    }
+}
+
+/// The ack's code for a record that was not produced.
+pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
+    match error {
+        ProduceError::TooLarge { .. } => SocketErrorCode::TooLarge,
+        ProduceError::NotAuthorized { .. } => SocketErrorCode::NotAuthorized,
+        ProduceError::TimedOut { .. } => SocketErrorCode::TimedOut,
+        ProduceError::UnknownOutcome { .. } => SocketErrorCode::UnknownOutcome,
+        ProduceError::InvalidPartition { .. } => SocketErrorCode::InvalidRecord,
+        ProduceError::UnknownTopic { .. }
+        | ProduceError::Rejected { .. }
+        | ProduceError::Stopped => SocketErrorCode::BrokerError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(text: &str) -> AckState {
+        AckState::Rejected(Box::new((SocketErrorCode::InvalidRecord, text.to_owned())))
+    }
+
+    fn pending_acks() -> PendingAcks {
+        PendingAcks::new("t".into(), 1 << 20)
+    }
+
+    #[test]
+    fn acks_leave_in_order_with_their_message_ids() {
+        let mut acks = pending_acks();
+        acks.push(rejected("a"), FramePosition::Single, Some(b"\"1\""), 10);
+        acks.push(rejected("b"), FramePosition::Single, None, 10);
+        let mut out = BytesMut::new();
+        acks.write_ready(&mut out, 1 << 20);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let first = text.find(r#""message":"a"},"messageId":"1"}"#).unwrap();
+        assert!(first < text.find(r#""message":"b"}}"#).unwrap());
+        assert!(acks.is_empty());
+        assert_eq!(acks.bytes, 0);
+    }
+
+    #[test]
+    fn an_array_is_acked_by_one_array() {
+        let mut acks = pending_acks();
+        for i in 0..3 {
+            let position = FramePosition::ArrayElement {
+                first: i == 0,
+                last: i == 2,
+            };
+            acks.push(rejected("x"), position, None, 10);
+        }
+        let mut out = BytesMut::new();
+        acks.write_ready(&mut out, 1 << 20);
+        let payload: Vec<serde_json::Value> = serde_json::from_slice(&out[4..]).unwrap();
+        assert_eq!(payload.len(), 3);
+    }
+
+    #[test]
+    fn the_acks_of_a_long_array_leave_in_fragments() {
+        let mut acks = pending_acks();
+        let long = "x".repeat(FRAGMENT_BYTES / 2);
+        for i in 0..5 {
+            let position = FramePosition::ArrayElement {
+                first: i == 0,
+                last: i == 4,
+            };
+            acks.push(rejected(&long), position, None, 10);
+        }
+        let (mut message, mut opcodes) = (Vec::new(), Vec::new());
+        while !acks.is_empty() {
+            let mut out = BytesMut::new();
+            acks.write_ready(&mut out, 1);
+            assert!(out.len() < 2 * FRAGMENT_BYTES, "what is held is bounded");
+            opcodes.push(out[0]);
+            let header = match out[1] {
+                127 => 10,
+                126 => 4,
+                _ => 2,
+            };
+            message.extend_from_slice(&out[header..]);
+        }
+        // Text without FIN, a continuation without it, a continuation with it.
+        assert_eq!(opcodes, [0x01, 0x00, 0x80]);
+        let answers: Vec<serde_json::Value> = serde_json::from_slice(&message).unwrap();
+        assert_eq!(answers.len(), 5);
+    }
+
+    #[test]
+    fn a_full_send_buffer_holds_acks_back_and_the_bound_holds_records_back() {
+        let mut acks = PendingAcks::new("t".into(), 200);
+        while acks.has_room() {
+            acks.push(rejected("x"), FramePosition::Single, None, 36);
+        }
+        assert_eq!(acks.queue.len(), 2);
+        let mut out = BytesMut::new();
+        acks.write_ready(&mut out, 1);
+        assert_eq!(acks.queue.len(), 1);
+        assert!(acks.has_room());
+    }
+}
