@@ -8,6 +8,8 @@
 //! It works from the start, also while no broker is there: whoever needs one waits with
 //! backoff, and [`Metadata::ready`] says what is missing.
 
+mod metadata_updater;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::ClientConfig;
 use super::error::{BrokerAddress, RequestError};
-use super::metadata::{self, BrokerNode, Metadata};
+use super::metadata::{BrokerNode, Metadata};
 use super::principal::Principal;
 use super::topic::BrokerId;
 use crate::net::connection::Connection;
@@ -28,19 +30,19 @@ use crate::protocol::versions::Api;
 /// A handle to one cluster as one principal. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    shared: Arc<ClusterShared>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClusterShared {
     config: Arc<ClientConfig>,
     principal: Principal,
     tasks: TaskTracker,
     stop: CancellationToken,
     metadata: Metadata,
     pool: Pool,
-    /// Which broker is asked next when any will do.
-    turn: AtomicUsize,
+    /// Counts up, so that brokers take turns when any will do.
+    next_broker: AtomicUsize,
 }
 
 impl Cluster {
@@ -53,48 +55,48 @@ impl Cluster {
     ) -> Self {
         let config = Arc::new(config);
         let cluster = Self {
-            inner: Arc::new(Inner {
+            shared: Arc::new(ClusterShared {
                 metadata: Metadata::new(config.request_timeout),
                 pool: Pool::new(Arc::clone(&config), tasks.clone(), stop.clone()),
                 config,
                 principal,
                 tasks: tasks.clone(),
                 stop,
-                turn: AtomicUsize::new(0),
+                next_broker: AtomicUsize::new(0),
             }),
         };
-        tasks.spawn(metadata::run(cluster.clone()));
+        tasks.spawn(metadata_updater::run(cluster.clone()));
         cluster
     }
 
     /// Its settings.
     pub fn config(&self) -> &ClientConfig {
-        &self.inner.config
+        &self.shared.config
     }
 
     /// Who its connections run as.
     pub fn principal(&self) -> &Principal {
-        &self.inner.principal
+        &self.shared.principal
     }
 
     /// What is known of it.
     pub fn metadata(&self) -> &Metadata {
-        &self.inner.metadata
+        &self.shared.metadata
     }
 
     /// Owns every task that works for it.
     pub fn tasks(&self) -> &TaskTracker {
-        &self.inner.tasks
+        &self.shared.tasks
     }
 
     /// Stops every task that works for it.
     pub fn stop(&self) -> &CancellationToken {
-        &self.inner.stop
+        &self.shared.stop
     }
 
     /// Connections that are open now, for all purposes.
     pub fn connections(&self) -> usize {
-        self.inner.pool.open_connections()
+        self.shared.pool.open_connections()
     }
 
     /// The live connection for that purpose; opened when there is none, in one attempt after
@@ -163,11 +165,11 @@ impl Cluster {
         let snapshot = self.metadata().snapshot();
         let mut known: Vec<BrokerEndpoint> = snapshot.brokers.iter().map(endpoint).collect();
         if !known.is_empty() {
-            let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % known.len();
-            known.rotate_left(turn);
+            let first = self.shared.next_broker.fetch_add(1, Ordering::Relaxed) % known.len();
+            known.rotate_left(first);
             // Those that are connected before those that may have to time out first.
             known.sort_by_key(|endpoint| {
-                self.inner
+                self.shared
                     .pool
                     .live(endpoint.id, ConnectionPurpose::Control)
                     .is_none()
@@ -187,7 +189,7 @@ impl Cluster {
     }
 
     /// Sends a request to the first of the bootstrap addresses that answers it.
-    pub(crate) async fn call_bootstrap<A: Api>(
+    async fn call_bootstrap<A: Api>(
         &self,
         build: impl Fn(i16) -> A,
         timeout: Duration,
@@ -199,7 +201,7 @@ impl Cluster {
             },
             reason: "it names no broker".into(),
         };
-        for (at, address) in self.inner.config.bootstrap_servers.iter().enumerate() {
+        for (at, address) in self.shared.config.bootstrap_servers.iter().enumerate() {
             // As Java numbers them: -1, -2, …
             let id = BrokerId(-1 - i32::try_from(at).unwrap_or(i32::MAX - 1));
             let endpoint = BrokerEndpoint {
@@ -208,7 +210,7 @@ impl Cluster {
             };
             let result = self.call_endpoint(&endpoint, &build, timeout).await;
             // The broker behind it is reached by its own id from now on.
-            self.inner.pool.release(id, ConnectionPurpose::Control);
+            self.shared.pool.release(id, ConnectionPurpose::Control);
             match result {
                 Err(failed) if failed.is_retriable() => error = failed,
                 result => return result,
@@ -218,8 +220,8 @@ impl Cluster {
     }
 
     /// Completes when a broker's connection was lost since the last time.
-    pub(crate) async fn lost(&self) {
-        self.inner.pool.connection_lost().await;
+    async fn connection_lost(&self) {
+        self.shared.pool.connection_lost().await;
     }
 
     /// A connection that nobody else uses until it is dropped, for JoinGroup and
@@ -234,8 +236,8 @@ impl Cluster {
         group: &str,
     ) -> Result<JoinConnection, RequestError> {
         let endpoint = self.endpoint(broker).await?;
-        let result = self.inner.pool.join_connection(&endpoint, group).await;
-        self.heed(result)
+        let result = self.shared.pool.join_connection(&endpoint, group).await;
+        self.request_update_if_unreachable(result)
     }
 
     async fn call_endpoint<A: Api>(
@@ -245,7 +247,7 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
         let connection = self
-            .inner
+            .shared
             .pool
             .connection(endpoint, ConnectionPurpose::Control)
             .await?;
@@ -257,12 +259,16 @@ impl Cluster {
         endpoint: &BrokerEndpoint,
         purpose: ConnectionPurpose,
     ) -> Result<Connection, RequestError> {
-        let result = self.inner.pool.connection(endpoint, purpose).await;
-        self.heed(result)
+        let result = self.shared.pool.connection(endpoint, purpose).await;
+        self.request_update_if_unreachable(result)
     }
 
-    /// A broker that cannot be reached may have moved, or be gone.
-    fn heed<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
+    /// Requests new metadata after a failure to connect: the broker may have moved, or be
+    /// gone.
+    fn request_update_if_unreachable<T>(
+        &self,
+        result: Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
         if matches!(result, Err(RequestError::Unreachable { .. })) {
             self.metadata().request_update();
         }

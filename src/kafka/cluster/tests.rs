@@ -43,13 +43,13 @@ fn start(config: ClientConfig) -> Cluster {
 
 /// What the fake brokers say of the cluster, which a test may change as it goes.
 #[derive(Clone, Default)]
-struct World {
+struct FakeCluster {
     brokers: Arc<Mutex<Vec<(i32, SocketAddr)>>>,
     topics: Arc<Mutex<Vec<MetadataResponseTopic>>>,
 }
 
-impl World {
-    fn answer(&self, request: &ReceivedRequest) -> FakeResponse {
+impl FakeCluster {
+    fn respond(&self, request: &ReceivedRequest) -> FakeResponse {
         match request.key {
             3 => {
                 let known = lock(&self.topics).clone();
@@ -70,16 +70,16 @@ impl World {
         }
     }
 
-    async fn broker(&self, id: i32) -> FakeBroker {
+    async fn start_broker(&self, id: i32) -> FakeBroker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        self.broker_at(id, listener)
+        self.start_broker_at(id, listener)
     }
 
-    fn broker_at(&self, id: i32, listener: TcpListener) -> FakeBroker {
-        let world = self.clone();
+    fn start_broker_at(&self, id: i32, listener: TcpListener) -> FakeBroker {
+        let fake_cluster = self.clone();
         let broker = FakeBroker::serve(listener, move |request| match request.key {
             18 => fake::api_versions(request),
-            _ => world.answer(request),
+            _ => fake_cluster.respond(request),
         });
         let mut brokers = lock(&self.brokers);
         brokers.retain(|(other, _)| *other != id);
@@ -87,7 +87,7 @@ impl World {
         broker
     }
 
-    fn say(&self, topics: Vec<MetadataResponseTopic>) {
+    fn set_topics(&self, topics: Vec<MetadataResponseTopic>) {
         *lock(&self.topics) = topics;
     }
 }
@@ -119,9 +119,9 @@ async fn until_ready(cluster: &Cluster) {
 
 #[tokio::test]
 async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
-    let world = World::default();
-    let broker = world.broker(7).await;
-    world.say(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
+    fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
     let cluster = cluster(&[broker.address]);
     let topic = cluster.metadata().topic("t").await.unwrap();
     assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
@@ -138,8 +138,8 @@ async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
 
 #[tokio::test]
 async fn an_unknown_topic_is_an_error_after_two_fresh_answers() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     let before = broker.received_of(ApiKey::Metadata).len();
@@ -152,32 +152,32 @@ async fn an_unknown_topic_is_an_error_after_two_fresh_answers() {
         .filter(|request| fake::requested_topics(request).contains(&"nope".to_owned()));
     assert!(about.count() >= 2);
     // And it is not asked for any more, but found when it comes to be.
-    world.say(vec![fake::topic_metadata("nope", 1, &[(7, 0)])]);
+    fake_cluster.set_topics(vec![fake::topic_metadata("nope", 1, &[(7, 0)])]);
     cluster.metadata().topic("nope").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_topic_that_only_one_broker_knows_yet_is_found() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let ahead = {
-        let world = world.clone();
+        let fake_cluster = fake_cluster.clone();
         FakeBroker::start(move |request| {
-            world.say(vec![fake::topic_metadata("new", 1, &[(7, 0)])]);
-            world.answer(request)
+            fake_cluster.set_topics(vec![fake::topic_metadata("new", 1, &[(7, 0)])]);
+            fake_cluster.respond(request)
         })
         .await
     };
-    *lock(&world.brokers) = vec![(7, ahead.address)];
+    *lock(&fake_cluster.brokers) = vec![(7, ahead.address)];
     let cluster = cluster(&[broker.address]);
     cluster.metadata().topic("new").await.unwrap();
 }
 
 #[tokio::test]
-async fn refusals_are_told_as_what_they_are() {
-    let world = World::default();
-    let broker = world.broker(7).await;
-    world.say(vec![
+async fn topic_errors_are_reported_as_what_they_are() {
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
+    fake_cluster.set_topics(vec![
         fake::topic_error("secret", 29),
         fake::topic_error("b@d", 17),
     ]);
@@ -189,10 +189,10 @@ async fn refusals_are_told_as_what_they_are() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_share_a_question() {
-    let world = World::default();
-    let broker = world.broker(7).await;
-    world.say(vec![
+async fn many_who_ask_at_once_share_a_request() {
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
+    fake_cluster.set_topics(vec![
         fake::topic_metadata("t", 1, &[(7, 1)]),
         fake::topic_metadata("u", 2, &[(7, 1)]),
     ]);
@@ -205,8 +205,8 @@ async fn many_who_ask_at_once_share_a_question() {
         metadata.request_update_for_topic("t");
     }
     metadata.refresh().await.unwrap();
-    let questions = broker.received_of(ApiKey::Metadata).len();
-    assert!(questions <= 5, "{questions}");
+    let requests = broker.received_of(ApiKey::Metadata).len();
+    assert!(requests <= 5, "{requests}");
 }
 
 #[tokio::test]
@@ -224,9 +224,9 @@ async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
         let cluster = cluster.clone();
         tokio::spawn(async move { cluster.metadata().topic("t").await })
     };
-    let world = World::default();
-    world.say(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
-    let _broker = world.broker_at(7, TcpListener::bind(address).await.unwrap());
+    let fake_cluster = FakeCluster::default();
+    fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
+    let _broker = fake_cluster.start_broker_at(7, TcpListener::bind(address).await.unwrap());
     waiting.await.unwrap().unwrap();
     assert_eq!(cluster.metadata().ready(), Ok(()));
 }
@@ -251,8 +251,8 @@ async fn every_bootstrap_address_is_tried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap();
     drop(listener);
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[gone, broker.address]);
     until_ready(&cluster).await;
     heartbeat(&cluster, 7).await.unwrap();
@@ -260,16 +260,16 @@ async fn every_bootstrap_address_is_tried() {
 
 #[tokio::test]
 async fn a_cluster_that_moved_away_is_found_through_the_bootstrap_addresses_again() {
-    let world = World::default();
-    let entry = world.broker(1).await;
-    let first = world.broker(7).await;
-    *lock(&world.brokers) = vec![(7, first.address)];
+    let fake_cluster = FakeCluster::default();
+    let entry = fake_cluster.start_broker(1).await;
+    let first = fake_cluster.start_broker(7).await;
+    *lock(&fake_cluster.brokers) = vec![(7, first.address)];
     let cluster = cluster(&[entry.address]);
     until_ready(&cluster).await;
     heartbeat(&cluster, 7).await.unwrap();
     // Every broker that is known goes; the entry knows the new one.
-    let second = world.broker(8).await;
-    *lock(&world.brokers) = vec![(8, second.address)];
+    let second = fake_cluster.start_broker(8).await;
+    *lock(&fake_cluster.brokers) = vec![(8, second.address)];
     drop(first);
     until(&cluster, |snapshot| snapshot.broker(BrokerId(8)).is_some()).await;
     assert!(heartbeat(&cluster, 7).await.is_err());
@@ -277,15 +277,15 @@ async fn a_cluster_that_moved_away_is_found_through_the_bootstrap_addresses_agai
 }
 
 #[tokio::test]
-async fn a_lost_broker_is_news_that_is_asked_for_at_once() {
-    let world = World::default();
-    let stays = world.broker(1).await;
-    let goes = world.broker(2).await;
-    world.say(vec![fake::topic_metadata("t", 1, &[(2, 1)])]);
+async fn metadata_is_requested_at_once_when_a_broker_is_lost() {
+    let fake_cluster = FakeCluster::default();
+    let stays = fake_cluster.start_broker(1).await;
+    let goes = fake_cluster.start_broker(2).await;
+    fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(2, 1)])]);
     let cluster = cluster(&[stays.address]);
     cluster.metadata().topic("t").await.unwrap();
     heartbeat(&cluster, 2).await.unwrap();
-    world.say(vec![fake::topic_metadata("t", 1, &[(1, 2)])]);
+    fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(1, 2)])]);
     drop(goes);
     let tp = TopicPartition::new("t", 0);
     until(&cluster, |s| {
@@ -299,12 +299,12 @@ async fn a_lost_broker_is_news_that_is_asked_for_at_once() {
 }
 
 #[tokio::test]
-async fn a_hint_of_a_newer_leader_is_taken_at_once() {
-    let world = World::default();
-    let broker = world.broker(1).await;
-    let other = world.broker(2).await;
-    *lock(&world.brokers) = vec![(1, broker.address)];
-    world.say(vec![fake::topic_metadata("t", 1, &[(1, 1)])]);
+async fn a_newer_leader_from_another_response_is_taken_at_once() {
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(1).await;
+    let other = fake_cluster.start_broker(2).await;
+    *lock(&fake_cluster.brokers) = vec![(1, broker.address)];
+    fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(1, 1)])]);
     let cluster = cluster(&[broker.address]);
     cluster.metadata().topic("t").await.unwrap();
     let tp = TopicPartition::new("t", 0);
@@ -327,8 +327,8 @@ async fn a_hint_of_a_newer_leader_is_taken_at_once() {
 
 #[tokio::test]
 async fn a_call_survives_a_connection_that_was_closed_in_between() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     for _ in 0..3 {
@@ -342,8 +342,8 @@ async fn a_call_survives_a_connection_that_was_closed_in_between() {
 
 #[tokio::test]
 async fn a_broker_that_nobody_knows_is_unreachable() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     let error = heartbeat(&cluster, 99).await.unwrap_err();
@@ -360,8 +360,8 @@ async fn park(
 
 #[tokio::test]
 async fn exclusive_connections_are_reused_unless_a_request_is_parked_on_them() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     let before = cluster.connections();
@@ -385,8 +385,8 @@ async fn exclusive_connections_are_reused_unless_a_request_is_parked_on_them() {
 
 #[tokio::test]
 async fn a_thousand_groups_share_few_exclusive_connections() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     let join = |i: i32| {
@@ -406,8 +406,8 @@ async fn a_thousand_groups_share_few_exclusive_connections() {
 
 #[tokio::test]
 async fn all_members_of_a_group_may_park_at_once() {
-    let world = World::default();
-    let broker = world.broker(7).await;
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
     until_ready(&cluster).await;
     let enter = || cluster.join_connection(BrokerId(7), "g");

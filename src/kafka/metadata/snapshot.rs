@@ -1,9 +1,9 @@
-//! What is known of a cluster, and how an answer changes it. Pure.
+//! What is known of a cluster, and how a Metadata response changes it. Pure.
 //!
 //! # Invariants
-//! - A partition's leader never goes back to an older epoch, whichever broker answered,
+//! - A partition's leader never goes back to an older leader epoch, whichever broker answered,
 //!   unless the topic was deleted and made again (its id changed).
-//! - What an answer does not mention stays as it is.
+//! - What a response does not mention stays as it is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use uuid::Uuid;
 
 use crate::topic::BrokerId;
 
-/// A cluster at one moment.
+/// A cluster at one moment (Java's `MetadataSnapshot`).
 #[derive(Clone, Debug, Default)]
 pub struct ClusterSnapshot {
     /// The brokers that are alive, as far as the last one asked knew.
     pub brokers: Vec<BrokerNode>,
-    /// Who decides about topics.
+    /// The broker that decides about topics.
     pub controller: Option<BrokerId>,
-    /// The cluster's own name for itself.
+    /// The id that the cluster gave itself.
     pub cluster_id: Option<Arc<str>>,
     /// The topics in use.
     pub topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
 }
 
-/// One broker.
+/// One broker (Java's `Node`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerNode {
-    /// Its id.
+    /// Its `node.id`.
     pub id: BrokerId,
     /// Its advertised name or address.
     pub host: Arc<str>,
@@ -52,18 +52,18 @@ pub struct TopicMetadata {
     pub id: Uuid,
     /// By partition number.
     pub partitions: Vec<PartitionMetadata>,
-    /// Whether somebody looked at it since the last refresh.
+    /// Whether somebody read it since the last update.
     pub(super) used: Arc<AtomicBool>,
 }
 
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionMetadata {
-    /// Who serves it; `None` while an election is under way.
+    /// The leader; `None` while an election is under way.
     pub leader_id: Option<BrokerId>,
-    /// Counts its leaders; -1 when unknown.
+    /// Rises with every election; -1 when unknown.
     pub leader_epoch: i32,
-    /// Who holds it, alive or not; empty when unknown.
+    /// The replicas, alive or not; empty when unknown.
     pub replica_ids: Arc<[BrokerId]>,
 }
 
@@ -72,22 +72,22 @@ pub struct PartitionMetadata {
 pub struct LeaderAndEpoch {
     /// The leader.
     pub broker: BrokerId,
-    /// Counts the partition's leaders; -1 when unknown.
+    /// The leader epoch: rises with every election; -1 when unknown.
     pub epoch: i32,
 }
 
-/// What a broker says against a topic.
+/// The error that a response gives for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum TopicError {
     Unknown,
     NotAuthorized,
-    Invalid,
-    /// Nothing to rely on: ask again.
-    Passing,
+    InvalidName,
+    /// Says nothing about the topic: ask again.
+    Retriable,
 }
 
-/// What one answer says of one topic.
-pub(crate) type Verdict = (Arc<str>, Result<(), Fault>);
+/// Whether a response describes a topic, or with which error it does not.
+pub(crate) type TopicResult = (Arc<str>, Result<(), TopicError>);
 
 impl ClusterSnapshot {
     /// The broker with that id.
@@ -100,41 +100,42 @@ impl ClusterSnapshot {
         self.topics.get(name)
     }
 
-    /// This knowledge with an answer's laid over it, and what it says of each topic.
-    /// Topics stay when an answer is against them: whoever calls decides when to forget.
-    pub(crate) fn merge_with(&self, answer: &MetadataResponse) -> (Self, Vec<Verdict>) {
+    /// This snapshot with a response merged into it, and what it says of each topic.
+    /// Topics stay when the response has an error for them: whoever calls decides when to
+    /// forget.
+    pub(crate) fn merge_with(&self, response: &MetadataResponse) -> (Self, Vec<TopicResult>) {
         let mut next = self.clone();
-        let brokers: Vec<BrokerNode> = answer.brokers.iter().filter_map(broker).collect();
+        let brokers: Vec<BrokerNode> = response.brokers.iter().filter_map(broker_node).collect();
         // A broker that has just started knows nobody, and no topic.
-        let is_blank = brokers.is_empty();
-        if !is_blank {
+        let is_empty = brokers.is_empty();
+        if !is_empty {
             next.brokers = brokers;
-            next.controller = known(answer.controller_id.0);
+            next.controller = known(response.controller_id.0);
         }
-        if let Some(id) = &answer.cluster_id {
+        if let Some(id) = &response.cluster_id {
             next.cluster_id = Some(id.as_str().into());
         }
-        let mut told = Vec::with_capacity(answer.topics.len());
-        for topic in &answer.topics {
+        let mut results = Vec::with_capacity(response.topics.len());
+        for topic in &response.topics {
             let Some(name) = &topic.name else { continue };
             let old = self.topics.get(name.as_str());
             let name: Arc<str> =
                 old.map_or_else(|| name.as_str().into(), |old| Arc::clone(&old.name));
-            let verdict = match fault(topic.error_code) {
-                Some(Fault::Unknown) if is_blank => Err(Fault::Passing),
-                Some(fault) => Err(fault),
+            let result = match topic_error(topic.error_code) {
+                Some(TopicError::Unknown) if is_empty => Err(TopicError::Retriable),
+                Some(error) => Err(error),
                 None => {
-                    let merged = merge(old, &name, topic);
+                    let merged = merge_topic(old, &name, topic);
                     // Whoever holds it sees that nothing changed.
-                    if !old.is_some_and(|old| old.says_the_same(&merged)) {
+                    if !old.is_some_and(|old| old.is_same_as(&merged)) {
                         next.topics.insert(Arc::clone(&name), Arc::new(merged));
                     }
                     Ok(())
                 }
             };
-            told.push((name, verdict));
+            results.push((name, result));
         }
-        (next, told)
+        (next, results)
     }
 
     /// Whether it differs from what was known before.
@@ -152,7 +153,7 @@ impl ClusterSnapshot {
             || !self.topics.iter().all(same_topic)
     }
 
-    /// This knowledge with a newer leader of one partition, if it is newer (KIP-951).
+    /// This snapshot with a newer leader of one partition, if it is newer (KIP-951).
     pub(super) fn with_leader(
         &self,
         topic: &str,
@@ -202,11 +203,11 @@ impl TopicMetadata {
         })
     }
 
-    fn says_the_same(&self, other: &Self) -> bool {
+    fn is_same_as(&self, other: &Self) -> bool {
         self.id == other.id && self.partitions == other.partitions
     }
 
-    pub(super) fn touch(&self) {
+    pub(super) fn mark_used(&self) {
         // Mostly it is set already: reading it does not take the cache line from others.
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
@@ -218,7 +219,7 @@ fn known(id: i32) -> Option<BrokerId> {
     (id >= 0).then_some(BrokerId(id))
 }
 
-fn broker(
+fn broker_node(
     broker: &kafka_protocol::messages::metadata_response::MetadataResponseBroker,
 ) -> Option<BrokerNode> {
     Some(BrokerNode {
@@ -229,20 +230,20 @@ fn broker(
     })
 }
 
-fn fault(code: i16) -> Option<Fault> {
+fn topic_error(code: i16) -> Option<TopicError> {
     let error = ResponseError::try_from_code(code)?;
     Some(match error {
-        ResponseError::UnknownTopicOrPartition => Fault::Unknown,
-        ResponseError::TopicAuthorizationFailed => Fault::NotAuthorized,
-        ResponseError::InvalidTopicException => Fault::Invalid,
-        _ => Fault::Passing,
+        ResponseError::UnknownTopicOrPartition => TopicError::Unknown,
+        ResponseError::TopicAuthorizationFailed => TopicError::NotAuthorized,
+        ResponseError::InvalidTopicException => TopicError::InvalidName,
+        _ => TopicError::Retriable,
     })
 }
 
-fn merge(
+fn merge_topic(
     old: Option<&Arc<TopicMetadata>>,
     name: &Arc<str>,
-    answer: &MetadataResponseTopic,
+    response: &MetadataResponseTopic,
 ) -> TopicMetadata {
     // Numbers beyond the count are noise; gaps are partitions without a leader.
     let unseen = PartitionMetadata {
@@ -250,8 +251,8 @@ fn merge(
         leader_epoch: -1,
         replica_ids: Arc::default(),
     };
-    let mut partitions = vec![unseen; answer.partitions.len()];
-    for partition in &answer.partitions {
+    let mut partitions = vec![unseen; response.partitions.len()];
+    for partition in &response.partitions {
         let at = usize::try_from(partition.partition_index).ok();
         if let Some(slot) = at.and_then(|at| partitions.get_mut(at)) {
             *slot = PartitionMetadata {
@@ -268,13 +269,13 @@ fn merge(
     let Some(old) = old else {
         return TopicMetadata {
             name: Arc::clone(name),
-            id: answer.topic_id,
+            id: response.topic_id,
             partitions,
             used: Arc::new(AtomicBool::new(true)),
         };
     };
-    let ids_are_known = !old.id.is_nil() && !answer.topic_id.is_nil();
-    let recreated = ids_are_known && old.id != answer.topic_id;
+    let ids_are_known = !old.id.is_nil() && !response.topic_id.is_nil();
+    let recreated = ids_are_known && old.id != response.topic_id;
     if !recreated {
         for (new, old) in partitions.iter_mut().zip(&old.partitions) {
             if new.leader_epoch >= 0 && new.leader_epoch < old.leader_epoch {
@@ -288,10 +289,10 @@ fn merge(
     }
     TopicMetadata {
         name: Arc::clone(name),
-        id: if answer.topic_id.is_nil() {
+        id: if response.topic_id.is_nil() {
             old.id
         } else {
-            answer.topic_id
+            response.topic_id
         },
         partitions,
         used: Arc::clone(&old.used),
@@ -305,7 +306,7 @@ mod tests {
 
     const ADDRESS: &str = "127.0.0.1:9092";
 
-    fn after(before: &ClusterSnapshot, topics: Vec<MetadataResponseTopic>) -> ClusterSnapshot {
+    fn merged(before: &ClusterSnapshot, topics: Vec<MetadataResponseTopic>) -> ClusterSnapshot {
         let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
         before.merge_with(&metadata_response(&brokers, topics)).0
     }
@@ -318,27 +319,27 @@ mod tests {
 
     #[test]
     fn a_newer_epoch_moves_the_leader_and_an_older_one_does_not() {
-        let one = after(
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 3), (2, 3)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 5, &[(2, 4), (1, 2)])]);
+        let two = merged(&one, vec![topic_metadata("t", 5, &[(2, 4), (1, 2)])]);
         assert_eq!(leaders(&two), [(2, 4), (2, 3)]);
     }
 
     #[test]
     fn the_same_epoch_may_lose_its_leader() {
-        let one = after(
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 3)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 5, &[(-1, 3)])]);
+        let two = merged(&one, vec![topic_metadata("t", 5, &[(-1, 3)])]);
         assert_eq!(leaders(&two), [(-1, 3)]);
         assert_eq!(two.topic("t").unwrap().leader(0), None);
     }
 
     #[test]
-    fn replicas_are_as_old_as_the_leader() {
+    fn replicas_go_with_the_leader_epoch() {
         let held = |epoch, by: i32| {
             let mut topic = topic_metadata("t", 5, &[(1, epoch)]);
             topic.partitions[0].replica_nodes = vec![1.into(), by.into()];
@@ -347,12 +348,12 @@ mod tests {
         let by = |snapshot: &ClusterSnapshot| {
             snapshot.topic("t").unwrap().partitions[0].replica_ids[1].0
         };
-        let one = after(&ClusterSnapshot::default(), held(3, 2));
+        let one = merged(&ClusterSnapshot::default(), held(3, 2));
         assert_eq!(by(&one), 2);
-        let moved = after(&one, held(3, 7));
+        let moved = merged(&one, held(3, 7));
         assert_eq!(by(&moved), 7);
         assert!(moved.differs_from(&one));
-        assert_eq!(by(&after(&moved, held(2, 2))), 7);
+        assert_eq!(by(&merged(&moved, held(2, 2))), 7);
         let leader = LeaderAndEpoch {
             broker: BrokerId(2),
             epoch: 4,
@@ -361,95 +362,95 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_was_made_again_starts_over() {
-        let one = after(
+    fn a_topic_that_was_recreated_starts_over() {
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 30), (1, 30)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 6, &[(2, 0)])]);
+        let two = merged(&one, vec![topic_metadata("t", 6, &[(2, 0)])]);
         assert_eq!(leaders(&two), [(2, 0)]);
         assert_eq!(two.topic("t").unwrap().id, Uuid::from_u128(6));
     }
 
     #[test]
-    fn epochs_that_a_broker_does_not_know_are_taken_as_they_come() {
-        let one = after(
+    fn leaders_without_epoch_are_taken_as_they_come() {
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 0, &[(1, -1)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 0, &[(2, -1)])]);
+        let two = merged(&one, vec![topic_metadata("t", 0, &[(2, -1)])]);
         assert_eq!(leaders(&two), [(2, -1)]);
     }
 
     #[test]
     fn a_broker_that_is_behind_takes_no_partition_away() {
-        let one = after(
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 1), (2, 1)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
+        let two = merged(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
         assert_eq!(leaders(&two), [(1, 1), (2, 1)]);
     }
 
     #[test]
-    fn what_an_answer_does_not_mention_stays() {
-        let one = after(
+    fn what_a_response_does_not_mention_stays() {
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 1)])],
         );
-        let (two, told) = one.merge_with(&MetadataResponse::default());
+        let (two, results) = one.merge_with(&MetadataResponse::default());
         assert_eq!(leaders(&two), [(1, 1)]);
         assert_eq!(two.brokers.len(), 2);
-        assert!(told.is_empty());
+        assert!(results.is_empty());
         assert!(!two.differs_from(&one));
     }
 
     #[test]
     fn a_topic_that_did_not_change_is_the_same_handle() {
-        let one = after(
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 1)])],
         );
-        let two = after(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
+        let two = merged(&one, vec![topic_metadata("t", 5, &[(1, 1)])]);
         assert!(Arc::ptr_eq(
             one.topic("t").unwrap(),
             two.topic("t").unwrap()
         ));
         assert!(!two.differs_from(&one));
-        let three = after(&two, vec![topic_metadata("t", 5, &[(1, 2)])]);
+        let three = merged(&two, vec![topic_metadata("t", 5, &[(1, 2)])]);
         assert!(three.differs_from(&two));
     }
 
     #[test]
-    fn errors_are_told_and_change_nothing() {
-        let one = after(
+    fn errors_are_reported_and_change_nothing() {
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 1)])],
         );
-        for (code, fault) in [
-            (3, Fault::Unknown),
-            (29, Fault::NotAuthorized),
-            (17, Fault::Invalid),
-            (5, Fault::Passing),
-            (-1, Fault::Passing),
+        for (code, error) in [
+            (3, TopicError::Unknown),
+            (29, TopicError::NotAuthorized),
+            (17, TopicError::InvalidName),
+            (5, TopicError::Retriable),
+            (-1, TopicError::Retriable),
         ] {
             let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
-            let answer = metadata_response(&brokers, vec![topic_error("t", code)]);
-            let (two, told) = one.merge_with(&answer);
-            assert_eq!(told, [("t".into(), Err(fault))]);
+            let response = metadata_response(&brokers, vec![topic_error("t", code)]);
+            let (two, results) = one.merge_with(&response);
+            assert_eq!(results, [("t".into(), Err(error))]);
             assert!(!two.differs_from(&one));
         }
     }
 
     #[test]
     fn a_broker_that_knows_no_brokers_does_not_say_that_a_topic_is_unknown() {
-        let one = after(
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 1)])],
         );
-        let blank = metadata_response(&[], vec![topic_error("t", 3)]);
-        let (two, told) = one.merge_with(&blank);
-        assert_eq!(told, [("t".into(), Err(Fault::Passing))]);
+        let empty = metadata_response(&[], vec![topic_error("t", 3)]);
+        let (two, results) = one.merge_with(&empty);
+        assert_eq!(results, [("t".into(), Err(TopicError::Retriable))]);
         assert!(!two.differs_from(&one));
     }
 
@@ -458,13 +459,13 @@ mod tests {
         let mut hostile = topic_metadata("t", 5, &[(1, 1), (2, 1), (1, 1)]);
         hostile.partitions[0].partition_index = i32::MAX;
         hostile.partitions[2].partition_index = -1;
-        let snapshot = after(&ClusterSnapshot::default(), vec![hostile]);
+        let snapshot = merged(&ClusterSnapshot::default(), vec![hostile]);
         assert_eq!(leaders(&snapshot), [(-1, -1), (2, 1), (-1, -1)]);
     }
 
     #[test]
-    fn a_hint_counts_only_with_a_newer_epoch() {
-        let one = after(
+    fn a_leader_is_taken_only_with_a_newer_epoch() {
+        let one = merged(
             &ClusterSnapshot::default(),
             vec![topic_metadata("t", 5, &[(1, 3)])],
         );

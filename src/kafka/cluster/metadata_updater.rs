@@ -1,0 +1,110 @@
+//! The task that asks the cluster for its metadata (Java's `MetadataUpdater`).
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::Cluster;
+use crate::backoff::ExponentialBackoff;
+use crate::error::RequestError;
+use crate::metadata::Metadata;
+
+/// `REBOOTSTRAP_REQUIRED` (KIP-1102).
+const REBOOTSTRAP_REQUIRED: i16 = 129;
+
+/// Keeps `cluster`'s metadata up to date until it is stopped.
+pub(super) async fn run(cluster: Cluster) {
+    let stop = cluster.stop().clone();
+    let metadata = cluster.metadata().clone();
+    let updater = MetadataUpdater {
+        backoff: ExponentialBackoff::new(
+            cluster.config().retry_backoff,
+            cluster.config().retry_backoff_max,
+        ),
+        cluster,
+        metadata,
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = updater.run() => {}
+    }
+}
+
+struct MetadataUpdater {
+    cluster: Cluster,
+    metadata: Metadata,
+    backoff: ExponentialBackoff,
+}
+
+impl MetadataUpdater {
+    async fn run(mut self) {
+        loop {
+            let (update, topics) = self.metadata.begin_update();
+            let pause = match self.send_request(&topics).await {
+                Ok(response) => {
+                    self.succeeded();
+                    self.metadata.complete_update(update, &response);
+                    // However many request updates, and however often.
+                    self.cluster.config().retry_backoff
+                }
+                Err(error) => {
+                    self.log_failure(&error);
+                    self.metadata.fail_update(update, &error.to_string());
+                    self.backoff.after_failure()
+                }
+            };
+            let now = Instant::now();
+            sleep_until(now + pause).await;
+            tokio::select! {
+                () = sleep_until(now + self.cluster.config().metadata_max_age) => {}
+                () = self.metadata.update_requested() => {}
+                // Its partitions may have moved.
+                () = self.cluster.connection_lost() => {}
+            }
+        }
+    }
+
+    async fn send_request(&self, topics: &[Arc<str>]) -> Result<MetadataResponse, RequestError> {
+        let build = |_version| metadata_request(topics);
+        // A broker that hangs must not keep what others know from us for that long.
+        let timeout = self.cluster.config().request_timeout / 3;
+        let (_, response) = self.cluster.call_any(build, timeout).await?;
+        if response.error_code == REBOOTSTRAP_REQUIRED {
+            tracing::info!("the cluster asks its clients to bootstrap again");
+            let (_, response) = self.cluster.call_bootstrap(build, timeout).await?;
+            return Ok(response);
+        }
+        Ok(response)
+    }
+
+    fn succeeded(&mut self) {
+        if self.backoff.failures() > 0 {
+            tracing::info!("the cluster answers again");
+            self.backoff.succeeded();
+        }
+    }
+
+    fn log_failure(&self, error: &RequestError) {
+        if self.backoff.failures() == 0 {
+            tracing::warn!(%error, "the cluster does not answer; trying on");
+        } else {
+            tracing::debug!(%error, "the cluster does not answer");
+        }
+    }
+}
+
+fn metadata_request(topics: &[Arc<str>]) -> MetadataRequest {
+    let topics = topics
+        .iter()
+        .map(|name| {
+            let name = TopicName(StrBytes::from_string(name.to_string()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        })
+        .collect();
+    MetadataRequest::default()
+        .with_topics(Some(topics))
+        .with_allow_auto_topic_creation(false)
+}

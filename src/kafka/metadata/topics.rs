@@ -1,0 +1,297 @@
+//! Which topics the next Metadata request asks for, and what was answered against them.
+//! Pure.
+//!
+//! ```text
+//! request_update_for(), a waiter ─▶ asked for ─▶ note_results(): gone, if twice unknown
+//!                                       │
+//!                                       └──────▶ expire(): unused for metadata.max.idle.ms
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::snapshot::{ClusterSnapshot, TopicError, TopicMetadata, TopicResult};
+
+/// A topic that nobody used for so long is not asked for any more
+/// (`metadata.max.idle.ms`).
+const METADATA_MAX_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// What the next Metadata request is about.
+#[derive(Debug, Default)]
+pub(super) struct TopicsOfInterest {
+    topics: HashMap<Arc<str>, TopicInterest>,
+    /// Somebody needs the response to a request that is yet to be sent.
+    update_requested: bool,
+    /// Updates that were begun so far.
+    updates: u64,
+}
+
+/// Who needs a topic, and what the last response said against it.
+#[derive(Debug)]
+struct TopicInterest {
+    waiters: usize,
+    last_used: Instant,
+    error: Option<RepeatedError>,
+}
+
+/// The same error in the last responses.
+#[derive(Clone, Copy, Debug)]
+struct RepeatedError {
+    error: TopicError,
+    /// The last update that met it.
+    update: u64,
+    /// How many in a row did.
+    times: u32,
+}
+
+impl TopicInterest {
+    fn new() -> Self {
+        Self {
+            waiters: 0,
+            last_used: Instant::now(),
+            error: None,
+        }
+    }
+}
+
+impl TopicsOfInterest {
+    /// Requests an update; the number of the one that will answer.
+    pub(super) fn request_update(&mut self) -> u64 {
+        self.update_requested = true;
+        self.updates + 1
+    }
+
+    /// Requests an update that asks for this topic too.
+    pub(super) fn request_update_for(&mut self, topic: &str) {
+        match self.topics.get_mut(topic) {
+            Some(interest) => interest.last_used = Instant::now(),
+            None => {
+                self.topics.insert(topic.into(), TopicInterest::new());
+            }
+        }
+        self.update_requested = true;
+    }
+
+    pub(super) fn is_update_requested(&self) -> bool {
+        self.update_requested
+    }
+
+    /// Begins an update: its number, and the topics to ask for.
+    pub(super) fn begin_update(&mut self) -> (u64, Vec<Arc<str>>) {
+        self.update_requested = false;
+        self.updates += 1;
+        (self.updates, self.topics.keys().cloned().collect())
+    }
+
+    pub(super) fn add_waiter(&mut self, topic: &Arc<str>) {
+        self.topics
+            .entry(Arc::clone(topic))
+            .or_insert_with(TopicInterest::new)
+            .waiters += 1;
+    }
+
+    pub(super) fn remove_waiter(&mut self, topic: &str) {
+        if let Some(interest) = self.topics.get_mut(topic) {
+            interest.waiters -= 1;
+            interest.last_used = Instant::now();
+        }
+    }
+
+    /// What the response of that update or of a later one said against a topic.
+    pub(super) fn error_since(&self, topic: &str, update: u64) -> Option<TopicError> {
+        let last = self.topics.get(topic)?.error?;
+        (last.update >= update).then_some(last.error)
+    }
+
+    /// Notes what a response says of each topic, and forgets those that are gone.
+    pub(super) fn note_results(
+        &mut self,
+        results: &[TopicResult],
+        next: &mut ClusterSnapshot,
+        update: u64,
+    ) {
+        for (name, result) in results {
+            let Some(interest) = self.topics.get_mut(name) else {
+                continue;
+            };
+            let Err(error) = *result else {
+                interest.error = None;
+                continue;
+            };
+            let times = match interest.error {
+                Some(before) if before.error == error => before.times + 1,
+                _ => 1,
+            };
+            interest.error = Some(RepeatedError {
+                error,
+                update,
+                times,
+            });
+            match error {
+                // A broker that is behind may not know a topic yet: ask once more.
+                TopicError::Unknown if times == 1 => self.update_requested = true,
+                // Those who wait ask by themselves.
+                TopicError::Retriable => {}
+                TopicError::Unknown | TopicError::NotAuthorized | TopicError::InvalidName => {
+                    next.topics.remove(name);
+                    if interest.waiters == 0 {
+                        self.topics.remove(name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets topics that nobody uses any more.
+    pub(super) fn expire(
+        &mut self,
+        before: &ClusterSnapshot,
+        next: &mut ClusterSnapshot,
+        now: Instant,
+    ) {
+        self.topics.retain(|name, interest| {
+            let topic = next.topics.get(name);
+            if topic.is_some_and(|topic| is_in_use(topic, before.topics.get(name))) {
+                interest.last_used = now;
+            }
+            let keep = interest.waiters > 0 || now < interest.last_used + METADATA_MAX_IDLE;
+            if !keep {
+                next.topics.remove(name);
+            }
+            keep
+        });
+    }
+}
+
+/// Whether somebody read a topic since the last time, or holds on to it.
+fn is_in_use(topic: &Arc<TopicMetadata>, before: Option<&Arc<TopicMetadata>>) -> bool {
+    // One handle in each snapshot; one flag for each description, the same or not.
+    let (handles, descriptions) = match before {
+        Some(before) if Arc::ptr_eq(before, topic) => (2, 1),
+        Some(_) => (1, 2),
+        None => (1, 1),
+    };
+    let is_held =
+        |before: &Arc<TopicMetadata>| !Arc::ptr_eq(before, topic) && Arc::strong_count(before) > 1;
+    topic.used.swap(false, Ordering::Relaxed)
+        || Arc::strong_count(topic) > handles
+        || Arc::strong_count(&topic.used) > descriptions
+        || before.is_some_and(is_held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{metadata_response, topic_metadata};
+
+    fn knowing_t() -> (TopicsOfInterest, ClusterSnapshot) {
+        let response = metadata_response(&[], vec![topic_metadata("t", 1, &[(1, 1)])]);
+        let (snapshot, _) = ClusterSnapshot::default().merge_with(&response);
+        let mut topics = TopicsOfInterest::default();
+        topics.topics.insert("t".into(), TopicInterest::new());
+        (topics, snapshot)
+    }
+
+    /// Whether `t` is still asked for after an update at that time.
+    fn is_kept(topics: &mut TopicsOfInterest, before: &ClusterSnapshot, now: Instant) -> bool {
+        let mut next = before.clone();
+        topics.expire(before, &mut next, now);
+        assert_eq!(topics.topics.contains_key("t"), next.topic("t").is_some());
+        next.topic("t").is_some()
+    }
+
+    #[test]
+    fn a_topic_that_nobody_uses_is_forgotten() {
+        let (mut topics, snapshot) = knowing_t();
+        let start = Instant::now();
+        // It was used when it was made.
+        assert!(is_kept(&mut topics, &snapshot, start));
+        assert!(is_kept(
+            &mut topics,
+            &snapshot,
+            start + METADATA_MAX_IDLE / 2
+        ));
+        assert!(!is_kept(&mut topics, &snapshot, start + METADATA_MAX_IDLE));
+    }
+
+    #[test]
+    fn a_topic_that_somebody_reads_holds_or_waits_for_stays() {
+        let start = Instant::now();
+        let (mut topics, snapshot) = knowing_t();
+        assert!(is_kept(&mut topics, &snapshot, start));
+        snapshot.topic("t").unwrap().mark_used();
+        assert!(is_kept(&mut topics, &snapshot, start + METADATA_MAX_IDLE));
+
+        let held = Arc::clone(snapshot.topic("t").unwrap());
+        assert!(is_kept(
+            &mut topics,
+            &snapshot,
+            start + 2 * METADATA_MAX_IDLE
+        ));
+        assert!(is_kept(
+            &mut topics,
+            &snapshot,
+            start + 3 * METADATA_MAX_IDLE
+        ));
+        drop(held);
+        assert!(!is_kept(
+            &mut topics,
+            &snapshot,
+            start + 4 * METADATA_MAX_IDLE
+        ));
+
+        let (mut topics, snapshot) = knowing_t();
+        snapshot
+            .topic("t")
+            .unwrap()
+            .used
+            .store(false, Ordering::Relaxed);
+        topics.topics.get_mut("t").unwrap().waiters = 1;
+        assert!(is_kept(
+            &mut topics,
+            &snapshot,
+            start + 2 * METADATA_MAX_IDLE
+        ));
+    }
+
+    #[test]
+    fn an_old_description_that_somebody_holds_keeps_the_topic_too() {
+        let (mut topics, snapshot) = knowing_t();
+        let held = Arc::clone(snapshot.topic("t").unwrap());
+        let start = Instant::now();
+        let (next, _) = snapshot.merge_with(&metadata_response(
+            &[],
+            vec![topic_metadata("t", 1, &[(2, 2)])],
+        ));
+        drop(snapshot);
+        assert!(is_kept(&mut topics, &next, start));
+        assert!(is_kept(&mut topics, &next, start + METADATA_MAX_IDLE));
+        drop(held);
+        assert!(!is_kept(&mut topics, &next, start + 2 * METADATA_MAX_IDLE));
+    }
+
+    #[test]
+    fn an_unknown_topic_is_forgotten_the_second_time() {
+        let (mut topics, mut snapshot) = knowing_t();
+        let results: &[TopicResult] = &[("t".into(), Err(TopicError::Unknown))];
+        topics.note_results(results, &mut snapshot, 1);
+        assert!(snapshot.topic("t").is_some());
+        assert!(topics.update_requested, "it is confirmed at once");
+        topics.note_results(results, &mut snapshot, 2);
+        assert!(snapshot.topic("t").is_none());
+        assert!(topics.topics.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_topic_that_the_next_response_knows_is_kept() {
+        let (mut topics, mut snapshot) = knowing_t();
+        topics.note_results(&[("t".into(), Err(TopicError::Unknown))], &mut snapshot, 1);
+        topics.note_results(&[("t".into(), Ok(()))], &mut snapshot, 2);
+        topics.note_results(&[("t".into(), Err(TopicError::Unknown))], &mut snapshot, 3);
+        assert!(snapshot.topic("t").is_some());
+    }
+}
