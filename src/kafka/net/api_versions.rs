@@ -1,4 +1,4 @@
-//! What both ends say before the first request: which versions of which API.
+//! The ApiVersions exchange before the first request: which versions both ends speak.
 //!
 //! Authentication will follow here, on the same bytes, before anybody else may write.
 
@@ -31,15 +31,15 @@ where
         let frame = frame::encode(client_id, version, &request).map_err(invalid)?;
         requests.write_all(&frame).await?;
         requests.flush().await?;
-        let answer = responses.next().await?.ok_or_else(|| {
+        let frame = responses.next().await?.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "it closed the connection before its first answer (does it expect TLS?)",
             )
         })?;
-        match understand(answer, version)? {
-            Understood::Speaks(versions) => return Ok(versions),
-            Understood::AskAgain(older) => version = older,
+        match interpret_response(frame, version)? {
+            Negotiation::Agreed(versions) => return Ok(versions),
+            Negotiation::RetryWith(older) => version = older,
         }
     }
 }
@@ -54,45 +54,46 @@ fn api_versions_request(version: i16) -> ApiVersionsRequest {
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")))
 }
 
+/// What a response to ApiVersions leads to.
 #[derive(Debug)]
-enum Understood {
-    Speaks(NodeApiVersions),
-    /// The broker does not know the version that was asked with.
-    AskAgain(i16),
+enum Negotiation {
+    Agreed(NodeApiVersions),
+    /// The broker does not know the version of the request.
+    RetryWith(i16),
 }
 
-/// Reads the answer to a question of `version`.
-fn understand(mut answer: Bytes, version: i16) -> io::Result<Understood> {
-    let id = frame::correlation_id(&answer);
+/// Reads the response to a request of `version`.
+fn interpret_response(mut frame: Bytes, version: i16) -> io::Result<Negotiation> {
+    let id = frame::correlation_id(&frame);
     if id != Some(0) {
         return Err(invalid(format!(
             "the first answer has correlation id {id:?} where 0 was due"
         )));
     }
-    let code = answer.slice(4..).try_get_i16().map_err(invalid)?;
+    let code = frame.slice(4..).try_get_i16().map_err(invalid)?;
     let body_version = if code == UNSUPPORTED_VERSION {
         0
     } else {
         version
     };
     let response =
-        frame::decode::<ApiVersionsRequest>(&mut answer, body_version).map_err(invalid)?;
+        frame::decode::<ApiVersionsRequest>(&mut frame, body_version).map_err(invalid)?;
     let versions = NodeApiVersions::new(&response);
     match code {
-        0 => Ok(Understood::Speaks(versions)),
+        0 => Ok(Negotiation::Agreed(versions)),
         // Some brokers list everything even here; newer ones only the API itself.
         UNSUPPORTED_VERSION
             if versions
                 .latest_usable_version::<MetadataRequest>()
                 .is_some() =>
         {
-            Ok(Understood::Speaks(versions))
+            Ok(Negotiation::Agreed(versions))
         }
         UNSUPPORTED_VERSION if version > 0 => {
             let listed = versions
                 .latest_usable_version::<ApiVersionsRequest>()
                 .unwrap_or(0);
-            Ok(Understood::AskAgain(listed.min(version - 1)))
+            Ok(Negotiation::RetryWith(listed.min(version - 1)))
         }
         code => Err(invalid(format!(
             "{} was refused with error {code}",
@@ -131,8 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_the_asked_version_is_taken() {
-        let Understood::Speaks(versions) = understand(answer(0, &[(3, 0, 13)], 3), 3).unwrap()
+    fn a_response_of_the_requested_version_is_taken() {
+        let Negotiation::Agreed(versions) =
+            interpret_response(answer(0, &[(3, 0, 13)], 3), 3).unwrap()
         else {
             panic!("asked again");
         };
@@ -147,31 +149,31 @@ mod tests {
         for (table, then) in [(&[(18, 0, 2)][..], 2), (&[(18, 0, 0)], 0), (&[], 0)] {
             let answer = answer(UNSUPPORTED_VERSION, table, 0);
             assert!(matches!(
-                understand(answer, 3).unwrap(),
-                Understood::AskAgain(version) if version == then
+                interpret_response(answer, 3).unwrap(),
+                Negotiation::RetryWith(version) if version == then
             ));
         }
     }
 
     #[test]
-    fn a_whole_table_in_a_refusal_is_taken() {
+    fn all_versions_in_an_unsupported_version_error_are_taken() {
         let answer = answer(UNSUPPORTED_VERSION, &[(3, 0, 8), (18, 0, 2)], 0);
         assert!(matches!(
-            understand(answer, 3).unwrap(),
-            Understood::Speaks(_)
+            interpret_response(answer, 3).unwrap(),
+            Negotiation::Agreed(_)
         ));
     }
 
     #[test]
     fn a_broker_that_refuses_every_version_is_an_error() {
-        assert!(understand(answer(UNSUPPORTED_VERSION, &[], 0), 0).is_err());
-        assert!(understand(answer(42, &[], 3), 3).is_err());
+        assert!(interpret_response(answer(UNSUPPORTED_VERSION, &[], 0), 0).is_err());
+        assert!(interpret_response(answer(42, &[], 3), 3).is_err());
     }
 
     #[test]
-    fn noise_is_an_error() {
+    fn malformed_bytes_are_an_error() {
         for noise in [&b""[..], b"\0\0", b"\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0\0"] {
-            assert!(understand(Bytes::copy_from_slice(noise), 3).is_err());
+            assert!(interpret_response(Bytes::copy_from_slice(noise), 3).is_err());
         }
     }
 }

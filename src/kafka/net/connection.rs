@@ -1,25 +1,25 @@
 //! One connection to one broker.
 //!
 //! A broker answers a connection's requests in the order sent, one at a time, so a
-//! connection is two tasks around a bounded queue of waiting callers:
+//! connection is two tasks around a bounded queue of in-flight requests:
 //!
 //! ```text
-//! send() ─▶ queue ─▶ writer ─▶ socket ─▶ broker
-//!                      │ waiting callers, oldest first
-//! ResponseFuture ◀────────────reader ◀─ socket ◀────┘
+//! send() ─▶ queued requests ─▶ writer ─▶ socket ─▶ broker
+//!                                │ in-flight requests, oldest first
+//! ResponseFuture ◀───────────── reader ◀─ socket ◀────┘
 //! ```
 //!
 //! # Invariants
 //! - A request is written whole or the connection is dead.
-//! - A caller that goes away leaves its place in the queue: the answer is read and
+//! - A caller that goes away leaves its request in flight: the response is read and
 //!   dropped, and nobody else is given it.
-//! - An answer that is late, malformed or not the one that is due ends the connection.
-//! - When either half ends, every waiting caller is told, and none is admitted again.
-//!   Reconnecting is the pool's work.
+//! - A response that is late, malformed or out of order ends the connection.
+//! - When either half ends, every caller is given an error, and no request is accepted
+//!   again. Reconnecting is the pool's work.
 //! - Nothing is written before a throttle that the broker asked for has passed (KIP-219).
 
+mod in_flight;
 mod reader;
-mod slot;
 mod writer;
 
 use std::future::Future;
@@ -37,43 +37,43 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::slot::{Outgoing, Slot, TypedSlot};
+use self::in_flight::{QueuedRequest, RequestCompletionHandler as _, ResponseSender};
 use super::frame::{self, FrameReader};
 use crate::error::{BrokerAddress, RequestError};
 use crate::protocol::versions::{Api, NodeApiVersions};
 
 /// Requests that may wait to be written. Beyond it callers wait.
-const QUEUE: usize = 64;
+const QUEUED_MAX: usize = 64;
 /// Requests that may be written and not answered. Beyond it the queue waits.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT_MAX: usize = 64;
 
-/// A live connection. Clones share it; when the last one is gone and everything is
-/// answered, it closes.
+/// A live connection. Clones share it; when the last one is gone and no request is in
+/// flight, it closes.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    queue: mpsc::Sender<Outgoing>,
-    link: Arc<Link>,
+    queue: mpsc::Sender<QueuedRequest>,
+    state: Arc<ConnectionState>,
 }
 
 /// What a connection is made of, once both ends have agreed on versions.
-pub(crate) struct Parts<R, W> {
+pub(crate) struct ConnectionParts<R, W> {
     pub(crate) broker: BrokerAddress,
     pub(crate) client_id: StrBytes,
     pub(crate) versions: NodeApiVersions,
     pub(crate) responses: FrameReader<R>,
     pub(crate) requests: W,
-    /// Closed after this long without a request.
-    pub(crate) idle: Duration,
+    /// Closed after this long without a request (`connections.max.idle.ms`).
+    pub(crate) max_idle: Duration,
     /// Dropped when the connection is closed.
     pub(crate) open_connections: Arc<()>,
-    /// Told when it was lost, rather than closed for want of use.
+    /// Notified when it was lost, rather than closed because nobody used it.
     pub(crate) lost: Arc<Notify>,
 }
 
 impl Connection {
     /// Starts the two tasks. They end with the connection, or with `stop`.
     pub(crate) fn start<R, W>(
-        parts: Parts<R, W>,
+        parts: ConnectionParts<R, W>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self
@@ -81,35 +81,33 @@ impl Connection {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let link = Arc::new(Link {
+        let state = Arc::new(ConnectionState {
             broker: parts.broker,
             client_id: parts.client_id,
             versions: parts.versions,
-            born: Instant::now(),
+            opened_at: Instant::now(),
             throttled_until_ms: AtomicU64::new(0),
-            busy: AtomicUsize::new(0),
-            dead: stop.child_token(),
+            in_flight: AtomicUsize::new(0),
+            closed: stop.child_token(),
             lost: parts.lost,
             cause: OnceLock::new(),
         });
-        let (queue, queued) = mpsc::channel(QUEUE);
-        let (waiting, waiters) = mpsc::channel(IN_FLIGHT);
+        let (queue, queued) = mpsc::channel(QUEUED_MAX);
+        let (announce, in_flight) = mpsc::channel(IN_FLIGHT_MAX);
         tasks.spawn(writer::run(
-            Arc::clone(&link),
+            Arc::clone(&state),
             parts.requests,
             queued,
-            waiting,
+            announce,
         ));
         tasks.spawn(reader::run(
-            Arc::clone(&link),
+            Arc::clone(&state),
             parts.responses,
-            reader::Inbox {
-                waiters,
-                idle: parts.idle,
-                open_connections: parts.open_connections,
-            },
+            in_flight,
+            parts.max_idle,
+            parts.open_connections,
         ));
-        Self { queue, link }
+        Self { queue, state }
     }
 
     /// The newest version of `A` that both ends of this connection speak.
@@ -125,11 +123,11 @@ impl Connection {
     /// # Errors
     /// [`RequestError::Unsupported`] if there is none.
     pub fn versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
-        self.link
+        self.state
             .versions
             .usable_versions::<A>()
             .ok_or_else(|| RequestError::Unsupported {
-                broker: self.link.broker.clone(),
+                broker: self.state.broker.clone(),
                 api: A::NAME,
                 min: A::OLDEST_VERSION,
                 max: A::LATEST_VERSION,
@@ -137,7 +135,7 @@ impl Connection {
     }
 
     /// Queues a request behind those of earlier calls, and returns when it is queued.
-    /// The time for the answer runs from the call.
+    /// The timeout runs from the call until the response.
     ///
     /// Cancel-safe: when dropped before it returned, nothing was or will be written.
     ///
@@ -149,26 +147,26 @@ impl Connection {
         request: &A,
         timeout: Duration,
     ) -> Result<ResponseFuture<A>, RequestError> {
-        let frame = frame::encode(&self.link.client_id, version, request)?;
+        let frame = frame::encode(&self.state.client_id, version, request)?;
         let deadline = Instant::now() + timeout;
-        let (answer, answered) = oneshot::channel();
-        let slot = TypedSlot::<A>::new(Arc::clone(&self.link), version, timeout, answer);
+        let (sender, receiver) = oneshot::channel();
+        let handler = ResponseSender::<A>::new(Arc::clone(&self.state), version, timeout, sender);
         match tokio::time::timeout_at(deadline, self.queue.reserve()).await {
-            Ok(Ok(place)) => place.send(Outgoing {
+            Ok(Ok(permit)) => permit.send(QueuedRequest {
                 frame,
                 deadline,
-                slot: Box::new(slot),
+                handler: Box::new(handler),
             }),
-            Ok(Err(_closed)) => return Err(self.link.lost(false)),
-            Err(_elapsed) => return Err(slot.timed_out(false)),
+            Ok(Err(_closed)) => return Err(self.state.disconnected_error(false)),
+            Err(_elapsed) => return Err(handler.timeout_error(false)),
         }
         Ok(ResponseFuture {
-            answered,
-            link: Arc::clone(&self.link),
+            receiver,
+            state: Arc::clone(&self.state),
         })
     }
 
-    /// Sends a request in the newest common version and awaits its answer.
+    /// Sends a request in the newest common version and awaits its response.
     ///
     /// # Errors
     /// Any [`RequestError`].
@@ -182,95 +180,95 @@ impl Connection {
         Ok((version, response))
     }
 
-    /// Whose connection this is.
+    /// The broker at the other end.
     pub fn broker(&self) -> &BrokerAddress {
-        &self.link.broker
+        &self.state.broker
     }
 
-    /// Completes when the connection is dead.
+    /// Completes when the connection has ended.
     pub async fn closed(&self) {
-        self.link.dead.cancelled().await;
+        self.state.closed.cancelled().await;
     }
 
-    /// Whether the connection is dead.
+    /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.link.dead.is_cancelled()
+        self.state.closed.is_cancelled()
     }
 
-    /// Requests that were accepted and are not answered yet.
+    /// Requests that are queued or in flight.
     pub fn in_flight(&self) -> usize {
-        self.link.busy.load(Ordering::Acquire)
+        self.state.in_flight.load(Ordering::Acquire)
     }
 
-    /// Ends the connection now; callers that wait are told `reason`.
+    /// Ends the connection now; callers that wait are given `reason`.
     pub fn close(&self, reason: &str) {
-        self.link.die(reason);
+        self.state.close(reason);
     }
 }
 
-/// The answer to come: `Future<Output = Result<A::Response, RequestError>>`.
+/// The response to come: `Future<Output = Result<A::Response, RequestError>>`.
 ///
 /// Dropping it does not take the request back.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<A: Api> {
-    answered: oneshot::Receiver<Result<A::Response, RequestError>>,
-    link: Arc<Link>,
+    receiver: oneshot::Receiver<Result<A::Response, RequestError>>,
+    state: Arc<ConnectionState>,
 }
 
 impl<A: Api> Future for ResponseFuture<A> {
     type Output = Result<A::Response, RequestError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.answered).poll(cx)) {
-            Ok(answer) => answer,
-            // A task of the connection ended without a word: it panicked.
-            Err(_) => Err(self.link.lost(true)),
+        Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll(cx)) {
+            Ok(result) => result,
+            // A task of the connection dropped the sender: it panicked.
+            Err(_) => Err(self.state.disconnected_error(true)),
         })
     }
 }
 
 /// What both tasks and all callers share.
 #[derive(Debug)]
-struct Link {
+struct ConnectionState {
     broker: BrokerAddress,
     client_id: StrBytes,
     versions: NodeApiVersions,
-    born: Instant,
-    /// Milliseconds after `born`.
+    opened_at: Instant,
+    /// Milliseconds after `opened_at`.
     throttled_until_ms: AtomicU64,
-    /// Slots that are alive.
-    busy: AtomicUsize,
-    dead: CancellationToken,
-    /// Why it is dead; none if it was stopped.
+    /// Requests that are queued or in flight.
+    in_flight: AtomicUsize,
+    closed: CancellationToken,
+    /// Why it has ended; none if it was stopped.
     cause: OnceLock<Arc<str>>,
     lost: Arc<Notify>,
 }
 
-impl Link {
-    /// Ends the connection, which somebody may still want.
-    fn lose(&self, cause: &str) {
-        self.die(cause);
+impl ConnectionState {
+    /// Ends a connection that may still be in use.
+    fn disconnect(&self, cause: &str) {
+        self.close(cause);
         self.lost.notify_one();
     }
 
-    /// Ends the connection. The first cause is the one that is told.
-    fn die(&self, cause: &str) {
+    /// Ends the connection. The first cause is the one that callers are given.
+    fn close(&self, cause: &str) {
         if self.cause.set(cause.into()).is_ok() {
             tracing::debug!(broker = %self.broker, cause, "connection ended");
         }
-        self.dead.cancel();
+        self.closed.cancel();
     }
 
-    /// What a caller is told whose request the connection took with it.
-    fn lost(&self, sent: bool) -> RequestError {
+    /// The error for a caller whose request ended with the connection.
+    fn disconnected_error(&self, sent: bool) -> RequestError {
         match self.cause.get() {
             Some(reason) => RequestError::Disconnected {
                 broker: self.broker.clone(),
                 sent,
                 reason: Arc::clone(reason),
             },
-            None if self.dead.is_cancelled() && sent => RequestError::Stopped,
+            None if self.closed.is_cancelled() && sent => RequestError::Stopped,
             None => RequestError::Disconnected {
                 broker: self.broker.clone(),
                 sent,
@@ -284,7 +282,7 @@ impl Link {
             return;
         }
         tracing::debug!(broker = %self.broker, ?pause, "throttled");
-        let until = (self.born.elapsed() + pause).as_millis();
+        let until = (self.opened_at.elapsed() + pause).as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         self.throttled_until_ms.fetch_max(until, Ordering::AcqRel);
     }
@@ -293,7 +291,7 @@ impl Link {
     fn throttled_until(&self) -> Option<Instant> {
         let ms = self.throttled_until_ms.load(Ordering::Acquire);
         // One more millisecond: `throttle` rounded down.
-        let until = self.born + Duration::from_millis(ms + 1);
+        let until = self.opened_at + Duration::from_millis(ms + 1);
         (ms > 0 && Instant::now() < until).then_some(until)
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! - A length is checked against the limit before it sizes anything; beyond
-//!   [`TRUSTED`] bytes the buffer grows only as bytes arrive.
+//!   [`PREALLOCATED_MAX`] bytes the buffer grows only as bytes arrive.
 //! - Reading is cancel-safe: what was read stays in the [`FrameReader`].
 
 use std::io;
@@ -23,7 +23,7 @@ use crate::protocol::versions::Api;
 
 /// The largest request that is sent, in bytes: brokers refuse more
 /// (`socket.request.max.bytes`).
-pub(crate) const REQUEST_LIMIT: usize = 100 << 20;
+pub(crate) const REQUEST_SIZE_MAX: usize = 100 << 20;
 
 /// Where the correlation id stands in an encoded request.
 const CORRELATION_ID_AT: usize = 8;
@@ -49,11 +49,11 @@ pub(crate) fn encode<A: Api>(
         .compute_size(header_version)
         .and_then(|header| Ok(header + request.compute_size(version)?))
         .map_err(|error| unencodable(&error))?;
-    if size > REQUEST_LIMIT {
+    if size > REQUEST_SIZE_MAX {
         return Err(RequestError::TooLarge {
             api: A::NAME,
             size,
-            limit: REQUEST_LIMIT,
+            limit: REQUEST_SIZE_MAX,
         });
     }
     let mut frame = BytesMut::with_capacity(4 + size);
@@ -62,7 +62,7 @@ pub(crate) fn encode<A: Api>(
         .encode(&mut frame, header_version)
         .and_then(|()| request.encode(&mut frame, version))
         .map_err(|error| unencodable(&error))?;
-    let length = i32::try_from(frame.len() - 4).expect("bounded by REQUEST_LIMIT");
+    let length = i32::try_from(frame.len() - 4).expect("bounded by REQUEST_SIZE_MAX");
     frame[..4].copy_from_slice(&length.to_be_bytes());
     Ok(frame)
 }
@@ -103,15 +103,15 @@ pub fn decode_request(
         .map_err(|error| format!("{error:#}"))
 }
 
-/// Up to this length a buffer is allocated on the frame's word alone.
-const TRUSTED: usize = 1 << 20;
+/// Up to this length a buffer is allocated by what the length field claims.
+const PREALLOCATED_MAX: usize = 1 << 20;
 /// Frames up to this length are copied out: whoever keeps a string of a response must
 /// not keep the whole read buffer alive.
-const COPIED: usize = 4 << 10;
+const COPIED_MAX: usize = 4 << 10;
 /// What is asked of the socket at least.
 const READ_AHEAD: usize = 8 << 10;
 /// A response is at least its correlation id.
-const SHORTEST: usize = 4;
+const RESPONSE_SIZE_MIN: usize = 4;
 
 /// Cuts a byte stream into frames.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         loop {
             let wanted = match self.buffer.first_chunk::<4>() {
                 Some(length) => {
-                    let length = self.checked(i32::from_be_bytes(*length))?;
+                    let length = self.check_length(i32::from_be_bytes(*length))?;
                     if self.buffer.len() >= 4 + length {
                         return Ok(Some(self.take(length)));
                     }
@@ -145,9 +145,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 }
                 None => READ_AHEAD,
             };
-            // At most doubles what has arrived, once the length is beyond trust.
+            // Beyond that it at most doubles what has arrived.
             self.buffer
-                .reserve(wanted.min(self.buffer.len().max(TRUSTED)));
+                .reserve(wanted.min(self.buffer.len().max(PREALLOCATED_MAX)));
             if self.source.read_buf(&mut self.buffer).await? == 0 {
                 return match self.buffer.len() {
                     0 => Ok(None),
@@ -160,13 +160,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    fn checked(&self, length: i32) -> io::Result<usize> {
+    fn check_length(&self, length: i32) -> io::Result<usize> {
         match usize::try_from(length) {
-            Ok(length) if (SHORTEST..=self.limit).contains(&length) => Ok(length),
+            Ok(length) if (RESPONSE_SIZE_MIN..=self.limit).contains(&length) => Ok(length),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "a frame of {length} bytes is not within {SHORTEST} to {}",
+                    "a frame of {length} bytes is not within {RESPONSE_SIZE_MIN} to {}",
                     self.limit
                 ),
             )),
@@ -174,7 +174,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     fn take(&mut self, length: usize) -> Bytes {
-        if length <= COPIED {
+        if length <= COPIED_MAX {
             let frame = Bytes::copy_from_slice(&self.buffer[4..4 + length]);
             self.buffer.advance(4 + length);
             frame
@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_alone_allocates_little() {
+    async fn a_length_that_is_only_claimed_allocates_little() {
         let mut claim = BytesMut::new();
         claim.put_i32(i32::try_from(LIMIT).unwrap());
         claim.put_slice(b"and no more");
         let mut reader = FrameReader::new(&claim[..], LIMIT);
         let error = reader.next().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        assert!(reader.buffer.capacity() <= 2 * TRUSTED);
+        assert!(reader.buffer.capacity() <= 2 * PREALLOCATED_MAX);
     }
 
     #[tokio::test]
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_request_beyond_the_limit_is_not_even_encoded() {
-        let records = Bytes::from(vec![0; REQUEST_LIMIT]);
+        let records = Bytes::from(vec![0; REQUEST_SIZE_MAX]);
         let partition = PartitionProduceData::default().with_records(Some(records));
         let topic = TopicProduceData::default().with_partition_data(vec![partition]);
         let request = ProduceRequest::default().with_topic_data(vec![topic]);

@@ -1,4 +1,5 @@
-//! The byte stream under a connection. Plain TCP today; TLS will be a second variant.
+//! The byte stream under a connection (Java's `TransportLayer`). Plain TCP today; TLS will
+//! be a second variant.
 
 use std::io;
 use std::pin::Pin;
@@ -9,27 +10,32 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
 /// Opens a byte stream to one address.
-pub(crate) async fn connect(address: impl ToSocketAddrs) -> io::Result<(Reader, Writer)> {
+pub(crate) async fn connect(
+    address: impl ToSocketAddrs,
+) -> io::Result<(TransportReader, TransportWriter)> {
     let stream = TcpStream::connect(address).await?;
     // Requests are written whole; waiting for more to fill a segment only adds latency.
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Ok((Reader::Plain(reader), Writer::Plain(writer)))
+    Ok((
+        TransportReader::Plain(reader),
+        TransportWriter::Plain(writer),
+    ))
 }
 
 /// The half that responses come from.
 #[derive(Debug)]
-pub(crate) enum Reader {
+pub(crate) enum TransportReader {
     Plain(OwnedReadHalf),
 }
 
 /// The half that requests go to.
 #[derive(Debug)]
-pub(crate) enum Writer {
+pub(crate) enum TransportWriter {
     Plain(OwnedWriteHalf),
 }
 
-impl AsyncRead for Reader {
+impl AsyncRead for TransportReader {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,7 +47,7 @@ impl AsyncRead for Reader {
     }
 }
 
-impl AsyncWrite for Writer {
+impl AsyncWrite for TransportWriter {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,6 +1,6 @@
-//! The task that reads responses and gives each to the caller whose turn it is.
+//! The task that reads responses and completes the oldest in-flight request with each.
 //!
-//! It also keeps the time: of the answers that are due, and of idleness.
+//! It also watches the deadlines of in-flight requests, and closes an idle connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,113 +14,110 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::slot::Waiting;
-use super::{IN_FLIGHT, Link};
+use super::in_flight::InFlightRequest;
+use super::{ConnectionState, IN_FLIGHT_MAX};
 use crate::net::frame::{self, FrameReader};
 
-/// What the reader is given besides the stream.
-pub(super) struct Inbox {
-    pub(super) waiters: mpsc::Receiver<Waiting>,
-    pub(super) idle: Duration,
-    pub(super) open_connections: Arc<()>,
-}
-
+/// Reads until the connection ends. `announced` are the requests that the writer is about
+/// to write; the connection counts as open until `counted` is dropped.
 pub(super) async fn run<R: AsyncRead + Unpin>(
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     mut responses: FrameReader<R>,
-    inbox: Inbox,
+    announced: mpsc::Receiver<InFlightRequest>,
+    max_idle: Duration,
+    counted: Arc<()>,
 ) {
     // Even a panic ends the whole connection.
-    let _end = link.dead.clone().drop_guard();
-    let _counted = inbox.open_connections;
-    let mut reader = Reader {
-        link,
-        waiters: inbox.waiters,
-        due: VecDeque::new(),
-        idle: inbox.idle,
-        active: Instant::now(),
+    let _end = state.closed.clone().drop_guard();
+    let _counted = counted;
+    let mut reader = ResponseReader {
+        state,
+        announced,
+        in_flight: VecDeque::new(),
+        max_idle,
+        last_active: Instant::now(),
     };
-    match reader.read_until_the_end(&mut responses).await {
-        End::Elsewhere => {}
-        End::Lost(cause) => reader.link.lose(&cause),
-        End::Unused(cause) => reader.link.die(cause),
+    match reader.read_until_closed(&mut responses).await {
+        DisconnectCause::AlreadyClosed => {}
+        DisconnectCause::Lost(cause) => reader.state.disconnect(&cause),
+        DisconnectCause::Unused(cause) => reader.state.close(cause),
     }
-    reader.fail_all().await;
+    reader.fail_in_flight().await;
 }
 
 /// Why a connection ends.
-enum End {
+enum DisconnectCause {
     /// The writer or a caller ended it, or it was stopped.
-    Elsewhere,
+    AlreadyClosed,
     Lost(String),
     Unused(&'static str),
 }
 
-struct Reader {
-    link: Arc<Link>,
-    waiters: mpsc::Receiver<Waiting>,
-    /// Those whose answer is to come, oldest first.
-    due: VecDeque<Waiting>,
-    idle: Duration,
-    active: Instant,
+struct ResponseReader {
+    state: Arc<ConnectionState>,
+    announced: mpsc::Receiver<InFlightRequest>,
+    /// Oldest first: in the order of their responses.
+    in_flight: VecDeque<InFlightRequest>,
+    max_idle: Duration,
+    last_active: Instant,
 }
 
-impl Reader {
-    async fn read_until_the_end<R: AsyncRead + Unpin>(
+impl ResponseReader {
+    async fn read_until_closed<R: AsyncRead + Unpin>(
         &mut self,
         responses: &mut FrameReader<R>,
-    ) -> End {
-        let mut open = true;
-        // Moved only to an earlier time; when it rings, who rang it is looked up.
-        let mut alarm = pin!(sleep_until(self.active + self.idle));
+    ) -> DisconnectCause {
+        let mut writer_is_alive = true;
+        // Moved only to an earlier time; when it fires, what is due is looked up.
+        let mut timer = pin!(sleep_until(self.last_active + self.max_idle));
         loop {
-            if !open && self.due.is_empty() {
-                return End::Unused("nobody uses it any more");
+            if !writer_is_alive && self.in_flight.is_empty() {
+                return DisconnectCause::Unused("nobody uses it any more");
             }
             tokio::select! {
                 biased;
-                () = self.link.dead.cancelled() => return End::Elsewhere,
-                next = self.waiters.recv(), if open && self.due.len() < IN_FLIGHT => match next {
-                    Some(waiting) => {
-                        if waiting.deadline < alarm.deadline() {
-                            alarm.as_mut().reset(waiting.deadline);
+                () = self.state.closed.cancelled() => return DisconnectCause::AlreadyClosed,
+                next = self.announced.recv(), if writer_is_alive && self.in_flight.len() < IN_FLIGHT_MAX => match next {
+                    Some(request) => {
+                        if request.deadline < timer.deadline() {
+                            timer.as_mut().reset(request.deadline);
                         }
-                        self.expect(waiting);
+                        self.add_in_flight(request);
                     }
-                    None => open = false,
+                    None => writer_is_alive = false,
                 },
                 frame = responses.next() => {
-                    if let Err(cause) = self.received(frame) {
-                        return End::Lost(cause);
+                    if let Err(cause) = self.complete_oldest(frame) {
+                        return DisconnectCause::Lost(cause);
                     }
                 }
-                () = &mut alarm => match self.alarmed(Instant::now()) {
-                    Ok(next) => alarm.as_mut().reset(next),
+                () = &mut timer => match self.timer_fired(Instant::now()) {
+                    Ok(next) => timer.as_mut().reset(next),
                     Err(end) => return end,
                 },
             }
         }
     }
 
-    fn expect(&mut self, waiting: Waiting) {
-        self.active = Instant::now();
-        self.due.push_back(waiting);
+    fn add_in_flight(&mut self, request: InFlightRequest) {
+        self.last_active = Instant::now();
+        self.in_flight.push_back(request);
     }
 
-    /// Gives a frame to the oldest waiter.
-    fn received(&mut self, frame: io::Result<Option<Bytes>>) -> Result<(), String> {
+    /// Completes the oldest in-flight request with a frame.
+    fn complete_oldest(&mut self, frame: io::Result<Option<Bytes>>) -> Result<(), String> {
         let frame = frame
             .map_err(|error| format!("reading failed: {error}"))?
             .ok_or("the broker closed it")?;
-        self.active = Instant::now();
+        self.last_active = Instant::now();
         let id = frame::correlation_id(&frame).ok_or("an answer without correlation id")?;
-        // The writer announces a request before it writes it, so it is here by now.
-        if self.due.is_empty()
-            && let Ok(waiting) = self.waiters.try_recv()
+        // The writer announces a request before it writes it, so it has been announced by now.
+        if self.in_flight.is_empty()
+            && let Ok(request) = self.announced.try_recv()
         {
-            self.due.push_back(waiting);
+            self.in_flight.push_back(request);
         }
-        match self.due.front() {
+        match self.in_flight.front() {
             Some(oldest) if oldest.correlation_id == id => {}
             Some(oldest) => {
                 let due = oldest.correlation_id;
@@ -130,49 +127,56 @@ impl Reader {
             }
             None => return Err(format!("an answer with correlation id {id} to no request")),
         }
-        let waiting = self.due.pop_front().expect("it was just looked at");
-        match waiting.slot.answer(frame) {
+        let request = self.in_flight.pop_front().expect("it was just looked at");
+        match request.handler.complete(frame) {
             Ok(throttle) => {
-                self.link.throttle(throttle);
+                self.state.throttle(throttle);
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// When the next alarm is, unless this one ends the connection.
-    fn alarmed(&mut self, now: Instant) -> Result<Instant, End> {
-        if let Some(late) = self.due.iter().position(|waiting| waiting.deadline <= now) {
-            let waiting = self.due.remove(late).expect("its position was just found");
-            let error = waiting.slot.timed_out(true);
+    /// When the timer is due next, unless the connection ends now.
+    fn timer_fired(&mut self, now: Instant) -> Result<Instant, DisconnectCause> {
+        if let Some(late) = self
+            .in_flight
+            .iter()
+            .position(|request| request.deadline <= now)
+        {
+            let request = self
+                .in_flight
+                .remove(late)
+                .expect("its position was just found");
+            let error = request.handler.timeout_error(true);
             let cause = error.to_string();
-            // First, so that nobody is given this connection after an error that says
-            // it is of no use.
-            self.link.lose(&cause);
-            waiting.slot.fail(error);
-            return Err(End::Lost(cause));
+            // First, so that nobody gets this connection from the pool after it has failed a
+            // request.
+            self.state.disconnect(&cause);
+            request.handler.fail(error);
+            return Err(DisconnectCause::Lost(cause));
         }
-        if let Some(next) = self.due.iter().map(|waiting| waiting.deadline).min() {
+        if let Some(next) = self.in_flight.iter().map(|request| request.deadline).min() {
             return Ok(next);
         }
-        if self.link.busy.load(Ordering::Acquire) > 0 {
-            return Ok(now + self.idle);
+        if self.state.in_flight.load(Ordering::Acquire) > 0 {
+            return Ok(now + self.max_idle);
         }
-        let idle_at = self.active + self.idle;
+        let idle_at = self.last_active + self.max_idle;
         if idle_at > now {
             return Ok(idle_at);
         }
-        Err(End::Unused("it was idle"))
+        Err(DisconnectCause::Unused("it was idle"))
     }
 
-    /// Tells every caller whose request was, or may have been, written.
-    async fn fail_all(&mut self) {
-        self.waiters.close();
-        for waiting in self.due.drain(..) {
-            waiting.slot.fail(self.link.lost(true));
+    /// Gives an error to every caller whose request was, or may have been, written.
+    async fn fail_in_flight(&mut self) {
+        self.announced.close();
+        for request in self.in_flight.drain(..) {
+            request.handler.fail(self.state.disconnected_error(true));
         }
-        while let Some(waiting) = self.waiters.recv().await {
-            waiting.slot.fail(self.link.lost(true));
+        while let Some(request) = self.announced.recv().await {
+            request.handler.fail(self.state.disconnected_error(true));
         }
     }
 }

@@ -285,7 +285,7 @@ async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
     let results = join_all(callers).await;
     let queued = results.iter().filter(|result| result.is_ok()).count();
     assert!(
-        (QUEUE..=2 * (QUEUE + IN_FLIGHT) + 2).contains(&queued),
+        (QUEUED_MAX..=2 * (QUEUED_MAX + IN_FLIGHT_MAX) + 2).contains(&queued),
         "{queued}"
     );
     for result in results {
@@ -305,11 +305,11 @@ async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
         .await;
     let connection = connection.unwrap();
     let reply = heartbeat(&connection, LONG).await;
-    let link = Arc::clone(&connection.link);
+    let state = Arc::clone(&connection.state);
     pool.release(BrokerId(1), ConnectionPurpose::Control);
     drop(connection);
     assert_eq!(reply.await.unwrap().error_code, 1);
-    link.dead.cancelled().await;
+    state.closed.cancelled().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The task that writes requests in the order they were queued.
 //!
-//! Each request's waiter is handed to the reader before its first byte is written, so
-//! that no answer can come before its waiter.
+//! Each request is announced to the reader before its first byte is written, so that no
+//! response can come before its request is known to be in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,172 +11,176 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Permit};
 use tokio::time::{Instant, sleep_until};
 
-use super::slot::{Outgoing, Waiting};
-use super::{Link, QUEUE};
+use super::in_flight::{InFlightRequest, QueuedRequest};
+use super::{ConnectionState, QUEUED_MAX};
 use crate::net::frame;
 
 /// Small requests that are queued together are written together, up to this size.
-const GATHERED: usize = 64 << 10;
+const GATHERED_MAX: usize = 64 << 10;
 
 pub(super) async fn run<W: AsyncWrite + Unpin>(
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     sink: W,
-    queue: mpsc::Receiver<Outgoing>,
-    waiting: mpsc::Sender<Waiting>,
+    queue: mpsc::Receiver<QueuedRequest>,
+    announce: mpsc::Sender<InFlightRequest>,
 ) {
     // Even a panic ends the whole connection.
-    let _end = link.dead.clone().drop_guard();
-    let mut writer = Writer {
-        link,
+    let _end = state.closed.clone().drop_guard();
+    let mut writer = RequestWriter {
+        state,
         sink,
         queue,
-        backlog: VecDeque::new(),
+        queued: VecDeque::new(),
         next_correlation_id: 1,
     };
-    writer.write_until_the_end(&waiting).await;
-    // The reader may still have answers to wait for; without callers it ends then.
-    drop(waiting);
-    if writer.link.dead.is_cancelled() {
-        writer.refuse_all().await;
+    writer.write_until_closed(&announce).await;
+    // The reader may still wait for responses; it ends after the last one.
+    drop(announce);
+    if writer.state.closed.is_cancelled() {
+        writer.fail_unsent().await;
     } else {
-        writer.link.dead.cancelled().await;
+        writer.state.closed.cancelled().await;
     }
     let _ = writer.sink.shutdown().await;
 }
 
-struct Writer<W> {
-    link: Arc<Link>,
+struct RequestWriter<W> {
+    state: Arc<ConnectionState>,
     sink: W,
-    queue: mpsc::Receiver<Outgoing>,
+    queue: mpsc::Receiver<QueuedRequest>,
     /// Taken from the queue, so that their deadlines can be watched.
-    backlog: VecDeque<Outgoing>,
+    queued: VecDeque<QueuedRequest>,
     next_correlation_id: i32,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// Returns when the connection is dead, or nobody is left to send anything.
-    async fn write_until_the_end(&mut self, waiting: &mpsc::Sender<Waiting>) {
-        let mut open = true;
-        while open || !self.backlog.is_empty() {
-            let throttled = self.link.throttled_until();
-            let idle = self.backlog.is_empty();
-            let wake = self.wake_at(throttled);
+impl<W: AsyncWrite + Unpin> RequestWriter<W> {
+    /// Returns when the connection has ended, or nobody is left to send anything.
+    async fn write_until_closed(&mut self, announce: &mpsc::Sender<InFlightRequest>) {
+        let mut callers_are_alive = true;
+        while callers_are_alive || !self.queued.is_empty() {
+            let throttled = self.state.throttled_until();
+            let is_idle = self.queued.is_empty();
+            let wake_at = self.next_deadline(throttled);
             tokio::select! {
                 biased;
-                () = self.link.dead.cancelled() => return,
-                next = self.queue.recv(), if open && self.backlog.len() < QUEUE => match next {
-                    Some(request) => self.backlog.push_back(request),
-                    None => open = false,
+                () = self.state.closed.cancelled() => return,
+                next = self.queue.recv(), if callers_are_alive && self.queued.len() < QUEUED_MAX => match next {
+                    Some(request) => self.queued.push_back(request),
+                    None => callers_are_alive = false,
                 },
-                place = waiting.reserve(), if !idle && throttled.is_none() => match place {
-                    Ok(place) => {
-                        if !self.write_some(place, waiting).await {
+                permit = announce.reserve(), if !is_idle && throttled.is_none() => match permit {
+                    Ok(permit) => {
+                        if !self.write_queued(permit, announce).await {
                             return;
                         }
                     }
                     // The reader is gone, and with it the connection.
                     Err(_) => return,
                 },
-                () = sleep_until(wake), if !idle => self.expire(Instant::now()),
+                () = sleep_until(wake_at), if !is_idle => self.expire_queued(Instant::now()),
             }
         }
     }
 
-    /// When to look again although nothing has come.
-    fn wake_at(&self, throttled: Option<Instant>) -> Instant {
-        let deadlines = self.backlog.iter().map(|request| request.deadline);
+    /// When the first deadline of a queued request passes, or the throttle ends.
+    fn next_deadline(&self, throttled: Option<Instant>) -> Instant {
+        let deadlines = self.queued.iter().map(|request| request.deadline);
         deadlines
             .chain(throttled)
             .min()
             .unwrap_or_else(Instant::now)
     }
 
-    /// Writes the oldest request, and those behind it that are small; false when the
-    /// connection died of it.
-    async fn write_some(
+    /// Writes the oldest request, and those behind it that are small; false when that
+    /// ended the connection.
+    async fn write_queued(
         &mut self,
-        place: Permit<'_, Waiting>,
-        waiting: &mpsc::Sender<Waiting>,
+        permit: Permit<'_, InFlightRequest>,
+        announce: &mpsc::Sender<InFlightRequest>,
     ) -> bool {
-        let Some(request) = self.next_in_time() else {
+        let Some(request) = self.next_unexpired() else {
             return true;
         };
-        let mut bytes = self.promise(request, place);
-        while let Some(next) = self.backlog.front() {
-            if bytes.len() + next.frame.len() > GATHERED {
+        let mut bytes = self.put_in_flight(request, permit);
+        while let Some(next) = self.queued.front() {
+            if bytes.len() + next.frame.len() > GATHERED_MAX {
                 break;
             }
-            let Ok(place) = waiting.try_reserve() else {
+            let Ok(permit) = announce.try_reserve() else {
                 break;
             };
-            let Some(request) = self.next_in_time() else {
+            let Some(request) = self.next_unexpired() else {
                 break;
             };
-            bytes.unsplit(self.promise(request, place));
+            bytes.unsplit(self.put_in_flight(request, permit));
         }
         tokio::select! {
             biased;
-            () = self.link.dead.cancelled() => false,
+            () = self.state.closed.cancelled() => false,
             written = write(&mut self.sink, &bytes) => match written {
                 Ok(()) => true,
                 Err(error) => {
-                    self.link.lose(&format!("writing failed: {error}"));
+                    self.state.disconnect(&format!("writing failed: {error}"));
                     false
                 }
             },
         }
     }
 
-    /// The oldest request whose time is not up; those before it are told.
-    fn next_in_time(&mut self) -> Option<Outgoing> {
+    /// The oldest request whose time is not up; those before it are failed.
+    fn next_unexpired(&mut self) -> Option<QueuedRequest> {
         let now = Instant::now();
-        while let Some(request) = self.backlog.pop_front() {
+        while let Some(request) = self.queued.pop_front() {
             if request.deadline > now {
                 return Some(request);
             }
-            let error = request.slot.timed_out(false);
-            request.slot.fail(error);
+            let error = request.handler.timeout_error(false);
+            request.handler.fail(error);
         }
         None
     }
 
-    /// Numbers a request and lets the reader expect its answer.
-    fn promise(&mut self, request: Outgoing, place: Permit<'_, Waiting>) -> BytesMut {
+    /// Numbers a request and announces it to the reader.
+    fn put_in_flight(
+        &mut self,
+        request: QueuedRequest,
+        permit: Permit<'_, InFlightRequest>,
+    ) -> BytesMut {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         let mut frame = request.frame;
         frame::set_correlation_id(&mut frame, correlation_id);
-        place.send(Waiting {
+        permit.send(InFlightRequest {
             correlation_id,
             deadline: request.deadline,
-            slot: request.slot,
+            handler: request.handler,
         });
         frame
     }
 
-    /// Tells the callers whose time passed before their request could be written.
-    fn expire(&mut self, now: Instant) {
-        if !self.backlog.iter().any(|request| request.deadline <= now) {
+    /// Fails the requests whose time passed before they could be written.
+    fn expire_queued(&mut self, now: Instant) {
+        if !self.queued.iter().any(|request| request.deadline <= now) {
             return;
         }
-        for request in std::mem::take(&mut self.backlog) {
+        for request in std::mem::take(&mut self.queued) {
             if request.deadline <= now {
-                let error = request.slot.timed_out(false);
-                request.slot.fail(error);
+                let error = request.handler.timeout_error(false);
+                request.handler.fail(error);
             } else {
-                self.backlog.push_back(request);
+                self.queued.push_back(request);
             }
         }
     }
 
-    /// Tells every caller that nothing of its request was written.
-    async fn refuse_all(&mut self) {
+    /// Gives an error to every caller of whose request nothing was written.
+    async fn fail_unsent(&mut self) {
         self.queue.close();
-        for request in self.backlog.drain(..) {
-            request.slot.fail(self.link.lost(false));
+        for request in self.queued.drain(..) {
+            request.handler.fail(self.state.disconnected_error(false));
         }
         while let Some(request) = self.queue.recv().await {
-            request.slot.fail(self.link.lost(false));
+            request.handler.fail(self.state.disconnected_error(false));
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
 use crate::net::api_versions;
-use crate::net::connection::{Connection, Parts};
+use crate::net::connection::{Connection, ConnectionParts};
 use crate::net::frame::FrameReader;
 use crate::net::transport;
 use crate::topic::BrokerId;
@@ -79,7 +79,7 @@ impl Dialer {
     pub(super) async fn open(
         &self,
         endpoint: &BrokerEndpoint,
-        idle: Duration,
+        max_idle: Duration,
     ) -> Result<Connection, RequestError> {
         let unreachable = |reason: String| RequestError::Unreachable {
             broker: endpoint.broker(),
@@ -96,7 +96,7 @@ impl Dialer {
             };
         let mut reason = "its name resolves to no address".to_owned();
         for address in addresses {
-            match self.connect(endpoint, address, idle).await {
+            match self.connect(endpoint, address, max_idle).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => reason = error,
             }
@@ -109,7 +109,7 @@ impl Dialer {
         &self,
         endpoint: &BrokerEndpoint,
         address: SocketAddr,
-        idle: Duration,
+        max_idle: Duration,
     ) -> Result<Connection, String> {
         let patience = self.config.connect_timeout;
         let (reader, mut requests) = match timeout(patience, transport::connect(address)).await {
@@ -124,13 +124,13 @@ impl Dialer {
             Ok(Err(error)) => return Err(format!("{address}: {error}")),
             Err(_) => return Err(format!("{address} said nothing for {patience:?}")),
         };
-        let parts = Parts {
+        let parts = ConnectionParts {
             broker: endpoint.broker(),
             client_id: self.client_id.clone(),
             versions,
             responses,
             requests,
-            idle,
+            max_idle,
             open_connections: Arc::clone(&self.open_connections),
             lost: Arc::clone(&self.lost),
         };
