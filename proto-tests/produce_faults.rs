@@ -36,7 +36,7 @@ const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
 const INVALID_RECORD: i16 = 87;
 
-/// How long a record waits where a test needs it to be given up, and others to be delivered on
+/// How long a record waits where a test needs its batch to expire, and others to be delivered on
 /// however busy a machine.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,14 +56,14 @@ fn client() -> ClientConfig {
     }
 }
 
-struct Bench {
+struct ProducerTest {
     broker: MemoryBroker,
     cluster: Cluster,
     producer: Producer,
     topic: Arc<TopicMetadata>,
 }
 
-impl Bench {
+impl ProducerTest {
     async fn new(partitions: i32) -> Self {
         Self::with(
             BrokerConfig::default(),
@@ -138,7 +138,7 @@ impl Bench {
         decoded.records().map(|r| value(r.value)).collect()
     }
 
-    /// What was acknowledged is at its offset; what surely failed is nowhere; everything
+    /// What was acknowledged is at its offset; what certainly failed is nowhere; everything
     /// is in order, and at most once.
     async fn check(
         &self,
@@ -150,7 +150,9 @@ impl Bench {
             let result = soon(delivery).await;
             let at = log.iter().position(|value| *value == n.to_string());
             match &result {
-                Ok(ack) if ack.offset >= 0 => assert_eq!(at, Some(ack.offset as usize), "{n}"),
+                Ok(metadata) if metadata.offset >= 0 => {
+                    assert_eq!(at, Some(metadata.offset as usize), "{n}")
+                }
                 Ok(_) => assert!(at.is_some(), "{n}"),
                 Err(error) if error.outcome_unknown() => {}
                 Err(error) => assert_eq!(at, None, "{n}: {error}"),
@@ -165,7 +167,7 @@ impl Bench {
         results
     }
 
-    async fn settle(
+    async fn flush_and_check(
         &self,
         deliveries: Vec<DeliveryFuture>,
     ) -> Vec<Result<RecordMetadata, ProduceError>> {
@@ -177,7 +179,7 @@ impl Bench {
     /// is free again.
     async fn all_acknowledged(&self, deliveries: Vec<DeliveryFuture>) {
         let count = deliveries.len();
-        for result in self.settle(deliveries).await {
+        for result in self.flush_and_check(deliveries).await {
             assert!(result.is_ok(), "{result:?}");
         }
         assert_eq!(self.log(0).len(), count);
@@ -189,10 +191,10 @@ impl Bench {
 
 #[tokio::test]
 async fn records_are_acknowledged_with_partition_offset_and_time() {
-    let bench = Bench::new(3).await;
+    let test = ProducerTest::new(3).await;
     for partition in [2, 0] {
         for offset in 0..3 {
-            let delivery = bench.send(partition, "x").await;
+            let delivery = test.send(partition, "x").await;
             let expected = RecordMetadata {
                 partition,
                 offset,
@@ -204,24 +206,24 @@ async fn records_are_acknowledged_with_partition_offset_and_time() {
 }
 
 #[tokio::test]
-async fn the_brokers_time_is_reported_where_it_counts() {
+async fn log_append_time_is_reported_where_the_topic_takes_it() {
     let broker = BrokerConfig {
         log_append_time: true,
         ..BrokerConfig::default()
     };
-    let bench = Bench::with(broker, client(), ProducerConfig::default(), 1).await;
-    let ack = soon(bench.send(0, "x").await).await.unwrap();
-    assert!(ack.timestamp > 1_700_000_000_000, "{ack:?}");
+    let test = ProducerTest::with(broker, client(), ProducerConfig::default(), 1).await;
+    let metadata = soon(test.send(0, "x").await).await.unwrap();
+    assert!(metadata.timestamp > 1_700_000_000_000, "{metadata:?}");
 }
 
 #[tokio::test]
-async fn records_that_were_there_already_keep_their_own_time() {
+async fn duplicates_keep_their_own_time() {
     let config = ProducerConfig {
         linger: Duration::from_secs(60),
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    bench.fault(FaultAction::CloseAfter);
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
+    test.fault(FaultAction::CloseAfter);
     let mut deliveries = Vec::new();
     for timestamp in [3_000, 1_000, 2_000] {
         let record = NewRecord {
@@ -230,11 +232,11 @@ async fn records_that_were_there_already_keep_their_own_time() {
             headers: &[],
             timestamp,
         };
-        let sent = bench.producer.send(&bench.topic, Some(0), &record);
+        let sent = test.producer.send(&test.topic, Some(0), &record);
         deliveries.push(soon(sent).await.unwrap());
     }
-    soon(bench.producer.flush()).await;
-    assert_eq!(bench.broker.requests(ApiKey::Produce), 2, "sent again");
+    soon(test.producer.flush()).await;
+    assert_eq!(test.broker.requests(ApiKey::Produce), 2, "sent again");
     let mut times = Vec::new();
     for delivery in deliveries {
         times.push(soon(delivery).await.unwrap().timestamp);
@@ -266,15 +268,15 @@ async fn every_release_and_codec_takes_what_we_write() {
                 compression,
                 ..ProducerConfig::default()
             };
-            let bench = Bench::with(broker, client(), producer, 1).await;
-            let deliveries = bench.send_all(200).await;
-            bench.all_acknowledged(deliveries).await;
+            let test = ProducerTest::with(broker, client(), producer, 1).await;
+            let deliveries = test.send_all(200).await;
+            test.all_acknowledged(deliveries).await;
         }
     }
 }
 
 #[tokio::test]
-async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
+async fn whatever_fault_a_request_meets_its_records_are_written_once_and_in_order() {
     let faults = [
         FaultAction::CloseBefore,
         FaultAction::CloseAfter,
@@ -298,62 +300,62 @@ async fn whatever_a_request_meets_its_records_are_written_once_and_in_order() {
     ];
     for fault in faults {
         for skip in [0, 1, 3] {
-            let bench = Bench::new(1).await;
+            let test = ProducerTest::new(1).await;
             let rule = FaultRule::on(ApiKey::Produce, fault.clone()).after(skip);
-            bench.broker.faults().add(rule);
+            test.broker.faults().add(rule);
             println!("{fault:?} after {skip}");
             let mut deliveries = Vec::new();
             let mut n = 0;
-            while n < 40 || bench.broker.faults().left() > 0 {
+            while n < 40 || test.broker.faults().left() > 0 {
                 // A single record cannot be split: have several in the first batch.
                 for _ in 0..4 {
-                    deliveries.push(bench.send(0, &n.to_string()).await);
+                    deliveries.push(test.send(0, &n.to_string()).await);
                     n += 1;
                 }
                 tokio::task::yield_now().await;
                 assert!(n < 100_000, "the fault is met");
             }
-            bench.all_acknowledged(deliveries).await;
+            test.all_acknowledged(deliveries).await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_refused_topic_fails_its_batch_and_nothing_else() {
-    let bench = Bench::new(1).await;
-    bench.all_acknowledged(bench.send_all(1).await).await;
-    bench.fault(FaultAction::Error(TOPIC_AUTHORIZATION_FAILED));
-    let refused = soon(bench.send(0, "refused").await).await;
+    let test = ProducerTest::new(1).await;
+    test.all_acknowledged(test.send_all(1).await).await;
+    test.fault(FaultAction::Error(TOPIC_AUTHORIZATION_FAILED));
+    let refused = soon(test.send(0, "refused").await).await;
     let what = "topic t".into();
     assert_eq!(refused, Err(ProduceError::NotAuthorized { what }));
-    let ack = soon(bench.send(0, "1").await).await.unwrap();
-    assert_eq!((ack.offset, bench.log(0).len()), (1, 2));
+    let metadata = soon(test.send(0, "1").await).await.unwrap();
+    assert_eq!((metadata.offset, test.log(0).len()), (1, 2));
 }
 
 #[tokio::test]
-async fn a_principal_without_idempotent_write_is_told_and_may_get_it_later() {
-    let bench = Bench::new(1).await;
+async fn a_principal_without_idempotent_write_is_refused_and_may_get_it_later() {
+    let test = ProducerTest::new(1).await;
     let refusal = FaultAction::Error(CLUSTER_AUTHORIZATION_FAILED);
     let rule = FaultRule::on(ApiKey::InitProducerId, refusal);
-    bench.broker.faults().add(rule);
+    test.broker.faults().add(rule);
     let what = "the cluster".into();
-    let refused = soon(bench.send(0, "refused").await).await;
+    let refused = soon(test.send(0, "refused").await).await;
     assert_eq!(refused, Err(ProduceError::NotAuthorized { what }));
-    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    assert!(soon(test.send(0, "0").await).await.is_ok());
 }
 
 #[tokio::test]
 async fn producer_ids_are_asked_for_until_there_is_one() {
-    let bench = Bench::new(1).await;
+    let test = ProducerTest::new(1).await;
     for action in [
         FaultAction::Error(15), // COORDINATOR_NOT_AVAILABLE
         FaultAction::CloseBefore,
         FaultAction::CloseAfter,
     ] {
         let rule = FaultRule::on(ApiKey::InitProducerId, action);
-        bench.broker.faults().add(rule);
+        test.broker.faults().add(rule);
     }
-    bench.all_acknowledged(bench.send_all(3).await).await;
+    test.all_acknowledged(test.send_all(3).await).await;
 }
 
 #[tokio::test]
@@ -367,7 +369,7 @@ async fn a_record_over_a_limit_fails_alone() {
         linger: Duration::from_secs(60),
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(broker, client(), config, 1).await;
+    let test = ProducerTest::with(broker, client(), config, 1).await;
     let big = "x".repeat(100_000);
     let record = NewRecord {
         key: None,
@@ -375,7 +377,7 @@ async fn a_record_over_a_limit_fails_alone() {
         headers: &[],
         timestamp: 0,
     };
-    let refused = soon(bench.producer.send(&bench.topic, Some(0), &record)).await;
+    let refused = soon(test.producer.send(&test.topic, Some(0), &record)).await;
     assert!(
         matches!(
             &refused,
@@ -385,36 +387,36 @@ async fn a_record_over_a_limit_fails_alone() {
     );
 
     // Over the broker's limit, among others in one batch.
-    let mut deliveries = bench.send_all(100).await;
-    let big = bench.send(0, &"x".repeat(3_000)).await;
+    let mut deliveries = test.send_all(100).await;
+    let big = test.send(0, &"x".repeat(3_000)).await;
     for n in 100..200 {
-        deliveries.push(bench.send(0, &n.to_string()).await);
+        deliveries.push(test.send(0, &n.to_string()).await);
     }
-    soon(bench.producer.flush()).await;
+    soon(test.producer.flush()).await;
     let refused = soon(big).await;
     assert!(
         matches!(&refused, Err(ProduceError::TooLarge { size, limit: None }) if *size > 3_000),
         "{refused:?}"
     );
-    bench.all_acknowledged(deliveries).await;
+    test.all_acknowledged(deliveries).await;
 }
 
 #[tokio::test]
-async fn a_batch_with_an_invalid_record_is_searched_for_it() {
+async fn a_batch_with_an_invalid_record_is_split_until_it_is_found() {
     let config = ProducerConfig {
         linger: Duration::from_secs(60),
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    let deliveries = bench.send_all(64).await;
-    // The whole, the first half, the first quarter: then it is content.
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
+    let deliveries = test.send_all(64).await;
+    // It refuses the whole, the first half and the first quarter, and then nothing more.
     let rule = FaultRule::on(ApiKey::Produce, FaultAction::Error(INVALID_RECORD)).times(3);
-    bench.broker.faults().add(rule);
-    bench.all_acknowledged(deliveries).await;
-    // A single one cannot be divided.
-    let bad = bench.send(0, "64").await;
-    bench.fault(FaultAction::Error(INVALID_RECORD));
-    soon(bench.producer.flush()).await;
+    test.broker.faults().add(rule);
+    test.all_acknowledged(deliveries).await;
+    // A single record cannot be split.
+    let bad = test.send(0, "64").await;
+    test.fault(FaultAction::Error(INVALID_RECORD));
+    soon(test.producer.flush()).await;
     let refused = soon(bad).await;
     assert!(matches!(
         refused,
@@ -427,7 +429,7 @@ async fn a_batch_with_an_invalid_record_is_searched_for_it() {
 
 #[tokio::test]
 async fn a_partition_that_does_not_exist_is_refused_at_once() {
-    let bench = Bench::new(2).await;
+    let test = ProducerTest::new(2).await;
     let record = NewRecord {
         key: None,
         value: None,
@@ -435,23 +437,23 @@ async fn a_partition_that_does_not_exist_is_refused_at_once() {
         timestamp: 0,
     };
     for partition in [-1, 2] {
-        let sent = bench.producer.send(&bench.topic, Some(partition), &record);
+        let sent = test.producer.send(&test.topic, Some(partition), &record);
         assert!(matches!(
             soon(sent).await,
             Err(ProduceError::InvalidPartition { partitions: 2, .. })
         ));
     }
     let all = ProducerConfig::default().buffer_memory;
-    assert_eq!(bench.producer.memory_available(), all);
+    assert_eq!(test.producer.memory_available(), all);
 }
 
 #[tokio::test]
-async fn keys_go_where_java_puts_them_and_the_rest_spreads() {
+async fn keys_go_where_java_puts_them_and_records_without_keys_spread() {
     let config = ProducerConfig {
         batch_size: 400,
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 3).await;
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 3).await;
     let record = |key: Option<&'static [u8]>| NewRecord {
         key,
         value: Some(b"a value of some bytes"),
@@ -464,7 +466,7 @@ async fn keys_go_where_java_puts_them_and_the_rest_spreads() {
         (b"abc", 479_470_107 % 3),
     ] {
         let record = record(Some(key));
-        let sent = bench.producer.send(&bench.topic, None, &record);
+        let sent = test.producer.send(&test.topic, None, &record);
         assert_eq!(
             soon(soon(sent).await.unwrap()).await.unwrap().partition,
             partition
@@ -473,7 +475,7 @@ async fn keys_go_where_java_puts_them_and_the_rest_spreads() {
     let mut seen = [0; 3];
     for _ in 0..600 {
         let record = record(None);
-        let sent = bench.producer.send(&bench.topic, None, &record);
+        let sent = test.producer.send(&test.topic, None, &record);
         seen[soon(soon(sent).await.unwrap()).await.unwrap().partition as usize] += 1;
     }
     assert!(seen.iter().all(|&n| n > 60), "{seen:?}");
@@ -485,11 +487,11 @@ async fn lingering_records_share_a_request_and_flush_ends_the_wait() {
         linger: Duration::from_secs(600),
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    let deliveries = bench.send_all(500).await;
-    assert_eq!(bench.broker.requests(ApiKey::Produce), 0);
-    bench.all_acknowledged(deliveries).await;
-    assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
+    let deliveries = test.send_all(500).await;
+    assert_eq!(test.broker.requests(ApiKey::Produce), 0);
+    test.all_acknowledged(deliveries).await;
+    assert_eq!(test.broker.requests(ApiKey::Produce), 1);
 }
 
 #[tokio::test]
@@ -498,7 +500,7 @@ async fn linger_ends_by_itself() {
         linger: Duration::from_millis(20),
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
     // Without letting anything else go on, so that all are in the batch when it is sent.
     let record = NewRecord {
         key: None,
@@ -506,23 +508,23 @@ async fn linger_ends_by_itself() {
         headers: &[],
         timestamp: 0,
     };
-    let send = |_| bench.producer.try_send(&bench.topic, Some(0), &record);
+    let send = |_| test.producer.try_send(&test.topic, Some(0), &record);
     let deliveries: Vec<_> = (0..100).map(send).collect();
     for delivery in deliveries {
         soon(delivery.unwrap().unwrap()).await.unwrap();
     }
-    assert_eq!(bench.broker.requests(ApiKey::Produce), 1);
+    assert_eq!(test.broker.requests(ApiKey::Produce), 1);
 }
 
 #[tokio::test]
-async fn spent_memory_makes_callers_wait_and_comes_back() {
+async fn exhausted_memory_makes_callers_wait_and_is_freed() {
     let config = ProducerConfig {
         buffer_memory: 2_000,
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
     let answer = CancellationToken::new();
-    bench.fault(FaultAction::Hold(answer.clone()));
+    test.fault(FaultAction::Hold(answer.clone()));
     let record = NewRecord {
         key: None,
         value: Some(&[b'x'; 400]),
@@ -531,18 +533,18 @@ async fn spent_memory_makes_callers_wait_and_comes_back() {
     };
     let mut deliveries = Vec::new();
     let refused = loop {
-        match bench.producer.try_send(&bench.topic, Some(0), &record) {
+        match test.producer.try_send(&test.topic, Some(0), &record) {
             Ok(Some(delivery)) => deliveries.push(delivery),
             other => break other,
         }
     };
     assert!(matches!(refused, Ok(None)), "{refused:?}");
     assert_eq!(deliveries.len(), 4);
-    let mut waiting = pin!(bench.producer.send(&bench.topic, Some(0), &record));
+    let mut waiting = pin!(test.producer.send(&test.topic, Some(0), &record));
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("there was room"),
-        () = barrier(&bench.broker) => answer.cancel(),
+        () = barrier(&test.broker) => answer.cancel(),
     }
     let waited = soon(waiting).await;
     assert!(
@@ -550,8 +552,8 @@ async fn spent_memory_makes_callers_wait_and_comes_back() {
         "it waited for an answer"
     );
     soon(waited.unwrap()).await.unwrap();
-    soon(bench.producer.flush()).await;
-    assert_eq!(bench.producer.memory_available(), 2_000);
+    soon(test.producer.flush()).await;
+    assert_eq!(test.producer.memory_available(), 2_000);
 }
 
 #[tokio::test]
@@ -565,31 +567,31 @@ async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
             delivery_timeout: DELIVERY_TIMEOUT,
             ..ProducerConfig::default()
         };
-        let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
-        let mut deliveries = bench.send_all(5).await;
-        soon(bench.producer.flush()).await;
-        // Silent for longer than a record may wait.
+        let test = ProducerTest::with(BrokerConfig::default(), client, config, 1).await;
+        let mut deliveries = test.send_all(5).await;
+        soon(test.producer.flush()).await;
+        // Silent for longer than the delivery timeout.
         let silence = match handled {
             true => FaultAction::SilenceAfter,
             false => FaultAction::Silence,
         };
         let rule = FaultRule::on(ApiKey::Produce, silence).always();
-        bench.broker.faults().add(rule);
-        let lost = bench.send(0, "5").await;
+        test.broker.faults().add(rule);
+        let lost = test.send(0, "5").await;
         let result = soon(lost).await;
         assert!(
             matches!(&result, Err(e) if e.outcome_unknown()),
             "{result:?}"
         );
-        bench.broker.faults().clear();
+        test.broker.faults().clear();
         for n in 6..12 {
-            deliveries.push(bench.send(0, &n.to_string()).await);
+            deliveries.push(test.send(0, &n.to_string()).await);
         }
-        soon(bench.producer.flush()).await;
+        soon(test.producer.flush()).await;
         for delivery in deliveries {
             assert!(soon(delivery).await.is_ok());
         }
-        let log = bench.log(0);
+        let log = test.log(0);
         let expected: Vec<_> = (0..12)
             .filter(|n| *n != 5 || handled)
             .map(|n| n.to_string())
@@ -600,16 +602,16 @@ async fn a_silent_broker_leaves_the_outcome_unknown_and_the_order_intact() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_answered_in_time_is_repeated_as_it_was() {
+async fn a_request_that_is_not_answered_in_time_is_sent_again_as_it_was() {
     let client = ClientConfig {
         request_timeout: Duration::from_millis(500),
         ..client()
     };
     for silence in [FaultAction::Silence, FaultAction::SilenceAfter] {
         let config = ProducerConfig::default();
-        let bench = Bench::with(BrokerConfig::default(), client.clone(), config, 1).await;
-        bench.fault(silence);
-        bench.all_acknowledged(bench.send_all(100).await).await;
+        let test = ProducerTest::with(BrokerConfig::default(), client.clone(), config, 1).await;
+        test.fault(silence);
+        test.all_acknowledged(test.send_all(100).await).await;
     }
 }
 
@@ -622,29 +624,29 @@ async fn a_broker_that_uses_all_its_time_is_waited_for() {
         ..client()
     };
     let config = ProducerConfig::default();
-    let bench = Bench::with(BrokerConfig::default(), client, config, 1).await;
-    bench.fault(FaultAction::Silence);
+    let test = ProducerTest::with(BrokerConfig::default(), client, config, 1).await;
+    test.fault(FaultAction::Silence);
     let sent = Instant::now();
-    assert!(soon(bench.send(0, "0").await).await.is_ok());
-    let again = bench.broker.requests(ApiKey::Produce);
+    assert!(soon(test.send(0, "0").await).await.is_ok());
+    let again = test.broker.requests(ApiKey::Produce);
     assert!(again > 1 && sent.elapsed() > time * 3 / 2);
 }
 
 #[tokio::test]
-async fn without_a_broker_records_wait_and_then_surely_fail() {
+async fn without_a_broker_records_wait_and_then_certainly_fail() {
     let config = ProducerConfig {
         delivery_timeout: DELIVERY_TIMEOUT,
         ..ProducerConfig::default()
     };
-    let bench = Bench::with(BrokerConfig::default(), client(), config, 1).await;
-    bench.all_acknowledged(bench.send_all(1).await).await;
-    assert!(bench.broker.stop_node(BrokerId(1)).await);
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
+    test.all_acknowledged(test.send_all(1).await).await;
+    assert!(test.broker.stop_node(BrokerId(1)).await);
     let partition = TopicPartition::new("t", 0);
-    let late = soon(bench.send(0, "late").await).await;
+    let late = soon(test.send(0, "late").await).await;
     assert_eq!(late, Err(ProduceError::TimedOut { partition }));
-    bench.broker.start_node(BrokerId(1)).await.unwrap();
-    assert!(soon(bench.send(0, "1").await).await.is_ok());
-    assert_eq!(bench.log(0), ["0", "1"]);
+    test.broker.start_node(BrokerId(1)).await.unwrap();
+    assert!(soon(test.send(0, "1").await).await.is_ok());
+    assert_eq!(test.log(0), ["0", "1"]);
 }
 
 #[tokio::test]
@@ -654,21 +656,21 @@ async fn a_partition_without_a_leader_is_written_to_as_soon_as_it_has_one() {
         default_replication: 1,
         ..BrokerConfig::default()
     };
-    let bench = Bench::with(broker, client(), ProducerConfig::default(), 1).await;
+    let test = ProducerTest::with(broker, client(), ProducerConfig::default(), 1).await;
     let tp = TopicPartition::new("t", 0);
-    let (leader, _) = bench.broker.leader(&tp).unwrap();
+    let (leader, _) = test.broker.leader(&tp).unwrap();
     let leader = leader.unwrap();
-    assert!(bench.broker.stop_node(leader).await);
-    let mut news = bench.cluster.metadata().subscribe();
-    bench.cluster.metadata().request_update_for_topic("t");
+    assert!(test.broker.stop_node(leader).await);
+    let mut news = test.cluster.metadata().subscribe();
+    test.cluster.metadata().request_update_for_topic("t");
     let leaderless = news.wait_for(|known| known.topic("t").unwrap().leader(0).is_none());
     soon(leaderless).await.unwrap();
-    let waiting = bench.send(0, "0").await;
+    let waiting = test.send(0, "0").await;
     // The outage lasts: whatever asked for metadata at its start has been answered.
     for _ in 0..2 {
-        soon(bench.cluster.metadata().refresh()).await.unwrap();
+        soon(test.cluster.metadata().refresh()).await.unwrap();
     }
-    bench.broker.start_node(leader).await.unwrap();
+    test.broker.start_node(leader).await.unwrap();
     assert!(soon(waiting).await.is_ok());
 }
 
@@ -678,146 +680,146 @@ async fn a_partition_first_written_to_after_it_moved_is_written_to() {
         nodes: 2,
         ..BrokerConfig::default()
     };
-    let bench = Bench::with(broker, client(), ProducerConfig::default(), 2).await;
-    assert!(soon(bench.send(0, "0").await).await.is_ok());
+    let test = ProducerTest::with(broker, client(), ProducerConfig::default(), 2).await;
+    assert!(soon(test.send(0, "0").await).await.is_ok());
     let moved = TopicPartition::new("t", 1);
-    let (leader, _) = bench.broker.leader(&moved).unwrap();
+    let (leader, _) = test.broker.leader(&moved).unwrap();
     let next = BrokerId(3 - leader.unwrap().0);
-    assert!(bench.broker.move_leader(&moved, next));
-    let mut news = bench.cluster.metadata().subscribe();
-    bench.cluster.metadata().request_update_for_topic("t");
+    assert!(test.broker.move_leader(&moved, next));
+    let mut news = test.cluster.metadata().subscribe();
+    test.cluster.metadata().request_update_for_topic("t");
     let elsewhere = |known: &Arc<ClusterSnapshot>| {
         let leader = known.topic("t").unwrap().leader(1);
         leader.is_some_and(|leader| leader.broker == next)
     };
     soon(news.wait_for(elsewhere)).await.unwrap();
-    // `bench.topic` still names the old leader.
-    let before = bench.broker.requests(ApiKey::Produce);
-    assert!(soon(bench.send(1, "1").await).await.is_ok());
-    assert_eq!(bench.broker.requests(ApiKey::Produce), before + 1);
+    // `test.topic` still names the old leader.
+    let before = test.broker.requests(ApiKey::Produce);
+    assert!(soon(test.send(1, "1").await).await.is_ok());
+    assert_eq!(test.broker.requests(ApiKey::Produce), before + 1);
 }
 
 #[tokio::test]
-async fn an_old_handle_reaches_the_partitions_of_a_topic_that_grew() {
-    let bench = Bench::new(3).await;
-    assert!(soon(bench.send(0, "0").await).await.is_ok());
-    assert!(bench.broker.delete_topic("t"));
-    assert!(bench.broker.create_topic("t", 6));
-    let mut news = bench.cluster.metadata().subscribe();
-    bench.cluster.metadata().request_update_for_topic("t");
+async fn an_old_handle_reaches_partitions_that_were_added() {
+    let test = ProducerTest::new(3).await;
+    assert!(soon(test.send(0, "0").await).await.is_ok());
+    assert!(test.broker.delete_topic("t"));
+    assert!(test.broker.create_topic("t", 6));
+    let mut news = test.cluster.metadata().subscribe();
+    test.cluster.metadata().request_update_for_topic("t");
     let grown = |known: &Arc<ClusterSnapshot>| known.topic("t").unwrap().partitions.len() == 6;
     soon(news.wait_for(grown)).await.unwrap();
     // Whether or not the producer's own tasks have seen it yet.
-    assert!(soon(bench.send(4, "4").await).await.is_ok());
-    assert_eq!(bench.log(4), ["4"]);
+    assert!(soon(test.send(4, "4").await).await.is_ok());
+    assert_eq!(test.log(4), ["4"]);
 }
 
 #[tokio::test]
 async fn a_deleted_topic_is_reported_and_a_new_one_of_that_name_is_written_to() {
-    let bench = Bench::new(2).await;
-    bench.all_acknowledged(bench.send_all(10).await).await;
-    assert!(bench.broker.delete_topic("t"));
-    // The first one who notices, those who come later, and a partition that was never
-    // written to.
+    let test = ProducerTest::new(2).await;
+    test.all_acknowledged(test.send_all(10).await).await;
+    assert!(test.broker.delete_topic("t"));
+    // The record by which it is noticed, later ones, and a partition that was never written
+    // to.
     for partition in [0, 0, 1, 0] {
         let topic = "t".into();
-        let gone = soon(bench.send(partition, "gone").await).await;
+        let gone = soon(test.send(partition, "gone").await).await;
         assert_eq!(gone, Err(ProduceError::UnknownTopic { topic }));
     }
-    assert!(bench.broker.create_topic("t", 1));
-    let topic = soon(bench.cluster.metadata().topic("t")).await.unwrap();
-    assert_ne!(topic.id, bench.topic.id);
+    assert!(test.broker.create_topic("t", 1));
+    let topic = soon(test.cluster.metadata().topic("t")).await.unwrap();
+    assert_ne!(topic.id, test.topic.id);
     let record = NewRecord {
         key: None,
         value: Some(b"new"),
         headers: &[],
         timestamp: 0,
     };
-    let sent = soon(bench.producer.send(&topic, Some(0), &record)).await;
+    let sent = soon(test.producer.send(&topic, Some(0), &record)).await;
     assert_eq!(soon(sent.unwrap()).await.unwrap().offset, 0);
-    assert_eq!(bench.log(0), ["new"]);
+    assert_eq!(test.log(0), ["new"]);
 }
 
 #[tokio::test]
-async fn a_topic_that_was_only_out_of_sight_is_written_on() {
-    let bench = Bench::new(1).await;
-    assert!(soon(bench.send(0, "0").await).await.is_ok());
-    // Two answers agree that there is no such topic.
+async fn a_topic_that_was_only_missing_from_the_metadata_is_written_to() {
+    let test = ProducerTest::new(1).await;
+    assert!(soon(test.send(0, "0").await).await.is_ok());
+    // Two metadata responses agree that there is no such topic.
     let unknown = FaultRule::on(ApiKey::Metadata, FaultAction::Error(UNKNOWN_TOPIC)).times(2);
-    bench.broker.faults().add(unknown);
-    let mut news = bench.cluster.metadata().subscribe();
-    bench.cluster.metadata().request_update_for_topic("t");
+    test.broker.faults().add(unknown);
+    let mut news = test.cluster.metadata().subscribe();
+    test.cluster.metadata().request_update_for_topic("t");
     let vanished = news.wait_for(|known| known.topic("t").is_none());
     drop(soon(vanished).await.unwrap());
     // The producer's own tasks see it as well.
     tokio::task::yield_now().await;
-    let ack = soon(bench.send(0, "1").await).await.unwrap();
-    assert_eq!(ack.offset, 1);
-    assert_eq!(bench.log(0), ["0", "1"]);
+    let metadata = soon(test.send(0, "1").await).await.unwrap();
+    assert_eq!(metadata.offset, 1);
+    assert_eq!(test.log(0), ["0", "1"]);
 }
 
 #[tokio::test]
-async fn a_topic_recreated_behind_our_back_is_written_to() {
-    let bench = Bench::new(1).await;
-    bench.all_acknowledged(bench.send_all(10).await).await;
-    assert!(bench.broker.delete_topic("t"));
-    assert!(bench.broker.create_topic("t", 1));
-    bench.all_acknowledged(bench.send_all(10).await).await;
+async fn a_topic_recreated_unnoticed_is_written_to() {
+    let test = ProducerTest::new(1).await;
+    test.all_acknowledged(test.send_all(10).await).await;
+    assert!(test.broker.delete_topic("t"));
+    assert!(test.broker.create_topic("t", 1));
+    test.all_acknowledged(test.send_all(10).await).await;
 }
 
 #[tokio::test]
-async fn a_log_that_lost_the_producers_records_is_written_on() {
-    let bench = Bench::new(1).await;
+async fn a_log_that_lost_the_producers_records_is_written_to() {
+    let test = ProducerTest::new(1).await;
     for n in 0..10 {
-        assert!(soon(bench.send(0, &n.to_string()).await).await.is_ok());
+        assert!(soon(test.send(0, &n.to_string()).await).await.is_ok());
     }
     let tp = TopicPartition::new("t", 0);
-    bench.broker.truncate(&tp, 5);
+    test.broker.truncate(&tp, 5);
     let mut expected: Vec<String> = (0..5).map(|n| n.to_string()).collect();
     for n in 10..20 {
-        assert!(soon(bench.send(0, &n.to_string()).await).await.is_ok());
+        assert!(soon(test.send(0, &n.to_string()).await).await.is_ok());
         expected.push(n.to_string());
     }
-    assert_eq!(bench.log(0), expected);
+    assert_eq!(test.log(0), expected);
 }
 
 #[tokio::test]
-async fn stopping_resolves_every_ticket() {
-    let bench = Bench::new(1).await;
-    bench.fault(FaultAction::Silence);
-    let out = bench.send(0, "out").await;
-    let broker = &bench.broker;
+async fn stopping_resolves_every_delivery_future() {
+    let test = ProducerTest::new(1).await;
+    test.fault(FaultAction::Silence);
+    let in_flight = test.send(0, "in flight").await;
+    let broker = &test.broker;
     soon(async {
         while broker.faults().left() > 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let waiting = bench.send(0, "waiting").await;
-    bench.cluster.stop().cancel();
-    let result = soon(out).await;
+    let queued = test.send(0, "queued").await;
+    test.cluster.stop().cancel();
+    let result = soon(in_flight).await;
     assert!(
         matches!(&result, Err(e) if e.outcome_unknown()),
         "{result:?}"
     );
-    assert_eq!(soon(waiting).await, Err(ProduceError::Stopped));
+    assert_eq!(soon(queued).await, Err(ProduceError::Stopped));
     let record = NewRecord {
         key: None,
         value: None,
         headers: &[],
         timestamp: 0,
     };
-    let late = soon(bench.producer.send(&bench.topic, None, &record)).await;
+    let late = soon(test.producer.send(&test.topic, None, &record)).await;
     assert!(matches!(late, Err(ProduceError::Stopped)));
-    soon(bench.producer.flush()).await;
-    bench.cluster.tasks().close();
-    soon(bench.cluster.tasks().wait()).await;
+    soon(test.producer.flush()).await;
+    test.cluster.tasks().close();
+    soon(test.cluster.tasks().wait()).await;
 }
 
 /// Three nodes whose leaders move, whose connections break and which go and come back,
 /// while four callers send to three partitions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_storm_what_is_acknowledged_is_there_once_and_in_order() {
+async fn acknowledged_records_are_there_once_and_in_order_whatever_breaks() {
     let broker = BrokerConfig {
         nodes: 3,
         ..BrokerConfig::default()
@@ -830,29 +832,29 @@ async fn in_a_storm_what_is_acknowledged_is_there_once_and_in_order() {
         batch_size: 300,
         ..ProducerConfig::default()
     };
-    let bench = Arc::new(Bench::with(broker, client, config, 3).await);
+    let test = Arc::new(ProducerTest::with(broker, client, config, 3).await);
     let over = CancellationToken::new();
     let sent = Arc::new(AtomicUsize::new(0));
-    let storm = weather(Arc::clone(&bench), Arc::clone(&sent), over.clone());
-    let storm = tokio::spawn(storm);
+    let faults = inject_faults(Arc::clone(&test), Arc::clone(&sent), over.clone());
+    let faults = tokio::spawn(faults);
     let callers: Vec<_> = (0..4)
-        .map(|caller| call(Arc::clone(&bench), caller, Arc::clone(&sent), over.clone()))
+        .map(|caller| send_until_over(Arc::clone(&test), caller, Arc::clone(&sent), over.clone()))
         .map(tokio::spawn)
         .collect();
-    // The storm ends by itself; then the callers do.
-    soon(storm).await.unwrap();
-    let mut acknowledged = 0;
-    let mut acks: [Vec<(i64, String)>; 3] = Default::default();
+    // The faults end by themselves; then the callers do.
+    soon(faults).await.unwrap();
+    let mut count = 0;
+    let mut acknowledged: [Vec<(i64, String)>; 3] = Default::default();
     for caller in callers {
-        for (value, ack) in soon(caller).await.unwrap() {
-            acks[ack.partition as usize].push((ack.offset, value));
-            acknowledged += 1;
+        for (value, metadata) in soon(caller).await.unwrap() {
+            acknowledged[metadata.partition as usize].push((metadata.offset, value));
+            count += 1;
         }
     }
-    for (partition, acks) in (0..3).zip(&acks) {
-        let log = bench.log(partition);
-        assert_eq!(log.len(), acks.len(), "partition {partition}");
-        for (offset, value) in acks {
+    for (partition, acknowledged) in (0..3).zip(&acknowledged) {
+        let log = test.log(partition);
+        assert_eq!(log.len(), acknowledged.len(), "partition {partition}");
+        for (offset, value) in acknowledged {
             match offset {
                 -1 => assert!(log.contains(value)),
                 offset => assert_eq!(&log[*offset as usize], value),
@@ -866,12 +868,12 @@ async fn in_a_storm_what_is_acknowledged_is_there_once_and_in_order() {
             assert!(mine.is_sorted_by(|a, b| a < b), "order of caller {caller}");
         }
     }
-    println!("{acknowledged} acknowledged");
-    assert!(acknowledged >= 1_000);
+    println!("{count} acknowledged");
+    assert!(count >= 1_000);
 }
 
-async fn call(
-    bench: Arc<Bench>,
+async fn send_until_over(
+    test: Arc<ProducerTest>,
     caller: u32,
     sent: Arc<AtomicUsize>,
     over: CancellationToken,
@@ -880,7 +882,7 @@ async fn call(
     let mut n = 0;
     while !over.is_cancelled() {
         let value = format!("{caller} {n}");
-        let delivery = bench.send(n % 3, &value).await;
+        let delivery = test.send(n % 3, &value).await;
         deliveries.push((value, delivery));
         sent.fetch_add(1, Ordering::Relaxed);
         n += 1;
@@ -889,14 +891,14 @@ async fn call(
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let mut acks = Vec::new();
+    let mut acknowledged = Vec::new();
     for (value, delivery) in deliveries {
-        acks.push((value, soon(delivery).await.unwrap()));
+        acknowledged.push((value, soon(delivery).await.unwrap()));
     }
-    acks
+    acknowledged
 }
 
-async fn weather(bench: Arc<Bench>, sent: Arc<AtomicUsize>, over: CancellationToken) {
+async fn inject_faults(test: Arc<ProducerTest>, sent: Arc<AtomicUsize>, over: CancellationToken) {
     let actions = [
         FaultAction::CloseBefore,
         FaultAction::CloseAfter,
@@ -914,21 +916,21 @@ async fn weather(bench: Arc<Bench>, sent: Arc<AtomicUsize>, over: CancellationTo
         let node = BrokerId((round % 3) as i32 + 1);
         match round % 6 {
             0 => {
-                assert!(bench.broker.stop_node(node).await);
+                assert!(test.broker.stop_node(node).await);
                 // How long an outage lasts.
                 tokio::time::sleep(Duration::from_millis(30)).await;
-                bench.broker.start_node(node).await.unwrap();
+                test.broker.start_node(node).await.unwrap();
             }
             1 | 3 => {
                 let tp = TopicPartition::new("t", (round / 2 % 3) as i32);
-                bench.broker.move_leader(&tp, node);
+                test.broker.move_leader(&tp, node);
             }
-            _ => bench.fault(actions[round % actions.len()].clone()),
+            _ => test.fault(actions[round % actions.len()].clone()),
         }
         // How quickly one fault follows the other.
         tokio::time::sleep(Duration::from_millis(20)).await;
         round += 1;
     }
-    bench.broker.faults().clear();
+    test.broker.faults().clear();
     over.cancel();
 }

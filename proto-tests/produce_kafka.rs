@@ -136,18 +136,21 @@ async fn librdkafka_reads_what_we_write(version: &str) {
             ];
             expected.push((delivery, partition, text));
         }
-        let mut by_place = HashMap::new();
+        let mut by_offset = HashMap::new();
         for (delivery, partition, text) in expected {
-            let ack = within(delivery).await.unwrap();
-            assert!(partition.is_none_or(|p| p == ack.partition));
-            assert_eq!(ack.timestamp.to_string(), text[0]);
-            by_place.insert((ack.partition.to_string(), ack.offset.to_string()), text);
+            let metadata = within(delivery).await.unwrap();
+            assert!(partition.is_none_or(|p| p == metadata.partition));
+            assert_eq!(metadata.timestamp.to_string(), text[0]);
+            by_offset.insert(
+                (metadata.partition.to_string(), metadata.offset.to_string()),
+                text,
+            );
         }
         let read = |partition| read(&kafka, &topic, partition);
         let seen: Vec<_> = ["0", "1", "2"].into_iter().flat_map(read).collect();
         assert_eq!(seen.len(), 2_000, "{compression:?}");
         for [partition, offset, time, key, headers, value] in seen {
-            let text = &by_place[&(partition, offset)];
+            let text = &by_offset[&(partition, offset)];
             assert_eq!(*text, [time, key, headers, value], "{compression:?}");
         }
     }
@@ -170,7 +173,7 @@ async fn librdkafka_reads_what_we_write_to_kafka_2_8() {
 
 /// A broker's own limits: what it refuses fails alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_refuses_a_record_and_takes_the_others_of_its_batch() {
+async fn kafka_refuses_a_record_and_appends_the_others_of_its_batch() {
     let start = || {
         Kafka::start(
             "4.4",
@@ -210,8 +213,8 @@ async fn kafka_refuses_a_record_and_takes_the_others_of_its_batch() {
         match (n, within(delivery).await) {
             (77 | 200, Err(ProduceError::Rejected { code: 87, .. })) => {}
             (150, Err(ProduceError::TooLarge { limit: None, .. })) => {}
-            (_, Ok(ack)) => {
-                assert_eq!(ack.offset, offset, "{n}");
+            (_, Ok(metadata)) => {
+                assert_eq!(metadata.offset, offset, "{n}");
                 offset += 1;
             }
             (n, other) => panic!("{n}: {other:?}"),
