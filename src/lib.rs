@@ -27,8 +27,8 @@
 //! # Two ways through
 //!
 //! ```text
-//! in:   frame ─▶ codec ─▶ kafka_client::producer (budget, partitioner, batch, sender) ─▶ broker
-//!         ordered answers ◀──────────────── tickets ◀──────────────────────────┘
+//! in:   frame ─▶ codec ─▶ kafka_client::producer (memory, partitioner, batch, sender) ─▶ broker
+//!         ordered answers ◀─────────── delivery futures ◀──────────────────────┘
 //!
 //! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once ─▶ ring
 //!         socket ◀─ frames, encoded once per format ◀─ cursor of each socket ◀─┘

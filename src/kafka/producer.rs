@@ -1,10 +1,10 @@
 //! The idempotent producer: from records to acknowledged offsets.
 //!
 //! ```text
-//! send ─▶ memory ─▶ Accumulator ─ ready[broker] ─▶ BrokerSender ─▶ connection ─▶ broker
-//!   │  (buffer.memory)  └ PartitionQueue            (one task per broker)
-//!   ▼                        ▲       └────── batch results ◀──┘
-//! DeliveryFuture ◀─ result ──┘         maintenance: time, leaders, producer id
+//! send ─▶ memory ─▶ RecordAccumulator ─ ready[broker] ─▶ BrokerSender ─▶ connection ─▶ broker
+//!   │  (buffer.memory)  └ PartitionQueue                  (one task per broker)
+//!   ▼                        ▲       └─────── BatchResult ◀──────┘
+//! DeliveryFuture ◀─ result ──┘               maintenance: time, leaders, producer id
 //! ```
 //!
 //! # Invariants
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-use self::accumulator::{Accumulator, AccumulatorEffects, SizeLimits};
+use self::accumulator::{AccumulatorEffects, RecordAccumulator, SizeLimits};
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
@@ -70,7 +70,7 @@ impl Producer {
             max_request_size: config.max_request_size,
         };
         let inner = Arc::new(ProducerInner {
-            accumulator: Mutex::new(Accumulator::new(queues, limits)),
+            accumulator: Mutex::new(RecordAccumulator::new(queues, limits)),
             memory: Semaphore::new(config.buffer_memory.min(Semaphore::MAX_PERMITS)),
             senders: Mutex::default(),
             wake_maintenance: Notify::new(),
@@ -151,7 +151,7 @@ const MAX_IN_FLIGHT: usize = 5;
 struct ProducerInner {
     cluster: Cluster,
     config: ProducerConfig,
-    accumulator: Mutex<Accumulator>,
+    accumulator: Mutex<RecordAccumulator>,
     /// Bytes of `buffer.memory` that are not in use.
     memory: Semaphore,
     /// Wakes each broker's sender.
@@ -227,7 +227,7 @@ impl ProducerInner {
     /// Works on the batches under the lock, and carries out the effects without it.
     fn with_accumulator<T>(
         self: &Arc<Self>,
-        work: impl FnOnce(&mut Accumulator, &mut AccumulatorEffects) -> T,
+        work: impl FnOnce(&mut RecordAccumulator, &mut AccumulatorEffects) -> T,
     ) -> T {
         let mut effects = AccumulatorEffects::default();
         let result = work(&mut lock(&self.accumulator), &mut effects);

@@ -48,7 +48,7 @@ pub(super) struct AccumulatorEffects {
     /// A producer id is needed, an earlier timer was set, or a topic is missing.
     pub(super) wake_maintenance: bool,
     /// Topics with records for a partition that has no leader: metadata is to be requested,
-    /// now and from time to time, for no broker tells us when the partition has a leader.
+    /// now and with backoff, for no broker says by itself when the partition has a leader.
     pub(super) leaderless_topics: Vec<Arc<str>>,
 }
 
@@ -62,9 +62,9 @@ pub(super) struct SizeLimits {
     pub(super) max_request_size: usize,
 }
 
-/// All batches of a producer: Java's `RecordAccumulator`.
+/// All batches of a producer.
 #[derive(Debug)]
-pub(super) struct Accumulator {
+pub(super) struct RecordAccumulator {
     config: QueueConfig,
     limits: SizeLimits,
     /// The metadata that the queues follow. It is the very snapshot that is published, so
@@ -115,7 +115,7 @@ pub(super) struct CompletedBatch {
     pub(super) naming: TopicNaming,
 }
 
-impl Accumulator {
+impl RecordAccumulator {
     pub(super) fn new(config: QueueConfig, limits: SizeLimits) -> Self {
         Self {
             config,
@@ -318,7 +318,7 @@ impl Accumulator {
         }
     }
 
-    /// Makes all batches that are here now ready. Returns the results to wait for.
+    /// Makes all batches that are queued now ready. Returns the results to wait for.
     pub(super) fn flush(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The task beside the senders: time, leaders, the producer id, topics that are deleted.
+//! The task beside the senders: timers, metadata, the producer id, topics that are deleted.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -197,8 +197,8 @@ async fn init_producer_id(cluster: &Cluster) -> InitProducerIdResult {
     }
 }
 
-/// Asks for a topic until there is an answer: why it cannot be written to, or `None` if it
-/// is there.
+/// Requests a topic's metadata until there is a response: why the topic cannot be written to,
+/// or `None` if it exists.
 async fn look_up(metadata: Metadata, topic: Arc<str>) -> (Arc<str>, Option<ProduceError>) {
     let error = loop {
         match metadata.topic(&topic).await {

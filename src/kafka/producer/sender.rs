@@ -9,7 +9,8 @@
 //! - Requests are sent, and responses taken, in one order.
 //! - Nothing goes over a new connection before every in-flight request of the old one has
 //!   ended.
-//! - Between two failed attempts to connect there is a wait: the cluster's.
+//! - Between two failed attempts to connect there is a wait: the cluster's
+//!   `reconnect.backoff.ms`.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -31,9 +32,10 @@ use crate::net::connection::{Connection, ResponseFuture};
 use crate::net::pool::ConnectionPurpose;
 use crate::topic::BrokerId;
 
-/// We wait for a response that much longer than the broker may wait for its followers: or
-/// else it could never say that they took too long, and the connection would be lost, with
-/// all that is in flight on it. Not longer than twice the time, however.
+/// A response may take that much longer than `request.timeout.ms`, which the broker may spend
+/// waiting for the in-sync replicas: or else it could never answer REQUEST_TIMED_OUT, and the
+/// connection would be lost, with all that is in flight on it. Not longer than twice the
+/// timeout, however.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.

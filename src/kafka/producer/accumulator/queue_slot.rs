@@ -18,7 +18,7 @@ pub(super) struct QueueSlot {
     /// The one entry in that list which counts.
     pub(super) entry: u64,
     pub(super) timer: Option<Instant>,
-    /// While the partition has no leader: when to ask for metadata again.
+    /// While the partition has no leader: when to request metadata again.
     pub(super) ask_leader_at: Option<Instant>,
     pub(super) ask_leader_backoff: ExponentialBackoff,
     /// Bytes that the next batch may need, judged by the last one.

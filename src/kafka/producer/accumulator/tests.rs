@@ -17,7 +17,7 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 struct TestAccumulator {
-    accumulator: Accumulator,
+    accumulator: RecordAccumulator,
     metadata: Arc<ClusterSnapshot>,
     now: Instant,
     effects: AccumulatorEffects,
@@ -43,7 +43,7 @@ impl TestAccumulator {
             retry_backoff_max: RETRY_BACKOFF_MAX,
         };
         let mut test = Self {
-            accumulator: Accumulator::new(config, limits),
+            accumulator: RecordAccumulator::new(config, limits),
             metadata: Arc::default(),
             now: Instant::now(),
             effects: AccumulatorEffects::default(),

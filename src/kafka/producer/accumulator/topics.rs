@@ -25,7 +25,7 @@ use super::super::error::ProduceError;
 use super::super::partition_queue::PartitionQueue;
 use super::super::partitioner::{StickyPartitioner, partition_for_key};
 use super::queue_slot::QueueSlot;
-use super::{Accumulator, AccumulatorEffects};
+use super::{AccumulatorEffects, RecordAccumulator};
 use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::NewRecord;
 use crate::topic::TopicPartition;
@@ -42,7 +42,7 @@ pub(super) struct TopicQueues {
     pub(super) sticky: StickyPartitioner,
 }
 
-impl Accumulator {
+impl RecordAccumulator {
     /// Where the topic is among those that were written to.
     pub(super) fn topic_index(&mut self, topic: &Arc<TopicMetadata>) -> usize {
         match &self.last_topic {
