@@ -44,7 +44,7 @@ impl Scene {
         }
     }
 
-    /// Appends a batch of `count` records that say their own offset.
+    /// Appends a batch of `count` records whose values are their own offsets.
     fn append(&self, count: i64, size: usize, compression: CompressionType) {
         append(&self.broker, &self.tp, count, size, compression);
     }
@@ -115,7 +115,7 @@ fn fetcher(cluster: &Cluster, config: ConsumerConfig) -> Fetcher {
     Fetcher::new(cluster.clone(), config, budget)
 }
 
-/// A cursor that insists on every offset once.
+/// A cursor that checks that every offset comes once.
 struct Reader {
     cursor: Cursor,
     wake: Arc<WakeSignal>,
@@ -133,22 +133,22 @@ impl Reader {
         }
     }
 
-    async fn slice(&mut self) -> Result<ConsumerRecords, FetchError> {
+    async fn records(&mut self) -> Result<ConsumerRecords, FetchError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(slice) = self.cursor.try_next()? {
-                return Ok(slice);
+            if let Some(records) = self.cursor.try_next()? {
+                return Ok(records);
             }
             tokio::time::timeout_at(deadline, self.wake.notified())
                 .await
-                .unwrap_or_else(|_| panic!("no news at {:?}", self.cursor));
+                .unwrap_or_else(|_| panic!("no records at {:?}", self.cursor));
         }
     }
 
     /// Takes one chunk; returns it.
     async fn take(&mut self) -> Arc<Chunk> {
-        let slice = self.slice().await.unwrap();
-        for record in slice.records() {
+        let records = self.records().await.unwrap();
+        for record in records.records() {
             let value: i64 = std::str::from_utf8(record.value.unwrap())
                 .unwrap()
                 .parse()
@@ -158,7 +158,7 @@ impl Reader {
             self.seen += 1;
         }
         assert_eq!(self.cursor.position().offset, self.seen);
-        slice.chunk
+        records.chunk
     }
 
     async fn read_to(&mut self, end: i64) {
@@ -169,13 +169,13 @@ impl Reader {
     }
 
     async fn fails(&mut self) -> FetchError {
-        match self.slice().await {
+        match self.records().await {
             Err(error) => error,
-            Ok(slice) => panic!("expected an error, got {}..", slice.from_offset),
+            Ok(records) => panic!("expected an error, got {}..", records.from_offset),
         }
     }
 
-    /// Waits at the end of the log with everything else at rest.
+    /// Waits at the end of the log until the tail is at work.
     async fn settle(&mut self, scene: &Scene) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -222,7 +222,7 @@ async fn a_log_is_read_from_its_start_and_followed_at_its_end() {
 }
 
 #[tokio::test]
-async fn whoever_lags_meets_the_tail_without_a_gap_or_a_repeat() {
+async fn a_lagging_cursor_joins_the_tail_without_a_gap_or_a_repeat() {
     let scene = Arc::new(
         Scene::with(
             BrokerConfig::default(),
@@ -260,7 +260,7 @@ async fn whoever_lags_meets_the_tail_without_a_gap_or_a_repeat() {
 }
 
 #[tokio::test]
-async fn one_that_the_ring_left_behind_reads_on_by_itself() {
+async fn a_cursor_that_fell_behind_the_ring_reads_on_by_itself() {
     let config = ConsumerConfig {
         fetch_memory: 400_000,
         max_partition_fetch_bytes: 20_000,
@@ -283,7 +283,7 @@ async fn one_that_the_ring_left_behind_reads_on_by_itself() {
 }
 
 #[tokio::test]
-async fn a_thousand_cursors_on_one_partition_make_one_stream() {
+async fn a_thousand_cursors_on_one_partition_share_one_stream() {
     let scene = Scene::new().await;
     let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
     for reader in &mut readers {
@@ -301,7 +301,7 @@ async fn a_thousand_cursors_on_one_partition_make_one_stream() {
     }
     let fetches = scene.fetches() - before;
     assert!(fetches <= 20 * 3, "{fetches} fetches for 20 records");
-    // Metadata, the tail, and at most two lanes of catch-up.
+    // Metadata, the tail, and at most two catch-up connections.
     assert!(scene.cluster.connections() <= 4);
     scene.stop().await;
 }
@@ -352,7 +352,7 @@ async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
 }
 
 #[tokio::test]
-async fn a_lost_session_or_none_at_all_changes_nothing() {
+async fn a_lost_fetch_session_or_none_at_all_changes_nothing() {
     for slots in [1000, 0] {
         let config = BrokerConfig {
             fetch_session_slots: slots,
@@ -373,7 +373,7 @@ async fn a_lost_session_or_none_at_all_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_session_names_only_what_changed() {
+async fn a_fetch_session_names_only_what_changed() {
     let scene = Scene::new().await;
     let mut reader = scene.reader(0);
     reader.settle(&scene).await;
@@ -391,7 +391,7 @@ fn three_nodes() -> BrokerConfig {
 }
 
 #[tokio::test]
-async fn readers_follow_a_leader_that_moves() {
+async fn cursors_follow_a_leader_that_moves() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
     let mut at_end = scene.reader(0);
     let mut lagging = scene.reader(0);
@@ -411,7 +411,7 @@ async fn readers_follow_a_leader_that_moves() {
 }
 
 #[tokio::test]
-async fn readers_outlive_brokers_that_stop_and_start() {
+async fn cursors_outlive_brokers_that_stop_and_start() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
     let mut reader = scene.reader(0);
     reader.settle(&scene).await;
@@ -430,7 +430,7 @@ async fn readers_outlive_brokers_that_stop_and_start() {
 }
 
 #[tokio::test]
-async fn faults_of_a_fetch_are_repaired_inside() {
+async fn fetch_errors_are_repaired_inside() {
     for action in [
         FaultAction::CloseBefore,
         FaultAction::CloseAfter,
@@ -478,7 +478,7 @@ async fn faults_of_a_fetch_are_repaired_inside() {
 }
 
 #[tokio::test]
-async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
+async fn a_position_outside_the_log_is_an_error_with_the_logs_bounds() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
     scene.append(10, 10, CompressionType::None);
@@ -492,7 +492,7 @@ async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
             end: 20,
         };
         assert_eq!(reader.fails().await, expected);
-        // It stays where it is until it is told where to go on.
+        // It stays where it is until it seeks.
         assert_eq!(reader.cursor.position().offset, offset);
         reader.cursor.seek(FetchPosition {
             offset: 10,
@@ -505,7 +505,7 @@ async fn a_position_outside_the_log_is_told_with_the_logs_bounds() {
 }
 
 #[tokio::test]
-async fn retention_that_overtakes_a_reader_is_told() {
+async fn retention_that_overtakes_a_cursor_is_an_out_of_range_error() {
     let config = ConsumerConfig {
         max_partition_fetch_bytes: 1000,
         ..ConsumerConfig::default()
@@ -519,7 +519,7 @@ async fn retention_that_overtakes_a_reader_is_told() {
     scene.broker.delete_before(&scene.tp, 900);
     let error = loop {
         // One chunk may have been read ahead.
-        match reader.slice().await {
+        match reader.records().await {
             Ok(_) => {}
             Err(error) => break error,
         }
@@ -536,7 +536,7 @@ async fn retention_that_overtakes_a_reader_is_told() {
 }
 
 #[tokio::test]
-async fn a_truncated_log_is_told_to_those_who_had_read_further() {
+async fn truncation_is_reported_to_cursors_that_had_read_further() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
     for _ in 0..3 {
         scene.append(10, 10, CompressionType::None);
@@ -547,7 +547,7 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
     at_end.settle(&scene).await;
     let epoch = at_end.cursor.position().leader_epoch;
     assert!(epoch >= 0);
-    // An unclean election: the new leader lacks the last records, and gets others.
+    // An unclean election: the new leader lacks the last records, and appends others.
     scene.broker.truncate(&scene.tp, 20);
     let (leader, _) = scene.broker.leader(&scene.tp).unwrap();
     let next = BrokerId(1 + leader.unwrap().0 % 3);
@@ -565,7 +565,7 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
         to,
     };
     assert_eq!(at_end.fails().await, expected(30));
-    // A position that was committed before, of somebody new.
+    // A position that was committed before, of a new cursor.
     let mut resumed = scene.reader_at(&scene.tp, 25, epoch);
     assert_eq!(resumed.fails().await, expected(25));
     for reader in [&mut at_end, &mut resumed] {
@@ -578,7 +578,7 @@ async fn a_truncated_log_is_told_to_those_who_had_read_further() {
 }
 
 #[tokio::test]
-async fn a_position_beyond_the_end_by_a_lost_tail_is_truncation() {
+async fn a_position_beyond_the_end_of_a_truncated_log_is_truncation() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
     scene.append(10, 10, CompressionType::None);
@@ -597,7 +597,7 @@ async fn a_position_beyond_the_end_by_a_lost_tail_is_truncation() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_deleted_or_made_anew_ends_its_readers() {
+async fn a_topic_that_is_deleted_or_recreated_ends_its_cursors() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
     let mut at_end = scene.reader(0);
@@ -619,7 +619,7 @@ async fn a_topic_that_is_deleted_or_made_anew_ends_its_readers() {
 }
 
 #[tokio::test]
-async fn batches_beyond_every_limit_are_read_all_the_same() {
+async fn batches_beyond_every_limit_are_read_nevertheless() {
     let config = ConsumerConfig {
         max_partition_fetch_bytes: 1000,
         fetch_max_bytes: 3000,
@@ -648,7 +648,7 @@ async fn batches_beyond_every_limit_are_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn bytes_that_cannot_be_read_are_an_error_and_not_a_storm() {
+async fn bytes_that_cannot_be_read_are_an_error_after_few_fetches() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
     let batch = scene.broker.batches(&scene.tp);
@@ -680,25 +680,25 @@ async fn memory_is_bounded_whatever_cursors_hold() {
     }
     let budget = scene.fetcher.budget().clone();
     let response = 100_000;
-    // Each at a place of its own, each holding what it got.
+    // Each at an offset of its own, each holding its chunk.
     let mut readers: Vec<Reader> = (0..300).map(|n| scene.reader(n * 100)).collect();
     let mut held = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     let mut got = vec![false; readers.len()];
-    // Until there is no room for more: nothing comes however often everybody asks.
+    // Until there is no room for more: nothing comes however often the cursors ask.
     let mut rounds_in_vain = 0;
     while held.len() <= 3 || rounds_in_vain < 100 {
         assert!(Instant::now() < deadline, "{} held", held.len());
         rounds_in_vain += 1;
         for (reader, got) in readers.iter_mut().zip(&mut got) {
-            if !*got && let Some(slice) = reader.cursor.try_next().unwrap() {
+            if !*got && let Some(records) = reader.cursor.try_next().unwrap() {
                 let text = || {
                     (
-                        Arc::new(vec![0u8; slice.chunk.decoded.bytes]),
-                        slice.chunk.decoded.bytes,
+                        Arc::new(vec![0u8; records.chunk.decoded.bytes]),
+                        records.chunk.decoded.bytes,
                     )
                 };
-                held.push((slice.chunk.derived.get_or_insert_with(1, text), slice));
+                held.push((records.chunk.derived.get_or_insert_with(1, text), records));
                 *got = true;
                 rounds_in_vain = 0;
             }
@@ -707,7 +707,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(held.len() < 300, "{} held", held.len());
-    // Let go, and everybody gets on.
+    // Dropped, and all others read on.
     let mut left = got.iter().filter(|got| !**got).count();
     held.clear();
     let deadline = Instant::now() + PATIENCE;
@@ -727,7 +727,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
 }
 
 #[tokio::test]
-async fn an_open_transaction_holds_back_only_those_who_read_committed() {
+async fn an_open_transaction_holds_back_only_read_committed_cursors() {
     let wait = Duration::from_millis(100);
     let config = ConsumerConfig {
         fetch_max_wait: wait,
@@ -765,24 +765,24 @@ async fn an_open_transaction_holds_back_only_those_who_read_committed() {
     };
     committed.read_to(10).await;
     committed.settle(&scene).await;
-    // It waits, it does not spin: of six fetches one of the two who are at the end sends
+    // It waits, it does not spin: of six fetches one of the two cursors at the end sends
     // three or more, each after the other was answered.
     let (before, begin) = (scene.fetches(), Instant::now());
     until("it asks again", || scene.fetches() >= before + 6).await;
     assert!(begin.elapsed() >= 2 * wait, "{:?}", begin.elapsed());
     assert!(committed.cursor.try_next().unwrap().is_none());
-    // Aborted: 10 and its marker at 11 are passed over by those who read committed.
+    // Aborted: 10 and its marker at 11 are skipped at read_committed.
     scene.broker.end_transaction(&scene.tp, 7, 0, false);
     scene.append(3, 10, CompressionType::None);
-    let slice = committed.slice().await.unwrap();
-    let offsets: Vec<i64> = slice.records().map(|record| record.offset).collect();
+    let records = committed.records().await.unwrap();
+    let offsets: Vec<i64> = records.records().map(|record| record.offset).collect();
     assert_eq!(offsets, [12, 13, 14]);
     assert_eq!(committed.cursor.position().offset, 15);
     scene.stop().await;
 }
 
 #[tokio::test]
-async fn many_questions_for_offsets_are_asked_together() {
+async fn many_offset_lookups_are_sent_together() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
     scene.append(10, 10, CompressionType::None);
     scene.broker.delete_before(&scene.tp, 3);
@@ -819,7 +819,7 @@ async fn many_questions_for_offsets_are_asked_together() {
 }
 
 #[tokio::test]
-async fn when_the_client_stops_everybody_is_told() {
+async fn when_the_client_stops_every_cursor_fails() {
     let scene = Scene::new().await;
     let mut reader = scene.reader(0);
     reader.settle(&scene).await;
@@ -831,7 +831,7 @@ async fn when_the_client_stops_everybody_is_told() {
 }
 
 /// What librdkafka writes to real brokers, in every codec, is read from the start by some
-/// and followed by others while it is being written.
+/// cursors and followed by others while it is being written.
 #[tokio::test(flavor = "multi_thread")]
 async fn real_brokers_are_read_from_the_start_and_at_the_end() {
     for version in ["4.4", "3.9", "2.8"] {

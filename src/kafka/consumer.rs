@@ -1,18 +1,20 @@
 //! What one socket reads with: a member of a group, and a cursor per partition it owns.
 //!
 //! ```text
-//! group ─▶ ConsumerCoordinator (task) ──notices──▶ Consumer ──events──▶ socket
-//!                 ▲                          │ cursors, in turn
-//!                 └── offsets, released ─────┘
+//! group ─▶ ConsumerCoordinator (task) ──BackgroundEvent──▶ Consumer ──ConsumerEvent──▶ socket
+//!                 ▲                                          │ cursors, in turn
+//!                 └─────── offsets, released revocation ─────┘
 //! ```
 //!
 //! # Invariants
-//! - Only what was stored is ever committed, and only while its partition is owned;
-//!   besides, the place where the reset policy has the group begin, see `group::offsets`.
-//! - Once a revocation is told, nothing more of its partitions is delivered; the group
-//!   gets them when [`Consumer::release`] is called and what was stored is committed, or
-//!   when its patience ends, which is told as [`ConsumerEvent::Lost`].
-//! - Partitions take turns: one that is busy holds up no other.
+//! - Only stored offsets are ever committed, and only while their partition is owned;
+//!   besides, the position where the reset policy has the group begin, see `group::offsets`.
+//! - After [`ConsumerEvent::Revoked`] nothing more of its partitions is delivered; the group
+//!   gets them when [`Consumer::release`] is called and the stored offsets are committed, or
+//!   when the revocation times out, which is [`ConsumerEvent::Lost`].
+//! - Partitions take turns: a busy one holds up no other.
+
+mod subscription_state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ pub use super::fetcher::{Chunk, ConsumerRecords, FetchError, FetchPosition};
 pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
 pub use super::{IsolationLevel, TopicPartition};
 
+use self::subscription_state::{FetchingState, SubscriptionState};
 use super::client::Client;
 use super::fetcher::{Cursor, Fetcher};
 use super::group::{
@@ -30,7 +33,7 @@ use super::group::{
 };
 use runtime::wake::WakeSignal;
 
-/// What a consumer wants.
+/// What a consumer subscribes to, and how.
 #[derive(Clone, Debug)]
 pub struct Subscription {
     /// `group.id`
@@ -39,7 +42,7 @@ pub struct Subscription {
     pub topics: Vec<Arc<str>>,
     /// Who reads, for the log.
     pub client_id: Arc<str>,
-    /// `group.instance.id`: a member that comes back under it takes its own place.
+    /// `group.instance.id`: a static member that comes back keeps its assignment (KIP-345).
     pub instance_id: Option<Arc<str>>,
     /// `auto.offset.reset`
     pub reset: OffsetResetStrategy,
@@ -47,18 +50,18 @@ pub struct Subscription {
     pub isolation: IsolationLevel,
 }
 
-/// What a consumer has to tell.
+/// What a consumer returns from [`Consumer::next`].
 #[derive(Debug)]
 pub enum ConsumerEvent {
-    /// These partitions are read from now on.
+    /// Partitions that are read from now on.
     Assigned(Vec<TopicPartition>),
     /// The next records of one partition.
     Records(ConsumerRecords),
-    /// The group wants partitions back. Nothing more of them comes; finish what you hold,
-    /// [`Consumer::store_offset`] it, then [`Consumer::release`] them, soon.
+    /// The group wants partitions back. Nothing more of them comes; finish the records at
+    /// hand, [`Consumer::store_offset`] them, then [`Consumer::release`] the partitions, soon.
     Revoked(PartitionRevocation),
-    /// The group has taken partitions away. What was not committed of them will be
-    /// delivered to others.
+    /// The group has taken partitions away. Records of them that were not committed will be
+    /// delivered to other members.
     Lost(Vec<TopicPartition>),
     /// The end; nothing else comes.
     Closed(ConsumerError),
@@ -79,35 +82,16 @@ impl PartitionRevocation {
     }
 }
 
-/// How long a socket may take to let go of partitions.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How long [`Consumer::close`] takes at most: the last commit, and leaving.
-const CLOSE: Duration = Duration::from_secs(11);
-
-/// See the module. Dropping it leaves the group in the background.
+/// A member of a group that reads what it is assigned. Dropping it leaves the group in the
+/// background.
 #[derive(Debug)]
 pub struct Consumer {
     channel: Arc<MemberChannel>,
     fetcher: Fetcher,
     isolation: IsolationLevel,
     commit_timeout: Duration,
-    places: Vec<Place>,
-    /// Whose turn it is.
-    turn: usize,
+    subscriptions: SubscriptionState,
     closed: Option<ConsumerError>,
-}
-
-/// One partition that is owned.
-#[derive(Debug)]
-struct Place {
-    tp: TopicPartition,
-    /// None while it is being given back, or its position is looked up anew.
-    cursor: Option<Cursor>,
-    /// Nothing below was delivered under this ownership.
-    begun: i64,
-    revoked: bool,
-    /// Dealt with up to there, and not handed over for commit.
-    stored: Option<FetchPosition>,
 }
 
 impl Consumer {
@@ -124,16 +108,16 @@ impl Consumer {
             session_timeout: config.session_timeout,
             rebalance_timeout: config.max_poll_interval,
             heartbeat_interval: config.heartbeat_interval,
-            revocation_timeout: DRAIN.min(config.max_poll_interval),
+            revocation_timeout: REVOCATION_TIMEOUT_MAX.min(config.max_poll_interval),
             retry_backoff: client.cluster().config().retry_backoff,
             retry_backoff_max: client.cluster().config().retry_backoff_max,
         };
         let channel = Arc::new(MemberChannel::new(wake));
-        let member = Membership::new(config, Instant::now());
+        let membership = Membership::new(config, Instant::now());
         let handle = client.coordinator_handle(&subscription.group);
         let mut coordinator = ConsumerCoordinator::new(
             handle,
-            member,
+            membership,
             subscription.reset,
             subscription.isolation,
             Arc::clone(&channel),
@@ -145,8 +129,7 @@ impl Consumer {
             fetcher: client.fetcher().clone(),
             isolation: subscription.isolation,
             commit_timeout: client.cluster().config().request_timeout,
-            places: Vec::new(),
-            turn: 0,
+            subscriptions: SubscriptionState::default(),
             closed: None,
         }
     }
@@ -172,67 +155,72 @@ impl Consumer {
 
     /// The partitions that are read.
     pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
-        let read = self.places.iter().filter(|place| !place.revoked);
-        read.map(|place| &place.tp)
+        self.subscriptions.assignment()
     }
 
-    /// Everything of `tp` before `next` is dealt with: it may be committed. Nothing comes
-    /// of what was delivered before the partition was lost and taken again: it would undo
-    /// what others have committed meanwhile.
+    /// Every record of `tp` before `next` is processed: that offset may be committed. Ignored
+    /// for records that were delivered before the partition was lost and assigned again: it
+    /// would undo what others have committed meanwhile.
     pub fn store_offset(&mut self, tp: &TopicPartition, next: FetchPosition) {
-        if let Some(place) = self.place(tp).filter(|place| place.begun <= next.offset) {
-            place.stored = Some(next);
+        if let Some(state) = self.subscriptions.get_mut(tp)
+            && state.first_offset <= next.offset
+        {
+            state.stored = Some(next);
         }
     }
 
-    /// Commits what was stored, together with what comes while another commit of the
-    /// group is under way. When dropped, the commit goes on.
+    /// Commits the stored offsets, together with those that come while another commit of the
+    /// group is in flight. When dropped, the commit goes on.
     ///
     /// # Errors
     /// See [`CommitError`].
     pub async fn commit(&mut self) -> Result<(), CommitError> {
-        self.hand_over(|_| true);
-        let told = {
+        self.queue_commits(|_| true);
+        let completion = {
             let mut state = self.channel.state();
             if state.closed {
                 return Err(CommitError::Closed);
             }
             state.commits.completion()
         };
-        let Some(told) = told else { return Ok(()) };
+        let Some(completion) = completion else {
+            return Ok(());
+        };
         self.channel.coordinator_wake.notify_one();
-        match timeout(self.commit_timeout, told).await {
-            Ok(told) => told.unwrap_or(Err(CommitError::Closed)),
+        match timeout(self.commit_timeout, completion).await {
+            Ok(result) => result.unwrap_or(Err(CommitError::Closed)),
             Err(_) => Err(CommitError::TimedOut),
         }
     }
 
-    /// Commits what was stored, in the background. Failures are retried and logged there.
+    /// Commits the stored offsets in the background, as Java's `commitAsync`. Failures are
+    /// retried and logged there.
     pub fn request_commit(&mut self) {
-        if self.hand_over(|_| true) {
+        if self.queue_commits(|_| true) {
             self.channel.coordinator_wake.notify_one();
         }
     }
 
     /// Goes back to a position that was read past, to read on from there later.
     pub fn seek(&mut self, tp: &TopicPartition, position: FetchPosition) {
-        if let Some(cursor) = self.place(tp).and_then(|place| place.cursor.as_mut()) {
+        let state = self.subscriptions.get_mut(tp);
+        if let Some(cursor) = state.and_then(|state| state.cursor_mut()) {
             cursor.seek(position);
         }
     }
 
-    /// Gives revoked partitions to the group, after what was stored of them is committed.
+    /// Gives revoked partitions to the group, after their stored offsets are committed.
     pub fn release(&mut self, revocation: PartitionRevocation) {
         let named = |tp: &TopicPartition| revocation.partitions.contains(tp);
-        self.hand_over(named);
-        self.places
-            .retain(|place| !(place.revoked && named(&place.tp)));
+        self.queue_commits(named);
+        self.subscriptions
+            .remove(|state| state.is_revoked() && named(&state.tp));
         let released = (revocation.number, revocation.partitions);
         self.channel.state().released_revocation = Some(released);
         self.channel.coordinator_wake.notify_one();
     }
 
-    /// Commits what was stored and leaves the group. Takes a few seconds at most.
+    /// Commits the stored offsets and leaves the group. Takes a few seconds at most.
     pub async fn close(self) {
         let channel = Arc::clone(&self.channel);
         drop(self);
@@ -241,77 +229,63 @@ impl Consumer {
                 channel.consumer_wake.notified().await;
             }
         };
-        if timeout(CLOSE, ended).await.is_err() {
+        if timeout(CLOSE_MAX, ended).await.is_err() {
             tracing::debug!("a consumer took too long to leave its group");
         }
     }
 
-    fn place(&mut self, tp: &TopicPartition) -> Option<&mut Place> {
-        // Mostly it is the one that was read last.
-        let last = self.turn.wrapping_sub(1);
-        let at = match self.places.get(last) {
-            Some(place) if place.tp == *tp => last,
-            _ => self.places.iter().position(|place| place.tp == *tp)?,
-        };
-        self.places.get_mut(at)
-    }
-
-    /// Hands what was stored over to be committed; false if there is nothing. Not what was
-    /// lost: the partition may be ours again and further on, which is not heeded yet either.
-    fn hand_over(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
-        let mut state = None;
-        for place in self.places.iter_mut().filter(|place| which(&place.tp)) {
-            if let Some(next) = place.stored.take() {
-                let state = state.get_or_insert_with(|| self.channel.state());
-                if !state.has_unread_loss_of(&place.tp) {
-                    state.commits.add(place.tp.clone(), next);
+    /// Queues the stored offsets of these partitions for commit; false if there are none. Not
+    /// those of a partition whose loss is not processed yet: it may be owned again since, and
+    /// its committed offset further on.
+    fn queue_commits(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
+        let mut channel = None;
+        for state in self
+            .subscriptions
+            .iter_mut()
+            .filter(|state| which(&state.tp))
+        {
+            if let Some(next) = state.stored.take() {
+                let channel = channel.get_or_insert_with(|| self.channel.state());
+                if !channel.has_unread_loss_of(&state.tp) {
+                    channel.commits.add(state.tp.clone(), next);
                 }
             }
         }
-        state.is_some()
+        channel.is_some()
     }
 
-    /// What comes next other than records, if it is here: for a socket that can take none
+    /// The next event other than records, if it is here: for a socket that can take no records
     /// now.
     pub fn try_next_except_records(&mut self) -> Option<ConsumerEvent> {
         if let Some(error) = &self.closed {
             return Some(ConsumerEvent::Closed(error.clone()));
         }
         loop {
-            let notice = self.channel.try_recv()?;
-            if let Some(event) = self.heed(notice) {
+            let event = self.channel.try_recv()?;
+            if let Some(event) = self.apply(event) {
                 return Some(event);
             }
         }
     }
 
-    fn heed(&mut self, notice: BackgroundEvent) -> Option<ConsumerEvent> {
-        match notice {
+    fn apply(&mut self, event: BackgroundEvent) -> Option<ConsumerEvent> {
+        match event {
             BackgroundEvent::Assigned(positions) => {
-                let names = positions.iter().map(|(tp, _)| tp.clone()).collect();
+                let assigned = positions.iter().map(|(tp, _)| tp.clone()).collect();
                 for (tp, position) in positions {
                     let cursor = self.cursor(tp.clone(), position);
-                    self.places.retain(|place| place.tp != tp);
-                    self.places.push(Place {
-                        // The name that its records carry: comparing is quick then.
-                        tp: cursor.tp().clone(),
-                        begun: position.offset,
-                        cursor: Some(cursor),
-                        revoked: false,
-                        stored: None,
-                    });
+                    self.subscriptions.assign(&tp, position, cursor);
                 }
-                Some(ConsumerEvent::Assigned(names))
+                Some(ConsumerEvent::Assigned(assigned))
             }
             BackgroundEvent::PositionReset(tp, position) => {
-                self.moved(&tp, position);
+                self.complete_reset(&tp, position);
                 None
             }
             BackgroundEvent::Revoke(number, partitions) => {
                 for tp in &partitions {
-                    if let Some(place) = self.place(tp) {
-                        place.cursor = None;
-                        place.revoked = true;
+                    if let Some(state) = self.subscriptions.get_mut(tp) {
+                        state.fetching = FetchingState::Revoked;
                     }
                 }
                 Some(ConsumerEvent::Revoked(PartitionRevocation {
@@ -320,28 +294,30 @@ impl Consumer {
                 }))
             }
             BackgroundEvent::Lost(mut partitions) => {
-                // What was released in the meantime is no news.
-                partitions.retain(|tp| self.places.iter().any(|place| place.tp == *tp));
-                self.places.retain(|place| !partitions.contains(&place.tp));
+                // Those that were released in the meantime are not lost.
+                partitions.retain(|tp| self.subscriptions.is_owned(tp));
+                self.subscriptions
+                    .remove(|state| partitions.contains(&state.tp));
                 (!partitions.is_empty()).then_some(ConsumerEvent::Lost(partitions))
             }
             BackgroundEvent::Closed(error) => Some(self.end(error)),
         }
     }
 
-    /// Goes on where the reset policy says, unless the partition was given back and taken
-    /// again since. The group is told at once and whatever the policy: the log may grow
-    /// past the offset that was no more, and others would skip to it.
-    fn moved(&mut self, tp: &TopicPartition, position: FetchPosition) {
-        let waits = |place: &&mut Place| place.cursor.is_none() && !place.revoked;
-        if self.place(tp).filter(waits).is_none() {
+    /// Reads on where the reset policy says, unless the partition was given back and assigned
+    /// again since. The position is committed at once and whatever the policy: the log may
+    /// grow past the offset that was out of range, and the next owner would skip to it.
+    fn complete_reset(&mut self, tp: &TopicPartition, position: FetchPosition) {
+        let awaits_reset = self
+            .subscriptions
+            .get_mut(tp)
+            .is_some_and(|state| state.awaits_reset());
+        if !awaits_reset {
             return;
         }
         let cursor = self.cursor(tp.clone(), position);
-        if let Some(place) = self.place(tp) {
-            place.cursor = Some(cursor);
-            place.begun = position.offset;
-            place.stored = Some(position);
+        if let Some(state) = self.subscriptions.get_mut(tp) {
+            state.complete_reset(position, cursor);
         }
         self.request_commit();
     }
@@ -352,20 +328,19 @@ impl Consumer {
     }
 
     fn try_records(&mut self) -> Option<ConsumerEvent> {
-        let places = self.places.len();
-        for step in 0..places {
-            let at = (self.turn + step) % places;
-            let Some(cursor) = &mut self.places[at].cursor else {
+        for step in 0..self.subscriptions.len() {
+            let (index, state) = self.subscriptions.in_turn(step);
+            let Some(cursor) = state.cursor_mut() else {
                 continue;
             };
             match cursor.try_next() {
                 Ok(None) => {}
-                Ok(Some(slice)) => {
-                    self.turn = at + 1;
-                    return Some(ConsumerEvent::Records(slice));
+                Ok(Some(records)) => {
+                    self.subscriptions.took_turn(index);
+                    return Some(ConsumerEvent::Records(records));
                 }
                 Err(error) => {
-                    if let Some(end) = self.misread(at, error) {
+                    if let Some(end) = self.fetch_failed(step, error) {
                         return Some(self.end(end));
                     }
                 }
@@ -374,27 +349,21 @@ impl Consumer {
         None
     }
 
-    /// A position that is no more is replaced; anything else is the end.
-    fn misread(&mut self, at: usize, error: FetchError) -> Option<ConsumerError> {
-        let place = &mut self.places[at];
+    /// A position that is not valid any more is replaced; any other error ends the consumer.
+    fn fetch_failed(&mut self, step: usize, error: FetchError) -> Option<ConsumerError> {
+        let (_, state) = self.subscriptions.in_turn(step);
         match error {
             FetchError::OutOfRange { .. } => {
                 tracing::warn!(%error, "starting again by the reset policy");
-                place.cursor = None;
-                place.begun = i64::MAX;
-                place.stored = None;
-                self.channel.state().reset_partitions.push(place.tp.clone());
+                state.await_reset();
+                self.channel.state().reset_partitions.push(state.tp.clone());
                 self.channel.coordinator_wake.notify_one();
                 None
             }
             FetchError::Truncated { to, .. } => {
-                tracing::warn!(%error, "going on from where the log was cut");
-                place.stored = place.stored.filter(|stored| stored.offset <= to.offset);
-                place.begun = place.begun.min(to.offset);
-                if let Some(cursor) = &mut place.cursor {
-                    cursor.seek(to);
-                }
-                // It has something to wait for only after it was asked.
+                tracing::warn!(%error, "going on from where the log was truncated");
+                state.truncate_to(to);
+                // The cursor notifies only after it was asked again.
                 self.channel.consumer_wake.notify();
                 None
             }
@@ -403,8 +372,8 @@ impl Consumer {
     }
 
     fn end(&mut self, error: ConsumerError) -> ConsumerEvent {
-        for place in &mut self.places {
-            place.cursor = None;
+        for state in self.subscriptions.iter_mut() {
+            state.close();
         }
         self.closed = Some(error.clone());
         ConsumerEvent::Closed(error)
@@ -413,8 +382,13 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.hand_over(|_| true);
+        self.queue_commits(|_| true);
         self.channel.state().leave_requested = true;
         self.channel.coordinator_wake.notify_one();
     }
 }
+
+/// How long a socket may take to release revoked partitions.
+const REVOCATION_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// How long [`Consumer::close`] takes at most: the last commit, and leaving.
+const CLOSE_MAX: Duration = Duration::from_secs(11);

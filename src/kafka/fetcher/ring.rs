@@ -181,7 +181,7 @@ pub(super) mod tests {
         })
     }
 
-    fn ring() -> ChunkRing<TestChunk> {
+    fn three_chunks() -> ChunkRing<TestChunk> {
         let mut ring = ChunkRing::starting_at(10, -1);
         assert!(ring.append(0, span(10, 20)));
         assert!(ring.append(1, span(20, 21)));
@@ -191,7 +191,7 @@ pub(super) mod tests {
 
     #[test]
     fn lookup_finds_the_chunk_that_covers_an_offset() {
-        let ring = ring();
+        let ring = three_chunks();
         assert_eq!(ring.lookup(9), RingLookup::BeforeStart);
         assert_eq!(ring.lookup(10), RingLookup::Found(span(10, 20)));
         assert_eq!(ring.lookup(19), RingLookup::Found(span(10, 20)));
@@ -203,7 +203,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_chunk_that_brings_nothing_new_or_leaves_a_gap_is_not_appended() {
-        let mut ring = ring();
+        let mut ring = three_chunks();
         assert!(!ring.append(3, span(21, 30)));
         assert!(!ring.append(3, span(31, 40)));
         assert_eq!(ring.end(), 30);
@@ -211,7 +211,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_overlapping_chunk_serves_only_what_the_one_before_lacks() {
-        let mut ring = ring();
+        let mut ring = three_chunks();
         assert!(ring.append(3, span(25, 40)));
         assert_eq!(ring.lookup(29), RingLookup::Found(span(21, 30)));
         assert_eq!(ring.lookup(30), RingLookup::Found(span(25, 40)));
@@ -219,7 +219,7 @@ pub(super) mod tests {
 
     #[test]
     fn eviction_moves_the_start() {
-        let mut ring = ring();
+        let mut ring = three_chunks();
         assert_eq!(ring.evict_through(1), [span(10, 20), span(20, 21)]);
         assert_eq!(ring.evict_through(1), [], "gone already");
         assert_eq!(ring.lookup(20), RingLookup::BeforeStart);
@@ -233,7 +233,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_skip_leaves_those_before_it_behind() {
-        let mut ring = ring();
+        let mut ring = three_chunks();
         ring.skip_to(50, 0);
         assert_eq!(ring.lookup(49), RingLookup::BeforeStart);
         assert_eq!(ring.lookup(50), RingLookup::AtEnd);

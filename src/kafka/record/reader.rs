@@ -63,22 +63,26 @@ pub struct DecodedRecords {
 
 impl DecodedRecords {
     /// The records at or after [`Want::from`], in the order of the log.
+    #[inline]
     pub fn records(&self) -> Records<'_> {
         Records::new(&self.batches, self.from)
     }
 
     /// The records at or after `from`, in the order of the log.
+    #[inline]
     pub fn records_from(&self, from: i64) -> Records<'_> {
         let first = self.batches.partition_point(|b| b.last_offset < from);
         Records::new(&self.batches[first..], from.max(self.from))
     }
 
     /// How many records [`records`](Self::records) yields.
+    #[inline]
     pub fn count(&self) -> usize {
         self.batches.iter().map(|b| b.count as usize).sum()
     }
 
     /// Whether there is no record for the caller.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -98,16 +102,19 @@ pub struct DecodedBatch {
 impl DecodedBatch {
     /// Offset of the last record that was written into the batch; compaction may have
     /// removed it since.
+    #[inline]
     pub fn last_offset(&self) -> i64 {
         self.last_offset
     }
 
     /// Records for the caller.
+    #[inline]
     pub fn count(&self) -> u32 {
         self.count
     }
 
     /// Epoch of the leader that appended the batch; -1 before magic 2.
+    #[inline]
     pub fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }

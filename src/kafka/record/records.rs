@@ -30,16 +30,19 @@ pub struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.count as usize
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Key and value of each. Keys are UTF-8 by agreement only.
+    #[inline]
     pub fn iter(&self) -> HeaderIter<'a> {
         HeaderIter {
             left: self.count,
@@ -67,6 +70,7 @@ pub struct HeaderIter<'a> {
 impl<'a> Iterator for HeaderIter<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         wire::header(&mut self.cursor)

@@ -1,0 +1,141 @@
+//! The partitions that a consumer owns: what it reads of each, and what it has stored.
+
+use super::TopicPartition;
+use crate::fetcher::{Cursor, FetchPosition};
+
+/// The owned partitions, in the order in which they take turns.
+#[derive(Debug, Default)]
+pub(super) struct SubscriptionState {
+    partitions: Vec<TopicPartitionState>,
+    /// Index of the partition whose turn it is.
+    turn: usize,
+}
+
+/// One owned partition.
+#[derive(Debug)]
+pub(super) struct TopicPartitionState {
+    pub(super) tp: TopicPartition,
+    pub(super) fetching: FetchingState,
+    /// No offset below was delivered under this assignment.
+    pub(super) first_offset: i64,
+    /// Processed up to there, and not yet queued for commit.
+    pub(super) stored: Option<FetchPosition>,
+}
+
+/// Whether a partition is read.
+#[derive(Debug)]
+pub(super) enum FetchingState {
+    Fetching(Cursor),
+    /// The position was out of range; the reset policy is asked for another.
+    AwaitingReset,
+    /// The group wants it back; it is owned until it is released.
+    Revoked,
+    /// The consumer has ended.
+    Closed,
+}
+
+impl SubscriptionState {
+    /// The partitions that are read.
+    pub(super) fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        let assigned = self.partitions.iter().filter(|state| !state.is_revoked());
+        assigned.map(|state| &state.tp)
+    }
+
+    pub(super) fn is_owned(&self, tp: &TopicPartition) -> bool {
+        self.partitions.iter().any(|state| state.tp == *tp)
+    }
+
+    pub(super) fn get_mut(&mut self, tp: &TopicPartition) -> Option<&mut TopicPartitionState> {
+        // Most often it is the one that was read last.
+        let last = self.turn.wrapping_sub(1);
+        let index = match self.partitions.get(last) {
+            Some(state) if state.tp == *tp => last,
+            _ => self.partitions.iter().position(|state| state.tp == *tp)?,
+        };
+        self.partitions.get_mut(index)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut TopicPartitionState> {
+        self.partitions.iter_mut()
+    }
+
+    /// Owns `tp` from `position` on, whatever was known of it.
+    pub(super) fn assign(&mut self, tp: &TopicPartition, position: FetchPosition, cursor: Cursor) {
+        self.remove(|state| state.tp == *tp);
+        self.partitions.push(TopicPartitionState {
+            // The topic name that its records share: comparing is quick then.
+            tp: cursor.tp().clone(),
+            fetching: FetchingState::Fetching(cursor),
+            first_offset: position.offset,
+            stored: None,
+        });
+    }
+
+    pub(super) fn remove(&mut self, which: impl Fn(&TopicPartitionState) -> bool) {
+        self.partitions.retain(|state| !which(state));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// The partition that is `step` turns away, with its index.
+    pub(super) fn in_turn(&mut self, step: usize) -> (usize, &mut TopicPartitionState) {
+        let index = (self.turn + step) % self.partitions.len();
+        (index, &mut self.partitions[index])
+    }
+
+    /// The partition at `index` has had its turn.
+    pub(super) fn took_turn(&mut self, index: usize) {
+        self.turn = index + 1;
+    }
+}
+
+impl TopicPartitionState {
+    pub(super) fn is_revoked(&self) -> bool {
+        matches!(self.fetching, FetchingState::Revoked)
+    }
+
+    pub(super) fn awaits_reset(&self) -> bool {
+        matches!(self.fetching, FetchingState::AwaitingReset)
+    }
+
+    pub(super) fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        match &mut self.fetching {
+            FetchingState::Fetching(cursor) => Some(cursor),
+            FetchingState::AwaitingReset | FetchingState::Revoked | FetchingState::Closed => None,
+        }
+    }
+
+    /// Reads on at `position`, which is stored for commit at once.
+    pub(super) fn complete_reset(&mut self, position: FetchPosition, cursor: Cursor) {
+        self.fetching = FetchingState::Fetching(cursor);
+        self.first_offset = position.offset;
+        self.stored = Some(position);
+    }
+
+    /// Stops reading until the reset policy has given a position.
+    pub(super) fn await_reset(&mut self) {
+        self.fetching = FetchingState::AwaitingReset;
+        self.first_offset = i64::MAX;
+        self.stored = None;
+    }
+
+    /// Goes back to `position`, after which the log was truncated.
+    pub(super) fn truncate_to(&mut self, position: FetchPosition) {
+        self.stored = self
+            .stored
+            .filter(|stored| stored.offset <= position.offset);
+        self.first_offset = self.first_offset.min(position.offset);
+        if let Some(cursor) = self.cursor_mut() {
+            cursor.seek(position);
+        }
+    }
+
+    /// Stops reading for good.
+    pub(super) fn close(&mut self) {
+        if !self.is_revoked() {
+            self.fetching = FetchingState::Closed;
+        }
+    }
+}
