@@ -74,22 +74,22 @@ pub(crate) async fn produce(bench: &Bench) {
     let topic = cluster.metadata().topic(&ours).await.expect("it exists");
     let cpu = Cpu::own();
     let started = Instant::now();
-    let mut tickets = VecDeque::new();
+    let mut deliveries = VecDeque::new();
     for _ in 0..RECORDS {
-        let ticket = producer
+        let delivery = producer
             .send(&topic, Some(0), &record(VALUE.as_bytes()))
             .await;
-        tickets.push_back(ticket.expect("it is taken"));
-        if tickets.len() == 100_000 {
-            tickets
+        deliveries.push_back(delivery.expect("it is taken"));
+        if deliveries.len() == 100_000 {
+            deliveries
                 .pop_front()
                 .expect("not empty")
                 .await
                 .expect("acknowledged");
         }
     }
-    for ticket in tickets {
-        ticket.await.expect("acknowledged");
+    for delivery in deliveries {
+        delivery.await.expect("acknowledged");
     }
     let took = started.elapsed();
     let cpu = (Cpu::own() - cpu).total_us() / RECORDS as f64;
@@ -199,18 +199,18 @@ pub(crate) async fn latency(bench: &Bench, round: usize) -> Vec<f64> {
         .await;
         latencies
     });
-    let mut tickets = VecDeque::new();
+    let mut deliveries = VecDeque::new();
     for i in 0..total as u64 {
         let due = Duration::from_millis(i);
         tokio::time::sleep_until((epoch + due).into()).await;
         let value = format!("{:020}{}", due.as_nanos(), &VALUE[20..]);
-        let ticket = producer
+        let delivery = producer
             .send(&topic, Some(0), &record(value.as_bytes()))
             .await;
-        tickets.push_back(ticket.expect("it is taken"));
+        deliveries.push_back(delivery.expect("it is taken"));
     }
-    for ticket in tickets {
-        ticket.await.expect("acknowledged");
+    for delivery in deliveries {
+        delivery.await.expect("acknowledged");
     }
     let latencies = reader.await.expect("records arrive").split_off(1_000);
     cluster.stop().cancel();

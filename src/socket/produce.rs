@@ -242,7 +242,7 @@ impl ProducingSocket {
             timestamp: record.timestamp.unwrap_or(now),
         };
         let sent = match self.producer.try_send(&self.topic, record.partition, &new) {
-            Ok(Some(ticket)) => return Ok(AckState::Sent(ticket)),
+            Ok(Some(delivery)) => return Ok(AckState::Sent(delivery)),
             Ok(None) => {
                 let (producer, topic) = (self.producer.clone(), self.topic.clone());
                 let sending = producer.send(&topic, record.partition, &new);
@@ -258,7 +258,7 @@ impl ProducingSocket {
             Err(error) => Err(error),
         };
         Ok(match sent {
-            Ok(ticket) => AckState::Sent(ticket),
+            Ok(delivery) => AckState::Sent(delivery),
             Err(error) => AckState::Rejected(Box::new((error_code(&error), error.to_string()))),
         })
     }
