@@ -324,7 +324,7 @@ fn describe(header: &BatchHeader) -> String {
         header.last_offset(),
         header.leader_epoch,
         header.record_count,
-        if header.attributes.log_append_time() {
+        if header.attributes.is_log_append_time() {
             "append"
         } else {
             "create"
@@ -333,8 +333,8 @@ fn describe(header: &BatchHeader) -> String {
         header.producer_id,
         header.producer_epoch,
         header.base_sequence,
-        flag(header.attributes.transactional(), " transactional"),
-        flag(header.attributes.control(), " control"),
+        flag(header.attributes.is_transactional(), " transactional"),
+        flag(header.attributes.is_control_batch(), " control"),
     )
 }
 

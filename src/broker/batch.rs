@@ -30,7 +30,10 @@ pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Appe
     if bytes.is_empty() {
         return refuse(InvalidRecord, "there must be a record batch");
     }
-    if bytes.get(header::MAGIC_AT).is_some_and(|&magic| magic != 2) {
+    if bytes
+        .get(header::MAGIC_OFFSET)
+        .is_some_and(|&magic| magic != 2)
+    {
         return refuse(InvalidRecord, "only record batches of magic 2 are taken");
     }
     let Ok(header) = BatchHeader::parse(bytes) else {
@@ -48,7 +51,7 @@ pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Appe
             "the batch is larger than max.message.bytes",
         );
     }
-    if header.attributes.control() {
+    if header.attributes.is_control_batch() {
         return refuse(InvalidRecord, "clients do not write control batches");
     }
     let Ok(compression) = header.attributes.compression() else {
@@ -65,11 +68,13 @@ pub(super) fn check(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Appe
     if header.producer_id >= 0 && header.base_sequence < 0 {
         return refuse(InvalidRecord, "an idempotent batch needs a sequence number");
     }
-    if header.attributes.transactional() && header.producer_id < 0 {
+    if header.attributes.is_transactional() && header.producer_id < 0 {
         return refuse(InvalidRecord, "a transactional batch needs a producer id");
     }
     // Compressed records are left to the consumers' own checks.
-    if compression == CompressionType::None && !records_are_valid(&bytes[header::SIZE..], &header) {
+    if compression == CompressionType::None
+        && !records_are_valid(&bytes[header::RECORD_BATCH_OVERHEAD..], &header)
+    {
         return refuse(InvalidRecord, "a record does not fit its batch");
     }
     Ok(header)
@@ -86,11 +91,11 @@ pub(super) fn stamp(
     batch[0..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
     if let Some(now) = append_time {
-        let at = header::ATTRIBUTES_AT;
+        let at = header::ATTRIBUTES_OFFSET;
         let attributes = i16::from_be_bytes([batch[at], batch[at + 1]]) | LOG_APPEND_TIME;
         batch[at..at + 2].copy_from_slice(&attributes.to_be_bytes());
         batch[35..43].copy_from_slice(&now.to_be_bytes());
-        header::seal(&mut batch);
+        header::write_crc(&mut batch);
     }
     batch.freeze()
 }
@@ -109,7 +114,7 @@ pub(super) fn times<'a>(
     let base = header.base_timestamp;
     let fixed = header
         .attributes
-        .log_append_time()
+        .is_log_append_time()
         .then_some(header.max_timestamp);
     std::iter::from_fn(move || {
         let length = usize::try_from(varint(&mut records)?).ok()?;
@@ -188,7 +193,7 @@ pub(super) mod tests {
             }
             out.push(n as u8);
         };
-        let mut bytes = vec![0; header::SIZE];
+        let mut bytes = vec![0; header::RECORD_BATCH_OVERHEAD];
         for n in 0..count {
             let mut record = vec![0];
             put(&mut record, n.into());
@@ -205,7 +210,7 @@ pub(super) mod tests {
         }
         let header = BatchHeader {
             base_offset: 0,
-            length: (bytes.len() - header::PREFIX) as i32,
+            length: (bytes.len() - header::LOG_OVERHEAD) as i32,
             leader_epoch: -1,
             crc: 0,
             attributes: BatchAttributes::new(CompressionType::None),
@@ -218,7 +223,7 @@ pub(super) mod tests {
             record_count: count,
         };
         header.write(&mut bytes);
-        header::seal(&mut bytes);
+        header::write_crc(&mut bytes);
         bytes.into()
     }
 
@@ -229,7 +234,7 @@ pub(super) mod tests {
         let mut header = BatchHeader::parse(&bytes).unwrap();
         change(&mut header, &mut bytes);
         header.write(&mut bytes);
-        header::seal(&mut bytes);
+        header::write_crc(&mut bytes);
         bytes.into()
     }
 
@@ -250,8 +255,8 @@ pub(super) mod tests {
         let stored = stamp(&bytes, 77, 4, Some(5_000));
         let header = BatchHeader::parse(&stored).unwrap();
         header.verify(&stored).unwrap();
-        assert!(header.attributes.log_append_time());
-        let times: Vec<_> = times(&stored[header::SIZE..], &header).collect();
+        assert!(header.attributes.is_log_append_time());
+        let times: Vec<_> = times(&stored[header::RECORD_BATCH_OVERHEAD..], &header).collect();
         assert_eq!(times, [(0, 5_000), (1, 5_000), (2, 5_000)]);
     }
 
@@ -271,7 +276,7 @@ pub(super) mod tests {
         flipped[70] ^= 1;
         assert_eq!(refusal(flipped.into()), CorruptMessage);
         let mut old = good.to_vec();
-        old[header::MAGIC_AT] = 1;
+        old[header::MAGIC_OFFSET] = 1;
         assert_eq!(refusal(old.into()), InvalidRecord);
         for change in [
             |h: &mut BatchHeader, _: &mut Vec<u8>| h.record_count = 2,
@@ -280,7 +285,7 @@ pub(super) mod tests {
             |h: &mut BatchHeader, _: &mut Vec<u8>| (h.record_count, h.last_offset_delta) = (4, 3),
             |h: &mut BatchHeader, _: &mut Vec<u8>| h.attributes = h.attributes.with_control(true),
             |h: &mut BatchHeader, _: &mut Vec<u8>| h.producer_id = 5,
-            |_: &mut BatchHeader, b: &mut Vec<u8>| b[header::SIZE + 3] = 4,
+            |_: &mut BatchHeader, b: &mut Vec<u8>| b[header::RECORD_BATCH_OVERHEAD + 3] = 4,
         ] {
             assert_eq!(refusal(changed(change)), InvalidRecord);
         }

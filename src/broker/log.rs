@@ -144,7 +144,7 @@ impl PartitionLog {
         let last = base + i64::from(header.last_offset_delta);
         self.producers
             .appended(header, base, append_time.unwrap_or(-1));
-        if header.attributes.transactional() && !header.attributes.control() {
+        if header.attributes.is_transactional() && !header.attributes.is_control_batch() {
             self.open.entry(header.producer_id).or_insert(base);
         }
         self.bytes += bytes.len() + OVERHEAD;
@@ -161,7 +161,7 @@ impl PartitionLog {
 
     /// Whether the transaction that a batch belongs to or begins is within the limit.
     pub(super) fn admits(&self, header: &BatchHeader) -> bool {
-        !header.attributes.transactional()
+        !header.attributes.is_transactional()
             || self.open.len() < OPEN_MAX
             || self.open.contains_key(&header.producer_id)
     }
@@ -403,7 +403,7 @@ impl StoredBatch {
             let record = records.find(|record| fits(record.timestamp))?;
             return Some(found((record.offset - self.base) as i32, record.timestamp));
         }
-        batch::times(&self.bytes[header::SIZE..], &header)
+        batch::times(&self.bytes[header::RECORD_BATCH_OVERHEAD..], &header)
             .find(|&(_, time)| fits(time))
             .map(|(delta, time)| found(delta, time))
     }
@@ -412,7 +412,7 @@ impl StoredBatch {
 #[cfg(any(test, feature = "faults"))]
 /// A control batch with one record: the key says what, the value who coordinated it.
 fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<u8> {
-    let mut bytes = vec![0; header::SIZE];
+    let mut bytes = vec![0; header::RECORD_BATCH_OVERHEAD];
     // length 16, attributes, deltas, key of 4 bytes, value of 6 bytes, no headers; all
     // varints here are one byte, zigzag
     bytes.extend_from_slice(&[16 << 1, 0, 0, 0, 4 << 1]);
@@ -423,7 +423,7 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
     bytes.push(0);
     let header = BatchHeader {
         base_offset: 0,
-        length: (bytes.len() - header::PREFIX) as i32,
+        length: (bytes.len() - header::LOG_OVERHEAD) as i32,
         leader_epoch: -1,
         crc: 0,
         attributes: header::BatchAttributes::default()
@@ -438,7 +438,7 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
         record_count: 1,
     };
     header.write(&mut bytes);
-    header::seal(&mut bytes);
+    header::write_crc(&mut bytes);
     bytes
 }
 

@@ -1,9 +1,9 @@
 //! Record batches: the bytes inside Produce and Fetch.
 //!
 //! ```text
-//! NewRecord ──▶ writer::RecordBatchBuilder ──▶ Batch ──▶ Produce
+//! NewRecord ──▶ RecordBatchBuilder ──▶ RecordBatch ──▶ Produce
 //!                      │ compression │
-//! Record ◀── Decoded ◀── reader::decode ◀────────── Fetch
+//! Record ◀── DecodedRecords ◀──── decode() ◀────────── Fetch
 //! ```
 //!
 //! We write magic 2 (KIP-98) only and read 0, 1 and 2. Brokers store what producers
@@ -16,21 +16,21 @@
 //! - Control records and aborted records never leave this module.
 
 mod aborted;
-pub mod compression;
-pub mod error;
+mod batch_builder;
+mod compression;
+mod decoder;
+mod default_record;
+mod error;
 pub mod header;
-mod old;
-pub mod reader;
+mod legacy_record;
 mod records;
 #[cfg(test)]
 mod tests;
 mod varint;
-mod wire;
-pub mod writer;
 
 pub use aborted::AbortedTransaction;
+pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder, batch_size_of};
+pub use decoder::{DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};
-pub use reader::{DecodeOptions, DecodedBatch, DecodedRecords, decode};
-pub use records::{HeaderIter, Headers, Record, Records};
-pub use writer::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder, batch_size_of};
+pub use records::{DecodedBatch, HeaderIter, Headers, Record, Records};

@@ -183,7 +183,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     let mut header = BatchHeader::parse(&bytes).unwrap();
     header.attributes = header.attributes.with_transactional(true);
     header.write(&mut bytes);
-    header::seal(&mut bytes);
+    header::write_crc(&mut bytes);
     log.append(&bytes, &header, 0, None, 5);
     put(&mut log, 1, PLAIN, 6);
     assert_eq!((log.last_stable(), log.end()), (2, 6));
@@ -199,5 +199,5 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     let marker = log.read(6, i64::MAX, usize::MAX, true, false);
     let header = BatchHeader::parse(&marker).unwrap();
     header.verify(&marker).unwrap();
-    assert!(header.attributes.control());
+    assert!(header.attributes.is_control_batch());
 }

@@ -23,7 +23,7 @@ use crate::config::CompressionType;
 
 /// Why a buffer cannot be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecompressError {
+pub(super) enum DecompressError {
     /// There is more than the caller wants to hold.
     #[error("more than {limit} bytes")]
     TooLarge {
@@ -42,7 +42,7 @@ impl DecompressError {
 }
 
 /// Appends `input`, compressed, to `out`.
-pub fn compress(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
+pub(super) fn compress(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
     match codec {
         CompressionType::None => out.extend_from_slice(input),
         CompressionType::Gzip => gzip::compress(input, out),
@@ -53,7 +53,7 @@ pub fn compress(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Decompresses all of `input` into at most `limit` bytes.
-pub fn decompress(
+pub(super) fn decompress(
     codec: CompressionType,
     input: &[u8],
     limit: usize,

@@ -1,4 +1,4 @@
-//! The fixed 61 bytes in front of a magic 2 batch (KIP-98).
+//! The header of a magic 2 batch: 61 fixed bytes (KIP-98; Java's `DefaultRecordBatch`).
 //!
 //! ```text
 //!  0 base offset i64     │ 21 attributes i16          │ 43 producer id i64
@@ -20,21 +20,21 @@ use crate::config::CompressionType;
 
 /// Bytes of base offset and length: what is needed to know how long a batch is. The
 /// same for all magics.
-pub const PREFIX: usize = 12;
+pub const LOG_OVERHEAD: usize = 12;
 /// Bytes of a magic 2 header; the records follow.
-pub const SIZE: usize = 61;
+pub const RECORD_BATCH_OVERHEAD: usize = 61;
 /// Where the magic byte is, in all magics.
-pub const MAGIC_AT: usize = 16;
+pub const MAGIC_OFFSET: usize = 16;
 /// Where the checksum is.
-pub const CRC_AT: usize = 17;
+pub const CRC_OFFSET: usize = 17;
 /// From here on the checksum covers everything.
-pub const ATTRIBUTES_AT: usize = 21;
+pub const ATTRIBUTES_OFFSET: usize = 21;
 /// The producer id of a batch that is neither idempotent nor transactional.
 pub const NO_PRODUCER_ID: i64 = -1;
 /// The sequence of such a batch.
 pub const NO_SEQUENCE: i32 = -1;
 
-/// The flags of a batch.
+/// The attributes of a batch: compression type and flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchAttributes(pub i16);
 
@@ -69,38 +69,38 @@ impl BatchAttributes {
     }
 
     /// The broker set the time: every record's timestamp is the batch's largest.
-    pub fn log_append_time(self) -> bool {
+    pub fn is_log_append_time(self) -> bool {
         self.0 & Self::LOG_APPEND_TIME != 0
     }
 
     /// Belongs to a transaction.
-    pub fn transactional(self) -> bool {
+    pub fn is_transactional(self) -> bool {
         self.0 & Self::TRANSACTIONAL != 0
     }
 
     /// Holds a transaction marker or another record that is not for consumers.
-    pub fn control(self) -> bool {
+    pub fn is_control_batch(self) -> bool {
         self.0 & Self::CONTROL != 0
     }
 
     /// The base timestamp is when the log cleaner may drop the batch (KIP-534).
-    pub fn delete_horizon(self) -> bool {
+    pub fn has_delete_horizon(self) -> bool {
         self.0 & Self::DELETE_HORIZON != 0
     }
 
-    /// With or without the flag for [`log_append_time`](Self::log_append_time).
+    /// With or without the flag for [`is_log_append_time`](Self::is_log_append_time).
     #[must_use]
     pub fn with_log_append_time(self, on: bool) -> Self {
         self.with(Self::LOG_APPEND_TIME, on)
     }
 
-    /// With or without the flag for [`transactional`](Self::transactional).
+    /// With or without the flag for [`is_transactional`](Self::is_transactional).
     #[must_use]
     pub fn with_transactional(self, on: bool) -> Self {
         self.with(Self::TRANSACTIONAL, on)
     }
 
-    /// With or without the flag for [`control`](Self::control).
+    /// With or without the flag for [`is_control_batch`](Self::is_control_batch).
     #[must_use]
     pub fn with_control(self, on: bool) -> Self {
         self.with(Self::CONTROL, on)
@@ -122,7 +122,7 @@ pub struct BatchHeader {
     pub leader_epoch: i32,
     /// CRC-32C of everything from the attributes on.
     pub crc: u32,
-    /// The flags.
+    /// Compression type and flags.
     pub attributes: BatchAttributes,
     /// The last record's offset less the base offset; stays when compaction removes
     /// that record.
@@ -131,11 +131,11 @@ pub struct BatchHeader {
     pub base_timestamp: i64,
     /// The largest timestamp, or the append time of all.
     pub max_timestamp: i64,
-    /// Who wrote it, [`NO_PRODUCER_ID`] if that is not tracked.
+    /// The producer that wrote it; [`NO_PRODUCER_ID`] if it is not idempotent.
     pub producer_id: i64,
     /// That producer's epoch.
     pub producer_epoch: i16,
-    /// Sequence number of the first record, [`NO_SEQUENCE`] if that is not tracked.
+    /// Sequence number of the first record; [`NO_SEQUENCE`] if the producer is not idempotent.
     pub base_sequence: i32,
     /// Records that are in the batch now.
     pub record_count: i32,
@@ -143,13 +143,13 @@ pub struct BatchHeader {
 
 impl BatchHeader {
     /// Bytes of a header.
-    pub const SIZE: usize = SIZE;
+    pub const SIZE: usize = RECORD_BATCH_OVERHEAD;
 
     /// Reads the header at the start of `bytes`, which need not hold the records.
     ///
     /// Does not verify the checksum: see [`verify`](Self::verify).
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
-        let Some(&b) = bytes.first_chunk::<SIZE>() else {
+        let Some(&b) = bytes.first_chunk::<RECORD_BATCH_OVERHEAD>() else {
             return Err(RecordError::Short {
                 base_offset: bytes
                     .first_chunk()
@@ -158,7 +158,7 @@ impl BatchHeader {
             });
         };
         let base_offset = i64::from_be_bytes(field(&b, 0));
-        let magic = b[MAGIC_AT] as i8;
+        let magic = b[MAGIC_OFFSET] as i8;
         if magic != 2 {
             return Err(RecordError::UnknownMagic { base_offset, magic });
         }
@@ -166,8 +166,8 @@ impl BatchHeader {
             base_offset,
             length: i32::from_be_bytes(field(&b, 8)),
             leader_epoch: i32::from_be_bytes(field(&b, 12)),
-            crc: u32::from_be_bytes(field(&b, CRC_AT)),
-            attributes: BatchAttributes(i16::from_be_bytes(field(&b, ATTRIBUTES_AT))),
+            crc: u32::from_be_bytes(field(&b, CRC_OFFSET)),
+            attributes: BatchAttributes(i16::from_be_bytes(field(&b, ATTRIBUTES_OFFSET))),
             last_offset_delta: i32::from_be_bytes(field(&b, 23)),
             base_timestamp: i64::from_be_bytes(field(&b, 27)),
             max_timestamp: i64::from_be_bytes(field(&b, 35)),
@@ -177,7 +177,7 @@ impl BatchHeader {
             record_count: i32::from_be_bytes(field(&b, 57)),
         };
         let malformed = |what| Err(RecordError::Malformed { base_offset, what });
-        if header.length < (SIZE - PREFIX) as i32 {
+        if header.length < (RECORD_BATCH_OVERHEAD - LOG_OVERHEAD) as i32 {
             return malformed("shorter than its header");
         }
         if header.record_count < 0 {
@@ -194,7 +194,7 @@ impl BatchHeader {
     }
 
     /// Writes the header over the first [`SIZE`](Self::SIZE) bytes of `batch`, with the
-    /// checksum it has: [`seal`] computes that afterwards.
+    /// checksum it has: [`write_crc`] computes that afterwards.
     ///
     /// # Panics
     /// If `batch` is shorter than a header.
@@ -216,7 +216,7 @@ impl BatchHeader {
 
     /// Bytes of the whole batch, header included.
     pub fn size(&self) -> usize {
-        PREFIX + self.length as usize
+        LOG_OVERHEAD + self.length as usize
     }
 
     /// Offset of the last record that was written into the batch.
@@ -248,17 +248,17 @@ impl BatchHeader {
 ///
 /// # Panics
 /// If `batch` is shorter than a header.
-pub fn seal(batch: &mut [u8]) -> u32 {
+pub fn write_crc(batch: &mut [u8]) -> u32 {
     let crc = checksum(batch);
-    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    batch[CRC_OFFSET..ATTRIBUTES_OFFSET].copy_from_slice(&crc.to_be_bytes());
     crc
 }
 
 fn checksum(batch: &[u8]) -> u32 {
-    crc32c::crc32c(&batch[ATTRIBUTES_AT..])
+    crc32c::crc32c(&batch[ATTRIBUTES_OFFSET..])
 }
 
-fn field<const N: usize>(header: &[u8; SIZE], at: usize) -> [u8; N] {
+fn field<const N: usize>(header: &[u8; RECORD_BATCH_OVERHEAD], at: usize) -> [u8; N] {
     *header[at..]
         .first_chunk()
         .expect("every field lies within the header")
@@ -271,7 +271,7 @@ mod tests {
     fn header() -> BatchHeader {
         BatchHeader {
             base_offset: 1 << 40,
-            length: (SIZE - PREFIX + 3) as i32,
+            length: (RECORD_BATCH_OVERHEAD - LOG_OVERHEAD + 3) as i32,
             leader_epoch: 7,
             crc: 0,
             attributes: BatchAttributes::new(CompressionType::Zstd).with_transactional(true),
@@ -286,10 +286,10 @@ mod tests {
     }
 
     fn batch(header: &BatchHeader) -> Vec<u8> {
-        let mut batch = vec![0; SIZE];
+        let mut batch = vec![0; RECORD_BATCH_OVERHEAD];
         header.write(&mut batch);
         batch.extend_from_slice(b"abc");
-        seal(&mut batch);
+        write_crc(&mut batch);
         batch
     }
 
@@ -317,7 +317,7 @@ mod tests {
         assigned.leader_epoch = 1;
         assigned.write(&mut bytes);
         BatchHeader::parse(&bytes).unwrap().verify(&bytes).unwrap();
-        bytes[SIZE] ^= 1;
+        bytes[RECORD_BATCH_OVERHEAD] ^= 1;
         assert!(matches!(
             assigned.verify(&bytes),
             Err(RecordError::Checksum { base_offset: 9, .. })
@@ -337,7 +337,7 @@ mod tests {
         for (at, change) in broken.iter().enumerate() {
             let mut header = header();
             change(&mut header);
-            let mut bytes = [0; SIZE];
+            let mut bytes = [0; RECORD_BATCH_OVERHEAD];
             header.write(&mut bytes);
             assert!(
                 matches!(
@@ -358,7 +358,7 @@ mod tests {
         );
         assert_eq!(BatchHeader::parse(&[]).unwrap_err().base_offset(), -1);
         let mut foreign = bytes;
-        foreign[MAGIC_AT] = 3;
+        foreign[MAGIC_OFFSET] = 3;
         assert_eq!(
             BatchHeader::parse(&foreign),
             Err(RecordError::UnknownMagic {

@@ -1,14 +1,15 @@
-//! Iterates over records that were checked before.
+//! Decoded batches, and an iterator over their records, which were checked before.
 
-use super::old;
-use super::reader::DecodedBatch;
-use super::varint::Cursor;
-use super::wire;
+use bytes::Bytes;
+
+use super::default_record;
+use super::legacy_record;
+use super::varint::ByteReader;
 
 /// A record, borrowed from what was fetched or decompressed.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
     /// Milliseconds since the epoch: when it was created or appended, as the topic has
     /// it. -1 if there is none (magic 0).
@@ -46,7 +47,7 @@ impl<'a> Headers<'a> {
     pub fn iter(&self) -> HeaderIter<'a> {
         HeaderIter {
             left: self.count,
-            cursor: Cursor::new(self.encoded),
+            reader: ByteReader::new(self.encoded),
         }
     }
 }
@@ -55,16 +56,17 @@ impl<'a> IntoIterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
     type IntoIter = HeaderIter<'a>;
 
+    #[inline]
     fn into_iter(self) -> HeaderIter<'a> {
         self.iter()
     }
 }
 
-/// See [`Headers::iter`].
+/// Iterates over keys and values of [`Headers`].
 #[derive(Clone)]
 pub struct HeaderIter<'a> {
     left: u32,
-    cursor: Cursor<'a>,
+    reader: ByteReader<'a>,
 }
 
 impl<'a> Iterator for HeaderIter<'a> {
@@ -73,9 +75,10 @@ impl<'a> Iterator for HeaderIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        wire::header(&mut self.cursor)
+        default_record::read_header(&mut self.reader)
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left as usize, Some(self.left as usize))
     }
@@ -83,9 +86,41 @@ impl<'a> Iterator for HeaderIter<'a> {
 
 impl ExactSizeIterator for HeaderIter<'_> {}
 
+/// One batch of which at least one record is for the caller.
+#[derive(Clone, Debug)]
+pub struct DecodedBatch {
+    /// The records section, decompressed.
+    pub(super) records: Bytes,
+    pub(super) layout: RecordLayout,
+    pub(super) last_offset: i64,
+    pub(super) count: u32,
+    pub(super) leader_epoch: i32,
+}
+
+impl DecodedBatch {
+    /// Offset of the last record that was written into the batch; compaction may have
+    /// removed it since.
+    #[inline]
+    pub fn last_offset(&self) -> i64 {
+        self.last_offset
+    }
+
+    /// Records for the caller.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Epoch of the leader that appended the batch; -1 before magic 2.
+    #[inline]
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+}
+
 /// How the records of a batch are laid out.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Layout {
+pub(super) enum RecordLayout {
     /// Magic 2.
     Batch {
         base_offset: i64,
@@ -99,41 +134,42 @@ pub(super) enum Layout {
     },
 }
 
-/// See [`Decoded::records`](super::reader::Decoded::records).
+/// Iterates over the records of decoded batches, in the order of the log.
 #[derive(Clone)]
 pub struct Records<'a> {
     batches: std::slice::Iter<'a, DecodedBatch>,
-    cursor: Cursor<'a>,
-    layout: Layout,
-    from: i64,
+    reader: ByteReader<'a>,
+    layout: RecordLayout,
+    fetch_offset: i64,
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(batches: &'a [DecodedBatch], from: i64) -> Self {
+    #[inline]
+    pub(super) fn new(batches: &'a [DecodedBatch], fetch_offset: i64) -> Self {
         Self {
             batches: batches.iter(),
-            cursor: Cursor::new(&[]),
-            layout: Layout::Messages {
+            reader: ByteReader::new(&[]),
+            layout: RecordLayout::Messages {
                 base_offset: 0,
                 append_time: None,
             },
-            from,
+            fetch_offset,
         }
     }
 
     /// The next record of the current batch; `None` at its end.
     #[inline]
     fn in_batch(&mut self) -> Option<Record<'a>> {
-        if self.cursor.rest().is_empty() {
+        if self.reader.rest().is_empty() {
             return None;
         }
         match self.layout {
-            Layout::Batch {
+            RecordLayout::Batch {
                 base_offset,
                 base_timestamp,
                 append_time,
             } => {
-                let record = wire::record(&mut self.cursor)?;
+                let record = default_record::read_record(&mut self.reader)?;
                 Some(Record {
                     offset: base_offset + i64::from(record.offset_delta),
                     timestamp: append_time
@@ -146,11 +182,11 @@ impl<'a> Records<'a> {
                     },
                 })
             }
-            Layout::Messages {
+            RecordLayout::Messages {
                 base_offset,
                 append_time,
             } => {
-                let message = old::next(&mut self.cursor)?;
+                let message = legacy_record::read_record(&mut self.reader)?;
                 Some(Record {
                     offset: base_offset + message.offset,
                     timestamp: append_time.unwrap_or(message.timestamp),
@@ -170,11 +206,11 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<Record<'a>> {
         loop {
             match self.in_batch() {
-                Some(record) if record.offset >= self.from => return Some(record),
+                Some(record) if record.offset >= self.fetch_offset => return Some(record),
                 Some(_) => {}
                 None => {
                     let batch = self.batches.next()?;
-                    self.cursor = Cursor::new(&batch.records);
+                    self.reader = ByteReader::new(&batch.records);
                     self.layout = batch.layout;
                 }
             }

@@ -69,7 +69,11 @@ fn write(records: &[Owned], compression: CompressionType) -> RecordBatch {
         let before = builder.bytes();
         let size = builder.size_of(&new);
         assert_eq!(builder.append(&new), index as u32);
-        assert_eq!(builder.bytes(), before + size, "the size was foretold");
+        assert_eq!(
+            builder.bytes(),
+            before + size,
+            "the size was computed before"
+        );
         if index == 0 {
             assert_eq!(batch_size_of(&new), builder.bytes());
         }
@@ -94,7 +98,7 @@ fn altered(batch: &RecordBatch, change: impl FnOnce(&mut BatchHeader)) -> Bytes 
     let mut header = *batch.header();
     change(&mut header);
     header.write(&mut bytes);
-    header::seal(&mut bytes);
+    header::write_crc(&mut bytes);
     bytes.freeze()
 }
 
@@ -212,7 +216,7 @@ fn rejected_records_are_left_out_and_the_others_keep_their_order() {
 }
 
 #[test]
-fn a_stamp_changes_nothing_that_was_handed_out() {
+fn setting_the_producer_state_changes_no_batch_that_is_being_sent() {
     let mut batch = write(&numbered(3), CompressionType::None);
     let sent = batch.bytes();
     let copy = sent.to_vec();
@@ -231,7 +235,7 @@ fn a_stamp_changes_nothing_that_was_handed_out() {
 }
 
 #[test]
-fn reading_starts_at_the_wanted_offset() {
+fn reading_starts_at_the_fetch_offset() {
     let batch = write(&numbered(10), CompressionType::None);
     let bytes = concat(&[stored(&batch, 0), stored(&batch, 10), stored(&batch, 20)]);
     let decoded = decode(bytes, &from(13)).unwrap();
@@ -245,7 +249,7 @@ fn reading_starts_at_the_wanted_offset() {
 }
 
 #[test]
-fn a_cut_tail_is_left_for_the_next_fetch() {
+fn an_incomplete_last_batch_is_left_for_the_next_fetch() {
     let batch = write(&numbered(4), CompressionType::Lz4);
     let bytes = concat(&[stored(&batch, 0), stored(&batch, 4)]);
     let one = stored(&batch, 0).len();
@@ -284,7 +288,7 @@ fn a_batch_that_was_compacted_away_still_moves_the_position() {
     })
     .to_vec();
     empty.truncate(BatchHeader::SIZE);
-    header::seal(&mut empty);
+    header::write_crc(&mut empty);
     let decoded = decode(empty.into(), &from(5)).unwrap();
     assert_eq!((decoded.next_offset, decoded.count()), (Some(12), 0));
     assert!(decoded.is_empty());
@@ -448,7 +452,7 @@ fn a_header_count_allocates_nothing_and_is_refused() {
     let mut header = *batch.header();
     header.length += 4;
     header.write(&mut bytes);
-    header::seal(&mut bytes);
+    header::write_crc(&mut bytes);
     assert_eq!(
         decode(bytes.into(), &from(0)).unwrap_err(),
         RecordError::Malformed {
@@ -472,7 +476,7 @@ fn every_flipped_bit_is_refused_or_read_within_the_limit() {
                 if let Ok(decoded) = decode(bytes.clone().into(), &from(0)) {
                     assert!(at < 16 || decoded.next_offset.is_none(), "{codec:?} {at}");
                 }
-                header::seal(&mut bytes);
+                header::write_crc(&mut bytes);
                 if let Ok(decoded) = decode(bytes.into(), &from(0)) {
                     check_sane(&decoded);
                 }
@@ -512,9 +516,9 @@ fn mutated_batches_are_refused_or_read_within_the_limit() {
             if bytes.len() > BatchHeader::SIZE {
                 // Half of them with a length and checksum that fit.
                 if random(2) == 0 {
-                    let length = (bytes.len() - header::PREFIX) as i32;
+                    let length = (bytes.len() - header::LOG_OVERHEAD) as i32;
                     bytes[8..12].copy_from_slice(&length.to_be_bytes());
-                    header::seal(&mut bytes);
+                    header::write_crc(&mut bytes);
                 }
             }
             if let Ok(decoded) = decode(bytes.into(), &from(0)) {

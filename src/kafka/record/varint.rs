@@ -1,21 +1,24 @@
-//! Zigzag varints, as magic 2 records use them (Protocol Buffers' `sint32`, `sint64`).
+//! Zigzag varints, as magic 2 records use them (Java's `ByteUtils`; Protocol Buffers'
+//! `sint32`, `sint64`).
 
 /// Bytes that `value` takes.
-pub(super) fn size_of(value: i64) -> usize {
+#[inline]
+pub(super) fn size_of_varint(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
 /// Bytes at the start of a record, gathered on the stack so that the batch grows once.
-pub(super) struct Short {
+pub(super) struct VarintBuffer {
     bytes: [u8; Self::MAX],
     len: usize,
 }
 
-impl Short {
+impl VarintBuffer {
     /// A record's length, attributes, two deltas and a key length, at their longest.
     const MAX: usize = 5 + 1 + 10 + 5 + 5;
 
+    #[inline]
     pub(super) fn new() -> Self {
         Self {
             bytes: [0; Self::MAX],
@@ -23,11 +26,13 @@ impl Short {
         }
     }
 
+    #[inline]
     pub(super) fn byte(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
     }
 
+    #[inline]
     pub(super) fn varint(&mut self, value: i64) {
         let mut rest = zigzag(value);
         while rest >= 0x80 {
@@ -37,13 +42,15 @@ impl Short {
         self.byte(rest as u8);
     }
 
+    #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
 /// Appends `value` to `out`.
-pub(super) fn put(out: &mut Vec<u8>, value: i64) {
+#[inline]
+pub(super) fn write_varint(out: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
@@ -54,15 +61,17 @@ pub(super) fn put(out: &mut Vec<u8>, value: i64) {
 
 /// Reads from the front of bytes that anyone may have written.
 #[derive(Clone, Copy)]
-pub(super) struct Cursor<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> ByteReader<'a> {
+    #[inline]
     pub(super) fn new(rest: &'a [u8]) -> Self {
         Self { rest }
     }
 
+    #[inline]
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -142,6 +151,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
+#[inline]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
@@ -154,19 +164,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_varlong_reads_back_in_the_bytes_foretold(value: i64, shift in 0..64) {
+        fn a_varlong_reads_back_in_as_many_bytes_as_computed(value: i64, shift in 0..64) {
             let value = value >> shift;
             let mut out = Vec::new();
-            put(&mut out, value);
-            prop_assert_eq!(out.len(), size_of(value));
-            let mut short = Short::new();
-            short.varint(value);
-            prop_assert_eq!(short.as_slice(), &out[..]);
-            let mut cursor = Cursor::new(&out);
-            prop_assert_eq!(cursor.varlong(), Some(value));
-            prop_assert!(cursor.rest().is_empty());
+            write_varint(&mut out, value);
+            prop_assert_eq!(out.len(), size_of_varint(value));
+            let mut buffer = VarintBuffer::new();
+            buffer.varint(value);
+            prop_assert_eq!(buffer.as_slice(), &out[..]);
+            let mut reader = ByteReader::new(&out);
+            prop_assert_eq!(reader.varlong(), Some(value));
+            prop_assert!(reader.rest().is_empty());
             if let Ok(small) = i32::try_from(value) {
-                prop_assert_eq!(Cursor::new(&out).varint(), Some(small));
+                prop_assert_eq!(ByteReader::new(&out).varint(), Some(small));
             }
         }
     }
@@ -183,17 +193,17 @@ mod tests {
             (i64::MIN, 10),
         ] {
             let mut out = Vec::new();
-            put(&mut out, value);
+            write_varint(&mut out, value);
             assert_eq!(out.len(), bytes);
-            assert_eq!(Cursor::new(&out).varlong(), Some(value));
+            assert_eq!(ByteReader::new(&out).varlong(), Some(value));
         }
     }
 
     #[test]
     fn a_varint_that_does_not_end_is_refused() {
-        assert_eq!(Cursor::new(&[0x80; 20]).varint(), None);
-        assert_eq!(Cursor::new(&[0x80; 20]).varlong(), None);
-        assert_eq!(Cursor::new(&[0x80; 3]).varint(), None);
-        assert_eq!(Cursor::new(&[]).varlong(), None);
+        assert_eq!(ByteReader::new(&[0x80; 20]).varint(), None);
+        assert_eq!(ByteReader::new(&[0x80; 20]).varlong(), None);
+        assert_eq!(ByteReader::new(&[0x80; 3]).varint(), None);
+        assert_eq!(ByteReader::new(&[]).varlong(), None);
     }
 }

@@ -15,7 +15,7 @@ use lz4_flex::block::{
 };
 
 use super::DecompressError;
-use crate::record::varint::Cursor;
+use crate::record::varint::ByteReader;
 
 const MAGIC: u32 = 0x184D_2204;
 const STORED: u32 = 1 << 31;
@@ -56,14 +56,18 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
-    let mut cursor = Cursor::new(input);
-    while !cursor.rest().is_empty() {
-        frame(&mut cursor, &mut out, limit)?;
+    let mut reader = ByteReader::new(input);
+    while !reader.rest().is_empty() {
+        frame(&mut reader, &mut out, limit)?;
     }
     Ok(out)
 }
 
-fn frame(input: &mut Cursor<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(), DecompressError> {
+fn frame(
+    input: &mut ByteReader<'_>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), DecompressError> {
     let frame_start = out.len();
     let (flags, block_max) = descriptor(input)?;
     loop {
@@ -94,7 +98,7 @@ fn frame(input: &mut Cursor<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(), 
 }
 
 /// The frame's flags and its largest block.
-fn descriptor(input: &mut Cursor<'_>) -> Result<(u8, usize), DecompressError> {
+fn descriptor(input: &mut ByteReader<'_>) -> Result<(u8, usize), DecompressError> {
     if input.array().map(u32::from_le_bytes) != Some(MAGIC) {
         return Err(DecompressError::malformed("not an LZ4 frame"));
     }

@@ -2,38 +2,38 @@
 //!
 //! ```text
 //! bytes ─▶ batch │ batch │ message │ batch │ half a ba
-//!            │ checksum, limits, transactions            (once, here)
+//!            │ checksum, limits, aborted transactions    (once, here)
 //!            ▼
-//!         Decoded: whole, checked batches over the fetched bytes, or over
-//!            │     decompressed ones
+//!         DecodedRecords: whole, checked batches over the fetched bytes, or over
+//!            │            decompressed ones
 //!            ▼
 //!         Record, Record, …                              (any number of times)
 //! ```
 //!
-//! A broker sends whole batches from the one that holds the wanted offset, and cuts the
-//! last where the response is full. So records before the wanted offset, and a cut
-//! tail, are ordinary.
+//! A broker sends whole batches from the one that holds the fetch offset, and cuts the last
+//! where the response is full. So records before the fetch offset, and an incomplete last
+//! batch, are ordinary.
 //!
 //! # Invariants
 //! - Every record was checked here: iterating cannot fail and allocates nothing.
 //! - Offsets rise strictly from record to record, and all lie below
-//!   [`next_offset`](Decoded::next_offset).
+//!   [`next_offset`](DecodedRecords::next_offset).
 //! - What was read before a broken batch is delivered; the error comes when reading
 //!   starts at that batch.
 
 use bytes::Bytes;
 
-use super::aborted::{Aborted, AbortedTransaction, is_abort_marker};
-use super::compression::{DecompressError, decompress};
+use super::aborted::{AbortedTransaction, AbortedTransactionIndex, is_abort_marker};
+use super::compression::{self, DecompressError};
+use super::default_record;
 use super::error::RecordError;
-use super::header::{BatchHeader, MAGIC_AT, PREFIX, SIZE};
-use super::old;
-use super::records::{Layout, Records};
-use super::varint::Cursor;
-use super::wire;
+use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_OFFSET, RECORD_BATCH_OVERHEAD};
+use super::legacy_record;
+use super::records::{DecodedBatch, RecordLayout, Records};
+use super::varint::ByteReader;
 use crate::config::CompressionType;
 
-/// What the caller wants from fetched bytes.
+/// What the caller needs of fetched bytes.
 #[derive(Clone, Debug)]
 pub struct DecodeOptions {
     /// Records before this offset are left out.
@@ -58,21 +58,21 @@ pub struct DecodedRecords {
     pub leader_epoch: i32,
     /// Bytes of records that are held.
     pub bytes: usize,
-    from: i64,
+    fetch_offset: i64,
 }
 
 impl DecodedRecords {
-    /// The records at or after [`Want::from`], in the order of the log.
+    /// The records at or after [`DecodeOptions::fetch_offset`], in the order of the log.
     #[inline]
     pub fn records(&self) -> Records<'_> {
-        Records::new(&self.batches, self.from)
+        Records::new(&self.batches, self.fetch_offset)
     }
 
     /// The records at or after `from`, in the order of the log.
     #[inline]
     pub fn records_from(&self, from: i64) -> Records<'_> {
         let first = self.batches.partition_point(|b| b.last_offset < from);
-        Records::new(&self.batches[first..], from.max(self.from))
+        Records::new(&self.batches[first..], from.max(self.fetch_offset))
     }
 
     /// How many records [`records`](Self::records) yields.
@@ -88,58 +88,29 @@ impl DecodedRecords {
     }
 }
 
-/// One batch of which at least one record is for the caller.
-#[derive(Clone, Debug)]
-pub struct DecodedBatch {
-    /// The records section, decompressed.
-    pub(super) records: Bytes,
-    pub(super) layout: Layout,
-    pub(super) last_offset: i64,
-    count: u32,
-    leader_epoch: i32,
-}
-
-impl DecodedBatch {
-    /// Offset of the last record that was written into the batch; compaction may have
-    /// removed it since.
-    #[inline]
-    pub fn last_offset(&self) -> i64 {
-        self.last_offset
-    }
-
-    /// Records for the caller.
-    #[inline]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// Epoch of the leader that appended the batch; -1 before magic 2.
-    #[inline]
-    pub fn leader_epoch(&self) -> i32 {
-        self.leader_epoch
-    }
-}
-
 /// Checks and decompresses what a Fetch response holds for one partition.
 ///
 /// # Errors
 /// Only if nothing at or after `options.fetch_offset` could be read before the broken batch.
 pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords, RecordError> {
-    let mut decoder = Decoder {
+    let mut decoder = BatchDecoder {
         rest: records,
         options,
         room: options.max_decompressed_bytes,
-        aborted: options.aborted_transactions.as_deref().map(Aborted::new),
+        aborted: options
+            .aborted_transactions
+            .as_deref()
+            .map(AbortedTransactionIndex::new),
         decoded: DecodedRecords {
             batches: Vec::new(),
             next_offset: None,
             leader_epoch: NO_LEADER_EPOCH,
             bytes: 0,
-            from: options.fetch_offset,
+            fetch_offset: options.fetch_offset,
         },
     };
     loop {
-        match decoder.step() {
+        match decoder.next_batch() {
             Ok(true) => {}
             Ok(false) => return Ok(decoder.decoded),
             Err(_) if decoder.decoded.next_offset > Some(options.fetch_offset) => {
@@ -150,41 +121,42 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
     }
 }
 
-struct Decoder<'a> {
+struct BatchDecoder<'a> {
     rest: Bytes,
     options: &'a DecodeOptions,
+    /// Bytes that may still be decompressed.
     room: usize,
-    aborted: Option<Aborted>,
+    aborted: Option<AbortedTransactionIndex>,
     decoded: DecodedRecords,
 }
 
 /// What a batch turns into: where its records are, and how many are for the caller.
-struct Section {
+struct RecordsSection {
     records: Bytes,
-    layout: Layout,
+    layout: RecordLayout,
     count: u32,
 }
 
-impl Decoder<'_> {
+impl BatchDecoder<'_> {
     /// Reads one batch; `false` where the complete ones end.
-    fn step(&mut self) -> Result<bool, RecordError> {
-        let Some(&magic) = self.rest.get(MAGIC_AT) else {
+    fn next_batch(&mut self) -> Result<bool, RecordError> {
+        let Some(&magic) = self.rest.get(MAGIC_OFFSET) else {
             return Ok(false);
         };
-        let mut prefix = Cursor::new(&self.rest);
+        let mut prefix = ByteReader::new(&self.rest);
         let base_offset = i64::from_be_bytes(prefix.array().expect("the magic is behind it"));
         let length = i32::from_be_bytes(prefix.array().expect("the magic is behind it"));
         let malformed = |what| RecordError::Malformed { base_offset, what };
-        // Shorter than any batch is damage, longer than what is there is the cut tail.
+        // Shorter than any batch is damage; longer than the rest is an incomplete last batch.
         let length = usize::try_from(length).map_err(|_| malformed("negative length"))?;
-        if length < old::LENGTH_MIN {
+        if length < legacy_record::LENGTH_MIN {
             return Err(malformed("shorter than its header"));
         }
-        if length > self.rest.len() - PREFIX {
+        if length > self.rest.len() - LOG_OVERHEAD {
             return Ok(false);
         }
         match magic as i8 {
-            2 => self.batch(PREFIX + length),
+            2 => self.batch(LOG_OVERHEAD + length),
             0 | 1 => self.messages(base_offset),
             magic => Err(RecordError::UnknownMagic { base_offset, magic }),
         }?;
@@ -194,15 +166,15 @@ impl Decoder<'_> {
     /// Reads a magic 2 batch of `size` bytes.
     fn batch(&mut self, size: usize) -> Result<(), RecordError> {
         let header = BatchHeader::parse(&self.rest[..size])?;
-        self.check_order(header.base_offset)?;
+        self.check_offsets_rise(header.base_offset)?;
         let last_offset = header.last_offset();
-        // Not even looked at: the response starts with the batch that holds `from`.
+        // Skipped unread: the response starts with the batch that holds the fetch offset.
         if last_offset < self.options.fetch_offset {
             self.advance(size, last_offset, header.leader_epoch);
             return Ok(());
         }
         header.verify(&self.rest[..size])?;
-        if let Some(section) = self.section(&header, size)? {
+        if let Some(section) = self.records_section(&header, size)? {
             self.push(section, last_offset, header.leader_epoch);
         }
         self.advance(size, last_offset, header.leader_epoch);
@@ -210,24 +182,24 @@ impl Decoder<'_> {
     }
 
     /// The records of a batch, unless none of them is for the caller.
-    fn section(
+    fn records_section(
         &mut self,
         header: &BatchHeader,
         size: usize,
-    ) -> Result<Option<Section>, RecordError> {
+    ) -> Result<Option<RecordsSection>, RecordError> {
         let base_offset = header.base_offset;
         let attributes = header.attributes;
-        if attributes.control() {
+        if attributes.is_control_batch() {
             if let Some(aborted) = &mut self.aborted
-                && is_abort_marker(&self.rest[SIZE..size])
+                && is_abort_marker(&self.rest[RECORD_BATCH_OVERHEAD..size])
             {
-                aborted.end(header.producer_id, header.last_offset());
+                aborted.end_transaction(header.producer_id, header.last_offset());
             }
             return Ok(None);
         }
-        if attributes.transactional()
+        if attributes.is_transactional()
             && let Some(aborted) = &self.aborted
-            && aborted.contains(header.producer_id, header.last_offset())
+            && aborted.is_aborted(header.producer_id, header.last_offset())
         {
             return Ok(None);
         }
@@ -239,17 +211,19 @@ impl Decoder<'_> {
             .compression()
             .map_err(|id| RecordError::UnknownCompression { base_offset, id })?;
         let records = match compression {
-            CompressionType::None => self.rest.slice(SIZE..size),
-            codec => self.unpack(base_offset, codec, SIZE..size)?,
+            CompressionType::None => self.rest.slice(RECORD_BATCH_OVERHEAD..size),
+            codec => self.decompress(base_offset, codec, RECORD_BATCH_OVERHEAD..size)?,
         };
-        let layout = Layout::Batch {
+        let layout = RecordLayout::Batch {
             base_offset,
             base_timestamp: header.base_timestamp,
-            append_time: attributes.log_append_time().then_some(header.max_timestamp),
+            append_time: attributes
+                .is_log_append_time()
+                .then_some(header.max_timestamp),
         };
-        let count = check(&records, header, self.options.fetch_offset)
+        let count = check_records(&records, header, self.options.fetch_offset)
             .map_err(|what| RecordError::Malformed { base_offset, what })?;
-        Ok(Some(Section {
+        Ok(Some(RecordsSection {
             records,
             layout,
             count,
@@ -259,9 +233,9 @@ impl Decoder<'_> {
     /// Reads messages of magic 0 and 1: one that wraps compressed ones, or a run of
     /// plain ones.
     fn messages(&mut self, base_offset: i64) -> Result<(), RecordError> {
-        self.check_order(base_offset)?;
-        let message = old::message(&self.rest)?;
-        old::verify(&message, &self.rest)?;
+        self.check_offsets_rise(base_offset)?;
+        let message = legacy_record::first_record(&self.rest)?;
+        legacy_record::verify_checksum(&message, &self.rest)?;
         let from = self.options.fetch_offset;
         let codec = message.compression()?;
         if codec != CompressionType::None && message.offset < from {
@@ -278,30 +252,35 @@ impl Decoder<'_> {
     }
 
     fn plain_messages(&mut self) -> Result<(), RecordError> {
-        let run = old::run(&self.rest, self.options.fetch_offset)?;
-        let section = Section {
-            records: self.rest.slice(run.skip..run.size),
-            layout: Layout::Messages {
+        let plain = legacy_record::plain_records(&self.rest, self.options.fetch_offset)?;
+        let section = RecordsSection {
+            records: self.rest.slice(plain.skip..plain.size),
+            layout: RecordLayout::Messages {
                 base_offset: 0,
                 append_time: None,
             },
-            count: run.count,
+            count: plain.count,
         };
-        self.push(section, run.last_offset, NO_LEADER_EPOCH);
-        self.advance(run.size, run.last_offset, NO_LEADER_EPOCH);
+        self.push(section, plain.last_offset, NO_LEADER_EPOCH);
+        self.advance(plain.size, plain.last_offset, NO_LEADER_EPOCH);
         Ok(())
     }
 
     fn wrapped_messages(&mut self, codec: CompressionType) -> Result<(), RecordError> {
         let rest = self.rest.clone();
-        let wrapper = old::message(&rest)?;
+        let wrapper = legacy_record::first_record(&rest)?;
         let offset = wrapper.offset;
-        let records = self.unpack(offset, codec, wrapper.packed()?)?;
-        let inner = old::inner(&records, wrapper.magic, offset, self.options.fetch_offset)?;
-        self.check_order(inner.first_offset)?;
-        let section = Section {
+        let records = self.decompress(offset, codec, wrapper.compressed_range()?)?;
+        let inner = legacy_record::inner_records(
+            &records,
+            wrapper.magic,
+            offset,
+            self.options.fetch_offset,
+        )?;
+        self.check_offsets_rise(inner.first_offset)?;
+        let section = RecordsSection {
             records,
-            layout: Layout::Messages {
+            layout: RecordLayout::Messages {
                 base_offset: inner.base_offset,
                 append_time: wrapper.append_time(),
             },
@@ -313,14 +292,14 @@ impl Decoder<'_> {
     }
 
     /// Decompresses a part of what is left, within what the caller wants to hold.
-    fn unpack(
+    fn decompress(
         &mut self,
         base_offset: i64,
         codec: CompressionType,
         part: std::ops::Range<usize>,
     ) -> Result<Bytes, RecordError> {
-        let unpacked =
-            decompress(codec, &self.rest[part], self.room).map_err(|error| match error {
+        let decompressed = compression::decompress(codec, &self.rest[part], self.room).map_err(
+            |error| match error {
                 DecompressError::TooLarge { .. } => RecordError::TooLarge {
                     base_offset,
                     limit: self.options.max_decompressed_bytes,
@@ -330,13 +309,14 @@ impl Decoder<'_> {
                     codec,
                     reason,
                 },
-            })?;
-        self.room -= unpacked.len();
-        Ok(unpacked.into())
+            },
+        )?;
+        self.room -= decompressed.len();
+        Ok(decompressed.into())
     }
 
     /// A log never goes back; and if it did, records would be delivered twice.
-    fn check_order(&self, base_offset: i64) -> Result<(), RecordError> {
+    fn check_offsets_rise(&self, base_offset: i64) -> Result<(), RecordError> {
         if base_offset < 0 || Some(base_offset) < self.decoded.next_offset {
             return Err(RecordError::Malformed {
                 base_offset,
@@ -346,7 +326,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn push(&mut self, section: Section, last_offset: i64, leader_epoch: i32) {
+    fn push(&mut self, section: RecordsSection, last_offset: i64, leader_epoch: i32) {
         if section.count == 0 {
             return;
         }
@@ -371,13 +351,14 @@ impl Decoder<'_> {
 const NO_LEADER_EPOCH: i32 = -1;
 
 /// Checks all records of a batch, and counts those at or after `from`.
-fn check(records: &[u8], header: &BatchHeader, from: i64) -> Result<u32, &'static str> {
-    let mut cursor = Cursor::new(records);
+fn check_records(records: &[u8], header: &BatchHeader, from: i64) -> Result<u32, &'static str> {
+    let mut reader = ByteReader::new(records);
     let mut previous = -1;
     let mut wanted = 0;
     for _ in 0..header.record_count {
-        let record = wire::record(&mut cursor).ok_or("a record does not fit its length")?;
-        if !wire::headers_are_whole(record.header_count, record.headers) {
+        let record =
+            default_record::read_record(&mut reader).ok_or("a record does not fit its length")?;
+        if !default_record::headers_are_whole(record.header_count, record.headers) {
             return Err("headers do not fit their record");
         }
         if record.offset_delta <= previous || record.offset_delta > header.last_offset_delta {
@@ -388,7 +369,7 @@ fn check(records: &[u8], header: &BatchHeader, from: i64) -> Result<u32, &'stati
             wanted += 1;
         }
     }
-    if !cursor.rest().is_empty() {
+    if !reader.rest().is_empty() {
         return Err("more records than it counts");
     }
     Ok(wanted)

@@ -1,4 +1,5 @@
-//! One record of a magic 2 batch, as it lies in the (decompressed) records section.
+//! One record of a magic 2 batch, as it stands in the (decompressed) records section
+//! (Java's `DefaultRecord`).
 //!
 //! ```text
 //! length varint │ attributes i8 │ timestamp delta varlong │ offset delta varint
@@ -8,10 +9,10 @@
 //!
 //! Lengths of -1 are nulls; a header's key is never null.
 
-use super::varint::Cursor;
+use super::varint::ByteReader;
 
 /// A record whose headers are left encoded.
-pub(super) struct Record<'a> {
+pub(super) struct DefaultRecord<'a> {
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: i32,
     pub(super) key: Option<&'a [u8]>,
@@ -25,9 +26,9 @@ pub(super) struct Record<'a> {
 
 /// Reads one record from the front; `None` if it does not fit its length or the bytes.
 #[inline]
-pub(super) fn record<'a>(section: &mut Cursor<'a>) -> Option<Record<'a>> {
+pub(super) fn read_record<'a>(section: &mut ByteReader<'a>) -> Option<DefaultRecord<'a>> {
     let length = usize::try_from(section.varint()?).ok()?;
-    let mut body = Cursor::new(section.take(length)?);
+    let mut body = ByteReader::new(section.take(length)?);
     body.byte()?;
     let timestamp_delta = body.varlong()?;
     let offset_delta = body.varint()?;
@@ -35,7 +36,7 @@ pub(super) fn record<'a>(section: &mut Cursor<'a>) -> Option<Record<'a>> {
     let value = body.nullable()?;
     let before_count = body.rest().len();
     let header_count = u32::try_from(body.varint()?).ok()?;
-    Some(Record {
+    Some(DefaultRecord {
         timestamp_delta,
         offset_delta,
         key,
@@ -48,7 +49,9 @@ pub(super) fn record<'a>(section: &mut Cursor<'a>) -> Option<Record<'a>> {
 
 /// Reads one header from the front.
 #[inline]
-pub(super) fn header<'a>(headers: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+pub(super) fn read_header<'a>(
+    headers: &mut ByteReader<'a>,
+) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let key = headers.nullable()??;
     Some((key, headers.nullable()?))
 }
@@ -56,11 +59,11 @@ pub(super) fn header<'a>(headers: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&
 /// Whether `headers` holds exactly `count` headers.
 #[inline]
 pub(super) fn headers_are_whole(count: u32, headers: &[u8]) -> bool {
-    let mut cursor = Cursor::new(headers);
+    let mut reader = ByteReader::new(headers);
     for _ in 0..count {
-        if header(&mut cursor).is_none() {
+        if read_header(&mut reader).is_none() {
             return false;
         }
     }
-    cursor.rest().is_empty()
+    reader.rest().is_empty()
 }

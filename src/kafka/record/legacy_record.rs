@@ -1,5 +1,5 @@
-//! Messages of magic 0 and 1, which brokers before 0.11 stored and which live on in
-//! their topics.
+//! Messages of magic 0 and 1 (Java's `LegacyRecord`), which brokers before 0.11 stored and
+//! which their topics still hold.
 //!
 //! ```text
 //! offset i64 │ length i32 │ CRC-32 u32 │ magic i8 │ attributes i8 │ [timestamp i64]
@@ -17,8 +17,8 @@
 //! - As for batches: all is checked once, then iterated without failure.
 
 use super::error::RecordError;
-use super::header::PREFIX;
-use super::varint::Cursor;
+use super::header::LOG_OVERHEAD;
+use super::varint::ByteReader;
 use crate::config::CompressionType;
 
 /// The shortest length field: a magic 0 message with null key and value.
@@ -29,7 +29,7 @@ const LOG_APPEND_TIME: u8 = 0x08;
 const NO_TIMESTAMP: i64 = -1;
 
 /// One message, perhaps a wrapper of others.
-pub(super) struct Message<'a> {
+pub(super) struct LegacyRecord<'a> {
     /// As written: relative in a wrapper of magic 1.
     pub(super) offset: i64,
     pub(super) magic: u8,
@@ -41,7 +41,7 @@ pub(super) struct Message<'a> {
     pub(super) size: usize,
 }
 
-impl Message<'_> {
+impl LegacyRecord<'_> {
     pub(super) fn compression(&self) -> Result<CompressionType, RecordError> {
         match self.attributes & COMPRESSION {
             0 => Ok(CompressionType::None),
@@ -61,7 +61,7 @@ impl Message<'_> {
     }
 
     /// Where in the message the wrapped ones are.
-    pub(super) fn packed(&self) -> Result<std::ops::Range<usize>, RecordError> {
+    pub(super) fn compressed_range(&self) -> Result<std::ops::Range<usize>, RecordError> {
         let value = self
             .value
             .ok_or_else(|| malformed(self.offset, "a wrapper of nothing"))?;
@@ -72,10 +72,10 @@ impl Message<'_> {
 /// Reads the next message, without its checksum; `None` if it does not fit its length
 /// or the bytes.
 #[inline]
-pub(super) fn next<'a>(messages: &mut Cursor<'a>) -> Option<Message<'a>> {
+pub(super) fn read_record<'a>(messages: &mut ByteReader<'a>) -> Option<LegacyRecord<'a>> {
     let offset = i64::from_be_bytes(messages.array()?);
     let length = usize::try_from(i32::from_be_bytes(messages.array()?)).ok()?;
-    let mut body = Cursor::new(messages.take(length)?);
+    let mut body = ByteReader::new(messages.take(length)?);
     let [_, _, _, _, magic, attributes] = body.array()?;
     let timestamp = match magic {
         0 => NO_TIMESTAMP,
@@ -84,18 +84,19 @@ pub(super) fn next<'a>(messages: &mut Cursor<'a>) -> Option<Message<'a>> {
     };
     let key = nullable(&mut body)?;
     let value = nullable(&mut body)?;
-    body.rest().is_empty().then_some(Message {
+    body.rest().is_empty().then_some(LegacyRecord {
         offset,
         magic,
         attributes,
         timestamp,
         key,
         value,
-        size: PREFIX + length,
+        size: LOG_OVERHEAD + length,
     })
 }
 
-fn nullable<'a>(body: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
+#[inline]
+fn nullable<'a>(body: &mut ByteReader<'a>) -> Option<Option<&'a [u8]>> {
     match i32::from_be_bytes(body.array()?) {
         -1 => Some(None),
         length => Some(Some(body.take(usize::try_from(length).ok()?)?)),
@@ -103,8 +104,8 @@ fn nullable<'a>(body: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
 }
 
 /// Reads the message at the front of `bytes`, which hold all of it.
-pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>, RecordError> {
-    next(&mut Cursor::new(bytes)).ok_or_else(|| {
+pub(super) fn first_record(bytes: &[u8]) -> Result<LegacyRecord<'_>, RecordError> {
+    read_record(&mut ByteReader::new(bytes)).ok_or_else(|| {
         malformed(
             first_offset(bytes),
             "a message does not fit its length, or is of no known magic",
@@ -113,9 +114,9 @@ pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>, RecordError> {
 }
 
 /// Verifies the checksum of `message`, which lies at the front of `bytes`.
-pub(super) fn verify(message: &Message<'_>, bytes: &[u8]) -> Result<(), RecordError> {
+pub(super) fn verify_checksum(message: &LegacyRecord<'_>, bytes: &[u8]) -> Result<(), RecordError> {
     let base_offset = message.offset;
-    let (head, covered) = bytes[PREFIX..message.size]
+    let (head, covered) = bytes[LOG_OVERHEAD..message.size]
         .split_first_chunk()
         .ok_or_else(|| malformed(base_offset, "a message without a checksum"))?;
     let stored = u32::from_be_bytes(*head);
@@ -136,8 +137,8 @@ pub(super) fn verify(message: &Message<'_>, bytes: &[u8]) -> Result<(), RecordEr
     Ok(())
 }
 
-/// Plain messages that follow each other.
-pub(super) struct Run {
+/// Messages without compression that follow each other.
+pub(super) struct PlainRecords {
     /// Bytes of messages before those that are wanted.
     pub(super) skip: usize,
     /// Bytes of all.
@@ -148,40 +149,40 @@ pub(super) struct Run {
 }
 
 /// Reads the plain messages from the front of `bytes`, which begin with a good one, up
-/// to what is anything else: a wrapper, a batch, a cut tail, damage.
-pub(super) fn run(bytes: &[u8], from: i64) -> Result<Run, RecordError> {
-    let mut run = Run {
+/// to anything else: a wrapper, a batch, an incomplete message, damage.
+pub(super) fn plain_records(bytes: &[u8], from: i64) -> Result<PlainRecords, RecordError> {
+    let mut plain = PlainRecords {
         skip: 0,
         size: 0,
         last_offset: -1,
         count: 0,
     };
-    while let Some(message) = next(&mut Cursor::new(&bytes[run.size..]))
+    while let Some(message) = read_record(&mut ByteReader::new(&bytes[plain.size..]))
         && message.attributes & COMPRESSION == 0
-        && message.offset > run.last_offset
+        && message.offset > plain.last_offset
     {
-        match verify(&message, &bytes[run.size..]) {
-            Err(error) if run.size == 0 => return Err(error),
-            // Damage within a run ends it; reading on begins with the error.
+        match verify_checksum(&message, &bytes[plain.size..]) {
+            Err(error) if plain.size == 0 => return Err(error),
+            // A damaged message ends the run; the next read begins with the error.
             Err(_) => break,
             Ok(()) => {}
         }
-        run.size += message.size;
-        run.last_offset = message.offset;
+        plain.size += message.size;
+        plain.last_offset = message.offset;
         if message.offset < from {
-            run.skip = run.size;
+            plain.skip = plain.size;
         } else {
-            run.count += 1;
+            plain.count += 1;
         }
     }
-    if run.size == 0 {
+    if plain.size == 0 {
         return Err(malformed(first_offset(bytes), "offsets that do not rise"));
     }
-    Ok(run)
+    Ok(plain)
 }
 
 /// What a wrapper holds.
-pub(super) struct Inner {
+pub(super) struct InnerRecords {
     /// What to add to the inner offsets.
     pub(super) base_offset: i64,
     /// Offset of the first message in the log.
@@ -192,15 +193,15 @@ pub(super) struct Inner {
 
 /// Checks the messages that were wrapped at `wrapper_offset`. Their own checksums add
 /// nothing: the wrapper's covered them.
-pub(super) fn inner(
+pub(super) fn inner_records(
     messages: &[u8],
     wrapper_magic: u8,
     wrapper_offset: i64,
     from: i64,
-) -> Result<Inner, RecordError> {
+) -> Result<InnerRecords, RecordError> {
     let malformed = |what| malformed(wrapper_offset, what);
     let mut first = None;
-    let last = each(messages, wrapper_magic, |offset| {
+    let last = for_each_offset(messages, wrapper_magic, |offset| {
         first.get_or_insert(offset);
     })
     .map_err(malformed)?;
@@ -212,11 +213,11 @@ pub(super) fn inner(
         return Err(malformed("a wrapper's offset is not its last message's"));
     }
     let mut count = 0;
-    each(messages, wrapper_magic, |offset| {
+    for_each_offset(messages, wrapper_magic, |offset| {
         count += u32::from(base_offset + offset >= from);
     })
     .map_err(malformed)?;
-    Ok(Inner {
+    Ok(InnerRecords {
         base_offset,
         first_offset: base_offset + first.unwrap_or(last),
         count,
@@ -224,11 +225,16 @@ pub(super) fn inner(
 }
 
 /// Calls `found` with each inner offset, and returns the last.
-fn each(messages: &[u8], magic: u8, mut found: impl FnMut(i64)) -> Result<i64, &'static str> {
-    let mut cursor = Cursor::new(messages);
+fn for_each_offset(
+    messages: &[u8],
+    magic: u8,
+    mut found: impl FnMut(i64),
+) -> Result<i64, &'static str> {
+    let mut reader = ByteReader::new(messages);
     let mut last = -1;
-    while !cursor.rest().is_empty() {
-        let message = next(&mut cursor).ok_or("a wrapped message does not fit its length")?;
+    while !reader.rest().is_empty() {
+        let message =
+            read_record(&mut reader).ok_or("a wrapped message does not fit its length")?;
         if message.magic != magic || message.attributes & COMPRESSION != 0 {
             return Err("a wrapped message of another kind than its wrapper");
         }

@@ -1,28 +1,30 @@
 //! Builds magic 2 batches.
 //!
 //! ```text
-//! append ─▶ │ room for the header │ record │ record │ …   RecordBatchBuilder
-//! finish ─▶ │ room for the header │ compressed records │  Batch
-//! stamp ──▶ │ header with producer and checksum │ … │     Batch::bytes ─▶ Produce
+//! append() ─▶ │ room for the header │ record │ record │ …   RecordBatchBuilder
+//! build() ──▶ │ room for the header │ compressed records │  RecordBatch
+//! set_producer_state() ─▶ │ header with producer and checksum │ … │ ─▶ Produce
 //! ```
 //!
 //! A record is encoded once, straight into its batch: appending allocates only when the
 //! batch outgrows its capacity. Who produces it, under which sequence, is decided when
-//! the batch is sent, so the header is stamped then, and again if the producer's epoch
+//! the batch is sent, so the header is written then, and again if the producer's epoch
 //! changes before the batch is in the log.
 //!
 //! # Invariants
 //! - The bytes are those that the Java producer writes, up to the codecs' choices.
-//! - A batch that is handed out is never changed: stamping copies it if it is shared.
+//! - A batch that is being sent is never changed: setting the producer's state copies it if
+//!   it is shared.
 
 use bytes::{Bytes, BytesMut};
 
 use super::compression::{compress, decompress};
+use super::default_record::{self, DefaultRecord};
 use super::header::{
-    BatchAttributes, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, PREFIX, SIZE, seal,
+    BatchAttributes, BatchHeader, LOG_OVERHEAD, NO_PRODUCER_ID, NO_SEQUENCE, RECORD_BATCH_OVERHEAD,
+    write_crc,
 };
-use super::varint::{Cursor, Short, put, size_of};
-use super::wire;
+use super::varint::{ByteReader, VarintBuffer, size_of_varint, write_varint};
 use crate::config::CompressionType;
 
 /// A record to be written.
@@ -47,7 +49,7 @@ pub struct NewHeader<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// A batch that records are appended to.
+/// A batch that records are appended to (Java's `MemoryRecordsBuilder`).
 #[derive(Debug)]
 pub struct RecordBatchBuilder {
     /// Room for a header, then whole records.
@@ -61,8 +63,8 @@ impl RecordBatchBuilder {
     /// An empty batch with room for `capacity` bytes, header included. It grows beyond
     /// that if it must.
     pub fn new(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity.max(SIZE));
-        bytes.resize(SIZE, 0);
+        let mut bytes = Vec::with_capacity(capacity.max(RECORD_BATCH_OVERHEAD));
+        bytes.resize(RECORD_BATCH_OVERHEAD, 0);
         Self {
             bytes,
             count: 0,
@@ -77,28 +79,35 @@ impl RecordBatchBuilder {
     /// If the batch would exceed 2 GiB: `max.request.size` is far below that.
     pub fn append(&mut self, record: &NewRecord<'_>) -> u32 {
         let body = self.body_size(record);
-        self.start(body, record.timestamp, record.key, record.value);
-        put(&mut self.bytes, record.headers.len() as i64);
+        self.write_front(body, record.timestamp, record.key, record.value);
+        write_varint(&mut self.bytes, record.headers.len() as i64);
         for header in record.headers {
-            put(&mut self.bytes, header.key.len() as i64);
+            write_varint(&mut self.bytes, header.key.len() as i64);
             self.bytes.extend_from_slice(header.key.as_bytes());
-            put_nullable(&mut self.bytes, header.value);
+            write_nullable(&mut self.bytes, header.value);
         }
-        self.end(record.timestamp)
+        self.count_record(record.timestamp)
     }
 
     /// Appends a record of another batch, whose headers are encoded already.
-    fn append_encoded(&mut self, record: &wire::Record<'_>, timestamp: i64) {
+    fn append_encoded(&mut self, record: &DefaultRecord<'_>, timestamp: i64) {
         let headers = record.header_count_size + record.headers.len();
         let body = self.front_size(timestamp, record.key, record.value) + headers;
-        self.start(body, timestamp, record.key, record.value);
-        put(&mut self.bytes, i64::from(record.header_count));
+        self.write_front(body, timestamp, record.key, record.value);
+        write_varint(&mut self.bytes, i64::from(record.header_count));
         self.bytes.extend_from_slice(record.headers);
-        self.end(timestamp);
+        self.count_record(timestamp);
     }
 
     /// Everything of a record before its headers.
-    fn start(&mut self, body: usize, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
+    #[inline]
+    fn write_front(
+        &mut self,
+        body: usize,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) {
         assert!(
             self.bytes.len() + body < i32::MAX as usize - Self::LENGTH_MAX,
             "a batch is smaller than 2 GiB"
@@ -106,7 +115,7 @@ impl RecordBatchBuilder {
         if self.count == 0 {
             self.base_timestamp = timestamp;
         }
-        let mut front = Short::new();
+        let mut front = VarintBuffer::new();
         front.varint(body as i64);
         front.byte(0); // attributes: none are defined
         front.varint(timestamp.wrapping_sub(self.base_timestamp));
@@ -114,10 +123,11 @@ impl RecordBatchBuilder {
         front.varint(key.map_or(-1, |key| key.len() as i64));
         self.bytes.extend_from_slice(front.as_slice());
         self.bytes.extend_from_slice(key.unwrap_or_default());
-        put_nullable(&mut self.bytes, value);
+        write_nullable(&mut self.bytes, value);
     }
 
-    fn end(&mut self, timestamp: i64) -> u32 {
+    #[inline]
+    fn count_record(&mut self, timestamp: i64) -> u32 {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
         self.count - 1
@@ -126,28 +136,30 @@ impl RecordBatchBuilder {
     /// Bytes that `record` would add if it were appended now, before compression.
     pub fn size_of(&self, record: &NewRecord<'_>) -> usize {
         let body = self.body_size(record);
-        size_of(body as i64) + body
+        size_of_varint(body as i64) + body
     }
 
+    #[inline]
     fn body_size(&self, record: &NewRecord<'_>) -> usize {
         let mut size = self.front_size(record.timestamp, record.key, record.value);
-        size += size_of(record.headers.len() as i64);
+        size += size_of_varint(record.headers.len() as i64);
         for header in record.headers {
-            size += size_of(header.key.len() as i64) + header.key.len();
-            size += nullable_size(header.value);
+            size += size_of_varint(header.key.len() as i64) + header.key.len();
+            size += size_of_nullable(header.value);
         }
         size
     }
 
+    #[inline]
     fn front_size(&self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
         let delta = match self.count {
             0 => 0,
             _ => timestamp.wrapping_sub(self.base_timestamp),
         };
-        1 + size_of(delta)
-            + size_of(i64::from(self.count))
-            + nullable_size(key)
-            + nullable_size(value)
+        1 + size_of_varint(delta)
+            + size_of_varint(i64::from(self.count))
+            + size_of_nullable(key)
+            + size_of_nullable(value)
     }
 
     /// Bytes so far, header included, before compression.
@@ -170,7 +182,8 @@ impl RecordBatchBuilder {
         self.max_timestamp
     }
 
-    /// Compresses the records. The batch still has to be [stamped](RecordBatch::set_producer_state).
+    /// Compresses the records. The [producer's state](RecordBatch::set_producer_state) is still
+    /// to be set.
     ///
     /// # Panics
     /// If nothing was appended: a producer's batch holds at least one record.
@@ -180,15 +193,17 @@ impl RecordBatchBuilder {
         let bytes = match compression {
             CompressionType::None => self.bytes,
             codec => {
-                let mut packed = Vec::with_capacity(SIZE + (uncompressed - SIZE) / 2);
-                packed.resize(SIZE, 0);
-                compress(codec, &self.bytes[SIZE..], &mut packed);
+                let mut packed = Vec::with_capacity(
+                    RECORD_BATCH_OVERHEAD + (uncompressed - RECORD_BATCH_OVERHEAD) / 2,
+                );
+                packed.resize(RECORD_BATCH_OVERHEAD, 0);
+                compress(codec, &self.bytes[RECORD_BATCH_OVERHEAD..], &mut packed);
                 packed
             }
         };
         let header = BatchHeader {
             base_offset: 0,
-            length: (bytes.len() - PREFIX) as i32,
+            length: (bytes.len() - LOG_OVERHEAD) as i32,
             leader_epoch: NO_LEADER_EPOCH,
             crc: 0,
             attributes: BatchAttributes::new(compression),
@@ -219,10 +234,10 @@ pub fn batch_size_of(record: &NewRecord<'_>) -> usize {
         base_timestamp: 0,
         max_timestamp: NO_TIMESTAMP,
     };
-    SIZE + empty.size_of(record)
+    RECORD_BATCH_OVERHEAD + empty.size_of(record)
 }
 
-/// A whole batch, ready to be sent once it is stamped.
+/// A whole batch, ready to be sent once the producer's state is set.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
     bytes: Bytes,
@@ -232,8 +247,8 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
-    /// Writes who produces the batch, and computes its checksum. -1 for all three is a
-    /// producer that is not idempotent.
+    /// Writes producer id, epoch and first sequence number, and computes the checksum. -1 for
+    /// all three is a producer that is not idempotent.
     pub fn set_producer_state(
         &mut self,
         producer_id: i64,
@@ -246,8 +261,8 @@ impl RecordBatch {
         self.write_header();
     }
 
-    /// Marks the batch as part of a transaction, or not. To be called before it is
-    /// stamped.
+    /// Marks the batch as part of a transaction, or not. To be called before
+    /// [`set_producer_state`](Self::set_producer_state).
     pub fn set_transactional(&mut self, transactional: bool) {
         self.header.attributes = self.header.attributes.with_transactional(transactional);
     }
@@ -258,20 +273,20 @@ impl RecordBatch {
             .try_into_mut()
             .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         self.header.write(&mut bytes);
-        self.header.crc = seal(&mut bytes);
+        self.header.crc = write_crc(&mut bytes);
         self.bytes = bytes.freeze();
     }
 
-    /// The batch as it goes over the wire. It must have been stamped.
+    /// The batch as it is sent. The producer's state must have been set.
     pub fn bytes(&self) -> Bytes {
         debug_assert!(
             BatchHeader::parse(&self.bytes).as_ref() == Ok(&self.header),
-            "a batch is stamped before it is sent"
+            "the producer's state is set before a batch is sent"
         );
         self.bytes.clone()
     }
 
-    /// Bytes over the wire.
+    /// Bytes as it is sent.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -291,22 +306,23 @@ impl RecordBatch {
         self.header.max_timestamp
     }
 
-    /// The header as it was last stamped.
+    /// The header with the producer's state that was set last.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// Two halves, by bytes, to be stamped anew; `None` if there is only one record.
+    /// Two halves, by bytes, whose producer's state is to be set anew; `None` if there is only
+    /// one record.
     /// For MESSAGE_TOO_LARGE.
     pub fn split(&self) -> Option<(RecordBatch, RecordBatch)> {
         let count = self.count();
         if count < 2 {
             return None;
         }
-        let half = SIZE + (self.uncompressed - SIZE).div_ceil(2);
+        let half = RECORD_BATCH_OVERHEAD + (self.uncompressed - RECORD_BATCH_OVERHEAD).div_ceil(2);
         let mut first = RecordBatchBuilder::new(half);
-        let mut second = RecordBatchBuilder::new(self.uncompressed - half + SIZE);
-        self.each(|index, record, timestamp| {
+        let mut second = RecordBatchBuilder::new(self.uncompressed - half + RECORD_BATCH_OVERHEAD);
+        self.for_each_record(|index, record, timestamp| {
             // Neither half may be empty, however uneven the records are.
             let into_first = index == 0 || (first.bytes() < half && index + 1 < count);
             if into_first && second.is_empty() {
@@ -315,30 +331,30 @@ impl RecordBatch {
                 second.append_encoded(record, timestamp);
             }
         });
-        Some((self.like(first), self.like(second)))
+        Some((self.build_like_this(first), self.build_like_this(second)))
     }
 
-    /// The records whose index `keep` accepts, in order, as a batch to be stamped anew;
-    /// `None` if it accepts none. For INVALID_RECORD, which names records by index.
+    /// The records whose index `keep` accepts, in order, as a batch whose producer's
+    /// state is to be set anew; `None` if it accepts none. For INVALID_RECORD, which names records by index.
     pub fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<RecordBatch> {
         let mut kept = RecordBatchBuilder::new(self.uncompressed);
-        self.each(|index, record, timestamp| {
+        self.for_each_record(|index, record, timestamp| {
             if keep(index) {
                 kept.append_encoded(record, timestamp);
             }
         });
-        (!kept.is_empty()).then(|| self.like(kept))
+        (!kept.is_empty()).then(|| self.build_like_this(kept))
     }
 
-    fn like(&self, builder: RecordBatchBuilder) -> RecordBatch {
+    fn build_like_this(&self, builder: RecordBatchBuilder) -> RecordBatch {
         let mut batch = builder.build(self.compression);
-        batch.set_transactional(self.header.attributes.transactional());
+        batch.set_transactional(self.header.attributes.is_transactional());
         batch
     }
 
     /// Calls `found` with the index, the record and its timestamp.
-    fn each(&self, mut found: impl FnMut(u32, &wire::Record<'_>, i64)) {
-        let packed = &self.bytes[SIZE..];
+    fn for_each_record(&self, mut found: impl FnMut(u32, &DefaultRecord<'_>, i64)) {
+        let packed = &self.bytes[RECORD_BATCH_OVERHEAD..];
         let unpacked;
         let records = match self.compression {
             CompressionType::None => packed,
@@ -348,9 +364,10 @@ impl RecordBatch {
                 &unpacked
             }
         };
-        let mut cursor = Cursor::new(records);
+        let mut reader = ByteReader::new(records);
         for index in 0..self.count() {
-            let record = wire::record(&mut cursor).expect("this module wrote the record");
+            let record =
+                default_record::read_record(&mut reader).expect("this module wrote the record");
             let timestamp = self
                 .header
                 .base_timestamp
@@ -360,14 +377,16 @@ impl RecordBatch {
     }
 }
 
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    put(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+#[inline]
+fn write_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    write_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
     out.extend_from_slice(bytes.unwrap_or_default());
 }
 
-fn nullable_size(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(size_of(-1), |bytes| {
-        size_of(bytes.len() as i64) + bytes.len()
+#[inline]
+fn size_of_nullable(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(size_of_varint(-1), |bytes| {
+        size_of_varint(bytes.len() as i64) + bytes.len()
     })
 }
 
