@@ -13,15 +13,15 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["server"],
     &["cors"],
-    &["http", "socket"],
+    &["routes", "socket"],
     &["app"],
     &["config"],
     &["codec"],
-    &["http_keep_alive", "refusal", "secret"],
+    &["http_error", "http_keep_alive", "secret"],
 ];
 
 /// A crate, and the only modules of the proxy that may name it.
-const CONFINED: &[(&str, &[&str])] = &[("warp", &["server", "http", "socket"])];
+const CONFINED: &[(&str, &[&str])] = &[("warp", &["server", "routes", "socket"])];
 
 /// The folder of each crate below the proxy, and which of our crates it may depend on.
 const CRATES: &[(&str, &[&str])] = &[

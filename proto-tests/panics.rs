@@ -4,7 +4,7 @@
 //! more, as a process that does what `main` does and whose task then panics:
 //!
 //! ```text
-//! test ─ starts itself, with VARIABLE ─▶ the same test: guard::install, serve, panic
+//! test ─ starts itself, with VARIABLE ─▶ the same test: panic_policy::install_hook, serve, panic
 //!      ◀──────── exit code, log ───────
 //! ```
 
@@ -12,7 +12,7 @@ use std::future::pending;
 use std::io::stderr;
 use std::process::{Command, Output, Stdio};
 
-use runtime::guard;
+use runtime::panic_policy;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -34,13 +34,15 @@ fn a_panic_of_a_core_task_ends_the_process_with_70_and_a_line_in_the_log() {
     };
     assert_eq!(code, Some(70), "{log}");
     assert!(log.contains(PANIC), "{log}");
-    assert!(log.contains("ERROR runtime::guard: a task of the core panicked; the process ends"));
+    assert!(
+        log.contains("ERROR runtime::panic_policy: a task of the core panicked; the process ends")
+    );
 }
 
 #[test]
 fn a_core_task_that_a_connection_started_is_still_of_the_core() {
     let Some((code, log)) = in_a_process(async |_| {
-        let connection = guard::contained(async {
+        let connection = panic_policy::contain_panics(async {
             tokio::spawn(async { panic!("{PANIC}") });
         });
         tokio::spawn(connection).await.unwrap();
@@ -55,7 +57,7 @@ fn a_core_task_that_a_connection_started_is_still_of_the_core() {
 fn a_panic_of_a_connections_task_is_logged_and_ends_nothing_else() {
     let Some((code, log)) = in_a_process(async |proxy| {
         let mut before = proxy.connect("/socket/in?topic=t").await;
-        let connection = tokio::spawn(guard::contained(async { panic!("{PANIC}") }));
+        let connection = tokio::spawn(panic_policy::contain_panics(async { panic!("{PANIC}") }));
         assert!(connection.await.unwrap_err().is_panic());
         let mut after = proxy.connect("/socket/in?topic=t").await;
         for (offset, socket) in [&mut before, &mut after].into_iter().enumerate() {
@@ -74,15 +76,15 @@ fn a_panic_of_a_connections_task_is_logged_and_ends_nothing_else() {
 }
 
 #[test]
-fn main_guards_itself_before_it_starts_a_task() {
+fn main_installs_the_panic_hook_before_it_starts_a_task() {
     let main = include_str!("../src/main.rs");
     let at = |part: &str| main.find(part).expect(part);
-    assert!(at("guard::install()") < at("runtime::Builder"));
+    assert!(at("panic_policy::install_hook()") < at("runtime::Builder"));
     assert!(at("runtime::Builder") < at("tokio::spawn"));
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_is_no_panic() {
+fn a_log_whose_reader_is_gone_causes_no_panic() {
     let program = Program::start_unread(&["--dev"]);
     // It logs that it stops.
     program.signal("TERM");
@@ -106,7 +108,7 @@ fn in_a_process<B: AsyncFnOnce(&Proxy)>(body: B) -> Option<(Option<i32>, String)
     }
     let log = tracing_subscriber::fmt().with_ansi(false);
     log.with_writer(stderr).init();
-    guard::install();
+    panic_policy::install_hook();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

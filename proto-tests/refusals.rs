@@ -134,7 +134,7 @@ async fn head_is_answered_as_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_allowed_is_told_which_ones_are() {
+async fn a_method_that_is_not_allowed_is_answered_with_those_that_are() {
     let proxy = Proxy::start().await;
     for path in ["/ready", "/kafka/cluster/info", "/socket/in?topic=t"] {
         let request = format!("POST {path} HTTP/1.1\nHost: a\nConnection: close");
@@ -146,7 +146,7 @@ async fn a_method_that_is_not_allowed_is_told_which_ones_are() {
 }
 
 #[tokio::test]
-async fn health_readiness_and_brokers_are_told() {
+async fn health_readiness_and_brokers_are_answered() {
     let proxy = Proxy::start().await;
     assert!(
         get(&proxy, "/healthcheck", "")
@@ -164,12 +164,12 @@ async fn health_readiness_and_brokers_are_told() {
 }
 
 #[tokio::test]
-async fn without_brokers_it_serves_says_why_not_and_connects_when_they_come() {
+async fn without_brokers_it_answers_503_with_the_reason_and_connects_when_they_come() {
     let proxy = Proxy::start().await;
     let node = kafka_client::BrokerId(1);
     proxy.topic("t", 1);
     assert!(proxy.broker.stop_node(node).await);
-    // What nobody asked about may pass for known; who asks waits for an answer.
+    // Readiness alone asks no broker; the brokers' endpoint refreshes the metadata.
     let ready = async |status: &str| {
         loop {
             let ready = get(&proxy, "/ready", "").await;
@@ -226,12 +226,12 @@ async fn the_limit_of_connections_is_429() {
     assert_eq!(refused.status, 429);
     assert!(refused.headers.contains_key("retry-after"));
     first.close().await;
-    let place_is_free = async {
+    let slot_is_free = async {
         while proxy.open("/socket/in?topic=t").await.is_err() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, place_is_free).await.unwrap();
+    timeout(PATIENCE, slot_is_free).await.unwrap();
     proxy.stopped().await;
 }
 
@@ -288,7 +288,7 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
 }
 
 #[tokio::test]
-async fn a_foreign_origin_is_told_by_a_close_frame_when_it_asks_for_that() {
+async fn a_foreign_origin_is_refused_by_a_close_frame_with_errors_close() {
     let origins = AllowedOrigins::parse("https://good.example").unwrap();
     let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
     let path = "/socket/in?topic=t&errors=close";
@@ -322,20 +322,20 @@ async fn credentials_of_a_client_are_refused_and_never_ignored() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_goodbye_is_no_duplicate_of_itself() {
+async fn a_client_whose_socket_is_closing_is_no_duplicate() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     const PATH: &str = "/socket/out?topic=t&clientId=a&groupId=g";
     let mut old = proxy.connect(PATH).await.into_tcp();
     let new = proxy.connect(PATH);
-    let goodbye = async {
-        // The newcomer is there: the old socket is asked whether it lives, by a ping.
+    let close = async {
+        // The second connection has come: the first client is probed by a ping.
         let mut ping = [0; 2];
         old.read_exact(&mut ping).await.unwrap();
         assert_eq!(ping, [0x89, 0]);
         old.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
     };
-    let (_new, ()) = timeout(PATIENCE, async { tokio::join!(new, goodbye) })
+    let (_new, ()) = timeout(PATIENCE, async { tokio::join!(new, close) })
         .await
         .unwrap();
     proxy.stopped().await;
@@ -347,7 +347,7 @@ async fn a_client_that_comes_back_at_once_gets_nothing_that_its_close_committed(
     proxy.topic("t", 1);
     const PATH: &str = "/socket/out?topic=t&clientId=a&groupId=g";
     let mut producing = proxy.connect("/socket/in?topic=t").await;
-    // Slow enough for the newcomer to come first, if it were let in.
+    // Slow enough for the second connection to join first, if it were admitted.
     const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
     let again = FaultAction::Error(COORDINATOR_LOAD_IN_PROGRESS);
     let slow = FaultRule::on(ApiKey::OffsetCommit, again).times(3);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::support::proxy::Proxy;
 
 #[tokio::test]
-async fn records_in_flight_are_answered_before_the_goodbye() {
+async fn records_in_flight_are_answered_before_the_close_frame() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
@@ -38,7 +38,7 @@ async fn records_in_flight_are_answered_before_the_goodbye() {
         }
     };
     assert_eq!(u16::from(code), 1012);
-    // What is in the log was answered: nothing that was taken is left unsaid.
+    // Every record in the log was answered.
     let tp = kafka_client::TopicPartition::new("t", 0);
     let (_, end) = proxy.broker.offsets(&tp).unwrap();
     assert_eq!(end, answered);

@@ -1,7 +1,7 @@
-//! What every request and every socket shares: settings, Kafka clients, who is connected,
-//! and whether we are stopping.
+//! What every request and every socket shares: settings, Kafka clients, the open sockets,
+//! and whether the server is stopping.
 
-pub mod registry;
+pub(crate) mod registry;
 
 use std::sync::Arc;
 
@@ -11,33 +11,33 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use kafka_client::client::Client;
 use kafka_client::{Cluster, Principal};
-use registry::Registry;
+use registry::SocketRegistry;
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]
-pub struct App(Arc<Shared>);
+pub struct App(Arc<AppState>);
 
-/// See [`App`].
+/// What every [`App`] handle shares.
 #[derive(Debug)]
-pub struct Shared {
-    /// What the program was told.
+pub struct AppState {
+    /// The settings.
     pub config: Config,
     /// Reads from, writes to and talks to the cluster, as the proxy itself.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Owns the sockets' tasks.
-    pub sockets: TaskTracker,
-    /// Who is connected.
-    pub registry: Registry,
+    pub(crate) sockets: TaskTracker,
+    /// The open sockets.
+    pub(crate) registry: SocketRegistry,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
-    pub draining: CancellationToken,
+    pub(crate) draining: CancellationToken,
     kafka_tasks: TaskTracker,
     kafka_stop: CancellationToken,
 }
 
 impl std::ops::Deref for App {
-    type Target = Shared;
+    type Target = AppState;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
@@ -55,11 +55,11 @@ impl App {
             kafka_stop.clone(),
         );
         let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
-        Self(Arc::new(Shared {
+        Self(Arc::new(AppState {
             config,
             client,
             sockets: TaskTracker::new(),
-            registry: Registry::default(),
+            registry: SocketRegistry::default(),
             draining: CancellationToken::new(),
             kafka_tasks,
             kafka_stop,
@@ -67,12 +67,12 @@ impl App {
     }
 
     /// The cluster, as the proxy itself.
-    pub fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &Cluster {
         self.client.cluster()
     }
 
     /// Why new work should go elsewhere; empty when all is well.
-    pub fn not_ready(&self) -> Vec<String> {
+    pub(crate) fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.draining.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
@@ -84,14 +84,14 @@ impl App {
     }
 
     /// Begins the stop.
-    pub(crate) fn drain(&self) {
+    pub(crate) fn begin_drain(&self) {
         self.draining.cancel();
-        self.registry.stop();
+        self.registry.stop_sockets();
         self.sockets.close();
     }
 
     /// Stops the Kafka clients and waits for them.
-    pub(crate) async fn stop_kafka(&self) {
+    pub(crate) async fn stop_kafka_clients(&self) {
         self.kafka_stop.cancel();
         self.kafka_tasks.close();
         self.kafka_tasks.wait().await;

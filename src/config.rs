@@ -14,6 +14,7 @@
 //!   version.
 
 mod allowed_origins;
+mod bind_error;
 mod conflicts;
 mod error;
 pub(crate) mod keys;
@@ -25,8 +26,9 @@ mod value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use allowed_origins::AllowedOrigins;
-pub use error::{BindError, ConfigError};
+pub use allowed_origins::{AllowedOrigins, WebOrigin};
+pub use bind_error::BindError;
+pub use error::ConfigError;
 pub use loader::{ConfigSources, FlagValue, LoadedConfig, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 

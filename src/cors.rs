@@ -17,7 +17,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::service::Service;
 
 use crate::config::AllowedOrigins;
-use crate::refusal::Refusal;
+use crate::http_error::HttpError;
 use crate::socket::{self, ForeignOrigin};
 
 /// A service behind the check of `Origin`.
@@ -65,7 +65,7 @@ where
             request.extensions_mut().insert(ForeignOrigin);
             return self.inner.call(request).boxed();
         }
-        let refused = Refusal::foreign_origin().into_response().map(B::from);
+        let refused = HttpError::foreign_origin().into_response().map(B::from);
         std::future::ready(Ok(refused)).boxed()
     }
 }

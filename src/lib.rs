@@ -5,12 +5,12 @@
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → default; one table of keys
-//! server          accepts, routes, drains
-//! http, socket    the endpoints: status and refusals; /socket/in and /socket/out
-//! app             what the endpoints share: Kafka clients, who is connected, stopping
+//! server, cors    accepts, checks origins, drains
+//! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
+//! app             what the endpoints share: Kafka clients, the open sockets, stopping
 //! codec           JSON messages, typed values ⇄ bytes
-//! refusal         what HTTP says no with
-//! secret          strings that never print
+//! http_error      a refused request as a response
+//! secret          texts that never print
 //! ```
 //!
 //! A module uses only what stands below it; `proto-tests/layers.rs` reads the sources and
@@ -40,9 +40,9 @@ pub mod cli;
 mod codec;
 pub mod config;
 mod cors;
-pub mod http;
+mod http_error;
 mod http_keep_alive;
-pub mod refusal;
-pub mod secret;
+mod routes;
+mod secret;
 pub mod server;
 mod socket;

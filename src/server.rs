@@ -40,8 +40,8 @@ use crate::app::App;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HEAD_MAX, keep_alive};
 use crate::socket::PeerAddress;
-use crate::{http as plain, socket};
-use runtime::guard;
+use crate::{routes, socket};
+use runtime::panic_policy;
 
 /// How long a connection without a request may take to end when the server stops: for the
 /// end of an answer on its way.
@@ -65,9 +65,9 @@ pub fn run(
 async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
     let http_ends = CancellationToken::new();
-    let routes = TowerToHyperService::new(warp::service(routes(&app)));
+    let service = TowerToHyperService::new(warp::service(all_routes(&app)));
     let origins = app.config.server.websocket.origins.clone();
-    let service = CorsService::new(routes, origins);
+    let service = CorsService::new(service, origins);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,7 +78,7 @@ async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, 
             Ok((stream, peer)) => {
                 let service = service.clone();
                 let serving = serve(stream, peer, service, http_ends.clone());
-                connections.spawn(guard::contained(serving));
+                connections.spawn(panic_policy::contain_panics(serving));
             }
             Err(error) => pause_after(&error).await,
         }
@@ -89,12 +89,12 @@ async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, 
 }
 
 /// Everything that is served.
-fn routes(
+fn all_routes(
     app: &App,
 ) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
 {
-    let routes = plain::routes(app.clone()).or(socket::routes(app.clone()));
-    routes.unify().recover(plain::recover).unify()
+    let all = routes::http_routes(app.clone()).or(socket::routes(app.clone()));
+    all.unify().recover(routes::respond_to_rejection).unify()
 }
 
 async fn pause_after(error: &io::Error) {
@@ -117,7 +117,7 @@ async fn drain(
     deadline: Instant,
 ) {
     info!(sockets = app.sockets.len(), "stopping");
-    app.drain();
+    app.begin_drain();
     let drained = timeout_at(deadline, app.sockets.wait()).await;
     if drained.is_err() {
         let sockets = app.sockets.len();
@@ -128,7 +128,7 @@ async fn drain(
     // A little beyond the deadline, so that what is written is not lost to a busy machine.
     let last = deadline.max(Instant::now() + Duration::from_millis(200));
     let _ = timeout_at(last, connections.wait()).await;
-    let _ = timeout_at(last, app.stop_kafka()).await;
+    let _ = timeout_at(last, app.stop_kafka_clients()).await;
     info!("stopped");
 }
 

@@ -1,18 +1,18 @@
-//! Who is connected in this process: client ids per group, and the count of all sockets.
+//! The sockets of this process: the consuming ones by group and client id, and the count of all.
 //!
 //! ```text
-//! admit(group, client) ─ known? ─ no ──▶ seats left? ──▶ Seat (in the map until dropped)
-//!                          │
-//!                          └─ yes: probe the old socket
-//!                                ├─ heard within 2 s ──▶ refused
-//!                                ├─ ends ──────────────▶ its place is free
-//!                                └─ silent ──▶ evicted, its place is free
+//! acquire_group_slot(group, client id)
+//!   ├─ the id is free ─▶ fewer sockets than partitions? ─▶ GroupSlot, until it is released
+//!   └─ the id is taken: the socket that holds it is probed
+//!        ├─ its client answers within 2 s ─▶ refused
+//!        ├─ it releases its slot ──────────▶ the id is free
+//!        └─ silence ──▶ it is evicted ─────▶ the id is free
 //! ```
 //!
 //! # Invariants
 //! - A client id stands at most once in a group, a group has at most as many sockets as its
 //!   topics have partitions, and both are decided under one lock.
-//! - A socket that is on its way out ([`Seat::leaving`]) holds no place.
+//! - A socket that is closing ([`GroupSlot::release`]) counts no longer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,261 +29,274 @@ const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// All sockets of this process.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Mutex<State>>);
+pub(crate) struct SocketRegistry(Arc<Mutex<RegistryState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct RegistryState {
+    /// Open sockets, producing and consuming.
     sockets: usize,
     stopping: bool,
-    groups: HashMap<String, HashMap<String, Member>>,
+    /// Group, client id, socket.
+    groups: HashMap<String, HashMap<String, GroupSocket>>,
 }
 
+/// A consuming socket that holds a slot of its group.
 #[derive(Debug)]
-struct Member {
-    call: Arc<Call>,
+struct GroupSocket {
+    handle: Arc<SocketHandle>,
+    /// Its topics, with their partition counts.
     topics: BTreeMap<String, usize>,
 }
 
-/// How the registry reaches a socket's task, and hears of it.
+/// What the registry and a socket's task reach each other by.
 #[derive(Debug, Default)]
-pub struct Call {
-    /// Wakes the task, whoever has word for it.
-    pub wake: Arc<WakeSignal>,
-    /// "It does": the task has heard from its client.
-    pub alive: Notify,
-    /// The socket has given up its seat.
-    left: Notify,
-    orders: AtomicU8,
+pub(crate) struct SocketHandle {
+    /// Wakes the task: for a signal, and for whatever else concerns it.
+    pub(crate) wake: Arc<WakeSignal>,
+    /// Notified by the task when a probed client has answered.
+    pub(crate) client_alive: Notify,
+    /// Notified when the socket has released its slot.
+    released: Notify,
+    /// Signals that were not taken yet, as bits.
+    signals: AtomicU8,
 }
 
 /// What a socket's task is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// End, since the server stops.
+pub(crate) enum SocketSignal {
+    /// Close, since the server stops.
     Stop = 1,
-    /// End, since the client is taken to be gone.
-    Leave = 2,
-    /// Show that the client lives: send a ping.
+    /// Close, since the client did not answer a probe.
+    Evict = 2,
+    /// Send a ping, to learn whether the client is alive.
     Probe = 4,
 }
 
-impl Call {
-    /// The most urgent order that was not taken yet.
-    pub fn order(&self) -> Option<Order> {
-        let orders = self.orders.load(Ordering::Relaxed);
-        let order = [Order::Stop, Order::Leave, Order::Probe]
+impl SocketHandle {
+    /// Takes the most urgent signal that was not taken yet.
+    pub(crate) fn take_signal(&self) -> Option<SocketSignal> {
+        let signals = self.signals.load(Ordering::Relaxed);
+        let signal = [SocketSignal::Stop, SocketSignal::Evict, SocketSignal::Probe]
             .into_iter()
-            .find(|order| orders & *order as u8 != 0)?;
-        self.orders.fetch_and(!(order as u8), Ordering::AcqRel);
-        Some(order)
+            .find(|signal| signals & *signal as u8 != 0)?;
+        self.signals.fetch_and(!(signal as u8), Ordering::AcqRel);
+        Some(signal)
     }
 
-    fn tell(&self, order: Order) {
-        self.orders.fetch_or(order as u8, Ordering::AcqRel);
+    fn send_signal(&self, signal: SocketSignal) {
+        self.signals.fetch_or(signal as u8, Ordering::AcqRel);
         self.wake.notify();
     }
 }
 
-/// A place in the process; given back when dropped.
+/// One of the open sockets that the process may have; released when dropped.
 #[derive(Debug)]
-pub struct Place(Registry);
+pub(crate) struct ConnectionSlot(SocketRegistry);
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.lock().sockets -= 1;
     }
 }
 
-/// A place in a group; given back when dropped.
+/// One of the sockets that a group may have; released when dropped.
 #[derive(Debug)]
-pub struct Seat {
-    registry: Registry,
+pub(crate) struct GroupSlot {
+    registry: SocketRegistry,
     group: String,
-    client: String,
-    call: Arc<Call>,
+    client_id: String,
+    handle: Arc<SocketHandle>,
 }
 
-/// Why there is no seat.
+/// Why a group has no slot for a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
+pub(crate) enum AdmissionError {
     /// The client id is taken, by a socket that answers.
-    #[error("parameter clientId: {client:?} is already connected in group {group:?}")]
-    Duplicate {
-        /// Whose.
-        client: String,
-        /// Where.
+    #[error("parameter clientId: {client_id:?} is already connected in group {group:?}")]
+    DuplicateClientId {
+        /// The client id.
+        client_id: String,
+        /// The group.
         group: String,
     },
-    /// More sockets than partitions.
+    /// The group has a socket for each partition.
     #[error(
         "parameter groupId: group {group:?} has {sockets} sockets for {partitions} partitions; \
          allowed: at most one socket per partition"
     )]
-    Partitions {
-        /// Which group.
+    GroupFull {
+        /// The group.
         group: String,
-        /// How many it has.
+        /// How many sockets it has.
         sockets: usize,
         /// How many it may have.
         partitions: usize,
     },
 }
 
-impl Registry {
-    /// Takes a place for a socket; `None` when `max` are open (0: no limit).
-    pub fn place(&self, max: usize) -> Option<Place> {
+impl SocketRegistry {
+    /// Counts one more socket; `None` when `max` are open (0: no limit).
+    pub(crate) fn try_acquire_connection_slot(&self, max: usize) -> Option<ConnectionSlot> {
         let mut state = self.lock();
         if max != 0 && state.sockets >= max {
             return None;
         }
         state.sockets += 1;
-        Some(Place(self.clone()))
+        Some(ConnectionSlot(self.clone()))
     }
 
-    /// How many sockets are open.
-    pub fn sockets(&self) -> usize {
-        self.lock().sockets
-    }
-
-    /// Tells every socket with a seat to end, and those to come.
-    pub fn stop(&self) {
+    /// Signals every consuming socket to stop, and those to come.
+    pub(crate) fn stop_sockets(&self) {
         let mut state = self.lock();
         state.stopping = true;
-        let members = state.groups.values().flat_map(HashMap::values);
-        members.for_each(|member| member.call.tell(Order::Stop));
+        let sockets = state.groups.values().flat_map(HashMap::values);
+        sockets.for_each(|socket| socket.handle.send_signal(SocketSignal::Stop));
     }
 
-    /// Takes a seat in `group`. `topics` are the client's, with their partition counts.
+    /// Takes a slot of `group`. `topics` are the client's, with their partition counts.
     ///
-    /// Waits up to two seconds when the client id is taken, to learn whether that socket
-    /// still lives.
-    pub async fn admit(
+    /// Waits up to two seconds when the client id is taken, to learn whether the client of
+    /// that socket is alive.
+    pub(crate) async fn acquire_group_slot(
         &self,
         group: &str,
-        client: &str,
+        client_id: &str,
         topics: &[(String, usize)],
-    ) -> Result<Seat, Full> {
+    ) -> Result<GroupSlot, AdmissionError> {
         loop {
-            let known = match self.try_admit(group, client, topics)? {
-                Ok(seat) => return Ok(seat),
-                Err(known) => known,
+            let holder = match self.try_acquire_group_slot(group, client_id, topics)? {
+                GroupSlotAttempt::Acquired(slot) => return Ok(slot),
+                GroupSlotAttempt::HeldBy(holder) => holder,
             };
-            let (alive, left) = (known.alive.notified(), known.left.notified());
-            tokio::pin!(alive, left);
+            let (alive, released) = (holder.client_alive.notified(), holder.released.notified());
+            tokio::pin!(alive, released);
             alive.as_mut().enable();
-            left.as_mut().enable();
-            if !self.is_seated(group, client, &known) {
+            released.as_mut().enable();
+            // It may have been released before we listened.
+            if !self.is_held_by(group, client_id, &holder) {
                 continue;
             }
-            known.tell(Order::Probe);
+            holder.send_signal(SocketSignal::Probe);
             tokio::select! {
                 biased;
-                () = left => {}
+                () = released => {}
                 () = alive => {
-                    return Err(Full::Duplicate {
-                        client: client.to_owned(),
+                    return Err(AdmissionError::DuplicateClientId {
+                        client_id: client_id.to_owned(),
                         group: group.to_owned(),
                     });
                 }
                 () = sleep(PROBE_MAX) => {
-                    known.tell(Order::Leave);
-                    self.remove(group, client, &known);
+                    holder.send_signal(SocketSignal::Evict);
+                    self.remove(group, client_id, &holder);
                 }
             }
         }
     }
 
-    fn try_admit(
+    fn try_acquire_group_slot(
         &self,
         group: &str,
-        client: &str,
+        client_id: &str,
         topics: &[(String, usize)],
-    ) -> Result<Result<Seat, Arc<Call>>, Full> {
+    ) -> Result<GroupSlotAttempt, AdmissionError> {
         let mut state = self.lock();
         let stopping = state.stopping;
-        let members = state.groups.entry(group.to_owned()).or_default();
-        if let Some(known) = members.get(client) {
-            return Ok(Err(known.call.clone()));
+        let sockets = state.groups.entry(group.to_owned()).or_default();
+        if let Some(holder) = sockets.get(client_id) {
+            return Ok(GroupSlotAttempt::HeldBy(holder.handle.clone()));
         }
-        let mut all: BTreeMap<&str, usize> = BTreeMap::new();
-        all.extend(topics.iter().map(|(topic, count)| (topic.as_str(), *count)));
-        for member in members.values() {
-            for (topic, count) in &member.topics {
-                let known = all.entry(topic).or_default();
-                *known = (*known).max(*count);
-            }
-        }
-        let partitions = all.values().sum();
-        let sockets = members.len();
-        if sockets >= partitions {
-            return Err(Full::Partitions {
+        let partitions = count_partitions(topics, sockets.values());
+        if sockets.len() >= partitions {
+            return Err(AdmissionError::GroupFull {
                 group: group.to_owned(),
-                sockets,
+                sockets: sockets.len(),
                 partitions,
             });
         }
-        let call = Arc::new(Call::default());
+        let handle = Arc::new(SocketHandle::default());
         if stopping {
-            call.tell(Order::Stop);
+            handle.send_signal(SocketSignal::Stop);
         }
-        let member = Member {
-            call: call.clone(),
+        let socket = GroupSocket {
+            handle: handle.clone(),
             topics: topics.iter().cloned().collect(),
         };
-        members.insert(client.to_owned(), member);
-        Ok(Ok(Seat {
+        sockets.insert(client_id.to_owned(), socket);
+        Ok(GroupSlotAttempt::Acquired(GroupSlot {
             registry: self.clone(),
             group: group.to_owned(),
-            client: client.to_owned(),
-            call,
+            client_id: client_id.to_owned(),
+            handle,
         }))
     }
 
-    /// Whether the client's member is still the one that `call` reaches.
-    fn is_seated(&self, group: &str, client: &str, call: &Arc<Call>) -> bool {
+    /// Whether the client's slot is still held by the socket of `handle`.
+    fn is_held_by(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) -> bool {
         let state = self.lock();
-        let member = state.groups.get(group).and_then(|g| g.get(client));
-        member.is_some_and(|member| Arc::ptr_eq(&member.call, call))
+        let socket = state.groups.get(group).and_then(|g| g.get(client_id));
+        socket.is_some_and(|socket| Arc::ptr_eq(&socket.handle, handle))
     }
 
-    /// Removes the client's member if it is still the one that `call` reaches.
-    fn remove(&self, group: &str, client: &str, call: &Arc<Call>) {
+    /// Frees the client's slot if it is still held by the socket of `handle`.
+    fn remove(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) {
         let mut state = self.lock();
-        let Some(members) = state.groups.get_mut(group) else {
+        let Some(sockets) = state.groups.get_mut(group) else {
             return;
         };
-        if members
-            .get(client)
-            .is_some_and(|m| Arc::ptr_eq(&m.call, call))
-        {
-            members.remove(client);
-            call.left.notify_waiters();
+        let holder = sockets.get(client_id);
+        if holder.is_some_and(|socket| Arc::ptr_eq(&socket.handle, handle)) {
+            sockets.remove(client_id);
+            handle.released.notify_waiters();
         }
-        if members.is_empty() {
+        if sockets.is_empty() {
             state.groups.remove(group);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
-    /// What the socket's task listens to and answers by.
-    pub fn call(&self) -> &Arc<Call> {
-        &self.call
+enum GroupSlotAttempt {
+    Acquired(GroupSlot),
+    /// The client id is taken by that socket.
+    HeldBy(Arc<SocketHandle>),
+}
+
+/// The partitions of `topics` and of those that the group's sockets have already, each topic
+/// once.
+fn count_partitions<'a>(
+    topics: &'a [(String, usize)],
+    sockets: impl Iterator<Item = &'a GroupSocket>,
+) -> usize {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    counts.extend(topics.iter().map(|(topic, count)| (topic.as_str(), *count)));
+    for (topic, count) in sockets.flat_map(|socket| &socket.topics) {
+        let known = counts.entry(topic).or_default();
+        *known = (*known).max(*count);
+    }
+    counts.values().sum()
+}
+
+impl GroupSlot {
+    /// What the socket's task receives signals by.
+    pub(crate) fn handle(&self) -> &Arc<SocketHandle> {
+        &self.handle
     }
 
-    /// The socket is closing: its client may come back, and another may take its place.
-    pub fn leaving(&self) {
-        self.registry.remove(&self.group, &self.client, &self.call);
+    /// Frees the slot before the socket has ended: its client may connect again, and another
+    /// may take the slot.
+    pub(crate) fn release(&self) {
+        self.registry
+            .remove(&self.group, &self.client_id, &self.handle);
     }
 }
 
-impl Drop for Seat {
+impl Drop for GroupSlot {
     fn drop(&mut self) {
-        self.leaving();
+        self.release();
     }
 }
 
@@ -297,95 +310,119 @@ mod tests {
 
     #[tokio::test]
     async fn a_group_has_at_most_a_socket_per_partition() {
-        let registry = Registry::default();
-        let a = registry.admit("g", "a", &two()).await.unwrap();
-        let _b = registry.admit("g", "b", &two()).await.unwrap();
-        let full = registry.admit("g", "c", &two()).await.unwrap_err();
+        let registry = SocketRegistry::default();
+        let a = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        let _b = registry.acquire_group_slot("g", "b", &two()).await.unwrap();
+        let full = registry
+            .acquire_group_slot("g", "c", &two())
+            .await
+            .unwrap_err();
         assert!(matches!(
             full,
-            Full::Partitions {
+            AdmissionError::GroupFull {
                 sockets: 2,
                 partitions: 2,
                 ..
             }
         ));
-        assert!(registry.admit("other", "c", &two()).await.is_ok());
-        a.leaving();
-        assert!(registry.admit("g", "c", &two()).await.is_ok());
+        assert!(
+            registry
+                .acquire_group_slot("other", "c", &two())
+                .await
+                .is_ok()
+        );
+        a.release();
+        assert!(registry.acquire_group_slot("g", "c", &two()).await.is_ok());
         drop(a);
     }
 
     #[tokio::test]
-    async fn topics_of_all_members_count_together() {
-        let registry = Registry::default();
+    async fn topics_of_all_sockets_of_a_group_count_together() {
+        let registry = SocketRegistry::default();
         let topic = |name: &str| vec![(name.to_owned(), 1)];
-        let _a = registry.admit("g", "a", &topic("t")).await.unwrap();
-        assert!(registry.admit("g", "b", &topic("t")).await.is_err());
-        assert!(registry.admit("g", "b", &topic("u")).await.is_ok());
+        let _a = registry
+            .acquire_group_slot("g", "a", &topic("t"))
+            .await
+            .unwrap();
+        assert!(
+            registry
+                .acquire_group_slot("g", "b", &topic("t"))
+                .await
+                .is_err()
+        );
+        assert!(
+            registry
+                .acquire_group_slot("g", "b", &topic("u"))
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_duplicate_is_refused_while_the_first_socket_lives() {
-        let registry = Registry::default();
-        let first = registry.admit("g", "a", &two()).await.unwrap();
-        let call = first.call().clone();
+    async fn a_duplicate_client_id_is_refused_while_the_first_client_answers() {
+        let registry = SocketRegistry::default();
+        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        let handle = first.handle().clone();
         let answering = tokio::spawn(async move {
-            call.wake.notified().await;
-            assert_eq!(call.order(), Some(Order::Probe));
-            call.alive.notify_waiters();
+            handle.wake.notified().await;
+            assert_eq!(handle.take_signal(), Some(SocketSignal::Probe));
+            handle.client_alive.notify_waiters();
         });
-        let second = registry.admit("g", "a", &two()).await;
-        assert!(matches!(second, Err(Full::Duplicate { .. })));
+        let second = registry.acquire_group_slot("g", "a", &two()).await;
+        assert!(matches!(
+            second,
+            Err(AdmissionError::DuplicateClientId { .. })
+        ));
         answering.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_socket_is_evicted_and_its_client_gets_back_in() {
-        let registry = Registry::default();
-        let first = registry.admit("g", "a", &two()).await.unwrap();
-        let second = registry.admit("g", "a", &two()).await.unwrap();
-        assert_eq!(first.call().order(), Some(Order::Leave));
+    async fn a_silent_socket_is_evicted_and_its_client_id_is_free() {
+        let registry = SocketRegistry::default();
+        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        let second = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        assert_eq!(first.handle().take_signal(), Some(SocketSignal::Evict));
         drop(first);
-        assert_eq!(second.call().order(), None);
+        assert_eq!(second.handle().take_signal(), None);
         let known = registry.lock().groups["g"].contains_key("a");
-        assert!(known, "the old seat must not take the new one with it");
+        assert!(known, "the old slot must not take the new one with it");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_has_just_left_gets_back_in_at_once() {
-        let registry = Registry::default();
-        let first = registry.admit("g", "a", &two()).await.unwrap();
+    async fn a_client_id_is_free_as_soon_as_its_slot_is_released() {
+        let registry = SocketRegistry::default();
+        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
         let begun = tokio::time::Instant::now();
         let coming = tokio::spawn({
             let registry = registry.clone();
-            async move { registry.admit("g", "a", &two()).await }
+            async move { registry.acquire_group_slot("g", "a", &two()).await }
         });
-        first.call().wake.notified().await;
-        first.leaving();
+        first.handle().wake.notified().await;
+        first.release();
         assert!(coming.await.unwrap().is_ok());
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]
-    async fn all_are_told_to_stop_once_and_those_that_come_late_too() {
-        let registry = Registry::default();
-        let early = registry.admit("g", "a", &two()).await.unwrap();
-        registry.stop();
-        let late = registry.admit("g", "b", &two()).await.unwrap();
-        for seat in [early, late] {
-            seat.call().wake.notified().await;
-            assert_eq!(seat.call().order(), Some(Order::Stop));
-            assert_eq!(seat.call().order(), None);
+    async fn every_socket_is_signalled_to_stop_once_and_so_are_those_that_come_later() {
+        let registry = SocketRegistry::default();
+        let early = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        registry.stop_sockets();
+        let late = registry.acquire_group_slot("g", "b", &two()).await.unwrap();
+        for slot in [early, late] {
+            slot.handle().wake.notified().await;
+            assert_eq!(slot.handle().take_signal(), Some(SocketSignal::Stop));
+            assert_eq!(slot.handle().take_signal(), None);
         }
     }
 
     #[test]
-    fn places_are_counted_and_given_back() {
-        let registry = Registry::default();
-        let place = registry.place(1).unwrap();
-        assert!(registry.place(1).is_none());
-        drop(place);
-        assert!(registry.place(1).is_some());
-        assert_eq!(registry.sockets(), 0);
+    fn connection_slots_are_counted_and_released() {
+        let registry = SocketRegistry::default();
+        let slot = registry.try_acquire_connection_slot(1).unwrap();
+        assert!(registry.try_acquire_connection_slot(1).is_none());
+        drop(slot);
+        assert!(registry.try_acquire_connection_slot(1).is_some());
+        assert_eq!(registry.lock().sockets, 0);
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use runtime::guard;
+use runtime::panic_policy;
 
 use super::connection;
 use super::connection_end::ConnectionEnd;
@@ -69,7 +69,7 @@ async fn accept(
         };
         let serve = connection::serve(Arc::clone(&shared), id, stream, peer);
         let serve = stop.clone().run_until_cancelled_owned(serve);
-        tasks.spawn(guard::contained(async move {
+        tasks.spawn(panic_policy::contain_panics(async move {
             match serve.await {
                 Some(reason @ ConnectionEnd::Protocol(_)) => {
                     tracing::warn!(node = id, %peer, %reason, "connection closed: not Kafka's protocol");

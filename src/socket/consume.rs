@@ -35,7 +35,7 @@ use super::keepalive::{Keepalive, KeepaliveAction};
 use super::params::{ConsumeParams, group_instance_id};
 use super::stream::{ReadStatus, WebSocketStream};
 use crate::app::App;
-use crate::app::registry::{Order, Place, Seat};
+use crate::app::registry::{ConnectionSlot, GroupSlot, SocketSignal};
 use crate::codec::RecordFormats;
 use crate::codec::ack;
 use crate::codec::commit::CommitRejection;
@@ -78,9 +78,9 @@ pub(super) struct ConsumingSocket {
     keepalive: Keepalive,
     /// Somebody wants to know whether our client lives.
     probed: bool,
-    seat: Seat,
-    /// Given back when the socket ends.
-    _place: Place,
+    group_slot: GroupSlot,
+    /// Released when the socket ends.
+    _connection_slot: ConnectionSlot,
 }
 
 /// How far delivering got.
@@ -102,7 +102,7 @@ impl ConsumingSocket {
         app: App,
         socket: WebSocketStream,
         params: ConsumeParams,
-        (place, seat): (Place, Seat),
+        (connection_slot, group_slot): (ConnectionSlot, GroupSlot),
     ) -> Self {
         let now = Instant::now();
         let settings = &app.config.server.websocket;
@@ -120,7 +120,7 @@ impl ConsumingSocket {
         let commits =
             (!params.auto_commit).then(|| UnackedRecords::new(app.config.commits.max_stack_size));
         Self {
-            consumer: Consumer::join(&app.client, subscription, seat.call().wake.clone()),
+            consumer: Consumer::join(&app.client, subscription, group_slot.handle().wake.clone()),
             socket,
             formats: params.formats,
             current: None,
@@ -131,8 +131,8 @@ impl ConsumingSocket {
             blocked: None,
             keepalive: Keepalive::new(settings.ping_interval, now),
             probed: false,
-            seat,
-            _place: place,
+            group_slot,
+            _connection_slot: connection_slot,
             app,
         }
     }
@@ -148,7 +148,7 @@ impl ConsumingSocket {
         if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
             debug!("the last commit failed; what it was about comes again");
         }
-        self.seat.leaving();
+        self.group_slot.release();
         let rest = self.current.as_ref().map_or(&[][..], OutgoingChunk::rest);
         let out = self.out.into_bytes(rest);
         drop(self.current);
@@ -160,13 +160,13 @@ impl ConsumingSocket {
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
-        let call = Arc::clone(self.seat.call());
+        let handle = Arc::clone(self.group_slot.handle());
         let send_buffer = self.app.config.server.websocket.send_buffer;
         let timer = sleep_until(self.keepalive.next_check_at());
         tokio::pin!(timer);
         loop {
-            while let Some(order) = call.order() {
-                self.obey(order)?;
+            while let Some(signal) = handle.take_signal() {
+                self.handle_signal(signal)?;
             }
             self.read()?;
             let flow = self.go_on()?;
@@ -174,12 +174,12 @@ impl ConsumingSocket {
             if flow == SendProgress::TurnOver {
                 // Others get a turn, and so do our client's messages and the timer: with
                 // several things to heed, one is picked at random.
-                call.wake.notify();
+                handle.wake.notify();
                 yield_now().await;
             }
             tokio::select! {
-                // Records, news of the group, orders: the next round finds them.
-                () = call.wake.notified() => {}
+                // Records, news of the group, signals: the next round finds them.
+                () = handle.wake.notified() => {}
                 ready = self.socket.writable(), if flow == SendProgress::Blocked => ready?,
                 ready = self.socket.readable(), if self.out.len() < send_buffer => {
                     ready?;
@@ -190,14 +190,14 @@ impl ConsumingSocket {
         }
     }
 
-    fn obey(&mut self, order: Order) -> Result<(), CloseReason> {
-        match order {
-            Order::Stop => Err(CloseReason::ServerStopping),
-            Order::Leave => Err(CloseReason::Fail(CloseFrame::new(
+    fn handle_signal(&mut self, signal: SocketSignal) -> Result<(), CloseReason> {
+        match signal {
+            SocketSignal::Stop => Err(CloseReason::ServerStopping),
+            SocketSignal::Evict => Err(CloseReason::Fail(CloseFrame::new(
                 CloseCode::POLICY_VIOLATION,
                 "evicted: the client id connected again, and this client did not answer",
             ))),
-            Order::Probe => {
+            SocketSignal::Probe => {
                 self.probed = true;
                 self.out.write(|frames| frame::write_ping(frames, b""));
                 Ok(())
@@ -433,7 +433,7 @@ impl ConsumingSocket {
             // A goodbye is no sign of life: its client may be the one that comes again.
             let alive = !matches!(message, None | Some(WebSocketMessage::Close(_)));
             if alive && std::mem::take(&mut self.probed) {
-                self.seat.call().alive.notify_waiters();
+                self.group_slot.handle().client_alive.notify_waiters();
             }
             match message {
                 None => return Ok(()),

@@ -27,7 +27,7 @@ use super::close::CloseReason;
 use super::keepalive::{Keepalive, KeepaliveAction};
 use super::stream::{ReadStatus, WebSocketStream};
 use crate::app::App;
-use crate::app::registry::Place;
+use crate::app::registry::ConnectionSlot;
 use crate::codec::RecordFormats;
 use crate::codec::inbound::{InboundRecord, ProduceFrame};
 use kafka_client::metadata::TopicMetadata;
@@ -57,7 +57,7 @@ pub(super) struct ProducingSocket {
     /// When the client last took something of `out`, or `out` was empty.
     took: Instant,
     /// Given back when the socket ends.
-    _place: Place,
+    _connection_slot: ConnectionSlot,
 }
 
 impl ProducingSocket {
@@ -66,7 +66,7 @@ impl ProducingSocket {
         socket: WebSocketStream,
         formats: RecordFormats,
         topic: Arc<TopicMetadata>,
-        place: Place,
+        connection_slot: ConnectionSlot,
     ) -> Self {
         let settings = &app.config.server.websocket;
         let out_max = settings.send_buffer;
@@ -86,7 +86,7 @@ impl ProducingSocket {
             scratch: Vec::new(),
             keepalive,
             took: Instant::now(),
-            _place: place,
+            _connection_slot: connection_slot,
         }
     }
 

@@ -24,12 +24,12 @@ use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
 use super::produce::ProducingSocket;
 use super::stream::WebSocketStream;
 use crate::app::App;
-use crate::app::registry::{Full, Place, Seat};
+use crate::app::registry::{AdmissionError, ConnectionSlot, GroupSlot};
+use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
-use crate::refusal::Refusal;
 use kafka_client::admin;
 use kafka_client::metadata::{MetadataError, TopicMetadata};
-use runtime::guard;
+use runtime::panic_policy;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
 
@@ -71,12 +71,12 @@ enum AdmittedSocket {
     Producing {
         params: ProduceParams,
         topic: Arc<TopicMetadata>,
-        place: Place,
+        connection_slot: ConnectionSlot,
     },
     Consuming {
         params: ConsumeParams,
-        place: Place,
-        seat: Seat,
+        connection_slot: ConnectionSlot,
+        group_slot: GroupSlot,
     },
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     };
     let query = QueryParams::parse(&request.query);
     let admitted = match refused_by_headers(&request) {
-        Some(refusal) => Err(refusal),
+        Some(error) => Err(error),
         None => opener.admit(request.endpoint, &query).await,
     };
     let message_bytes_max = opener.app.config.server.websocket.max_message_size;
@@ -120,30 +120,33 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
                     opener.start(admitted, socket, span);
                 }
             };
-            tracker.spawn(guard::contained(socket));
+            tracker.spawn(panic_policy::contain_panics(socket));
         }
-        Err(refusal) if query.errors_close() => {
-            let code = CloseCode(4000 + refusal.status.as_u16());
-            let close = CloseFrame::new(code, &refusal.message);
+        Err(error) if query.errors_close() => {
+            let code = CloseCode(4000 + error.status.as_u16());
+            let close = CloseFrame::new(code, &error.message);
             let closing = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
                     socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
                 }
             };
-            opener.app.sockets.spawn(guard::contained(closing));
+            opener
+                .app
+                .sockets
+                .spawn(panic_policy::contain_panics(closing));
         }
-        Err(refusal) => {
-            debug!(parent: &span, %refusal, "refused");
-            return refusal.into_response();
+        Err(error) => {
+            debug!(parent: &span, %error, "refused");
+            return error.into_response();
         }
     }
     switching_protocols(&accept)
 }
 
 /// Whether the request's headers alone rule it out.
-fn refused_by_headers(request: &UpgradeRequest) -> Option<Refusal> {
+fn refused_by_headers(request: &UpgradeRequest) -> Option<HttpError> {
     if request.foreign_origin.is_some() {
-        return Some(Refusal::foreign_origin());
+        return Some(HttpError::foreign_origin());
     }
     // Ignoring the client's credentials would serve it as the proxy's own principal, which
     // may be allowed more.
@@ -162,7 +165,7 @@ fn refused_by_headers(request: &UpgradeRequest) -> Option<Refusal> {
         "header {header}: credentials of a client's own are not supported yet; \
          leave the header out to use the proxy's"
     );
-    Some(Refusal::new(StatusCode::NOT_IMPLEMENTED, message))
+    Some(HttpError::new(StatusCode::NOT_IMPLEMENTED, message))
 }
 
 impl SocketOpener {
@@ -170,66 +173,69 @@ impl SocketOpener {
         &self,
         endpoint: SocketEndpoint,
         query: &QueryParams,
-    ) -> Result<AdmittedSocket, Refusal> {
+    ) -> Result<AdmittedSocket, HttpError> {
         if self.app.draining.is_cancelled() {
-            return Err(Refusal::unavailable("the server is stopping"));
+            return Err(HttpError::unavailable("the server is stopping"));
         }
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
-                let place = self.place()?;
+                let connection_slot = self.connection_slot()?;
                 let topic = self.topic_or_create(&params.topic).await?;
                 Ok(AdmittedSocket::Producing {
                     params,
                     topic,
-                    place,
+                    connection_slot,
                 })
             }
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
-                let place = self.place()?;
+                let connection_slot = self.connection_slot()?;
                 let mut topics = Vec::new();
                 for name in &params.topics {
                     let topic = self.topic_or_create(name).await?;
                     topics.push((name.clone(), topic.partitions.len()));
                 }
-                let seat = self
+                let group_slot = self
                     .app
                     .registry
-                    .admit(&params.group_id, &params.client_id, &topics)
+                    .acquire_group_slot(&params.group_id, &params.client_id, &topics)
                     .await?;
                 Ok(AdmittedSocket::Consuming {
                     params,
-                    place,
-                    seat,
+                    connection_slot,
+                    group_slot,
                 })
             }
         }
     }
 
-    fn place(&self) -> Result<Place, Refusal> {
+    fn connection_slot(&self) -> Result<ConnectionSlot, HttpError> {
         let max = self.app.config.server.websocket.max_connections;
-        self.app.registry.place(max).ok_or_else(|| {
-            let message = format!(
-                "this node has {max} open connections, which is its limit \
+        self.app
+            .registry
+            .try_acquire_connection_slot(max)
+            .ok_or_else(|| {
+                let message = format!(
+                    "this node has {max} open connections, which is its limit \
                  (server.websocket.max-connections)"
-            );
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after()
-        })
+                );
+                HttpError::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after()
+            })
     }
 
     /// The topic, which must exist; with `--dev` it is created on first use.
-    async fn topic_or_create(&self, name: &str) -> Result<Arc<TopicMetadata>, Refusal> {
+    async fn topic_or_create(&self, name: &str) -> Result<Arc<TopicMetadata>, HttpError> {
         match self.topic_metadata(name).await {
             Err(MetadataError::UnknownTopic { .. }) if self.app.config.dev => {}
-            other => return other.map_err(Refusal::from),
+            other => return other.map_err(HttpError::from),
         }
         let created = admin::create_topic(self.app.cluster(), name, DEV_PARTITIONS, 1).await;
         match created {
             Err(error) if !error.already_exists() => {
-                Err(Refusal::unavailable(format!("topic {name}: {error}")))
+                Err(HttpError::unavailable(format!("topic {name}: {error}")))
             }
-            _ => self.topic_metadata(name).await.map_err(Refusal::from),
+            _ => self.topic_metadata(name).await.map_err(HttpError::from),
         }
     }
 
@@ -253,18 +259,20 @@ impl SocketOpener {
             AdmittedSocket::Producing {
                 params,
                 topic,
-                place,
+                connection_slot,
             } => {
-                let socket = ProducingSocket::new(self.app, socket, params.formats, topic, place);
-                tasks.spawn(guard::contained(socket.run().instrument(span)));
+                let socket =
+                    ProducingSocket::new(self.app, socket, params.formats, topic, connection_slot);
+                tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {
                 params,
-                place,
-                seat,
+                connection_slot,
+                group_slot,
             } => {
-                let socket = ConsumingSocket::new(self.app, socket, params, (place, seat));
-                tasks.spawn(guard::contained(socket.run().instrument(span)));
+                let socket =
+                    ConsumingSocket::new(self.app, socket, params, (connection_slot, group_slot));
+                tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
         }
     }
@@ -302,45 +310,45 @@ fn switching_protocols(accept: &str) -> Response<String> {
     response
 }
 
-fn handshake_error(error: HandshakeError) -> Refusal {
+fn handshake_error(error: HandshakeError) -> HttpError {
     let status = match error {
         HandshakeError::NoUpgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
         HandshakeError::Key => StatusCode::BAD_REQUEST,
     };
-    let refusal = Refusal::new(status, error.to_string());
+    let error = HttpError::new(status, error.to_string());
     if status != StatusCode::UPGRADE_REQUIRED {
-        return refusal;
+        return error;
     }
-    refusal
-        .with(UPGRADE, HeaderValue::from_static("websocket"))
-        .with(CONNECTION, HeaderValue::from_static("Upgrade"))
-        .with(
+    error
+        .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+        .with_header(CONNECTION, HeaderValue::from_static("Upgrade"))
+        .with_header(
             SEC_WEBSOCKET_VERSION,
             HeaderValue::from_static(handshake::VERSION),
         )
 }
 
-impl From<ParamError> for Refusal {
+impl From<ParamError> for HttpError {
     fn from(error: ParamError) -> Self {
-        Refusal::bad_request(error.to_string())
+        HttpError::bad_request(error.to_string())
     }
 }
 
-impl From<Full> for Refusal {
-    fn from(full: Full) -> Self {
-        Refusal::bad_request(full.to_string())
+impl From<AdmissionError> for HttpError {
+    fn from(error: AdmissionError) -> Self {
+        HttpError::bad_request(error.to_string())
     }
 }
 
-impl From<MetadataError> for Refusal {
+impl From<MetadataError> for HttpError {
     fn from(error: MetadataError) -> Self {
         let message = format!("parameter topic: {error}");
         match error {
             MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. } => {
-                Refusal::bad_request(message)
+                HttpError::bad_request(message)
             }
-            MetadataError::NotAuthorized { .. } => Refusal::forbidden(message),
-            MetadataError::Unavailable { .. } => Refusal::unavailable(error.to_string()),
+            MetadataError::NotAuthorized { .. } => HttpError::forbidden(message),
+            MetadataError::Unavailable { .. } => HttpError::unavailable(error.to_string()),
         }
     }
 }

@@ -1,32 +1,32 @@
-//! What plain HTTP requests are answered.
+//! The plain HTTP endpoints.
 
 mod cluster;
 mod health;
-mod reject;
+mod rejection;
 
 use http::Response;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Reply};
 
-pub use reject::recover;
+pub(crate) use rejection::respond_to_rejection;
 
 use crate::app::App;
 
-/// The plain routes.
-pub fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
-    let shared = warp::any().map(move || app.clone());
+/// The routes of plain HTTP requests.
+pub(crate) fn http_routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
+    let app = warp::any().map(move || app.clone());
 
     let healthcheck = warp::path!("healthcheck")
         .and(warp::get())
         .map(health::healthcheck);
     let ready = warp::path!("ready")
         .and(warp::get())
-        .and(shared.clone())
+        .and(app.clone())
         .map(health::ready);
     let cluster_info = warp::path!("kafka" / "cluster" / "info")
         .and(warp::get())
-        .and(shared)
-        .then(cluster::info);
+        .and(app)
+        .then(cluster::cluster_info);
 
     let routes = healthcheck.or(ready).unify();
     let routes = routes.or(cluster_info).unify();

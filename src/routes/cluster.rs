@@ -1,4 +1,5 @@
-//! The brokers of the cluster, asked for at the time of the request.
+//! `GET /kafka/cluster/info`: the brokers of the cluster, as its metadata has them at the time of
+//! the request.
 
 use std::time::Duration;
 
@@ -7,13 +8,13 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::app::App;
-use crate::refusal::{Refusal, json};
+use crate::http_error::{HttpError, json_response};
 
-/// How long the cluster may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long the metadata may take to be refreshed.
+const REFRESH_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
-struct Broker<'a> {
+struct BrokerInfo<'a> {
     id: i32,
     host: &'a str,
     port: u16,
@@ -22,24 +23,24 @@ struct Broker<'a> {
 }
 
 /// `[{"id","host","port","rack"?}]`, or 503 when no broker answers in time.
-pub(super) async fn info(app: App) -> Response<String> {
+pub(super) async fn cluster_info(app: App) -> Response<String> {
     let metadata = app.cluster().metadata();
-    let reason = match timeout(ANSWER_MAX, metadata.refresh()).await {
+    let reason = match timeout(REFRESH_MAX, metadata.refresh()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(match metadata.ready() {
-            Ok(()) => format!("no broker answered within {} s", ANSWER_MAX.as_secs()),
+            Ok(()) => format!("no broker answered within {} s", REFRESH_MAX.as_secs()),
             Err(reason) => reason,
         }),
     };
     if let Some(reason) = reason {
-        return Refusal::unavailable(reason).into_response();
+        return HttpError::unavailable(reason).into_response();
     }
     let snapshot = metadata.snapshot();
     let mut brokers: Vec<_> = snapshot
         .brokers
         .iter()
-        .map(|broker| Broker {
+        .map(|broker| BrokerInfo {
             id: broker.id.0,
             host: &broker.host,
             port: broker.port,
@@ -47,5 +48,5 @@ pub(super) async fn info(app: App) -> Response<String> {
         })
         .collect();
     brokers.sort_by_key(|broker| broker.id);
-    json(StatusCode::OK, &brokers)
+    json_response(StatusCode::OK, &brokers)
 }

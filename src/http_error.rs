@@ -1,0 +1,102 @@
+//! Errors as HTTP responses: a status and a JSON body `{"message": "…"}`.
+//!
+//! The one place that turns a refused request into a response, for plain requests and for
+//! WebSocket upgrades alike.
+
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+/// Why a request is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({status})")]
+pub(crate) struct HttpError {
+    /// The HTTP status.
+    pub(crate) status: StatusCode,
+    /// For people: what is wrong, and what would be right.
+    pub(crate) message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    message: &'a str,
+}
+
+impl HttpError {
+    /// An error with that status.
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: the request can never succeed as it is.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 403: the client has not the right.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    /// 403 for a page whose origin is none of those allowed.
+    pub(crate) fn foreign_origin() -> Self {
+        Self::forbidden("this Origin may not use this server")
+    }
+
+    /// 503: the same request may succeed later; `Retry-After` says when.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_retry_after()
+    }
+
+    /// Adds `Retry-After`.
+    pub(crate) fn with_retry_after(self) -> Self {
+        self.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
+    }
+
+    /// Adds a header.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The response.
+    pub(crate) fn into_response(self) -> Response<String> {
+        let body = ErrorBody {
+            message: &self.message,
+        };
+        let mut response = json_response(self.status, &body);
+        for (name, value) in self.headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+}
+
+/// A response with a JSON body.
+pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response<String> {
+    let text = serde_json::to_string(body).expect("texts and numbers always serialize");
+    let mut response = Response::new(text);
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_json_with_a_message() {
+        let response = HttpError::unavailable("no \"broker\"").into_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+        assert_eq!(response.body(), r#"{"message":"no \"broker\""}"#);
+    }
+}
