@@ -354,7 +354,7 @@ async fn a_second_signal_ends_what_the_first_one_waits_for() {
 }
 
 #[tokio::test]
-async fn brokers_that_are_absent_at_the_start_keep_nobody_from_serving() {
+async fn brokers_that_are_absent_at_the_start_do_not_keep_the_program_from_serving() {
     let mut running = Running::start(&["--bootstrap-hosts", "127.0.0.1:1"]);
     let refused = WsClient::connect(&running.address, "/socket/in?topic=t").await;
     assert_eq!(refused.err().unwrap().status, 503);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_nobody_knows_is_refused_in_one_line_with_the_nearest_one() {
+    fn an_unknown_flag_is_refused_in_one_line_with_the_nearest_one() {
         let line = misuse("--prot 1");
         assert_eq!(line.lines().count(), 1, "{line}");
         assert!(
@@ -283,7 +283,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn an_argument_that_is_no_text_is_named_and_its_value_is_not_shown() {
+    fn an_argument_that_is_not_utf_8_is_named_and_its_value_is_not_shown() {
         use std::os::unix::ffi::OsStringExt;
 
         let arguments: [&[u8]; 5] = [b"p", b"--server-id", b"\xff", b"-D", b"a.b=hunter2\xff"];

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::cli::{self, EarlyExit};
 use kafka_websocket_proxy::config::{
-    self, Config, ConfigError, LoadedConfig, LogConfig, LogFormat,
+    self, BindError, Config, ConfigError, LoadedConfig, LogConfig, LogFormat,
 };
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
-use runtime::guard;
+use runtime::panic_policy;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
     // From here on there is a log.
     init_log(&loaded.config.log);
-    guard::install();
+    panic_policy::install_hook();
     for notice in &loaded.notices {
         warn!("{notice}");
     }
@@ -93,7 +93,7 @@ async fn serve(loaded: LoadedConfig) -> Result<(), String> {
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|error| loaded.provenance.bind_error(address, &error).to_string())?;
+        .map_err(|error| BindError::new(&loaded.provenance, address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
     let mut config = config;

@@ -1,9 +1,7 @@
 //! What is wrong with the settings, one line each.
 
-use std::net::SocketAddr;
-
 use super::keys::KEY_PREFIX;
-use super::provenance::{KeyProvenance, ValueSource};
+use super::provenance::ValueSource;
 
 /// One thing that is wrong with the settings, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,19 +61,4 @@ pub enum ConfigError {
     /// Values that contradict each other.
     #[error("{0}")]
     Conflict(String),
-}
-
-/// An address that the system does not let us listen on. Not a [`ConfigError`]: the same
-/// settings may do when the program is started again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
-pub struct BindError {
-    /// The key that would have to change, with its source.
-    pub key: KeyProvenance,
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub reason: String,
-    /// How to change it.
-    pub flag: &'static str,
 }

@@ -79,9 +79,7 @@ impl ConfigKey {
     pub(super) fn matches(&self, name: &str) -> bool {
         match self.name.strip_suffix(".*") {
             None => self.name == name,
-            Some(section) => name
-                .strip_prefix(section)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+            Some(section) => is_or_is_below(name, section),
         }
     }
 
@@ -180,12 +178,18 @@ pub(super) fn find_property(name: &str) -> Option<&'static ConfigKey> {
     CLIENT_PROPERTIES.iter().find(|row| row.matches(name))
 }
 
-/// Whether `key` is, or belongs to a section, that a later version will have.
+/// Whether `key` is, or stands below, one that a later version will have.
 pub(super) fn is_unsupported(key: &str) -> bool {
     let mut unsupported = PROXY_KEYS
         .iter()
         .filter(|row| matches!(row.handling, KeyHandling::Unsupported));
-    unsupported.any(|row| row.matches(key))
+    unsupported.any(|row| is_or_is_below(key, row.name.trim_end_matches(".*")))
+}
+
+/// Whether `key` is `name`, or continues it after a dot.
+fn is_or_is_below(key: &str, name: &str) -> bool {
+    key.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The key that an environment variable sets.

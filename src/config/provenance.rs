@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 
-use super::error::BindError;
 use super::keys::{ClientSection, KEY_PREFIX};
 
 /// Where a value came from, weakest first.
@@ -64,20 +61,6 @@ pub struct Provenance(BTreeMap<String, ValueSource>);
 impl Provenance {
     pub(super) fn new(given: impl Iterator<Item = (String, ValueSource)>) -> Self {
         Self(given.collect())
-    }
-
-    /// The error of an address that cannot be bound.
-    pub fn bind_error(&self, address: SocketAddr, error: &io::Error) -> BindError {
-        let (key, flag) = match error.kind() {
-            io::ErrorKind::AddrNotAvailable => ("server.bind-interface", "--bind-interface"),
-            _ => ("server.port", "--port (0 takes a free one)"),
-        };
-        BindError {
-            key: self.of_key(key),
-            address,
-            reason: error.to_string(),
-            flag,
-        }
     }
 
     /// Where the value of `key` came from.

@@ -107,10 +107,10 @@ fn each_variable_of_a_later_version_is_refused_with_its_key() {
         for name in row.variables {
             let mut sources = dev();
             sources.variables.push(variable(name, "x"));
-            let told = format!("{KEY_PREFIX}{} (from variable {name}): not supp", row.name);
+            let expected = format!("{KEY_PREFIX}{} (from variable {name}): not supp", row.name);
             let lines = errors(&sources);
             assert_eq!(lines.len(), 1, "{lines:?}");
-            assert!(lines[0].starts_with(&told), "{lines:?}");
+            assert!(lines[0].starts_with(&expected), "{lines:?}");
         }
     }
     let mut sources = dev();
@@ -120,7 +120,7 @@ fn each_variable_of_a_later_version_is_refused_with_its_key() {
 }
 
 #[test]
-fn a_java_property_without_a_meaning_is_reported_once_with_all_who_set_it() {
+fn an_ignored_java_property_is_reported_once_with_all_sources_that_set_it() {
     let mut sources = dev();
     for define in [
         "kafka-client.properties.retries=3",
@@ -206,7 +206,7 @@ fn a_define_without_a_key_says_so() {
 }
 
 #[test]
-fn time_outs_that_contradict_each_other_are_refused_with_who_set_them() {
+fn timeouts_that_contradict_each_other_are_refused_with_their_sources() {
     let mut sources = dev();
     sources
         .defines
@@ -230,7 +230,7 @@ fn time_outs_that_contradict_each_other_are_refused_with_who_set_them() {
 }
 
 #[test]
-fn a_delivery_time_out_that_nobody_set_gives_way_as_in_java() {
+fn a_default_delivery_timeout_is_raised_as_in_java() {
     let mut sources = dev();
     sources
         .defines

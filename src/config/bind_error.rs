@@ -1,0 +1,36 @@
+//! An address that the system does not let us listen on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::provenance::{KeyProvenance, Provenance};
+
+/// Not a [`ConfigError`](super::ConfigError): the same settings may do when the program is
+/// started again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: cannot listen on {address}: {reason}; choose another with {flag}")]
+pub struct BindError {
+    /// The key that would have to change, with its source.
+    key: KeyProvenance,
+    address: SocketAddr,
+    /// What the system said.
+    reason: String,
+    /// How to change the key.
+    flag: &'static str,
+}
+
+impl BindError {
+    /// The error of a failed `bind`, with the key that it is about.
+    pub fn new(provenance: &Provenance, address: SocketAddr, error: &io::Error) -> Self {
+        let (key, flag) = match error.kind() {
+            io::ErrorKind::AddrNotAvailable => ("server.bind-interface", "--bind-interface"),
+            _ => ("server.port", "--port (0 takes a free one)"),
+        };
+        Self {
+            key: provenance.of_key(key),
+            address,
+            reason: error.to_string(),
+            flag,
+        }
+    }
+}
