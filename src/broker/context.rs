@@ -5,11 +5,12 @@
 //!   lock and waits outside.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use runtime::mutex::lock;
 use tokio::sync::Notify;
 
 use super::cluster_state::ClusterState;
@@ -144,7 +145,7 @@ impl ClusterContext {
 
     /// The data, for as long as the guard lives.
     pub(super) fn lock(&self) -> MutexGuard<'_, ClusterData> {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cluster)
     }
 }
 

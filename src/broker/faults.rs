@@ -3,11 +3,12 @@
 //! Rules are tried in the order they were added; the first that fits a request applies
 //! to it and is used up by one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
+use runtime::mutex::lock;
 use tokio_util::sync::CancellationToken;
 
 /// The rules of one cluster.
@@ -151,7 +152,7 @@ impl FaultRules {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<FaultRule>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rules)
     }
 }
 

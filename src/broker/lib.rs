@@ -55,8 +55,9 @@ mod wire;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use runtime::mutex::lock;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use config::BrokerConfig;
@@ -128,6 +129,6 @@ impl MemoryBroker {
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, NodeListener>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }

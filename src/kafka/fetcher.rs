@@ -38,6 +38,7 @@ mod truncation;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use runtime::mutex::lock;
 use tokio::time::Instant;
 
 pub use self::budget::FetchBudget;
@@ -50,7 +51,6 @@ pub use self::offset_fetcher::OffsetSpec;
 use self::shared_partition::{DecodedFetch, SharedPartition};
 use self::tail::TailFetchers;
 use super::config::ConsumerConfig;
-use super::lock::lock;
 use super::{Cluster, IsolationLevel, TopicPartition};
 use runtime::wake::WakeSignal;
 

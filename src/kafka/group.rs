@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use runtime::mutex::lock;
 use tokio::sync::{Notify, Semaphore};
 
 pub(crate) use self::consumer_coordinator::ConsumerCoordinator;
@@ -44,7 +45,6 @@ use self::error::{Failure, Verdict};
 pub(crate) use self::member_channel::{BackgroundEvent, MemberChannel};
 pub(crate) use self::membership::{GroupRebalanceConfig, Membership};
 pub use self::offsets::OffsetResetStrategy;
-use super::lock::lock;
 use super::{BrokerId, Cluster, ConnectionPurpose};
 use crate::fetcher::Fetcher;
 use crate::net::pool::COORDINATOR_CONNECTIONS;

@@ -14,7 +14,6 @@ pub mod error;
 mod fake;
 pub mod fetcher;
 pub mod group;
-mod lock;
 pub mod metadata;
 pub mod net;
 pub mod principal;

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_protocol::messages::MetadataResponse;
+use runtime::mutex::lock;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +32,6 @@ pub use self::snapshot::{
     BrokerNode, ClusterSnapshot, LeaderAndEpoch, PartitionMetadata, TopicMetadata,
 };
 use self::topics::TopicsOfInterest;
-use super::lock::lock;
 use super::topic::TopicPartition;
 
 /// Why there is no metadata of a topic.

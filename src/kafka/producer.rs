@@ -31,6 +31,7 @@ mod sender;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use runtime::mutex::lock;
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
@@ -38,7 +39,6 @@ use self::accumulator::{AccumulatorEffects, RecordAccumulator, SizeLimits};
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
-use super::lock::lock;
 use super::metadata::TopicMetadata;
 use super::record::{NewRecord, batch_size_of};
 use super::topic::BrokerId;

@@ -8,12 +8,12 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
     ApiKey, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, MetadataRequest,
 };
+use runtime::mutex::lock;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
 use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
-use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::topic::TopicPartition;
 

@@ -17,9 +17,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -222,7 +223,7 @@ impl BudgetPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, BudgetPoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kafka_protocol::messages::FetchRequest;
+use runtime::mutex::lock;
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
@@ -29,7 +30,6 @@ use super::fetch_state::{ReadKind, ReadSpec};
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
 use crate::config::ConsumerConfig;
-use crate::lock::lock;
 use crate::metadata::LeaderAndEpoch;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 

@@ -9,10 +9,11 @@ use std::any::Any;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use runtime::mutex::lock;
+
 use super::budget::BudgetPermit;
 use super::ring::OffsetRange;
 use crate::TopicPartition;
-use crate::lock::lock;
 use crate::record::{DecodedRecords, Records};
 
 /// What a cursor returns: the records of one chunk from an offset on.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use runtime::mutex::lock;
 use tokio::time::Instant;
 
 use super::FetchPosition;
@@ -11,7 +12,6 @@ use super::error::FetchError;
 use super::fetch_state::{CursorState, NextChunk};
 use super::shared_partition::SharedPartition;
 use crate::TopicPartition;
-use crate::lock::lock;
 use runtime::wake::WakeSignal;
 
 /// Reads one partition from a position on. See [`Fetcher::cursor`](super::Fetcher::cursor).

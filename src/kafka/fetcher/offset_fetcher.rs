@@ -15,13 +15,13 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId as NodeId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::FetchPosition;
 use super::error::{FetchError, RetryReason};
 use crate::backoff::ExponentialBackoff;
-use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 

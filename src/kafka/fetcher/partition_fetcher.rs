@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::error::ResponseError;
+use runtime::mutex::lock;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
@@ -35,7 +36,6 @@ use super::request::FetchPartitionData;
 use super::shared_partition::{SharedPartition, wake_all};
 use super::tail::TailFetchers;
 use crate::backoff::ExponentialBackoff;
-use crate::lock::lock;
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 
 /// Serves `partition` until no cursor reads it or the cluster stops.

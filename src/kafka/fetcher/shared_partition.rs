@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use runtime::mutex::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -12,7 +13,6 @@ use super::budget::{BudgetPermit, ChunkCache};
 use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
-use crate::lock::lock;
 use crate::record::{DecodeOptions, DecodedRecords, RecordError, decode};
 use crate::{IsolationLevel, TopicPartition};
 

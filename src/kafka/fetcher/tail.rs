@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
+use runtime::mutex::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -28,7 +29,6 @@ use super::FetcherShared;
 use super::fetch_session::{FetchSessionHandler, FetchSessionResult, FetchTarget};
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
-use crate::lock::lock;
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel, RequestError, TopicPartition};
 
 /// All tails of a fetcher.

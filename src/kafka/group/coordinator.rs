@@ -16,12 +16,12 @@ use std::sync::{Arc, Mutex};
 
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
+use runtime::mutex::lock;
 use tokio::sync::oneshot;
 
 use super::error::Failure;
 use super::requests::text;
 use crate::error::RequestError;
-use crate::lock::lock;
 use crate::{BrokerId, Cluster};
 
 /// ConsumerGroups that one request may ask for.

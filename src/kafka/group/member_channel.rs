@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use runtime::mutex::lock;
 use tokio::sync::Notify;
 
 use super::commit::Commits;
 use super::error::{CommitError, ConsumerError};
 use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
-use crate::lock::lock;
 use runtime::wake::WakeSignal;
 
 /// From the coordinator's task to the consumer, as Java's `BackgroundEvent`.

@@ -23,6 +23,7 @@ mod reconnect_backoff;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use runtime::mutex::lock;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,6 @@ use self::reconnect_backoff::ReconnectBackoff;
 use super::connection::Connection;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
-use crate::lock::lock;
 use crate::topic::BrokerId;
 
 /// What a fetch may see of transactions (`isolation.level`).

@@ -16,8 +16,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
+
+use runtime::mutex::lock;
 
 use super::error::ProduceError;
 
@@ -184,7 +186,7 @@ impl ProduceResult {
     }
 
     fn register(&self, slot: Option<WakerSlot>, waker: &Waker) -> WakerSlot {
-        let mut registered = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registered = lock(&self.wakers);
         let round = registered.round;
         match slot {
             Some(slot) if slot.round == round => {
@@ -203,7 +205,7 @@ impl ProduceResult {
 
     fn wake_all(&self) {
         let wakers = {
-            let mut registered = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut registered = lock(&self.wakers);
             registered.round = registered.round.wrapping_add(1);
             std::mem::take(&mut registered.wakers)
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use runtime::mutex::lock;
 use uuid::Uuid;
 
 use super::super::budget::BudgetPermit;
@@ -15,7 +16,6 @@ use super::super::shared_partition::SharedPartition;
 use super::super::truncation::{PositionValidation, validate_position};
 use super::super::{FetchPosition, FetcherShared};
 use crate::IsolationLevel;
-use crate::lock::lock;
 use crate::metadata::LeaderAndEpoch;
 
 /// One read at one leader.

@@ -8,11 +8,11 @@ use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, HeartbeatRequest,
     HeartbeatResponse, MetadataRequest, MetadataResponse,
 };
+use runtime::mutex::lock;
 
 use super::*;
 use crate::config::ClientConfig;
 use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
-use crate::lock::lock;
 use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, Pool};
 use crate::topic::BrokerId;
 

@@ -26,6 +26,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -33,7 +34,6 @@ use super::dialer::{BrokerEndpoint, Dialer};
 use super::reconnect_backoff::ReconnectBackoff;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
-use crate::lock::lock;
 use crate::net::connection::Connection;
 use crate::topic::BrokerId;
 

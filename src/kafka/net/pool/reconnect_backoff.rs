@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use runtime::mutex::lock;
 use tokio::time::Instant;
 
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
-use crate::lock::lock;
 
 /// Spaces the attempts to connect to one broker for one purpose.
 #[derive(Debug)]
