@@ -11,6 +11,7 @@ use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{
     BrokerId, Cluster, Connection, ConnectionPurpose, Principal, TopicPartition, admin,
 };
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest,
     FindCoordinatorRequest, GroupId, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
@@ -288,22 +289,20 @@ async fn topics_and_records(subject: &Subject) {
     );
     all_are(36, codes.await, "CreateTopics: TOPIC_ALREADY_EXISTS");
 
-    let codes =
-        subject.ask(
-            |version| {
-                let name = TopicName(text("no-such-topic"));
-                match version {
+    let codes = subject.ask(
+        |version| {
+            let name = TopicName(text("no-such-topic"));
+            match version {
                 6.. => {
-                    let topic = kafka_protocol::messages::delete_topics_request::DeleteTopicState
-                        ::default().with_name(Some(name));
+                    let topic = DeleteTopicState::default().with_name(Some(name));
                     DeleteTopicsRequest::default().with_topics(vec![topic])
                 }
                 _ => DeleteTopicsRequest::default().with_topic_names(vec![name]),
             }
             .with_timeout_ms(10_000)
-            },
-            |response| response.responses[0].error_code,
-        );
+        },
+        |response| response.responses[0].error_code,
+    );
     all_are(3, codes.await, "DeleteTopics: UNKNOWN_TOPIC_OR_PARTITION");
 }
 
@@ -454,14 +453,29 @@ async fn kafka_2_8_understands_every_version_that_we_speak() {
     every_version_is_understood(&Kafka::shared("2.8", 1)).await;
 }
 
+async fn delete_topic(cluster: &Cluster, name: &str) {
+    let controller = cluster.metadata().snapshot().controller.unwrap();
+    let build = |version| {
+        let request = DeleteTopicsRequest::default().with_timeout_ms(10_000);
+        let name = TopicName(text(name));
+        match version {
+            6.. => request.with_topics(vec![DeleteTopicState::default().with_name(Some(name))]),
+            _ => request.with_topic_names(vec![name]),
+        }
+    };
+    let deleted = cluster.call(controller, ConnectionPurpose::Control, build, PATIENCE);
+    let (_, response) = deleted.await.unwrap();
+    assert_eq!(response.responses[0].error_code, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_deleted_and_made_again_is_another() {
+async fn a_topic_that_is_deleted_and_created_again_is_another() {
     let kafka = Kafka::shared("4.4", 1);
     let cluster = cluster(&kafka);
     let name = unique("again");
     kafka.create_topic(&name, 3, 1);
     let first = cluster.metadata().topic(&name).await.unwrap();
-    admin::delete_topic(&cluster, &name).await.unwrap();
+    delete_topic(&cluster, &name).await;
     let mut changed = cluster.metadata().subscribe();
     kafka.create_topic(&name, 1, 1);
     cluster.metadata().request_update_for_topic(&name);

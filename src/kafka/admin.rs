@@ -1,12 +1,11 @@
-//! Making and deleting topics: for `--dev`, tests and the console.
+//! Creating topics: for `--dev` and tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicName};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
 
@@ -21,10 +20,10 @@ pub enum AdminError {
     /// The controller could not be asked.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// It refused.
+    /// It answered with an error code.
     #[error("topic {topic}: error {code}{}", message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
     Refused {
-        /// Which topic.
+        /// The topic's name.
         topic: Arc<str>,
         /// Kafka's error code.
         code: i16,
@@ -34,7 +33,7 @@ pub enum AdminError {
 }
 
 impl AdminError {
-    /// Whether the topic to be made was there already.
+    /// Whether the topic existed before (`TOPIC_ALREADY_EXISTS`).
     pub fn already_exists(&self) -> bool {
         self.is(ResponseError::TopicAlreadyExists)
     }
@@ -44,7 +43,7 @@ impl AdminError {
     }
 }
 
-/// Makes a topic. `replication` of -1 takes the broker's default.
+/// Creates a topic. `replication` of -1 takes the broker's default.
 ///
 /// # Errors
 /// See [`AdminError`]; [`AdminError::already_exists`] tells the harmless one.
@@ -70,35 +69,10 @@ pub async fn create_topic(
             .with_topics(vec![topic])
             .with_timeout_ms(millis(timeout))
     };
-    at_the_controller(cluster, || async {
-        let (_, response) = ask(cluster, build).await?;
+    retry_at_controller(cluster, || async {
+        let response = call_controller(cluster, build).await?;
         for topic in response.topics {
-            refused(name, topic.error_code, topic.error_message)?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Deletes a topic.
-///
-/// # Errors
-/// See [`AdminError`].
-pub async fn delete_topic(cluster: &Cluster, name: &str) -> Result<(), AdminError> {
-    let timeout = cluster.config().request_timeout;
-    let build = |version| {
-        let request = DeleteTopicsRequest::default().with_timeout_ms(millis(timeout));
-        if version < 6 {
-            request.with_topic_names(vec![topic_name(name)])
-        } else {
-            let topic = DeleteTopicState::default().with_name(Some(topic_name(name)));
-            request.with_topics(vec![topic])
-        }
-    };
-    at_the_controller(cluster, || async {
-        let (_, response) = ask(cluster, build).await?;
-        for topic in response.responses {
-            refused(name, topic.error_code, topic.error_message)?;
+            check_error_code(name, topic.error_code, topic.error_message)?;
         }
         Ok(())
     })
@@ -106,7 +80,10 @@ pub async fn delete_topic(cluster: &Cluster, name: &str) -> Result<(), AdminErro
 }
 
 /// Tries again while the controller moves, for as long as a request may take.
-async fn at_the_controller<F>(cluster: &Cluster, attempt: impl Fn() -> F) -> Result<(), AdminError>
+async fn retry_at_controller<F>(
+    cluster: &Cluster,
+    attempt: impl Fn() -> F,
+) -> Result<(), AdminError>
 where
     F: Future<Output = Result<(), AdminError>>,
 {
@@ -127,27 +104,28 @@ where
             return Err(error);
         }
         sleep(backoff.after_failure()).await;
-        // Its failure is the next attempt's to meet.
+        // If that fails, so does the next attempt.
         let _ = cluster.metadata().refresh().await;
     }
 }
 
-async fn ask<A: crate::protocol::versions::Api>(
+async fn call_controller<A: crate::protocol::versions::Api>(
     cluster: &Cluster,
     build: impl Fn(i16) -> A,
-) -> Result<(i16, A::Response), RequestError> {
+) -> Result<A::Response, RequestError> {
     let timeout = cluster.config().request_timeout;
-    match cluster.metadata().snapshot().controller {
+    let (_, response) = match cluster.metadata().snapshot().controller {
         Some(controller) => {
             cluster
                 .call(controller, ConnectionPurpose::Control, build, timeout)
                 .await
         }
         None => cluster.call_any(build, timeout).await,
-    }
+    }?;
+    Ok(response)
 }
 
-fn refused(name: &str, code: i16, message: Option<StrBytes>) -> Result<(), AdminError> {
+fn check_error_code(name: &str, code: i16, message: Option<StrBytes>) -> Result<(), AdminError> {
     if code == 0 {
         return Ok(());
     }

@@ -5,7 +5,7 @@
 //!                                   └▶ Pool       connections to each broker, by purpose
 //! ```
 //!
-//! It works from the start, also while no broker is there: whoever needs one waits with
+//! It can be used from the start, also while no broker is reachable: callers wait with
 //! backoff, and [`Metadata::ready`] says what is missing.
 
 mod metadata_updater;

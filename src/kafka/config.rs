@@ -1,4 +1,4 @@
-//! What the client layer can be told, with Apache Kafka's names and defaults.
+//! The settings of the client layer, with Apache Kafka's names and defaults.
 //!
 //! Each field is documented with the Java property it comes from. Values are checked
 //! where they are parsed; here they are taken as given.
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct ClientConfig {
     /// `bootstrap.servers`: `host:port` of the brokers to ask first.
     pub bootstrap_servers: Vec<String>,
-    /// `client.id`: what broker logs and quotas call us.
+    /// `client.id`: the name that brokers use in logs and quotas.
     pub client_id: String,
     /// `client.rack`: empty when unknown.
     pub rack: String,
@@ -30,7 +30,7 @@ pub struct ClientConfig {
     pub connections_max_idle: Duration,
     /// `metadata.max.age.ms`
     pub metadata_max_age: Duration,
-    /// Largest response frame that is accepted, in bytes.
+    /// `receive.message.max.bytes` (librdkafka's): the largest response that is accepted.
     pub receive_message_max_bytes: usize,
 }
 
@@ -56,7 +56,7 @@ impl Default for ClientConfig {
 /// How record batches are compressed (`compression.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CompressionType {
-    /// As they are.
+    /// Not compressed.
     #[default]
     None,
     /// RFC 1952.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::topic::BrokerId;
 
-/// A broker as log lines and errors name it: `2 (kafka-2:9092)`.
+/// A broker's id and address, as log lines and errors name it: `2 (kafka-2:9092)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerAddress {
     /// Its id; below 0 for an address of `bootstrap.servers` whose id is not known.
@@ -34,7 +34,7 @@ pub enum RequestError {
     /// No connection could be made. Nothing was sent.
     #[error("broker {broker} cannot be reached: {reason}")]
     Unreachable {
-        /// Which broker.
+        /// The broker.
         broker: BrokerAddress,
         /// Of the last address that was tried.
         reason: Arc<str>,
@@ -42,7 +42,7 @@ pub enum RequestError {
     /// The connection ended before the response came.
     #[error("the connection to broker {broker} was lost: {reason}")]
     Disconnected {
-        /// Which broker.
+        /// The broker.
         broker: BrokerAddress,
         /// Whether any byte of the request may have been written.
         sent: bool,
@@ -53,7 +53,7 @@ pub enum RequestError {
     /// broker answers in order, so nothing behind this request would be answered either.
     #[error("{api} got no answer from broker {broker} within {after:?}")]
     TimedOut {
-        /// Which broker.
+        /// The broker.
         broker: BrokerAddress,
         /// The request's name.
         api: &'static str,
@@ -65,7 +65,7 @@ pub enum RequestError {
     /// The broker speaks no version of this API that we speak. Nothing was sent.
     #[error("broker {broker} does not support {api} in the versions {min} to {max}")]
     Unsupported {
-        /// Which broker.
+        /// The broker.
         broker: BrokerAddress,
         /// The request's name.
         api: &'static str,
@@ -77,7 +77,7 @@ pub enum RequestError {
     /// The response could not be understood. The connection is closed with it.
     #[error("the answer of broker {broker} to {api} is malformed: {reason}")]
     Malformed {
-        /// Which broker.
+        /// The broker.
         broker: BrokerAddress,
         /// The request's name.
         api: &'static str,

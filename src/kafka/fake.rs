@@ -1,4 +1,4 @@
-//! A broker for the tests of this layer: a listener whose every answer is scripted.
+//! A broker for the tests of this layer: a listener whose every response is scripted.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 /// One request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
-    /// Which connection, counted from 0.
+    /// The number of the connection, from 0.
     pub(crate) connection: usize,
     pub(crate) key: i16,
     pub(crate) version: i16,
@@ -29,13 +29,13 @@ pub(crate) struct ReceivedRequest {
     pub(crate) body: Bytes,
 }
 
-/// What the broker does about it.
+/// What the broker does after a request.
 pub(crate) enum FakeResponse {
-    /// A whole frame without its length, that is with the correlation id.
+    /// A whole frame without its length: correlation id and body.
     Frame(Bytes),
-    /// These very bytes.
+    /// Exactly these bytes.
     Raw(Bytes),
-    /// These very bytes, then the end.
+    /// Exactly these bytes, then the end of the stream.
     RawThenClose(Bytes),
     /// Nothing, for this request.
     Silence,
@@ -201,9 +201,9 @@ pub(crate) fn requested_topics(request: &ReceivedRequest) -> Vec<String> {
     if request.version >= 9 {
         body.advance(1);
     }
-    let question = MetadataRequest::decode(&mut body, request.version).unwrap();
-    assert!(!question.allow_auto_topic_creation);
-    let topics = question.topics.unwrap();
+    let metadata = MetadataRequest::decode(&mut body, request.version).unwrap();
+    assert!(!metadata.allow_auto_topic_creation);
+    let topics = metadata.topics.unwrap();
     topics
         .into_iter()
         .map(|t| t.name.unwrap().to_string())

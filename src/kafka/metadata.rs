@@ -92,14 +92,13 @@ struct UpdateProgress {
 impl Metadata {
     /// Knows nothing yet. [`topic`](Self::topic) waits at most `max_wait` for an update.
     pub(crate) fn new(max_wait: Duration) -> Self {
-        let nobody = "no broker has answered yet".into();
         Self {
             shared: Arc::new(MetadataShared {
                 snapshot: watch::Sender::default(),
                 topics: Mutex::default(),
                 requested: Notify::new(),
                 progress: watch::Sender::default(),
-                health: Mutex::new(Err(nobody)),
+                health: Mutex::new(Err("no broker has answered yet".into())),
                 max_wait,
             }),
         }
@@ -218,7 +217,7 @@ impl Metadata {
     /// Whether the cluster answers.
     ///
     /// # Errors
-    /// Why not, for people.
+    /// Why it does not, as text for operators.
     pub fn ready(&self) -> Result<(), String> {
         lock(&self.shared.health)
             .clone()

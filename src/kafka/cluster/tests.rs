@@ -434,7 +434,6 @@ fn everything_may_be_awaited_in_a_task(cluster: &Cluster, connection: &Connectio
     assert_send(connection.send(4, &HeartbeatRequest::default(), PATIENCE));
     assert_send(connection.closed());
     assert_send(crate::admin::create_topic(cluster, "t", 1, 1));
-    assert_send(crate::admin::delete_topic(cluster, "t"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A partition's leader never goes back to an older leader epoch, whichever broker answered,
-//!   unless the topic was deleted and made again (its id changed).
+//!   unless the topic was deleted and recreated (its id changed).
 //! - What a response does not mention stays as it is.
 
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ pub struct BrokerNode {
 pub struct TopicMetadata {
     /// Its name.
     pub name: Arc<str>,
-    /// Its id; nil from brokers before 2.8. A topic that was deleted and made again has
+    /// Its id; nil from brokers before 2.8. A topic that was deleted and recreated has
     /// another.
     pub id: Uuid,
     /// By partition number.
@@ -106,7 +106,7 @@ impl ClusterSnapshot {
     pub(crate) fn merge_with(&self, response: &MetadataResponse) -> (Self, Vec<TopicResult>) {
         let mut next = self.clone();
         let brokers: Vec<BrokerNode> = response.brokers.iter().filter_map(broker_node).collect();
-        // A broker that has just started knows nobody, and no topic.
+        // A broker that has just started knows no brokers and no topics.
         let is_empty = brokers.is_empty();
         if !is_empty {
             next.brokers = brokers;
@@ -126,7 +126,7 @@ impl ClusterSnapshot {
                 Some(error) => Err(error),
                 None => {
                     let merged = merge_topic(old, &name, topic);
-                    // Whoever holds it sees that nothing changed.
+                    // The same handle shows those who hold it that nothing changed.
                     if !old.is_some_and(|old| old.is_same_as(&merged)) {
                         next.topics.insert(Arc::clone(&name), Arc::new(merged));
                     }
@@ -245,13 +245,13 @@ fn merge_topic(
     name: &Arc<str>,
     response: &MetadataResponseTopic,
 ) -> TopicMetadata {
-    // Numbers beyond the count are noise; gaps are partitions without a leader.
-    let unseen = PartitionMetadata {
+    // Indexes beyond the count are ignored; missing ones are partitions without a leader.
+    let unknown = PartitionMetadata {
         leader_id: None,
         leader_epoch: -1,
         replica_ids: Arc::default(),
     };
-    let mut partitions = vec![unseen; response.partitions.len()];
+    let mut partitions = vec![unknown; response.partitions.len()];
     for partition in &response.partitions {
         let at = usize::try_from(partition.partition_index).ok();
         if let Some(slot) = at.and_then(|at| partitions.get_mut(at)) {
@@ -282,7 +282,7 @@ fn merge_topic(
                 new.clone_from(old);
             }
         }
-        // Partitions are added, never taken away: whoever names fewer is behind.
+        // Partitions are added, never taken away: a response with fewer of them is older.
         if ids_are_known && partitions.len() < old.partitions.len() {
             partitions.extend_from_slice(&old.partitions[partitions.len()..]);
         }

@@ -462,7 +462,7 @@ fn a_header_count_allocates_nothing_and_is_refused() {
     );
 }
 
-/// Damage that the checksum does not see, because whoever did it computed it anew.
+/// Damage that the checksum does not see, because it was computed anew.
 #[test]
 fn every_flipped_bit_is_refused_or_read_within_the_limit() {
     for codec in CODECS {

@@ -85,7 +85,7 @@ async fn answers_in_bulk(count: usize) -> FakeBroker {
 }
 
 #[tokio::test]
-async fn requests_are_sent_without_waiting_and_answers_go_to_their_callers_in_order() {
+async fn requests_are_pipelined_and_responses_go_to_their_callers_in_order() {
     let broker = answers_in_bulk(3).await;
     let connection = connect(&broker).await;
     let mut replies = Vec::new();
@@ -99,7 +99,7 @@ async fn requests_are_sent_without_waiting_and_answers_go_to_their_callers_in_or
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_does_not_shift_the_answers_of_others() {
+async fn a_caller_that_goes_away_does_not_shift_the_responses_of_others() {
     let broker = answers_in_bulk(3).await;
     let connection = connect(&broker).await;
     let first = heartbeat(&connection, LONG).await;
@@ -195,7 +195,7 @@ async fn an_absurd_length_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_foreign_correlation_id_ends_the_connection() {
+async fn a_wrong_correlation_id_ends_the_connection() {
     let (error, _) = error_of(|request| {
         let other = ReceivedRequest {
             correlation_id: 77,
@@ -211,7 +211,7 @@ async fn a_foreign_correlation_id_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_to_nothing_ends_the_connection() {
+async fn a_response_to_no_request_ends_the_connection() {
     let broker = FakeBroker::start(|request| {
         FakeResponse::Raw(framed(&[numbered(request), numbered(request)]))
     })
@@ -222,7 +222,7 @@ async fn an_answer_to_nothing_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_malformed_answer_is_told_to_its_caller_and_ends_the_connection() {
+async fn a_malformed_response_fails_its_request_and_ends_the_connection() {
     let (error, _) = error_of(|request| FakeResponse::Frame(numbered(request).slice(..6))).await;
     assert!(matches!(
         error,
@@ -274,7 +274,7 @@ async fn nothing_is_written_before_a_throttle_is_over() {
 }
 
 #[tokio::test]
-async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
+async fn the_queue_is_bounded_and_what_did_not_fit_was_surely_not_sent() {
     let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let connection = connect(&broker).await;
     let callers = (0..1000).map(|_| async {
@@ -297,7 +297,7 @@ async fn the_queue_is_bounded_and_who_did_not_fit_was_surely_not_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_any_more_closes_after_its_last_answer() {
+async fn a_connection_without_handles_closes_after_its_last_response() {
     let broker = answers_in_bulk(1).await;
     let pool = pool(ClientConfig::default());
     let connection = pool
@@ -372,7 +372,7 @@ async fn stopping_ends_every_connection_and_says_so() {
 }
 
 #[tokio::test]
-async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_question() {
+async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_newest_api_versions_request() {
     let broker = FakeBroker::start_raw(|request| match (request.key, request.version) {
         (18, 3) => {
             // Version 0 of the answer, whatever was asked: error 35 and an empty table.

@@ -15,7 +15,7 @@ use super::DecompressError;
 const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 /// Magic, version 1, compatible with version 1.
 const HEADER: &[u8; 16] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
-/// What Xerial puts into a block unless told otherwise.
+/// Xerial's default block size.
 const BLOCK: usize = 32 << 10;
 /// A copy of 64 bytes takes three: no block yields more than this per byte.
 const RATIO_MAX: usize = 22;
