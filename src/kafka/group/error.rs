@@ -6,6 +6,7 @@ use kafka_protocol::error::ResponseError;
 
 use crate::TopicPartition;
 use crate::error::RequestError;
+use crate::fetcher::FetchError;
 
 /// Why a consumer has ended. Brokers that are away end no consumer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,28 @@ pub enum ConsumerError {
     Stopped,
 }
 
+impl From<FetchError> for ConsumerError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotAuthorized { topic } => Self::TopicNotAuthorized { topic },
+            FetchError::UnknownTopic { topic } => Self::UnknownTopic { topic },
+            FetchError::Corrupt { tp, offset, reason } => Self::Corrupt {
+                tp,
+                offset,
+                reason: reason.into(),
+            },
+            FetchError::OutOfRange { tp, .. }
+            | FetchError::Truncated { tp, .. }
+            | FetchError::Unavailable { tp, .. } => Self::Corrupt {
+                tp,
+                offset: -1,
+                reason: "its offsets are not to be had".into(),
+            },
+            FetchError::Stopped => Self::Stopped,
+        }
+    }
+}
+
 /// Why offsets were not committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -98,20 +121,35 @@ pub enum CommitError {
     Closed,
 }
 
-/// Why a request of a member came to nothing.
-#[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    /// The broker answered with an error.
-    Code(ResponseError),
-    /// There was no usable answer.
-    Request(RequestError),
-    /// The answer makes no sense.
-    Malformed,
+/// Why partitions have no position from which to read.
+#[derive(Debug)]
+pub(crate) enum PositionError {
+    /// The consumer ends.
+    Fatal(ConsumerError),
+    /// The member has to start over: lose its partitions, and join as a new one.
+    RejoinNeeded,
 }
 
-impl Failure {
+impl From<ConsumerError> for PositionError {
+    fn from(error: ConsumerError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// Why a member's request has failed.
+#[derive(Clone, Debug)]
+pub(crate) enum GroupError {
+    /// The broker answered with an error code.
+    Code(ResponseError),
+    /// There was no response, or none could be decoded.
+    Request(RequestError),
+    /// The response is inconsistent.
+    MalformedResponse,
+}
+
+impl GroupError {
     /// `None` for success.
-    pub(crate) fn of(code: i16) -> Option<Self> {
+    pub(crate) fn from_code(code: i16) -> Option<Self> {
         match code {
             0 => None,
             code => Some(
@@ -121,61 +159,63 @@ impl Failure {
         }
     }
 
-    /// What it means for the consumer whoever meets it.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// What the member does about it, whichever request has failed.
+    pub(crate) fn action(&self) -> GroupErrorAction {
+        use GroupErrorAction as Action;
         use ResponseError as E;
         match self {
-            Self::Request(RequestError::Stopped) => Verdict::Stopped,
-            Self::Request(error) if error.is_retriable() => Verdict::FindCoordinator,
-            Self::Request(_) => Verdict::Refused,
-            Self::Malformed => Verdict::Retry,
+            Self::Request(RequestError::Stopped) => Action::Stop,
+            Self::Request(error) if error.is_retriable() => Action::FindCoordinator,
+            Self::Request(_) => Action::Fail,
+            Self::MalformedResponse => Action::Retry,
             Self::Code(code) => match code {
-                E::NotCoordinator | E::CoordinatorNotAvailable => Verdict::FindCoordinator,
-                E::RebalanceInProgress => Verdict::Rejoin,
-                E::UnknownMemberId => Verdict::UnknownMember,
-                E::IllegalGeneration => Verdict::OldGeneration,
-                E::FencedInstanceId => Verdict::Fenced,
-                E::GroupAuthorizationFailed => Verdict::NotAuthorized,
+                E::NotCoordinator | E::CoordinatorNotAvailable => Action::FindCoordinator,
+                E::RebalanceInProgress => Action::Rejoin,
+                E::UnknownMemberId => Action::ResetMemberId,
+                E::IllegalGeneration => Action::ResetGeneration,
+                E::FencedInstanceId => Action::FailFenced,
+                E::GroupAuthorizationFailed => Action::FailNotAuthorized,
                 E::InconsistentGroupProtocol
                 | E::InvalidSessionTimeout
                 | E::InvalidGroupId
                 | E::GroupMaxSizeReached
                 | E::UnsupportedVersion
                 | E::UnsupportedForMessageFormat
-                | E::ClusterAuthorizationFailed => Verdict::Refused,
-                _ => Verdict::Retry,
+                | E::ClusterAuthorizationFailed => Action::Fail,
+                _ => Action::Retry,
             },
         }
     }
 
-    pub(crate) fn text(&self) -> Arc<str> {
+    /// For errors and logs.
+    pub(crate) fn message(&self) -> Arc<str> {
         match self {
             Self::Code(code) => code.to_string().into(),
             Self::Request(error) => error.to_string().into(),
-            Self::Malformed => "malformed answer".into(),
+            Self::MalformedResponse => "malformed answer".into(),
         }
     }
 }
 
-/// What follows from a [`Failure`].
+/// What a member does about a [`GroupError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The same again, after a while.
+pub(crate) enum GroupErrorAction {
+    /// Repeats the request after the backoff.
     Retry,
-    /// The coordinator is somewhere else, or away.
+    /// Looks up the coordinator: it is another broker, or cannot be reached.
     FindCoordinator,
-    /// The group is rebalancing.
+    /// Rejoins: the group is rebalancing.
     Rejoin,
-    /// The group does not know this member: everything it owned is lost.
-    UnknownMember,
-    /// The group has gone on without this member: everything it owned is lost.
-    OldGeneration,
-    /// The end: another consumer has this instance id.
-    Fenced,
-    /// The end: not allowed.
-    NotAuthorized,
-    /// The end: no repetition will help.
-    Refused,
-    /// The end: the client stops.
-    Stopped,
+    /// Joins as a new member: the group does not know this one. All its partitions are lost.
+    ResetMemberId,
+    /// Rejoins under its member id: the group has a newer generation. All its partitions are lost.
+    ResetGeneration,
+    /// Ends: another consumer has this group instance id.
+    FailFenced,
+    /// Ends: the principal is not authorized.
+    FailNotAuthorized,
+    /// Ends: no repetition will help.
+    Fail,
+    /// Ends: the client stops.
+    Stop,
 }

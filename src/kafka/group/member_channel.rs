@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use runtime::mutex::lock;
 use tokio::sync::Notify;
 
-use super::commit::Commits;
 use super::error::{CommitError, ConsumerError};
+use super::pending_commits::PendingCommits;
 use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
 use runtime::wake::WakeSignal;
@@ -53,7 +53,7 @@ pub(crate) struct MemberChannel {
 #[derive(Debug, Default)]
 pub(crate) struct MemberChannelState {
     events: VecDeque<BackgroundEvent>,
-    pub(crate) commits: Commits,
+    pub(crate) commits: PendingCommits,
     /// The last revocation whose partitions the consumer has released, and these.
     pub(crate) released_revocation: Option<(u64, Vec<TopicPartition>)>,
     /// Partitions whose position is out of range.

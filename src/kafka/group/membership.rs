@@ -1,106 +1,120 @@
-//! One member's life in a group, decided purely: events in, actions out.
+//! One member's membership in a group, decided purely: events in, actions out. Java's
+//! `AbstractCoordinator` without its I/O.
 //!
 //! ```text
-//!            ┌─────────────── lost, refused, backoff ───────────────┐
-//!            ▼                                                      │
-//!  Idle ─▶ Joining ─▶ Syncing ─▶ Stable ──rebalance──▶ (Revoking) ──┤
-//!            ▲                     │ gives partitions up            │
-//!            └─────────────────────┴──────▶ Revoking ───────────────┘
-//!                                  any ─▶ Leaving ─▶ Closed
+//!                 ┌──────────── lost, refused, backoff ────────────────┐
+//!                 ▼                                                    │
+//!  Unjoined ─▶ PreparingRebalance ─▶ CompletingRebalance ─▶ Stable ────┤
+//!                 ▲        JoinGroup          SyncGroup       │ rebalance, or the assignment
+//!                 │                                           ▼ revokes partitions
+//!                 └──────────────────────────────────────── Revoking
+//!                                any ─▶ Leaving ─▶ Closed
 //! ```
 //!
-//! Beside it runs the search for the coordinator, and heartbeats whenever the broker
-//! counts us in, also while offsets are looked up or a socket finishes.
+//! Beside it runs the lookup of the coordinator, and heartbeats are sent whenever the broker
+//! counts this member in, also while positions are looked up or the consumer releases
+//! partitions.
 //!
 //! # Invariants
-//! - Under the eager protocol nothing is owned while a JoinGroup is under way; under the
+//! - Under the eager protocol nothing is owned while a JoinGroup is in flight; under the
 //!   cooperative one only what the last assignment named.
-//! - A partition is given away only after its reader has let go of it or its time is up;
-//!   what the group took from us is reported lost at once.
-//! - An answer about an older generation changes nothing.
+//! - A partition is given up only after the consumer has released it or the revocation timed
+//!   out; partitions that the group took away are reported lost at once.
+//! - A response to a request of an older generation changes nothing.
 //! - Every wait has an end: see [`Membership::deadline`].
 
+mod events;
 mod leaving;
-mod owning;
-mod words;
+mod owned_partitions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::words::{Action, Event, GroupRebalanceConfig, Joined, Lead};
-use super::error::{ConsumerError, Failure, Verdict};
-use super::partitions::PartitionSet;
-use super::protocol::MemberSubscription;
+pub(crate) use self::events::{
+    GroupRebalanceConfig, JoinGroupResult, LeaderElection, MembershipAction, MembershipEnd,
+    MembershipEvent,
+};
+use super::consumer_protocol::MemberSubscription;
+use super::error::{ConsumerError, GroupError, GroupErrorAction};
+use super::partition_set::PartitionSet;
 use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
 use crate::{BrokerId, TopicPartition};
 
+/// As Java's `MemberState`, with its waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Not asking yet.
-    Idle {
-        until: Instant,
+enum MemberState {
+    /// JoinGroup is sent at that time.
+    Unjoined {
+        join_at: Instant,
     },
-    Joining,
-    Syncing,
+    /// JoinGroup is in flight.
+    PreparingRebalance,
+    /// SyncGroup is in flight.
+    CompletingRebalance,
     Stable,
-    /// The reader is letting go; JoinGroup follows.
+    /// The consumer is releasing partitions; JoinGroup follows.
     Revoking {
-        until: Instant,
+        deadline: Instant,
         partitions: Vec<TopicPartition>,
     },
     Leaving {
-        /// Whether JoinGroup or SyncGroup has an answer to come.
-        asked: bool,
-        /// An unknown member is no surprise once: LeaveGroup may overtake the JoinGroup
-        /// before it, which went over another connection.
-        early: bool,
+        /// Whether a JoinGroup or SyncGroup is still in flight.
+        rebalance_in_flight: bool,
+        /// UNKNOWN_MEMBER_ID is expected once: LeaveGroup may overtake the JoinGroup before
+        /// it, which went over another connection.
+        may_overtake_join: bool,
         sent: bool,
-        until: Instant,
-        /// LeaveGroup is sent again then.
-        again: Option<Instant>,
+        deadline: Instant,
+        /// LeaveGroup is repeated then.
+        retry_at: Option<Instant>,
     },
     Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinator {
-    Unknown { until: Instant },
-    Asked,
+enum CoordinatorState {
+    Unknown { lookup_at: Instant },
+    LookingUp,
     Known(BrokerId),
 }
 
-/// After this long the broker knows of what another member in this process did.
-const STIRRED: Duration = Duration::from_millis(30);
-/// See the module.
+/// Of a member that is in no generation, as Java's `Generation.NO_GENERATION`.
+const NO_GENERATION: i32 = -1;
+/// When another member in this process joins or leaves, the broker has its request after this
+/// long: a heartbeat then learns of the rebalance.
+const LOCAL_CHANGE_DELAY: Duration = Duration::from_millis(30);
+
+/// One member's state in its group, and what it owns.
 #[derive(Debug)]
 pub(crate) struct Membership {
     config: GroupRebalanceConfig,
-    phase: Phase,
-    coordinator: Coordinator,
-    id: String,
+    state: MemberState,
+    coordinator: CoordinatorState,
+    /// Empty until the broker has given one.
+    member_id: String,
     generation: i32,
     /// The assignor of the last generation.
     assignor: Option<AssignorName>,
-    lead: Option<Lead>,
-    /// What the group last gave us.
+    election: Option<LeaderElection>,
+    /// The partitions of the last assignment.
     owned: PartitionSet,
-    /// What the reader was told of and has not let go of.
+    /// The partitions that the consumer was given and has not released.
     delivered: PartitionSet,
-    /// Positions of these are being looked up.
-    positioning: PartitionSet,
-    /// Counts losses, so that what was looked up before one is not believed after it.
-    ownership: u64,
+    /// The partitions whose positions are being looked up.
+    initializing: PartitionSet,
+    /// Counts losses, so that positions that were looked up before a loss are not used after it.
+    ownership_epoch: u64,
     /// Counts revocations.
     revocation: u64,
-    rejoin: bool,
-    beat_at: Instant,
-    beating: bool,
-    backoff: ExponentialBackoff,
-    search_backoff: ExponentialBackoff,
-    actions: Vec<Action>,
+    rejoin_needed: bool,
+    next_heartbeat: Instant,
+    heartbeat_in_flight: bool,
+    rejoin_backoff: ExponentialBackoff,
+    lookup_backoff: ExponentialBackoff,
+    actions: Vec<MembershipAction>,
 }
 
 impl Membership {
@@ -108,22 +122,22 @@ impl Membership {
         let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
             config,
-            phase: Phase::Idle { until: now },
-            coordinator: Coordinator::Unknown { until: now },
-            id: String::new(),
-            generation: -1,
+            state: MemberState::Unjoined { join_at: now },
+            coordinator: CoordinatorState::Unknown { lookup_at: now },
+            member_id: String::new(),
+            generation: NO_GENERATION,
             assignor: None,
-            lead: None,
+            election: None,
             owned: PartitionSet::default(),
             delivered: PartitionSet::default(),
-            positioning: PartitionSet::default(),
-            ownership: 0,
+            initializing: PartitionSet::default(),
+            ownership_epoch: 0,
             revocation: 0,
-            rejoin: false,
-            beat_at: now,
-            beating: false,
-            search_backoff: backoff.clone(),
-            backoff,
+            rejoin_needed: false,
+            next_heartbeat: now,
+            heartbeat_in_flight: false,
+            lookup_backoff: backoff.clone(),
+            rejoin_backoff: backoff,
             actions: Vec::new(),
         }
     }
@@ -132,8 +146,8 @@ impl Membership {
         &self.config
     }
 
-    pub(crate) fn id(&self) -> &str {
-        &self.id
+    pub(crate) fn member_id(&self) -> &str {
+        &self.member_id
     }
 
     pub(crate) fn generation(&self) -> i32 {
@@ -146,51 +160,56 @@ impl Membership {
 
     pub(crate) fn coordinator(&self) -> Option<BrokerId> {
         match self.coordinator {
-            Coordinator::Known(broker) => Some(broker),
+            CoordinatorState::Known(broker) => Some(broker),
             _ => None,
         }
     }
 
-    /// What this member has to assign as the leader of the generation; taken once.
-    pub(crate) fn take_lead(&mut self) -> Option<Lead> {
-        self.lead.take()
+    /// What this member is given as the leader of the generation; taken once.
+    pub(crate) fn take_election(&mut self) -> Option<LeaderElection> {
+        self.election.take()
     }
 
-    /// Whether a commit may be sent now: the broker counts us in, and no new generation
-    /// is being dealt out.
-    pub(crate) fn may_commit(&self) -> bool {
+    /// Whether a commit may be sent now: the broker counts this member in, and no assignment of
+    /// a new generation is outstanding.
+    pub(crate) fn can_commit(&self) -> bool {
         let member = self.generation >= 0 && self.coordinator().is_some();
-        match self.phase {
-            Phase::Stable | Phase::Revoking { .. } => member,
-            Phase::Joining => member && !self.delivered.is_empty(),
+        match self.state {
+            MemberState::Stable | MemberState::Revoking { .. } => member,
+            MemberState::PreparingRebalance => member && !self.delivered.is_empty(),
             _ => false,
         }
     }
 
-    /// Whether offsets of `tp` are still this member's to commit.
-    pub(crate) fn may_commit_of(&self, tp: &TopicPartition) -> bool {
+    /// Whether this member may still commit offsets of `tp`.
+    pub(crate) fn can_commit_partition(&self, tp: &TopicPartition) -> bool {
         self.delivered.contains(tp)
     }
 
-    /// Counts losses of everything.
-    pub(crate) fn ownership(&self) -> u64 {
-        self.ownership
+    /// Counts the losses of all partitions.
+    pub(crate) fn ownership_epoch(&self) -> u64 {
+        self.ownership_epoch
     }
 
-    /// Whether the position of `tp`, looked up under that ownership, is waited for.
-    pub(crate) fn awaits(&self, ownership: u64, tp: &TopicPartition) -> bool {
-        ownership == self.ownership && self.positioning.contains(tp) && self.owned.contains(tp)
+    /// Whether the position of `tp`, looked up under that ownership epoch, is still needed.
+    pub(crate) fn is_initializing(&self, ownership_epoch: u64, tp: &TopicPartition) -> bool {
+        ownership_epoch == self.ownership_epoch
+            && self.initializing.contains(tp)
+            && self.owned.contains(tp)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.state == MemberState::Closed
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Leaving { .. } | Phase::Closed)
+        matches!(
+            self.state,
+            MemberState::Leaving { .. } | MemberState::Closed
+        )
     }
 
-    /// What to offer in JoinGroup.
+    /// What JoinGroup offers for that assignor.
     pub(crate) fn subscription(&self, assignor: AssignorName) -> MemberSubscription {
         MemberSubscription {
             topics: self.config.topics.clone(),
@@ -203,235 +222,272 @@ impl Membership {
         }
     }
 
-    /// When [`Membership::advance`] is due if nothing happens before.
+    /// When [`Membership::poll`] is due if no event comes before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let phase = match &self.phase {
-            Phase::Idle { until } => self.coordinator().map(|_| *until),
-            Phase::Revoking { until, .. } => Some(*until),
-            Phase::Leaving { until, again, .. } => Some(again.map_or(*until, |at| at.min(*until))),
-            Phase::Joining | Phase::Syncing | Phase::Stable | Phase::Closed => None,
+        let state = match &self.state {
+            MemberState::Unjoined { join_at } => self.coordinator().map(|_| *join_at),
+            MemberState::Revoking { deadline, .. } => Some(*deadline),
+            MemberState::Leaving {
+                deadline, retry_at, ..
+            } => Some(retry_at.map_or(*deadline, |at| at.min(*deadline))),
+            MemberState::PreparingRebalance
+            | MemberState::CompletingRebalance
+            | MemberState::Stable
+            | MemberState::Closed => None,
         };
-        let search = match self.coordinator {
-            Coordinator::Unknown { until } if !self.is_closed() => Some(until),
+        let lookup = match self.coordinator {
+            CoordinatorState::Unknown { lookup_at } if !self.is_closed() => Some(lookup_at),
             _ => None,
         };
-        let beat = self.beats().then_some(self.beat_at);
-        [phase, search, beat].into_iter().flatten().min()
+        let heartbeat = self.should_heartbeat().then_some(self.next_heartbeat);
+        [state, lookup, heartbeat].into_iter().flatten().min()
     }
 
-    /// Takes an event in, and says what follows.
-    pub(crate) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    /// Applies an event, and returns what follows.
+    pub(crate) fn handle(&mut self, event: MembershipEvent, now: Instant) -> Vec<MembershipAction> {
         if !self.is_closed() {
-            self.take(event, now);
+            self.apply(event, now);
         }
-        self.advance(now)
+        self.poll(now)
     }
 
-    /// Says what is due.
-    pub(crate) fn advance(&mut self, now: Instant) -> Vec<Action> {
+    /// Returns what is due.
+    pub(crate) fn poll(&mut self, now: Instant) -> Vec<MembershipAction> {
         if self.is_closed() {
             return std::mem::take(&mut self.actions);
         }
-        if matches!(self.coordinator, Coordinator::Unknown { until } if until <= now) {
-            self.coordinator = Coordinator::Asked;
-            self.actions.push(Action::FindCoordinator);
+        if matches!(self.coordinator, CoordinatorState::Unknown { lookup_at } if lookup_at <= now) {
+            self.coordinator = CoordinatorState::LookingUp;
+            self.actions.push(MembershipAction::FindCoordinator);
         }
-        match &self.phase {
-            Phase::Stable if self.rejoin => self.prepare_join(now),
-            Phase::Revoking { until, .. } if *until <= now => self.revocation_overdue(now),
-            Phase::Leaving { .. } => self.advance_leave(now),
+        match &self.state {
+            MemberState::Stable if self.rejoin_needed => self.prepare_join(now),
+            MemberState::Revoking { deadline, .. } if *deadline <= now => {
+                self.on_revocation_timeout(now);
+            }
+            MemberState::Leaving { .. } => self.poll_leave(now),
             _ => {}
         }
         if self.coordinator().is_some()
-            && matches!(self.phase, Phase::Idle { until } if until <= now)
+            && matches!(self.state, MemberState::Unjoined { join_at } if join_at <= now)
         {
-            self.phase = Phase::Joining;
-            self.rejoin = false;
-            self.actions.push(Action::Join);
+            self.state = MemberState::PreparingRebalance;
+            self.rejoin_needed = false;
+            self.actions.push(MembershipAction::JoinGroup);
         }
-        if self.beats() && self.beat_at <= now {
-            self.beating = true;
-            self.actions.push(Action::Heartbeat);
+        if self.should_heartbeat() && self.next_heartbeat <= now {
+            self.heartbeat_in_flight = true;
+            self.actions.push(MembershipAction::Heartbeat);
         }
         std::mem::take(&mut self.actions)
     }
 
     /// A parked JoinGroup keeps a member alive by itself.
-    fn beats(&self) -> bool {
-        let counted_in = !matches!(self.phase, Phase::Joining | Phase::Closed)
+    fn should_heartbeat(&self) -> bool {
+        let counted_in = self.state != MemberState::PreparingRebalance
             && !self.is_leaving()
             && self.generation >= 0;
-        counted_in && !self.beating && self.coordinator().is_some()
+        counted_in && !self.heartbeat_in_flight && self.coordinator().is_some()
     }
 
-    fn take(&mut self, event: Event, now: Instant) {
+    fn apply(&mut self, event: MembershipEvent, now: Instant) {
+        use MembershipEvent as Event;
         match event {
-            Event::Coordinator(Ok(broker)) => {
-                self.search_backoff.succeeded();
-                self.coordinator = Coordinator::Known(broker);
-            }
-            Event::Coordinator(Err(failure)) => match failure.verdict() {
-                Verdict::NotAuthorized | Verdict::Refused | Verdict::Stopped | Verdict::Fenced => {
-                    self.fail(&failure, now);
-                }
-                _ => {
-                    let wait = self.search_backoff.after_failure();
-                    self.coordinator = Coordinator::Unknown { until: now + wait };
-                }
-            },
-            Event::Joined(result) => self.joined(result, now),
-            Event::Synced(result) => self.synced(result, now),
-            Event::Heard(generation, result) => {
-                self.beating = false;
-                self.beat_at = now + self.config.heartbeat_interval;
-                if let Err(failure) = result {
-                    self.disturbed(generation, &failure, now);
+            Event::FindCoordinatorResponse(result) => self.on_find_coordinator(result, now),
+            Event::JoinGroupResponse(result) => self.on_join_group(result, now),
+            Event::SyncGroupResponse(result) => self.on_sync_group(result, now),
+            Event::HeartbeatResponse(generation, result) => {
+                self.heartbeat_in_flight = false;
+                self.next_heartbeat = now + self.config.heartbeat_interval;
+                if let Err(error) = result {
+                    self.on_generation_error(generation, &error, now);
                 }
             }
-            Event::CommitRefused(generation, failure) => self.disturbed(generation, &failure, now),
-            Event::Positioned(ownership, result) => self.positioned(ownership, result, now),
-            Event::Released(revocation) => self.released(revocation, now),
-            Event::Stirred => {
-                if self.phase == Phase::Stable {
-                    self.beat_at = self.beat_at.min(now + STIRRED);
+            Event::CommitFailed(generation, error) => {
+                self.on_generation_error(generation, &error, now);
+            }
+            Event::PositionsInitialized(ownership_epoch, result) => {
+                self.on_positions_initialized(ownership_epoch, result, now);
+            }
+            Event::RevocationComplete(revocation) => self.on_revocation_complete(revocation, now),
+            Event::LocalMembersChanged => {
+                if self.state == MemberState::Stable {
+                    self.next_heartbeat = self.next_heartbeat.min(now + LOCAL_CHANGE_DELAY);
                 }
             }
-            Event::TopicsChanged => self.rejoin |= self.generation >= 0,
-            Event::Leave => self.leave(now),
-            Event::Left(result) => self.left(result, now),
+            Event::TopicsChanged => self.rejoin_needed |= self.generation >= 0,
+            Event::LeaveRequested => self.start_leaving(now),
+            Event::LeaveGroupResponse(result) => self.on_leave_group(result, now),
         }
     }
 
-    fn joined(&mut self, result: Result<Joined, Failure>, now: Instant) {
-        if let Phase::Leaving { asked, .. } = &mut self.phase {
-            *asked = false;
-            if let Ok(Joined::IdRequired(id) | Joined::Member { id, .. }) = result {
-                self.id = id;
+    fn on_find_coordinator(&mut self, result: Result<BrokerId, GroupError>, now: Instant) {
+        use GroupErrorAction as Action;
+        let error = match result {
+            Ok(broker) => {
+                self.lookup_backoff.succeeded();
+                self.coordinator = CoordinatorState::Known(broker);
+                return;
+            }
+            Err(error) => error,
+        };
+        match error.action() {
+            Action::FailNotAuthorized | Action::Fail | Action::Stop | Action::FailFenced => {
+                self.on_membership_error(&error, now);
+            }
+            _ => {
+                let lookup_at = now + self.lookup_backoff.after_failure();
+                self.coordinator = CoordinatorState::Unknown { lookup_at };
+            }
+        }
+    }
+
+    fn on_join_group(&mut self, result: Result<JoinGroupResult, GroupError>, now: Instant) {
+        use JoinGroupResult::{Joined, MemberIdRequired};
+        if let MemberState::Leaving {
+            rebalance_in_flight,
+            ..
+        } = &mut self.state
+        {
+            *rebalance_in_flight = false;
+            if let Ok(MemberIdRequired(member_id) | Joined { member_id, .. }) = result {
+                self.member_id = member_id;
             }
             return;
         }
-        if self.phase != Phase::Joining {
+        if self.state != MemberState::PreparingRebalance {
             return;
         }
         match result {
-            Ok(Joined::IdRequired(id)) => {
-                self.id = id;
-                self.phase = Phase::Idle { until: now };
+            Ok(MemberIdRequired(member_id)) => {
+                self.member_id = member_id;
+                self.schedule_join(now);
             }
-            Ok(Joined::Member {
-                id,
+            Ok(Joined {
+                member_id,
                 generation,
                 protocol,
-                lead,
+                election,
             }) => {
                 let offered = &self.config.assignors;
                 let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
                     let reason =
                         format!("it chose the protocol {protocol:?}, which was not offered");
-                    self.close(Some(self.refused(reason.into())));
+                    self.fail(self.refused(reason.into()));
                     return;
                 };
                 self.assignor = Some(*chosen);
-                self.id = id;
+                self.member_id = member_id;
                 self.generation = generation;
-                self.lead = lead;
-                self.beat_at = now + self.config.heartbeat_interval;
-                self.phase = Phase::Syncing;
-                self.actions.push(Action::Sync);
+                self.election = election;
+                self.next_heartbeat = now + self.config.heartbeat_interval;
+                self.state = MemberState::CompletingRebalance;
+                self.actions.push(MembershipAction::SyncGroup);
             }
-            Err(failure) => self.fail(&failure, now),
+            Err(error) => self.on_membership_error(&error, now),
         }
     }
 
-    fn synced(&mut self, result: Result<Vec<TopicPartition>, Failure>, now: Instant) {
-        if let Phase::Leaving { asked, .. } = &mut self.phase {
-            *asked = false;
+    fn on_sync_group(&mut self, result: Result<Vec<TopicPartition>, GroupError>, now: Instant) {
+        if let MemberState::Leaving {
+            rebalance_in_flight,
+            ..
+        } = &mut self.state
+        {
+            *rebalance_in_flight = false;
             return;
         }
-        if self.phase != Phase::Syncing {
+        if self.state != MemberState::CompletingRebalance {
             return;
         }
         let assigned = match result {
             Ok(assigned) => assigned,
-            Err(failure) => return self.fail(&failure, now),
+            Err(error) => return self.on_membership_error(&error, now),
         };
-        self.backoff.succeeded();
-        self.phase = Phase::Stable;
+        self.rejoin_backoff.succeeded();
+        self.state = MemberState::Stable;
         let topics = &self.config.topics;
-        let ours = |tp: &TopicPartition| topics.contains(&tp.topic);
+        let subscribed = |tp: &TopicPartition| topics.contains(&tp.topic);
         let before = std::mem::take(&mut self.owned);
-        self.owned = assigned.into_iter().filter(ours).collect();
-        self.positioning.retain(|tp| self.owned.contains(tp));
-        let taken = !before.without(&self.owned).is_empty();
-        let held = self.delivered.without(&self.owned);
+        self.owned = assigned.into_iter().filter(subscribed).collect();
+        self.initializing.retain(|tp| self.owned.contains(tp));
+        let any_revoked = !before.without(&self.owned).is_empty();
+        let to_revoke = self.delivered.without(&self.owned);
         if self.is_cooperative() {
-            self.rejoin |= taken;
-            if !held.is_empty() {
-                self.revoke(held, now);
+            self.rejoin_needed |= any_revoked;
+            if !to_revoke.is_empty() {
+                self.start_revocation(to_revoke, now);
             }
-        } else if !held.is_empty() {
+        } else if !to_revoke.is_empty() {
             // The group went from cooperative to eager: others may be reading them already.
-            self.lose(held);
+            self.lose(to_revoke);
         }
-        self.position_rest();
+        self.initialize_positions();
     }
 
-    /// What a heartbeat or a commit learned.
-    fn disturbed(&mut self, generation: i32, failure: &Failure, now: Instant) {
-        match failure.verdict() {
-            Verdict::FindCoordinator => self.find_coordinator(now),
+    /// The error of a heartbeat or a commit of that generation.
+    fn on_generation_error(&mut self, generation: i32, error: &GroupError, now: Instant) {
+        match error.action() {
+            GroupErrorAction::FindCoordinator => self.mark_coordinator_unknown(now),
             _ if generation != self.generation || self.is_leaving() => {}
-            Verdict::Rejoin if self.phase == Phase::Stable => self.rejoin = true,
-            // Joining tells more.
-            _ if matches!(self.phase, Phase::Joining) => {}
-            Verdict::Rejoin | Verdict::Retry => {}
-            _ => self.fail(failure, now),
+            GroupErrorAction::Rejoin if self.state == MemberState::Stable => {
+                self.rejoin_needed = true;
+            }
+            // The response to JoinGroup decides.
+            _ if self.state == MemberState::PreparingRebalance => {}
+            GroupErrorAction::Rejoin | GroupErrorAction::Retry => {}
+            _ => self.on_membership_error(error, now),
         }
     }
 
-    fn ready_to_join(&mut self, now: Instant) {
-        self.phase = Phase::Idle { until: now };
+    fn schedule_join(&mut self, now: Instant) {
+        self.state = MemberState::Unjoined { join_at: now };
     }
 
     fn is_cooperative(&self) -> bool {
         self.assignor.is_some_and(AssignorName::is_cooperative)
     }
 
-    /// A failure that concerns the membership itself.
-    fn fail(&mut self, failure: &Failure, now: Instant) {
-        tracing::debug!(group = %self.config.group_id, member = %self.id, ?failure, "membership");
-        match failure.verdict() {
-            Verdict::Retry => self.retry(now),
-            Verdict::FindCoordinator => {
-                self.find_coordinator(now);
-                self.retry(now);
+    /// An error that concerns the membership itself.
+    fn on_membership_error(&mut self, error: &GroupError, now: Instant) {
+        use GroupErrorAction as Action;
+        tracing::debug!(group = %self.config.group_id, member = %self.member_id, ?error, "membership");
+        match error.action() {
+            Action::Retry => self.schedule_rejoin(now),
+            Action::FindCoordinator => {
+                self.mark_coordinator_unknown(now);
+                self.schedule_rejoin(now);
             }
-            Verdict::Rejoin if self.is_cooperative() => self.retry(now),
-            Verdict::Rejoin => {
+            Action::Rejoin if self.is_cooperative() => self.schedule_rejoin(now),
+            Action::Rejoin => {
                 self.lose_all();
-                self.retry(now);
+                self.schedule_rejoin(now);
             }
-            Verdict::UnknownMember => {
-                self.id.clear();
-                self.start_over(now);
+            Action::ResetMemberId => {
+                self.member_id.clear();
+                self.reset_generation(now);
             }
-            Verdict::OldGeneration => self.start_over(now),
-            Verdict::Fenced => {
+            Action::ResetGeneration => self.reset_generation(now),
+            Action::FailFenced => {
                 let instance = self
                     .config
                     .group_instance_id
                     .clone()
                     .unwrap_or_else(|| "".into());
                 let group = Arc::clone(&self.config.group_id);
-                self.close(Some(ConsumerError::Fenced { group, instance }));
+                self.fail(ConsumerError::Fenced { group, instance });
             }
-            Verdict::NotAuthorized => {
+            Action::FailNotAuthorized => {
                 let group = Arc::clone(&self.config.group_id);
-                self.close(Some(ConsumerError::GroupNotAuthorized { group }));
+                self.fail(ConsumerError::GroupNotAuthorized { group });
             }
-            Verdict::Refused => self.close(Some(self.refused(failure.text()))),
-            Verdict::Stopped => self.close(Some(ConsumerError::Stopped)),
+            Action::Fail => self.fail(self.refused(error.message())),
+            Action::Stop => self.fail(ConsumerError::Stopped),
         }
+    }
+
+    fn fail(&mut self, error: ConsumerError) {
+        self.close(MembershipEnd::Failed(error));
     }
 
     fn refused(&self, reason: Arc<str>) -> ConsumerError {
@@ -439,37 +495,39 @@ impl Membership {
         ConsumerError::Refused { group, reason }
     }
 
-    fn start_over(&mut self, now: Instant) {
-        self.generation = -1;
+    fn reset_generation(&mut self, now: Instant) {
+        self.generation = NO_GENERATION;
         self.lose_all();
-        self.retry(now);
+        self.schedule_rejoin(now);
     }
 
-    /// JoinGroup again; the first time at once, then slower.
-    fn retry(&mut self, now: Instant) {
-        let first = self.backoff.failures() == 0;
-        let wait = self.backoff.after_failure();
-        let until = if first { now } else { now + wait };
-        self.phase = Phase::Idle { until };
+    /// JoinGroup again; the first time at once, then after a growing backoff.
+    fn schedule_rejoin(&mut self, now: Instant) {
+        let first = self.rejoin_backoff.failures() == 0;
+        let backoff = self.rejoin_backoff.after_failure();
+        let join_at = if first { now } else { now + backoff };
+        self.state = MemberState::Unjoined { join_at };
     }
 
-    fn find_coordinator(&mut self, now: Instant) {
+    fn mark_coordinator_unknown(&mut self, now: Instant) {
         if self.coordinator().is_some() {
-            self.coordinator = Coordinator::Unknown { until: now };
+            self.coordinator = CoordinatorState::Unknown { lookup_at: now };
         }
     }
 
-    fn close(&mut self, error: Option<ConsumerError>) {
+    fn close(&mut self, end: MembershipEnd) {
         if matches!(
-            self.phase,
-            Phase::Joining | Phase::Syncing | Phase::Leaving { .. }
+            self.state,
+            MemberState::PreparingRebalance
+                | MemberState::CompletingRebalance
+                | MemberState::Leaving { .. }
         ) {
-            self.actions.push(Action::Abandon);
+            self.actions.push(MembershipAction::CancelRebalance);
         }
-        self.disown();
+        self.clear_owned();
         self.delivered.clear();
-        self.phase = Phase::Closed;
-        self.actions.push(Action::Close(error));
+        self.state = MemberState::Closed;
+        self.actions.push(MembershipAction::Close(end));
     }
 }
 

@@ -1,86 +1,93 @@
-//! How a member leaves its group: under its name, once the broker has named it, and in
+//! How a member leaves its group: under its member id, once the broker has given one, and in
 //! bounded time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::error::{Failure, Verdict};
-use super::{Action, Membership, Phase};
+use super::super::error::{GroupError, GroupErrorAction};
+use super::{MemberState, Membership, MembershipAction, MembershipEnd};
 
 /// How long leaving may take.
-pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to leave.
-const LEAVE_AGAIN: Duration = Duration::from_millis(100);
+const LEAVE_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Membership {
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub(super) fn start_leaving(&mut self, now: Instant) {
         if self.is_leaving() {
             return;
         }
-        let asked = matches!(self.phase, Phase::Joining | Phase::Syncing);
-        self.phase = Phase::Leaving {
-            asked,
-            early: asked,
+        let rebalance_in_flight = matches!(
+            self.state,
+            MemberState::PreparingRebalance | MemberState::CompletingRebalance
+        );
+        self.state = MemberState::Leaving {
+            rebalance_in_flight,
+            may_overtake_join: rebalance_in_flight,
             sent: false,
-            until: now + LEAVE_LIMIT,
-            again: None,
+            deadline: now + LEAVE_TIMEOUT,
+            retry_at: None,
         };
     }
 
-    pub(super) fn advance_leave(&mut self, now: Instant) {
-        let nameless = self.id.is_empty() && self.config.group_instance_id.is_none();
-        let known = self.coordinator().is_some();
-        let Phase::Leaving {
-            asked,
+    pub(super) fn poll_leave(&mut self, now: Instant) {
+        let unidentified = self.member_id.is_empty() && self.config.group_instance_id.is_none();
+        let coordinator_known = self.coordinator().is_some();
+        let MemberState::Leaving {
+            rebalance_in_flight,
             sent,
-            until,
-            again,
+            deadline,
+            retry_at,
             ..
-        } = &mut self.phase
+        } = &mut self.state
         else {
             return;
         };
-        if *until <= now || (nameless && !*asked) {
-            self.close(None);
+        if *deadline <= now || (unidentified && !*rebalance_in_flight) {
+            self.close(MembershipEnd::Left);
             return;
         }
-        // The answer to the first JoinGroup names us; nothing else can be waited for.
-        if nameless || !known {
+        // The response to the first JoinGroup brings the member id: until then LeaveGroup cannot
+        // be sent.
+        if unidentified || !coordinator_known {
             return;
         }
-        if again.is_some_and(|at| at <= now) {
-            *again = None;
+        if retry_at.is_some_and(|at| at <= now) {
+            *retry_at = None;
             *sent = false;
         }
-        if !*sent && again.is_none() {
+        if !*sent && retry_at.is_none() {
             *sent = true;
-            self.actions.push(Action::Leave);
+            self.actions.push(MembershipAction::LeaveGroup);
         }
     }
 
-    pub(super) fn left(&mut self, result: Result<(), Failure>, now: Instant) {
-        let verdict = result.err().map(|failure| failure.verdict());
-        let Phase::Leaving {
-            early, sent, again, ..
-        } = &mut self.phase
+    pub(super) fn on_leave_group(&mut self, result: Result<(), GroupError>, now: Instant) {
+        let action = result.err().map(|error| error.action());
+        let MemberState::Leaving {
+            may_overtake_join,
+            sent,
+            retry_at,
+            ..
+        } = &mut self.state
         else {
             return;
         };
-        match verdict {
-            Some(Verdict::FindCoordinator | Verdict::Retry) => {
+        match action {
+            Some(GroupErrorAction::FindCoordinator | GroupErrorAction::Retry) => {
                 *sent = false;
-                *again = Some(now + LEAVE_AGAIN);
-                if verdict == Some(Verdict::FindCoordinator) {
-                    self.find_coordinator(now);
+                *retry_at = Some(now + LEAVE_BACKOFF);
+                if action == Some(GroupErrorAction::FindCoordinator) {
+                    self.mark_coordinator_unknown(now);
                 }
             }
-            Some(Verdict::UnknownMember) if *early => {
-                *early = false;
+            Some(GroupErrorAction::ResetMemberId) if *may_overtake_join => {
+                *may_overtake_join = false;
                 *sent = false;
-                *again = Some(now + LEAVE_AGAIN);
+                *retry_at = Some(now + LEAVE_BACKOFF);
             }
-            _ => self.close(None),
+            _ => self.close(MembershipEnd::Left),
         }
     }
 }

@@ -1,6 +1,7 @@
 use kafka_protocol::error::ResponseError as E;
 
-use super::leaving::LEAVE_LIMIT;
+use super::super::error::PositionError;
+use super::leaving::LEAVE_TIMEOUT;
 use super::*;
 use crate::error::{BrokerAddress, RequestError};
 
@@ -8,12 +9,12 @@ fn partitions(list: &[i32]) -> Vec<TopicPartition> {
     list.iter().map(|p| TopicPartition::new("t", *p)).collect()
 }
 
-fn code(error: E) -> Failure {
-    Failure::Code(error)
+fn code(error: E) -> GroupError {
+    GroupError::Code(error)
 }
 
-fn lost_connection() -> Failure {
-    Failure::Request(RequestError::Disconnected {
+fn lost_connection() -> GroupError {
+    GroupError::Request(RequestError::Disconnected {
         broker: BrokerAddress {
             id: BrokerId(1),
             address: "b:1".into(),
@@ -23,16 +24,16 @@ fn lost_connection() -> Failure {
     })
 }
 
-/// A member, a clock, and what it did last.
-struct Life {
+/// A member and its clock.
+struct Harness {
     member: Membership,
     now: Instant,
 }
 
-const BEAT: Duration = Duration::from_secs(3);
-const DRAIN: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Life {
+impl Harness {
     fn new(instance: Option<&str>) -> Self {
         let now = Instant::now();
         let config = GroupRebalanceConfig {
@@ -41,10 +42,10 @@ impl Life {
             topics: vec!["t".into()],
             rack: None,
             assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
-            session_timeout: BEAT * 15,
-            rebalance_timeout: BEAT * 100,
-            heartbeat_interval: BEAT,
-            revocation_timeout: DRAIN,
+            session_timeout: HEARTBEAT_INTERVAL * 15,
+            rebalance_timeout: HEARTBEAT_INTERVAL * 100,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+            revocation_timeout: REVOCATION_TIMEOUT,
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
         };
@@ -52,50 +53,61 @@ impl Life {
         Self { member, now }
     }
 
-    fn on(&mut self, event: Event) -> Vec<Action> {
-        self.member.on(event, self.now)
+    fn handle(&mut self, event: MembershipEvent) -> Vec<MembershipAction> {
+        self.member.handle(event, self.now)
     }
 
     /// Goes on to the next deadline.
-    fn wait(&mut self) -> Vec<Action> {
+    fn wait(&mut self) -> Vec<MembershipAction> {
         let deadline = self.member.deadline().expect("something is due");
         assert!(deadline >= self.now, "time goes on");
         self.now = deadline;
-        self.member.advance(self.now)
+        self.member.poll(self.now)
     }
 
-    fn found(&mut self) -> Vec<Action> {
-        self.on(Event::Coordinator(Ok(BrokerId(1))))
+    fn coordinator_found(&mut self) -> Vec<MembershipAction> {
+        self.handle(MembershipEvent::FindCoordinatorResponse(Ok(BrokerId(1))))
     }
 
-    fn join_as(&mut self, protocol: &str, generation: i32) -> Vec<Action> {
-        self.on(Event::Joined(Ok(Joined::Member {
-            id: "m-1".to_owned(),
-            generation,
-            protocol: protocol.to_owned(),
-            lead: None,
-        })))
+    fn join_as(&mut self, protocol: &str, generation: i32) -> Vec<MembershipAction> {
+        self.handle(MembershipEvent::JoinGroupResponse(Ok(
+            JoinGroupResult::Joined {
+                member_id: "m-1".to_owned(),
+                generation,
+                protocol: protocol.to_owned(),
+                election: None,
+            },
+        )))
     }
 
-    fn assign(&mut self, list: &[i32]) -> Vec<Action> {
-        self.on(Event::Synced(Ok(partitions(list))))
+    fn assign(&mut self, list: &[i32]) -> Vec<MembershipAction> {
+        self.handle(MembershipEvent::SyncGroupResponse(Ok(partitions(list))))
     }
 
-    fn position(&mut self, list: &[i32]) {
-        let ownership = self.member.ownership;
-        let actions = self.on(Event::Positioned(ownership, Ok(partitions(list))));
+    fn initialize(&mut self, list: &[i32]) {
+        let epoch = self.member.ownership_epoch;
+        let actions = self.handle(MembershipEvent::PositionsInitialized(
+            epoch,
+            Ok(partitions(list)),
+        ));
         assert_eq!(actions, []);
     }
 
     /// Stable with these partitions, in generation 1.
     fn stable(protocol: &str, list: &[i32]) -> Self {
-        let mut life = Self::new(None);
-        assert_eq!(life.member.advance(life.now), [Action::FindCoordinator]);
-        assert_eq!(life.found(), [Action::Join]);
-        assert_eq!(life.join_as(protocol, 1), [Action::Sync]);
-        assert_eq!(life.assign(list), [Action::Position(0, partitions(list))]);
-        life.position(list);
-        life
+        let mut harness = Self::new(None);
+        assert_eq!(
+            harness.member.poll(harness.now),
+            [MembershipAction::FindCoordinator]
+        );
+        assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
+        assert_eq!(harness.join_as(protocol, 1), [MembershipAction::SyncGroup]);
+        assert_eq!(
+            harness.assign(list),
+            [MembershipAction::InitializePositions(0, partitions(list))]
+        );
+        harness.initialize(list);
+        harness
     }
 
     fn owned(&self) -> Vec<TopicPartition> {
@@ -103,236 +115,306 @@ impl Life {
         self.member.subscription(assignor).owned
     }
 
-    fn beat(&mut self, result: Result<(), Failure>) -> Vec<Action> {
-        assert_eq!(self.wait(), [Action::Heartbeat]);
-        self.on(Event::Heard(self.member.generation(), result))
+    fn heartbeat(&mut self, result: Result<(), GroupError>) -> Vec<MembershipAction> {
+        assert_eq!(self.wait(), [MembershipAction::Heartbeat]);
+        self.handle(MembershipEvent::HeartbeatResponse(
+            self.member.generation(),
+            result,
+        ))
     }
 }
 
 const COOPERATIVE: &str = "cooperative-sticky";
 
 #[test]
-fn a_member_asks_soon_when_another_beside_it_stirs_the_group() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let at = life.now;
-    assert_eq!(life.on(Event::Stirred), []);
-    assert_eq!(life.wait(), [Action::Heartbeat]);
-    assert!(life.now - at < Duration::from_millis(100));
-    // Nothing was new: the usual interval again.
-    life.on(Event::Heard(1, Ok(())));
-    assert_eq!(life.wait(), [Action::Heartbeat]);
-    assert!(life.now - at > BEAT);
+fn a_member_sends_a_heartbeat_soon_when_another_in_this_process_joins_or_leaves() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let at = harness.now;
+    assert_eq!(harness.handle(MembershipEvent::LocalMembersChanged), []);
+    assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+    assert!(harness.now - at < Duration::from_millis(100));
+    // It reported no rebalance: the usual interval again.
+    harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(())));
+    assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+    assert!(harness.now - at > HEARTBEAT_INTERVAL);
 }
 
 #[test]
-fn the_broker_names_a_new_member_and_is_asked_again() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    assert_eq!(life.found(), [Action::Join]);
-    let named = Event::Joined(Ok(Joined::IdRequired("m-1".to_owned())));
-    assert_eq!(life.on(named), [Action::Join]);
-    assert_eq!(life.member.id(), "m-1");
+fn a_new_member_joins_again_with_the_member_id_that_the_broker_gave_it() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
+    let id_required =
+        MembershipEvent::JoinGroupResponse(Ok(JoinGroupResult::MemberIdRequired("m-1".to_owned())));
+    assert_eq!(harness.handle(id_required), [MembershipAction::JoinGroup]);
+    assert_eq!(harness.member.member_id(), "m-1");
 }
 
 #[test]
 fn heartbeats_start_before_the_positions_are_known() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    life.join_as(COOPERATIVE, 1);
-    life.assign(&[0]);
-    assert_eq!(life.wait(), [Action::Heartbeat]);
-    assert_eq!(life.member.deadline(), None, "one heartbeat at a time");
-    let at = life.now;
-    assert_eq!(life.on(Event::Heard(1, Ok(()))), []);
-    assert_eq!(life.wait(), [Action::Heartbeat]);
-    assert_eq!(life.now - at, BEAT);
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    harness.join_as(COOPERATIVE, 1);
+    harness.assign(&[0]);
+    assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+    assert_eq!(harness.member.deadline(), None, "one heartbeat at a time");
+    let at = harness.now;
+    assert_eq!(
+        harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(()))),
+        []
+    );
+    assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+    assert_eq!(harness.now - at, HEARTBEAT_INTERVAL);
 }
 
 #[test]
 fn a_cooperative_member_keeps_reading_while_it_rejoins() {
-    let mut life = Life::stable(COOPERATIVE, &[0, 1]);
+    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
     let rebalance = Err(code(E::RebalanceInProgress));
-    assert_eq!(life.beat(rebalance), [Action::Join]);
-    assert_eq!(life.owned(), partitions(&[0, 1]));
+    assert_eq!(harness.heartbeat(rebalance), [MembershipAction::JoinGroup]);
+    assert_eq!(harness.owned(), partitions(&[0, 1]));
     assert!(
-        life.member.may_commit(),
+        harness.member.can_commit(),
         "of the generation that still counts"
     );
-    assert_eq!(life.join_as(COOPERATIVE, 2), [Action::Sync]);
-    assert!(!life.member.may_commit());
-    let new = life.assign(&[0, 1, 2]);
-    assert_eq!(new, [Action::Position(0, partitions(&[2]))]);
+    assert_eq!(
+        harness.join_as(COOPERATIVE, 2),
+        [MembershipAction::SyncGroup]
+    );
+    assert!(!harness.member.can_commit());
+    let new = harness.assign(&[0, 1, 2]);
+    assert_eq!(
+        new,
+        [MembershipAction::InitializePositions(0, partitions(&[2]))]
+    );
 }
 
 #[test]
-fn a_cooperative_member_lets_go_of_what_moves_and_then_rejoins() {
-    let mut life = Life::stable(COOPERATIVE, &[0, 1, 2]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    life.join_as(COOPERATIVE, 2);
-    let actions = life.assign(&[0, 3]);
-    let revoke = Action::Revoke(1, partitions(&[1, 2]));
-    let position = Action::Position(0, partitions(&[3]));
-    assert_eq!(actions, [revoke, position]);
-    assert_eq!(life.owned(), partitions(&[0, 3]));
-    assert!(life.member.may_commit() && life.member.may_commit_of(&partitions(&[1])[0]));
-    assert_eq!(life.on(Event::Released(0)), [], "of an older revocation");
-    assert_eq!(life.on(Event::Released(1)), [Action::Join]);
-    assert!(!life.member.may_commit_of(&partitions(&[1])[0]));
-    assert!(life.member.may_commit_of(&partitions(&[0])[0]));
+fn a_cooperative_member_releases_what_moves_and_then_rejoins() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0, 1, 2]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    let actions = harness.assign(&[0, 3]);
+    let revoke = MembershipAction::Revoke(1, partitions(&[1, 2]));
+    let initialize = MembershipAction::InitializePositions(0, partitions(&[3]));
+    assert_eq!(actions, [revoke, initialize]);
+    assert_eq!(harness.owned(), partitions(&[0, 3]));
+    assert!(
+        harness.member.can_commit() && harness.member.can_commit_partition(&partitions(&[1])[0])
+    );
+    assert_eq!(
+        harness.handle(MembershipEvent::RevocationComplete(0)),
+        [],
+        "of an older revocation"
+    );
+    assert_eq!(
+        harness.handle(MembershipEvent::RevocationComplete(1)),
+        [MembershipAction::JoinGroup]
+    );
+    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
+    assert!(harness.member.can_commit_partition(&partitions(&[0])[0]));
 }
 
 #[test]
-fn an_eager_member_lets_go_of_everything_before_it_rejoins() {
-    let mut life = Life::stable("range", &[0, 1]);
-    let actions = life.beat(Err(code(E::RebalanceInProgress)));
-    assert_eq!(actions, [Action::Revoke(1, partitions(&[0, 1]))]);
-    assert!(life.member.may_commit());
-    assert_eq!(life.on(Event::Released(1)), [Action::Join]);
-    assert_eq!(life.owned(), []);
-    assert!(!life.member.may_commit());
-    life.join_as("range", 2);
+fn an_eager_member_releases_everything_before_it_rejoins() {
+    let mut harness = Harness::stable("range", &[0, 1]);
+    let actions = harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    assert_eq!(actions, [MembershipAction::Revoke(1, partitions(&[0, 1]))]);
+    assert!(harness.member.can_commit());
+    assert_eq!(
+        harness.handle(MembershipEvent::RevocationComplete(1)),
+        [MembershipAction::JoinGroup]
+    );
+    assert_eq!(harness.owned(), []);
+    assert!(!harness.member.can_commit());
+    harness.join_as("range", 2);
     // The same partitions again: their positions have to be looked up again.
-    let actions = life.assign(&[0, 1]);
-    assert_eq!(actions, [Action::Position(1, partitions(&[0, 1]))]);
+    let actions = harness.assign(&[0, 1]);
+    assert_eq!(
+        actions,
+        [MembershipAction::InitializePositions(
+            1,
+            partitions(&[0, 1])
+        )]
+    );
 }
 
 #[test]
-fn a_reader_that_does_not_let_go_loses_its_partitions() {
-    let mut life = Life::stable("range", &[0]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    let until = life.now + DRAIN;
-    // Heartbeats go on, and what they say is known already.
+fn a_consumer_that_does_not_release_partitions_loses_them() {
+    let mut harness = Harness::stable("range", &[0]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    let until = harness.now + REVOCATION_TIMEOUT;
+    // Heartbeats go on, and the rebalance that they report is known already.
     let rebalance = || Err(code(E::RebalanceInProgress));
-    assert_eq!(life.beat(rebalance()), []);
-    let lost = Action::Lose(partitions(&[0]));
-    assert_eq!(life.wait(), [lost, Action::Join]);
-    assert_eq!(life.now, until);
-    assert_eq!(life.on(Event::Released(1)), [], "too late");
+    assert_eq!(harness.heartbeat(rebalance()), []);
+    let lost = MembershipAction::Lose(partitions(&[0]));
+    assert_eq!(harness.wait(), [lost, MembershipAction::JoinGroup]);
+    assert_eq!(harness.now, until);
+    assert_eq!(
+        harness.handle(MembershipEvent::RevocationComplete(1)),
+        [],
+        "too late"
+    );
 }
 
 #[test]
-fn a_group_that_falls_back_to_eager_takes_what_it_dealt_elsewhere() {
-    let mut life = Life::stable(COOPERATIVE, &[0, 1]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    life.join_as("range", 2);
-    let actions = life.assign(&[1, 2]);
-    let lost = Action::Lose(partitions(&[0]));
-    assert_eq!(actions, [lost, Action::Position(0, partitions(&[2]))]);
+fn a_group_that_falls_back_to_eager_takes_what_it_assigned_elsewhere() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as("range", 2);
+    let actions = harness.assign(&[1, 2]);
+    let lost = MembershipAction::Lose(partitions(&[0]));
+    assert_eq!(
+        actions,
+        [
+            lost,
+            MembershipAction::InitializePositions(0, partitions(&[2]))
+        ]
+    );
 }
 
 #[test]
 fn an_unknown_member_loses_everything_and_starts_over() {
     for protocol in [COOPERATIVE, "range"] {
-        let mut life = Life::stable(protocol, &[0]);
-        let actions = life.beat(Err(code(E::UnknownMemberId)));
-        assert_eq!(actions, [Action::Lose(partitions(&[0])), Action::Join]);
-        assert_eq!((life.member.id(), life.member.generation()), ("", -1));
-        assert_eq!(life.owned(), []);
+        let mut harness = Harness::stable(protocol, &[0]);
+        let actions = harness.heartbeat(Err(code(E::UnknownMemberId)));
+        assert_eq!(
+            actions,
+            [
+                MembershipAction::Lose(partitions(&[0])),
+                MembershipAction::JoinGroup
+            ]
+        );
+        assert_eq!(
+            (harness.member.member_id(), harness.member.generation()),
+            ("", -1)
+        );
+        assert_eq!(harness.owned(), []);
     }
 }
 
 #[test]
-fn a_member_of_an_old_generation_keeps_its_name() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let actions = life.beat(Err(code(E::IllegalGeneration)));
-    assert_eq!(actions, [Action::Lose(partitions(&[0])), Action::Join]);
-    assert_eq!((life.member.id(), life.member.generation()), ("m-1", -1));
+fn a_member_of_an_old_generation_keeps_its_member_id() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let actions = harness.heartbeat(Err(code(E::IllegalGeneration)));
+    assert_eq!(
+        actions,
+        [
+            MembershipAction::Lose(partitions(&[0])),
+            MembershipAction::JoinGroup
+        ]
+    );
+    assert_eq!(
+        (harness.member.member_id(), harness.member.generation()),
+        ("m-1", -1)
+    );
 }
 
 #[test]
-fn what_was_said_of_an_older_generation_is_not_heeded() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let refused = Event::CommitRefused(0, code(E::IllegalGeneration));
-    assert_eq!(life.on(refused), []);
-    // Nor while a new one is being made.
-    life.beat(Err(code(E::RebalanceInProgress)));
-    let refused = Event::CommitRefused(1, code(E::IllegalGeneration));
-    assert_eq!(life.on(refused), []);
+fn an_error_of_an_older_generation_is_ignored() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let failed = MembershipEvent::CommitFailed(0, code(E::IllegalGeneration));
+    assert_eq!(harness.handle(failed), []);
+    // Nor while JoinGroup is in flight.
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    let failed = MembershipEvent::CommitFailed(1, code(E::IllegalGeneration));
+    assert_eq!(harness.handle(failed), []);
 }
 
 #[test]
-fn a_commit_learns_of_a_rebalance_as_well() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let refused = Event::CommitRefused(1, code(E::RebalanceInProgress));
-    assert_eq!(life.on(refused), [Action::Join]);
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let refused = Event::CommitRefused(1, code(E::UnknownMemberId));
-    let lost = Action::Lose(partitions(&[0]));
-    assert_eq!(life.on(refused), [lost, Action::Join]);
+fn a_failed_commit_starts_the_rejoin_as_well() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let failed = MembershipEvent::CommitFailed(1, code(E::RebalanceInProgress));
+    assert_eq!(harness.handle(failed), [MembershipAction::JoinGroup]);
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let failed = MembershipEvent::CommitFailed(1, code(E::UnknownMemberId));
+    let lost = MembershipAction::Lose(partitions(&[0]));
+    assert_eq!(harness.handle(failed), [lost, MembershipAction::JoinGroup]);
 }
 
 #[test]
-fn a_coordinator_that_moves_disturbs_nobody() {
+fn a_coordinator_that_moves_costs_no_partitions() {
     for failure in [
         code(E::NotCoordinator),
         code(E::CoordinatorNotAvailable),
         lost_connection(),
     ] {
-        let mut life = Life::stable(COOPERATIVE, &[0]);
-        assert_eq!(life.beat(Err(failure)), [Action::FindCoordinator]);
-        assert!(!life.member.may_commit());
-        assert_eq!(life.found(), []);
-        assert_eq!(life.wait(), [Action::Heartbeat]);
-        assert_eq!(life.owned(), partitions(&[0]));
+        let mut harness = Harness::stable(COOPERATIVE, &[0]);
+        assert_eq!(
+            harness.heartbeat(Err(failure)),
+            [MembershipAction::FindCoordinator]
+        );
+        assert!(!harness.member.can_commit());
+        assert_eq!(harness.coordinator_found(), []);
+        assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+        assert_eq!(harness.owned(), partitions(&[0]));
     }
 }
 
 #[test]
-fn a_search_that_fails_goes_on_more_slowly() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
+fn a_coordinator_lookup_that_fails_backs_off() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
     let mut waits = Vec::new();
     for _ in 0..6 {
-        let failed = Event::Coordinator(Err(code(E::CoordinatorNotAvailable)));
-        assert_eq!(life.on(failed), []);
-        let before = life.now;
-        assert_eq!(life.wait(), [Action::FindCoordinator]);
-        waits.push(life.now - before);
+        let failed =
+            MembershipEvent::FindCoordinatorResponse(Err(code(E::CoordinatorNotAvailable)));
+        assert_eq!(harness.handle(failed), []);
+        let before = harness.now;
+        assert_eq!(harness.wait(), [MembershipAction::FindCoordinator]);
+        waits.push(harness.now - before);
     }
     assert!(waits[0] < Duration::from_millis(200), "{waits:?}");
     assert!(waits[5] > Duration::from_millis(700), "{waits:?}");
-    assert_eq!(life.found(), [Action::Join]);
+    assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
 }
 
 #[test]
-fn a_join_that_fails_is_repeated_at_once_and_then_more_slowly() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    let failed = |life: &mut Life| life.on(Event::Joined(Err(code(E::CoordinatorLoadInProgress))));
-    assert_eq!(failed(&mut life), [Action::Join]);
-    assert_eq!(failed(&mut life), []);
-    let before = life.now;
-    assert_eq!(life.wait(), [Action::Join]);
-    assert!(life.now > before);
+fn a_join_that_fails_is_repeated_at_once_and_then_backs_off() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    let failed = |harness: &mut Harness| {
+        harness.handle(MembershipEvent::JoinGroupResponse(Err(code(
+            E::CoordinatorLoadInProgress,
+        ))))
+    };
+    assert_eq!(failed(&mut harness), [MembershipAction::JoinGroup]);
+    assert_eq!(failed(&mut harness), []);
+    let before = harness.now;
+    assert_eq!(harness.wait(), [MembershipAction::JoinGroup]);
+    assert!(harness.now > before);
 }
 
 #[test]
-fn a_lost_join_asks_for_the_coordinator_first() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    let failed = Event::Joined(Err(lost_connection()));
-    assert_eq!(life.on(failed), [Action::FindCoordinator]);
-    assert_eq!(life.found(), [Action::Join]);
+fn a_join_whose_connection_was_lost_looks_up_the_coordinator_first() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    let failed = MembershipEvent::JoinGroupResponse(Err(lost_connection()));
+    assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
+    assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
 }
 
 #[test]
 fn a_sync_during_the_next_rebalance_joins_that_one() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    life.join_as(COOPERATIVE, 2);
-    let failed = Event::Synced(Err(code(E::RebalanceInProgress)));
-    assert_eq!(life.on(failed), [Action::Join]);
-    assert_eq!(life.owned(), partitions(&[0]));
-    life.join_as(COOPERATIVE, 3);
-    let failed = Event::Synced(Err(code(E::UnknownMemberId)));
-    assert_eq!(life.on(failed)[0], Action::Lose(partitions(&[0])));
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    let failed = MembershipEvent::SyncGroupResponse(Err(code(E::RebalanceInProgress)));
+    assert_eq!(harness.handle(failed), [MembershipAction::JoinGroup]);
+    assert_eq!(harness.owned(), partitions(&[0]));
+    harness.join_as(COOPERATIVE, 3);
+    let failed = MembershipEvent::SyncGroupResponse(Err(code(E::UnknownMemberId)));
+    assert_eq!(
+        harness.handle(failed)[0],
+        MembershipAction::Lose(partitions(&[0]))
+    );
 }
 
 #[test]
-fn a_member_that_is_refused_ends() {
+fn a_fatal_error_ends_the_membership() {
     let refusals = [
         (E::FencedInstanceId, "taken over"),
         (E::GroupAuthorizationFailed, "not authorized"),
@@ -342,154 +424,221 @@ fn a_member_that_is_refused_ends() {
         (E::InvalidGroupId, "refuses"),
     ];
     for (error, text) in refusals {
-        let mut life = Life::new(Some("i"));
-        life.member.advance(life.now);
-        life.found();
-        let actions = life.on(Event::Joined(Err(code(error))));
-        let [Action::Abandon, Action::Close(Some(reason))] = &actions[..] else {
+        let mut harness = Harness::new(Some("i"));
+        harness.member.poll(harness.now);
+        harness.coordinator_found();
+        let actions = harness.handle(MembershipEvent::JoinGroupResponse(Err(code(error))));
+        let [
+            MembershipAction::CancelRebalance,
+            MembershipAction::Close(MembershipEnd::Failed(reason)),
+        ] = &actions[..]
+        else {
             panic!("{error}: {actions:?}");
         };
         assert!(reason.to_string().contains(text), "{reason}");
-        assert!(life.member.is_closed());
-        assert_eq!(life.member.deadline(), None);
-        assert_eq!(life.found(), []);
+        assert!(harness.member.is_closed());
+        assert_eq!(harness.member.deadline(), None);
+        assert_eq!(harness.coordinator_found(), []);
     }
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    let actions = life.beat(Err(code(E::FencedInstanceId)));
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let actions = harness.heartbeat(Err(code(E::FencedInstanceId)));
     assert!(matches!(
         actions[..],
-        [Action::Close(Some(ConsumerError::Fenced { .. }))]
+        [MembershipAction::Close(MembershipEnd::Failed(
+            ConsumerError::Fenced { .. }
+        ))]
     ));
 }
 
 #[test]
-fn a_protocol_that_was_not_offered_is_the_end() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    let actions = life.join_as("sticky", 1);
+fn a_protocol_that_was_not_offered_ends_the_membership() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    let actions = harness.join_as("sticky", 1);
     assert!(
-        matches!(actions[..], [Action::Abandon, Action::Close(Some(_))]),
+        matches!(
+            actions[..],
+            [
+                MembershipAction::CancelRebalance,
+                MembershipAction::Close(MembershipEnd::Failed(_))
+            ]
+        ),
         "{actions:?}"
     );
 }
 
 #[test]
-fn positions_that_cannot_be_had_start_the_session_over() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    life.join_as(COOPERATIVE, 2);
-    life.assign(&[0, 1]);
-    let actions = life.on(Event::Positioned(0, Err(None)));
-    assert_eq!(actions, [Action::Lose(partitions(&[0])), Action::Join]);
-    assert_eq!(life.member.generation(), -1);
-    assert_eq!(life.on(Event::Positioned(0, Ok(partitions(&[1])))), []);
-    assert!(!life.member.may_commit_of(&partitions(&[1])[0]));
+fn positions_that_cannot_be_looked_up_reset_the_generation() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    harness.assign(&[0, 1]);
+    let actions = harness.handle(MembershipEvent::PositionsInitialized(
+        0,
+        Err(PositionError::RejoinNeeded),
+    ));
+    assert_eq!(
+        actions,
+        [
+            MembershipAction::Lose(partitions(&[0])),
+            MembershipAction::JoinGroup
+        ]
+    );
+    assert_eq!(harness.member.generation(), -1);
+    assert_eq!(
+        harness.handle(MembershipEvent::PositionsInitialized(
+            0,
+            Ok(partitions(&[1]))
+        )),
+        []
+    );
+    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
 }
 
 #[test]
 fn positions_survive_a_rebalance_that_leaves_their_partitions() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    life.join_as(COOPERATIVE, 1);
-    life.assign(&[0, 1]);
-    life.beat(Err(code(E::RebalanceInProgress)));
-    life.join_as(COOPERATIVE, 2);
-    // 0 and 1 are still being looked up; 1 goes, which its owner never had: rejoin at once.
-    assert_eq!(life.assign(&[0]), [Action::Join]);
-    life.position(&[0, 1]);
-    assert!(life.member.may_commit_of(&partitions(&[0])[0]));
-    assert!(!life.member.may_commit_of(&partitions(&[1])[0]));
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    harness.join_as(COOPERATIVE, 1);
+    harness.assign(&[0, 1]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    // 0 and 1 are still being looked up; 1 is revoked before it was delivered: rejoin at once.
+    assert_eq!(harness.assign(&[0]), [MembershipAction::JoinGroup]);
+    harness.initialize(&[0, 1]);
+    assert!(harness.member.can_commit_partition(&partitions(&[0])[0]));
+    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
 }
 
 #[test]
-fn partitions_without_a_start_end_the_consumer() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
+fn partitions_without_a_starting_offset_end_the_consumer() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
     let error = ConsumerError::NoCommittedOffset {
         group: "g".into(),
         tp: TopicPartition::new("t", 0),
     };
-    let actions = life.on(Event::Positioned(0, Err(Some(error.clone()))));
-    assert_eq!(actions, [Action::Close(Some(error))]);
-}
-
-#[test]
-fn a_leader_whose_topics_changed_asks_for_a_new_round() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    assert_eq!(life.on(Event::TopicsChanged), [Action::Join]);
-    // What changes in the middle of a round is seen after it.
-    life.join_as(COOPERATIVE, 2);
-    assert_eq!(life.on(Event::TopicsChanged), []);
-    assert_eq!(life.assign(&[0]), [Action::Join]);
-}
-
-#[test]
-fn partitions_of_topics_that_were_not_asked_for_are_left_alone() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    life.join_as(COOPERATIVE, 1);
-    let synced = Event::Synced(Ok(vec![TopicPartition::new("other", 0)]));
-    assert_eq!(life.on(synced), []);
-}
-
-#[test]
-fn a_member_leaves_under_its_name() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    assert_eq!(life.on(Event::Leave), [Action::Leave]);
-    assert_eq!(life.on(Event::Leave), []);
-    let actions = life.on(Event::Left(Ok(())));
-    assert_eq!(actions, [Action::Abandon, Action::Close(None)]);
-}
-
-#[test]
-fn a_socket_that_closes_before_it_has_a_name_leaves_with_the_new_one() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
-    life.found();
-    assert_eq!(life.on(Event::Leave), []);
-    let named = Event::Joined(Ok(Joined::IdRequired("m-9".to_owned())));
-    assert_eq!(life.on(named), [Action::Leave]);
-    assert_eq!(life.member.id(), "m-9");
-}
-
-#[test]
-fn a_static_member_leaves_by_its_instance_even_when_that_overtakes_its_join() {
-    let mut life = Life::new(Some("i"));
-    life.member.advance(life.now);
-    life.found();
-    assert_eq!(life.on(Event::Leave), [Action::Leave]);
-    assert_eq!(life.on(Event::Left(Err(code(E::UnknownMemberId)))), []);
-    assert_eq!(life.wait(), [Action::Leave]);
-    let actions = life.on(Event::Left(Err(code(E::UnknownMemberId))));
-    assert_eq!(actions, [Action::Abandon, Action::Close(None)]);
-}
-
-#[test]
-fn a_member_that_nobody_knows_leaves_nothing() {
-    let mut life = Life::new(None);
-    life.member.advance(life.now);
+    let actions = harness.handle(MembershipEvent::PositionsInitialized(
+        0,
+        Err(PositionError::Fatal(error.clone())),
+    ));
     assert_eq!(
-        life.on(Event::Leave),
-        [Action::Abandon, Action::Close(None)]
+        actions,
+        [MembershipAction::Close(MembershipEnd::Failed(error))]
     );
 }
 
 #[test]
-fn leaving_has_an_end() {
-    let mut life = Life::stable(COOPERATIVE, &[0]);
-    life.on(Event::Leave);
-    let start = life.now;
+fn a_leader_whose_topics_changed_rejoins() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    assert_eq!(
+        harness.handle(MembershipEvent::TopicsChanged),
+        [MembershipAction::JoinGroup]
+    );
+    // A change in the middle of a rebalance is acted upon after it.
+    harness.join_as(COOPERATIVE, 2);
+    assert_eq!(harness.handle(MembershipEvent::TopicsChanged), []);
+    assert_eq!(harness.assign(&[0]), [MembershipAction::JoinGroup]);
+}
+
+#[test]
+fn partitions_of_topics_without_a_subscription_are_ignored() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    harness.join_as(COOPERATIVE, 1);
+    let synced = MembershipEvent::SyncGroupResponse(Ok(vec![TopicPartition::new("other", 0)]));
+    assert_eq!(harness.handle(synced), []);
+}
+
+#[test]
+fn a_member_leaves_under_its_member_id() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    assert_eq!(
+        harness.handle(MembershipEvent::LeaveRequested),
+        [MembershipAction::LeaveGroup]
+    );
+    assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
+    let actions = harness.handle(MembershipEvent::LeaveGroupResponse(Ok(())));
+    assert_eq!(
+        actions,
+        [
+            MembershipAction::CancelRebalance,
+            MembershipAction::Close(MembershipEnd::Left)
+        ]
+    );
+}
+
+#[test]
+fn a_member_that_leaves_before_it_has_a_member_id_leaves_under_the_new_one() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
+    let id_required =
+        MembershipEvent::JoinGroupResponse(Ok(JoinGroupResult::MemberIdRequired("m-9".to_owned())));
+    assert_eq!(harness.handle(id_required), [MembershipAction::LeaveGroup]);
+    assert_eq!(harness.member.member_id(), "m-9");
+}
+
+#[test]
+fn a_static_member_leaves_by_its_instance_even_when_that_overtakes_its_join() {
+    let mut harness = Harness::new(Some("i"));
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    assert_eq!(
+        harness.handle(MembershipEvent::LeaveRequested),
+        [MembershipAction::LeaveGroup]
+    );
+    assert_eq!(
+        harness.handle(MembershipEvent::LeaveGroupResponse(Err(code(
+            E::UnknownMemberId
+        )))),
+        []
+    );
+    assert_eq!(harness.wait(), [MembershipAction::LeaveGroup]);
+    let actions = harness.handle(MembershipEvent::LeaveGroupResponse(Err(code(
+        E::UnknownMemberId,
+    ))));
+    assert_eq!(
+        actions,
+        [
+            MembershipAction::CancelRebalance,
+            MembershipAction::Close(MembershipEnd::Left)
+        ]
+    );
+}
+
+#[test]
+fn a_member_without_a_member_id_leaves_nothing() {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    assert_eq!(
+        harness.handle(MembershipEvent::LeaveRequested),
+        [
+            MembershipAction::CancelRebalance,
+            MembershipAction::Close(MembershipEnd::Left)
+        ]
+    );
+}
+
+#[test]
+fn leaving_is_bounded_in_time() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    harness.handle(MembershipEvent::LeaveRequested);
+    let start = harness.now;
     loop {
-        let actions = life.on(Event::Left(Err(code(E::NotCoordinator))));
-        assert_eq!(actions, [Action::FindCoordinator]);
-        life.on(Event::Coordinator(Ok(BrokerId(2))));
-        let actions = life.wait();
-        if actions.contains(&Action::Close(None)) {
+        let actions = harness.handle(MembershipEvent::LeaveGroupResponse(Err(code(
+            E::NotCoordinator,
+        ))));
+        assert_eq!(actions, [MembershipAction::FindCoordinator]);
+        harness.handle(MembershipEvent::FindCoordinatorResponse(Ok(BrokerId(2))));
+        let actions = harness.wait();
+        if actions.contains(&MembershipAction::Close(MembershipEnd::Left)) {
             break;
         }
-        assert_eq!(actions, [Action::Leave]);
+        assert_eq!(actions, [MembershipAction::LeaveGroup]);
     }
-    assert!(life.now - start <= LEAVE_LIMIT);
+    assert!(harness.now - start <= LEAVE_TIMEOUT);
 }

@@ -1,6 +1,6 @@
-//! The order in which Java walks a `HashMap`.
+//! The iteration order of Java's `HashMap`.
 //!
-//! Java's assignors go through hash tables, and what they decide depends on the order. A
+//! Java's assignors iterate over hash tables, and what they decide depends on the order. A
 //! table's order is fixed by the keys' hashes, the number of buckets and, within a bucket,
 //! the order of insertion:
 //!
@@ -9,14 +9,14 @@
 //! ```
 //!
 //! Buckets that Java turns into trees (8 colliding keys) keep their insertion order here;
-//! there Java's order may differ, which costs nothing but the likeness.
+//! there Java's order may differ, and our assignment from Java's with it.
 
 use std::cmp::Ordering;
 
 use crate::TopicPartition;
 
-/// What Java's `hashCode` gives.
-pub(crate) trait JavaHash {
+/// Hashes as Java does.
+pub(super) trait JavaHash {
     /// Java's `hashCode()`.
     fn java_hash(&self) -> i32;
 }
@@ -39,7 +39,7 @@ impl JavaHash for TopicPartition {
 }
 
 /// Java's `String.compareTo`: by UTF-16 unit.
-pub(crate) fn java_cmp(a: &str, b: &str) -> Ordering {
+pub(super) fn java_cmp(a: &str, b: &str) -> Ordering {
     if a.is_ascii() && b.is_ascii() {
         a.cmp(b)
     } else {
@@ -47,15 +47,15 @@ pub(crate) fn java_cmp(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// A set that is walked in the order of Java's `HashSet` (or a `HashMap`'s keys).
+/// A set with the iteration order of Java's `HashSet` (or a `HashMap`'s keys).
 #[derive(Debug)]
-pub(crate) struct JavaSet<T> {
+pub(super) struct JavaSet<T> {
     buckets: Vec<Vec<(u32, T)>>,
     len: usize,
 }
 
 impl<T: PartialEq> JavaSet<T> {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             buckets: (0..16).map(|_| Vec::new()).collect(),
             len: 0,
@@ -63,7 +63,7 @@ impl<T: PartialEq> JavaSet<T> {
     }
 
     /// Adds `item` whose `hashCode` is `hash`; false when it was there.
-    pub(crate) fn insert(&mut self, hash: i32, item: T) -> bool {
+    pub(super) fn insert(&mut self, hash: i32, item: T) -> bool {
         let spread = spread(hash);
         let bucket = self.bucket(spread);
         if self.buckets[bucket].iter().any(|(_, known)| *known == item) {
@@ -78,18 +78,18 @@ impl<T: PartialEq> JavaSet<T> {
     }
 
     /// Takes `item` out; the table never shrinks, as in Java.
-    pub(crate) fn remove(&mut self, hash: i32, item: &T) {
+    pub(super) fn remove(&mut self, hash: i32, item: &T) {
         let bucket = self.bucket(spread(hash));
         let before = self.buckets[bucket].len();
         self.buckets[bucket].retain(|(_, known)| known != item);
         self.len -= before - self.buckets[bucket].len();
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.buckets.iter().flatten().map(|(_, item)| item)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
@@ -114,8 +114,8 @@ fn spread(hash: i32) -> u32 {
     hash ^ (hash >> 16)
 }
 
-/// The indexes of `keys` in the order in which a `HashMap` filled from front to back is walked.
-pub(crate) fn walk<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<usize> {
+/// The indexes of `keys` in the iteration order of a `HashMap` that is filled from front to back.
+pub(super) fn java_map_order<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<usize> {
     let mut set = JavaSet::new();
     for (index, key) in keys.enumerate() {
         set.insert(key.java_hash(), index);

@@ -1,4 +1,5 @@
-//! What the leader of a group decides: which member gets which partitions.
+//! What the leader of a group decides: which member gets which partitions, as Java's
+//! `ConsumerPartitionAssignor`s.
 //!
 //! ```text
 //! members' subscriptions, racks ┐
@@ -7,41 +8,25 @@
 //! ```
 //!
 //! # Invariants
-//! - Every partition of a topic that a member wants goes to exactly one member, or, under
-//!   `cooperative-sticky`, to none while its former owner has yet to let it go.
+//! - Every partition of a topic that a member subscribes to goes to exactly one member, or, under
+//!   `cooperative-sticky`, to none while its former owner has yet to revoke it.
 //! - For the same group Java's assignors of the same name decide the same, down to the order.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod convergence;
+mod group_member;
+mod java_hash;
+mod rack_info;
+mod range;
+mod sticky;
 
-use super::protocol::MemberSubscription;
-use super::racks::RackSet;
-use super::{assign_range, assign_sticky};
+pub(super) use self::convergence::assign_convergent;
+pub(super) use self::group_member::{GroupMember, PartitionsPerTopic};
+pub(super) use self::rack_info::RackSet;
 use crate::TopicPartition;
 use crate::config::AssignorName;
 
-/// Each known topic's partitions: where the replicas of each are.
-pub(crate) type Partitions = BTreeMap<Arc<str>, Vec<RackSet>>;
-
-/// A member as the leader sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct GroupMember {
-    pub(crate) id: String,
-    pub(crate) instance: Option<String>,
-    pub(crate) subscription: MemberSubscription,
-}
-
-impl GroupMember {
-    /// This member's own copy of a name it subscribes to.
-    pub(super) fn topic(&self, name: &str) -> Arc<str> {
-        let topics = &self.subscription.topics;
-        let own = topics.iter().find(|topic| &***topic == name);
-        own.map_or_else(|| Arc::from(name), Arc::clone)
-    }
-}
-
 impl AssignorName {
-    /// What the protocol calls it.
+    /// Its protocol name in JoinGroup.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             AssignorName::Range => "range",
@@ -49,32 +34,35 @@ impl AssignorName {
         }
     }
 
-    /// Whether members keep what they own while they rejoin.
+    /// Whether members keep what they own while they rejoin (KIP-429).
     pub(crate) fn is_cooperative(self) -> bool {
         self == AssignorName::CooperativeSticky
     }
 }
 
 /// What each of `members` gets, in their order.
-pub(crate) fn assign(
+fn assign(
     assignor: AssignorName,
     members: &[GroupMember],
-    partitions: &Partitions,
+    partitions: &PartitionsPerTopic,
 ) -> Vec<Vec<TopicPartition>> {
     match assignor {
-        AssignorName::Range => assign_range::assign(members, partitions),
-        AssignorName::CooperativeSticky => assign_sticky::assign(members, partitions),
+        AssignorName::Range => range::assign(members, partitions),
+        AssignorName::CooperativeSticky => sticky::assign(members, partitions),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::group::consumer_protocol::MemberSubscription;
 
     const GOLDEN: &str = include_str!("../../../proto-tests/golden/assignors.txt");
 
-    struct Round {
-        partitions: Partitions,
+    struct GoldenCase {
+        partitions: PartitionsPerTopic,
         members: Vec<GroupMember>,
         range: Vec<Vec<TopicPartition>>,
         cooperative: Vec<Vec<TopicPartition>>,
@@ -98,13 +86,13 @@ mod tests {
         state.map(|letter| letter.to_string().into()).collect()
     }
 
-    fn golden() -> Vec<Round> {
-        let mut rounds: Vec<Round> = Vec::new();
+    fn golden() -> Vec<GoldenCase> {
+        let mut rounds: Vec<GoldenCase> = Vec::new();
         for line in GOLDEN.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             if words[0] == "round" {
-                rounds.push(Round {
-                    partitions: Partitions::new(),
+                rounds.push(GoldenCase {
+                    partitions: PartitionsPerTopic::new(),
                     members: vec![],
                     range: vec![],
                     cooperative: vec![],
@@ -126,8 +114,8 @@ mod tests {
             let mut topics: Vec<Arc<str>> = words[5].split(',').map(Arc::from).collect();
             topics.sort();
             round.members.push(GroupMember {
-                id: words[1].to_owned(),
-                instance: (words[2] != "-").then(|| words[2].to_owned()),
+                member_id: words[1].to_owned(),
+                group_instance_id: (words[2] != "-").then(|| words[2].to_owned()),
                 subscription: MemberSubscription {
                     topics,
                     user_data: number(words[4]).map(|g| g.to_be_bytes().to_vec()),
@@ -145,8 +133,8 @@ mod tests {
         rounds
     }
 
-    /// Whether the members would get something else if they did not say where they are.
-    fn turns_on_racks(assignor: AssignorName, round: &Round) -> bool {
+    /// Whether the members would get something else if their subscriptions named no rack.
+    fn depends_on_racks(assignor: AssignorName, round: &GoldenCase) -> bool {
         let mut members = round.members.clone();
         for member in &mut members {
             member.subscription.rack = None;
@@ -156,20 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn range_decides_as_java_does() {
+    fn range_assigns_as_java_does() {
         let mut by_rack = 0;
         for (number, round) in golden().into_iter().enumerate() {
             let ours = assign(AssignorName::Range, &round.members, &round.partitions);
             assert_eq!(ours, round.range, "round {number}");
-            by_rack += usize::from(turns_on_racks(AssignorName::Range, &round));
+            by_rack += usize::from(depends_on_racks(AssignorName::Range, &round));
         }
         assert!(by_rack > 30, "racks are covered: {by_rack}");
     }
 
     #[test]
-    fn cooperative_sticky_decides_as_java_does() {
+    fn cooperative_sticky_assigns_as_java_does() {
         let sticky = AssignorName::CooperativeSticky;
-        // Members that all want the same, and others: there is an algorithm for each.
+        // Members with equal subscriptions, and others: there is an algorithm for each.
         let (mut rounds, mut by_rack) = ([0, 0], [0, 0]);
         for (number, round) in golden().into_iter().enumerate() {
             let ours = assign(sticky, &round.members, &round.partitions);
@@ -178,7 +166,7 @@ mod tests {
             let first = topics.next().unwrap();
             let general = usize::from(topics.any(|topics| topics != first));
             rounds[general] += 1;
-            by_rack[general] += usize::from(turns_on_racks(sticky, &round));
+            by_rack[general] += usize::from(depends_on_racks(sticky, &round));
         }
         assert!(rounds[0] > 50 && rounds[1] > 50, "{rounds:?}");
         assert!(by_rack[0] > 15 && by_rack[1] > 15, "{by_rack:?}");

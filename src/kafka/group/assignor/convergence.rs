@@ -1,73 +1,75 @@
-//! What our leaders decide: as Java's, as long as that ends.
+//! What our leaders assign: the same as Java's, as long as the group's rebalances converge.
 //!
-//! Under `cooperative-sticky` a member that has to give partitions up joins again, and the
-//! group is assigned once more. When racks matter, no member keeps a partition that is far
-//! from it, not even one that is far from all; who gets those differs from round to round,
-//! and some groups of Java's go round for ever:
+//! Under `cooperative-sticky` a member that has to revoke partitions rejoins, and the
+//! group is assigned once more. With the rack strategy no member keeps a partition that its
+//! rack mismatches, not even one that all members' racks mismatch; who gets those differs from
+//! round to round, and some groups with a Java leader rebalance for ever:
 //!
 //! ```text
-//! round 1: 0 to m1, 1 given up by m2      round 2: 1 to m1, 0 given up by m1      round 3 = 1
+//! round 1: 0 to m1, 1 revoked from m2      round 2: 1 to m1, 0 revoked from m1      round 3 = 1
 //! ```
 //!
-//! So the rounds that would follow are played through. If they do not end, racks are left
-//! alone in this round. The next one is judged anew: sooner or later one is reached from
-//! which Java's way ends, or nothing moves any more.
+//! So the rounds that would follow are simulated. If they do not converge, racks are ignored
+//! in this round. The next one is simulated anew: sooner or later a round is reached from
+//! which Java's assignment converges, or nothing moves any more.
 
-use super::assign::{GroupMember, Partitions, assign};
+use super::assign;
+use super::group_member::{GroupMember, PartitionsPerTopic};
 use crate::TopicPartition;
 use crate::config::AssignorName;
 
-/// ConsumerGroups that come to rest do so in fewer rounds than this.
+/// Groups that converge do so in fewer rounds than this.
 const ROUNDS_MAX: usize = 8;
 
 /// What each of `members` gets, in their order.
-pub(crate) fn assign_settling(
+pub(crate) fn assign_convergent(
     assignor: AssignorName,
     members: &[GroupMember],
-    partitions: &Partitions,
+    partitions: &PartitionsPerTopic,
 ) -> Vec<Vec<TopicPartition>> {
-    let dealt = assign(assignor, members, partitions);
+    let assignment = assign(assignor, members, partitions);
     let racks = members.iter().any(|m| m.subscription.rack.is_some());
-    if !racks || !assignor.is_cooperative() || ends(assignor, members, partitions, &dealt) {
-        return dealt;
+    if !racks || !assignor.is_cooperative() || converges(assignor, members, partitions, &assignment)
+    {
+        return assignment;
     }
-    tracing::debug!("following racks would never end: assigning without them");
+    tracing::debug!("a rack-aware assignment would not converge: assigning without racks");
     let mut members = members.to_vec();
     members.iter_mut().for_each(|m| m.subscription.rack = None);
     assign(assignor, &members, partitions)
 }
 
-/// Whether the rounds that follow come to an end, if everyone does as it is told.
-fn ends(
+/// Whether the rounds that follow come to an end, if every member applies its assignment.
+fn converges(
     assignor: AssignorName,
     members: &[GroupMember],
-    partitions: &Partitions,
-    dealt: &[Vec<TopicPartition>],
+    partitions: &PartitionsPerTopic,
+    assignment: &[Vec<TopicPartition>],
 ) -> bool {
     let mut members = members.to_vec();
-    let mut dealt = dealt.to_vec();
+    let mut assignment = assignment.to_vec();
     for _ in 0..ROUNDS_MAX {
-        if !accept(&mut members, dealt) {
+        if !apply(&mut members, assignment) {
             return true;
         }
-        dealt = assign(assignor, &members, partitions);
+        assignment = assign(assignor, &members, partitions);
     }
     false
 }
 
-/// The members take what they are dealt; true if any has to give something up for it.
-fn accept(members: &mut [GroupMember], dealt: Vec<Vec<TopicPartition>>) -> bool {
-    let mut gives_up = false;
-    for (member, mut list) in members.iter_mut().zip(dealt) {
+/// The members apply their assignment; true if any has to revoke partitions for it.
+fn apply(members: &mut [GroupMember], assignment: Vec<Vec<TopicPartition>>) -> bool {
+    let mut revokes = false;
+    for (member, mut list) in members.iter_mut().zip(assignment) {
         let subscription = &mut member.subscription;
         list.sort();
         let kept = |tp| list.binary_search(tp).is_ok();
-        gives_up |= !subscription.owned.iter().all(kept);
+        revokes |= !subscription.owned.iter().all(kept);
         subscription.owned = list;
         // All of one generation, newer than any.
         subscription.generation = i32::MAX;
     }
-    gives_up
+    revokes
 }
 
 #[cfg(test)]
@@ -77,36 +79,36 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::protocol::MemberSubscription;
-    use super::super::racks::RackSet;
+    use super::super::rack_info::RackSet;
     use super::*;
+    use crate::group::consumer_protocol::MemberSubscription;
 
-    /// How many rounds it takes until nobody has to give anything up; `None`: too many.
+    /// How many rounds it takes until no member has to revoke anything; `None`: too many.
     fn rounds(
         members: &mut [GroupMember],
         decide: impl Fn(&[GroupMember]) -> Vec<Vec<TopicPartition>>,
     ) -> Option<usize> {
         (1..50).find(|_| {
-            let dealt = decide(members);
-            !accept(members, dealt)
+            let assignment = decide(members);
+            !apply(members, assignment)
         })
     }
 
     #[test]
-    fn a_group_that_would_go_round_for_ever_comes_to_rest() {
+    fn a_group_that_would_rebalance_for_ever_converges() {
         let racks = |words: &str| -> Vec<RackSet> {
             let set = |word: &str| (word != "-").then(|| word.into()).into_iter().collect();
             words.split(' ').map(set).collect()
         };
-        let partitions = Partitions::from([
+        let partitions = PartitionsPerTopic::from([
             ("t0".into(), racks("2 -")),
             ("t1".into(), racks("2 - 1 1 1")),
             ("t2".into(), racks("- - - - - -")),
             ("t3".into(), racks("1 - 1")),
         ]);
         let member = |id: &str, topics: &str, rack: &str| GroupMember {
-            id: id.to_owned(),
-            instance: None,
+            member_id: id.to_owned(),
+            group_instance_id: None,
             subscription: MemberSubscription {
                 topics: topics.split(' ').map(Arc::from).collect(),
                 generation: -1,
@@ -121,7 +123,7 @@ mod tests {
         ];
         let sticky = AssignorName::CooperativeSticky;
         let java = |members: &[GroupMember]| assign(sticky, members, &partitions);
-        let ours = |members: &[GroupMember]| assign_settling(sticky, members, &partitions);
+        let ours = |members: &[GroupMember]| assign_convergent(sticky, members, &partitions);
         assert_eq!(rounds(&mut members, java), Some(1));
         members.push(member("m3", "t1 t2 t3 t4", "3"));
         assert_eq!(rounds(&mut members.clone(), java), None);
@@ -130,9 +132,9 @@ mod tests {
         assert_eq!(owned, 16);
     }
 
-    type Drawn = (usize, (u8, Vec<(usize, i32)>, i32, u8));
+    type DrawnMember = (usize, (u8, Vec<(usize, i32)>, i32, u8));
 
-    fn groups() -> impl Strategy<Value = (Partitions, Vec<GroupMember>)> {
+    fn groups() -> impl Strategy<Value = (PartitionsPerTopic, Vec<GroupMember>)> {
         let topics = proptest::collection::vec(proptest::collection::vec(0u8..8, 0..8), 1..5);
         let members = proptest::collection::vec(
             (
@@ -155,16 +157,19 @@ mod tests {
                 .enumerate()
                 .map(|(t, partitions)| (name(t), partitions.iter().map(racks).collect()))
                 .collect();
-            let member = |(number, (wanted, owned, generation, at)): Drawn| GroupMember {
-                id: format!("m{number}"),
-                instance: None,
+            let member = |(number, (subscribed, owned, generation, at)): DrawnMember| GroupMember {
+                member_id: format!("m{number}"),
+                group_instance_id: None,
                 subscription: MemberSubscription {
-                    topics: (0..5).filter(|t| wanted >> t & 1 == 1).map(name).collect(),
+                    topics: (0..5)
+                        .filter(|t| subscribed >> t & 1 == 1)
+                        .map(name)
+                        .collect(),
                     user_data: None,
-                    // Java gives a topic back to who claims it, even if it no longer wants it.
+                    // Java assigns an owned topic to its owner, even if that no longer subscribes to it.
                     owned: owned
                         .into_iter()
-                        .filter(|(t, _)| wanted >> t & 1 == 1)
+                        .filter(|(t, _)| subscribed >> t & 1 == 1)
                         .map(|(t, p)| TopicPartition::new(name(t), p))
                         .collect(),
                     generation,
@@ -180,19 +185,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_claims_end_in_each_partition_once((partitions, members) in groups()) {
+        fn any_owned_partitions_converge_to_each_partition_once((partitions, members) in groups()) {
             for assignor in [AssignorName::Range, AssignorName::CooperativeSticky] {
                 let mut members = members.clone();
-                let wanted = |topic: &str, members: &[GroupMember]| {
+                let subscribed = |topic: &str, members: &[GroupMember]| {
                     members.iter().any(|m| m.subscription.topics.iter().any(|t| &**t == topic))
                 };
-                let owed: usize = partitions.iter().filter(|(t, _)| wanted(t, &members)).map(|(_, p)| p.len()).sum();
-                // Each round takes its claims from the one before it, as cooperative members
-                // do, who join again until none of them has to give anything up.
-                let mut given = 0;
-                let mut settled = false;
+                let expected: usize = partitions.iter().filter(|(t, _)| subscribed(t, &members)).map(|(_, p)| p.len()).sum();
+                // In each round members own what the one before assigned, as cooperative members
+                // do, which rejoin until none of them has to revoke anything.
+                let mut assigned = 0;
+                let mut converged = false;
                 for generation in 5..25 {
-                    let result = assign_settling(assignor, &members, &partitions);
+                    let result = assign_convergent(assignor, &members, &partitions);
                     let mut owner = HashMap::new();
                     for (who, list) in result.iter().enumerate() {
                         for tp in list {
@@ -201,20 +206,20 @@ mod tests {
                             prop_assert!((tp.partition as usize) < partitions[&tp.topic].len());
                         }
                     }
-                    given = owner.len();
-                    settled = true;
+                    assigned = owner.len();
+                    converged = true;
                     for (member, list) in members.iter_mut().zip(result) {
                         let owned = &mut member.subscription.owned;
-                        settled &= owned.iter().all(|tp| list.contains(tp));
+                        converged &= owned.iter().all(|tp| list.contains(tp));
                         *owned = list;
                         member.subscription.generation = generation;
                     }
-                    if settled {
+                    if converged {
                         break;
                     }
                 }
-                prop_assert!(settled, "it goes on and on");
-                prop_assert_eq!(given, owed);
+                prop_assert!(converged, "it rebalances for ever");
+                prop_assert_eq!(assigned, expected);
             }
         }
     }

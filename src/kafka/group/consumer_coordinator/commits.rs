@@ -1,0 +1,122 @@
+//! OffsetCommit: one at a time per member, with a permit of the group, after the backoff of
+//! failures.
+
+use futures_util::future::FutureExt;
+use kafka_protocol::messages::OffsetCommitRequest;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::{ConsumerCoordinator, GroupResponse};
+use crate::TopicPartition;
+use crate::backoff::ExponentialBackoff;
+use crate::config::ClientConfig;
+use crate::group::error::GroupError;
+use crate::group::membership::{MembershipAction, MembershipEvent};
+use crate::group::requests::{self, ConsumerGroupMetadata};
+
+/// When the next OffsetCommit may be sent.
+#[derive(Debug)]
+pub(super) struct CommitSchedule {
+    /// Waiting for its permit, or sent.
+    in_flight: bool,
+    backoff: ExponentialBackoff,
+    not_before: Instant,
+}
+
+impl CommitSchedule {
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        Self {
+            in_flight: false,
+            backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            not_before: Instant::now(),
+        }
+    }
+}
+
+impl ConsumerCoordinator {
+    /// When there is something to commit next.
+    pub(super) fn commit_deadline(&self) -> Option<Instant> {
+        (!self.commits.in_flight
+            && self.member.can_commit()
+            && self.channel.state().commits.is_sendable())
+        .then_some(self.commits.not_before)
+    }
+
+    /// Waits for the permit to commit, if a commit may be sent now.
+    pub(super) fn request_commit_permit(&mut self, now: Instant) {
+        if self.commits.in_flight || self.commits.not_before > now || !self.member.can_commit() {
+            return;
+        }
+        self.commits.in_flight = true;
+        let permits = self.handle.commit_permits();
+        let permit = async move {
+            let permit = permits.acquire_owned().await;
+            GroupResponse::CommitPermit(permit.expect("the semaphore is never closed"))
+        };
+        self.requests.push(permit.boxed());
+    }
+
+    /// Sends what has been added until now.
+    pub(super) fn commit(&mut self, permit: OwnedSemaphorePermit) {
+        let member = &self.member;
+        let offsets = match member.coordinator() {
+            Some(broker) if member.can_commit() => {
+                let mut state = self.channel.state();
+                let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
+                Some((broker, state.commits.start_request(owned)))
+            }
+            _ => None,
+        };
+        let Some((broker, offsets)) = offsets.filter(|(_, offsets)| !offsets.is_empty()) else {
+            self.commits.in_flight = false;
+            return;
+        };
+        let (handle, metadata) = (self.handle.clone(), ConsumerGroupMetadata::of(&self.member));
+        let timeout = handle.cluster.config().request_timeout;
+        let commit = async move {
+            let build = |version| requests::offset_commit(version, &metadata, &offsets);
+            let result = handle
+                .call::<OffsetCommitRequest>(broker, build, timeout)
+                .await;
+            drop(permit);
+            let result = result.map(|response| requests::commit_error_codes(&response, &offsets));
+            if let Err(error) = &result {
+                handle.check_coordinator(broker, error);
+            }
+            GroupResponse::OffsetCommit(metadata.generation, result)
+        };
+        self.requests.push(commit.boxed());
+    }
+
+    pub(super) fn on_commit_response(
+        &mut self,
+        generation: i32,
+        result: Result<Vec<(TopicPartition, i16)>, GroupError>,
+    ) -> Vec<MembershipAction> {
+        self.commits.in_flight = false;
+        let now = Instant::now();
+        let outcome = self.channel.state().commits.complete_request(result);
+        if outcome.retry {
+            self.commits.not_before = now + self.commits.backoff.after_failure();
+        } else {
+            self.commits.backoff.succeeded();
+        }
+        let Some(error) = outcome.error else {
+            return Vec::new();
+        };
+        tracing::debug!(group = %self.handle.group_id, ?error, "a commit failed");
+        if let Some(broker) = self.member.coordinator() {
+            self.handle.check_coordinator(broker, &error);
+        }
+        self.member
+            .handle(MembershipEvent::CommitFailed(generation, error), now)
+    }
+
+    /// This member may no longer commit offsets of what the group took away.
+    pub(super) fn drop_lost_commits(&self) {
+        let member = &self.member;
+        let mut state = self.channel.state();
+        let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
+        state.commits.retain_owned(owned);
+    }
+}

@@ -1,0 +1,185 @@
+//! JoinGroup and SyncGroup, over a connection that no other member uses; the assignment, if this
+//! member is the leader.
+
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use kafka_protocol::messages::{JoinGroupRequest, SyncGroupRequest};
+use tokio::time::Instant;
+
+use super::ConsumerCoordinator;
+use crate::config::AssignorName;
+use crate::group::assignment_snapshot::{AssignmentSnapshot, AssignmentWatch};
+use crate::group::assignor::assign_convergent;
+use crate::group::coordinator_handle::CoordinatorHandle;
+use crate::group::error::GroupError;
+use crate::group::membership::{
+    JoinGroupResult, LeaderElection, MembershipAction, MembershipEvent,
+};
+use crate::group::requests::{self, ConsumerGroupMetadata};
+use crate::net::pool::JoinConnection;
+use crate::{BrokerId, TopicPartition};
+
+/// JoinGroup is answered this much after the rebalance timeout at the latest.
+const JOIN_GROUP_GRACE: Duration = Duration::from_secs(5);
+
+/// The response to JoinGroup or SyncGroup, and the broker that it was sent to.
+pub(super) enum RebalanceResponse {
+    JoinGroup(
+        BrokerId,
+        Result<JoinGroupResult, GroupError>,
+        Option<JoinConnection>,
+    ),
+    SyncGroup(
+        BrokerId,
+        Result<Vec<TopicPartition>, GroupError>,
+        Option<AssignmentSnapshot>,
+    ),
+}
+
+impl ConsumerCoordinator {
+    pub(super) fn join_group(&mut self) {
+        let Some(broker) = self.member.coordinator() else {
+            return;
+        };
+        self.assignment = None;
+        let config = self.member.config();
+        let timeout = config.rebalance_timeout + JOIN_GROUP_GRACE;
+        // A JoinGroup without either only brings the member id, and starts no rebalance.
+        if !self.member.member_id().is_empty() || config.group_instance_id.is_some() {
+            self.announce_change();
+        }
+        let request = requests::join_group(&self.member);
+        let connection = self
+            .join_connection
+            .take()
+            .filter(|(id, connection)| *id == broker && !connection.is_closed())
+            .map(|(_, connection)| connection);
+        let join = join_group(self.handle.clone(), broker, connection, request, timeout);
+        self.rebalance = Some(join.boxed());
+    }
+
+    /// Goes to the broker that JoinGroup went to: the coordinator may be marked unknown by now,
+    /// for an error on the coordinator connection, but only this broker has the assignment.
+    pub(super) fn sync_group(&mut self) {
+        let (broker, connection) = self
+            .join_connection
+            .take()
+            .expect("a joined member has a connection");
+        let assignor = self
+            .member
+            .assignor()
+            .expect("a joined member has an assignor");
+        let election = self.member.take_election();
+        let metadata = ConsumerGroupMetadata::of(&self.member);
+        let handle = self.handle.clone();
+        let sync = sync_group(handle, broker, connection, metadata, assignor, election);
+        self.rebalance = Some(sync.boxed());
+    }
+
+    pub(super) fn on_rebalance_response(
+        &mut self,
+        response: RebalanceResponse,
+    ) -> Vec<MembershipAction> {
+        self.rebalance = None;
+        let event = match response {
+            RebalanceResponse::JoinGroup(broker, result, connection) => {
+                match &result {
+                    Ok(_) => {
+                        self.join_connection = connection.map(|connection| (broker, connection));
+                    }
+                    Err(error) => self.handle.check_coordinator(broker, error),
+                }
+                MembershipEvent::JoinGroupResponse(result)
+            }
+            RebalanceResponse::SyncGroup(broker, result, snapshot) => {
+                if let Err(error) = &result {
+                    self.handle.check_coordinator(broker, error);
+                }
+                self.assignment = snapshot
+                    .filter(|_| result.is_ok())
+                    .map(|snapshot| AssignmentWatch::new(snapshot, &self.handle.cluster));
+                MembershipEvent::SyncGroupResponse(result)
+            }
+        };
+        let mut actions = self.member.handle(event, Instant::now());
+        // What changed between the assignment and the subscription to changes.
+        actions.extend(self.check_topics());
+        actions
+    }
+}
+
+async fn join_group(
+    handle: CoordinatorHandle,
+    broker: BrokerId,
+    connection: Option<JoinConnection>,
+    mut request: JoinGroupRequest,
+    timeout: Duration,
+) -> RebalanceResponse {
+    let connection = match connection {
+        Some(connection) => Ok(connection),
+        None => {
+            let cluster = &handle.cluster;
+            cluster.join_connection(broker, &handle.group_id).await
+        }
+    };
+    let connection = match connection {
+        Ok(connection) => connection,
+        Err(error) => {
+            return RebalanceResponse::JoinGroup(broker, Err(GroupError::Request(error)), None);
+        }
+    };
+    let build = |version| {
+        if version < 5 {
+            request.group_instance_id = None;
+        }
+        request
+    };
+    let result = connection.call::<JoinGroupRequest>(build, timeout).await;
+    let result = result.map_err(GroupError::Request);
+    let result = result.and_then(|(_, response)| requests::join_group_result(response));
+    RebalanceResponse::JoinGroup(broker, result, Some(connection))
+}
+
+async fn sync_group(
+    handle: CoordinatorHandle,
+    broker: BrokerId,
+    connection: JoinConnection,
+    metadata: ConsumerGroupMetadata,
+    assignor: AssignorName,
+    election: Option<LeaderElection>,
+) -> RebalanceResponse {
+    let mut snapshot = None;
+    let mut assignments = Vec::new();
+    if let Some(election) = election {
+        let taken = match AssignmentSnapshot::take(&handle.cluster, &election).await {
+            Ok(taken) => taken,
+            Err(error) => return RebalanceResponse::SyncGroup(broker, Err(error), None),
+        };
+        if !election.skip_assignment {
+            let partitions = taken.partitions_per_topic();
+            let lists = assign_convergent(assignor, &election.members, &partitions);
+            let members = election.members.into_iter().map(|m| m.member_id);
+            assignments = members.zip(lists).collect();
+        }
+        snapshot = Some(taken);
+    }
+    let connection = if connection.is_closed() {
+        let cluster = &handle.cluster;
+        cluster.join_connection(broker, &handle.group_id).await
+    } else {
+        Ok(connection)
+    };
+    let connection = match connection {
+        Ok(connection) => connection,
+        Err(error) => {
+            return RebalanceResponse::SyncGroup(broker, Err(GroupError::Request(error)), None);
+        }
+    };
+    let build = |version| requests::sync_group(version, &metadata, assignor.as_str(), &assignments);
+    let timeout = handle.cluster.config().request_timeout;
+    let result = connection.call::<SyncGroupRequest>(build, timeout).await;
+    let result = result.map_err(GroupError::Request);
+    let result = result.and_then(|(_, response)| requests::sync_group_assignment(&response));
+    RebalanceResponse::SyncGroup(broker, result, snapshot)
+}

@@ -1,0 +1,107 @@
+//! The events that drive a membership, and the actions that follow from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::assignor::GroupMember;
+use super::super::error::{ConsumerError, GroupError, PositionError};
+use crate::config::AssignorName;
+use crate::{BrokerId, TopicPartition};
+
+/// How a member takes part in its group, as Java's `GroupRebalanceConfig`.
+#[derive(Debug)]
+pub(crate) struct GroupRebalanceConfig {
+    pub(crate) group_id: Arc<str>,
+    pub(crate) group_instance_id: Option<Arc<str>>,
+    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) rack: Option<String>,
+    pub(crate) assignors: Vec<AssignorName>,
+    pub(crate) session_timeout: Duration,
+    /// How long the coordinator waits for members to rejoin.
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    /// How long a consumer may take to release revoked partitions.
+    pub(crate) revocation_timeout: Duration,
+    /// Before the first repetition of a request that failed.
+    pub(crate) retry_backoff: Duration,
+    /// Before a later repetition, at most.
+    pub(crate) retry_backoff_max: Duration,
+}
+
+/// What a JoinGroup response says.
+#[derive(Clone, Debug)]
+pub(crate) enum JoinGroupResult {
+    /// JoinGroup is to be repeated with this member id (KIP-394).
+    MemberIdRequired(String),
+    /// The rebalance is complete: all members have joined.
+    Joined {
+        member_id: String,
+        generation: i32,
+        protocol: String,
+        /// If this member is the leader.
+        election: Option<LeaderElection>,
+    },
+}
+
+/// What the leader is given to assign partitions.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaderElection {
+    pub(crate) members: Vec<GroupMember>,
+    /// A static leader has rejoined: the broker has the assignment already (KIP-814).
+    pub(crate) skip_assignment: bool,
+}
+
+/// What happened to a membership.
+#[derive(Debug)]
+pub(crate) enum MembershipEvent {
+    FindCoordinatorResponse(Result<BrokerId, GroupError>),
+    JoinGroupResponse(Result<JoinGroupResult, GroupError>),
+    SyncGroupResponse(Result<Vec<TopicPartition>, GroupError>),
+    /// The response to a heartbeat of that generation.
+    HeartbeatResponse(i32, Result<(), GroupError>),
+    /// A commit of that generation failed with an error that concerns the membership.
+    CommitFailed(i32, GroupError),
+    /// The consumer was given the positions of these partitions, or there are none; looked up
+    /// under that ownership epoch.
+    PositionsInitialized(u64, Result<Vec<TopicPartition>, PositionError>),
+    /// The consumer has released the partitions of that revocation, and their offsets are
+    /// committed.
+    RevocationComplete(u64),
+    /// Another member in this process joins or has left.
+    LocalMembersChanged,
+    /// The partitions of the topics that this leader assigned have changed.
+    TopicsChanged,
+    /// The consumer was closed.
+    LeaveRequested,
+    LeaveGroupResponse(Result<(), GroupError>),
+}
+
+/// What the task of a membership has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MembershipAction {
+    FindCoordinator,
+    JoinGroup,
+    /// With an assignment, if this member is the leader.
+    SyncGroup,
+    Heartbeat,
+    /// Cancel JoinGroup or SyncGroup.
+    CancelRebalance,
+    /// Look up the positions of these, under that ownership epoch.
+    InitializePositions(u64, Vec<TopicPartition>),
+    /// Have the consumer release these, then expect
+    /// [`MembershipEvent::RevocationComplete`] with that id.
+    Revoke(u64, Vec<TopicPartition>),
+    /// Tell the consumer that these are lost.
+    Lose(Vec<TopicPartition>),
+    LeaveGroup,
+    Close(MembershipEnd),
+}
+
+/// How a membership has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MembershipEnd {
+    /// The consumer was closed, and its member has left.
+    Left,
+    /// The consumer is told the error.
+    Failed(ConsumerError),
+}

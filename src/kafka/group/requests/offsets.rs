@@ -1,0 +1,153 @@
+//! OffsetCommit and OffsetFetch.
+
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::{
+    GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{ConsumerGroupMetadata, text};
+use crate::TopicPartition;
+use crate::fetcher::FetchPosition;
+use crate::group::error::GroupError;
+
+/// OffsetCommit of a member; `offsets` by topic.
+pub(crate) fn offset_commit(
+    version: i16,
+    metadata: &ConsumerGroupMetadata,
+    offsets: &[(TopicPartition, FetchPosition)],
+) -> OffsetCommitRequest {
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for (tp, next) in offsets {
+        let epoch = if version >= 6 { next.leader_epoch } else { -1 };
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(tp.partition)
+            .with_committed_offset(next.offset)
+            .with_committed_leader_epoch(epoch)
+            .with_committed_metadata(Some(StrBytes::from_static_str("")));
+        match topics.last_mut() {
+            Some(topic) if *topic.name.0 == *tp.topic => topic.partitions.push(partition),
+            _ => topics.push(
+                OffsetCommitRequestTopic::default()
+                    .with_name(TopicName(text(&tp.topic)))
+                    .with_partitions(vec![partition]),
+            ),
+        }
+    }
+    OffsetCommitRequest::default()
+        .with_group_id(metadata.group_id())
+        .with_generation_id_or_member_epoch(metadata.generation)
+        .with_member_id(text(&metadata.member_id))
+        .with_group_instance_id(metadata.group_instance_id(version >= 7))
+        .with_topics(topics)
+}
+
+/// The error code of each partition that was to be committed and is in the response.
+pub(crate) fn commit_error_codes(
+    response: &OffsetCommitResponse,
+    offsets: &[(TopicPartition, FetchPosition)],
+) -> Vec<(TopicPartition, i16)> {
+    let mut codes = Vec::with_capacity(offsets.len());
+    for topic in &response.topics {
+        for partition in &topic.partitions {
+            let requested = offsets.iter().find(|(tp, _)| {
+                tp.partition == partition.partition_index && *tp.topic == *topic.name.0
+            });
+            codes.extend(requested.map(|(tp, _)| (tp.clone(), partition.error_code)));
+        }
+    }
+    codes
+}
+
+/// OffsetFetch of one group; `partitions` sorted.
+pub(crate) fn offset_fetch(
+    version: i16,
+    group_id: &str,
+    partitions: &[TopicPartition],
+    stable: bool,
+) -> OffsetFetchRequest {
+    let mut topics: Vec<(&str, Vec<i32>)> = Vec::new();
+    for tp in partitions {
+        match topics.last_mut() {
+            Some((topic, list)) if **topic == *tp.topic => list.push(tp.partition),
+            _ => topics.push((&tp.topic, vec![tp.partition])),
+        }
+    }
+    let request = OffsetFetchRequest::default().with_require_stable(stable && version >= 7);
+    if version >= 8 {
+        let topic = |(name, list): (&str, Vec<i32>)| {
+            OffsetFetchRequestTopics::default()
+                .with_name(TopicName(text(name)))
+                .with_partition_indexes(list)
+        };
+        let topics = topics.into_iter().map(topic).collect();
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(GroupId(text(group_id)))
+            .with_topics(Some(topics));
+        return request.with_groups(vec![group]);
+    }
+    let topic = |(name, list): (&str, Vec<i32>)| {
+        OffsetFetchRequestTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_partition_indexes(list)
+    };
+    request
+        .with_group_id(GroupId(text(group_id)))
+        .with_topics(Some(topics.into_iter().map(topic).collect()))
+}
+
+/// The committed offset of one partition, if there is one, with its leader epoch: Java's
+/// `OffsetAndMetadata`.
+pub(crate) type CommittedOffset = (TopicPartition, Result<Option<FetchPosition>, GroupError>);
+
+/// What the OffsetFetch response says of each of `partitions`; one that it leaves out has failed.
+pub(crate) fn committed_offsets(
+    response: OffsetFetchResponse,
+    partitions: &[TopicPartition],
+) -> Result<Vec<CommittedOffset>, GroupError> {
+    let mut code = response.error_code;
+    let mut listed: Vec<(String, i32, i64, i32, i16)> = Vec::new();
+    for topic in response.topics {
+        let name = topic.name.0.to_string();
+        listed.extend(topic.partitions.iter().map(|p| {
+            let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
+            (name.clone(), p.partition_index, offset, epoch, p.error_code)
+        }));
+    }
+    if let Some(group) = response.groups.into_iter().next() {
+        code = group.error_code;
+        for topic in group.topics {
+            let name = topic.name.0.to_string();
+            listed.extend(topic.partitions.iter().map(|p| {
+                let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
+                (name.clone(), p.partition_index, offset, epoch, p.error_code)
+            }));
+        }
+    }
+    if let Some(error) = GroupError::from_code(code) {
+        return Err(error);
+    }
+    let find = |tp: &TopicPartition| {
+        let listed = listed
+            .iter()
+            .find(|(name, partition, ..)| *partition == tp.partition && **name == *tp.topic);
+        match listed {
+            None => Err(GroupError::MalformedResponse),
+            Some(&(.., offset, leader_epoch, code)) => match GroupError::from_code(code) {
+                Some(error) => Err(error),
+                None if offset < 0 => Ok(None),
+                None => Ok(Some(FetchPosition {
+                    offset,
+                    leader_epoch,
+                })),
+            },
+        }
+    };
+    Ok(partitions.iter().map(|tp| (tp.clone(), find(tp))).collect())
+}
