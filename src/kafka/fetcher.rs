@@ -1,10 +1,10 @@
 //! Shared fetching: any number of cursors, one stream of records per partition.
 //!
 //! ```text
-//!                    ┌─────────────── Fetcher ───────────────┐
-//! broker ◀─ long poll ─ tail ─────▶ ring ───────────────┐    │
-//!        ◀─ reads ── catch-up ─▶ completed fetches ─────┴▶ Cursor, Cursor, … ─▶ ConsumerRecords
-//!                    └── one PartitionFetchState per partition ┘
+//!                               ┌ PartitionFetchState ┐
+//! broker ◀─ long polls ─ tail ─────▶ ring ─────────────┐
+//!        ◀─ reads ──── catch-up ───▶ completed fetches ┴▶ Cursor, … ─▶ ConsumerRecords
+//!                               └─ one per partition ─┘
 //! ```
 //!
 //! A cursor is an offset and a signal to wake its owner. Near the end of its partition it is
@@ -63,7 +63,7 @@ pub struct FetchPosition {
     pub leader_epoch: i32,
 }
 
-/// Fetches for everybody who reads a cluster as one principal. Clones share it.
+/// Fetches for all cursors of one principal on one cluster. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     shared: Arc<FetcherShared>,

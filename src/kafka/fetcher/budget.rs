@@ -77,7 +77,7 @@ struct BudgetWaiter {
     grant: oneshot::Sender<BudgetPermit>,
 }
 
-/// A cached chunk that could be evicted. They stand in the order in which they came.
+/// A cached chunk that could be evicted; the oldest comes first.
 struct EvictionCandidate {
     cache: Weak<dyn ChunkCache>,
     seq: u64,

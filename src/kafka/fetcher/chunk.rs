@@ -53,7 +53,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// All records, of whatever offset a cursor stands at.
+    /// All records, whatever the offset of a cursor.
     #[inline]
     pub fn records(&self) -> Records<'_> {
         self.decoded.records()
@@ -162,7 +162,7 @@ impl DerivedCache {
     /// it takes. A caller that asks while it is being made waits for it: `make` should
     /// compute, not block.
     ///
-    /// One key stands for one type. Under a second type the value is made anew each time.
+    /// One key is for one type. Asked for as a second type, the value is made each time.
     pub fn get_or_insert_with<T, F>(&self, key: u64, make: F) -> Arc<T>
     where
         T: Send + Sync + 'static,

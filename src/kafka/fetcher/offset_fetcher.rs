@@ -4,7 +4,8 @@
 //! that come while a request is in flight are sent together in the next.
 //!
 //! ```text
-//! list_offset() ─▶ pending lookups by (broker, isolation) ─▶ one ListOffsets at a time ─▶ results
+//! list_offset() ─▶ pending lookups ─▶ one ListOffsets at a time ─▶ results
+//!                  by (broker, isolation level)
 //! ```
 
 use std::collections::HashMap;

@@ -2,11 +2,11 @@
 //! repairs what fails.
 //!
 //! ```text
-//!             ┌──────────── work ──────────────┐
-//!             ▼                                │
+//!     ┌──────────────── work ──────────────────┐
+//!     ▼                                        │
 //!  leader? ─▶ position valid? ─▶ read ─▶ fetch state ─▶ cursors
 //!     ▲                            │
-//!     └─ back off, refresh metadata ◀┴ error code, connection lost, unreadable bytes
+//!     └── back off, look it up ◀───┴ error code, connection lost, unreadable bytes
 //! ```
 //!
 //! # Invariants
@@ -15,15 +15,15 @@
 //! - An error reaches cursors only when waiting cannot repair it.
 //! - When no cursor has read here for a while, the partition is forgotten.
 
+mod leader;
 mod partition_read;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kafka_protocol::error::ResponseError;
 use runtime::mutex::lock;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use self::partition_read::{PartitionRead, PartitionReadResult};
@@ -36,7 +36,7 @@ use super::request::FetchPartitionData;
 use super::shared_partition::{SharedPartition, wake_all};
 use super::tail::TailFetchers;
 use crate::backoff::ExponentialBackoff;
-use crate::metadata::{LeaderAndEpoch, MetadataError};
+use crate::metadata::LeaderAndEpoch;
 
 /// Serves `partition` until no cursor reads it or the cluster stops.
 pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartition>) {
@@ -130,90 +130,6 @@ impl PartitionFetcher {
         let fetch_state = lock(&self.partition.fetch_state);
         fetch_state.wants_ring_poll()
             || (self.reads.len() < READS_IN_FLIGHT_MAX && fetch_state.wants_read())
-    }
-
-    /// Drops the leader when the metadata names another one by now.
-    fn drop_stale_leader(&mut self) {
-        if self.leader.is_some() && self.known_leader() != self.leader {
-            self.leader = None;
-        }
-    }
-
-    /// Ends a pause when the metadata names another leader than the one that failed.
-    fn resume_on_new_leader(&mut self) {
-        let leader = self.known_leader();
-        if leader.is_some() && leader != self.failed_leader {
-            self.paused_until = None;
-        }
-    }
-
-    fn known_leader(&self) -> Option<LeaderAndEpoch> {
-        self.shared
-            .cluster
-            .metadata()
-            .current_leader(&self.partition.tp)
-    }
-
-    async fn find_leader(&mut self) {
-        let metadata = self.shared.cluster.metadata();
-        let tp = &self.partition.tp;
-        // Cursors come and go meanwhile; those that are left are served afterwards.
-        let deadline = Instant::now() + FIND_LEADER_MAX;
-        let found = timeout_at(deadline, metadata.topic(&tp.topic)).await;
-        let topic = match found {
-            Ok(Ok(topic)) => topic,
-            Ok(Err(MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. })) => {
-                return self.topic_is_unknown();
-            }
-            Ok(Err(MetadataError::NotAuthorized { topic })) => {
-                return self.fail_all(&FetchError::NotAuthorized { topic });
-            }
-            Ok(Err(error)) => {
-                let reason = RetryReason::Other(error.to_string().into());
-                return self.pause(&reason, LeaderAfterFailure::Keep);
-            }
-            Err(_) => {
-                let reason = RetryReason::Other("no metadata".into());
-                return self.pause(&reason, LeaderAfterFailure::Keep);
-            }
-        };
-        if *self.topic_id.get_or_insert(topic.id) != topic.id {
-            return self.topic_is_gone();
-        }
-        if tp.partition as usize >= topic.partitions.len() {
-            return self.topic_is_unknown();
-        }
-        self.unknown_since = None;
-        match topic.leader(tp.partition) {
-            Some(leader) => {
-                self.leader = Some(leader);
-                lock(&self.partition.fetch_state).set_leader_epoch(leader.epoch);
-            }
-            None => self.pause(
-                &ResponseError::LeaderNotAvailable.into(),
-                LeaderAfterFailure::LookUp,
-            ),
-        }
-    }
-
-    /// A broker that has just started may not know the topic yet.
-    fn topic_is_unknown(&mut self) {
-        let since = *self.unknown_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= TOPIC_UNKNOWN_MAX {
-            self.topic_is_gone();
-        } else {
-            self.pause(
-                &ResponseError::UnknownTopicOrPartition.into(),
-                LeaderAfterFailure::LookUp,
-            );
-        }
-    }
-
-    fn topic_is_gone(&mut self) {
-        self.shared.forget(&self.partition);
-        let topic = Arc::clone(&self.partition.tp.topic);
-        tracing::info!(%topic, "the topic is gone");
-        wake_all(lock(&self.partition.fetch_state).close(FetchError::UnknownTopic { topic }));
     }
 
     fn fail_all(&mut self, error: &FetchError) {
@@ -457,10 +373,6 @@ impl PartitionFetcher {
 const READS_IN_FLIGHT_MAX: usize = 4;
 /// How often the end of a ring is polled until the tail reads it.
 const RING_POLL_EVERY: Duration = Duration::from_millis(20);
-/// How long the task waits for metadata before it does other work.
-const FIND_LEADER_MAX: Duration = Duration::from_secs(10);
-/// How long a topic must be unknown to be gone: brokers that start know few topics.
-const TOPIC_UNKNOWN_MAX: Duration = Duration::from_secs(3);
 /// Attempts at an offset whose bytes cannot be read.
 const UNREADABLE_ATTEMPTS_MAX: u32 = 4;
 /// How often a task without work looks whether it is needed.

@@ -1,9 +1,9 @@
 //! The tails: one long poll per broker and isolation level for all cursors near the end.
 //!
 //! ```text
-//! partition ─ join ─▶ members ─▶ fetch session ─▶ long poll ─▶ decode once ─▶ ring ─▶ wake all
+//! partition ─ join ─▶ members ─▶ fetch session ─▶ long poll ─▶ decode once ─▶ ring ─▶ cursors
 //!                        ▲                            │
-//!                        └────── next offsets ◀───────┘
+//!                        └─────── next offsets ◀──────┘
 //!
 //! A partition whose part of a response is an error leaves; its own task finds the cause.
 //! ```

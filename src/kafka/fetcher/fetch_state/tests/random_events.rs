@@ -1,0 +1,205 @@
+use super::*;
+
+/// All events in random order: whatever happens, each cursor sees each offset once, in
+/// order, and never hangs as long as it asks again when woken.
+#[test]
+fn every_cursor_sees_every_offset_once_whatever_the_order_of_events() {
+    for seed in 1..=400 {
+        RandomEvents::new(seed).run();
+    }
+}
+
+struct RandomEvents {
+    harness: Harness,
+    random: u64,
+    log_end: i64,
+    cursors: Vec<(TestCursor, i64)>,
+    reads: Vec<ReadSpec>,
+    /// A long poll of the tail: the ring and the offset that it was sent with.
+    tail: Option<(u64, i64)>,
+    cached_seqs: Vec<u64>,
+}
+
+impl RandomEvents {
+    fn new(seed: u64) -> Self {
+        Self {
+            harness: Harness::new(),
+            random: seed,
+            log_end: 30,
+            cursors: Vec::new(),
+            reads: Vec::new(),
+            tail: None,
+            cached_seqs: Vec::new(),
+        }
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.random = self
+            .random
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.random >> 33) % n
+    }
+
+    fn run(mut self) {
+        for start in [0, 0, 10, 30, 30] {
+            let cursor = self.harness.cursor(start, -1);
+            cursor.wake.notify();
+            self.cursors.push((cursor, start));
+        }
+        for _ in 0..2000 {
+            match self.below(14) {
+                0 if self.log_end < 300 => self.log_end += 1 + self.below(5) as i64,
+                1 => self.evict(),
+                2 if self.below(20) == 0 => self.eject(),
+                3 if self.below(20) == 0 => self.reseek(),
+                4..6 => self.start(),
+                6..8 => self.finish(),
+                8 => self.plan_tail(),
+                9 => self.answer_tail(true),
+                _ => self.consume(),
+            }
+        }
+        // No new events; what is in flight ends.
+        for _ in 0..20_000 {
+            self.start();
+            self.finish();
+            self.plan_tail();
+            self.answer_tail(false);
+            self.consume();
+            if self.cursors.iter().all(|(_, seen)| *seen == self.log_end) {
+                return;
+            }
+        }
+        let seen: Vec<i64> = self.cursors.iter().map(|(_, seen)| *seen).collect();
+        panic!(
+            "stuck at {seen:?} of {}: {:#?}",
+            self.log_end, self.harness.state
+        );
+    }
+
+    fn start(&mut self) {
+        let feed = &mut self.harness.state;
+        feed.request_tail();
+        if feed.wants_ring_poll() {
+            self.reads.extend(feed.start_ring_poll());
+        }
+        if self.reads.len() < 4 {
+            self.reads.extend(feed.start_read());
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let index = self.below(self.reads.len() as u64) as usize;
+        let spec = self.reads.swap_remove(index);
+        let end = self.log_end;
+        let outcome = if self.below(8) == 0 {
+            ReadOutcome::Retry
+        } else if spec.offset == end {
+            ReadOutcome::AtEnd {
+                readable_end: end,
+                serving_epoch: 0,
+            }
+        } else {
+            let next = (spec.offset + 1 + self.below(9) as i64).min(end);
+            let empty = self.below(6) == 0;
+            let chunk = self.chunk(spec.offset, next, empty);
+            ReadOutcome::Chunk {
+                chunk,
+                readable_end: end,
+            }
+        };
+        let update = self.harness.state.finish(spec, outcome, self.harness.now);
+        self.take(update);
+    }
+
+    /// Whether a chunk is empty is a property of the log: those from a multiple of 5.
+    fn chunk(&self, first: i64, next: i64, empty: bool) -> Arc<TestChunk> {
+        Arc::new(TestChunk {
+            first,
+            next,
+            last_epoch: 0,
+            serving_epoch: 0,
+            empty,
+        })
+    }
+
+    fn plan_tail(&mut self) {
+        if self.tail.is_none() {
+            self.tail = self.harness.state.tail_target();
+            if self.tail.is_some() {
+                self.harness.state.tail_joined();
+            }
+        }
+    }
+
+    fn answer_tail(&mut self, may_skip: bool) {
+        let Some((ring, first)) = self.tail.take() else {
+            return;
+        };
+        if first == self.log_end {
+            return;
+        }
+        let next = (first + 1 + self.below(9) as i64).min(self.log_end);
+        let update = if may_skip && self.below(5) == 0 {
+            self.harness.state.tail_skip(ring, first, next, 0)
+        } else {
+            let chunk = self.chunk(first, next, false);
+            self.harness.state.tail_append(ring, chunk, self.log_end)
+        };
+        self.take(update);
+    }
+
+    fn take(&mut self, update: FetchStateUpdate) {
+        self.cached_seqs.extend(update.cached);
+        notify(update.wake);
+    }
+
+    fn evict(&mut self) {
+        if !self.cached_seqs.is_empty() {
+            let seq = self.cached_seqs.remove(0);
+            if self.harness.state.evict(seq, self.harness.now).is_none() {
+                self.cached_seqs.push(seq);
+            }
+        }
+    }
+
+    fn eject(&mut self) {
+        self.harness.state.tail_left();
+        self.tail = None;
+    }
+
+    fn reseek(&mut self) {
+        let index = self.below(self.cursors.len() as u64) as usize;
+        let (cursor, seen) = &mut self.cursors[index];
+        self.harness.state.seek(&mut cursor.state, *seen, -1);
+        cursor.wake.notify();
+    }
+
+    fn consume(&mut self) {
+        let index = self.below(self.cursors.len() as u64) as usize;
+        let (cursor, seen) = &mut self.cursors[index];
+        if !cursor.wake.take() {
+            return;
+        }
+        let from = cursor.state.offset;
+        assert_eq!(from, *seen);
+        match self
+            .harness
+            .state
+            .next_chunk(&mut cursor.state, &cursor.wake)
+            .0
+        {
+            NextChunk::Ready(chunk) => {
+                assert!(chunk.next > from && cursor.state.offset == chunk.next);
+                cursor.wake.notify();
+            }
+            NextChunk::Wait => {}
+            NextChunk::Failed(error) => panic!("{error}"),
+        }
+        *seen = cursor.state.offset;
+    }
+}

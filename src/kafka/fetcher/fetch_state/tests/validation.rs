@@ -1,0 +1,173 @@
+//! What a change of leader does to positions (KIP-320).
+
+use super::*;
+
+#[test]
+fn a_position_of_an_older_epoch_is_validated_before_it_is_served() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut fresh = harness.cursor(50, 5);
+    harness.tail_at(&mut fresh, 50);
+    harness.push(served_by(50, 60, 5, 5));
+    let mut old = harness.cursor(52, 3);
+    assert!(harness.waits(&mut old), "although the ring holds it");
+    let spec = harness.state.start_read().unwrap();
+    assert_eq!(spec.validate_epoch, Some(3));
+    let chunk = served_by(52, 60, 5, 5);
+    harness.answer(
+        spec,
+        ReadOutcome::Chunk {
+            chunk,
+            readable_end: 60,
+        },
+    );
+    harness.gets(&mut old, 50, 60);
+}
+
+#[test]
+fn after_a_leader_change_the_end_of_the_ring_is_validated_for_all() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    notify(harness.push(served_by(50, 60, 5, 5)).wake);
+    harness.gets(&mut a, 50, 60);
+    assert!(harness.waits(&mut a));
+    assert!(harness.state.tail_left());
+    harness.state.set_leader_epoch(6);
+    assert!(!harness.state.request_tail(), "not before it is validated");
+    let poll = harness.state.start_ring_poll().unwrap();
+    assert_eq!(poll.validate_epoch, Some(5));
+    harness.answer(
+        poll,
+        ReadOutcome::AtEnd {
+            readable_end: 60,
+            serving_epoch: 6,
+        },
+    );
+    assert!(harness.state.request_tail());
+    // A cursor that lagged meanwhile reads the same log, of which nothing was truncated.
+    notify(harness.push(served_by(60, 61, 6, 6)).wake);
+    harness.gets(&mut a, 60, 61);
+}
+
+#[test]
+fn a_response_of_the_former_leader_validates_nothing() {
+    let end = 60;
+    let outcomes: [fn() -> ReadOutcome<TestChunk>; 3] = [
+        || ReadOutcome::AtEnd {
+            readable_end: 60,
+            serving_epoch: 5,
+        },
+        || ReadOutcome::Chunk {
+            chunk: served_by(60, 61, 5, 5),
+            readable_end: 61,
+        },
+        || ReadOutcome::NoRoom {
+            next_offset: 61,
+            last_epoch: 5,
+            readable_end: 61,
+            serving_epoch: 5,
+        },
+    ];
+    for outcome in outcomes {
+        let mut harness = Harness::new();
+        harness.state.set_leader_epoch(5);
+        let mut a = harness.cursor(50, 5);
+        harness.tail_at(&mut a, 50);
+        notify(harness.push(served_by(50, end, 5, 5)).wake);
+        harness.gets(&mut a, 50, end);
+        assert!(harness.waits(&mut a));
+        harness.state.tail_left();
+        let poll = harness.state.start_ring_poll().unwrap();
+        assert_eq!(
+            poll.validate_epoch, None,
+            "the epoch of the leader that it was read from"
+        );
+        harness.state.set_leader_epoch(6);
+        harness.answer(poll, outcome());
+        assert!(!harness.state.request_tail(), "not before it is validated");
+        let _ = harness.next(&mut a);
+        assert_eq!(
+            harness.state.start_ring_poll().unwrap().validate_epoch,
+            Some(5)
+        );
+    }
+}
+
+#[test]
+fn a_ring_that_was_replaced_before_its_validation_leaves_each_cursor_to_validate() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    notify(harness.push(served_by(50, 60, 5, 5)).wake);
+    harness.gets(&mut a, 50, 60);
+    let mut b = harness.cursor(50, 5);
+    harness.gets(&mut b, 50, 60);
+    assert!(harness.waits(&mut a));
+    harness.state.tail_left();
+    harness.state.set_leader_epoch(6);
+    // The new leader's log is shorter: for a cursor that reads there, it ends before the ring.
+    let mut c = harness.cursor(40, 6);
+    assert!(harness.waits(&mut c));
+    let spec = harness.state.start_read().unwrap();
+    harness.answer(
+        spec,
+        ReadOutcome::AtEnd {
+            readable_end: 40,
+            serving_epoch: 6,
+        },
+    );
+    assert!(harness.waits(&mut c));
+    // And grows past the offset of the others.
+    notify(harness.poll(served_by(40, 70, 6, 6)).wake);
+    harness.gets(&mut c, 40, 70);
+    assert!(harness.waits(&mut b), "another record may be there now");
+    let spec = harness.state.start_read().unwrap();
+    assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
+}
+
+#[test]
+fn a_ring_without_chunks_is_validated_as_well() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    harness.state.tail_left();
+    assert!(harness.waits(&mut a));
+    harness.state.set_leader_epoch(6);
+    assert_eq!(
+        harness.state.start_ring_poll().unwrap().validate_epoch,
+        Some(5)
+    );
+}
+
+#[test]
+fn truncation_is_reported_to_each_cursor_for_its_own_position() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    notify(harness.push(served_by(50, 60, 5, 5)).wake);
+    harness.gets(&mut a, 50, 60);
+    assert!(harness.waits(&mut a));
+    harness.state.tail_left();
+    harness.state.set_leader_epoch(6);
+    let poll = harness.state.start_ring_poll().unwrap();
+    let error = FetchError::Truncated {
+        tp: TopicPartition::new("t", 0),
+        offset: 60,
+        to: FetchPosition {
+            offset: 55,
+            leader_epoch: 5,
+        },
+    };
+    harness.answer(poll, ReadOutcome::Failed(error.clone()));
+    assert!(a.wake.take());
+    assert!(harness.waits(&mut a));
+    let spec = harness.state.start_read().unwrap();
+    assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
+    harness.answer(spec, ReadOutcome::Failed(error.clone()));
+    assert!(matches!(harness.next(&mut a), NextChunk::Failed(e) if e == error));
+}
