@@ -10,6 +10,8 @@ mod consume;
 mod keepalive;
 mod params;
 mod produce;
+mod send_buffer;
+mod session;
 mod stream;
 mod upgrade;
 

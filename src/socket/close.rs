@@ -1,14 +1,9 @@
 //! Why a socket closes, and the close frame that its client is sent.
 
-use bytes::BytesMut;
-use tokio::time::Duration;
+use std::io;
 
-use super::stream::WebSocketStream;
 use kafka_client::consumer::ConsumerError;
 use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
-
-/// How long a close frame may take to get out.
-const SEND_MAX: Duration = Duration::from_secs(5);
 
 /// Why a socket closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +23,11 @@ pub(super) enum CloseReason {
 }
 
 impl CloseReason {
-    /// Sends what is left of `out` and the close frame, and waits for the client to close.
-    pub(super) async fn close(self, socket: WebSocketStream, out: BytesMut) {
-        let close = match self {
-            CloseReason::ConnectionLost => return,
-            // A client that answers no ping reads no close frame.
-            CloseReason::PingTimeout => return socket.reset(),
-            CloseReason::PeerClosed(Some(close)) => close,
+    /// The close frame to send; `None` where there is nobody to read it.
+    pub(super) fn close_frame(&self) -> Option<CloseFrame> {
+        Some(match self {
+            CloseReason::ConnectionLost | CloseReason::PingTimeout => return None,
+            CloseReason::PeerClosed(Some(close)) | CloseReason::Fail(close) => close.clone(),
             // A close frame without a status code is answered by one without.
             CloseReason::PeerClosed(None) => CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""),
             CloseReason::SlowClient => {
@@ -43,9 +36,13 @@ impl CloseReason {
             CloseReason::ServerStopping => {
                 CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping")
             }
-            CloseReason::Fail(close) => close,
-        };
-        socket.close(out, &close, SEND_MAX).await;
+        })
+    }
+}
+
+impl From<io::Error> for CloseReason {
+    fn from(_: io::Error) -> Self {
+        CloseReason::ConnectionLost
     }
 }
 

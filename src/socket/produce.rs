@@ -1,31 +1,29 @@
-//! `/socket/in`: frames to records, acknowledgements to answers. One task per socket.
+//! `/socket/in`: frames to records, and their acks to frames. One task per socket.
 //!
 //! ```text
-//! client ─▶ read ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
-//!   ▲       └ paused while answers, or the producer's memory, are full ┘      │
-//!   └───────────────────────── one write for all that settled ◀───────────────┘
+//! client ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
+//!   ▲  └ paused while acks, or the producer's memory, are full ┘      │
+//!   └─────────── one write for all acks that are ready ◀──────────────┘
 //! ```
 //!
 //! # Invariants
 //! - Records are parsed where they were read, and copied once: into their batch.
-//! - Whatever has to wait (the producer's memory, a full queue, a client that does not
-//!   read its answers) stops the reading of this socket, and nothing else.
-//! - Every record that was taken is answered before our close frame, within five seconds
-//!   after a client's close, within the grace when the server stops.
+//! - Whatever has to wait (for the producer's memory, for pending acks, for a client that
+//!   does not read its acks) pauses the reading of this socket, and nothing else.
+//! - Every record that was taken is acked before our close frame, within five seconds after
+//!   a client's close, within the grace when the server stops.
 
 mod pending_acks;
 
-use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::close::CloseReason;
-use super::keepalive::{Keepalive, KeepaliveAction};
-use super::stream::{ReadStatus, WebSocketStream};
+use super::session::SocketSession;
+use super::stream::WebSocketStream;
 use crate::app::App;
 use crate::app::registry::ConnectionSlot;
 use crate::codec::RecordFormats;
@@ -34,163 +32,135 @@ use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::Producer;
 use kafka_client::record::NewRecord;
 use pending_acks::{AckState, FramePosition, PendingAcks, error_code};
-use websocket::frame::{self, CloseCode, CloseFrame, WebSocketMessage};
+use websocket::frame;
 
-/// How long the answers still due may take after a client's close.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// Bytes of unanswered records, in send buffers.
-const UNANSWERED_BUFFERS: usize = 16;
+/// How long the acks still due may take after a client's close.
+const LAST_ACKS_MAX: Duration = Duration::from_secs(5);
+/// Bytes of records whose acks are pending, in send buffers.
+const PENDING_BUFFERS: usize = 16;
 
 /// One producing client.
 pub(super) struct ProducingSocket {
     app: App,
-    socket: WebSocketStream,
+    session: SocketSession,
     producer: Producer,
     topic: Arc<TopicMetadata>,
     formats: RecordFormats,
-    answers: PendingAcks,
-    /// Frames on their way to the client.
-    out: BytesMut,
-    out_max: usize,
+    acks: PendingAcks,
     scratch: Vec<u8>,
-    keepalive: Keepalive,
-    /// When the client last took something of `out`, or `out` was empty.
-    took: Instant,
-    /// Given back when the socket ends.
+    /// Released when the socket ends.
     _connection_slot: ConnectionSlot,
 }
 
 impl ProducingSocket {
     pub(super) fn new(
         app: App,
-        socket: WebSocketStream,
+        stream: WebSocketStream,
         formats: RecordFormats,
         topic: Arc<TopicMetadata>,
         connection_slot: ConnectionSlot,
     ) -> Self {
-        let settings = &app.config.server.websocket;
-        let out_max = settings.send_buffer;
-        let keepalive = Keepalive::new(settings.ping_interval, Instant::now());
+        let send_buffer = app.config.server.websocket.send_buffer;
         Self {
-            answers: PendingAcks::new(
+            acks: PendingAcks::new(
                 topic.name.clone(),
-                out_max.saturating_mul(UNANSWERED_BUFFERS),
+                send_buffer.saturating_mul(PENDING_BUFFERS),
             ),
             producer: app.client.producer().clone(),
+            // The buffer of a busy socket is kept, until its timer fires.
+            session: SocketSession::new(stream, &app.config, usize::MAX),
             app,
-            socket,
             topic,
             formats,
-            out: BytesMut::new(),
-            out_max,
             scratch: Vec::new(),
-            keepalive,
-            took: Instant::now(),
             _connection_slot: connection_slot,
         }
     }
 
     /// Serves the socket to its end.
     pub(super) async fn run(mut self) {
-        let end = match self.serve().await {
-            Ok(end) | Err(end) => end,
+        let reason = match self.serve().await {
+            Ok(reason) | Err(reason) => reason,
         };
-        debug!(?end, topic = %self.topic.name, "producing socket ends");
-        let settle_max = match &end {
-            CloseReason::PeerClosed(_) | CloseReason::Fail(_) => FLUSH_MAX,
+        debug!(?reason, topic = %self.topic.name, "producing socket ends");
+        let last_acks_max = match &reason {
+            CloseReason::PeerClosed(_) | CloseReason::Fail(_) => LAST_ACKS_MAX,
             // The server cuts what is left when the grace is over.
             CloseReason::ServerStopping => self.app.config.server.shutdown_grace,
             CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::SlowClient => {
                 Duration::ZERO
             }
         };
-        if !settle_max.is_zero() {
-            let settled = timeout(settle_max, self.settle()).await;
-            if let Ok(Err(_)) = settled {
+        if !last_acks_max.is_zero() {
+            let acked = timeout(last_acks_max, self.send_all_acks()).await;
+            if let Ok(Err(_)) = acked {
                 return;
             }
         }
-        // In a box of its own: a socket that lives does not make room for its end.
-        Box::pin(end.close(self.socket, self.out)).await;
+        // Boxed: the task of an open socket has no room for what only its end needs.
+        Box::pin(self.session.close(reason)).await;
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
         let app = self.app.clone();
         let stopping = app.draining.cancelled();
         tokio::pin!(stopping);
-        let timer = sleep_until(self.keepalive.next_check_at());
+        let timer = sleep_until(self.session.next_keepalive_at());
         tokio::pin!(timer);
         loop {
-            self.read().await?;
-            self.answer()?;
+            self.handle_messages().await?;
+            self.send_ready_acks()?;
             let reading = self.may_read();
-            let answering = self.out.len() < self.out_max && !self.answers.is_empty();
-            let writing = !self.out.is_empty();
-            if writing && self.slow_at() < timer.deadline() {
-                timer.as_mut().reset(self.slow_at());
+            let acking = self.session.has_room() && !self.acks.is_empty();
+            let writing = !self.session.out.is_empty();
+            if let Some(deadline) = self.session.write_deadline()
+                && deadline < timer.deadline()
+            {
+                timer.as_mut().reset(deadline);
             }
             tokio::select! {
                 biased;
                 () = &mut stopping => return Ok(CloseReason::ServerStopping),
-                () = self.answers.ready(), if answering => {}
-                ready = self.socket.writable(), if writing => ready?,
-                ready = self.socket.readable(), if reading => {
+                () = self.acks.ready(), if acking => {}
+                ready = self.session.writable(), if writing => ready?,
+                ready = self.session.readable(), if reading => {
                     ready?;
-                    self.fill()?;
+                    self.session.read_available()?;
                 }
                 () = &mut timer => {
-                    let next = self.tick(reading)?;
+                    let next = self.on_timer(reading)?;
                     timer.as_mut().reset(next);
                 }
             }
         }
     }
 
-    /// Whether what comes now could be answered.
+    /// Whether a record that comes now could be acked.
     fn may_read(&self) -> bool {
-        self.answers.has_room() && self.out.len() < self.out_max
-    }
-
-    fn fill(&mut self) -> Result<(), CloseReason> {
-        match self.socket.fill_buffer()? {
-            ReadStatus::Data => {
-                self.keepalive.record_activity(Instant::now());
-                Ok(())
-            }
-            ReadStatus::WouldBlock => Ok(()),
-            ReadStatus::Eof => Err(CloseReason::ConnectionLost),
-        }
+        self.acks.has_room() && self.session.has_room()
     }
 
     /// Takes the messages that have been read.
-    async fn read(&mut self) -> Result<(), CloseReason> {
+    async fn handle_messages(&mut self) -> Result<(), CloseReason> {
         while self.may_read() {
-            match self.socket.next_message()? {
+            match self.session.next_text()? {
                 None => return Ok(()),
-                Some(WebSocketMessage::Text(text)) => self.take(text.as_bytes()).await?,
-                Some(WebSocketMessage::Binary(_)) => {
-                    let reason = "binary frames need socketPayload=avro";
-                    return Err(CloseReason::Fail(CloseFrame::new(
-                        CloseCode::UNSUPPORTED_DATA,
-                        reason,
-                    )));
-                }
-                Some(WebSocketMessage::Ping(payload)) => frame::write_pong(&mut self.out, &payload),
-                Some(WebSocketMessage::Pong(_)) => {}
-                Some(WebSocketMessage::Close(close)) => return Err(CloseReason::PeerClosed(close)),
+                Some(text) => self.produce(text.as_bytes()).await?,
             }
         }
         Ok(())
     }
 
-    /// Sends the records of one frame.
-    async fn take(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
+    /// Produces the records of one frame.
+    async fn produce(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut frame = ProduceFrame::new(self.formats, payload, &mut scratch);
         if frame.is_array() && frame.is_empty() {
-            // In its place, which is after everything that is owed.
-            self.settle().await?;
-            frame::write_text(&mut self.out, b"[]");
+            // Acked in order: behind the records before it.
+            self.send_all_acks().await?;
+            self.session
+                .out
+                .append(|frames| frame::write_text(frames, b"[]"));
         }
         let now = timestamp();
         let (len, is_array) = (frame.len(), frame.is_array());
@@ -204,32 +174,28 @@ impl ProducingSocket {
                 },
             };
             index += 1;
-            let (outcome, message_id, size) = match record {
+            let (state, message_id, size) = match record {
                 Ok(record) => {
                     let size = size(&record);
-                    let outcome = self.send(&record, now).await?;
-                    (outcome, record.message_id, size)
+                    let state = self.send(&record, now).await?;
+                    (state, record.message_id, size)
                 }
                 Err(rejection) => {
-                    let refused = (rejection.code, rejection.message.into_owned());
-                    (
-                        AckState::Rejected(Box::new(refused)),
-                        rejection.message_id,
-                        0,
-                    )
+                    let error = (rejection.code, rejection.message.into_owned());
+                    let state = AckState::Rejected(Box::new(error));
+                    (state, rejection.message_id, 0)
                 }
             };
-            self.answers.push(outcome, position, message_id, size);
-            while !self.answers.has_room() {
-                self.progress().await?;
+            self.acks.push(state, position, message_id, size);
+            while !self.acks.has_room() {
+                self.send_some_acks().await?;
             }
         }
         self.scratch = scratch;
         Ok(())
     }
 
-    /// Gives a record to the producer. Waits while its memory is spent, and goes on
-    /// answering meanwhile.
+    /// Sends a record by the producer. While that waits for memory, acks go on being sent.
     async fn send(
         &mut self,
         record: &InboundRecord<'_>,
@@ -248,10 +214,10 @@ impl ProducingSocket {
                 let sending = producer.send(&topic, record.partition, &new);
                 tokio::pin!(sending);
                 loop {
-                    let owed = !self.answers.is_empty() || !self.out.is_empty();
+                    let pending = !self.acks.is_empty() || !self.session.out.is_empty();
                     tokio::select! {
                         sent = &mut sending => break sent,
-                        progress = self.progress(), if owed => progress?,
+                        acked = self.send_some_acks(), if pending => acked?,
                     }
                 }
             }
@@ -263,72 +229,62 @@ impl ProducingSocket {
         })
     }
 
-    /// Waits for something to answer, or for the client to take answers; answers.
-    async fn progress(&mut self) -> Result<(), CloseReason> {
-        let answering = self.out.len() < self.out_max && !self.answers.is_empty();
-        let writing = !self.out.is_empty();
-        let slow = self.slow_at();
+    /// Waits until an ack is ready, or the client takes some; sends them.
+    async fn send_some_acks(&mut self) -> Result<(), CloseReason> {
+        let acking = self.session.has_room() && !self.acks.is_empty();
+        let deadline = self.session.write_deadline();
+        let writing = deadline.is_some();
         tokio::select! {
-            () = self.answers.ready(), if answering => {}
-            ready = self.socket.writable(), if writing => ready?,
-            () = sleep_until(slow), if writing => return Err(CloseReason::SlowClient),
+            () = self.acks.ready(), if acking => {}
+            ready = self.session.writable(), if writing => ready?,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if writing => {
+                return Err(CloseReason::SlowClient);
+            }
         }
-        self.answer()
+        self.send_ready_acks()
     }
 
-    /// PendingAcks everything that is owed.
-    async fn settle(&mut self) -> Result<(), CloseReason> {
-        self.answer()?;
-        while !self.answers.is_empty() || !self.out.is_empty() {
-            self.progress().await?;
+    /// Waits until all acks are sent.
+    async fn send_all_acks(&mut self) -> Result<(), CloseReason> {
+        self.send_ready_acks()?;
+        while !self.acks.is_empty() || !self.session.out.is_empty() {
+            self.send_some_acks().await?;
         }
         Ok(())
     }
 
-    /// Writes what can be answered now.
-    fn answer(&mut self) -> Result<(), CloseReason> {
+    /// Sends the acks that are ready, as far as the client takes them.
+    fn send_ready_acks(&mut self) -> Result<(), CloseReason> {
         loop {
-            self.answers.write_ready(&mut self.out, self.out_max);
-            let before = self.out.len();
-            let all = self.socket.flush(&mut self.out)?;
-            if all || self.out.len() < before {
-                self.took = Instant::now();
-            }
-            if !all || before < self.out_max {
+            let out_max = self.session.out_max();
+            let out = &mut self.session.out;
+            out.append(|frames| self.acks.write_ready(frames, out_max));
+            let had_room = self.session.has_room();
+            let all = self.session.flush()?;
+            if !all || had_room {
                 return Ok(());
             }
         }
     }
 
-    /// The timer has rung: pings, gives up, or cleans up. Says when to ring next.
-    fn tick(&mut self, reading: bool) -> Result<Instant, CloseReason> {
+    /// Closes a client that takes nothing, pings an idle one, frees memory. When to call it
+    /// again.
+    fn on_timer(&mut self, reading: bool) -> Result<Instant, CloseReason> {
         let now = Instant::now();
-        if !self.out.is_empty() && now >= self.slow_at() {
+        let deadline = self.session.write_deadline();
+        if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(CloseReason::SlowClient);
         }
-        if !reading || !self.out.is_empty() {
-            // Its silence is ours: we do not listen, or cannot ask.
-            self.keepalive.record_activity(now);
+        let reachable = reading && self.session.out.is_empty();
+        if self.session.check_keepalive(now, reachable)? {
+            self.session.flush()?;
         }
-        match self.keepalive.check(now) {
-            KeepaliveAction::None => {}
-            KeepaliveAction::TimedOut => return Err(CloseReason::PingTimeout),
-            KeepaliveAction::Ping => {
-                frame::write_ping(&mut self.out, b"");
-                self.socket.flush(&mut self.out)?;
-            }
-        }
-        self.answers.shrink();
-        if self.out.is_empty() {
-            self.out = BytesMut::new();
+        self.acks.shrink();
+        if self.session.out.is_empty() {
+            self.session.out.shrink();
             self.scratch = Vec::new();
         }
-        Ok(self.keepalive.next_check_at())
-    }
-
-    /// When a client that takes nothing has had long enough.
-    fn slow_at(&self) -> Instant {
-        self.took + self.app.client.consumer_config().max_poll_interval
+        Ok(self.session.next_keepalive_at())
     }
 }
 
@@ -339,10 +295,4 @@ fn size(record: &InboundRecord<'_>) -> usize {
 fn timestamp() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
-}
-
-impl From<io::Error> for CloseReason {
-    fn from(_: io::Error) -> Self {
-        CloseReason::ConnectionLost
-    }
 }

@@ -1,0 +1,87 @@
+//! Frames that are to be written, oldest first.
+//!
+//! Control frames, acks and arrays of records go through here; single records do not: they
+//! are written from the chunk that they are encoded in.
+
+use std::io;
+
+use bytes::BytesMut;
+
+use super::stream::WebSocketStream;
+
+/// Whole frames; the first may be partly written.
+#[derive(Debug)]
+pub(super) struct SendBuffer {
+    buffer: BytesMut,
+    /// Bytes that were ever appended.
+    appended: u64,
+    /// What is allocated beyond this is freed as soon as the buffer is empty.
+    keep_max: usize,
+}
+
+impl SendBuffer {
+    /// An empty buffer, which keeps at most `keep_max` bytes of memory when it has become
+    /// empty.
+    pub(super) fn new(keep_max: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            appended: 0,
+            keep_max,
+        }
+    }
+
+    /// Appends what `frames` writes.
+    pub(super) fn append(&mut self, frames: impl FnOnce(&mut BytesMut)) {
+        let before = self.buffer.len();
+        frames(&mut self.buffer);
+        self.appended += (self.buffer.len() - before) as u64;
+    }
+
+    /// How many bytes were ever appended.
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// How many of them are written.
+    pub(super) fn written(&self) -> u64 {
+        self.appended - self.buffer.len() as u64
+    }
+
+    /// Writes to the stream; whether all of it went.
+    pub(super) fn flush(&mut self, stream: &WebSocketStream) -> io::Result<bool> {
+        let all = stream.flush(&mut self.buffer)?;
+        if all && self.buffer.capacity() > self.keep_max {
+            self.buffer = BytesMut::new();
+        }
+        Ok(all)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Frees the buffer's memory if it is empty.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// What is not written.
+    pub(super) fn into_bytes(self) -> BytesMut {
+        self.buffer
+    }
+
+    /// Puts the rest of a partly sent frame before everything else.
+    pub(super) fn prepend(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            let mut bytes = BytesMut::from(rest);
+            bytes.extend_from_slice(&self.buffer);
+            self.buffer = bytes;
+        }
+    }
+}

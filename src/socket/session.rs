@@ -1,0 +1,208 @@
+//! What both kinds of sockets have in common: the connection, the frames to write, the
+//! messages that are no business of the endpoint, keepalive, and the closing handshake.
+//!
+//! ```text
+//! client ─▶ read_available ─▶ next_text ─┬ text ──▶ endpoint ── frames ─┐
+//!                                        ├ ping ──▶ pong ───────────────┤
+//!                                        └ close ─▶ CloseReason         ▼
+//! client ◀────────────────────────────────────────── flush ◀──── SendBuffer
+//! ```
+//!
+//! # Invariants
+//! - No message is taken while the send buffer is full: a client that does not read cannot
+//!   make it grow.
+//! - The client is pinged and timed out only while it could be heard.
+
+use std::io;
+
+use tokio::time::{Duration, Instant};
+
+use super::close::CloseReason;
+use super::keepalive::{Keepalive, KeepaliveAction};
+use super::send_buffer::SendBuffer;
+use super::stream::{ReadStatus, WebSocketStream};
+use crate::config::Config;
+use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
+
+/// How long a close frame may take to be sent.
+const CLOSE_SEND_MAX: Duration = Duration::from_secs(5);
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct SocketSession {
+    stream: WebSocketStream,
+    /// Frames to be written.
+    pub(super) out: SendBuffer,
+    /// From this many bytes on `out` is full.
+    out_max: usize,
+    /// Since when the kernel takes nothing of what there is to write.
+    blocked_since: Option<Instant>,
+    /// How long that may last.
+    blocked_max: Duration,
+    keepalive: Keepalive,
+    /// Whether a message other than a close frame has come, since it was last asked.
+    message_received: bool,
+}
+
+impl SocketSession {
+    /// A session that keeps at most `out_keep_max` bytes for an empty send buffer.
+    pub(super) fn new(stream: WebSocketStream, config: &Config, out_keep_max: usize) -> Self {
+        let settings = &config.server.websocket;
+        Self {
+            stream,
+            out: SendBuffer::new(out_keep_max),
+            out_max: settings.send_buffer,
+            blocked_since: None,
+            blocked_max: config.consumer.max_poll_interval,
+            keepalive: Keepalive::new(settings.ping_interval, Instant::now()),
+            message_received: false,
+        }
+    }
+
+    /// From how many bytes on the send buffer is full.
+    pub(super) fn out_max(&self) -> usize {
+        self.out_max
+    }
+
+    /// Whether the send buffer has room for the reply to a message.
+    pub(super) fn has_room(&self) -> bool {
+        self.out.len() < self.out_max
+    }
+
+    /// Until there is something to read. One task may wait at a time.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// Until the kernel takes bytes again. One task may wait at a time.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Reads what there is, once.
+    pub(super) fn read_available(&mut self) -> Result<(), CloseReason> {
+        match self.stream.fill_buffer()? {
+            ReadStatus::Data => {
+                self.keepalive.record_activity(Instant::now());
+                Ok(())
+            }
+            ReadStatus::WouldBlock => Ok(()),
+            ReadStatus::Eof => Err(CloseReason::ConnectionLost),
+        }
+    }
+
+    /// The next text message of what has been read, while there is room for replies. Answers
+    /// pings on the way.
+    pub(super) fn next_text(&mut self) -> Result<Option<Utf8Bytes>, CloseReason> {
+        while self.has_room() {
+            let Some(message) = self.stream.next_message()? else {
+                return Ok(None);
+            };
+            self.message_received |= !matches!(message, WebSocketMessage::Close(_));
+            match message {
+                WebSocketMessage::Text(text) => return Ok(Some(text)),
+                WebSocketMessage::Binary(_) => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::UNSUPPORTED_DATA,
+                        "binary frames need socketPayload=avro",
+                    )));
+                }
+                WebSocketMessage::Ping(payload) => {
+                    self.out
+                        .append(|frames| frame::write_pong(frames, &payload));
+                }
+                WebSocketMessage::Pong(_) => {}
+                WebSocketMessage::Close(close) => return Err(CloseReason::PeerClosed(close)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a message other than a close frame has come since the last call.
+    pub(super) fn take_message_received(&mut self) -> bool {
+        std::mem::take(&mut self.message_received)
+    }
+
+    /// Writes the send buffer; whether all of it went.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        let before = self.out.len();
+        let all = self.out.flush(&self.stream)?;
+        self.note_written(all, self.out.len() < before);
+        Ok(all)
+    }
+
+    /// Writes bytes that are not in the send buffer, which must be empty or behind them; how
+    /// many went.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes)?;
+        self.note_written(written == bytes.len(), written > 0);
+        Ok(written)
+    }
+
+    fn note_written(&mut self, all: bool, some: bool) {
+        if all {
+            self.blocked_since = None;
+        } else if some || self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+        }
+    }
+
+    /// Since when the kernel takes nothing of what there is to write.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.blocked_since
+    }
+
+    /// When a client that takes nothing is closed; `None` while there is nothing to write.
+    pub(super) fn write_deadline(&self) -> Option<Instant> {
+        let since = match self.blocked_since {
+            None if self.out.is_empty() => return None,
+            since => since.unwrap_or_else(Instant::now),
+        };
+        Some(since + self.blocked_max)
+    }
+
+    /// When to call [`check_keepalive`](Self::check_keepalive).
+    pub(super) fn next_keepalive_at(&self) -> Instant {
+        self.keepalive.next_check_at()
+    }
+
+    /// Pings a client that was silent for the ping interval, and gives it up after two.
+    /// `reachable` says that it is read from, and that a ping would reach it. Whether it was
+    /// pinged.
+    pub(super) fn check_keepalive(
+        &mut self,
+        now: Instant,
+        reachable: bool,
+    ) -> Result<bool, CloseReason> {
+        if !reachable {
+            self.keepalive.record_activity(now);
+        }
+        match self.keepalive.check(now) {
+            KeepaliveAction::None => Ok(false),
+            KeepaliveAction::TimedOut => Err(CloseReason::PingTimeout),
+            KeepaliveAction::Ping => {
+                self.ping();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Writes a ping.
+    pub(super) fn ping(&mut self) {
+        self.out.append(|frames| frame::write_ping(frames, b""));
+    }
+
+    /// Ends the session: sends what is left, then the close frame, and waits for the client
+    /// to close.
+    pub(super) async fn close(self, reason: CloseReason) {
+        match reason.close_frame() {
+            Some(close) => {
+                let out = self.out.into_bytes();
+                self.stream.close(out, &close, CLOSE_SEND_MAX).await;
+            }
+            // A client that answers no ping reads no close frame.
+            None if reason == CloseReason::PingTimeout => self.stream.reset(),
+            None => {}
+        }
+    }
+}
