@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 pub(super) use member::{
     ClassicGroupMember, JoinRequest, JoinResult, JoinResultMember, SyncRequest, SyncResult,
 };
-pub(super) use offsets::CommittedOffset;
+pub(super) use offsets::OffsetAndMetadata;
 pub(super) use size::size_of_offset;
 
 /// The coordinator's settings.
@@ -66,7 +66,7 @@ pub(super) struct ClassicGroup {
     unsynced: HashSet<StrBytes>,
     sync_deadline: Instant,
     ids: u64,
-    pub(super) offsets: BTreeMap<(StrBytes, i32), CommittedOffset>,
+    pub(super) offsets: BTreeMap<(StrBytes, i32), OffsetAndMetadata>,
     /// Bytes of the offsets.
     committed: usize,
     pub(super) last_used: Instant,

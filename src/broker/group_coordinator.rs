@@ -191,7 +191,7 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
     use tokio::sync::oneshot::{self, Receiver};
 
-    use super::super::group::{CommittedOffset, JoinRequest, JoinResult};
+    use super::super::group::{JoinRequest, JoinResult, OffsetAndMetadata};
     use super::*;
 
     fn groups(bytes_max: usize) -> (GroupCoordinator, Instant) {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn commit(groups: &mut GroupCoordinator, name: &str, partition: i32, metadata: usize) {
-        let committed = CommittedOffset {
+        let committed = OffsetAndMetadata {
             offset: 1,
             leader_epoch: -1,
             metadata: StrBytes::from_string("m".repeat(metadata)),

@@ -1,4 +1,4 @@
-//! CommittedOffsets of groups: OffsetCommit and OffsetFetch.
+//! OffsetsByTopic of groups: OffsetCommit and OffsetFetch.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::context::{ClusterData, RequestContext};
-use super::super::group::{CommittedOffset, size_of_offset};
+use super::super::group::{OffsetAndMetadata, size_of_offset};
 use super::super::wire::owned;
 
 /// Stores offsets, if the member and its generation are current.
@@ -84,7 +84,7 @@ fn store(
     if metadata.len() > METADATA_MAX {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
-    let committed = CommittedOffset {
+    let committed = OffsetAndMetadata {
         offset: wanted.committed_offset,
         leader_epoch: wanted.committed_leader_epoch,
         metadata: owned(&metadata),
@@ -100,7 +100,7 @@ fn store(
     })
 }
 
-/// CommittedOffsets of one group or, from version 8 on, of several, each once.
+/// OffsetsByTopic of one group or, from version 8 on, of several, each once.
 pub(super) fn offset_fetch(
     context: &RequestContext,
     version: i16,
@@ -179,7 +179,7 @@ fn fetch_group(
     response.with_group_id(wanted.group_id).with_topics(topics)
 }
 
-type CommittedOffsets = Vec<(TopicName, Vec<(i32, CommittedOffset)>)>;
+type OffsetsByTopic = Vec<(TopicName, Vec<(i32, OffsetAndMetadata)>)>;
 
 /// What was committed for those partitions, -1 where nothing was; for all when none are
 /// named.
@@ -187,12 +187,12 @@ fn positions(
     cluster: &ClusterData,
     group: &str,
     wanted: Option<Vec<(TopicName, Vec<i32>)>>,
-) -> CommittedOffsets {
+) -> OffsetsByTopic {
     let group = cluster.groups.get(group);
     let committed = |topic: &TopicName, index: i32| {
         let key = (topic.0.clone(), index);
         let found = group.and_then(|group| group.offsets.get(&key));
-        found.cloned().unwrap_or(CommittedOffset {
+        found.cloned().unwrap_or(OffsetAndMetadata {
             offset: -1,
             leader_epoch: -1,
             metadata: StrBytes::new(),
@@ -207,7 +207,7 @@ fn positions(
         });
         return positions.collect();
     }
-    let mut all: CommittedOffsets = Vec::new();
+    let mut all: OffsetsByTopic = Vec::new();
     let offsets = group.iter().flat_map(|group| &group.offsets);
     for ((topic, index), committed) in offsets {
         match all.last_mut() {

@@ -4,7 +4,7 @@ use kafka_protocol::protocol::StrBytes;
 
 /// The position of a group in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CommittedOffset {
+pub(crate) struct OffsetAndMetadata {
     pub(crate) offset: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) metadata: StrBytes,

@@ -2,7 +2,7 @@
 
 use kafka_protocol::protocol::StrBytes;
 
-use super::{ClassicGroup, CommittedOffset, JoinRequest, SyncRequest};
+use super::{ClassicGroup, JoinRequest, OffsetAndMetadata, SyncRequest};
 
 impl ClassicGroup {
     /// Bytes that it takes, about.
@@ -13,7 +13,7 @@ impl ClassicGroup {
     }
 
     /// Remembers the group's position in a partition.
-    pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: CommittedOffset) {
+    pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: OffsetAndMetadata) {
         let name = key.0.len();
         self.committed += size_of_offset(name, &committed);
         if let Some(before) = self.offsets.insert(key, committed) {
@@ -58,7 +58,7 @@ impl SyncRequest {
 }
 
 /// Bytes that a position takes.
-pub(crate) fn size_of_offset(name: usize, committed: &CommittedOffset) -> usize {
+pub(crate) fn size_of_offset(name: usize, committed: &OffsetAndMetadata) -> usize {
     name + committed.metadata.len() + OVERHEAD
 }
 
