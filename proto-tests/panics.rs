@@ -19,7 +19,7 @@ use crate::support::PATIENCE;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 
-/// Tells a test that it is the process that panics.
+/// Set in the process that is to panic.
 const VARIABLE: &str = "PANICS_IN_THIS_PROCESS";
 const PANIC: &str = "a fault of ours";
 

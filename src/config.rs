@@ -7,7 +7,7 @@
 //! ```
 //!
 //! # Invariants
-//! - One table of keys drives flags, variables, defaults and help: see [`keys`].
+//! - One table of keys drives flags, variables, defaults and help: `config/keys`.
 //! - All errors are found before any is reported; each is one line that names the key, where
 //!   the value came from and what is accepted. Values of secrets are never shown.
 //! - A key that is not known is refused, with the nearest known one; so is one of a later

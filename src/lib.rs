@@ -5,11 +5,12 @@
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → default; one table of keys
-//! server, cors    accepts, checks origins, drains
+//! server, cors    accepts connections, checks origins, routes, drains
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
 //! codec           JSON messages, typed values ⇄ bytes
-//! http_error      a refused request as a response
+//! http_error      a request that is not served, as a response
+//! http_keep_alive how long a connection may wait for a request
 //! secret          texts that never print
 //! ```
 //!
@@ -28,12 +29,28 @@
 //!
 //! ```text
 //! in:   frame ─▶ codec ─▶ kafka_client::producer (memory, partitioner, batch, sender) ─▶ broker
-//!         ordered answers ◀─────────── delivery futures ◀──────────────────────┘
+//!         pending acks, in order ◀─────────── delivery futures ◀───────────────────────────┘
 //!
 //! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once ─▶ ring
 //!         socket ◀─ frames, encoded once per format ◀─ cursor of each socket ◀─┘
-//!           └─ what the kernel took ─▶ kafka_client::consumer ─▶ its group commits
+//!           └─ what the kernel took ─▶ kafka_client::consumer ─▶ its group's commits
 //! ```
+//!
+//! # Glossary
+//!
+//! The other words are those of Kafka's Java client, the KIPs, RFC 6455 and tokio.
+//!
+//! - **Socket**: a WebSocket connection from its upgrade on. A *producing socket* is one on
+//!   `/socket/in`, a *consuming socket* one on `/socket/out`.
+//! - **Connection slot, group slot**: one of the sockets that the process, or a consumer group,
+//!   may have; held by a socket until it closes.
+//! - **Cursor**: the position of one reader in one partition, and what it reads on with.
+//! - **Tail**: one fetch that waits at a broker on behalf of all cursors near the end of its
+//!   partitions. **Catch-up**: a fetch for the cursors that are further behind.
+//! - **Chunk**: what one fetch brought of a partition, decoded once for all cursors that read
+//!   there. **Ring**: the newest chunks of a partition.
+//! - **Pending acks**: the acknowledgements that a producing socket still owes its client, in the
+//!   order of the records.
 
 pub mod app;
 pub mod cli;

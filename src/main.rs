@@ -86,19 +86,18 @@ fn print_error(line: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Listens, serves, and stops on a signal. An error is one line about what the
-/// system does not give.
+/// Listens, serves, and stops on a signal. An error is one line about what the system does not
+/// give.
 async fn serve(loaded: LoadedConfig) -> Result<(), String> {
-    let config = loaded.config;
+    let mut config = loaded.config;
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| BindError::new(&loaded.provenance, address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
-    let mut config = config;
     let broker = match config.dev {
-        true => Some(dev_broker(&mut config).await?),
+        true => Some(start_dev_broker(&mut config).await?),
         false => None,
     };
     let stop = cancel_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
@@ -116,7 +115,7 @@ async fn serve(loaded: LoadedConfig) -> Result<(), String> {
 }
 
 /// Starts the in-memory broker, and points the clients at it.
-async fn dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
+async fn start_dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
     let broker = MemoryBroker::start(BrokerConfig::default())
         .await
         .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;

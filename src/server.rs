@@ -4,8 +4,8 @@
 //! accept ─▶ task per connection: hyper ─▶ CORS ─▶ routes (warp)
 //!                                  └─ upgrade ─▶ socket task, without hyper
 //!
-//! stop ─▶ no more accepts ─▶ sockets drain ─▶ HTTP ends ─▶ Kafka clients end
-//!         └──────────────────── all within the grace ────────────────────┘
+//! stop ─▶ no more accepts ─▶ sockets drain ─▶ HTTP closes ─▶ Kafka clients stop
+//!         └───────────────────── all within the grace ─────────────────────┘
 //! ```
 //!
 //! # Invariants
@@ -43,10 +43,13 @@ use crate::socket::PeerAddress;
 use crate::{routes, socket};
 use runtime::panic_policy;
 
-/// How long a connection without a request may take to end when the server stops: for the
-/// end of an answer on its way.
+/// How long a connection without an active request may take to end when the server stops: the
+/// end of its last answer may still be on its way.
 const LAST_BYTES_MAX: Duration = Duration::from_millis(500);
-/// The wait after an accept that failed for want of something, such as descriptors.
+/// How long beyond its deadline a stop may take, so that what is written is not lost on a busy
+/// machine.
+const BEYOND_GRACE_MAX: Duration = Duration::from_millis(200);
+/// The pause after an accept that failed for lack of a resource, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`, then drains for at most `grace`.
@@ -59,12 +62,12 @@ pub fn run(
     stop: CancellationToken,
     grace: Duration,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(accept_until(listener, app, stop, grace))
+    Box::pin(serve_until(listener, app, stop, grace))
 }
 
-async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
+async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
-    let http_ends = CancellationToken::new();
+    let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
     let origins = app.config.server.websocket.origins.clone();
     let service = CorsService::new(service, origins);
@@ -77,18 +80,18 @@ async fn accept_until(listener: TcpListener, app: App, stop: CancellationToken, 
         match accepted {
             Ok((stream, peer)) => {
                 let service = service.clone();
-                let serving = serve(stream, peer, service, http_ends.clone());
+                let serving = serve_connection(stream, peer, service, close_http.clone());
                 connections.spawn(panic_policy::contain_panics(serving));
             }
-            Err(error) => pause_after(&error).await,
+            Err(error) => pause_after_failed_accept(&error).await,
         }
     }
     drop(listener);
     let deadline = Instant::now() + grace;
-    drain(&app, &connections, &http_ends, deadline).await;
+    drain(&app, &connections, &close_http, deadline).await;
 }
 
-/// Everything that is served.
+/// The routes of all endpoints.
 fn all_routes(
     app: &App,
 ) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
@@ -97,14 +100,14 @@ fn all_routes(
     all.unify().recover(routes::respond_to_rejection).unify()
 }
 
-async fn pause_after(error: &io::Error) {
-    let passing = matches!(
+async fn pause_after_failed_accept(error: &io::Error) {
+    let concerns_one_connection = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     );
-    if !passing {
+    if !concerns_one_connection {
         warn!(%error, "cannot accept connections");
         sleep(ACCEPT_PAUSE).await;
     }
@@ -113,7 +116,7 @@ async fn pause_after(error: &io::Error) {
 async fn drain(
     app: &App,
     connections: &TaskTracker,
-    http_ends: &CancellationToken,
+    close_http: &CancellationToken,
     deadline: Instant,
 ) {
     info!(sockets = app.sockets.len(), "stopping");
@@ -123,17 +126,20 @@ async fn drain(
         let sockets = app.sockets.len();
         warn!(sockets, "the grace is over, sockets are cut");
     }
-    http_ends.cancel();
+    close_http.cancel();
     connections.close();
-    // A little beyond the deadline, so that what is written is not lost to a busy machine.
-    let last = deadline.max(Instant::now() + Duration::from_millis(200));
+    let last = deadline.max(Instant::now() + BEYOND_GRACE_MAX);
     let _ = timeout_at(last, connections.wait()).await;
     let _ = timeout_at(last, app.stop_kafka_clients()).await;
     info!("stopped");
 }
 
-async fn serve<S, B, F>(stream: TcpStream, peer: SocketAddr, service: S, end: CancellationToken)
-where
+async fn serve_connection<S, B, F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: S,
+    close_http: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F> + Send,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send> + Send + 'static,
@@ -163,10 +169,10 @@ where
     tokio::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = end.cancelled() => {
+        () = close_http.cancelled() => {
             connection.as_mut().graceful_shutdown();
             if active.load(Ordering::Relaxed) == 0 {
-                // Nobody waits for an answer; half a request is not worth the wait.
+                // No answer is due, and half a request is not waited for.
                 timeout(LAST_BYTES_MAX, connection).await.unwrap_or(Ok(()))
             } else {
                 connection.await

@@ -22,7 +22,7 @@ pub(super) fn heartbeat_conflict(config: &Config, provenance: &Provenance) -> Op
 
 /// The delivery time-out must have room for the linger time and one request.
 ///
-/// A default gives way and becomes a notice, as in Java; a value that somebody chose is refused.
+/// A default is raised, with a notice, as in Java; a value that was given is refused.
 pub(super) fn raise_delivery_timeout(
     config: &mut Config,
     provenance: &Provenance,

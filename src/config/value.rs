@@ -1,7 +1,7 @@
 //! Texts to values: durations and sizes in HOCON's spelling, numbers in a range, lists.
 //!
 //! Every reader answers with the accepted values when it refuses, so that the one line an
-//! operator sees says what to write instead.
+//! operator sees names what to write instead.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use kafka_client::config::{AssignorName, CompressionType};
 /// A value, or what would have been accepted.
 pub(super) type ParsedValue<T> = Result<T, String>;
 
-/// The longest time that can be asked for. Beyond some, a point in time could not be told.
+/// The longest duration that is accepted: far beyond it, `Instant` could not hold the deadline.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// `20 seconds`, `500ms`, `30 days`; a bare number is milliseconds. A year at most.
