@@ -24,7 +24,7 @@ use super::metadata::{BrokerNode, Metadata};
 use super::principal::Principal;
 use super::topic::BrokerId;
 use crate::net::connection::Connection;
-use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, JoinConnection, Pool};
+use crate::net::pool::{ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
 
 /// A handle to one cluster as one principal. Clones share everything.
@@ -163,7 +163,7 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
         let snapshot = self.metadata().snapshot();
-        let mut known: Vec<BrokerEndpoint> = snapshot.brokers.iter().map(endpoint).collect();
+        let mut known: Vec<BrokerAddress> = snapshot.brokers.iter().map(endpoint).collect();
         if !known.is_empty() {
             let first = self.shared.next_broker.fetch_add(1, Ordering::Relaxed) % known.len();
             known.rotate_left(first);
@@ -204,7 +204,7 @@ impl Cluster {
         for (at, address) in self.shared.config.bootstrap_servers.iter().enumerate() {
             // As Java numbers them: -1, -2, …
             let id = BrokerId(-1 - i32::try_from(at).unwrap_or(i32::MAX - 1));
-            let endpoint = BrokerEndpoint {
+            let endpoint = BrokerAddress {
                 id,
                 address: address.as_str().into(),
             };
@@ -230,7 +230,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`RequestError::Unreachable`] and [`RequestError::Stopped`].
-    pub async fn join_connection(
+    pub(crate) async fn join_connection(
         &self,
         broker: BrokerId,
         group: &str,
@@ -242,7 +242,7 @@ impl Cluster {
 
     async fn call_endpoint<A: Api>(
         &self,
-        endpoint: &BrokerEndpoint,
+        endpoint: &BrokerAddress,
         build: impl Fn(i16) -> A,
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
@@ -256,7 +256,7 @@ impl Cluster {
 
     async fn open(
         &self,
-        endpoint: &BrokerEndpoint,
+        endpoint: &BrokerAddress,
         purpose: ConnectionPurpose,
     ) -> Result<Connection, RequestError> {
         let result = self.shared.pool.connection(endpoint, purpose).await;
@@ -277,7 +277,7 @@ impl Cluster {
 
     /// Where a broker listens. One that the cluster does not list (any more) is an error
     /// after a wait, as one that does not answer is: who tries again does not spin.
-    async fn endpoint(&self, broker: BrokerId) -> Result<BrokerEndpoint, RequestError> {
+    async fn endpoint(&self, broker: BrokerId) -> Result<BrokerAddress, RequestError> {
         if let Some(known) = self.metadata().snapshot().broker(broker) {
             return Ok(endpoint(known));
         }
@@ -293,14 +293,14 @@ impl Cluster {
     }
 }
 
-fn endpoint(broker: &BrokerNode) -> BrokerEndpoint {
+fn endpoint(broker: &BrokerNode) -> BrokerAddress {
     let BrokerNode { id, host, port, .. } = broker;
     let address = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
     };
-    BrokerEndpoint {
+    BrokerAddress {
         id: *id,
         address: address.into(),
     }

@@ -14,7 +14,7 @@ use crate::topic::BrokerId;
 pub struct BrokerAddress {
     /// Its id; below 0 for an address of `bootstrap.servers` whose id is not known.
     pub id: BrokerId,
-    /// `host:port`, or why there is none.
+    /// `host:port`, an IPv6 address in brackets; or why there is none.
     pub address: Arc<str>,
 }
 

@@ -23,21 +23,26 @@
 //! - A response to a request of an older generation changes nothing.
 //! - Every wait has an end: see [`Membership::deadline`].
 
+mod coordinator_state;
+mod errors;
 mod events;
+mod heartbeat_timer;
 mod leaving;
 mod owned_partitions;
+mod rebalance;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::coordinator_state::CoordinatorState;
 pub(crate) use self::events::{
     GroupRebalanceConfig, JoinGroupResult, LeaderElection, MembershipAction, MembershipEnd,
     MembershipEvent,
 };
+use self::heartbeat_timer::HeartbeatTimer;
 use super::consumer_protocol::MemberSubscription;
-use super::error::{ConsumerError, GroupError, GroupErrorAction};
+use super::error::{GroupError, GroupErrorAction};
 use super::partition_set::PartitionSet;
 use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
@@ -74,13 +79,6 @@ enum MemberState {
     Closed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CoordinatorState {
-    Unknown { lookup_at: Instant },
-    LookingUp,
-    Known(BrokerId),
-}
-
 /// Of a member that is in no generation, as Java's `Generation.NO_GENERATION`.
 const NO_GENERATION: i32 = -1;
 /// When another member in this process joins or leaves, the broker has its request after this
@@ -110,10 +108,8 @@ pub(crate) struct Membership {
     /// Counts revocations.
     revocation: u64,
     rejoin_needed: bool,
-    next_heartbeat: Instant,
-    heartbeat_in_flight: bool,
+    heartbeat: HeartbeatTimer,
     rejoin_backoff: ExponentialBackoff,
-    lookup_backoff: ExponentialBackoff,
     actions: Vec<MembershipAction>,
 }
 
@@ -121,9 +117,10 @@ impl Membership {
     pub(crate) fn new(config: GroupRebalanceConfig, now: Instant) -> Self {
         let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
+            heartbeat: HeartbeatTimer::new(config.heartbeat_interval, now),
             config,
             state: MemberState::Unjoined { join_at: now },
-            coordinator: CoordinatorState::Unknown { lookup_at: now },
+            coordinator: CoordinatorState::new(backoff.clone(), now),
             member_id: String::new(),
             generation: NO_GENERATION,
             assignor: None,
@@ -134,9 +131,6 @@ impl Membership {
             ownership_epoch: 0,
             revocation: 0,
             rejoin_needed: false,
-            next_heartbeat: now,
-            heartbeat_in_flight: false,
-            lookup_backoff: backoff.clone(),
             rejoin_backoff: backoff,
             actions: Vec::new(),
         }
@@ -159,10 +153,7 @@ impl Membership {
     }
 
     pub(crate) fn coordinator(&self) -> Option<BrokerId> {
-        match self.coordinator {
-            CoordinatorState::Known(broker) => Some(broker),
-            _ => None,
-        }
+        self.coordinator.broker()
     }
 
     /// What this member is given as the leader of the generation; taken once.
@@ -235,12 +226,11 @@ impl Membership {
             | MemberState::Stable
             | MemberState::Closed => None,
         };
-        let lookup = match self.coordinator {
-            CoordinatorState::Unknown { lookup_at } if !self.is_closed() => Some(lookup_at),
-            _ => None,
-        };
-        let heartbeat = self.should_heartbeat().then_some(self.next_heartbeat);
-        [state, lookup, heartbeat].into_iter().flatten().min()
+        let lookup = self.coordinator.lookup_at().filter(|_| !self.is_closed());
+        [state, lookup, self.heartbeat_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Applies an event, and returns what follows.
@@ -256,8 +246,7 @@ impl Membership {
         if self.is_closed() {
             return std::mem::take(&mut self.actions);
         }
-        if matches!(self.coordinator, CoordinatorState::Unknown { lookup_at } if lookup_at <= now) {
-            self.coordinator = CoordinatorState::LookingUp;
+        if self.coordinator.start_lookup(now) {
             self.actions.push(MembershipAction::FindCoordinator);
         }
         match &self.state {
@@ -275,19 +264,21 @@ impl Membership {
             self.rejoin_needed = false;
             self.actions.push(MembershipAction::JoinGroup);
         }
-        if self.should_heartbeat() && self.next_heartbeat <= now {
-            self.heartbeat_in_flight = true;
+        if self.heartbeat_deadline().is_some_and(|at| at <= now) {
+            self.heartbeat.sent();
             self.actions.push(MembershipAction::Heartbeat);
         }
         std::mem::take(&mut self.actions)
     }
 
-    /// A parked JoinGroup keeps a member alive by itself.
-    fn should_heartbeat(&self) -> bool {
+    /// `None` while the broker does not count this member in, and while JoinGroup is in flight,
+    /// which keeps a member alive by itself.
+    fn heartbeat_deadline(&self) -> Option<Instant> {
         let counted_in = self.state != MemberState::PreparingRebalance
             && !self.is_leaving()
             && self.generation >= 0;
-        counted_in && !self.heartbeat_in_flight && self.coordinator().is_some()
+        let can_send = counted_in && self.coordinator().is_some();
+        self.heartbeat.deadline().filter(|_| can_send)
     }
 
     fn apply(&mut self, event: MembershipEvent, now: Instant) {
@@ -297,8 +288,7 @@ impl Membership {
             Event::JoinGroupResponse(result) => self.on_join_group(result, now),
             Event::SyncGroupResponse(result) => self.on_sync_group(result, now),
             Event::HeartbeatResponse(generation, result) => {
-                self.heartbeat_in_flight = false;
-                self.next_heartbeat = now + self.config.heartbeat_interval;
+                self.heartbeat.answered(now);
                 if let Err(error) = result {
                     self.on_generation_error(generation, &error, now);
                 }
@@ -312,7 +302,7 @@ impl Membership {
             Event::RevocationComplete(revocation) => self.on_revocation_complete(revocation, now),
             Event::LocalMembersChanged => {
                 if self.state == MemberState::Stable {
-                    self.next_heartbeat = self.next_heartbeat.min(now + LOCAL_CHANGE_DELAY);
+                    self.heartbeat.advance_to(now + LOCAL_CHANGE_DELAY);
                 }
             }
             Event::TopicsChanged => self.rejoin_needed |= self.generation >= 0,
@@ -324,195 +314,19 @@ impl Membership {
     fn on_find_coordinator(&mut self, result: Result<BrokerId, GroupError>, now: Instant) {
         use GroupErrorAction as Action;
         let error = match result {
-            Ok(broker) => {
-                self.lookup_backoff.succeeded();
-                self.coordinator = CoordinatorState::Known(broker);
-                return;
-            }
+            Ok(broker) => return self.coordinator.found(broker),
             Err(error) => error,
         };
         match error.action() {
             Action::FailNotAuthorized | Action::Fail | Action::Stop | Action::FailFenced => {
                 self.on_membership_error(&error, now);
             }
-            _ => {
-                let lookup_at = now + self.lookup_backoff.after_failure();
-                self.coordinator = CoordinatorState::Unknown { lookup_at };
-            }
+            _ => self.coordinator.lookup_failed(now),
         }
-    }
-
-    fn on_join_group(&mut self, result: Result<JoinGroupResult, GroupError>, now: Instant) {
-        use JoinGroupResult::{Joined, MemberIdRequired};
-        if let MemberState::Leaving {
-            rebalance_in_flight,
-            ..
-        } = &mut self.state
-        {
-            *rebalance_in_flight = false;
-            if let Ok(MemberIdRequired(member_id) | Joined { member_id, .. }) = result {
-                self.member_id = member_id;
-            }
-            return;
-        }
-        if self.state != MemberState::PreparingRebalance {
-            return;
-        }
-        match result {
-            Ok(MemberIdRequired(member_id)) => {
-                self.member_id = member_id;
-                self.schedule_join(now);
-            }
-            Ok(Joined {
-                member_id,
-                generation,
-                protocol,
-                election,
-            }) => {
-                let offered = &self.config.assignors;
-                let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
-                    let reason =
-                        format!("it chose the protocol {protocol:?}, which was not offered");
-                    self.fail(self.refused(reason.into()));
-                    return;
-                };
-                self.assignor = Some(*chosen);
-                self.member_id = member_id;
-                self.generation = generation;
-                self.election = election;
-                self.next_heartbeat = now + self.config.heartbeat_interval;
-                self.state = MemberState::CompletingRebalance;
-                self.actions.push(MembershipAction::SyncGroup);
-            }
-            Err(error) => self.on_membership_error(&error, now),
-        }
-    }
-
-    fn on_sync_group(&mut self, result: Result<Vec<TopicPartition>, GroupError>, now: Instant) {
-        if let MemberState::Leaving {
-            rebalance_in_flight,
-            ..
-        } = &mut self.state
-        {
-            *rebalance_in_flight = false;
-            return;
-        }
-        if self.state != MemberState::CompletingRebalance {
-            return;
-        }
-        let assigned = match result {
-            Ok(assigned) => assigned,
-            Err(error) => return self.on_membership_error(&error, now),
-        };
-        self.rejoin_backoff.succeeded();
-        self.state = MemberState::Stable;
-        let topics = &self.config.topics;
-        let subscribed = |tp: &TopicPartition| topics.contains(&tp.topic);
-        let before = std::mem::take(&mut self.owned);
-        self.owned = assigned.into_iter().filter(subscribed).collect();
-        self.initializing.retain(|tp| self.owned.contains(tp));
-        let any_revoked = !before.without(&self.owned).is_empty();
-        let to_revoke = self.delivered.without(&self.owned);
-        if self.is_cooperative() {
-            self.rejoin_needed |= any_revoked;
-            if !to_revoke.is_empty() {
-                self.start_revocation(to_revoke, now);
-            }
-        } else if !to_revoke.is_empty() {
-            // The group went from cooperative to eager: others may be reading them already.
-            self.lose(to_revoke);
-        }
-        self.initialize_positions();
-    }
-
-    /// The error of a heartbeat or a commit of that generation.
-    fn on_generation_error(&mut self, generation: i32, error: &GroupError, now: Instant) {
-        match error.action() {
-            GroupErrorAction::FindCoordinator => self.mark_coordinator_unknown(now),
-            _ if generation != self.generation || self.is_leaving() => {}
-            GroupErrorAction::Rejoin if self.state == MemberState::Stable => {
-                self.rejoin_needed = true;
-            }
-            // The response to JoinGroup decides.
-            _ if self.state == MemberState::PreparingRebalance => {}
-            GroupErrorAction::Rejoin | GroupErrorAction::Retry => {}
-            _ => self.on_membership_error(error, now),
-        }
-    }
-
-    fn schedule_join(&mut self, now: Instant) {
-        self.state = MemberState::Unjoined { join_at: now };
     }
 
     fn is_cooperative(&self) -> bool {
         self.assignor.is_some_and(AssignorName::is_cooperative)
-    }
-
-    /// An error that concerns the membership itself.
-    fn on_membership_error(&mut self, error: &GroupError, now: Instant) {
-        use GroupErrorAction as Action;
-        tracing::debug!(group = %self.config.group_id, member = %self.member_id, ?error, "membership");
-        match error.action() {
-            Action::Retry => self.schedule_rejoin(now),
-            Action::FindCoordinator => {
-                self.mark_coordinator_unknown(now);
-                self.schedule_rejoin(now);
-            }
-            Action::Rejoin if self.is_cooperative() => self.schedule_rejoin(now),
-            Action::Rejoin => {
-                self.lose_all();
-                self.schedule_rejoin(now);
-            }
-            Action::ResetMemberId => {
-                self.member_id.clear();
-                self.reset_generation(now);
-            }
-            Action::ResetGeneration => self.reset_generation(now),
-            Action::FailFenced => {
-                let instance = self
-                    .config
-                    .group_instance_id
-                    .clone()
-                    .unwrap_or_else(|| "".into());
-                let group = Arc::clone(&self.config.group_id);
-                self.fail(ConsumerError::Fenced { group, instance });
-            }
-            Action::FailNotAuthorized => {
-                let group = Arc::clone(&self.config.group_id);
-                self.fail(ConsumerError::GroupNotAuthorized { group });
-            }
-            Action::Fail => self.fail(self.refused(error.message())),
-            Action::Stop => self.fail(ConsumerError::Stopped),
-        }
-    }
-
-    fn fail(&mut self, error: ConsumerError) {
-        self.close(MembershipEnd::Failed(error));
-    }
-
-    fn refused(&self, reason: Arc<str>) -> ConsumerError {
-        let group = Arc::clone(&self.config.group_id);
-        ConsumerError::Refused { group, reason }
-    }
-
-    fn reset_generation(&mut self, now: Instant) {
-        self.generation = NO_GENERATION;
-        self.lose_all();
-        self.schedule_rejoin(now);
-    }
-
-    /// JoinGroup again; the first time at once, then after a growing backoff.
-    fn schedule_rejoin(&mut self, now: Instant) {
-        let first = self.rejoin_backoff.failures() == 0;
-        let backoff = self.rejoin_backoff.after_failure();
-        let join_at = if first { now } else { now + backoff };
-        self.state = MemberState::Unjoined { join_at };
-    }
-
-    fn mark_coordinator_unknown(&mut self, now: Instant) {
-        if self.coordinator().is_some() {
-            self.coordinator = CoordinatorState::Unknown { lookup_at: now };
-        }
     }
 
     fn close(&mut self, end: MembershipEnd) {

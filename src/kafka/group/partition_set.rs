@@ -3,7 +3,7 @@
 
 use crate::TopicPartition;
 
-/// See the module.
+/// Partitions in order, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartitionSet(Vec<TopicPartition>);
 

@@ -199,7 +199,7 @@ impl PositionInitializer {
             .await;
         let result = result.and_then(|response| requests::committed_offsets(response, partitions));
         let result = result.and_then(|committed| {
-            let settle = |(tp, offset): requests::CommittedOffset| match offset {
+            let settle = |(tp, offset): requests::CommittedPosition| match offset {
                 Ok(position) => Ok((tp, position)),
                 // Nothing can have been committed there.
                 Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => Ok((tp, None)),

@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use self::offsets::{
-    CommittedOffset, commit_error_codes, committed_offsets, offset_commit, offset_fetch,
+    CommittedPosition, commit_error_codes, committed_offsets, offset_commit, offset_fetch,
 };
 use super::assignor::GroupMember;
 use super::consumer_protocol::{self, PROTOCOL_TYPE};

@@ -29,14 +29,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::dialer::BrokerEndpoint;
 use self::dialer::Dialer;
-pub use self::join_limiter::JoinConnection;
+pub(crate) use self::join_limiter::JoinConnection;
 use self::join_limiter::JoinLimiters;
 use self::reconnect_backoff::ReconnectBackoff;
 use super::connection::Connection;
 use crate::config::ClientConfig;
-use crate::error::RequestError;
+use crate::error::{BrokerAddress, RequestError};
 use crate::topic::BrokerId;
 
 /// What a fetch may see of transactions (`isolation.level`).
@@ -61,13 +60,13 @@ pub enum ConnectionPurpose {
     /// Fetches that return at once, over one of several connections.
     CatchUp(u8),
     /// Heartbeats and offset commits of the group members that were assigned to this one
-    /// of [`COORDINATOR_CONNECTIONS`].
+    /// of `COORDINATOR_CONNECTIONS`.
     Coordinator(u8),
 }
 
-/// How many [`ConnectionPurpose::Coordinator`] a broker has: at most 40 connections carry 1,000 groups
-/// over three brokers.
-pub const COORDINATOR_CONNECTIONS: u8 = 2;
+/// Coordinator connections per broker: at most 40 connections carry 1,000 groups over three
+/// brokers.
+pub(crate) const COORDINATOR_CONNECTIONS: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -114,24 +113,21 @@ impl Pool {
     /// address has changed. One attempt, after the backoff that earlier failures left.
     pub(crate) async fn connection(
         &self,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
         purpose: ConnectionPurpose,
     ) -> Result<Connection, RequestError> {
         let slot = Arc::clone(
             lock(&self.slots)
-                .entry((endpoint.id, purpose))
+                .entry((broker.id, purpose))
                 .or_insert_with(|| Arc::new(PoolSlot::new(&self.dialer.config))),
         );
         let mut state = slot.state.subscribe();
-        if slot.try_start_opening(endpoint) {
-            let (slot, dialer, endpoint) = (
-                Arc::clone(&slot),
-                Arc::clone(&self.dialer),
-                endpoint.clone(),
-            );
+        if slot.try_start_opening(broker) {
+            let (slot, dialer, broker) =
+                (Arc::clone(&slot), Arc::clone(&self.dialer), broker.clone());
             self.dialer
                 .tasks
-                .spawn(async move { slot.open(&dialer, &endpoint).await });
+                .spawn(async move { slot.open(&dialer, &broker).await });
         }
         let opened = state
             .wait_for(|state| !matches!(state, SlotState::Opening))
@@ -147,10 +143,10 @@ impl Pool {
     /// A connection for a member's JoinGroup and SyncGroup; waits while too many groups join.
     pub(crate) async fn join_connection(
         &self,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
         group: &str,
     ) -> Result<JoinConnection, RequestError> {
-        self.join_limiters.acquire(endpoint, group).await
+        self.join_limiters.acquire(broker, group).await
     }
 
     /// Gives up a connection: it closes when its last user is done.
@@ -183,11 +179,11 @@ impl PoolSlot {
     }
 
     /// Whether the caller has to run [`PoolSlot::open`].
-    fn try_start_opening(&self, endpoint: &BrokerEndpoint) -> bool {
+    fn try_start_opening(&self, broker: &BrokerAddress) -> bool {
         self.state.send_if_modified(|state| match state {
             SlotState::Opening => false,
             SlotState::Open(connection)
-                if !connection.is_closed() && connection.broker().address == endpoint.address =>
+                if !connection.is_closed() && connection.broker().address == broker.address =>
             {
                 false
             }
@@ -198,7 +194,7 @@ impl PoolSlot {
         })
     }
 
-    async fn open(&self, dialer: &Dialer, endpoint: &BrokerEndpoint) {
+    async fn open(&self, dialer: &Dialer, broker: &BrokerAddress) {
         let mut publish = PublishOnDrop {
             slot: self,
             state: SlotState::Failed(RequestError::Stopped),
@@ -206,7 +202,7 @@ impl PoolSlot {
         let attempt = async {
             sleep_until(self.backoff.next_attempt(Instant::now())).await;
             dialer
-                .open(endpoint, dialer.config.connections_max_idle)
+                .open(broker, dialer.config.connections_max_idle)
                 .await
         };
         let result = tokio::select! {

@@ -79,7 +79,7 @@ impl Membership {
                 *sent = false;
                 *retry_at = Some(now + LEAVE_BACKOFF);
                 if action == Some(GroupErrorAction::FindCoordinator) {
-                    self.mark_coordinator_unknown(now);
+                    self.coordinator.mark_unknown(now);
                 }
             }
             Some(GroupErrorAction::ResetMemberId) if *may_overtake_join => {

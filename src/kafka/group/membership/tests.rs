@@ -1,6 +1,6 @@
 use kafka_protocol::error::ResponseError as E;
 
-use super::super::error::PositionError;
+use super::super::error::{ConsumerError, PositionError};
 use super::leaving::LEAVE_TIMEOUT;
 use super::*;
 use crate::error::{BrokerAddress, RequestError};

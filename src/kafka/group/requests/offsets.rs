@@ -104,13 +104,13 @@ pub(crate) fn offset_fetch(
 
 /// The committed offset of one partition, if there is one, with its leader epoch: Java's
 /// `OffsetAndMetadata`.
-pub(crate) type CommittedOffset = (TopicPartition, Result<Option<FetchPosition>, GroupError>);
+pub(crate) type CommittedPosition = (TopicPartition, Result<Option<FetchPosition>, GroupError>);
 
 /// What the OffsetFetch response says of each of `partitions`; one that it leaves out has failed.
 pub(crate) fn committed_offsets(
     response: OffsetFetchResponse,
     partitions: &[TopicPartition],
-) -> Result<Vec<CommittedOffset>, GroupError> {
+) -> Result<Vec<CommittedPosition>, GroupError> {
     let mut code = response.error_code;
     let mut listed: Vec<(String, i32, i64, i32, i16)> = Vec::new();
     for topic in response.topics {

@@ -13,7 +13,7 @@ use runtime::mutex::lock;
 use super::*;
 use crate::config::ClientConfig;
 use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
-use crate::net::pool::{BrokerEndpoint, ConnectionPurpose, Pool};
+use crate::net::pool::{ConnectionPurpose, Pool};
 use crate::topic::BrokerId;
 
 /// Beyond what anything takes on a busy machine.
@@ -27,8 +27,8 @@ fn pool(config: ClientConfig) -> Pool {
     )
 }
 
-fn endpoint(broker: &FakeBroker) -> BrokerEndpoint {
-    BrokerEndpoint {
+fn endpoint(broker: &FakeBroker) -> BrokerAddress {
+    BrokerAddress {
         id: BrokerId(1),
         address: broker.address.to_string().into(),
     }
@@ -428,7 +428,7 @@ async fn a_broker_that_is_silent_or_gone_is_unreachable() {
     assert!(matches!(error, RequestError::Unreachable { .. }));
     assert!(error.to_string().contains("said nothing"), "{error}");
 
-    let gone = BrokerEndpoint {
+    let gone = BrokerAddress {
         id: BrokerId(2),
         address: silent_endpoint.address,
     };
@@ -456,7 +456,7 @@ async fn concurrent_callers_share_one_attempt_to_connect() {
 #[tokio::test]
 async fn failed_attempts_are_spaced_by_the_backoff() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = BrokerEndpoint {
+    let endpoint = BrokerAddress {
         id: BrokerId(1),
         address: listener.local_addr().unwrap().to_string().into(),
     };

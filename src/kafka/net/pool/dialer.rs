@@ -17,24 +17,6 @@ use crate::net::api_versions;
 use crate::net::connection::{Connection, ConnectionParts};
 use crate::net::frame::FrameReader;
 use crate::net::transport;
-use crate::topic::BrokerId;
-
-/// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BrokerEndpoint {
-    pub(crate) id: BrokerId,
-    /// `host:port`; an IPv6 address in brackets.
-    pub(crate) address: Arc<str>,
-}
-
-impl BrokerEndpoint {
-    pub(crate) fn broker(&self) -> BrokerAddress {
-        BrokerAddress {
-            id: self.id,
-            address: Arc::clone(&self.address),
-        }
-    }
-}
 
 /// Opens the connections of one pool, and counts them.
 #[derive(Debug)]
@@ -78,16 +60,16 @@ impl Dialer {
     /// Resolves the name anew and tries its addresses in turn.
     pub(super) async fn open(
         &self,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
         max_idle: Duration,
     ) -> Result<Connection, RequestError> {
         let unreachable = |reason: String| RequestError::Unreachable {
-            broker: endpoint.broker(),
+            broker: broker.clone(),
             reason: reason.into(),
         };
-        let patience = self.config.connect_timeout;
+        let connect_timeout = self.config.connect_timeout;
         let addresses: Vec<SocketAddr> =
-            match timeout(patience, lookup_host(&*endpoint.address)).await {
+            match timeout(connect_timeout, lookup_host(&*broker.address)).await {
                 Ok(Ok(addresses)) => addresses.collect(),
                 Ok(Err(error)) => {
                     return Err(unreachable(format!("its name does not resolve: {error}")));
@@ -96,7 +78,7 @@ impl Dialer {
             };
         let mut reason = "its name resolves to no address".to_owned();
         for address in addresses {
-            match self.connect(endpoint, address, max_idle).await {
+            match self.connect(broker, address, max_idle).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => reason = error,
             }
@@ -107,25 +89,30 @@ impl Dialer {
     /// Two waits of `connect_timeout`: for the network and for the broker behind it.
     async fn connect(
         &self,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
         address: SocketAddr,
         max_idle: Duration,
     ) -> Result<Connection, String> {
-        let patience = self.config.connect_timeout;
-        let (reader, mut requests) = match timeout(patience, transport::connect(address)).await {
-            Ok(Ok(halves)) => halves,
-            Ok(Err(error)) => return Err(format!("{address}: {error}")),
-            Err(_) => return Err(format!("{address} did not accept within {patience:?}")),
-        };
+        let connect_timeout = self.config.connect_timeout;
+        let (reader, mut requests) =
+            match timeout(connect_timeout, transport::connect(address)).await {
+                Ok(Ok(halves)) => halves,
+                Ok(Err(error)) => return Err(format!("{address}: {error}")),
+                Err(_) => {
+                    return Err(format!(
+                        "{address} did not accept within {connect_timeout:?}"
+                    ));
+                }
+            };
         let mut responses = FrameReader::new(reader, self.config.receive_message_max_bytes);
         let negotiated = api_versions::negotiate(&mut responses, &mut requests, &self.client_id);
-        let versions = match timeout(patience, negotiated).await {
+        let versions = match timeout(connect_timeout, negotiated).await {
             Ok(Ok(versions)) => versions,
             Ok(Err(error)) => return Err(format!("{address}: {error}")),
-            Err(_) => return Err(format!("{address} said nothing for {patience:?}")),
+            Err(_) => return Err(format!("{address} said nothing for {connect_timeout:?}")),
         };
         let parts = ConnectionParts {
-            broker: endpoint.broker(),
+            broker: broker.clone(),
             client_id: self.client_id.clone(),
             versions,
             responses,
@@ -134,7 +121,7 @@ impl Dialer {
             open_connections: Arc::clone(&self.open_connections),
             lost: Arc::clone(&self.lost),
         };
-        tracing::debug!(broker = %endpoint.broker(), %address, "connected");
+        tracing::debug!(broker = %broker.clone(), %address, "connected");
         Ok(Connection::start(parts, &self.tasks, &self.stop))
     }
 }

@@ -30,10 +30,10 @@ use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::dialer::{BrokerEndpoint, Dialer};
+use super::dialer::Dialer;
 use super::reconnect_backoff::ReconnectBackoff;
 use crate::config::ClientConfig;
-use crate::error::RequestError;
+use crate::error::{BrokerAddress, RequestError};
 use crate::net::connection::Connection;
 use crate::topic::BrokerId;
 
@@ -48,7 +48,7 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// A connection that one member alone uses, for JoinGroup and SyncGroup, until this is dropped.
 #[derive(Debug)]
-pub struct JoinConnection {
+pub(crate) struct JoinConnection {
     connection: Connection,
     permit: JoinPermit,
 }
@@ -96,21 +96,21 @@ impl JoinLimiters {
     /// Waits until `group` is admitted, then takes an idle connection or opens one.
     pub(super) async fn acquire(
         &self,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
         group: &str,
     ) -> Result<JoinConnection, RequestError> {
         let limiter = Arc::clone(
             lock(&self.limiters)
-                .entry(endpoint.id)
+                .entry(broker.id)
                 .or_insert_with(|| Arc::new(JoinLimiter::new(&self.dialer.config))),
         );
         let permit = tokio::select! {
             () = self.dialer.stop.cancelled() => return Err(RequestError::Stopped),
             permit = limiter.acquire(group) => permit,
         };
-        let connection = match limiter.take_idle(endpoint) {
+        let connection = match limiter.take_idle(broker) {
             Some(connection) => connection,
-            None => self.open(&permit.limiter.backoff, endpoint).await?,
+            None => self.open(&permit.limiter.backoff, broker).await?,
         };
         Ok(JoinConnection { connection, permit })
     }
@@ -118,11 +118,11 @@ impl JoinLimiters {
     async fn open(
         &self,
         backoff: &ReconnectBackoff,
-        endpoint: &BrokerEndpoint,
+        broker: &BrokerAddress,
     ) -> Result<Connection, RequestError> {
         let attempt = async {
             sleep_until(backoff.next_attempt(Instant::now())).await;
-            self.dialer.open(endpoint, MAX_IDLE).await
+            self.dialer.open(broker, MAX_IDLE).await
         };
         let result = tokio::select! {
             () = self.dialer.stop.cancelled() => return Err(RequestError::Stopped),
@@ -177,10 +177,10 @@ impl JoinLimiter {
         }
     }
 
-    fn take_idle(&self, endpoint: &BrokerEndpoint) -> Option<Connection> {
+    fn take_idle(&self, broker: &BrokerAddress) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         idle.retain(|connection| {
-            !connection.is_closed() && connection.broker().address == endpoint.address
+            !connection.is_closed() && connection.broker().address == broker.address
         });
         idle.pop()
     }
