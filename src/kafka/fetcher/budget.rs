@@ -44,11 +44,6 @@ impl FetchBudget {
     pub fn used(&self) -> usize {
         self.ring.used() + self.catch_up.used()
     }
-
-    /// The most that is granted: see the invariants for what may exceed it, briefly.
-    pub fn limit(&self) -> usize {
-        self.ring.limit + self.catch_up.limit
-    }
 }
 
 /// Caches chunks for cursors that may come for them, and can evict one on request.
