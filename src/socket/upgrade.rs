@@ -98,7 +98,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         Err(error) => return handshake_error(error).into_response(),
     };
     let Some(upgrade) = request.upgrade.take() else {
-        return handshake_error(HandshakeError::NoUpgrade).into_response();
+        return handshake_error(HandshakeError::NotAnUpgrade).into_response();
     };
     let query = QueryParams::parse(&request.query);
     let admitted = match refused_by_headers(&request) {
@@ -312,8 +312,10 @@ fn switching_protocols(accept: &str) -> Response<String> {
 
 fn handshake_error(error: HandshakeError) -> HttpError {
     let status = match error {
-        HandshakeError::NoUpgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
-        HandshakeError::Key => StatusCode::BAD_REQUEST,
+        HandshakeError::NotAnUpgrade | HandshakeError::UnsupportedVersion => {
+            StatusCode::UPGRADE_REQUIRED
+        }
+        HandshakeError::InvalidKey => StatusCode::BAD_REQUEST,
     };
     let error = HttpError::new(status, error.to_string());
     if status != StatusCode::UPGRADE_REQUIRED {

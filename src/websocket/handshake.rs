@@ -1,7 +1,8 @@
 //! The opening handshake (RFC 6455, section 4.2), as functions over headers.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
 use http::HeaderMap;
 use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use sha1::{Digest, Sha1};
@@ -9,36 +10,43 @@ use sha1::{Digest, Sha1};
 /// The only version there is; it goes into `Sec-WebSocket-Version` of a refusal.
 pub const VERSION: &str = "13";
 
-/// Why a request is no WebSocket handshake.
+/// Why a request is no opening handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// An ordinary request: answered by 426.
     #[error(
         "this is a WebSocket endpoint: the request needs Connection: Upgrade and Upgrade: websocket"
     )]
-    NoUpgrade,
+    NotAnUpgrade,
     /// Another version: answered by 426 with `Sec-WebSocket-Version: 13`.
     #[error("Sec-WebSocket-Version must be 13")]
-    Version,
+    UnsupportedVersion,
     /// No key, several, or one that is not 16 bytes in base64: answered by 400.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
-    Key,
+    InvalidKey,
 }
 
 /// Checks a GET request's headers; gives the value of `Sec-WebSocket-Accept` to answer.
 pub fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
     if !has_token(headers, &CONNECTION, "upgrade") || !has_token(headers, &UPGRADE, "websocket") {
-        return Err(HandshakeError::NoUpgrade);
+        return Err(HandshakeError::NotAnUpgrade);
     }
     if single(headers, &SEC_WEBSOCKET_VERSION) != Some(VERSION) {
-        return Err(HandshakeError::Version);
+        return Err(HandshakeError::UnsupportedVersion);
     }
-    let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
-    match STANDARD.decode(key) {
+    let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(HandshakeError::InvalidKey)?;
+    match NONCE.decode(key) {
         Ok(nonce) if nonce.len() == 16 => Ok(accept_key(key)),
-        _ => Err(HandshakeError::Key),
+        _ => Err(HandshakeError::InvalidKey),
     }
 }
+
+/// The last character before the padding has four bits that no byte needs; any value of them
+/// is accepted, as in the example of section 1.3.
+const NONCE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    PAD.with_decode_allow_trailing_bits(true),
+);
 
 /// The proof that the server has read the client's key.
 pub fn accept_key(key: &str) -> String {
@@ -100,7 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_count_in_any_case_and_in_any_place_of_the_list() {
+    fn a_key_whose_last_character_has_spare_bits_is_accepted() {
+        // The example of section 1.3: `C` has four bits that no byte needs, and one is set.
+        let key = headers(&[("sec-websocket-key", Some("AQIDBAUGBwgJCgsMDQ4PEC=="))]);
+        assert_eq!(accept(&key).as_deref(), Ok("OfS0wDaT5NoxF2gqm7Zj2YtetzM="));
+    }
+
+    #[test]
+    fn tokens_match_in_any_case_and_anywhere_in_the_list() {
         let mut headers = headers(&[
             ("upgrade", Some("h2c , WebSocket")),
             ("connection", Some("close")),
@@ -113,17 +128,25 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         use HandshakeError::*;
         for (name, value, error) in [
-            ("connection", None, NoUpgrade),
-            ("connection", Some("keep-alive"), NoUpgrade),
-            ("upgrade", None, NoUpgrade),
-            ("upgrade", Some("websockets"), NoUpgrade),
-            ("sec-websocket-version", None, Version),
-            ("sec-websocket-version", Some("8"), Version),
-            ("sec-websocket-version", Some("13, 8"), Version),
-            ("sec-websocket-key", None, Key),
-            ("sec-websocket-key", Some(""), Key),
-            ("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25j"), Key),
-            ("sec-websocket-key", Some("not base64 at all, is it"), Key),
+            ("connection", None, NotAnUpgrade),
+            ("connection", Some("keep-alive"), NotAnUpgrade),
+            ("upgrade", None, NotAnUpgrade),
+            ("upgrade", Some("websockets"), NotAnUpgrade),
+            ("sec-websocket-version", None, UnsupportedVersion),
+            ("sec-websocket-version", Some("8"), UnsupportedVersion),
+            ("sec-websocket-version", Some("13, 8"), UnsupportedVersion),
+            ("sec-websocket-key", None, InvalidKey),
+            ("sec-websocket-key", Some(""), InvalidKey),
+            (
+                "sec-websocket-key",
+                Some("dGhlIHNhbXBsZSBub25j"),
+                InvalidKey,
+            ),
+            (
+                "sec-websocket-key",
+                Some("not base64 at all, is it"),
+                InvalidKey,
+            ),
         ] {
             assert_eq!(
                 accept(&headers(&[(name, value)])),
@@ -136,6 +159,6 @@ mod tests {
             "sec-websocket-key",
             HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="),
         );
-        assert_eq!(accept(&twice), Err(Key));
+        assert_eq!(accept(&twice), Err(InvalidKey));
     }
 }
