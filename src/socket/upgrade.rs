@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{
-    AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
+use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -93,8 +91,8 @@ impl AdmittedSocket {
 /// Answers the request: 101 and a task for the socket, or an error.
 pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Response<String> {
     let opener = SocketOpener { app };
-    let accept = match handshake::accept(&request.headers) {
-        Ok(accept) => accept,
+    let accepted = match handshake::accept(&request.headers) {
+        Ok(headers) => headers,
         Err(error) => return handshake_error(error).into_response(),
     };
     let Some(upgrade) = request.upgrade.take() else {
@@ -140,7 +138,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             return error.into_response();
         }
     }
-    switching_protocols(&accept)
+    switching_protocols(accepted)
 }
 
 /// Whether the request's headers alone rule it out.
@@ -299,14 +297,10 @@ async fn take_over(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSo
     ))
 }
 
-fn switching_protocols(accept: &str) -> Response<String> {
+fn switching_protocols(headers: HeaderMap) -> Response<String> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(accept).expect("base64 is a valid header value");
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    *response.headers_mut() = headers;
     response
 }
 

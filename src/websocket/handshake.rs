@@ -2,10 +2,12 @@
 
 use base64::Engine;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
-use http::HeaderMap;
-use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use sha1::{Digest, Sha1};
+use base64::engine::general_purpose::{GeneralPurpose, PAD};
+use headers::{Header, HeaderMapExt, SecWebsocketAccept, SecWebsocketKey};
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 
 /// The only version there is; it goes into `Sec-WebSocket-Version` of a refusal.
 pub const VERSION: &str = "13";
@@ -26,19 +28,31 @@ pub enum HandshakeError {
     InvalidKey,
 }
 
-/// Checks a GET request's headers; gives the value of `Sec-WebSocket-Accept` to answer.
-pub fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
-    if !has_token(headers, &CONNECTION, "upgrade") || !has_token(headers, &UPGRADE, "websocket") {
+/// Checks a GET request's headers; gives the headers of the 101 response.
+///
+/// # Errors
+/// See [`HandshakeError`].
+pub fn accept(request: &HeaderMap) -> Result<HeaderMap, HandshakeError> {
+    if !has_token(request, &CONNECTION, "upgrade") || !has_token(request, &UPGRADE, "websocket") {
         return Err(HandshakeError::NotAnUpgrade);
     }
-    if single(headers, &SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+    let version = single(request, &SEC_WEBSOCKET_VERSION);
+    if version.is_none_or(|version| version != VERSION) {
         return Err(HandshakeError::UnsupportedVersion);
     }
-    let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(HandshakeError::InvalidKey)?;
+    let key = single(request, &SEC_WEBSOCKET_KEY).ok_or(HandshakeError::InvalidKey)?;
     match NONCE.decode(key) {
-        Ok(nonce) if nonce.len() == 16 => Ok(accept_key(key)),
-        _ => Err(HandshakeError::InvalidKey),
+        Ok(nonce) if nonce.len() == 16 => {}
+        _ => return Err(HandshakeError::InvalidKey),
     }
+    // The proof is of the key as it came.
+    let key = SecWebsocketKey::decode(&mut [key].into_iter());
+    let key = key.map_err(|_| HandshakeError::InvalidKey)?;
+    let mut response = HeaderMap::new();
+    response.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response.typed_insert(SecWebsocketAccept::from(key));
+    Ok(response)
 }
 
 /// The last character before the padding has four bits that no byte needs; any value of them
@@ -47,14 +61,6 @@ const NONCE: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     PAD.with_decode_allow_trailing_bits(true),
 );
-
-/// The proof that the server has read the client's key.
-pub fn accept_key(key: &str) -> String {
-    let mut sha1 = Sha1::new();
-    sha1.update(key.as_bytes());
-    sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    STANDARD.encode(sha1.finalize())
-}
 
 /// Whether a comma list, which may stand in several headers, has that word in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -66,11 +72,11 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|word| word.trim().eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that must stand exactly once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The value of a header that must occur exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok().map(str::trim),
+        (Some(value), None) => Some(value),
         _ => None,
     }
 }
@@ -78,7 +84,15 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+
+    /// `Sec-WebSocket-Accept` of the response.
+    fn accepted(request: &HeaderMap) -> Result<String, HandshakeError> {
+        let response = accept(request)?;
+        assert_eq!(response[CONNECTION], "Upgrade");
+        assert_eq!(response[UPGRADE], "websocket");
+        let proof = response["sec-websocket-accept"].to_str();
+        Ok(proof.expect("base64").to_owned())
+    }
 
     fn headers(changes: &[(&'static str, Option<&'static str>)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -102,7 +116,7 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc_is_accepted() {
         assert_eq!(
-            accept(&headers(&[])).as_deref(),
+            accepted(&headers(&[])).as_deref(),
             Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
         );
     }
@@ -111,7 +125,10 @@ mod tests {
     fn a_key_whose_last_character_has_spare_bits_is_accepted() {
         // The example of section 1.3: `C` has four bits that no byte needs, and one is set.
         let key = headers(&[("sec-websocket-key", Some("AQIDBAUGBwgJCgsMDQ4PEC=="))]);
-        assert_eq!(accept(&key).as_deref(), Ok("OfS0wDaT5NoxF2gqm7Zj2YtetzM="));
+        assert_eq!(
+            accepted(&key).as_deref(),
+            Ok("OfS0wDaT5NoxF2gqm7Zj2YtetzM=")
+        );
     }
 
     #[test]
@@ -149,7 +166,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                accept(&headers(&[(name, value)])),
+                accepted(&headers(&[(name, value)])),
                 Err(error),
                 "{name}: {value:?}"
             );
@@ -159,6 +176,6 @@ mod tests {
             "sec-websocket-key",
             HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="),
         );
-        assert_eq!(accept(&twice), Err(InvalidKey));
+        assert_eq!(accepted(&twice), Err(InvalidKey));
     }
 }
