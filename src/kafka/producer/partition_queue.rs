@@ -34,6 +34,11 @@
 //!   requests that are still on their way.
 
 mod batch;
+//!
+//! A topic that was deleted and created again has a certain gap before its first batch. It
+//! is not closed by the old topic: five batches are in flight, the topic is recreated, and
+//! two of the five are acknowledged by the old one. The new one has neither of them, and a
+//! new log takes whichever sequence comes first.
 mod completion;
 mod draining;
 #[cfg(test)]
@@ -322,7 +327,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             let BatchState::Done(result) = first.state else {
                 break;
             };
-            if result.is_ok() {
+            if result.is_ok() && !first.topic_recreated {
                 // The broker has everything up to here; or it has lost the producer's state.
                 self.gap = match self.gap {
                     SequenceGap::Certain => SequenceGap::Possible,

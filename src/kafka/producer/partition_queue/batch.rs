@@ -36,7 +36,8 @@ pub(super) struct ProducerBatch<R> {
     /// One of those attempts named the topic by its name: it may reach another topic of
     /// that name.
     pub(super) sent_by_name: bool,
-    /// The topic was deleted and created again while this batch was in flight.
+    /// The topic was deleted and created again while this batch was in flight: what becomes
+    /// of it says nothing of the new topic's log.
     pub(super) topic_recreated: bool,
     /// No record can be appended any more.
     pub(super) closed: bool,

@@ -98,7 +98,8 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         }
         self.apply_result(index, result, now);
         let batch = &mut self.batches[index];
-        if std::mem::take(&mut batch.topic_recreated) && batch.is_queued() {
+        if batch.topic_recreated && batch.is_queued() {
+            batch.topic_recreated = false;
             batch.forget_attempts(&self.partition);
         }
         batch.sent_by_name &= batch.maybe_appended;

@@ -887,6 +887,35 @@ fn wake_ups_by_time_lie_in_the_future() {
             return;
         };
         assert!(at > test.now);
+#[test]
+fn what_the_old_topic_still_acknowledges_says_nothing_of_a_recreated_one() {
+    let mut test = TestQueue::confirmed();
+    test.naming = TopicNaming::ById;
+    for _ in 0..5 {
+        test.batch(10);
+    }
+    let mut in_flight = test.take_all().into_iter();
+    test.queue.topic_recreated(&mut test.finished);
+    for offset in [10, 20] {
+        test.complete(in_flight.next().unwrap(), appended(offset));
+    }
+    assert_eq!(test.results(), [Ok(10), Ok(20)]);
+    test.batch(10);
+    assert!(test.take_all().is_empty(), "the rest is on its way");
+    for sent in in_flight {
+        test.complete(sent, NOT_APPENDED);
+    }
+    test.advance(Duration::from_secs(5));
+    let first = test.take();
+    assert_eq!(sequences(std::slice::from_ref(&first)), [(1, 0)]);
+    test.complete(first, appended(0));
+    assert_eq!(
+        sequences(&test.take_all()),
+        [(1, 10), (1, 20), (1, 30)],
+        "in their order"
+    );
+}
+
         test.now = at;
         test.queue.expire(test.now, &mut test.finished);
     }

@@ -158,11 +158,10 @@ impl Simulation {
             }
             35..50 => {
                 if let Some((topic, sent)) = self.requests.pop_front() {
-                    if !self.reaches(topic) {
-                        self.responses.push_back((sent, NOT_APPENDED)); // UNKNOWN_TOPIC_ID
-                        return;
-                    }
-                    let result = self.handle_request(&sent, calm);
+                    let result = match self.reaches(topic) {
+                        true => self.handle_request(&sent, calm),
+                        false => NOT_APPENDED, // UNKNOWN_TOPIC_ID
+                    };
                     self.responses.push_back((sent, result));
                 }
             }
