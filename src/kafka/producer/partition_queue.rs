@@ -10,8 +10,10 @@
 //! back through [`PartitionQueue::complete`]; nothing here waits or locks.
 //!
 //! # Invariants
-//! - Batches finish in order: a response that comes too early is parked. (Only when the
-//!   delivery timeout expires are the futures of a batch resolved that is in flight.)
+//! - Batches finish in order: a response that comes too early is parked.
+//! - Every future is resolved when the delivery timeout of its batch expires, whatever the
+//!   batches before it wait for: that of one that is in flight as unknown, that of a parked
+//!   one by its response.
 //! - A sequence stays with its batch as long as the batch may have been appended
 //!   (`maybe_appended`): sent again, the broker recognises it. It is given a new one, under
 //!   a new epoch, only when it is certain that it was not.
@@ -32,13 +34,13 @@
 //!   is unknown as well: a broker that was restarted may hold it and not remember. What
 //!   certainly was not appended follows under the next epoch, whose first batch fences
 //!   requests that are still on their way.
-
-mod batch;
 //!
 //! A topic that was deleted and created again has a certain gap before its first batch. It
 //! is not closed by the old topic: five batches are in flight, the topic is recreated, and
 //! two of the five are acknowledged by the old one. The new one has neither of them, and a
 //! new log takes whichever sequence comes first.
+
+mod batch;
 mod completion;
 mod draining;
 #[cfg(test)]
@@ -224,34 +226,41 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         self.finish_done(finished);
     }
 
-    /// Fails the batches whose delivery timeout has expired.
+    /// Fails the batches whose delivery timeout has expired, and resolves the futures of all
+    /// of them, whatever the batches before them wait for.
     pub(super) fn expire(&mut self, now: Instant, finished: &mut Vec<FinishedBatch>) {
         let delivery_timeout = self.config.delivery_timeout;
         let expired = |batch: &&mut ProducerBatch<R>| batch.created + delivery_timeout <= now;
+        let unknown =
+            |partition: &_| unknown_outcome(partition, "no answer within the delivery timeout");
         for batch in self.batches.iter_mut().take_while(expired) {
-            let reason = "no answer within the delivery timeout";
-            let unknown = || unknown_outcome(&self.partition, reason);
-            match batch.state {
-                BatchState::Queued if batch.maybe_appended => {
-                    batch.fail(unknown(), SequenceGap::Possible);
-                }
-                BatchState::Queued => {
-                    let partition = self.partition.clone();
-                    let gap = batch.gap_if_not_appended();
-                    batch.fail(ProduceError::TimedOut { partition }, gap);
-                }
-                // The response is still of use: for the sequences.
-                BatchState::InFlight => {
-                    finished.extend(batch.promise.take().map(|promise| FinishedBatch {
-                        promise: Some(promise),
-                        result: Err(unknown()),
-                        memory: 0,
-                    }));
-                }
-                BatchState::Done(_) => {}
+            if !batch.is_queued() {
+                continue;
+            }
+            if batch.maybe_appended {
+                batch.fail(unknown(&self.partition), SequenceGap::Possible);
+            } else {
+                let partition = self.partition.clone();
+                let gap = batch.gap_if_not_appended();
+                batch.fail(ProduceError::TimedOut { partition }, gap);
             }
         }
         self.finish_done(finished);
+        for batch in self.batches.iter_mut().take_while(expired) {
+            let Some(promise) = batch.promise.take() else {
+                continue;
+            };
+            let (result, memory) = match &batch.state {
+                BatchState::Done(result) => (result.clone(), std::mem::take(&mut batch.memory)),
+                // The response is still of use: for the sequences.
+                BatchState::InFlight | BatchState::Queued => (Err(unknown(&self.partition)), 0),
+            };
+            finished.push(FinishedBatch {
+                promise: Some(promise),
+                result,
+                memory,
+            });
+        }
     }
 
     /// Fails the batches that are not in flight. The outcome of those that may have been
@@ -296,7 +305,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
 
     /// When [`is_ready`](Self::is_ready) may change, or a batch expires, by time alone.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let expires = |batch: &&ProducerBatch<R>| !batch.is_done() && !batch.is_expired();
+        let expires = |batch: &&ProducerBatch<R>| !batch.is_expired();
         let deadline = self
             .batches
             .iter()

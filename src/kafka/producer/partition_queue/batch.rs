@@ -89,8 +89,8 @@ pub(in super::super) struct SendableBatch<R> {
     pub(in super::super) is_retry: bool,
 }
 
-/// A batch that is done and has left the queue; or one that is still in flight and whose
-/// delivery timeout has expired.
+/// A batch that is done and has left the queue; or one that is still in flight, or parked
+/// behind such a one, and whose delivery timeout has expired.
 #[derive(Debug)]
 pub(in super::super) struct FinishedBatch {
     /// `None` if the futures were resolved before.
@@ -142,8 +142,8 @@ impl<R> ProducerBatch<R> {
         matches!(self.state, BatchState::Done(_))
     }
 
-    /// The delivery timeout expired while it was in flight: the callers know that the
-    /// outcome is unknown, and there is no next attempt.
+    /// The delivery timeout expired while it was in flight, or parked: the callers know their
+    /// result, and there is no next attempt.
     pub(super) fn is_expired(&self) -> bool {
         self.promise.is_none()
     }

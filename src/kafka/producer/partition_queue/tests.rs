@@ -457,6 +457,59 @@ fn a_request_in_flight_at_the_timeout_is_unknown_but_its_success_closes_the_gap(
 }
 
 #[test]
+fn what_is_queued_behind_an_unanswered_request_is_told_in_time() {
+    let mut test = TestQueue::new();
+    let unanswered = test.batch(5);
+    let queued = test.batch(5);
+    let sent = test.take();
+    assert_eq!(
+        test.queue.wake_at(test.now),
+        Some(test.now + DELIVERY_TIMEOUT)
+    );
+    test.advance(DELIVERY_TIMEOUT);
+    test.results();
+    assert!(matches!(unanswered[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert_eq!(offset(&queued[0]), Some(Err(timed_out())));
+    // Nothing is told twice, and the response still counts for the sequences.
+    assert_eq!(test.queue.wake_at(test.now), None);
+    test.complete(sent, appended(0));
+    test.results();
+    assert!(test.queue.is_empty());
+    test.batch(1);
+    assert_eq!(sequences(&test.take_all()), [(0, 5)]);
+}
+
+#[test]
+fn what_is_retried_behind_an_unanswered_request_is_told_in_time() {
+    let mut test = TestQueue::confirmed();
+    test.batch(5);
+    let retried = test.batch(5);
+    let mut sent = test.take_all().into_iter();
+    let (one, two) = (sent.next().unwrap(), sent.next().unwrap());
+    test.complete(two, MAYBE_APPENDED);
+    test.advance(DELIVERY_TIMEOUT);
+    test.results();
+    assert!(matches!(retried[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    test.complete(one, MAYBE_APPENDED);
+    test.results();
+    assert!(test.queue.is_empty());
+}
+
+#[test]
+fn a_parked_response_is_told_when_the_delivery_timeout_ends() {
+    let mut test = TestQueue::confirmed();
+    let first = test.batch(10);
+    let second = test.batch(10);
+    let mut sent = test.take_all().into_iter();
+    let (_unanswered, two) = (sent.next().unwrap(), sent.next().unwrap());
+    test.complete(two, appended(20));
+    test.advance(DELIVERY_TIMEOUT);
+    test.results();
+    assert!(matches!(first[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert_eq!(offset(&second[0]), Some(Ok(20)));
+}
+
+#[test]
 fn after_an_unknown_batch_the_next_one_that_was_sent_is_sent_again_first() {
     // The first batch was appended after all: the second is a duplicate or new, and
     // nothing changes.
@@ -835,6 +888,35 @@ fn what_was_sent_by_id_is_not_in_a_recreated_topic() {
 }
 
 #[test]
+fn what_the_old_topic_still_acknowledges_says_nothing_of_a_recreated_one() {
+    let mut test = TestQueue::confirmed();
+    test.naming = TopicNaming::ById;
+    for _ in 0..5 {
+        test.batch(10);
+    }
+    let mut in_flight = test.take_all().into_iter();
+    test.queue.topic_recreated(&mut test.finished);
+    for offset in [10, 20] {
+        test.complete(in_flight.next().unwrap(), appended(offset));
+    }
+    assert_eq!(test.results(), [Ok(10), Ok(20)]);
+    test.batch(10);
+    assert!(test.take_all().is_empty(), "the rest is on its way");
+    for sent in in_flight {
+        test.complete(sent, NOT_APPENDED);
+    }
+    test.advance(Duration::from_secs(5));
+    let first = test.take();
+    assert_eq!(sequences(std::slice::from_ref(&first)), [(1, 0)]);
+    test.complete(first, appended(0));
+    assert_eq!(
+        sequences(&test.take_all()),
+        [(1, 10), (1, 20), (1, 30)],
+        "in their order"
+    );
+}
+
+#[test]
 fn an_attempt_by_name_at_the_new_topic_is_retried_as_usual() {
     let mut test = TestQueue::confirmed();
     test.batch(10);
@@ -887,35 +969,6 @@ fn wake_ups_by_time_lie_in_the_future() {
             return;
         };
         assert!(at > test.now);
-#[test]
-fn what_the_old_topic_still_acknowledges_says_nothing_of_a_recreated_one() {
-    let mut test = TestQueue::confirmed();
-    test.naming = TopicNaming::ById;
-    for _ in 0..5 {
-        test.batch(10);
-    }
-    let mut in_flight = test.take_all().into_iter();
-    test.queue.topic_recreated(&mut test.finished);
-    for offset in [10, 20] {
-        test.complete(in_flight.next().unwrap(), appended(offset));
-    }
-    assert_eq!(test.results(), [Ok(10), Ok(20)]);
-    test.batch(10);
-    assert!(test.take_all().is_empty(), "the rest is on its way");
-    for sent in in_flight {
-        test.complete(sent, NOT_APPENDED);
-    }
-    test.advance(Duration::from_secs(5));
-    let first = test.take();
-    assert_eq!(sequences(std::slice::from_ref(&first)), [(1, 0)]);
-    test.complete(first, appended(0));
-    assert_eq!(
-        sequences(&test.take_all()),
-        [(1, 10), (1, 20), (1, 30)],
-        "in their order"
-    );
-}
-
         test.now = at;
         test.queue.expire(test.now, &mut test.finished);
     }
