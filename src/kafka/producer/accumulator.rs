@@ -343,7 +343,8 @@ impl RecordAccumulator {
         self.timers.clear();
     }
 
-    /// Puts a queue into its leader's ready list and sets its timer, as its state demands.
+    /// Puts a queue into its leader's ready list and sets its timer, as its state demands, and
+    /// has records without key leave a partition that cannot be written to.
     fn reschedule(&mut self, index: usize, now: Instant, effects: &mut AccumulatorEffects) {
         let slot = &mut self.slots[index];
         if slot.queue.needs_producer_id(self.new_producer_id) {
@@ -357,6 +358,13 @@ impl RecordAccumulator {
         }
         if slot.listed_for != leader {
             slot.listed_for = None;
+        }
+        slot.is_stalled = slot.queue.is_stalled(now);
+        if leader.is_none() || slot.is_stalled {
+            let partition = slot.queue.partition();
+            if let Some(&topic) = self.topic_indexes.get(&partition.topic) {
+                self.topics[topic].sticky.leave(partition.partition);
+            }
         }
         let is_due = |at: Instant| at <= now;
         match leader {

@@ -86,6 +86,10 @@ impl QueueConfig {
     }
 }
 
+/// How long a partition that has a leader may be written to without success before it counts
+/// as stalled: Java's `partitioner.availability.timeout.ms` (KIP-794).
+const AVAILABILITY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One partition's batches.
 #[derive(Debug)]
 pub(super) struct PartitionQueue<R> {
@@ -106,6 +110,8 @@ pub(super) struct PartitionQueue<R> {
     in_flight_to: BrokerId,
     /// When the leader last appended a batch: then several requests may be in flight.
     leader_confirmed_at: Option<Instant>,
+    /// When any leader last appended a batch.
+    appended_at: Option<Instant>,
     backoff: ExponentialBackoff,
     retry_at: Option<Instant>,
     last_batch_id: u64,
@@ -125,6 +131,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             in_flight: 0,
             in_flight_to: BrokerId(-1),
             leader_confirmed_at: None,
+            appended_at: None,
             backoff: config.backoff(),
             retry_at: None,
             last_batch_id: 0,
@@ -303,7 +310,24 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         self.finish_done(finished);
     }
 
-    /// When [`is_ready`](Self::is_ready) may change, or a batch expires, by time alone.
+    /// Batches wait, and the partition has no leader, or nothing was appended for the
+    /// availability timeout.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        match self.leader {
+            None => !self.batches.is_empty(),
+            Some(_) => self.stalls_at().is_some_and(|at| at <= now),
+        }
+    }
+
+    /// When the partition counts as stalled if nothing is appended until then.
+    fn stalls_at(&self) -> Option<Instant> {
+        let first = self.batches.iter().find(|batch| !batch.is_done())?;
+        let waits_since = Some(first.created + self.config.linger).max(self.appended_at)?;
+        Some(waits_since + AVAILABILITY_TIMEOUT)
+    }
+
+    /// When [`is_ready`](Self::is_ready) or [`is_stalled`](Self::is_stalled) may change, or a
+    /// batch expires, by time alone.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
         let expires = |batch: &&ProducerBatch<R>| !batch.is_expired();
         let deadline = self
@@ -317,7 +341,10 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             .map(|batch| batch.created + self.config.linger);
         let retry_at = first.and(self.retry_at);
         let sendable = linger_ends.max(retry_at).filter(|&at| at > now);
-        [deadline, sendable].into_iter().flatten().min()
+        let stalls_at = self.leader.and_then(|_| self.stalls_at());
+        let stalls_at = stalls_at.filter(|&at| at > now);
+        let times = [deadline, sendable, stalls_at];
+        times.into_iter().flatten().min()
     }
 
     /// Takes the batches that are done off the front.

@@ -4,8 +4,14 @@
 //! partition given ──────▶ that one
 //! key ──────────────────▶ murmur2(key) mod partitions, as Java's default partitioner
 //! neither ──────────────▶ the sticky one: changes after batch.size bytes, at the end of
-//!                         a batch, to one with a short queue (KIP-794)
+//!                         a batch, to one with a short queue (KIP-794); and at once when
+//!                         the partition has lost its leader, or nothing was appended to it
+//!                         for the availability timeout
 //! ```
+//!
+//! # Invariants
+//! - Records without key wait for no partition while another one of their topic can be
+//!   written to. Those that are in a batch stay there: their order and sequences are fixed.
 
 /// Java's default partitioner for a record with a key.
 ///
@@ -59,7 +65,7 @@ impl StickyPartitioner {
     }
 
     /// The current partition. `queue_size` says how many batches of a partition are queued,
-    /// `None` if it has no leader; it is only asked when a new partition is chosen.
+    /// `None` if it is not available; it is only asked when a new partition is chosen.
     #[inline]
     pub(super) fn partition(
         &mut self,
@@ -89,8 +95,15 @@ impl StickyPartitioner {
         }
     }
 
-    /// Partitions with shorter queues are likelier; those without a leader are left out
-    /// if others have one.
+    /// Has another partition be chosen, if that one is the current one.
+    pub(super) fn leave(&mut self, partition: i32) {
+        if self.current == Some(partition) {
+            self.current = None;
+        }
+    }
+
+    /// Partitions with shorter queues are likelier; those that are not available are left out
+    /// if others are.
     fn choose(&mut self, partitions: i32, queue_size: impl Fn(i32) -> Option<usize>) -> i32 {
         let longest = (0..partitions).filter_map(&queue_size).max();
         let weight = |partition| match longest {

@@ -18,6 +18,8 @@ pub(super) struct QueueSlot {
     /// The one entry in that list which counts.
     pub(super) entry: u64,
     pub(super) timer: Option<Instant>,
+    /// The queue's batches wait in vain: records without key go to other partitions.
+    pub(super) is_stalled: bool,
     /// While the partition has no leader: when to request metadata again.
     pub(super) ask_leader_at: Option<Instant>,
     pub(super) ask_leader_backoff: ExponentialBackoff,
@@ -40,6 +42,7 @@ impl QueueSlot {
             listed_for: None,
             entry: 0,
             timer: None,
+            is_stalled: false,
             ask_leader_at: None,
             ask_leader_backoff: config.backoff(),
             expected_size: FIRST_BATCH_SIZE,
@@ -51,6 +54,12 @@ impl QueueSlot {
     /// turn: draining both would put a partition into one request twice.
     pub(super) fn is_listed(&self, broker: BrokerId, entry: u64) -> bool {
         self.listed_for == Some(broker) && self.entry == entry
+    }
+
+    /// How many batches are queued; `None` if the partition has no leader, or is stalled.
+    pub(super) fn available_queue_size(&self) -> Option<usize> {
+        let leader = self.queue.leader().filter(|_| !self.is_stalled);
+        leader.map(|_| self.queue.queued())
     }
 
     /// Notes the size of a batch that is sent for the first time: the next one may need as

@@ -125,6 +125,22 @@ impl TestAccumulator {
         producer_ids
     }
 
+    /// How many records one request to the broker holds.
+    fn drained_records(&mut self, broker: BrokerId) -> u32 {
+        let drained = self.drain(broker);
+        drained
+            .iter()
+            .map(|batch| batch.batch.records.count())
+            .sum()
+    }
+
+    /// Where the records without key went, which are all in one partition.
+    fn sticky_partition(&self) -> i32 {
+        let slots = &self.accumulator.slots;
+        assert_eq!(slots.len(), 1);
+        slots[0].queue.partition().partition
+    }
+
     /// The partitions that a request to the broker would write to.
     fn drain_partitions(&mut self, broker: BrokerId) -> Vec<i32> {
         let drained = self.drain(broker);
@@ -238,6 +254,59 @@ fn while_a_partition_has_no_leader_metadata_is_requested_with_backoff() {
     test.now += RETRY_BACKOFF_MAX * 2;
     test.accumulator.tick(test.now, &mut test.effects);
     assert!(test.effects.leaderless_topics.is_empty());
+}
+
+#[test]
+fn records_without_key_leave_a_partition_that_loses_its_leader() {
+    let mut test = TestAccumulator::new(&[(1, 1), (2, 1)]);
+    let handle = test.handle();
+    test.send(&handle, None, None).unwrap();
+    let (other, topic) = match test.sticky_partition() {
+        0 => (B, [(-1, 2), (2, 1)]),
+        _ => (A, [(1, 1), (-1, 2)]),
+    };
+    test.learn(vec![topic_metadata("t", 5, &topic)]);
+    for _ in 0..20 {
+        test.send(&handle, None, None).unwrap();
+    }
+    assert_eq!(test.drained_records(other), 20);
+}
+
+#[test]
+fn records_without_key_leave_a_partition_that_makes_no_progress() {
+    let mut test = TestAccumulator::new(&[(1, 1), (2, 1)]);
+    let handle = test.handle();
+    test.send(&handle, None, None).unwrap();
+    let (stalled, other) = match test.sticky_partition() {
+        0 => (A, B),
+        _ => (B, A),
+    };
+    let unanswered = test.drain(stalled).pop().unwrap();
+    // The timer is set for the moment at which the partition counts as stalled.
+    let next = test.accumulator.tick(test.now, &mut test.effects).unwrap();
+    assert!(next < test.now + DELIVERY_TIMEOUT);
+    test.now = next;
+    test.accumulator.tick(test.now, &mut test.effects);
+    for _ in 0..20 {
+        test.send(&handle, None, None).unwrap();
+    }
+    assert_eq!(test.drained_records(other), 20);
+
+    // It goes on after all, and the other one stalls.
+    let completed = CompletedBatch {
+        handle: unanswered.handle,
+        records: unanswered.batch.records,
+        result: BatchResult::Appended(AppendedAt::new(0, -1)),
+        naming: TopicNaming::ById,
+    };
+    test.accumulator
+        .complete(vec![completed], test.now, &mut test.effects);
+    test.now += DELIVERY_TIMEOUT / 2;
+    test.accumulator.tick(test.now, &mut test.effects);
+    for _ in 0..20 {
+        test.send(&handle, None, None).unwrap();
+    }
+    assert_eq!(test.drained_records(stalled), 20);
 }
 
 #[test]

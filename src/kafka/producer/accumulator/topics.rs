@@ -94,10 +94,7 @@ impl RecordAccumulator {
             (None, None) => {
                 let slots = &queues.slots;
                 let queue_size = |partition: i32| match slots.get(partition as usize) {
-                    Some(&Some(slot)) => {
-                        let queue = &self.slots[slot].queue;
-                        queue.leader().map(|_| queue.queued())
-                    }
+                    Some(&Some(slot)) => self.slots[slot].available_queue_size(),
                     _ => newest.leader(partition).map(|_| 0),
                 };
                 queues.sticky.partition(count, queue_size)

@@ -173,6 +173,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         {
             self.leader_confirmed_at = Some(now);
         }
+        self.appended_at = Some(now);
         self.backoff.succeeded();
         self.retry_at = None;
     }
