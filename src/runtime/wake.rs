@@ -29,6 +29,7 @@ pub struct WakeSignal {
 
 impl WakeSignal {
     /// Wakes the waiting task, now or when it next waits.
+    #[inline]
     pub fn notify(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
             self.waker.wake();
@@ -36,15 +37,18 @@ impl WakeSignal {
     }
 
     /// Takes the pending notification, if there is one.
+    #[inline]
     pub fn take(&self) -> bool {
         self.pending.load(Ordering::Relaxed) && self.pending.swap(false, Ordering::AcqRel)
     }
 
     /// Waits for a notification and takes it. Cancel-safe.
+    #[inline]
     pub async fn notified(&self) {
         poll_fn(|cx| self.poll_notified(cx)).await;
     }
 
+    #[inline]
     fn poll_notified(&self, cx: &Context<'_>) -> Poll<()> {
         if self.take() {
             return Poll::Ready(());
