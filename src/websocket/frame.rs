@@ -106,7 +106,7 @@ pub enum WebSocketMessage {
 }
 
 /// Bytes that the decoder has found to be UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Utf8Bytes(Bytes);
 
 impl Utf8Bytes {
@@ -114,17 +114,5 @@ impl Utf8Bytes {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// The number of bytes.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is no text.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

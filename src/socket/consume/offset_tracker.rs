@@ -57,7 +57,7 @@ impl OffsetTracker {
         now: Instant,
     ) {
         match (&mut self.unacked, frames.last()) {
-            (Some(unacked), _) => unacked.delivered(tp, frames, now),
+            (Some(unacked), _) => unacked.delivered(tp, frames),
             (None, Some(last)) => self.store(consumer, tp, last.next_position(), now),
             (None, None) => {}
         }

@@ -9,15 +9,12 @@
 //!
 //! An id whose entry the queue has dropped is still known: its offset lies in what was
 //! delivered. While the entry is there, the id has to match it exactly.
-//!
-//! The entries carry the time of their delivery, for commits of those of a certain age.
 
 use std::collections::VecDeque;
 
 use super::frame_cache::RecordFrame;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::FetchPosition;
-use tokio::time::Instant;
 
 /// Deliveries and acks of one socket.
 #[derive(Debug)]
@@ -43,7 +40,6 @@ struct UnackedRecord {
     offset: i64,
     timestamp: i64,
     leader_epoch: i32,
-    _delivered: Instant,
 }
 
 impl UnackedRecords {
@@ -56,7 +52,7 @@ impl UnackedRecords {
     }
 
     /// These records of `tp` were sent, in order.
-    pub(super) fn delivered(&mut self, tp: &TopicPartition, records: &[RecordFrame], now: Instant) {
+    pub(super) fn delivered(&mut self, tp: &TopicPartition, records: &[RecordFrame]) {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             return;
         };
@@ -95,7 +91,6 @@ impl UnackedRecords {
                 offset: frame.offset,
                 timestamp: frame.timestamp,
                 leader_epoch: frame.leader_epoch,
-                _delivered: now,
             });
         }
     }
@@ -160,7 +155,7 @@ mod tests {
     fn unacked(size: usize, offsets: impl IntoIterator<Item = i64>) -> UnackedRecords {
         let mut unacked = UnackedRecords::new(size);
         let tp = TopicPartition::new("t", 0);
-        unacked.delivered(&tp, &frames(offsets), Instant::now());
+        unacked.delivered(&tp, &frames(offsets));
         unacked
     }
 
@@ -197,8 +192,8 @@ mod tests {
         let (_, position) = unacked.ack("t", 0, 8, 800).unwrap();
         assert_eq!((position.offset, position.leader_epoch), (9, 3));
         let tp = TopicPartition::new("t", 0);
-        unacked.delivered(&tp, &frames(10..12), Instant::now());
-        unacked.delivered(&tp, &frames(12..14), Instant::now());
+        unacked.delivered(&tp, &frames(10..12));
+        unacked.delivered(&tp, &frames(12..14));
         assert_eq!(unacked.partitions[0].queue.len(), 3);
         assert_eq!(acked(&mut unacked, 9), Some(10));
     }
