@@ -1,5 +1,4 @@
-//! Consumer groups of ours through everything that a coordinator can do to them, against
-//! the in-memory broker.
+//! Our consumers in groups through every error of a coordinator, against the in-memory broker.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -155,7 +154,7 @@ async fn every_release_can_be_joined_read_and_committed_to() {
     }
 }
 
-/// What may go wrong on the way, once, and must not show in the end.
+/// Faults that happen once and leave no trace in the end.
 fn passing_faults() -> Vec<(ApiKey, FaultAction)> {
     let codes: &[(ApiKey, &[i16])] = &[
         (ApiKey::FindCoordinator, &[15, 14, -1]),
@@ -206,7 +205,7 @@ async fn whatever_fails_once_everything_is_read_and_committed() {
 }
 
 #[tokio::test]
-async fn a_refusal_ends_the_consumer_with_its_reason() {
+async fn a_fatal_error_code_ends_the_consumer_with_its_reason() {
     let cases: &[(ApiKey, i16, &str)] = &[
         (ApiKey::FindCoordinator, 30, "not authorized to use group"),
         (ApiKey::JoinGroup, 30, "not authorized to use group"),
@@ -230,7 +229,7 @@ async fn a_refusal_ends_the_consumer_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_fenced_member_learns_it_from_its_commit() {
+async fn a_fenced_member_is_closed_by_its_commit() {
     let rig = Rig::new(1).await;
     rig.topic("t", 1).await;
     let mut reader = rig.process.reader(subscription("g", &["t"]));
@@ -241,7 +240,7 @@ async fn a_fenced_member_learns_it_from_its_commit() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_not_allowed_is_told_and_nothing_else_suffers() {
+async fn an_unauthorized_commit_fails_alone() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
@@ -267,7 +266,7 @@ async fn a_commit_that_is_not_allowed_is_told_and_nothing_else_suffers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_survives_its_coordinators() {
+async fn a_group_survives_a_move_of_its_coordinator() {
     let rig = Rig::new(3).await;
     let all = rig.topic("t", 4).await;
     let mut a = rig.process.reader(subscription("g", &["t"]));
@@ -299,7 +298,7 @@ async fn a_group_survives_its_coordinators() {
 }
 
 #[tokio::test]
-async fn a_silent_join_holds_up_no_other_group() {
+async fn an_unanswered_join_blocks_no_other_group() {
     let rig = Rig::new(1).await;
     rig.topic("t", 1).await;
     rig.broker
@@ -317,7 +316,7 @@ async fn a_silent_join_holds_up_no_other_group() {
 }
 
 #[tokio::test]
-async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
+async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads_on() {
     for assignor in [AssignorName::CooperativeSticky, AssignorName::Range] {
         let config = ConsumerConfig {
             assignors: vec![assignor],
@@ -330,7 +329,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
         while read.len() < 2 {
             if let ConsumerEvent::Records(slice) = next(&mut a).await {
                 let tp = slice.chunk.tp.clone();
-                // Written as far as offset 3; nothing has been committed.
+                // Processed as far as offset 3; nothing has been committed.
                 a.store_offset(
                     &tp,
                     FetchPosition {
@@ -347,7 +346,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
                 break revocation;
             }
         };
-        // The commit is slow; the partition waits for it.
+        // The partition stays with its owner until the slow commit is answered.
         let answer = CancellationToken::new();
         let slow = FaultAction::Hold(answer.clone());
         rig.broker
@@ -356,7 +355,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
         a.release(revocation);
         let mut a = Reader::start(a);
         let mut b = b;
-        rig.until("it is under way", || rig.broker.faults().left() == 0)
+        rig.until("the request is held", || rig.broker.faults().left() == 0)
             .await;
         assert_eq!(b.owned().len(), 0, "{assignor:?}");
         answer.cancel();
@@ -369,7 +368,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_another_reads_on() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
+async fn a_consumer_that_does_not_release_its_partitions_loses_them_in_bounded_time() {
     let config = ConsumerConfig {
         max_poll_interval: Duration::from_secs(1),
         ..quick()
@@ -402,7 +401,7 @@ async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
     };
     assert_eq!(lost, revoked);
     b.until("taken over", |seen| seen.count() == 5).await;
-    // Too late: the partition is another's, and so is its offset.
+    // Too late: another member owns the partition and commits its offsets.
     a.release(revocation);
     assert_eq!(a.commit().await, Ok(()));
     rig.committed("g", &revoked[0], 5).await;
@@ -410,7 +409,7 @@ async fn a_reader_that_does_not_let_go_loses_its_partitions_in_bounded_time() {
 }
 
 #[tokio::test]
-async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
+async fn a_consumer_that_is_closed_while_it_joins_leaves_no_member_behind() {
     for instance in [None, Some("i")] {
         // Before, between and after the two steps of joining, and in SyncGroup.
         let moments = [
@@ -432,7 +431,7 @@ async fn a_socket_that_closes_while_it_joins_leaves_nobody_behind() {
             subscription.instance_id = instance.map(Into::into);
             let consumer = rig.process.consumer(subscription);
             if !(api == ApiKey::JoinGroup && after == 1 && instance.is_some()) {
-                rig.until("it is under way", || rig.broker.faults().left() == 0)
+                rig.until("the request is held", || rig.broker.faults().left() == 0)
                     .await;
             }
             let closing = tokio::spawn(consumer.close());
@@ -476,7 +475,7 @@ async fn only_what_was_stored_is_committed() {
 }
 
 #[tokio::test]
-async fn commits_made_while_one_is_slow_become_one() {
+async fn commits_made_while_one_is_in_flight_become_one() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
@@ -495,7 +494,7 @@ async fn commits_made_while_one_is_slow_become_one() {
             },
         );
         consumer.request_commit();
-        rig.until("the first is under way", || {
+        rig.until("the first is in flight", || {
             rig.broker.faults().left() < 100
         })
         .await;
@@ -509,7 +508,7 @@ async fn commits_made_while_one_is_slow_become_one() {
 }
 
 #[tokio::test]
-async fn the_reset_policy_decides_without_a_committed_offset() {
+async fn the_reset_strategy_applies_without_a_committed_offset() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let with = |group: &str, reset| {
@@ -538,7 +537,7 @@ async fn the_reset_policy_decides_without_a_committed_offset() {
 }
 
 #[tokio::test]
-async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
+async fn a_committed_offset_out_of_range_is_reset_by_the_strategy() {
     for reset in [
         OffsetResetStrategy::Earliest,
         OffsetResetStrategy::Latest,
@@ -570,7 +569,7 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
         let mut reader = rig.process.reader(subscription);
         reader.until("assigned", |seen| seen.assigned == 1).await;
         if reset == OffsetResetStrategy::Latest {
-            // It is at the end when what is written now reaches it.
+            // It is at the end when it is given what is written now.
             let writing = async {
                 while reader.seen.borrow().count() == 0 {
                     rig.produce(&all[0], 1).await;
@@ -592,7 +591,7 @@ async fn a_committed_offset_that_is_no_more_is_reset_by_policy() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_cut_is_read_on_from_the_cut() {
+async fn a_truncated_log_is_read_on_from_the_truncation() {
     let rig = Rig::new(2).await;
     assert!(rig.broker.create_topic("t", 1));
     let tp = TopicPartition::new("t", 0);
@@ -603,11 +602,11 @@ async fn a_log_that_is_cut_is_read_on_from_the_cut() {
     let (leader, _) = rig.broker.leader(&tp).unwrap();
     let other = BrokerId(3 - leader.unwrap().0);
     rig.broker.move_leader(&tp, other);
-    // By another producer: the first one's sequence was cut off too.
+    // By another producer: the first one's sequence was truncated too.
     let fresh = Process::new(&rig.broker.bootstrap(), quick());
     Rig::produce_by(&fresh, &tp, 4).await;
     let seen = reader
-        .until("what came after the cut", |seen| seen.count() >= 9)
+        .until("what came after the truncation", |seen| seen.count() >= 9)
         .await;
     let offsets: Vec<i64> = seen.values[&tp].iter().map(|(offset, _)| *offset).collect();
     assert_eq!(offsets, [0, 1, 2, 3, 4, 2, 3, 4, 5]);
@@ -615,13 +614,13 @@ async fn a_log_that_is_cut_is_read_on_from_the_cut() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_deleted_ends_its_readers() {
+async fn a_deleted_topic_ends_its_consumers() {
     let rig = Rig::new(1).await;
     rig.topic("t", 1).await;
     let mut reader = rig.process.reader(subscription("g", &["t"]));
     reader.until("all", |seen| seen.count() == 5).await;
     assert!(rig.broker.delete_topic("t"));
-    let seen = reader.until("told", |seen| seen.closed.is_some()).await;
+    let seen = reader.until("closed", |seen| seen.closed.is_some()).await;
     assert!(
         matches!(seen.closed, Some(ConsumerError::UnknownTopic { .. })),
         "{:?}",

@@ -1,4 +1,4 @@
-//! Consumer groups of ours when things happen at the worst moment, against the in-memory
+//! Races of our consumers in groups with rebalances, commits and resets, against the in-memory
 //! broker.
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn started(consumer: &mut Consumer) {
     while !matches!(next(consumer).await, ConsumerEvent::Records(_)) {}
 }
 
-/// Reads until partitions are wanted back.
+/// Reads until partitions are revoked.
 async fn revoked(consumer: &mut Consumer) -> PartitionRevocation {
     loop {
         if let ConsumerEvent::Revoked(revocation) = next(consumer).await {
@@ -45,7 +45,7 @@ fn with_reset(reset: OffsetResetStrategy) -> Subscription {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_is_sought_while_joining_holds_up_no_sync() {
+async fn a_coordinator_lookup_while_joining_delays_no_sync() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
@@ -76,7 +76,7 @@ async fn a_coordinator_that_is_sought_while_joining_holds_up_no_sync() {
 }
 
 #[tokio::test]
-async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began() {
+async fn records_written_while_a_partition_moves_are_read_from_where_the_group_began() {
     for assignor in [AssignorName::CooperativeSticky, AssignorName::Range] {
         let config = ConsumerConfig {
             assignors: vec![assignor],
@@ -84,7 +84,7 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
         };
         let rig = Rig::with(1, KafkaRelease::V4, config).await;
         let all = rig.topic("t", 2).await;
-        // At the end of both, where nothing comes: there is nothing to acknowledge.
+        // At the end of both, where no records come: there is nothing to acknowledge.
         let mut a = rig
             .process
             .consumer(with_reset(OffsetResetStrategy::Latest));
@@ -110,7 +110,7 @@ async fn what_comes_while_a_partition_moves_is_read_from_where_the_group_began()
 }
 
 #[tokio::test]
-async fn a_group_that_begins_at_the_end_comes_back_to_where_it_began() {
+async fn a_group_that_begins_at_the_end_resumes_where_it_began() {
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig
@@ -125,7 +125,7 @@ async fn a_group_that_begins_at_the_end_comes_back_to_where_it_began() {
 }
 
 #[tokio::test]
-async fn a_reset_replaces_the_offset_that_is_no_more() {
+async fn a_reset_replaces_the_offset_out_of_range() {
     for (reset, now) in [
         (OffsetResetStrategy::Earliest, 3),
         (OffsetResetStrategy::Latest, 5),
@@ -151,8 +151,8 @@ async fn a_reset_replaces_the_offset_that_is_no_more() {
 }
 
 #[tokio::test]
-async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
-    // A reader that does not let go at all has longer than this test.
+async fn a_client_that_commits_all_the_time_releases_partitions_in_time() {
+    // The revocation timeout is longer than this test.
     assert!(quick().max_poll_interval > PATIENCE);
     let rig = Rig::new(1).await;
     let all = rig.topic("t", 2).await;
@@ -169,7 +169,7 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
     a.store_offset(kept, at(1));
     a.request_commit();
     a.release(revocation);
-    // Each commit finds the next one waiting.
+    // At the response to each commit the next one is pending.
     let committing = async {
         for n in 0.. {
             a.store_offset(kept, at(1 + n % 5));
@@ -179,7 +179,7 @@ async fn a_client_that_commits_all_the_time_gives_partitions_back_in_time() {
     };
     tokio::select! {
         () = committing => {}
-        seen = b.until("given back", |seen| seen.owned.len() == 1) => {
+        seen = b.until("reassigned", |seen| seen.owned.len() == 1) => {
             assert_eq!(seen.owned.iter().collect::<Vec<_>>(), [&gone[0]]);
         }
     }
@@ -192,18 +192,18 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(3));
-    // The group forgets the member and gives the partition back to it at once, which it
-    // has not looked at yet.
-    let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    rig.broker.faults().add(forgotten);
+    // The group removes the member and assigns the partition to it again at once; the consumer
+    // has received neither event yet.
+    let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
+    rig.broker.faults().add(unknown_member);
     let asked = rig.broker.requests(ApiKey::OffsetFetch);
-    rig.until("given back", || {
+    rig.until("reassigned", || {
         rig.broker.requests(ApiKey::OffsetFetch) > asked
     })
     .await;
-    let beats = rig.broker.requests(ApiKey::Heartbeat);
-    rig.until("and positioned", || {
-        rig.broker.requests(ApiKey::Heartbeat) > beats + 1
+    let heartbeats = rig.broker.requests(ApiKey::Heartbeat);
+    rig.until("positions are initialized", || {
+        rig.broker.requests(ApiKey::Heartbeat) > heartbeats + 1
     })
     .await;
     assert_eq!(consumer.commit().await, Ok(()));
@@ -219,15 +219,15 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_from_before_a_loss_does_not_go_back() {
+async fn an_acknowledgement_from_before_a_loss_does_not_move_the_committed_offset_back() {
     let rig = Rig::with(1, KafkaRelease::V4, with_short_sessions()).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
-    let forgotten = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    rig.broker.faults().add(forgotten);
+    let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
+    rig.broker.faults().add(unknown_member);
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     consumer.store_offset(&all[0], at(2));
     assert_eq!(consumer.commit().await, Ok(()));
@@ -238,7 +238,7 @@ async fn an_acknowledgement_from_before_a_loss_does_not_go_back() {
 }
 
 #[tokio::test]
-async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
+async fn records_after_a_truncation_are_acknowledged_below_where_reading_began() {
     let rig = Rig::new(2).await;
     let all = rig.topic("t", 1).await;
     let mut consumer = rig.process.consumer(subscription("g", &["t"]));
@@ -251,7 +251,7 @@ async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
     let (leader, _) = rig.broker.leader(&all[0]).unwrap();
     rig.broker
         .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
-    // By another producer: the first one's sequence was cut off too.
+    // By another producer: the first one's sequence was truncated too.
     let fresh = Process::new(&rig.broker.bootstrap(), quick());
     Rig::produce_by(&fresh, &all[0], 2).await;
     started(&mut consumer).await;
@@ -261,13 +261,13 @@ async fn what_comes_after_a_cut_is_acknowledged_below_where_reading_began() {
 }
 
 #[tokio::test]
-async fn a_slow_commit_holds_up_no_other_member_s() {
+async fn a_slow_commit_delays_no_other_members() {
     let rig = Rig::new(1).await;
     rig.topic("t", 2).await;
     let mut slow = rig.process.consumer(subscription("g", &["t"]));
     let mut quick = rig.process.consumer(subscription("g", &["t"]));
     let (mut a, mut b) = (None, None);
-    // Each has let go of all but one partition.
+    // Each has released all but one partition.
     while a.is_none() || b.is_none() || a == b {
         for (consumer, owned) in [(&mut slow, &mut a), (&mut quick, &mut b)] {
             while let Some(event) = consumer.try_next() {
@@ -287,7 +287,7 @@ async fn a_slow_commit_holds_up_no_other_member_s() {
         .add(FaultRule::on(ApiKey::OffsetCommit, hold));
     slow.store_offset(&a.unwrap(), at(3));
     slow.request_commit();
-    rig.until("it is under way", || rig.broker.faults().left() == 0)
+    rig.until("the commit is held", || rig.broker.faults().left() == 0)
         .await;
     quick.store_offset(&b.unwrap(), at(3));
     let committed = timeout(PATIENCE, quick.commit()).await;

@@ -1,4 +1,4 @@
-//! Consumer groups of ours, against real brokers.
+//! Our consumers in groups, against real brokers.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ fn committed(kafka: &Kafka, group: &str, topic: &str) -> BTreeMap<i32, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_starts_at_the_beginning_and_resumes_where_it_committed() {
+async fn a_member_starts_at_the_beginning_and_resumes_at_its_committed_offset() {
     let kafka = Kafka::shared("4.4", 1);
     let (topic, group) = (unique("resume"), unique("group"));
     kafka.create_topic(&topic, 3, 1);
@@ -135,7 +135,7 @@ async fn a_second_consumer_with_the_same_instance_fences_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_grows_is_dealt_out_again() {
+async fn a_topic_that_grows_is_assigned_again() {
     let kafka = Kafka::shared("4.4", 1);
     let (topic, group) = (unique("grow"), unique("group"));
     kafka.create_topic(&topic, 2, 1);

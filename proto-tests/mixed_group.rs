@@ -15,36 +15,36 @@ use crate::support::reader::{Process, Reader, subscription};
 
 const PARTITIONS: i32 = 12;
 
-/// What a member of another client has told.
+/// What a member of another client has printed: the partitions it owns, the values it read.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct ForeignOutput {
     owned: BTreeSet<i32>,
     values: Vec<String>,
 }
 
 /// A member that runs as a process of its own.
-struct Foreign {
+struct ForeignMember {
     child: Child,
-    told: Arc<watch::Sender<Told>>,
-    seen: watch::Receiver<Told>,
+    output: Arc<watch::Sender<ForeignOutput>>,
+    seen: watch::Receiver<ForeignOutput>,
     listeners: Vec<std::thread::JoinHandle<()>>,
 }
 
-impl Foreign {
-    fn start(mut command: Command, hear: fn(&mut Told, &str)) -> Self {
+impl ForeignMember {
+    fn start(mut command: Command, parse: fn(&mut ForeignOutput, &str)) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (told, seen) = watch::channel(Told::default());
-        let told = Arc::new(told);
+        let (output, seen) = watch::channel(ForeignOutput::default());
+        let output = Arc::new(output);
         let listen = |pipe: Box<dyn Read + Send>| {
-            let told = Arc::clone(&told);
+            let output = Arc::clone(&output);
             std::thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    told.send_modify(|told| hear(told, &line));
+                    output.send_modify(|output| parse(output, &line));
                 }
             })
         };
@@ -54,7 +54,7 @@ impl Foreign {
         ];
         Self {
             child,
-            told,
+            output,
             seen,
             listeners,
         }
@@ -65,32 +65,34 @@ impl Foreign {
     }
 
     /// Waits until it has left in order, and returns the values that it read.
-    async fn ended(mut self) -> Vec<String> {
+    async fn stop(mut self) -> Vec<String> {
         drop(self.child.stdin.take());
         let end = tokio::task::spawn_blocking(move || {
             for listener in self.listeners.drain(..) {
                 listener.join().unwrap();
             }
             self.child.wait().unwrap();
-            self.told.borrow().values.clone()
+            self.output.borrow().values.clone()
         });
         tokio::time::timeout(PATIENCE, end).await.unwrap().unwrap()
     }
 }
 
-fn java(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> Foreign {
+fn java(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> ForeignMember {
     let command = kafka.java_command("Member.java", &[group, topic, strategies]);
-    Foreign::start(command, |told, line| match line.split_once(' ') {
-        Some(("+", partition)) => told.owned.extend(partition.parse::<i32>()),
-        Some(("-", partition)) => told.owned.retain(|p| p.to_string() != partition),
-        Some(("=", rest)) => told.values.push(rest.split_once(' ').unwrap().1.to_owned()),
+    ForeignMember::start(command, |output, line| match line.split_once(' ') {
+        Some(("+", partition)) => output.owned.extend(partition.parse::<i32>()),
+        Some(("-", partition)) => output.owned.retain(|p| p.to_string() != partition),
+        Some(("=", rest)) => output
+            .values
+            .push(rest.split_once(' ').unwrap().1.to_owned()),
         _ => {}
     })
 }
 
-/// kcat tells of its partitions as `% Group g rebalanced (memberid m): assigned: t [0], t [1]`,
+/// kcat prints its partitions as `% Group g rebalanced (memberid m): assigned: t [0], t [1]`,
 /// or `% Group g rebalanced: incremental assignment of 2 partition(s) (memberid m): t [0], t [1]`.
-fn librdkafka(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> Foreign {
+fn librdkafka(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> ForeignMember {
     let mut command = Command::new("kcat");
     command.args(["-b", kafka.bootstrap(), "-u", "-f", "= %s\n", "-G", group]);
     for setting in [
@@ -102,9 +104,9 @@ fn librdkafka(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> Fore
         command.args(["-X", setting]);
     }
     command.arg(topic);
-    Foreign::start(command, |told, line| {
+    ForeignMember::start(command, |output, line| {
         if let Some(value) = line.strip_prefix("= ") {
-            return told.values.push(value.to_owned());
+            return output.values.push(value.to_owned());
         }
         let Some((head, list)) = line
             .split_once("): ")
@@ -115,10 +117,10 @@ fn librdkafka(kafka: &Kafka, group: &str, topic: &str, strategies: &str) -> Fore
         let named = list.split('[').skip(1);
         let partitions = named.filter_map(|text| text.split(']').next()?.parse::<i32>().ok());
         if head.contains("assignment") || list.starts_with("assigned") {
-            told.owned.extend(partitions);
+            output.owned.extend(partitions);
         } else {
             let gone: BTreeSet<i32> = partitions.collect();
-            told.owned.retain(|partition| !gone.contains(partition));
+            output.owned.retain(|partition| !gone.contains(partition));
         }
     })
 }
@@ -137,8 +139,8 @@ fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Waits until every partition has exactly one owner and nobody has more than its share.
-async fn shared_out(what: &str, ours: &[&Reader], others: &[&Foreign]) {
+/// Waits until every partition has exactly one owner and no member has more than its share.
+async fn shared_out(what: &str, ours: &[&Reader], others: &[&ForeignMember]) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let members = ours.len() + others.len();
     loop {
@@ -158,7 +160,7 @@ async fn shared_out(what: &str, ours: &[&Reader], others: &[&Foreign]) {
     }
 }
 
-async fn read_of(values: usize, ours: &[&Reader], others: &[&Foreign]) {
+async fn read_of(values: usize, ours: &[&Reader], others: &[&ForeignMember]) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let count = ours
@@ -204,7 +206,7 @@ async fn a_mixed_group(assignors: Vec<AssignorName>, java_strategies: &str, rdka
     produce(&kafka, &topic, 600..1200);
     read_of(1200, &[&a, &b], &[&j, &k]).await;
 
-    // Our first member led from the start; it goes first.
+    // Our first member was the leader from the start; it leaves first.
     let mut values: BTreeMap<String, usize> = BTreeMap::new();
     let mut count = |list: &mut dyn Iterator<Item = String>| {
         list.for_each(|value| *values.entry(value).or_default() += 1);
@@ -219,11 +221,11 @@ async fn a_mixed_group(assignors: Vec<AssignorName>, java_strategies: &str, rdka
     };
     count(&mut read(a).await.into_iter());
     shared_out("without our leader", &[&b], &[&j, &k]).await;
-    count(&mut j.ended().await.into_iter());
+    count(&mut j.stop().await.into_iter());
     shared_out("without Java", &[&b], &[&k]).await;
     let pid = k.child.id().to_string();
     assert!(Command::new("kill").arg(&pid).status().unwrap().success());
-    count(&mut k.ended().await.into_iter());
+    count(&mut k.stop().await.into_iter());
     shared_out("alone", &[&b], &[]).await;
     produce(&kafka, &topic, 1200..1800);
     let mut b = b;
@@ -257,13 +259,13 @@ async fn a_mixed_group(assignors: Vec<AssignorName>, java_strategies: &str, rdka
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cooperative_group_holds_java_librdkafka_and_ours() {
+async fn java_librdkafka_and_our_members_share_a_cooperative_group() {
     let assignors = vec![AssignorName::CooperativeSticky, AssignorName::Range];
     a_mixed_group(assignors, "CooperativeStickyAssignor", "cooperative-sticky").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_eager_group_holds_java_librdkafka_and_ours() {
+async fn java_librdkafka_and_our_members_share_an_eager_group() {
     let assignors = vec![AssignorName::CooperativeSticky, AssignorName::Range];
     let java = "RangeAssignor,CooperativeStickyAssignor";
     a_mixed_group(assignors, java, "range,roundrobin").await;
