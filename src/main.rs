@@ -23,7 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// musl's own is slow, the more so with several threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: thread_cached_alloc::ThreadCached = thread_cached_alloc::ThreadCached;
+static ALLOCATOR: thread_cached_alloc::ThreadCachingAllocator =
+    thread_cached_alloc::ThreadCachingAllocator;
 
 /// sysexits(3): something must be set differently, so that a restart does not help.
 const EX_CONFIG: u8 = 78;

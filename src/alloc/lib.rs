@@ -1,86 +1,88 @@
-//! The allocator of the static binary: a cache per thread in front of musl's `malloc`.
+//! The allocator of the static binary: a thread cache in front of musl's `malloc`.
 //!
 //! musl keeps one lock around all of its heap, which is slow with one thread and slower with
-//! each more. So small blocks are kept where they were freed and used again from there, and
-//! batches of them pass from threads that mostly free to threads that mostly allocate:
+//! each more. So freed blocks of small sizes stay in free lists and are allocated again from
+//! there, as in tcmalloc: each thread has free lists of its own, one pair per size class, and
+//! whole batches pass through central free lists from threads that mostly free to threads that
+//! mostly allocate:
 //!
 //! ```text
-//!            alloc ◀─┐   ┌─ dealloc            one pair of lists per thread and class:
-//!                    │   ▼                     two batches, so that a thread at the border
-//!                   [ current ]                of one does not go to the depot every time
-//!                        ▲ │ full or empty
-//!                        │ ▼
-//!                   [  spare  ]
-//!                        ▲ │ a whole batch
-//!                        │ ▼
-//!   all threads:    [  depot  ]   ── full ──▶ System (musl)
-//!                                 ◀─ empty ──
+//!                       alloc ◀─┐   ┌─ dealloc       one pair of lists per thread and size
+//!                               │   ▼                class: two batches, so that a thread at
+//!   thread cache:             [ current ]            the border of one does not go to the
+//!                                 ▲ │ full or empty  central list every time
+//!                                 │ ▼
+//!                             [  spare  ]
+//!                                 ▲ │ a whole batch
+//!                                 │ ▼
+//!   all threads:         [ central free list ]  ── full ──▶ System (musl)
+//!                                               ◀─ empty ──
 //! ```
 //!
-//! Every cached block is a `System` block of its own, rounded up to the size of its class, so
-//! any of them can be given back at any time, and a thread that may not cache (it is ending)
-//! simply goes to `System`. No headers: `dealloc` is told the layout and thereby the class.
+//! There are no spans: every block is an allocation of `System` of its own, rounded up to the
+//! size of its class, so any of them can be freed to it at any time, and a thread that may not
+//! cache (it is ending) simply goes to `System`. There are no headers: `dealloc` is given the
+//! layout and thereby the size class.
 //!
 //! # Invariants
-//! - A block has exactly one owner: its user, one thread's list, the depot, or `System`.
-//! - A block of a class is at least that class's size and aligned to 16 bytes, whoever made it.
-//! - A thread holds at most two batches per class, [`THREAD_BYTES`] in total, and nothing once
-//!   it ended. The depot holds at most [`DEPOT_BYTES`], and 1 MiB of one class. Nothing else is
-//!   held.
-//! - What is larger or more aligned than the largest class is `System`'s alone, so that large
-//!   buffers grow in place.
+//! - A block has exactly one owner: its user, one thread cache, a central free list, or
+//!   `System`.
+//! - A block of a size class is at least that class's size and aligned to 16 bytes, whoever
+//!   allocated it.
+//! - A thread cache holds at most two batches per size class, 1.2 MiB in all, and nothing once
+//!   its thread has ended. The central free lists hold at most 16 MiB, and 1 MiB each. Nothing
+//!   else is cached.
+//! - What is larger or more aligned than the largest size class is `System`'s alone, so that
+//!   large buffers grow in place.
 //! - Nothing here allocates through the global allocator, holds two locks or panics.
 //!
-//! This is the only crate with unsafe code.
+//! This is the only crate with unsafe code. `scripts/miri` runs its tests under Miri,
+//! AddressSanitizer and ThreadSanitizer.
 #![cfg(target_os = "linux")]
 
-mod cache;
-mod class;
-mod depot;
+mod central;
+mod size_class;
 #[cfg(test)]
 mod tests;
+mod thread_cache;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
-use self::cache::Cache;
-use self::class::class_of;
-
-/// The most that one thread keeps for itself, in bytes.
-pub const THREAD_BYTES: usize = class::thread_bytes();
-
-/// The most that is kept for all threads together, in bytes.
-pub const DEPOT_BYTES: usize = 16 << 20;
+use self::size_class::size_class_of;
+use self::thread_cache::ThreadCache;
 
 /// `System` with a bounded cache of small blocks per thread.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ThreadCached;
+pub struct ThreadCachingAllocator;
 
-// SAFETY: blocks of a class come from `System` with that class's layout, which covers every
-// layout of that class, and have one owner (see the module's invariants); all others are
+// SAFETY: blocks of a size class come from `System` with that class's layout, which covers
+// every layout of that class, and have one owner (see the crate's invariants); all others are
 // `System`'s. `realloc` keeps the alignment, so both of its layouts are judged alike.
-unsafe impl GlobalAlloc for ThreadCached {
+unsafe impl GlobalAlloc for ThreadCachingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match class_of(layout) {
-            Some(class) => CACHE.with(|cache| cache.take(class)),
+        match size_class_of(layout) {
+            Some(class) => THREAD_CACHE.with(|cache| cache.allocate(class)),
             // SAFETY: the caller's contract is System's.
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match class_of(layout) {
-            // SAFETY: the caller owned a block of this layout, hence of this class.
-            Some(class) => CACHE.with(|cache| unsafe { cache.keep(class, block.cast()) }),
-            // SAFETY: the caller's contract is System's, which made this block.
+        match size_class_of(layout) {
+            Some(class) => THREAD_CACHE.with(|cache| {
+                // SAFETY: the caller owned a block of this layout, hence of this class.
+                unsafe { cache.deallocate(class, block.cast()) }
+            }),
+            // SAFETY: the caller's contract is System's, which allocated this block.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if class_of(layout).is_none() {
+        if size_class_of(layout).is_none() {
             // System knows which pages are zero already.
             // SAFETY: the caller's contract is System's.
             return unsafe { System.alloc_zeroed(layout) };
@@ -97,8 +99,8 @@ unsafe impl GlobalAlloc for ThreadCached {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller promises that the size fits that alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (class_of(layout), class_of(wanted)) {
-            // SAFETY: the caller's contract is System's, which made this block.
+        match (size_class_of(layout), size_class_of(wanted)) {
+            // SAFETY: the caller's contract is System's, which allocated this block.
             (None, None) => return unsafe { System.realloc(block, layout, size) },
             (from, to) if from == to => return block,
             _ => {}
@@ -117,22 +119,23 @@ unsafe impl GlobalAlloc for ThreadCached {
 }
 
 thread_local! {
-    // Constant, and nothing to drop: reaching it neither allocates nor can fail. What is to be
-    // done when the thread ends is told to pthread (see `at_thread_exit`).
-    static CACHE: Cache = const { Cache::new() };
+    // Constant, and nothing to drop: reaching it neither allocates nor can fail. pthread calls
+    // `flush_thread_cache` when the thread ends (see `register_for_thread_exit`).
+    static THREAD_CACHE: ThreadCache = const { ThreadCache::new() };
 }
 
-/// Has this thread's cache closed when the thread ends; false if that cannot be.
+/// Has this thread's cache flushed when the thread ends; false if that cannot be.
 ///
 /// By pthread and not by a `Drop` in the thread local, because std's list of those may itself
 /// allocate while it is being changed, and would find itself here. Which of the two runs first
 /// at the end of a thread does not matter: a closed cache still serves.
-fn at_thread_exit() -> bool {
+fn register_for_thread_exit() -> bool {
     static KEY: OnceLock<Option<c_uint>> = OnceLock::new();
     let key = KEY.get_or_init(|| {
         let mut key = 0;
         // SAFETY: writes the key; the function stays valid as long as the program runs.
-        (unsafe { pthread_key_create(&mut key, Some(close_cache)) } == 0).then_some(key)
+        let created = unsafe { pthread_key_create(&mut key, Some(flush_thread_cache)) };
+        (created == 0).then_some(key)
     });
     // The value only has to be other than null, or pthread would not call.
     let value = NonNull::<c_void>::dangling();
@@ -140,8 +143,8 @@ fn at_thread_exit() -> bool {
     key.is_some_and(|key| unsafe { pthread_setspecific(key, value.as_ptr()) } == 0)
 }
 
-extern "C" fn close_cache(_: *mut c_void) {
-    CACHE.with(Cache::close);
+extern "C" fn flush_thread_cache(_: *mut c_void) {
+    THREAD_CACHE.with(ThreadCache::close);
 }
 
 // As POSIX has them, with Linux's `pthread_key_t`.
