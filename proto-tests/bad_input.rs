@@ -1,4 +1,4 @@
-//! Bad input on a socket: the specified answer, no harm to anything beside it.
+//! Invalid input on a socket: the specified answer, and no effect on anything else.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +9,7 @@ use crate::support::PATIENCE;
 use crate::support::proxy::Proxy;
 
 #[tokio::test]
-async fn every_kind_of_bad_record_is_answered_in_its_place_and_harms_no_other() {
+async fn every_kind_of_invalid_record_is_acked_in_its_place_and_affects_no_other() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
@@ -143,7 +143,7 @@ async fn control_frames_between_fragments_are_answered_and_the_message_is_whole(
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_that_nobody_reads_answers_to_takes_bounded_memory() {
+async fn a_flood_of_pings_whose_pongs_are_not_read_takes_bounded_memory() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut flood = vec![];
@@ -191,7 +191,7 @@ async fn a_ping_is_answered() {
 }
 
 #[tokio::test]
-async fn an_idle_client_is_pinged_and_dropped_when_it_stays_silent() {
+async fn an_idle_client_is_pinged_and_times_out_when_it_stays_silent() {
     let ping_interval = std::time::Duration::from_millis(300);
     let proxy = Proxy::with(|config| config.server.websocket.ping_interval = ping_interval).await;
     proxy.topic("t", 1);

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::raw_client::barrier;
-use crate::support::reader::{Process, Reader, Seen, settled, subscription};
+use crate::support::reader::{Process, Reader, Seen, subscription, until_assigned};
 use crate::support::{PATIENCE, until};
 
 /// Short intervals, so that nothing has to be waited for, and no limit that a busy machine
@@ -271,7 +271,7 @@ async fn a_group_survives_a_move_of_its_coordinator() {
     let all = rig.topic("t", 4).await;
     let mut a = rig.process.reader(subscription("g", &["t"]));
     let mut b = rig.process.reader(subscription("g", &["t"]));
-    settled("two", &mut [&mut a, &mut b], 4, 2).await;
+    until_assigned("two", &mut [&mut a, &mut b], 4, 2).await;
     for node in [2, 3, 1] {
         rig.broker.move_coordinator("g", BrokerId(node));
         for tp in &all {
@@ -291,7 +291,7 @@ async fn a_group_survives_a_move_of_its_coordinator() {
         let end = rig.broker.offsets(tp).unwrap().1;
         rig.committed("g", tp, end).await;
     }
-    settled("still two", &mut [&mut a, &mut b], 4, 2).await;
+    until_assigned("still two", &mut [&mut a, &mut b], 4, 2).await;
     a.close().await;
     b.until("alone", |seen| seen.owned.len() == 4).await;
     b.close().await;
@@ -359,7 +359,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads
             .await;
         assert_eq!(b.owned().len(), 0, "{assignor:?}");
         answer.cancel();
-        settled("shared", &mut [&mut a, &mut b], 2, 1).await;
+        until_assigned("shared", &mut [&mut a, &mut b], 2, 1).await;
         let seen = b.until("the rest", |seen| seen.count() == 2).await;
         let first = seen.values.values().next().unwrap()[0].0;
         assert_eq!(first, 3, "{assignor:?}");
@@ -673,7 +673,7 @@ async fn many_members_of_one_group_in_one_process_join_together() {
         .map(|_| rig.process.reader(subscription("g", &["t"])))
         .collect();
     let mut all: Vec<&mut Reader> = readers.iter_mut().collect();
-    settled("forty", &mut all, 40, 1).await;
+    until_assigned("forty", &mut all, 40, 1).await;
     for reader in readers {
         reader.close().await;
     }

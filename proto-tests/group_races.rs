@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::group_faults::{Rig, next, quick, with_short_sessions};
 use crate::support::PATIENCE;
-use crate::support::reader::{Process, Reader, settled, subscription};
+use crate::support::reader::{Process, Reader, subscription, until_assigned};
 
 fn at(offset: i64) -> FetchPosition {
     FetchPosition {
@@ -96,7 +96,7 @@ async fn records_written_while_a_partition_moves_are_read_from_where_the_group_b
         }
         a.release(revocation);
         let mut a = Reader::start(a);
-        settled("shared", &mut [&mut a, &mut b], 2, 1).await;
+        until_assigned("shared", &mut [&mut a, &mut b], 2, 1).await;
         for tp in &all {
             rig.produce(tp, 1).await;
         }

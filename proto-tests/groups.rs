@@ -6,7 +6,7 @@ use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::group::ConsumerError;
 
 use crate::support::kafka::{Kafka, unique};
-use crate::support::reader::{Process, settled, subscription};
+use crate::support::reader::{Process, subscription, until_assigned};
 use crate::support::until;
 
 fn patient() -> ConsumerConfig {
@@ -63,9 +63,9 @@ async fn members_come_and_go_and_every_partition_is_owned_once() {
     })
     .await;
     let mut b = process.reader(subscription(&group, &[&topic]));
-    settled("two", &mut [&mut a, &mut b], 6, 3).await;
+    until_assigned("two", &mut [&mut a, &mut b], 6, 3).await;
     let mut c = process.reader(subscription(&group, &[&topic]));
-    settled("three", &mut [&mut a, &mut b, &mut c], 6, 2).await;
+    until_assigned("three", &mut [&mut a, &mut b, &mut c], 6, 2).await;
     assert_eq!(a.seen.borrow().lost + b.seen.borrow().lost, 0);
     produce(&kafka, &topic, 600, 600);
     until("all have come", || {
@@ -74,7 +74,7 @@ async fn members_come_and_go_and_every_partition_is_owned_once() {
     })
     .await;
     b.close().await;
-    settled("two again", &mut [&mut a, &mut c], 6, 3).await;
+    until_assigned("two again", &mut [&mut a, &mut c], 6, 3).await;
     let a = a.close().await;
     c.until("the last", |seen| seen.owned.len() == 6).await;
     assert_eq!(
@@ -104,7 +104,7 @@ async fn an_eager_group_shares_its_partitions_too() {
     })
     .await;
     let mut b = process.reader(subscription(&group, &[&topic]));
-    settled("two", &mut [&mut a, &mut b], 5, 2).await;
+    until_assigned("two", &mut [&mut a, &mut b], 5, 2).await;
     a.close().await;
     let seen = b.until("b alone", |seen| seen.owned.len() == 5).await;
     assert_eq!(seen.count(), 0, "what a committed is not delivered again");
@@ -142,12 +142,12 @@ async fn a_topic_that_grows_is_assigned_again() {
     let process = Process::new(kafka.bootstrap(), patient());
     let mut a = process.reader(subscription(&group, &[&topic]));
     let mut b = process.reader(subscription(&group, &[&topic]));
-    settled("two", &mut [&mut a, &mut b], 2, 1).await;
+    until_assigned("two", &mut [&mut a, &mut b], 2, 1).await;
     kafka.java("Topics.java", &["grow", &topic, "6"]);
     produce(&kafka, &topic, 0, 60);
     let client = &process.client;
     client.cluster().metadata().refresh().await.unwrap();
-    settled("more for both", &mut [&mut a, &mut b], 6, 3).await;
+    until_assigned("more for both", &mut [&mut a, &mut b], 6, 3).await;
     until("all have come", || {
         a.seen.borrow().count() + b.seen.borrow().count() >= 60
     })

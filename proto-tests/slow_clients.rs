@@ -15,7 +15,7 @@ use crate::support::proxy::Proxy;
 use crate::support::ws_client::WsClient;
 use crate::support::{PATIENCE, until};
 
-/// How long a close frame has to get out.
+/// How long a close frame may take to be sent.
 const SEND_MAX: Duration = Duration::from_secs(5);
 /// More than what the kernel takes for a client that reads nothing.
 const RECORDS: usize = 80;
@@ -34,19 +34,19 @@ async fn fill(producer: &mut WsClient, partition: usize) {
     let each = frame.as_array().unwrap().len();
     let frame = frame.to_string();
     for _ in 0..RECORDS / each {
-        let answers = producer.ask(frame.as_str()).await;
-        let answers = answers.as_array().unwrap();
-        assert!(answers.iter().all(|answer| answer["offset"].is_i64()));
+        let acks = producer.ask(frame.as_str()).await;
+        let acks = acks.as_array().unwrap();
+        assert!(acks.iter().all(|ack| ack["offset"].is_i64()));
     }
 }
 
-fn place(record: &Value) -> (i64, i64) {
+fn partition_and_offset(record: &Value) -> (i64, i64) {
     let field = |name: &str| record[name].as_i64().unwrap();
     (field("partition"), field("offset"))
 }
 
 #[tokio::test]
-async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_go_on_for_it() {
+async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_take_over() {
     const LIMIT: Duration = Duration::from_millis(1500);
     let proxy = Proxy::with(|config| {
         config.consumer.max_poll_interval = LIMIT;
@@ -62,7 +62,7 @@ async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_g
     let begin = Instant::now();
     let mut stalled = proxy.connect(&path("stalled")).await;
     // It has joined, with all partitions, and from here on it does not read.
-    let mut got = BTreeMap::from([place(&stalled.next().await)]);
+    let mut got = BTreeMap::from([partition_and_offset(&stalled.next().await)]);
     let members = || proxy.broker.group("g").unwrap().members.len();
     let mut other = proxy.connect(&path("other")).await;
     until("both are members", || members() == 2).await;
@@ -70,19 +70,20 @@ async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_g
     let taking_over = async {
         let mut taken_over = BTreeMap::new();
         while taken_over.len() < 2 {
-            let (partition, offset) = place(&other.next().await);
+            let (partition, offset) = partition_and_offset(&other.next().await);
             taken_over.entry(partition).or_insert(offset);
         }
         assert!(begin.elapsed() >= LIMIT, "{:?}", begin.elapsed());
         taken_over
     };
-    // The stalled one reads again while the close frame may still get out.
+    // The stalled one reads again while the close frame may still be sent.
     let reading_again = async {
         until("the stalled one is closed", || members() == 1).await;
         loop {
             match stalled.next_message().await.expect("a close frame") {
                 Message::Text(text) => {
-                    let (partition, offset) = place(&serde_json::from_str(&text).unwrap());
+                    let (partition, offset) =
+                        partition_and_offset(&serde_json::from_str(&text).unwrap());
                     got.insert(partition, offset);
                 }
                 Message::Close(close) => break close.expect("with a code"),
@@ -101,7 +102,7 @@ async fn a_client_that_stops_reading_finds_1013_when_it_reads_again_and_others_g
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_does_not_get_out() {
+async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_cannot_be_sent() {
     const LIMIT: Duration = Duration::from_millis(500);
     let setting = format!(
         "consumer.kafka-client-properties.max.poll.interval.ms={}",
@@ -120,7 +121,7 @@ async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_does_not_
     let ended = stalled.read_to_end(&mut Vec::new()).await;
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(after >= LIMIT + SEND_MAX, "{after:?}");
-    // Its place is free.
+    // Its client id is free.
     let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
     assert_eq!(again.next().await["topic"], "t");
 }

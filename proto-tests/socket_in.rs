@@ -10,24 +10,24 @@ fn record(value: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_record_is_acknowledged_with_its_place() {
+async fn a_record_is_acked_with_its_partition_and_offset() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
     for offset in 0..3 {
-        let answer = socket.ask(record("x")).await;
-        assert_eq!(answer["topic"], "t");
-        assert_eq!(answer["partition"], 0);
-        assert_eq!(answer["offset"], offset);
-        assert!(answer["timestamp"].as_i64().unwrap() > 1_700_000_000_000);
-        assert!(answer.get("messageId").is_none());
+        let ack = socket.ask(record("x")).await;
+        assert_eq!(ack["topic"], "t");
+        assert_eq!(ack["partition"], 0);
+        assert_eq!(ack["offset"], offset);
+        assert!(ack["timestamp"].as_i64().unwrap() > 1_700_000_000_000);
+        assert!(ack.get("messageId").is_none());
     }
     socket.close().await;
     proxy.stopped().await;
 }
 
 #[tokio::test]
-async fn answers_come_in_the_order_of_the_records_with_errors_in_their_place() {
+async fn acks_come_in_the_order_of_the_records_with_errors_in_their_place() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 3);
     let mut socket = proxy.connect("/socket/in?topic=t&valType=int").await;
@@ -41,18 +41,18 @@ async fn answers_come_in_the_order_of_the_records_with_errors_in_their_place() {
         socket.send(record.to_string()).await;
     }
     for i in 0..500 {
-        let answer = socket.next().await;
-        assert_eq!(answer["messageId"], format!("m{i}"), "{answer}");
+        let ack = socket.next().await;
+        assert_eq!(ack["messageId"], format!("m{i}"), "{ack}");
         match i % 7 {
-            0 => assert_eq!(answer["error"]["code"], "invalid_format", "{answer}"),
-            _ => assert!(answer["offset"].is_i64(), "{answer}"),
+            0 => assert_eq!(ack["error"]["code"], "invalid_format", "{ack}"),
+            _ => assert!(ack["offset"].is_i64(), "{ack}"),
         }
     }
     proxy.stopped().await;
 }
 
 #[tokio::test]
-async fn an_array_is_answered_by_an_array() {
+async fn an_array_is_acked_by_an_array() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
@@ -64,38 +64,38 @@ async fn an_array_is_answered_by_an_array() {
     socket.send(frame.to_string()).await;
     socket.send("[]").await;
     socket.send(record("b")).await;
-    let answer = socket.next().await;
-    let ids: Vec<_> = answer
+    let ack = socket.next().await;
+    let ids: Vec<_> = ack
         .as_array()
         .unwrap()
         .iter()
         .map(|a| &a["messageId"])
         .collect();
     assert_eq!(ids, ["1", "2", "3"]);
-    assert_eq!(answer[1]["error"]["code"], "invalid_record");
-    assert_eq!(answer[2]["offset"], 1);
+    assert_eq!(ack[1]["error"]["code"], "invalid_record");
+    assert_eq!(ack[2]["offset"], 1);
     assert_eq!(socket.next().await, json!([]));
     assert_eq!(socket.next().await["offset"], 2);
     proxy.stopped().await;
 }
 
 #[tokio::test]
-async fn an_array_longer_than_the_queue_is_answered_whole() {
+async fn an_array_longer_than_the_queue_is_acked_whole() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
     let records: Vec<Value> = (0..15_000)
         .map(|_| json!({"value": {"value": "v"}}))
         .collect();
-    let answer = socket.ask(Value::Array(records).to_string()).await;
-    let answers = answer.as_array().unwrap();
-    assert_eq!(answers.len(), 15_000);
-    assert_eq!(answers[14_999]["offset"], 14_999);
+    let ack = socket.ask(Value::Array(records).to_string()).await;
+    let acks = ack.as_array().unwrap();
+    assert_eq!(acks.len(), 15_000);
+    assert_eq!(acks[14_999]["offset"], 14_999);
     proxy.stopped().await;
 }
 
 #[tokio::test]
-async fn a_clean_close_is_answered_after_everything_that_was_sent_before_it() {
+async fn a_close_frame_is_answered_after_everything_that_was_sent_before_it() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
@@ -111,7 +111,7 @@ async fn a_clean_close_is_answered_after_everything_that_was_sent_before_it() {
 }
 
 #[tokio::test]
-async fn a_record_for_a_partition_that_is_not_there_is_refused_alone() {
+async fn a_record_for_a_partition_that_does_not_exist_is_rejected_alone() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 2);
     let mut socket = proxy.connect("/socket/in?topic=t").await;
@@ -123,7 +123,7 @@ async fn a_record_for_a_partition_that_is_not_there_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn a_record_over_the_broker_limit_is_too_large_and_harms_no_other() {
+async fn a_record_over_the_broker_limit_is_rejected_as_too_large_and_no_other_is() {
     let proxy = Proxy::with(|config| {
         config.producer.max_request_size = 1000;
     })
@@ -158,7 +158,7 @@ async fn a_producer_out_of_memory_delays_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_what_was_taken_and_closes_with_1012() {
+async fn a_stop_acks_what_was_taken_and_closes_with_1012() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let mut socket = proxy.connect("/socket/in?topic=t").await;

@@ -86,7 +86,7 @@ async fn records_arrive_with_all_their_fields() {
 }
 
 #[tokio::test]
-async fn a_record_that_does_not_fit_is_delivered_as_bytes_and_holds_up_nothing() {
+async fn a_record_that_is_not_of_its_format_is_delivered_as_bytes_and_the_others_follow() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     produce(&proxy, ["abcd", "not four", "efgh"].map(str::to_owned)).await;
@@ -122,7 +122,7 @@ async fn one_produced_record_reaches_every_waiting_socket() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_goes_on_behind_what_it_got() {
+async fn a_client_that_reconnects_resumes_behind_what_it_was_sent() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     produce(&proxy, numbered(10)).await;
@@ -137,7 +137,7 @@ async fn a_client_that_comes_back_goes_on_behind_what_it_got() {
 }
 
 #[tokio::test]
-async fn without_auto_commit_what_was_not_committed_comes_again() {
+async fn without_auto_commit_what_was_not_committed_is_delivered_again() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     produce(&proxy, numbered(10)).await;
@@ -187,7 +187,7 @@ async fn frames_that_are_no_known_commit_are_answered_and_close_nothing() {
 }
 
 #[tokio::test]
-async fn batches_are_arrays_of_at_most_their_size_and_do_not_wait_long() {
+async fn batches_are_arrays_of_at_most_their_size_and_are_sent_soon() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     produce(&proxy, numbered(25)).await;
@@ -210,7 +210,7 @@ async fn batches_are_arrays_of_at_most_their_size_and_do_not_wait_long() {
 }
 
 #[tokio::test]
-async fn what_nobody_is_sent_at_the_end_of_a_log_is_committed_too() {
+async fn control_records_at_the_end_of_a_log_are_committed_past() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     let tp = TopicPartition::new("t", 0);
@@ -306,7 +306,7 @@ async fn the_sockets_of_a_group_share_the_partitions_and_take_over_from_each_oth
 }
 
 #[tokio::test]
-async fn a_client_that_pauses_keeps_no_memory_and_gets_everything_once_it_reads_again() {
+async fn a_client_that_pauses_holds_no_memory_and_gets_everything_once_it_reads_again() {
     // Whoever lags has room for a record, and no second one has.
     let proxy = Proxy::with(|config| config.consumer.fetch_memory = 120 << 10).await;
     proxy.topic("t", 1);
@@ -343,7 +343,7 @@ async fn without_a_committed_offset_and_with_strategy_none_the_socket_is_closed(
 }
 
 #[tokio::test]
-async fn latest_begins_behind_the_last_record() {
+async fn latest_starts_at_the_end_of_the_log() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     produce(&proxy, numbered(3)).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::PATIENCE;
-use super::ws_client::{Refused, WsClient};
+use super::ws_client::{UpgradeRefused, WsClient};
 
 /// The running program. It ends with its owner.
 pub(crate) struct Program {
@@ -79,7 +79,7 @@ impl Program {
     }
 
     /// A socket that must be refused.
-    pub(crate) async fn refused(&self, path: &str) -> Refused {
+    pub(crate) async fn refused(&self, path: &str) -> UpgradeRefused {
         match WsClient::connect(&self.address(), path).await {
             Ok(_) => panic!("{path} was accepted"),
             Err(refused) => refused,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::PATIENCE;
-use super::ws_client::{Refused, WsClient};
+use super::ws_client::{UpgradeRefused, WsClient};
 
 /// A running server and its broker.
 pub(crate) struct Proxy {
@@ -63,7 +63,7 @@ impl Proxy {
         assert!(self.broker.create_topic(name, partitions));
     }
 
-    pub(crate) async fn open(&self, path: &str) -> Result<WsClient, Refused> {
+    pub(crate) async fn open(&self, path: &str) -> Result<WsClient, UpgradeRefused> {
         WsClient::connect(&self.address, path).await
     }
 
@@ -72,7 +72,7 @@ impl Proxy {
         &self,
         path: &str,
         header: (&'static str, &str),
-    ) -> Result<WsClient, Refused> {
+    ) -> Result<WsClient, UpgradeRefused> {
         WsClient::connect_with(&self.address, path, Some(header)).await
     }
 

@@ -1,4 +1,4 @@
-//! A consumer of ours that a test watches.
+//! A consumer whose events a test observes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,7 +136,7 @@ impl Reader {
         self.seen.borrow().clone()
     }
 
-    /// Goes away without a word: nothing is committed and nobody leaves, as after kill -9.
+    /// Ends at once: nothing is committed and the group is not left, as after kill -9.
     /// Only the whole process can do that; see `Process`.
     pub(crate) fn abandon(self) {
         self.task.abort();
@@ -201,7 +201,12 @@ async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: onesh
 }
 
 /// Waits until the readers own `count` partitions together, none of them twice.
-pub(crate) async fn settled(what: &str, readers: &mut [&mut Reader], count: usize, each: usize) {
+pub(crate) async fn until_assigned(
+    what: &str,
+    readers: &mut [&mut Reader],
+    count: usize,
+    each: usize,
+) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let owned: Vec<_> = readers.iter().map(|reader| reader.owned()).collect();

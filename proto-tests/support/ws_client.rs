@@ -18,22 +18,22 @@ pub(crate) struct WsClient {
 
 /// A refused upgrade.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct UpgradeRefused {
     pub(crate) status: u16,
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: String,
 }
 
-impl Refused {
+impl UpgradeRefused {
     pub(crate) fn message(&self) -> String {
-        let body: Value = serde_json::from_str(&self.body).expect("a refusal is JSON");
+        let body: Value = serde_json::from_str(&self.body).expect("an HTTP error is JSON");
         body["message"].as_str().expect("with a message").to_owned()
     }
 }
 
 impl WsClient {
     /// Opens `path` (with its query) at `address`.
-    pub(crate) async fn connect(address: &str, path: &str) -> Result<Self, Refused> {
+    pub(crate) async fn connect(address: &str, path: &str) -> Result<Self, UpgradeRefused> {
         Self::connect_with(address, path, None).await
     }
 
@@ -42,7 +42,7 @@ impl WsClient {
         address: &str,
         path: &str,
         header: Option<(&'static str, &str)>,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, UpgradeRefused> {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let url = format!("ws://{address}{path}");
@@ -58,7 +58,7 @@ impl WsClient {
             Err(Error::Http(response)) => {
                 let (head, body) = response.into_parts();
                 let body = String::from_utf8(body.unwrap_or_default()).unwrap();
-                Err(Refused {
+                Err(UpgradeRefused {
                     status: head.status.as_u16(),
                     headers: head.headers,
                     body,
@@ -94,7 +94,7 @@ impl WsClient {
     pub(crate) async fn next(&mut self) -> Value {
         match self.next_message().await {
             Some(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
-            other => panic!("a text was due: {other:?}"),
+            other => panic!("a text was expected: {other:?}"),
         }
     }
 
@@ -130,7 +130,7 @@ impl WsClient {
         }
     }
 
-    /// Says goodbye and ends the connection without waiting for an answer.
+    /// Sends a close frame and ends the connection without waiting for the answer.
     pub(crate) async fn abandon_with_a_close_frame(mut self) {
         self.send_message(Message::Close(None)).await;
     }
@@ -141,7 +141,7 @@ impl WsClient {
         while let Some(Ok(_)) = timeout(PATIENCE, self.stream.next()).await.unwrap() {}
     }
 
-    /// The connection below, to be mistreated.
+    /// The TCP connection, for bytes that are no valid frames.
     pub(crate) fn into_tcp(self) -> TcpStream {
         self.stream.into_inner()
     }

@@ -188,7 +188,7 @@ fn not_json(error: JsonError) -> RecordRejection<'static> {
 const COUNTED: &str = "the array was found to be JSON when its elements were counted";
 
 /// Validates the whole array before any of it is handed out, and goes back behind its
-/// bracket; says how many elements it has.
+/// bracket; returns how many elements it has.
 fn count_elements(scanner: &mut JsonScanner<'_>) -> Result<usize, JsonError> {
     scanner.begin_array()?;
     let mut ahead = scanner.clone();

@@ -350,7 +350,7 @@ impl<'a> JsonScanner<'a> {
         Ok(())
     }
 
-    /// Skips a string that begins here; says whether it has escapes.
+    /// Skips a string that begins here; returns whether it has escapes.
     #[inline]
     fn skip_string(&mut self) -> Result<bool, JsonError> {
         self.at += 1;

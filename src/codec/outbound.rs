@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! - Every record is written, whatever its bytes are. Those that are not what their
-//!   declared type says go out in base64 with an error beside them.
+//!   declared format says go out in base64 with an error beside them.
 //! - What is written is valid JSON.
 //!
 //! # Decisions

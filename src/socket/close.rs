@@ -23,7 +23,7 @@ pub(super) enum CloseReason {
 }
 
 impl CloseReason {
-    /// The close frame to send; `None` where there is nobody to read it.
+    /// The close frame to send; `None` where the client cannot read it.
     pub(super) fn close_frame(&self) -> Option<CloseFrame> {
         Some(match self {
             CloseReason::ConnectionLost | CloseReason::PingTimeout => return None,

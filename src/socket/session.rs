@@ -1,5 +1,5 @@
 //! What both kinds of sockets have in common: the connection, the frames to write, the
-//! messages that are no business of the endpoint, keepalive, and the closing handshake.
+//! messages that do not concern the endpoint, keepalive, and the closing handshake.
 //!
 //! ```text
 //! client ─▶ read_available ─▶ next_text ─┬ text ──▶ endpoint ── frames ─┐
@@ -11,7 +11,7 @@
 //! # Invariants
 //! - No message is taken while the send buffer is full: a client that does not read cannot
 //!   make it grow.
-//! - The client is pinged and timed out only while it could be heard.
+//! - The client is pinged and timed out only while it is read from and a ping can reach it.
 
 use std::io;
 
@@ -167,8 +167,8 @@ impl SocketSession {
     }
 
     /// Pings a client that was silent for the ping interval, and gives it up after two.
-    /// `reachable` says that it is read from, and that a ping would reach it. Whether it was
-    /// pinged.
+    /// `reachable`: it is read from, and a ping would reach it; else its silence does not
+    /// count. Returns whether it was pinged.
     pub(super) fn check_keepalive(
         &mut self,
         now: Instant,

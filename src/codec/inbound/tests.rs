@@ -1,4 +1,4 @@
-//! What a producer may send, and what it is told when it sends something else.
+//! What a producer may send, and how what it may not send is rejected.
 
 use proptest::prelude::*;
 

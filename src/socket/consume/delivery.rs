@@ -155,7 +155,7 @@ impl ConsumingSocket {
 
     /// These partitions are revoked: nothing more of them is sent, but for the frames that
     /// were begun, and what of them is not yet written is not committed: it is delivered
-    /// again, to whoever owns them next.
+    /// again, to the member that they are assigned to next.
     pub(super) fn revoke_partitions(
         &mut self,
         partitions: &[TopicPartition],

@@ -1,4 +1,4 @@
-//! Status codes, and what a close frame says (RFC 6455, sections 5.5.1 and 7.4).
+//! Status codes, and the payload of a close frame (RFC 6455, sections 5.5.1 and 7.4).
 
 use std::fmt;
 

@@ -242,7 +242,7 @@ impl FrameDecoder {
 }
 
 impl FrameHeader {
-    /// Reads a header and says how long it was; `None` when it is not all there. What two
+    /// Reads a header, and returns how long it was; `None` when it is not all there. What two
     /// bytes already show to be wrong is refused with two bytes.
     fn parse(buffer: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolViolation> {
         let [first, second, rest @ ..] = buffer else {
@@ -303,7 +303,7 @@ impl FrameHeader {
     }
 }
 
-/// What a close frame's payload says.
+/// Reads a close frame's payload.
 fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolViolation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return match payload {
