@@ -1,11 +1,12 @@
-//! What members of a group tell each other through the broker, as bytes.
+//! The subscriptions and assignments that members of a group exchange through the broker, as
+//! bytes.
 //!
 //! ```text
 //! member ── subscription ──▶ JoinGroup ──▶ leader: assigns
 //! member ◀── assignment  ◀── SyncGroup ◀── leader
 //! ```
 //!
-//! The broker does not look inside; Java's `ConsumerProtocol` defines the bytes. Each
+//! The broker does not decode them; Java's `ConsumerProtocol` defines the bytes. Each
 //! version only adds fields at the end, so a newer one is read as the newest known.
 //!
 //! # Invariants
@@ -23,7 +24,8 @@ pub(crate) const PROTOCOL_TYPE: &str = "consumer";
 
 const NEWEST: i16 = 3;
 
-/// What a member wants and has.
+/// The topics that a member subscribes to and the partitions that it owns, as Java's
+/// `ConsumerPartitionAssignor.Subscription`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemberSubscription {
     pub(crate) topics: Vec<Arc<str>>,
@@ -40,7 +42,7 @@ pub(crate) struct MemberSubscription {
 /// Bytes that are no subscription or assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {what} of a group member")]
-pub(crate) struct Malformed {
+pub(crate) struct MalformedConsumerProtocol {
     what: &'static str,
 }
 
@@ -77,14 +79,16 @@ fn encode_subscription_as(version: i16, subscription: &MemberSubscription) -> By
 }
 
 /// Reads any version's subscription.
-pub(crate) fn decode_subscription(bytes: &[u8]) -> Result<MemberSubscription, Malformed> {
-    let malformed = Malformed {
+pub(crate) fn decode_subscription(
+    bytes: &[u8],
+) -> Result<MemberSubscription, MalformedConsumerProtocol> {
+    let malformed = MalformedConsumerProtocol {
         what: "subscription",
     };
-    read_subscription(&mut Reader(bytes)).ok_or(malformed)
+    read_subscription(&mut ConsumerProtocolReader(bytes)).ok_or(malformed)
 }
 
-fn read_subscription(reader: &mut Reader<'_>) -> Option<MemberSubscription> {
+fn read_subscription(reader: &mut ConsumerProtocolReader<'_>) -> Option<MemberSubscription> {
     let version = reader.i16().filter(|version| *version >= 0)?;
     let count = reader.count(2)?;
     let mut topics = Vec::with_capacity(count);
@@ -126,9 +130,11 @@ fn encode_assignment_as(
 }
 
 /// Reads any version's assignment, in the order written.
-pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<Vec<TopicPartition>, Malformed> {
-    let malformed = Malformed { what: "assignment" };
-    let mut reader = Reader(bytes);
+pub(crate) fn decode_assignment(
+    bytes: &[u8],
+) -> Result<Vec<TopicPartition>, MalformedConsumerProtocol> {
+    let malformed = MalformedConsumerProtocol { what: "assignment" };
+    let mut reader = ConsumerProtocolReader(bytes);
     reader
         .i16()
         .filter(|version| *version >= 0)
@@ -176,9 +182,9 @@ fn put_bytes(out: &mut BytesMut, bytes: Option<&[u8]>) {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct ConsumerProtocolReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ConsumerProtocolReader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
@@ -317,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_an_error_and_no_count_is_believed() {
+    fn truncated_bytes_are_an_error_and_counts_are_checked() {
         let bytes = golden("subscription", 3, "full");
         for end in 0..bytes.len() {
             assert!(decode_subscription(&bytes[..end]).is_err(), "{end}");

@@ -8,7 +8,7 @@
 //!             ├ Produce        one ordered stream
 //!  broker 1 ──┼ Tail(i)        long-poll fetches, one session
 //!             ├ CatchUp(k)     fetches that do not wait
-//!             ├ Coordinator(k) heartbeats and commits of the groups that hash to k
+//!             ├ Coordinator(k) heartbeats and commits of the members assigned to k
 //!             └ join           JoinGroup and SyncGroup, one per member: `join_limiter`
 //! ```
 //!
@@ -34,19 +34,10 @@ pub(crate) use self::join_limiter::JoinConnection;
 use self::join_limiter::JoinLimiters;
 use self::reconnect_backoff::ReconnectBackoff;
 use super::connection::Connection;
+use crate::IsolationLevel;
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
 use crate::topic::BrokerId;
-
-/// What a fetch may see of transactions (`isolation.level`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum IsolationLevel {
-    /// Everything up to the high watermark.
-    #[default]
-    ReadUncommitted,
-    /// Nothing of open or aborted transactions.
-    ReadCommitted,
-}
 
 /// What a connection is for: requests that may wait for each other share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
