@@ -30,5 +30,4 @@ mod slow_clients;
 mod socket_in;
 mod socket_out;
 mod static_binary;
-#[allow(dead_code, reason = "not every helper is used by every set of tests")]
 mod support;

@@ -221,8 +221,8 @@ async fn main() {
             "socket_produce" => sockets::produce(&bench).await,
             "socket_consume" => sockets::consume(&bench).await,
             "latency" => {
-                // They take turns, and nothing counts until the broker is warm: whoever ran
-                // first would pay for it.
+                // They take turns, and nothing counts until the broker is warm: the first
+                // would include the warm-up.
                 let (mut socket, mut native) = (Vec::new(), Vec::new());
                 for round in 0..=LATENCY_ROUNDS {
                     let (sockets, natives) = (

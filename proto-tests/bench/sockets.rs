@@ -164,14 +164,14 @@ fn stamp_in(message: &[u8]) -> u64 {
 }
 
 /// Consuming sockets on one topic, a group each, that count what they are sent.
-struct Audience {
+struct ConsumingSockets {
     delivered: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
     readers: JoinSet<()>,
 }
 
-impl Audience {
-    async fn open(bench: &Bench, topic: &str, sockets: usize) -> Audience {
+impl ConsumingSockets {
+    async fn open(bench: &Bench, topic: &str, sockets: usize) -> ConsumingSockets {
         let delivered = Arc::new(AtomicU64::new(0));
         let bytes = Arc::new(AtomicU64::new(0));
         let mut readers = JoinSet::new();
@@ -189,7 +189,7 @@ impl Audience {
                 }
             });
         }
-        Audience {
+        ConsumingSockets {
             delivered,
             bytes,
             readers,
@@ -198,7 +198,7 @@ impl Audience {
 
     /// Produces one record and waits until it has reached all: then all have joined.
     /// Returns the producing socket and the frame it sent.
-    async fn greet(&self, bench: &Bench, topic: &str) -> (TcpStream, Vec<u8>) {
+    async fn until_all_have_joined(&self, bench: &Bench, topic: &str) -> (TcpStream, Vec<u8>) {
         let target = format!("/socket/in?topic={topic}");
         let (mut into, _) = open(bench.port(), &target).await.expect("accepted");
         let mut frame = Vec::new();
@@ -216,9 +216,9 @@ pub(crate) async fn fanout(bench: &Bench) {
     const RECORDS: usize = 1_000;
     let topic = bench.topic("fanout", 1).await;
     let started = Instant::now();
-    let audience = Audience::open(bench, &topic, SOCKETS).await;
+    let consumers = ConsumingSockets::open(bench, &topic, SOCKETS).await;
     let opened = started.elapsed();
-    let (mut into, frame) = audience.greet(bench, &topic).await;
+    let (mut into, frame) = consumers.until_all_have_joined(bench, &topic).await;
     let joined = started.elapsed();
 
     let cpu = Cpu::of(bench.pid());
@@ -226,11 +226,11 @@ pub(crate) async fn fanout(bench: &Bench) {
         into.write_all(&frame).await.expect("open")
     })
     .await;
-    until(&audience.delivered, (SOCKETS * (RECORDS + 1)) as u64).await;
+    until(&consumers.delivered, (SOCKETS * (RECORDS + 1)) as u64).await;
     let cpu = Cpu::of(bench.pid()) - cpu;
     let frame_len =
-        audience.bytes.load(Ordering::Relaxed) / audience.delivered.load(Ordering::Relaxed);
-    drop(audience);
+        consumers.bytes.load(Ordering::Relaxed) / consumers.delivered.load(Ordering::Relaxed);
+    drop(consumers);
     let deliveries = (SOCKETS * RECORDS) as f64;
     let bare = bare_send(SOCKETS, RECORDS, frame_len as usize).await / deliveries;
     let total = cpu.total_us() / deliveries;
@@ -320,8 +320,8 @@ pub(crate) async fn idle(bench: &Bench) {
     let topic = bench.topic("idle", 1).await;
     let before = resident_kib(bench.pid());
     let started = Instant::now();
-    let audience = Audience::open(bench, &topic, SOCKETS).await;
-    audience.greet(bench, &topic).await;
+    let consumers = ConsumingSockets::open(bench, &topic, SOCKETS).await;
+    consumers.until_all_have_joined(bench, &topic).await;
     let joined = started.elapsed();
     let cpu = Cpu::of(bench.pid());
     // Twenty seconds of heartbeats, pings and commits: what being idle costs.

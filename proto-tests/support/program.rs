@@ -61,10 +61,6 @@ impl Program {
         self.child.id()
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Where it listens.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -17,7 +17,6 @@ use super::ws_client::{UpgradeRefused, WsClient};
 /// A running server and its broker.
 pub(crate) struct Proxy {
     pub(crate) broker: MemoryBroker,
-    pub(crate) app: App,
     pub(crate) address: String,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -47,11 +46,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let app = App::new(config);
-        let running = tokio::spawn(server::run(listener, app.clone(), stop.clone(), grace));
+        let serving = server::run(listener, App::new(config), stop.clone(), grace);
+        let running = tokio::spawn(serving);
         Self {
             broker,
-            app,
             address,
             stop,
             running,

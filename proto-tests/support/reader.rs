@@ -20,7 +20,6 @@ use super::PATIENCE;
 /// The client of one cluster, as one process of ours has it.
 pub(crate) struct Process {
     pub(crate) client: Client,
-    pub(crate) tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -37,10 +36,9 @@ impl Process {
             ..ClientConfig::default()
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let cluster = Cluster::new(config, Principal::Proxy, tasks.clone(), stop.clone());
+        let cluster = Cluster::new(config, Principal::Proxy, tasks, stop.clone());
         Self {
             client: Client::new(cluster, ProducerConfig::default(), consumer),
-            tasks,
             stop,
         }
     }
@@ -72,7 +70,7 @@ pub(crate) fn subscription(group: &str, topics: &[&str]) -> Subscription {
     }
 }
 
-/// What a reader has seen.
+/// What a reader has received so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) owned: BTreeSet<TopicPartition>,
@@ -90,7 +88,7 @@ impl Seen {
     }
 }
 
-/// Reads and commits everything until it is told to stop.
+/// Reads and commits everything until it is closed.
 pub(crate) struct Reader {
     pub(crate) seen: watch::Receiver<Seen>,
     stop: Option<oneshot::Sender<()>>,
@@ -100,11 +98,11 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn start(consumer: Consumer) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (tell, seen) = watch::channel(Seen {
+        let (progress, seen) = watch::channel(Seen {
             owned: consumer.assignment().cloned().collect(),
             ..Seen::default()
         });
-        let task = tokio::spawn(read(consumer, tell, stopped));
+        let task = tokio::spawn(read(consumer, progress, stopped));
         Self {
             seen,
             stop: Some(stop),
@@ -112,7 +110,7 @@ impl Reader {
         }
     }
 
-    /// Waits until what was seen is `enough`.
+    /// Waits until what it has received is `enough`.
     pub(crate) async fn until(&mut self, what: &str, enough: impl FnMut(&Seen) -> bool) -> Seen {
         let waited = tokio::time::timeout(PATIENCE, self.seen.wait_for(enough)).await;
         let enough = matches!(&waited, Ok(Ok(_)));
@@ -135,29 +133,27 @@ impl Reader {
             .unwrap();
         self.seen.borrow().clone()
     }
-
-    /// Ends at once: nothing is committed and the group is not left, as after kill -9.
-    /// Only the whole process can do that; see `Process`.
-    pub(crate) fn abandon(self) {
-        self.task.abort();
-    }
 }
 
-async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: oneshot::Receiver<()>) {
+async fn read(
+    mut consumer: Consumer,
+    progress: watch::Sender<Seen>,
+    mut stop: oneshot::Receiver<()>,
+) {
     loop {
         let event = tokio::select! {
             _ = &mut stop => break,
             event = consumer.next() => event,
         };
         match event {
-            ConsumerEvent::Assigned(partitions) => tell.send_modify(|seen| {
+            ConsumerEvent::Assigned(partitions) => progress.send_modify(|seen| {
                 seen.assigned += 1;
                 seen.owned.extend(partitions);
             }),
             ConsumerEvent::Records(slice) => {
                 let tp = slice.chunk.tp.clone();
                 let mut next = slice.from_offset;
-                tell.send_modify(|seen| {
+                progress.send_modify(|seen| {
                     let values = seen.values.entry(tp.clone()).or_default();
                     for record in slice.records() {
                         let value = String::from_utf8_lossy(record.value.unwrap_or_default());
@@ -176,19 +172,19 @@ async fn read(mut consumer: Consumer, tell: watch::Sender<Seen>, mut stop: onesh
                 consumer.request_commit();
             }
             ConsumerEvent::Revoked(revocation) => {
-                tell.send_modify(|seen| {
+                progress.send_modify(|seen| {
                     seen.revoked += 1;
                     seen.owned
                         .retain(|tp| !revocation.partitions().contains(tp));
                 });
                 consumer.release(revocation);
             }
-            ConsumerEvent::Lost(partitions) => tell.send_modify(|seen| {
+            ConsumerEvent::Lost(partitions) => progress.send_modify(|seen| {
                 seen.lost += 1;
                 seen.owned.retain(|tp| !partitions.contains(tp));
             }),
             ConsumerEvent::Closed(error) => {
-                tell.send_modify(|seen| {
+                progress.send_modify(|seen| {
                     seen.owned.clear();
                     seen.closed = Some(error);
                 });

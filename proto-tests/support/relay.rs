@@ -12,7 +12,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,7 +60,6 @@ struct Shared {
     cut_after: std::sync::Mutex<Option<(Direction, usize)>>,
     /// Rises to end one direction of what is open.
     half_closes: [watch::Sender<u64>; 2],
-    open: AtomicUsize,
     passed: [AtomicU64; 2],
 }
 
@@ -75,7 +74,6 @@ impl Relay {
             cuts: watch::Sender::new(0),
             cut_after: std::sync::Mutex::new(None),
             half_closes: [watch::Sender::new(0), watch::Sender::new(0)],
-            open: AtomicUsize::new(0),
             passed: [AtomicU64::new(0), AtomicU64::new(0)],
         });
         let accept = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -115,11 +113,6 @@ impl Relay {
         self.shared.half_closes[direction as usize].send_modify(|closes| *closes += 1);
     }
 
-    /// Connections that are open.
-    pub(crate) fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
-    }
-
     /// Bytes that passed in a direction since the start.
     pub(crate) fn passed(&self, direction: Direction) -> u64 {
         self.shared.passed[direction as usize].load(Ordering::SeqCst)
@@ -141,7 +134,6 @@ async fn relay(client: TcpStream, shared: Arc<Shared>) {
     let Ok(broker) = TcpStream::connect(shared.target).await else {
         return;
     };
-    let _open = Open::new(&shared);
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));
     let (client_in, client_out) = client.into_split();
     let (broker_in, broker_out) = broker.into_split();
@@ -220,20 +212,5 @@ impl Shared {
         }
         *cut_after = None;
         Some(left)
-    }
-}
-
-struct Open<'a>(&'a Shared);
-
-impl<'a> Open<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.open.fetch_add(1, Ordering::SeqCst);
-        Self(shared)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -95,15 +95,18 @@ fn only_news_is_told_and_the_served_partition_goes_last() {
 }
 
 #[test]
-fn an_error_is_told_each_time_and_so_is_its_end() {
+fn an_error_is_in_each_response_and_so_is_its_end() {
     let (mut sessions, id, now) = begun();
-    for (epoch, code, told) in [(1, 6, 1), (2, 6, 1), (3, 0, 1), (4, 0, 0)] {
+    for (epoch, code, included) in [(1, 6, 1), (2, 6, 1), (3, 0, 1), (4, 0, 0)] {
         let fetch_context = sessions
             .open(session_request(id, epoch, vec![]), now)
             .unwrap();
         let failing = result(0, 0, b"").with_error_code(code);
         let results = vec![failing, result(1, 0, b""), result(2, 0, b"")];
-        assert_eq!(sessions.close(fetch_context, results, now).1.len(), told);
+        assert_eq!(
+            sessions.close(fetch_context, results, now).1.len(),
+            included
+        );
     }
 }
 
