@@ -76,6 +76,29 @@ fn crates_stay_in_the_modules_they_are_confined_to() {
 }
 
 #[test]
+fn consuming_sockets_see_nothing_of_the_kafka_client_but_its_consumer() {
+    const CRATE: &str = "kafka_client::";
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for Source { path, code, .. } in sources() {
+        if !path.starts_with("src/socket/consume") {
+            continue;
+        }
+        for (at, _) in code.match_indices(CRATE) {
+            seen += 1;
+            let named = &code[at + CRATE.len()..];
+            if !named.starts_with("consumer::") && !named.starts_with("TopicPartition;") {
+                let line = line_of(&code, at);
+                let named = named.lines().next().unwrap_or_default();
+                faults.push(format!("{path}:{line}: {CRATE}{named}"));
+            }
+        }
+    }
+    assert!(seen > 0, "the path has changed");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
 fn the_tables_name_every_module_and_crate_and_nothing_else() {
     let named: BTreeSet<String> = LAYERS.concat().into_iter().map(str::to_owned).collect();
     assert_eq!(named.len(), LAYERS.concat().len(), "a module stands twice");
