@@ -4,6 +4,9 @@
 //! GET /socket/… ─▶ handshake, limits, parameters, topic, group slot ─▶ 101 ─▶ a task of its own
 //!                       └─▶ error: a status and JSON, or (errors=close) 101 and a close frame
 //! ```
+//!
+//! `upgrade` answers the request. `session` is what both kinds of sockets own: connection, send
+//! buffer, keepalive, closing handshake. `produce` and `consume` are the two kinds.
 
 mod close;
 mod consume;
