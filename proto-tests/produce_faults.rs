@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use kafka_client::config::{ClientConfig, CompressionType, ProducerConfig};
 use kafka_client::metadata::{ClusterSnapshot, TopicMetadata};
 use kafka_client::record::{DecodeOptions, NewRecord, decode};
@@ -522,7 +522,7 @@ async fn exhausted_memory_makes_callers_wait_and_is_freed() {
         buffer_memory: 2_000,
         ..ProducerConfig::default()
     };
-    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 1).await;
+    let test = ProducerTest::with(BrokerConfig::default(), client(), config, 5).await;
     let answer = CancellationToken::new();
     test.fault(FaultAction::Hold(answer.clone()));
     let record = NewRecord {
@@ -533,14 +533,16 @@ async fn exhausted_memory_makes_callers_wait_and_is_freed() {
     };
     let mut deliveries = Vec::new();
     let refused = loop {
-        match test.producer.try_send(&test.topic, Some(0), &record) {
+        // A partition that holds nothing may hold whatever is free.
+        let partition = Some(deliveries.len() as i32);
+        match test.producer.try_send(&test.topic, partition, &record) {
             Ok(Some(delivery)) => deliveries.push(delivery),
             other => break other,
         }
     };
     assert!(matches!(refused, Ok(None)), "{refused:?}");
     assert_eq!(deliveries.len(), 4);
-    let mut waiting = pin!(test.producer.send(&test.topic, Some(0), &record));
+    let mut waiting = pin!(test.producer.send(&test.topic, Some(4), &record));
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("there was room"),
@@ -554,6 +556,102 @@ async fn exhausted_memory_makes_callers_wait_and_is_freed() {
     soon(waited.unwrap()).await.unwrap();
     soon(test.producer.flush()).await;
     assert_eq!(test.producer.memory_available(), 2_000);
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_drain_leaves_memory_to_the_others() {
+    const WRITERS: usize = 8;
+    const RECORDS: usize = 50;
+    let buffer_memory = 64 << 10;
+    let broker = BrokerConfig {
+        nodes: 2,
+        default_replication: 1,
+        ..BrokerConfig::default()
+    };
+    let client = ClientConfig {
+        request_timeout: Duration::from_millis(500),
+        ..client()
+    };
+    let config = ProducerConfig {
+        buffer_memory,
+        ..ProducerConfig::default()
+    };
+    let test = ProducerTest::with(broker, client, config, 2).await;
+    let leader = |partition| {
+        let leader = test.broker.leader(&TopicPartition::new("t", partition));
+        leader.unwrap().0.unwrap()
+    };
+    assert_ne!(leader(0), leader(1));
+    let silence = FaultRule::on(ApiKey::Produce, FaultAction::Silence).always();
+    test.broker.faults().add(silence.at(leader(0).0));
+    // Together they write several times what the memory holds.
+    let write = |writer: usize| {
+        let test = &test;
+        async move {
+            let mut deliveries = Vec::new();
+            for n in 0..RECORDS {
+                let value = format!("{writer} {n:03} {}", "x".repeat(1_000));
+                deliveries.push(test.send(0, &value).await);
+            }
+            deliveries
+        }
+    };
+    let writers = join_all((0..WRITERS).map(write));
+    let others_are_served = async {
+        for _ in 0..200 {
+            let delivery = test.send(1, &"y".repeat(1_000)).await;
+            assert!(soon(delivery).await.is_ok());
+        }
+        test.broker.faults().clear();
+    };
+    let (deliveries, ()) = join(writers, others_are_served).await;
+    for delivery in deliveries.into_iter().flatten() {
+        assert!(soon(delivery).await.is_ok());
+    }
+    // Those that waited wrote in their order.
+    let log = test.log(0);
+    assert_eq!(log.len(), WRITERS * RECORDS);
+    for writer in 0..WRITERS {
+        let prefix = format!("{writer} ");
+        let own: Vec<_> = log.iter().filter(|v| v.starts_with(&prefix)).collect();
+        assert!(own.len() == RECORDS && own.is_sorted());
+    }
+    assert_eq!(test.producer.memory_available(), buffer_memory);
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_waiting_for_its_share_holds_up_no_other() {
+    let test = {
+        let config = ProducerConfig {
+            buffer_memory: 10_000,
+            ..ProducerConfig::default()
+        };
+        ProducerTest::with(BrokerConfig::default(), client(), config, 1).await
+    };
+    let answer = CancellationToken::new();
+    test.fault(FaultAction::Hold(answer.clone()));
+    let value = "x".repeat(1_000);
+    let record = NewRecord {
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: &[],
+        timestamp: 0,
+    };
+    let fill = || test.producer.try_send(&test.topic, Some(0), &record);
+    while fill().unwrap().is_some() {}
+    let mut given_up = Box::pin(test.send(0, &value));
+    let mut waiting = Box::pin(join_all((0..20).map(|_| test.send(0, &value))));
+    tokio::select! {
+        biased;
+        _ = &mut given_up => panic!("there was room"),
+        _ = &mut waiting => panic!("there was room"),
+        () = barrier(&test.broker) => {}
+    }
+    drop(given_up);
+    answer.cancel();
+    for delivery in soon(waiting).await {
+        assert!(soon(delivery).await.is_ok());
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@
 //! - The records that one caller sends to a partition, one after another, are in the log
 //!   in that order.
 //! - A record that is refused takes no other record with it.
-//! - No more than `buffer.memory` bytes of records are held.
+//! - No more than `buffer.memory` bytes of records are held, and a partition that does not
+//!   drain holds its share of them at most: callers that write to it wait, callers that write
+//!   to others do not.
 
 mod accumulator;
 mod batch_records;
@@ -30,12 +32,15 @@ mod sender;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use runtime::mutex::lock;
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use self::accumulator::{AccumulatorEffects, RecordAccumulator, SizeLimits};
+use self::accumulator::{
+    AccumulatorEffects, AppendError, RecordAccumulator, RecordMemory, ShareTurn, SizeLimits,
+};
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
@@ -68,6 +73,7 @@ impl Producer {
         let limits = SizeLimits {
             batch_size: config.batch_size.min(config.max_request_size),
             max_request_size: config.max_request_size,
+            buffer_memory: config.buffer_memory,
         };
         let inner = Arc::new(ProducerInner {
             accumulator: Mutex::new(RecordAccumulator::new(queues, limits)),
@@ -83,11 +89,13 @@ impl Producer {
     }
 
     /// Appends a record to its partition's batch. The partition is the given one, or the
-    /// key's, or the sticky one. Waits only while `buffer.memory` is exhausted; cancel-safe.
+    /// key's, or the sticky one. Waits only while `buffer.memory`, or the partition's share of
+    /// it, is used up; cancel-safe.
     ///
     /// # Errors
     /// [`TooLarge`](ProduceError::TooLarge),
     /// [`InvalidPartition`](ProduceError::InvalidPartition),
+    /// [`BufferExhausted`](ProduceError::BufferExhausted),
     /// [`Stopped`](ProduceError::Stopped); all others come through the future.
     pub async fn send(
         &self,
@@ -95,14 +103,10 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<DeliveryFuture, ProduceError> {
-        let memory = self.inner.memory_for(record)?;
-        if !self.inner.try_allocate(memory)? {
-            match self.inner.memory.acquire_many(memory).await {
-                Ok(permits) => permits.forget(),
-                Err(_closed) => return Err(ProduceError::Stopped),
-            }
-        }
-        self.inner.append(topic, partition, record, memory)
+        let sent = self.inner.wait_and_append(topic, partition, record);
+        timeout(self.inner.config.delivery_timeout, sent)
+            .await
+            .unwrap_or(Err(ProduceError::BufferExhausted))
     }
 
     /// As [`send`](Self::send), but `None` where that would wait.
@@ -120,9 +124,13 @@ impl Producer {
         if !self.inner.try_allocate(memory)? {
             return Ok(None);
         }
-        self.inner
-            .append(topic, partition, record, memory)
-            .map(Some)
+        let waited = Waited::default();
+        let appended = self.inner.append(topic, partition, record, memory, &waited);
+        match appended {
+            Ok(delivery) => Ok(Some(delivery)),
+            Err(AppendError::ShareUsedUp(_)) => Ok(None),
+            Err(AppendError::Refused(error)) => Err(error),
+        }
     }
 
     /// Sends what lingers, and waits until everything that was sent before this call has
@@ -143,6 +151,10 @@ impl Producer {
     }
 }
 
+/// How long a record without key waits for one partition's share of memory before another
+/// partition is tried.
+const TRY_ELSEWHERE: Duration = Duration::from_secs(1);
+
 /// Brokers recognise a duplicate among a producer's last five batches per partition.
 const MAX_IN_FLIGHT: usize = 5;
 
@@ -157,6 +169,14 @@ struct ProducerInner {
     /// Wakes each broker's sender.
     senders: Mutex<HashMap<BrokerId, Arc<Notify>>>,
     wake_maintenance: Notify,
+}
+
+/// How a caller has waited for memory.
+#[derive(Debug, Default)]
+struct Waited {
+    /// Since when; the delivery timeout counts from there.
+    since: Option<Instant>,
+    turn: Option<ShareTurn>,
 }
 
 impl ProducerInner {
@@ -187,22 +207,64 @@ impl ProducerInner {
         }
     }
 
-    /// Appends a record, for which memory was allocated.
+    /// Appends a record once there is memory for it, within its partition's share.
+    async fn wait_and_append(
+        self: &Arc<Self>,
+        topic: &Arc<TopicMetadata>,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+    ) -> Result<DeliveryFuture, ProduceError> {
+        let memory = self.memory_for(record)?;
+        let may_go_elsewhere = partition.is_none() && record.key.is_none();
+        let mut waited = Waited {
+            since: Some(Instant::now()),
+            turn: None,
+        };
+        loop {
+            match self.memory.acquire_many(memory).await {
+                Ok(permits) => permits.forget(),
+                Err(_closed) => return Err(ProduceError::Stopped),
+            }
+            let line = match self.append(topic, partition, record, memory, &waited) {
+                Ok(delivery) => return Ok(delivery),
+                Err(AppendError::Refused(error)) => return Err(error),
+                Err(AppendError::ShareUsedUp(line)) => line,
+            };
+            let turn = line.wait(waited.turn.take());
+            waited.turn = match may_go_elsewhere {
+                // Another partition may be available before this one is.
+                true => timeout(TRY_ELSEWHERE, turn).await.ok(),
+                false => Some(turn.await),
+            };
+        }
+    }
+
+    /// Appends a record, for which memory was allocated; gives that back if it cannot.
     fn append(
         self: &Arc<Self>,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
         memory: u32,
-    ) -> Result<DeliveryFuture, ProduceError> {
+        waited: &Waited,
+    ) -> Result<DeliveryFuture, AppendError> {
         let append = || {
+            let memory = RecordMemory {
+                taken: memory as usize,
+                free: self.memory.available_permits(),
+                turn: waited.turn.as_ref(),
+            };
             self.with_accumulator(|accumulator, effects| {
-                accumulator.append(topic, partition, record, memory as usize, effects)
+                accumulator.append(topic, partition, record, memory, waited.since, effects)
             })
         };
         let appended = match append() {
             // The partition may have been added a moment ago.
-            Err(ProduceError::InvalidPartition { .. }) if self.update_metadata() => append(),
+            Err(AppendError::Refused(ProduceError::InvalidPartition { .. }))
+                if self.update_metadata() =>
+            {
+                append()
+            }
             appended => appended,
         };
         if appended.is_err() {
@@ -246,6 +308,9 @@ impl ProducerInner {
         }
         for topic in effects.leaderless_topics {
             self.cluster.metadata().request_update_for_topic(&topic);
+        }
+        for line in effects.shares_freed {
+            line.notify_freed();
         }
         if effects.wake_maintenance {
             self.wake_maintenance.notify_one();

@@ -15,6 +15,7 @@
 //! - A queue that changes by time alone has a timer, never a later one than needed.
 
 mod queue_slot;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -38,6 +39,8 @@ use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::{NewRecord, RecordBatchBuilder};
 use crate::topic::{BrokerId, TopicPartition};
 
+pub(super) use self::shares::{AppendError, RecordMemory, ShareLine, ShareTurn};
+
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
 pub(super) struct AccumulatorEffects {
@@ -50,6 +53,8 @@ pub(super) struct AccumulatorEffects {
     /// Topics with records for a partition that has no leader: metadata is to be requested,
     /// now and with backoff, for no broker says by itself when the partition has a leader.
     pub(super) leaderless_topics: Vec<Arc<str>>,
+    /// Whose first callers are to try again: their partitions may hold less than before.
+    pub(super) shares_freed: Vec<Arc<ShareLine>>,
 }
 
 /// The sizes that batches and requests obey.
@@ -60,6 +65,8 @@ pub(super) struct SizeLimits {
     pub(super) batch_size: usize,
     /// `max.request.size`: a request holds about this many bytes.
     pub(super) max_request_size: usize,
+    /// `buffer.memory`
+    pub(super) buffer_memory: usize,
 }
 
 /// All batches of a producer.
@@ -86,6 +93,8 @@ pub(super) struct RecordAccumulator {
     new_producer_id: Option<ProducerIdAndEpoch>,
     /// Topics with records that the metadata did not list when it was looked at last.
     missing_topics: HashSet<Arc<str>>,
+    /// Bytes of `buffer.memory` that the stalled partitions hold together.
+    stalled_memory: usize,
     stopped: bool,
 }
 
@@ -131,30 +140,43 @@ impl RecordAccumulator {
             timers: BTreeSet::new(),
             new_producer_id: None,
             missing_topics: HashSet::new(),
+            stalled_memory: 0,
             stopped: false,
         }
     }
 
-    /// Appends a record, which takes `memory` bytes of `buffer.memory`, to its partition's
-    /// open batch.
+    /// Appends a record, for which memory was taken, to its partition's open batch. Its
+    /// delivery timeout began at `since`, if not now.
     ///
     /// # Errors
     /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic does not have it
-    /// according to the metadata, and [`Stopped`](ProduceError::Stopped).
+    /// according to the metadata, [`Stopped`](ProduceError::Stopped), and
+    /// [`ShareUsedUp`](AppendError::ShareUsedUp).
     pub(super) fn append(
         &mut self,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
-        memory: usize,
+        memory: RecordMemory<'_>,
+        since: Option<Instant>,
         effects: &mut AccumulatorEffects,
-    ) -> Result<DeliveryFuture, ProduceError> {
+    ) -> Result<DeliveryFuture, AppendError> {
         if self.stopped {
-            return Err(ProduceError::Stopped);
+            return Err(ProduceError::Stopped.into());
         }
         let topic_index = self.topic_index(topic);
-        let slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
+        let mut slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
         let is_sticky = partition.is_none() && record.key.is_none();
+        if !self.share_allows(slot_index, memory) {
+            if is_sticky {
+                let used_up = self.slots[slot_index].queue.partition().partition;
+                self.topics[topic_index].sticky.leave(used_up);
+                slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
+            }
+            if !is_sticky || !self.share_allows(slot_index, memory) {
+                return Err(self.wait_for_share(slot_index, memory, effects));
+            }
+        }
         let batch_size = self.limits.batch_size;
         let slot = &mut self.slots[slot_index];
         if let Some((BatchRecords::Open(builder), result)) = slot.queue.open_batch() {
@@ -163,7 +185,8 @@ impl RecordAccumulator {
                 let index = builder.append(record);
                 let full = builder.bytes() + size > batch_size;
                 let delivery = DeliveryFuture::new(result.clone(), index, record.timestamp);
-                let became_ready = slot.queue.record_appended(memory, full);
+                let became_ready = slot.queue.record_appended(memory.taken, full);
+                self.count_stalled(slot_index, memory.taken);
                 if is_sticky {
                     self.update_sticky_partition(topic_index, size, full);
                 }
@@ -180,8 +203,8 @@ impl RecordAccumulator {
         let delivery = DeliveryFuture::new(result.clone(), index, record.timestamp);
         let now = Instant::now();
         slot.queue
-            .push_batch(BatchRecords::Open(builder), result, now);
-        slot.queue.record_appended(memory, size >= batch_size);
+            .push_batch(BatchRecords::Open(builder), result, since.unwrap_or(now));
+        slot.queue.record_appended(memory.taken, size >= batch_size);
         if is_sticky {
             self.update_sticky_partition(topic_index, size, size >= batch_size);
         }
@@ -309,11 +332,14 @@ impl RecordAccumulator {
     pub(super) fn fail_without_producer_id(
         &mut self,
         error: &ProduceError,
+        now: Instant,
         effects: &mut AccumulatorEffects,
     ) {
-        for slot in &mut self.slots {
-            if slot.queue.needs_producer_id(self.new_producer_id) {
-                slot.queue.fail_queued(error, &mut effects.finished);
+        for index in 0..self.slots.len() {
+            let queue = &mut self.slots[index].queue;
+            if queue.needs_producer_id(self.new_producer_id) {
+                queue.fail_queued(error, &mut effects.finished);
+                self.update_share(index, now, effects);
             }
         }
     }
@@ -338,13 +364,15 @@ impl RecordAccumulator {
         for slot in &mut self.slots {
             slot.queue.stop(&mut effects.finished);
             slot.listed_for = None;
+            effects.shares_freed.extend(slot.share_line.take());
         }
         self.ready.clear();
         self.timers.clear();
     }
 
-    /// Puts a queue into its leader's ready list and sets its timer, as its state demands, and
-    /// has records without key leave a partition that cannot be written to.
+    /// Puts a queue into its leader's ready list and sets its timer, as its state demands,
+    /// updates its share, and has records without key leave a partition that cannot be written
+    /// to.
     fn reschedule(&mut self, index: usize, now: Instant, effects: &mut AccumulatorEffects) {
         let slot = &mut self.slots[index];
         if slot.queue.needs_producer_id(self.new_producer_id) {
@@ -359,7 +387,8 @@ impl RecordAccumulator {
         if slot.listed_for != leader {
             slot.listed_for = None;
         }
-        slot.is_stalled = slot.queue.is_stalled(now);
+        self.update_share(index, now, effects);
+        let slot = &mut self.slots[index];
         if leader.is_none() || slot.is_stalled {
             let partition = slot.queue.partition();
             if let Some(&topic) = self.topic_indexes.get(&partition.topic) {

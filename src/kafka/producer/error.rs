@@ -45,6 +45,9 @@ pub enum ProduceError {
         /// Where the record was to go.
         partition: TopicPartition,
     },
+    /// `delivery.timeout.ms` passed, and there was no memory for the record.
+    #[error("there was no room in buffer.memory within the delivery timeout")]
+    BufferExhausted,
     /// The broker refused the record.
     #[error("refused by the broker: {message} (error {code})")]
     Rejected {

@@ -147,8 +147,9 @@ impl<'a> ProducerIdRequest<'a> {
             Err(InitProducerIdError::Fatal(error)) => {
                 self.backoff.after_failure();
                 tracing::warn!(%error, "no producer id");
+                let now = Instant::now();
                 inner.with_accumulator(|accumulator, effects| {
-                    accumulator.fail_without_producer_id(&error, effects);
+                    accumulator.fail_without_producer_id(&error, now, effects);
                 });
             }
             Err(InitProducerIdError::Retriable(reason)) => {

@@ -105,6 +105,8 @@ pub(super) struct PartitionQueue<R> {
     /// Between what the broker has and the first batch.
     gap: SequenceGap,
     batches: VecDeque<ProducerBatch<R>>,
+    /// Bytes of `buffer.memory` that they hold.
+    memory: usize,
     /// How many of them are in flight, and to which broker.
     in_flight: usize,
     in_flight_to: BrokerId,
@@ -128,6 +130,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             next_sequence: 0,
             gap: SequenceGap::None,
             batches: VecDeque::new(),
+            memory: 0,
             in_flight: 0,
             in_flight_to: BrokerId(-1),
             leader_confirmed_at: None,
@@ -149,6 +152,12 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// How many batches are not in flight.
     pub(super) fn queued(&self) -> usize {
         self.batches.len() - self.in_flight
+    }
+
+    /// Bytes of `buffer.memory` that its batches hold.
+    #[inline]
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Holds no batch, in flight or not.
@@ -175,24 +184,39 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let Some(last) = self.batches.back_mut() else {
             return false;
         };
+        self.memory += memory;
         last.memory += memory;
         let became_ready = full && !last.ready;
         last.ready |= full;
         became_ready
     }
 
-    /// Adds a batch, which is open; the one before it is closed.
-    pub(super) fn push_batch(&mut self, records: R, result: Arc<ProduceResult>, now: Instant) {
+    /// Adds a batch, which is open; the one before it is closed. Its delivery timeout begins at
+    /// `created`, or where that of the batch before it does if that is later: batches expire in
+    /// order.
+    pub(super) fn push_batch(
+        &mut self,
+        records: R,
+        result: Arc<ProduceResult>,
+        mut created: Instant,
+    ) {
         if let Some(last) = self.batches.back_mut() {
             last.closed = true;
             last.ready = true;
+            created = created.max(last.created);
         }
         self.last_batch_id += 1;
         let promise = DeliveryPromise::new(result);
         self.batches.push_back(ProducerBatch {
             ready: self.config.linger.is_zero(),
-            ..ProducerBatch::new(self.last_batch_id, records, promise, now)
+            ..ProducerBatch::new(self.last_batch_id, records, promise, created)
         });
+    }
+
+    /// Makes the open batch ready; returns whether it was not.
+    pub(super) fn make_ready(&mut self) -> bool {
+        let last = self.batches.back_mut();
+        last.is_some_and(|last| !std::mem::replace(&mut last.ready, true))
     }
 
     /// Makes all batches ready, and lists the results of those that have none.
@@ -262,6 +286,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 // The response is still of use: for the sequences.
                 BatchState::InFlight | BatchState::Queued => (Err(unknown(&self.partition)), 0),
             };
+            self.memory -= memory;
             finished.push(FinishedBatch {
                 promise: Some(promise),
                 result,
@@ -370,6 +395,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                     SequenceGap::Possible | SequenceGap::None => SequenceGap::None,
                 };
             }
+            self.memory -= first.memory;
             finished.push(FinishedBatch {
                 promise: first.promise,
                 result,

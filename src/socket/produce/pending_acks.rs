@@ -220,7 +220,7 @@ pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
     match error {
         ProduceError::TooLarge { .. } => SocketErrorCode::TooLarge,
         ProduceError::NotAuthorized { .. } => SocketErrorCode::NotAuthorized,
-        ProduceError::TimedOut { .. } => SocketErrorCode::TimedOut,
+        ProduceError::TimedOut { .. } | ProduceError::BufferExhausted => SocketErrorCode::TimedOut,
         ProduceError::UnknownOutcome { .. } => SocketErrorCode::UnknownOutcome,
         ProduceError::InvalidPartition { .. } => SocketErrorCode::InvalidRecord,
         ProduceError::UnknownTopic { .. }

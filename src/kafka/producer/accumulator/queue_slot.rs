@@ -1,10 +1,13 @@
 //! A partition's queue, and how it stands in the ready lists and among the timers.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::batch_records::BatchRecords;
 use super::super::partition_queue::{PartitionQueue, QueueConfig};
+use super::shares::ShareLine;
 use crate::backoff::ExponentialBackoff;
 use crate::topic::BrokerId;
 
@@ -20,6 +23,10 @@ pub(super) struct QueueSlot {
     pub(super) timer: Option<Instant>,
     /// The queue's batches wait in vain: records without key go to other partitions.
     pub(super) is_stalled: bool,
+    /// What it counts for in the memory of all stalled partitions.
+    pub(super) stalled_memory: usize,
+    /// The callers that wait because the partition's share of memory is used up.
+    pub(super) share_line: Option<Arc<ShareLine>>,
     /// While the partition has no leader: when to request metadata again.
     pub(super) ask_leader_at: Option<Instant>,
     pub(super) ask_leader_backoff: ExponentialBackoff,
@@ -43,6 +50,8 @@ impl QueueSlot {
             entry: 0,
             timer: None,
             is_stalled: false,
+            stalled_memory: 0,
+            share_line: None,
             ask_leader_at: None,
             ask_leader_backoff: config.backoff(),
             expected_size: FIRST_BATCH_SIZE,

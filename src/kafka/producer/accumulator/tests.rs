@@ -1,4 +1,6 @@
-//! Queues that follow the metadata.
+//! Queues that follow the metadata; in `shares`, what they may hold.
+
+mod shares;
 
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use crate::fake::{metadata_response, topic_metadata};
 
 const A: BrokerId = BrokerId(1);
 const B: BrokerId = BrokerId(2);
+const BUFFER_MEMORY: usize = 1 << 20;
 const LINGER: Duration = Duration::ZERO;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
@@ -27,16 +30,21 @@ struct TestAccumulator {
 impl TestAccumulator {
     /// With a topic `t` of these partitions: leader and leader epoch of each.
     fn new(partitions: &[(i32, i32)]) -> Self {
+        Self::with_linger(LINGER, partitions)
+    }
+
+    fn with_linger(linger: Duration, partitions: &[(i32, i32)]) -> Self {
         let limits = SizeLimits {
             batch_size: 1 << 14,
             max_request_size: 1 << 20,
+            buffer_memory: BUFFER_MEMORY,
         };
-        Self::with(limits, partitions)
+        Self::with(limits, linger, partitions)
     }
 
-    fn with(limits: SizeLimits, partitions: &[(i32, i32)]) -> Self {
+    fn with(limits: SizeLimits, linger: Duration, partitions: &[(i32, i32)]) -> Self {
         let config = QueueConfig {
-            linger: LINGER,
+            linger,
             delivery_timeout: DELIVERY_TIMEOUT,
             max_in_flight: 5,
             retry_backoff: RETRY_BACKOFF,
@@ -95,11 +103,20 @@ impl TestAccumulator {
             headers: &[],
             timestamp: 0,
         };
+        let memory = RecordMemory {
+            taken: 10,
+            free: BUFFER_MEMORY,
+            turn: None,
+        };
         let effects = &mut self.effects;
-        let delivery = self
+        let appended = self
             .accumulator
-            .append(topic, partition, &record, 10, effects)?;
-        self.deliveries.push(delivery);
+            .append(topic, partition, &record, memory, None, effects);
+        match appended {
+            Ok(delivery) => self.deliveries.push(delivery),
+            Err(AppendError::Refused(error)) => return Err(error),
+            Err(AppendError::ShareUsedUp(_)) => panic!("there is memory"),
+        }
         Ok(())
     }
 
@@ -346,8 +363,9 @@ fn a_leader_that_left_and_came_back_is_not_sent_a_partition_twice_in_one_request
     let limits = SizeLimits {
         batch_size: 100,
         max_request_size: 1_000,
+        buffer_memory: BUFFER_MEMORY,
     };
-    let mut test = TestAccumulator::with(limits, &[(1, 1)]);
+    let mut test = TestAccumulator::with(limits, LINGER, &[(1, 1)]);
     let handle = test.handle();
     test.write(&handle, Some(0), None, &[0; 1_000]).unwrap();
     for _ in 0..3 {

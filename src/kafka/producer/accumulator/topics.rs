@@ -241,6 +241,7 @@ impl RecordAccumulator {
         {
             self.new_producer_id = None;
         }
+        self.stalled_memory -= slot.stalled_memory;
         if let Some(timer) = slot.timer {
             self.timers.remove(&(timer, index));
         }
