@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// How long to wait before the next attempt. Pure: the caller sleeps.
 #[derive(Clone, Debug)]
-pub struct ExponentialBackoff {
+pub(crate) struct ExponentialBackoff {
     first: Duration,
     max: Duration,
     failures: u32,
@@ -19,7 +19,7 @@ const JITTER: f64 = 0.2;
 
 impl ExponentialBackoff {
     /// Starts at `first` and doubles up to `max`.
-    pub fn new(first: Duration, max: Duration) -> Self {
+    pub(crate) fn new(first: Duration, max: Duration) -> Self {
         Self {
             first,
             max: max.max(first),
@@ -28,17 +28,17 @@ impl ExponentialBackoff {
     }
 
     /// Notes one more failure and says how long to wait after it.
-    pub fn after_failure(&mut self) -> Duration {
+    pub(crate) fn after_failure(&mut self) -> Duration {
         self.after_failure_with(random_unit())
     }
 
     /// Forgets the failures: the next wait is the first again.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
     /// The failures since the last success.
-    pub fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 

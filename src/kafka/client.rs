@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// How its consumers behave.
-    pub fn consumer_config(&self) -> &ConsumerConfig {
+    pub(crate) fn consumer_config(&self) -> &ConsumerConfig {
         &self.consumer
     }
 

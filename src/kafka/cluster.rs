@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     /// Its settings.
-    pub fn config(&self) -> &ClientConfig {
+    pub(crate) fn config(&self) -> &ClientConfig {
         &self.shared.config
     }
 
@@ -157,7 +157,7 @@ impl Cluster {
     ///
     /// # Errors
     /// That of the last broker that was tried.
-    pub async fn call_any<A: Api>(
+    pub(crate) async fn call_any<A: Api>(
         &self,
         build: impl Fn(i16) -> A,
         timeout: Duration,

@@ -111,7 +111,7 @@ pub enum RequestError {
 
 impl RequestError {
     /// Whether the broker may have seen, and acted on, the request.
-    pub fn maybe_sent(&self) -> bool {
+    pub(crate) fn maybe_sent(&self) -> bool {
         match self {
             Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
             Self::Malformed { .. } | Self::Stopped => true,
@@ -123,7 +123,7 @@ impl RequestError {
     }
 
     /// Whether the same request may succeed later, perhaps elsewhere.
-    pub fn is_retriable(&self) -> bool {
+    pub(crate) fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
             | Self::Disconnected { .. }

@@ -3,12 +3,12 @@
 //! Nothing here knows of WebSockets, JSON or HTTP.
 
 pub mod admin;
-pub mod backoff;
+mod backoff;
 pub mod client;
-pub mod cluster;
+mod cluster;
 pub mod config;
 pub mod consumer;
-pub mod error;
+mod error;
 #[cfg(test)]
 #[allow(dead_code)] // the scripts of all tests
 mod fake;
@@ -17,11 +17,11 @@ pub mod group;
 mod isolation_level;
 pub mod metadata;
 pub mod net;
-pub mod principal;
+mod principal;
 pub mod producer;
 pub mod protocol;
 pub mod record;
-pub mod topic;
+mod topic;
 
 pub use cluster::Cluster;
 pub use error::RequestError;

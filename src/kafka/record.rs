@@ -29,7 +29,8 @@ mod tests;
 mod varint;
 
 pub use aborted::AbortedTransaction;
-pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder, batch_size_of};
+pub(crate) use batch_builder::batch_size_of;
+pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder};
 pub use decoder::{DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};

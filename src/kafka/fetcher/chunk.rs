@@ -40,7 +40,7 @@ pub struct Chunk {
     /// The partition.
     pub tp: TopicPartition,
     /// The fetch offset: the one that was asked for.
-    pub first_offset: i64,
+    pub(crate) first_offset: i64,
     /// The offset to fetch next.
     pub next_offset: i64,
     /// Leader epoch of the last batch; −1 when unknown.

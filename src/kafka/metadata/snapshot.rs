@@ -24,9 +24,9 @@ pub struct ClusterSnapshot {
     /// The broker that decides about topics.
     pub controller: Option<BrokerId>,
     /// The id that the cluster gave itself.
-    pub cluster_id: Option<Arc<str>>,
+    pub(crate) cluster_id: Option<Arc<str>>,
     /// The topics in use.
-    pub topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
+    pub(crate) topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
 }
 
 /// One broker (Java's `Node`).
@@ -62,9 +62,9 @@ pub struct PartitionMetadata {
     /// The leader; `None` while an election is under way.
     pub leader_id: Option<BrokerId>,
     /// Rises with every election; -1 when unknown.
-    pub leader_epoch: i32,
+    pub(crate) leader_epoch: i32,
     /// The replicas, alive or not; empty when unknown.
-    pub replica_ids: Arc<[BrokerId]>,
+    pub(crate) replica_ids: Arc<[BrokerId]>,
 }
 
 /// Who leads a partition.
@@ -91,7 +91,7 @@ pub(crate) type TopicResult = (Arc<str>, Result<(), TopicError>);
 
 impl ClusterSnapshot {
     /// The broker with that id.
-    pub fn broker(&self, id: BrokerId) -> Option<&BrokerNode> {
+    pub(crate) fn broker(&self, id: BrokerId) -> Option<&BrokerNode> {
         self.brokers.iter().find(|broker| broker.id == id)
     }
 

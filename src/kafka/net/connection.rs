@@ -114,7 +114,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`RequestError::Unsupported`] if there is none.
-    pub fn version<A: Api>(&self) -> Result<i16, RequestError> {
+    pub(crate) fn version<A: Api>(&self) -> Result<i16, RequestError> {
         self.versions::<A>().map(|versions| *versions.end())
     }
 
@@ -170,7 +170,7 @@ impl Connection {
     ///
     /// # Errors
     /// Any [`RequestError`].
-    pub async fn call<A: Api>(
+    pub(crate) async fn call<A: Api>(
         &self,
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
@@ -181,12 +181,13 @@ impl Connection {
     }
 
     /// The broker at the other end.
-    pub fn broker(&self) -> &BrokerAddress {
+    pub(crate) fn broker(&self) -> &BrokerAddress {
         &self.state.broker
     }
 
     /// Completes when the connection has ended.
-    pub async fn closed(&self) {
+    #[cfg(test)]
+    pub(crate) async fn closed(&self) {
         self.state.closed.cancelled().await;
     }
 
@@ -196,12 +197,12 @@ impl Connection {
     }
 
     /// Requests that are queued or in flight.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.state.in_flight.load(Ordering::Acquire)
     }
 
     /// Ends the connection now; callers that wait are given `reason`.
-    pub fn close(&self, reason: &str) {
+    pub(crate) fn close(&self, reason: &str) {
         self.state.close(reason);
     }
 }

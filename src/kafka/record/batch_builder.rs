@@ -134,7 +134,7 @@ impl RecordBatchBuilder {
     }
 
     /// Bytes that `record` would add if it were appended now, before compression.
-    pub fn size_of(&self, record: &NewRecord<'_>) -> usize {
+    pub(crate) fn size_of(&self, record: &NewRecord<'_>) -> usize {
         let body = self.body_size(record);
         size_of_varint(body as i64) + body
     }
@@ -163,23 +163,18 @@ impl RecordBatchBuilder {
     }
 
     /// Bytes so far, header included, before compression.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Records so far.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// Whether nothing was appended yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
-    }
-
-    /// The largest timestamp so far; -1 in an empty batch.
-    pub fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
     }
 
     /// Compresses the records. The [producer's state](RecordBatch::set_producer_state) is still
@@ -227,7 +222,7 @@ impl RecordBatchBuilder {
 }
 
 /// Bytes of a batch that holds nothing but `record`, before compression.
-pub fn batch_size_of(record: &NewRecord<'_>) -> usize {
+pub(crate) fn batch_size_of(record: &NewRecord<'_>) -> usize {
     let empty = RecordBatchBuilder {
         bytes: Vec::new(),
         count: 0,
@@ -286,23 +281,18 @@ impl RecordBatch {
         self.bytes.clone()
     }
 
-    /// Bytes as it is sent.
-    pub fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Bytes before compression, header included.
-    pub fn uncompressed_size(&self) -> usize {
+    pub(crate) fn uncompressed_size(&self) -> usize {
         self.uncompressed
     }
 
     /// Records in the batch.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.header.record_count as u32
     }
 
     /// The largest timestamp.
-    pub fn max_timestamp(&self) -> i64 {
+    pub(crate) fn max_timestamp(&self) -> i64 {
         self.header.max_timestamp
     }
 
@@ -311,32 +301,9 @@ impl RecordBatch {
         &self.header
     }
 
-    /// Two halves, by bytes, whose producer's state is to be set anew; `None` if there is only
-    /// one record.
-    /// For MESSAGE_TOO_LARGE.
-    pub fn split(&self) -> Option<(RecordBatch, RecordBatch)> {
-        let count = self.count();
-        if count < 2 {
-            return None;
-        }
-        let half = RECORD_BATCH_OVERHEAD + (self.uncompressed - RECORD_BATCH_OVERHEAD).div_ceil(2);
-        let mut first = RecordBatchBuilder::new(half);
-        let mut second = RecordBatchBuilder::new(self.uncompressed - half + RECORD_BATCH_OVERHEAD);
-        self.for_each_record(|index, record, timestamp| {
-            // Neither half may be empty, however uneven the records are.
-            let into_first = index == 0 || (first.bytes() < half && index + 1 < count);
-            if into_first && second.is_empty() {
-                first.append_encoded(record, timestamp);
-            } else {
-                second.append_encoded(record, timestamp);
-            }
-        });
-        Some((self.build_like_this(first), self.build_like_this(second)))
-    }
-
     /// The records whose index `keep` accepts, in order, as a batch whose producer's
     /// state is to be set anew; `None` if it accepts none. For INVALID_RECORD, which names records by index.
-    pub fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<RecordBatch> {
+    pub(crate) fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<RecordBatch> {
         let mut kept = RecordBatchBuilder::new(self.uncompressed);
         self.for_each_record(|index, record, timestamp| {
             if keep(index) {

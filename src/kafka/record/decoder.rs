@@ -50,12 +50,12 @@ pub struct DecodeOptions {
 #[derive(Clone, Debug)]
 pub struct DecodedRecords {
     /// The batches that hold a record for the caller.
-    pub batches: Vec<DecodedBatch>,
+    pub(crate) batches: Vec<DecodedBatch>,
     /// Where to read on: behind the last batch that was complete, even if nothing in
     /// it was for the caller. `None` if no batch was.
     pub next_offset: Option<i64>,
     /// Leader epoch of that last batch, to be carried with the position; -1 if unknown.
-    pub leader_epoch: i32,
+    pub(crate) leader_epoch: i32,
     /// Bytes of records that are held.
     pub bytes: usize,
     fetch_offset: i64,
@@ -70,7 +70,7 @@ impl DecodedRecords {
 
     /// The records at or after `from`, in the order of the log.
     #[inline]
-    pub fn records_from(&self, from: i64) -> Records<'_> {
+    pub(crate) fn records_from(&self, from: i64) -> Records<'_> {
         let first = self.batches.partition_point(|b| b.last_offset < from);
         Records::new(&self.batches[first..], from.max(self.fetch_offset))
     }
@@ -83,7 +83,7 @@ impl DecodedRecords {
 
     /// Whether there is no record for the caller.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 }

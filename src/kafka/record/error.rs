@@ -73,18 +73,3 @@ pub enum RecordError {
         limit: usize,
     },
 }
-
-impl RecordError {
-    /// The base offset of the batch that is at fault; -1 when it could not be read.
-    pub fn base_offset(&self) -> i64 {
-        match *self {
-            Self::Short { base_offset, .. }
-            | Self::UnknownMagic { base_offset, .. }
-            | Self::UnknownCompression { base_offset, .. }
-            | Self::Checksum { base_offset, .. }
-            | Self::Malformed { base_offset, .. }
-            | Self::Decompression { base_offset, .. }
-            | Self::TooLarge { base_offset, .. } => base_offset,
-        }
-    }
-}

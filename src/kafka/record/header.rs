@@ -26,7 +26,7 @@ pub const RECORD_BATCH_OVERHEAD: usize = 61;
 /// Where the magic byte is, in all magics.
 pub const MAGIC_OFFSET: usize = 16;
 /// Where the checksum is.
-pub const CRC_OFFSET: usize = 17;
+pub(crate) const CRC_OFFSET: usize = 17;
 /// From here on the checksum covers everything.
 pub const ATTRIBUTES_OFFSET: usize = 21;
 /// The producer id of a batch that is neither idempotent nor transactional.
@@ -43,7 +43,6 @@ impl BatchAttributes {
     const LOG_APPEND_TIME: i16 = 0x08;
     const TRANSACTIONAL: i16 = 0x10;
     const CONTROL: i16 = 0x20;
-    const DELETE_HORIZON: i16 = 0x40;
 
     /// Plain attributes of a batch that a producer writes.
     pub fn new(compression: CompressionType) -> Self {
@@ -81,17 +80,6 @@ impl BatchAttributes {
     /// Holds a transaction marker or another record that is not for consumers.
     pub fn is_control_batch(self) -> bool {
         self.0 & Self::CONTROL != 0
-    }
-
-    /// The base timestamp is when the log cleaner may drop the batch (KIP-534).
-    pub fn has_delete_horizon(self) -> bool {
-        self.0 & Self::DELETE_HORIZON != 0
-    }
-
-    /// With or without the flag for [`is_log_append_time`](Self::is_log_append_time).
-    #[must_use]
-    pub fn with_log_append_time(self, on: bool) -> Self {
-        self.with(Self::LOG_APPEND_TIME, on)
     }
 
     /// With or without the flag for [`is_transactional`](Self::is_transactional).
@@ -142,9 +130,6 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Bytes of a header.
-    pub const SIZE: usize = RECORD_BATCH_OVERHEAD;
-
     /// Reads the header at the start of `bytes`, which need not hold the records.
     ///
     /// Does not verify the checksum: see [`verify`](Self::verify).
@@ -193,7 +178,7 @@ impl BatchHeader {
         Ok(header)
     }
 
-    /// Writes the header over the first [`SIZE`](Self::SIZE) bytes of `batch`, with the
+    /// Writes the header over the first [`RECORD_BATCH_OVERHEAD`] bytes of `batch`, with the
     /// checksum it has: [`write_crc`] computes that afterwards.
     ///
     /// # Panics
@@ -352,11 +337,14 @@ mod tests {
     #[test]
     fn a_short_or_foreign_header_is_named_by_its_offset() {
         let bytes = batch(&header());
-        assert_eq!(
-            BatchHeader::parse(&bytes[..60]).unwrap_err().base_offset(),
-            1 << 40
-        );
-        assert_eq!(BatchHeader::parse(&[]).unwrap_err().base_offset(), -1);
+        let short = |base_offset, available| {
+            Err(RecordError::Short {
+                base_offset,
+                available,
+            })
+        };
+        assert_eq!(BatchHeader::parse(&bytes[..60]), short(1 << 40, 60));
+        assert_eq!(BatchHeader::parse(&[]), short(-1, 0));
         let mut foreign = bytes;
         foreign[MAGIC_OFFSET] = 3;
         assert_eq!(

@@ -30,21 +30,9 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// How many there are.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether there are none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Key and value of each. Keys are UTF-8 by agreement only.
     #[inline]
-    pub fn iter(&self) -> HeaderIter<'a> {
+    pub(crate) fn iter(&self) -> HeaderIter<'a> {
         HeaderIter {
             left: self.count,
             reader: ByteReader::new(self.encoded),
@@ -101,19 +89,13 @@ impl DecodedBatch {
     /// Offset of the last record that was written into the batch; compaction may have
     /// removed it since.
     #[inline]
-    pub fn last_offset(&self) -> i64 {
+    pub(crate) fn last_offset(&self) -> i64 {
         self.last_offset
-    }
-
-    /// Records for the caller.
-    #[inline]
-    pub fn count(&self) -> u32 {
-        self.count
     }
 
     /// Epoch of the leader that appended the batch; -1 before magic 2.
     #[inline]
-    pub fn leader_epoch(&self) -> i32 {
+    pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }
 }
