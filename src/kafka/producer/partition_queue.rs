@@ -21,28 +21,13 @@
 //!   sent: as many as a broker recognises when they are sent again.
 //! - After a failure, and on a new leader, one request is in flight at a time until the
 //!   first success; nothing is sent to a leader while requests to another one are in flight.
-//!
-//! # Sequence gaps
-//! When a batch leaves the queue without having been appended, the sequences behind it
-//! cannot be used: the broker refuses whatever does not follow directly.
-//! - *Certain* gap (the batch was refused, or never sent): what follows was not appended
-//!   either. Once no request is in flight, the epoch is bumped and every batch gets a new
-//!   sequence.
-//! - *Possible* gap (the batch failed while it may have been appended): the next batch that
-//!   may have been appended is sent again as it was. If it is taken, the failed one was
-//!   appended too and the gap never existed; if it is refused as out of order, its outcome
-//!   is unknown as well: a broker that was restarted may hold it and not remember. What
-//!   certainly was not appended follows under the next epoch, whose first batch fences
-//!   requests that are still on their way.
-//!
-//! A topic that was deleted and created again has a certain gap before its first batch. It
-//! is not closed by the old topic: five batches are in flight, the topic is recreated, and
-//! two of the five are acknowledged by the old one. The new one has neither of them, and a
-//! new log takes whichever sequence comes first.
+//! - What is missing between what the broker has and the first batch is known: see
+//!   [`sequencer`].
 
 mod batch;
 mod completion;
 mod draining;
+mod sequencer;
 #[cfg(test)]
 mod tests;
 
@@ -54,12 +39,12 @@ use tokio::time::Instant;
 
 use super::delivery::{DeliveryPromise, ProduceResult};
 use super::error::ProduceError;
-use super::producer_id::ProducerIdAndEpoch;
 use crate::backoff::ExponentialBackoff;
 use crate::metadata::LeaderAndEpoch;
 use crate::topic::{BrokerId, TopicPartition};
 
-use self::batch::{BatchState, ProducerBatch, SequenceGap, unknown_outcome};
+use self::batch::{BatchState, ProducerBatch, unknown_outcome};
+use self::sequencer::{SequenceGap, Sequencer};
 
 pub(super) use self::batch::{FinishedBatch, QueuedRecords, SendableBatch, TopicNaming};
 pub(super) use self::completion::BatchResult;
@@ -96,14 +81,7 @@ pub(super) struct PartitionQueue<R> {
     partition: TopicPartition,
     config: QueueConfig,
     leader: Option<LeaderAndEpoch>,
-    /// What sequences count under; taken from the producer at the first attempt.
-    producer_id: Option<ProducerIdAndEpoch>,
-    /// A producer id that must not be used again: its epochs are used up, or it is fenced.
-    exhausted_producer_id: Option<i64>,
-    /// Of the next batch that has none.
-    next_sequence: i32,
-    /// Between what the broker has and the first batch.
-    gap: SequenceGap,
+    sequencer: Sequencer,
     batches: VecDeque<ProducerBatch<R>>,
     /// Bytes of `buffer.memory` that they hold.
     memory: usize,
@@ -125,10 +103,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             partition,
             config,
             leader: None,
-            producer_id: None,
-            exhausted_producer_id: None,
-            next_sequence: 0,
-            gap: SequenceGap::None,
+            sequencer: Sequencer::new(),
             batches: VecDeque::new(),
             memory: 0,
             in_flight: 0,
@@ -167,7 +142,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
 
     /// The partition's brokers may know sequences under that producer id.
     pub(super) fn has_used_producer_id(&self, id: i64) -> bool {
-        self.producer_id.is_some_and(|own| own.id == id) || self.exhausted_producer_id == Some(id)
+        self.sequencer.has_used_producer_id(id)
     }
 
     /// The batch that records are appended to, and the result of its records.
@@ -186,9 +161,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         };
         self.memory += memory;
         last.memory += memory;
-        let became_ready = full && !last.ready;
-        last.ready |= full;
-        became_ready
+        full && last.make_ready()
     }
 
     /// Adds a batch, which is open; the one before it is closed. Its delivery timeout begins at
@@ -201,14 +174,15 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         mut created: Instant,
     ) {
         if let Some(last) = self.batches.back_mut() {
-            last.closed = true;
-            last.ready = true;
+            last.close();
             created = created.max(last.created);
         }
         self.last_batch_id += 1;
         let promise = DeliveryPromise::new(result);
         self.batches.push_back(ProducerBatch {
-            ready: self.config.linger.is_zero(),
+            state: BatchState::Open {
+                ready: self.config.linger.is_zero(),
+            },
             ..ProducerBatch::new(self.last_batch_id, records, promise, created)
         });
     }
@@ -216,13 +190,13 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// Makes the open batch ready; returns whether it was not.
     pub(super) fn make_ready(&mut self) -> bool {
         let last = self.batches.back_mut();
-        last.is_some_and(|last| !std::mem::replace(&mut last.ready, true))
+        last.is_some_and(ProducerBatch::make_ready)
     }
 
     /// Makes all batches ready, and lists the results of those that have none.
     pub(super) fn flush(&mut self) -> impl Iterator<Item = Arc<ProduceResult>> + '_ {
         self.batches.iter_mut().filter_map(|batch| {
-            batch.ready = true;
+            batch.make_ready();
             batch
                 .promise
                 .as_ref()
@@ -246,12 +220,12 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// in the new one; what was sent by name, and not answered, may be or may yet arrive:
     /// sent again it could be there twice.
     pub(super) fn topic_recreated(&mut self, finished: &mut Vec<FinishedBatch>) {
-        self.gap = SequenceGap::Certain;
+        self.sequencer.set_gap(SequenceGap::Certain);
         for batch in &mut self.batches {
-            match batch.state {
-                BatchState::Queued => batch.forget_attempts(&self.partition),
-                BatchState::InFlight => batch.topic_recreated = true,
-                BatchState::Done(_) => {}
+            match &mut batch.state {
+                BatchState::InFlight { of_old_topic, .. } => *of_old_topic = true,
+                BatchState::Retry(_) => batch.forget_attempts(&self.partition),
+                BatchState::Open { .. } | BatchState::Ready | BatchState::Done { .. } => {}
             }
         }
         self.finish_done(finished);
@@ -268,7 +242,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             if !batch.is_queued() {
                 continue;
             }
-            if batch.maybe_appended {
+            if batch.maybe_appended() {
                 batch.fail(unknown(&self.partition), SequenceGap::Possible);
             } else {
                 let partition = self.partition.clone();
@@ -282,9 +256,11 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 continue;
             };
             let (result, memory) = match &batch.state {
-                BatchState::Done(result) => (result.clone(), std::mem::take(&mut batch.memory)),
-                // The response is still of use: for the sequences.
-                BatchState::InFlight | BatchState::Queued => (Err(unknown(&self.partition)), 0),
+                BatchState::Done { result, .. } => {
+                    (result.clone(), std::mem::take(&mut batch.memory))
+                }
+                // It is in flight. The response is still of use: for the sequences.
+                _ => (Err(unknown(&self.partition)), 0),
             };
             self.memory -= memory;
             finished.push(FinishedBatch {
@@ -303,7 +279,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             if !batch.is_queued() {
                 continue;
             }
-            if batch.maybe_appended {
+            if batch.maybe_appended() {
                 let error = unknown_outcome(&self.partition, &error.to_string());
                 batch.fail(error, SequenceGap::Possible);
             } else {
@@ -316,15 +292,12 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// Fails all batches: the outcome of those that were sent and not answered is unknown.
     pub(super) fn stop(&mut self, finished: &mut Vec<FinishedBatch>) {
         for batch in &mut self.batches {
-            match batch.state {
-                BatchState::InFlight => {
-                    self.in_flight -= 1;
-                    batch.maybe_appended = true;
-                }
-                BatchState::Queued => {}
-                BatchState::Done(_) => continue,
+            if batch.is_done() {
+                continue;
             }
-            let error = if batch.maybe_appended {
+            let is_in_flight = batch.is_in_flight();
+            self.in_flight -= usize::from(is_in_flight);
+            let error = if is_in_flight || batch.maybe_appended() {
                 let reason = "the producer was stopped before the answer";
                 unknown_outcome(&self.partition, reason)
             } else {
@@ -362,7 +335,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             .map(|batch| batch.created + self.config.delivery_timeout);
         let first = self.batches.iter().find(|batch| batch.is_queued());
         let linger_ends = first
-            .filter(|batch| !batch.ready)
+            .filter(|batch| !batch.is_ready())
             .map(|batch| batch.created + self.config.linger);
         let retry_at = first.and(self.retry_at);
         let sendable = linger_ends.max(retry_at).filter(|&at| at > now);
@@ -375,25 +348,23 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// Takes the batches that are done off the front.
     fn finish_done(&mut self, finished: &mut Vec<FinishedBatch>) {
         while let Some(first) = self.batches.front_mut() {
-            match std::mem::replace(&mut first.gap_before, SequenceGap::None) {
-                SequenceGap::None => {}
-                gap => self.gap = gap,
-            }
+            let gap = std::mem::replace(&mut first.gap_before, SequenceGap::None);
+            self.sequencer.set_gap(gap);
             if !first.is_done() {
                 break;
             }
             let Some(first) = self.batches.pop_front() else {
                 break;
             };
-            let BatchState::Done(result) = first.state else {
+            let BatchState::Done {
+                result,
+                of_old_topic,
+            } = first.state
+            else {
                 break;
             };
-            if result.is_ok() && !first.topic_recreated {
-                // The broker has everything up to here; or it has lost the producer's state.
-                self.gap = match self.gap {
-                    SequenceGap::Certain => SequenceGap::Possible,
-                    SequenceGap::Possible | SequenceGap::None => SequenceGap::None,
-                };
+            if result.is_ok() && !of_old_topic {
+                self.sequencer.first_was_appended();
             }
             self.memory -= first.memory;
             finished.push(FinishedBatch {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::super::delivery::{AppendedAt, DeliveryPromise, ProduceResult};
 use super::super::error::ProduceError;
 use super::super::producer_id::ProducerIdAndEpoch;
+use super::sequencer::SequenceGap;
 use crate::topic::TopicPartition;
 
 /// The records of a batch, as far as the queue needs to know them.
@@ -31,18 +32,6 @@ pub(super) struct ProducerBatch<R> {
     pub(super) state: BatchState,
     /// The sequence of the first record; `None` until the first attempt.
     pub(super) base_sequence: Option<i32>,
-    /// Some attempt may have been appended.
-    pub(super) maybe_appended: bool,
-    /// One of those attempts named the topic by its name: it may reach another topic of
-    /// that name.
-    pub(super) sent_by_name: bool,
-    /// The topic was deleted and created again while this batch was in flight: what becomes
-    /// of it says nothing of the new topic's log.
-    pub(super) topic_recreated: bool,
-    /// No record can be appended any more.
-    pub(super) closed: bool,
-    /// Need not wait for `linger.ms`.
-    pub(super) ready: bool,
     pub(super) attempts: u32,
     pub(super) created: Instant,
     /// Bytes of `buffer.memory`.
@@ -51,22 +40,54 @@ pub(super) struct ProducerBatch<R> {
     pub(super) gap_before: SequenceGap,
 }
 
+/// A batch's life.
+///
+/// ```text
+/// Open ─▶ Ready ─▶ InFlight ─▶ Done
+///   └──────────────▶ │  ▲
+///                    ▼  │
+///                    Retry
+/// ```
 #[derive(Debug)]
 pub(super) enum BatchState {
-    /// To be sent, for the first time or again.
-    Queued,
+    /// Takes records; `ready`: need not wait for `linger.ms` before it is sent.
+    Open { ready: bool },
+    /// Takes no more records, and was not sent as it is.
+    Ready,
     /// In a request that is not answered.
-    InFlight,
-    Done(Result<AppendedAt, ProduceError>),
+    InFlight {
+        earlier: EarlierAttempts,
+        /// The topic was deleted and created again meanwhile: what becomes of the batch says
+        /// nothing of the new topic's log.
+        of_old_topic: bool,
+    },
+    /// To be sent again.
+    Retry(EarlierAttempts),
+    /// Has its result.
+    Done {
+        result: Result<AppendedAt, ProduceError>,
+        /// See `InFlight`.
+        of_old_topic: bool,
+    },
 }
 
-/// Whether sequences are missing from what the broker has, because their batch failed.
+/// What became of the attempts to write a batch that ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SequenceGap {
-    None,
-    /// The batch may have been appended; then there is no gap.
-    Possible,
-    Certain,
+pub(super) enum EarlierAttempts {
+    /// None was appended.
+    NotAppended,
+    /// One may have been appended; `by_name`: such a one named the topic by its name, and may
+    /// reach another topic of that name.
+    MaybeAppended { by_name: bool },
+}
+
+impl EarlierAttempts {
+    /// With one more, which may have been appended.
+    pub(super) fn and_maybe_appended(self, naming: TopicNaming) -> Self {
+        let by_name =
+            naming == TopicNaming::ByName || self == Self::MaybeAppended { by_name: true };
+        Self::MaybeAppended { by_name }
+    }
 }
 
 /// How a request names topics.
@@ -101,19 +122,14 @@ pub(in super::super) struct FinishedBatch {
 }
 
 impl<R> ProducerBatch<R> {
-    /// A batch that was never sent.
+    /// A batch that was never sent, and takes no records.
     pub(super) fn new(id: u64, records: R, promise: DeliveryPromise, created: Instant) -> Self {
         Self {
             id,
             records: Some(records),
             promise: Some(promise),
-            state: BatchState::Queued,
+            state: BatchState::Ready,
             base_sequence: None,
-            maybe_appended: false,
-            sent_by_name: false,
-            topic_recreated: false,
-            closed: false,
-            ready: false,
             attempts: 0,
             created,
             memory: 0,
@@ -124,22 +140,58 @@ impl<R> ProducerBatch<R> {
     /// The batch that takes records, if it still does, and the result of its records.
     #[inline]
     pub(super) fn open(&mut self) -> Option<(&mut R, &Arc<ProduceResult>)> {
-        if self.closed {
+        if !matches!(self.state, BatchState::Open { .. }) {
             return None;
         }
         Some((self.records.as_mut()?, self.promise.as_ref()?.result()))
     }
 
+    /// It takes no more records.
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, BatchState::Open { .. }) {
+            self.state = BatchState::Ready;
+        }
+    }
+
+    /// Lets it wait for `linger.ms` no longer; returns whether it did.
+    pub(super) fn make_ready(&mut self) -> bool {
+        match &mut self.state {
+            BatchState::Open { ready } => !std::mem::replace(ready, true),
+            _ => false,
+        }
+    }
+
+    /// Need not wait for `linger.ms`.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(self.state, BatchState::Open { ready: false })
+    }
+
+    /// To be sent, for the first time or again.
     pub(super) fn is_queued(&self) -> bool {
-        matches!(self.state, BatchState::Queued)
+        !self.is_in_flight() && !self.is_done()
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.state, BatchState::InFlight)
+        matches!(self.state, BatchState::InFlight { .. })
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, BatchState::Done(_))
+        matches!(self.state, BatchState::Done { .. })
+    }
+
+    /// What became of the attempts that have ended.
+    pub(super) fn earlier_attempts(&self) -> EarlierAttempts {
+        match self.state {
+            BatchState::InFlight { earlier, .. } | BatchState::Retry(earlier) => earlier,
+            BatchState::Open { .. } | BatchState::Ready | BatchState::Done { .. } => {
+                EarlierAttempts::NotAppended
+            }
+        }
+    }
+
+    /// Some attempt that has ended may have been appended.
+    pub(super) fn maybe_appended(&self) -> bool {
+        self.earlier_attempts() != EarlierAttempts::NotAppended
     }
 
     /// The delivery timeout expired while it was in flight, or parked: the callers know their
@@ -150,9 +202,11 @@ impl<R> ProducerBatch<R> {
 
     /// Ends it with an error, and leaves `gap` where it was.
     pub(super) fn fail(&mut self, error: ProduceError, gap: SequenceGap) {
-        self.state = BatchState::Done(Err(error));
+        self.state = BatchState::Done {
+            result: Err(error),
+            of_old_topic: false,
+        };
         self.records = None;
-        self.closed = true;
         if gap != SequenceGap::None {
             self.gap_before = gap;
         }
@@ -161,11 +215,16 @@ impl<R> ProducerBatch<R> {
     /// The topic was deleted and created again: no attempt so far is in the new one, unless
     /// one that may have been appended named the topic by its name.
     pub(super) fn forget_attempts(&mut self, partition: &TopicPartition) {
-        if self.maybe_appended && self.sent_by_name {
-            let error = unknown_outcome(partition, "the topic was deleted and created again");
-            self.fail(error, SequenceGap::None);
+        match self.earlier_attempts() {
+            EarlierAttempts::MaybeAppended { by_name: true } => {
+                let error = unknown_outcome(partition, "the topic was deleted and created again");
+                self.fail(error, SequenceGap::None);
+            }
+            EarlierAttempts::MaybeAppended { by_name: false } => {
+                self.state = BatchState::Retry(EarlierAttempts::NotAppended);
+            }
+            EarlierAttempts::NotAppended => {}
         }
-        self.maybe_appended = false;
     }
 
     /// The gap that this batch leaves if it certainly was not appended.
@@ -178,7 +237,7 @@ impl<R> ProducerBatch<R> {
 
     /// The gap that this batch, which was sent, leaves if it fails now.
     pub(super) fn gap_if_failed(&self) -> SequenceGap {
-        match self.maybe_appended {
+        match self.maybe_appended() {
             true => SequenceGap::Possible,
             false => SequenceGap::Certain,
         }

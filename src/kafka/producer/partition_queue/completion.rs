@@ -8,9 +8,9 @@ use super::super::delivery::AppendedAt;
 use super::super::error::ProduceError;
 use super::PartitionQueue;
 use super::batch::{
-    BatchState, FinishedBatch, ProducerBatch, QueuedRecords, SequenceGap, TopicNaming,
-    unknown_outcome,
+    BatchState, FinishedBatch, ProducerBatch, QueuedRecords, TopicNaming, unknown_outcome,
 };
+use super::sequencer::SequenceGap;
 
 /// How an attempt to write a batch ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,31 +89,46 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         };
         self.in_flight -= 1;
         let batch = &mut self.batches[index];
-        batch.state = BatchState::Queued;
+        let of_topic_before = matches!(
+            batch.state,
+            BatchState::InFlight {
+                of_old_topic: true,
+                ..
+            }
+        );
+        batch.state = BatchState::Retry(batch.earlier_attempts());
         batch.records = Some(records);
         batch.attempts += 1;
-        batch.sent_by_name |= naming == TopicNaming::ByName;
         if !matches!(result, BatchResult::Appended(_)) {
             self.leader_confirmed_at = None;
         }
-        self.apply_result(index, result, now);
+        self.apply_result(index, result, naming, now);
         let batch = &mut self.batches[index];
-        if batch.topic_recreated && batch.is_queued() {
-            batch.topic_recreated = false;
-            batch.forget_attempts(&self.partition);
+        match &mut batch.state {
+            BatchState::Done { of_old_topic, .. } => *of_old_topic = of_topic_before,
+            _ if of_topic_before => batch.forget_attempts(&self.partition),
+            _ => {}
         }
-        batch.sent_by_name &= batch.maybe_appended;
         self.finish_done(finished);
     }
 
-    fn apply_result(&mut self, index: usize, result: BatchResult, now: Instant) {
+    fn apply_result(
+        &mut self,
+        index: usize,
+        result: BatchResult,
+        naming: TopicNaming,
+        now: Instant,
+    ) {
         let batch = &mut self.batches[index];
         match result {
             BatchResult::Appended(appended) => self.appended(index, appended, now),
             BatchResult::OutOfOrder => self.out_of_order(index, now),
             BatchResult::Fenced => self.fenced(index, now),
             BatchResult::Retry { maybe_appended } => {
-                batch.maybe_appended |= maybe_appended;
+                if maybe_appended {
+                    let earlier = batch.earlier_attempts();
+                    batch.state = BatchState::Retry(earlier.and_maybe_appended(naming));
+                }
                 if batch.is_expired() {
                     batch.fail(already_reported(), batch.gap_if_failed());
                 } else {
@@ -122,11 +137,11 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             }
             BatchResult::Corrupt { .. } if batch.attempts < CORRUPT_ATTEMPTS => {
                 let maybe_appended = false;
-                self.apply_result(index, BatchResult::Retry { maybe_appended }, now);
+                self.apply_result(index, BatchResult::Retry { maybe_appended }, naming, now);
             }
             BatchResult::UnknownError { .. } if batch.attempts < UNKNOWN_ERROR_ATTEMPTS => {
                 let maybe_appended = true;
-                self.apply_result(index, BatchResult::Retry { maybe_appended }, now);
+                self.apply_result(index, BatchResult::Retry { maybe_appended }, naming, now);
             }
             BatchResult::UnknownError { message } => {
                 let error = unknown_outcome(&self.partition, &message);
@@ -134,14 +149,14 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             }
             // From here on the result is final for the whole batch as it is; but it says
             // nothing of an earlier attempt that may have been appended under other rules.
-            BatchResult::Fatal(error) if batch.maybe_appended => {
+            BatchResult::Fatal(error) if batch.maybe_appended() => {
                 let error = unknown_outcome(&self.partition, &error.to_string());
                 batch.fail(error, SequenceGap::Possible);
             }
             BatchResult::TooLarge
             | BatchResult::Corrupt { .. }
             | BatchResult::InvalidRecords { .. }
-                if batch.maybe_appended =>
+                if batch.maybe_appended() =>
             {
                 let reason = "refused after an attempt that was not answered";
                 let error = unknown_outcome(&self.partition, reason);
@@ -165,7 +180,10 @@ impl<R: QueuedRecords> PartitionQueue<R> {
 
     fn appended(&mut self, index: usize, appended: AppendedAt, now: Instant) {
         let batch = &mut self.batches[index];
-        batch.state = BatchState::Done(Ok(appended));
+        batch.state = BatchState::Done {
+            result: Ok(appended),
+            of_old_topic: false,
+        };
         batch.records = None;
         if self
             .leader
@@ -186,13 +204,14 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let batch = &mut self.batches[index];
         if batch.is_expired() {
             batch.fail(already_reported(), batch.gap_if_failed());
-        } else if is_first && batch.maybe_appended && self.gap != SequenceGap::Certain {
+        } else if is_first && batch.maybe_appended() && self.sequencer.gap() != SequenceGap::Certain
+        {
             // Not appended; or appended by an earlier attempt, and forgotten: a broker that
             // was restarted remembers the last batch only.
             let error = unknown_outcome(&self.partition, "sent again, it was out of order");
             batch.fail(error, SequenceGap::Possible);
         } else if is_first {
-            self.gap = SequenceGap::Certain;
+            self.sequencer.set_gap(SequenceGap::Certain);
         }
         // Behind an unresolved batch this only says that it must wait for that.
     }
@@ -202,16 +221,14 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let batch = &mut self.batches[index];
         if index > 0 && !batch.is_expired() {
             self.back_off(now);
-        } else if batch.maybe_appended {
+        } else if batch.maybe_appended() {
             let error = unknown_outcome(&self.partition, reason);
             batch.fail(error, SequenceGap::Possible);
         } else if batch.is_expired() {
             batch.fail(already_reported(), SequenceGap::Certain);
         } else {
             tracing::warn!(partition = %self.partition, reason, "taking a new producer id");
-            let old = self.producer_id.take().map(|old| old.id);
-            self.exhausted_producer_id = old.or(self.exhausted_producer_id);
-            self.gap = SequenceGap::Certain;
+            self.sequencer.fenced();
             self.back_off(now);
         }
     }
@@ -286,10 +303,10 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             OtherRecords::Dropped => None,
         };
         let (Some(whole), Some(kept)) = (whole, kept) else {
-            batch.state = BatchState::Done(Err(error));
-            batch.gap_before = SequenceGap::Certain;
+            batch.fail(error, SequenceGap::Certain);
             return;
         };
+        batch.state = BatchState::Ready;
         batch.records = Some(kept);
         batch.base_sequence = None;
         batch.attempts = 0;
@@ -307,8 +324,6 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         batch.memory -= memory;
         self.last_batch_id += 1;
         let behind = ProducerBatch {
-            closed: true,
-            ready: true,
             memory,
             ..ProducerBatch::new(self.last_batch_id, requeued, second, batch.created)
         };

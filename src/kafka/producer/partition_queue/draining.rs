@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::producer_id::{ProducerIdAndEpoch, increment_sequence};
+use super::super::producer_id::ProducerIdAndEpoch;
 use super::PartitionQueue;
 use super::batch::{
-    BatchState, FinishedBatch, ProducerBatch, QueuedRecords, SendableBatch, SequenceGap,
+    BatchState, EarlierAttempts, FinishedBatch, ProducerBatch, QueuedRecords, SendableBatch,
     unknown_outcome,
 };
+use super::sequencer::SequenceGap;
 use crate::topic::BrokerId;
 
 /// A broker forgets a producer that has been silent for long, and takes the sequences of
@@ -32,9 +33,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         &self,
         new_producer_id: Option<ProducerIdAndEpoch>,
     ) -> bool {
-        self.producer_id.is_none()
-            && !self.batches.is_empty()
-            && new_producer_id.is_none_or(|new| self.exhausted_producer_id == Some(new.id))
+        !self.batches.is_empty() && self.sequencer.needs_producer_id(new_producer_id)
     }
 
     /// The next batch to send to `broker`; it is in flight until
@@ -57,19 +56,15 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         }
         let batch = &mut self.batches[index];
         let count = batch.records.as_ref()?.count();
-        let producer_id = *match &mut self.producer_id {
-            Some(producer_id) => producer_id,
-            none => none.insert(new_producer_id?),
-        };
-        let base_sequence = *batch.base_sequence.get_or_insert_with(|| {
-            let sequence = self.next_sequence;
-            self.next_sequence = increment_sequence(sequence, count);
-            sequence
-        });
+        let producer_id = self.sequencer.producer_id(new_producer_id)?;
+        let sequencer = &mut self.sequencer;
+        let next = || sequencer.next_sequence(count);
+        let base_sequence = *batch.base_sequence.get_or_insert_with(next);
         let records = batch.records.take()?;
-        batch.state = BatchState::InFlight;
-        batch.closed = true;
-        batch.ready = true;
+        batch.state = BatchState::InFlight {
+            earlier: batch.earlier_attempts(),
+            of_old_topic: false,
+        };
         let is_silent = |since: Instant| now >= since + LEADER_CONFIRMED_FOR;
         if self.in_flight == 0 && self.leader_confirmed_at.is_some_and(is_silent) {
             self.leader_confirmed_at = None;
@@ -94,7 +89,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let several = self.leader_confirmed_at.is_some() && self.in_flight_to == leader;
         let has_room =
             self.in_flight == 0 || (several && self.in_flight < self.config.max_in_flight);
-        if !has_room || (self.gap != SequenceGap::None && self.in_flight > 0) {
+        if !has_room || (self.sequencer.gap() != SequenceGap::None && self.in_flight > 0) {
             return None;
         }
         let is_behind_gap = |index: usize, batch: &ProducerBatch<R>| {
@@ -119,16 +114,15 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         {
             return None;
         }
-        let has_producer_id =
-            self.producer_id.is_some() || !self.needs_producer_id(new_producer_id);
+        let has_producer_id = !self.sequencer.needs_producer_id(new_producer_id);
         let linger_ended = || now >= batch.created + self.config.linger;
-        (has_producer_id && (batch.ready || linger_ended())).then_some(index)
+        (has_producer_id && (batch.is_ready() || linger_ended())).then_some(index)
     }
 
     fn needs_epoch_bump(&self, first: &ProducerBatch<R>) -> bool {
-        match self.gap {
+        match self.sequencer.gap() {
             SequenceGap::None => false,
-            SequenceGap::Possible => !(first.maybe_appended && first.base_sequence.is_some()),
+            SequenceGap::Possible => !(first.maybe_appended() && first.base_sequence.is_some()),
             SequenceGap::Certain => true,
         }
     }
@@ -137,33 +131,28 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     /// queued is known not to be appended.
     fn bump_epoch(&mut self) {
         debug_assert_eq!(self.in_flight, 0, "requests of the old epoch are in flight");
-        if let Some(old) = self.producer_id {
-            self.producer_id = old.bumped();
-            if self.producer_id.is_none() {
-                self.exhausted_producer_id = Some(old.id);
-            }
+        if let Some(old) = self.sequencer.bump_epoch() {
             tracing::debug!(partition = %self.partition, %old, "new producer epoch");
         }
-        self.next_sequence = 0;
-        self.gap = SequenceGap::None;
         self.leader_confirmed_at = None;
         let mut contradicted = false;
         for batch in &mut self.batches {
             batch.gap_before = SequenceGap::None;
-            match batch.state {
+            batch.base_sequence = None;
+            match &batch.state {
                 // Appended although a batch before it was refused: the broker had lost the
                 // producer's state, and what comes after may have been appended as well.
-                BatchState::Done(Ok(_)) => contradicted = true,
-                BatchState::Queued if contradicted && batch.maybe_appended => {
+                BatchState::Done { result: Ok(_), .. } => contradicted = true,
+                BatchState::Retry(_) if contradicted && batch.maybe_appended() => {
                     let reason = "the broker lost the producer's state";
                     let error = unknown_outcome(&self.partition, reason);
                     batch.fail(error, SequenceGap::None);
                 }
+                BatchState::Retry(_) => {
+                    batch.state = BatchState::Retry(EarlierAttempts::NotAppended);
+                }
                 _ => {}
             }
-            batch.maybe_appended = false;
-            batch.sent_by_name = false;
-            batch.base_sequence = None;
         }
     }
 }

@@ -4,7 +4,7 @@ mod simulation;
 
 use super::*;
 use crate::producer::delivery::{AppendedAt, DeliveryFuture, RecordMetadata};
-use crate::producer::producer_id::increment_sequence;
+use crate::producer::producer_id::{ProducerIdAndEpoch, increment_sequence};
 
 /// Record numbers instead of bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -636,10 +636,11 @@ fn repeated_out_of_order_responses_are_backed_off_from() {
 #[test]
 fn exhausted_epochs_take_a_new_producer_id() {
     let mut test = TestQueue::confirmed();
-    test.queue.producer_id = Some(ProducerIdAndEpoch {
+    let last_epoch = ProducerIdAndEpoch {
         epoch: i16::MAX,
         ..FIRST_ID
-    });
+    };
+    test.queue.sequencer.set_next(last_epoch, 10);
     test.batch(10);
     let sent = test.take();
     test.complete(sent, BatchResult::OutOfOrder);
@@ -660,7 +661,7 @@ fn exhausted_epochs_take_a_new_producer_id() {
 #[test]
 fn sequences_run_on_from_zero_after_the_largest() {
     let mut test = TestQueue::confirmed();
-    test.queue.next_sequence = i32::MAX - 4;
+    test.queue.sequencer.set_next(FIRST_ID, i32::MAX - 4);
     test.batch(10);
     test.batch(10);
     assert_eq!(sequences(&test.take_all()), [(0, i32::MAX - 4), (0, 5)]);
