@@ -1,7 +1,7 @@
 //! How a request to a broker can fail, below any error code of Kafka's.
 //!
 //! An error names the broker and the API, and answers the one question that decides
-//! about a retry: may the broker have seen the request ([`RequestError::maybe_sent`])?
+//! about a retry: may the broker have seen the request (`RequestError::maybe_sent`)?
 
 use std::fmt;
 use std::sync::Arc;

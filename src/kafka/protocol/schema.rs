@@ -10,7 +10,7 @@
 //! frame ─▶ validate (counts, lengths against the bytes that are there) ─▶ decode
 //! ```
 //!
-//! The tables in [`requests`] and [`responses`] say what Apache Kafka's own definitions
+//! The tables in `requests` and `responses` say what Apache Kafka's own definitions
 //! say (`common/message/*.json` in the `kafka-clients` jar), in the same order and with the
 //! same names, types and versions. A test compares them with those files.
 //!

@@ -30,7 +30,7 @@ pub(crate) const CRC_OFFSET: usize = 17;
 /// From here on the checksum covers everything.
 pub const ATTRIBUTES_OFFSET: usize = 21;
 /// The producer id of a batch that is neither idempotent nor transactional.
-pub const NO_PRODUCER_ID: i64 = -1;
+pub(crate) const NO_PRODUCER_ID: i64 = -1;
 /// The sequence of such a batch.
 pub const NO_SEQUENCE: i32 = -1;
 
@@ -119,7 +119,7 @@ pub struct BatchHeader {
     pub base_timestamp: i64,
     /// The largest timestamp, or the append time of all.
     pub max_timestamp: i64,
-    /// The producer that wrote it; [`NO_PRODUCER_ID`] if it is not idempotent.
+    /// The producer that wrote it; -1 if it is not idempotent.
     pub producer_id: i64,
     /// That producer's epoch.
     pub producer_epoch: i16,
