@@ -39,7 +39,7 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 
 use self::accumulator::{
-    AccumulatorEffects, AppendError, RecordAccumulator, RecordMemory, ShareTurn, SizeLimits,
+    AccumulatorEffects, RecordAccumulator, RecordAppendError, RecordMemory, ShareTurn, SizeLimits,
 };
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
@@ -128,8 +128,8 @@ impl Producer {
         let appended = self.inner.append(topic, partition, record, memory, &waited);
         match appended {
             Ok(delivery) => Ok(Some(delivery)),
-            Err(AppendError::ShareUsedUp(_)) => Ok(None),
-            Err(AppendError::Refused(error)) => Err(error),
+            Err(RecordAppendError::ShareUsedUp(_)) => Ok(None),
+            Err(RecordAppendError::Refused(error)) => Err(error),
         }
     }
 
@@ -227,8 +227,8 @@ impl ProducerInner {
             }
             let line = match self.append(topic, partition, record, memory, &waited) {
                 Ok(delivery) => return Ok(delivery),
-                Err(AppendError::Refused(error)) => return Err(error),
-                Err(AppendError::ShareUsedUp(line)) => line,
+                Err(RecordAppendError::Refused(error)) => return Err(error),
+                Err(RecordAppendError::ShareUsedUp(line)) => line,
             };
             let turn = line.wait(waited.turn.take());
             waited.turn = match may_go_elsewhere {
@@ -247,7 +247,7 @@ impl ProducerInner {
         record: &NewRecord<'_>,
         memory: u32,
         waited: &Waited,
-    ) -> Result<DeliveryFuture, AppendError> {
+    ) -> Result<DeliveryFuture, RecordAppendError> {
         let append = || {
             let memory = RecordMemory {
                 taken: memory as usize,
@@ -260,7 +260,7 @@ impl ProducerInner {
         };
         let appended = match append() {
             // The partition may have been added a moment ago.
-            Err(AppendError::Refused(ProduceError::InvalidPartition { .. }))
+            Err(RecordAppendError::Refused(ProduceError::InvalidPartition { .. }))
                 if self.update_metadata() =>
             {
                 append()

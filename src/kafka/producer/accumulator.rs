@@ -39,7 +39,7 @@ use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::{NewRecord, RecordBatchBuilder};
 use crate::topic::{BrokerId, TopicPartition};
 
-pub(super) use self::shares::{AppendError, RecordMemory, ShareLine, ShareTurn};
+pub(super) use self::shares::{RecordAppendError, RecordMemory, ShareLine, ShareTurn};
 
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ impl RecordAccumulator {
     /// # Errors
     /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic does not have it
     /// according to the metadata, [`Stopped`](ProduceError::Stopped), and
-    /// [`ShareUsedUp`](AppendError::ShareUsedUp).
+    /// [`ShareUsedUp`](RecordAppendError::ShareUsedUp).
     pub(super) fn append(
         &mut self,
         topic: &Arc<TopicMetadata>,
@@ -160,7 +160,7 @@ impl RecordAccumulator {
         memory: RecordMemory<'_>,
         since: Option<Instant>,
         effects: &mut AccumulatorEffects,
-    ) -> Result<DeliveryFuture, AppendError> {
+    ) -> Result<DeliveryFuture, RecordAppendError> {
         if self.stopped {
             return Err(ProduceError::Stopped.into());
         }

@@ -33,7 +33,7 @@ use super::{AccumulatorEffects, RecordAccumulator};
 
 /// Why a record was not appended.
 #[derive(Debug)]
-pub(in super::super) enum AppendError {
+pub(in super::super) enum RecordAppendError {
     /// It never will be.
     Refused(ProduceError),
     /// Its partition's share of memory is used up: to be tried again when it is the caller's
@@ -41,7 +41,7 @@ pub(in super::super) enum AppendError {
     ShareUsedUp(Arc<ShareLine>),
 }
 
-impl From<ProduceError> for AppendError {
+impl From<ProduceError> for RecordAppendError {
     fn from(error: ProduceError) -> Self {
         Self::Refused(error)
     }
@@ -142,7 +142,7 @@ impl RecordAccumulator {
         index: usize,
         memory: RecordMemory<'_>,
         effects: &mut AccumulatorEffects,
-    ) -> AppendError {
+    ) -> RecordAppendError {
         let slot = &mut self.slots[index];
         let line = slot
             .share_line
@@ -155,7 +155,7 @@ impl RecordAccumulator {
         if slot.queue.make_ready() {
             self.reschedule(index, Instant::now(), effects);
         }
-        AppendError::ShareUsedUp(line)
+        RecordAppendError::ShareUsedUp(line)
     }
 
     /// Counts what was appended to the slot's partition, if that is stalled.

@@ -114,8 +114,8 @@ impl TestAccumulator {
             .append(topic, partition, &record, memory, None, effects);
         match appended {
             Ok(delivery) => self.deliveries.push(delivery),
-            Err(AppendError::Refused(error)) => return Err(error),
-            Err(AppendError::ShareUsedUp(_)) => panic!("there is memory"),
+            Err(RecordAppendError::Refused(error)) => return Err(error),
+            Err(RecordAppendError::ShareUsedUp(_)) => panic!("there is memory"),
         }
         Ok(())
     }

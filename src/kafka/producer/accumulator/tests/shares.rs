@@ -38,8 +38,8 @@ impl TestAccumulator {
             .append(&handle, partition, &record, memory, since, effects);
         match appended {
             Ok(delivery) => self.deliveries.push(delivery),
-            Err(AppendError::ShareUsedUp(line)) => return Err(line),
-            Err(AppendError::Refused(error)) => panic!("{error}"),
+            Err(RecordAppendError::ShareUsedUp(line)) => return Err(line),
+            Err(RecordAppendError::Refused(error)) => panic!("{error}"),
         }
         Ok(())
     }
