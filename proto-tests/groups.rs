@@ -125,7 +125,7 @@ async fn a_second_consumer_with_the_same_instance_fences_the_first() {
     let mut a = process.reader(subscription());
     a.until("owner", |seen| seen.owned.len() == 2).await;
     let mut b = process.reader(subscription());
-    b.until("heir", |seen| seen.owned.len() == 2).await;
+    b.until("the new owner", |seen| seen.owned.len() == 2).await;
     let seen = a.until("fenced", |seen| seen.closed.is_some()).await;
     assert!(
         matches!(seen.closed, Some(ConsumerError::Fenced { .. })),
