@@ -410,6 +410,75 @@ async fn cursors_follow_a_leader_that_moves() {
     scene.stop().await;
 }
 
+/// A cluster of three whose brokers may hang for longer than the test waits.
+async fn patient_scene() -> Scene {
+    let mut scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    let config = ClientConfig {
+        bootstrap_servers: vec![
+            scene
+                .broker
+                .bootstrap()
+                .split(',')
+                .next_back()
+                .unwrap()
+                .into(),
+        ],
+        request_timeout: PATIENCE * 10,
+        ..ClientConfig::default()
+    };
+    scene.cluster.stop().cancel();
+    scene.cluster = Cluster::new(
+        config,
+        Principal::Proxy,
+        TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    scene.fetcher = fetcher(&scene.cluster, ConsumerConfig::default());
+    assert!(scene.broker.move_leader(&scene.tp, BrokerId(1)));
+    scene
+}
+
+/// The next Fetch request at node 1 is never answered.
+fn fetch_hangs(scene: &Scene) {
+    let rule = FaultRule::on(ApiKey::Fetch, FaultAction::Silence).at(1);
+    scene.broker.faults().add(rule);
+}
+
+#[tokio::test]
+async fn a_tail_whose_broker_hangs_is_left_when_the_metadata_names_another_leader() {
+    let scene = patient_scene().await;
+    let mut reader = scene.reader(0);
+    reader.settle(&scene).await;
+    scene.append(1, 10, CompressionType::None);
+    reader.read_to(1).await;
+    until("the tail reads at node 1", || {
+        scene.broker.fetch_sessions(BrokerId(1)) == 1
+    })
+    .await;
+    assert!(reader.cursor.try_next().unwrap().is_none());
+    fetch_hangs(&scene);
+    until("a fetch hangs", || scene.broker.faults().left() == 0).await;
+    assert!(scene.broker.move_leader(&scene.tp, BrokerId(2)));
+    scene.append(1, 10, CompressionType::None);
+    // Nobody has told: it asks because the answer is overdue.
+    reader.read_to(2).await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_read_whose_broker_hangs_is_abandoned_when_the_metadata_names_another_leader() {
+    let scene = patient_scene().await;
+    scene.append(10, 10, CompressionType::None);
+    fetch_hangs(&scene);
+    let mut reader = scene.reader(0);
+    assert!(reader.cursor.try_next().unwrap().is_none());
+    until("a fetch hangs", || scene.broker.faults().left() == 0).await;
+    assert!(scene.broker.move_leader(&scene.tp, BrokerId(2)));
+    scene.cluster.metadata().refresh().await.unwrap();
+    reader.read_to(10).await;
+    scene.stop().await;
+}
+
 #[tokio::test]
 async fn cursors_outlive_brokers_that_stop_and_start() {
     let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;

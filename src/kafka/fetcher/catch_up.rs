@@ -14,10 +14,13 @@
 //! - Room for a read is acquired before it is sent, in the order asked. Reads ahead never
 //!   wait for room, and ring polls take none here: what they bring belongs to the ring.
 //! - Every read is answered, be it with [`CatchUpResult::NotSent`].
+//! - A read that nobody waits for any more, because its partition has another leader by now,
+//!   gives its room back at once; a request of such reads alone is abandoned.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use kafka_protocol::messages::FetchRequest;
 use runtime::mutex::lock;
@@ -246,22 +249,30 @@ impl CatchUpFetcher {
         purpose: ConnectionPurpose,
         selected: Vec<SelectedRead>,
     ) {
-        match self.request(broker, purpose, &selected).await {
-            Ok(mut response) => {
-                for SelectedRead { queued, permit, .. } in selected {
-                    let tp = &queued.read.partition.tp;
-                    let result = match response.by_partition.remove(tp) {
-                        Some(data) => CatchUpResult::Fetched(data, permit),
-                        None => CatchUpResult::Missing(response.error),
-                    };
-                    queued.complete(result);
-                }
-            }
-            Err(error) => {
-                for SelectedRead { queued, .. } in selected {
-                    queued.complete(CatchUpResult::Failed(error.clone()));
-                }
-            }
+        let mut reads = Vec::with_capacity(selected.len());
+        let mut results = Vec::with_capacity(selected.len());
+        for selected in selected {
+            let QueuedRead { read, result } = selected.queued;
+            reads.push((read, selected.max_bytes));
+            results.push((result, selected.permit));
+        }
+        let metadata = self.cluster.metadata();
+        let response = self.request(broker, purpose, &reads);
+        let response = request::while_not_overdue(metadata, request::OVERDUE_AFTER, response);
+        let mut response = tokio::select! {
+            response = response => response,
+            () = all_abandoned(&mut results) => return,
+        };
+        for ((read, _), (result, permit)) in reads.into_iter().zip(results) {
+            let answer = match &mut response {
+                Ok(response) => match response.by_partition.remove(&read.partition.tp) {
+                    Some(data) => CatchUpResult::Fetched(data, permit),
+                    None => CatchUpResult::Missing(response.error),
+                },
+                Err(error) => CatchUpResult::Failed(error.clone()),
+            };
+            // The reader may be gone; the permit returns with the result.
+            let _ = result.send(answer);
         }
     }
 
@@ -269,22 +280,22 @@ impl CatchUpFetcher {
         &self,
         broker: BrokerId,
         purpose: ConnectionPurpose,
-        selected: &[SelectedRead],
+        selected: &[(CatchUpRead, usize)],
     ) -> Result<CatchUpResponse, RequestError> {
         let connection = self.cluster.connection(broker, purpose).await?;
-        let reads = || selected.iter().map(|selected| &selected.queued.read);
+        let reads = || selected.iter().map(|(read, _)| read);
         let ids = reads().all(|read| !read.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
-        let isolation = selected.first().map_or(IsolationLevel::default(), |first| {
-            first.queued.read.partition.isolation
-        });
+        let isolation = reads()
+            .next()
+            .map_or(IsolationLevel::default(), |first| first.partition.isolation);
         let data = FetchRequestData {
             session_id: 0,
             session_epoch: -1,
-            to_send: selected.iter().map(SelectedRead::target).collect(),
+            to_send: selected.iter().map(fetch_target).collect(),
             to_forget: Vec::new(),
         };
-        let bytes: usize = selected.iter().map(|selected| selected.max_bytes).sum();
+        let bytes: usize = selected.iter().map(|(_, max_bytes)| max_bytes).sum();
         let params = FetchParams {
             max_wait_ms: 0,
             min_bytes: 0,
@@ -343,17 +354,29 @@ impl QueuedRead {
     }
 }
 
-impl SelectedRead {
-    fn target(&self) -> FetchTarget {
-        let read = &self.queued.read;
-        FetchTarget {
-            tp: read.partition.tp.clone(),
-            topic_id: read.topic_id,
-            fetch_offset: read.spec.offset,
-            current_leader_epoch: read.leader_epoch,
-            max_bytes: request::clamp_to_i32(self.max_bytes),
-        }
+fn fetch_target((read, max_bytes): &(CatchUpRead, usize)) -> FetchTarget {
+    FetchTarget {
+        tp: read.partition.tp.clone(),
+        topic_id: read.topic_id,
+        fetch_offset: read.spec.offset,
+        current_leader_epoch: read.leader_epoch,
+        max_bytes: request::clamp_to_i32(*max_bytes),
     }
+}
+
+/// Completes when nobody waits for any of these. Each gives back its room before.
+async fn all_abandoned(results: &mut [(oneshot::Sender<CatchUpResult>, Option<BudgetPermit>)]) {
+    std::future::poll_fn(|cx| {
+        let mut all = Poll::Ready(());
+        for (result, permit) in results.iter_mut() {
+            match result.poll_closed(cx) {
+                Poll::Ready(()) => *permit = None,
+                Poll::Pending => all = Poll::Pending,
+            }
+        }
+        all
+    })
+    .await;
 }
 
 /// Counts one read as pending as long as it lives.

@@ -10,6 +10,8 @@
 //! ```
 //!
 //! # Invariants
+//! - A read is abandoned as soon as the metadata names another leader than the one that it was
+//!   sent to: a broker that hangs holds up nothing that has moved.
 //! - Nothing is sent during the backoff after a failure, except when the leader changes
 //!   meanwhile.
 //! - An error reaches cursors only when waiting cannot repair it.
@@ -173,7 +175,10 @@ impl PartitionFetcher {
                 alone,
             };
             self.reads.push(Box::pin(async move {
-                let result = read.run(spec).await;
+                let result = tokio::select! {
+                    result = read.run(spec) => result,
+                    () = read.leader_replaced() => PartitionReadResult::LeaderReplaced,
+                };
                 (spec, result)
             }));
         }
@@ -192,7 +197,9 @@ impl PartitionFetcher {
 
     fn complete(&mut self, spec: ReadSpec, result: PartitionReadResult) {
         let outcome = match result {
-            PartitionReadResult::NotSent => ReadOutcome::Retry,
+            PartitionReadResult::NotSent | PartitionReadResult::LeaderReplaced => {
+                ReadOutcome::Retry
+            }
             PartitionReadResult::Failed(error @ FetchError::NotAuthorized { .. }) => {
                 self.finish(spec, ReadOutcome::Retry, None);
                 return self.fail_all(&error);

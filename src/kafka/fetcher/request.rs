@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::{NodeEndpoint, PartitionData};
 use kafka_protocol::messages::{BrokerId as NodeId, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::FetchPosition;
@@ -96,6 +98,28 @@ pub(super) fn build(version: i16, params: FetchParams, data: &FetchRequestData) 
     }
     request
 }
+
+/// Awaits what a broker answers. Whenever that takes longer than `overdue`, new metadata is
+/// requested: a broker that hangs is soon not the leader any more, and only others say so.
+pub(super) async fn while_not_overdue<T>(
+    metadata: &Metadata,
+    overdue: Duration,
+    answer: impl Future<Output = T>,
+) -> T {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        match timeout(overdue, &mut answer).await {
+            Ok(answer) => return answer,
+            Err(_) => {
+                metadata.request_update();
+            }
+        }
+    }
+}
+
+/// How long a broker may take for an answer, beyond the wait that the request allows it, before
+/// the metadata is asked whether it still leads what it is asked for.
+pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
 /// A byte count as the protocol's type.
 pub(super) fn clamp_to_i32(bytes: usize) -> i32 {

@@ -8,20 +8,28 @@
 //! A partition whose part of a response is an error leaves; its own task finds the cause.
 //! ```
 //!
+//! A leader that was deposed and does not know it answers as before, without an error and
+//! without new records; one that hangs does not answer. So the metadata moves partitions too:
+//! as soon as it names another leader or a newer epoch, however it was told (a refresh, or a
+//! hint of KIP-951 in anybody's response), they leave, also in the middle of a long poll.
+//!
 //! # Invariants
 //! - One request is in flight; the fetch session (KIP-227) names only what changed.
+//! - No partition waits for a response of a broker that is not its leader by what the metadata
+//!   says. What such a response brings is dropped.
 //! - It never waits for a cursor or for memory: what the ring has no room for is skipped, and
 //!   fetched again by the cursors that need it.
 //! - Locks are taken in one order: tails, members, a partition's fetch state.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use runtime::mutex::lock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -29,7 +37,8 @@ use super::FetcherShared;
 use super::fetch_session::{FetchSessionHandler, FetchSessionResult, FetchTarget};
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
-use crate::{BrokerId, ConnectionPurpose, IsolationLevel, RequestError, TopicPartition};
+use crate::metadata::{ClusterSnapshot, LeaderAndEpoch};
+use crate::{BrokerId, ConnectionPurpose, IsolationLevel, Metadata, RequestError, TopicPartition};
 
 /// All tails of a fetcher.
 #[derive(Debug, Default)]
@@ -42,6 +51,8 @@ pub(super) struct TailFetchers {
 struct TailMembers {
     members: Mutex<HashMap<TopicPartition, TailPartition>>,
     joined: Notify,
+    /// Whether a member joined since the leaders of all were compared with the metadata.
+    has_unchecked: AtomicBool,
 }
 
 /// A partition that a tail reads.
@@ -84,6 +95,7 @@ impl TailFetchers {
                 key,
                 tail: Arc::clone(&tail),
                 session: FetchSessionHandler::new(),
+                metadata_changed: shared.cluster.metadata().subscribe(),
             };
             let stop = shared.cluster.stop().clone();
             shared.cluster.tasks().spawn(async move {
@@ -92,6 +104,7 @@ impl TailFetchers {
             tail
         });
         lock(&tail.members).insert(partition.tp.clone(), member);
+        tail.has_unchecked.store(true, Ordering::Release);
         tail.joined.notify_one();
     }
 
@@ -107,11 +120,13 @@ struct TailFetcher {
     key: (BrokerId, IsolationLevel),
     tail: Arc<TailMembers>,
     session: FetchSessionHandler,
+    metadata_changed: watch::Receiver<Arc<ClusterSnapshot>>,
 }
 
 impl TailFetcher {
     async fn run(mut self) {
         while let Some(shared) = self.shared.upgrade() {
+            self.check_leaders(shared.cluster.metadata());
             let reads = self.next_reads();
             if reads.is_empty() {
                 drop(shared);
@@ -120,11 +135,37 @@ impl TailFetcher {
                 }
                 return;
             }
-            if let Err(error) = self.poll(&shared, reads).await {
-                tracing::debug!(broker = %self.key.0, %error, "the tail was interrupted");
-                self.session.handle_error();
-                self.remove_all();
+            let moved = Arc::clone(&self.tail).all_moved(
+                self.key.0,
+                shared.cluster.metadata(),
+                self.metadata_changed.clone(),
+                &reads,
+            );
+            let overdue = shared.config.fetch_max_wait + request::OVERDUE_AFTER;
+            let polled = self.poll(&shared, &reads);
+            let polled = request::while_not_overdue(shared.cluster.metadata(), overdue, polled);
+            let polled = tokio::select! {
+                polled = polled => Some(polled),
+                () = moved => None,
+            };
+            match polled {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(broker = %self.key.0, %error, "the tail was interrupted");
+                    self.session.handle_error();
+                    self.tail.remove_all();
+                }
+                None => self.session.handle_error(),
             }
+        }
+    }
+
+    /// Removes members that this broker no longer leads, if any may have come to be.
+    fn check_leaders(&mut self, metadata: &Metadata) {
+        let joined = self.tail.has_unchecked.swap(false, Ordering::AcqRel);
+        if joined || self.metadata_changed.has_changed().unwrap_or(false) {
+            self.metadata_changed.mark_unchanged();
+            self.tail.remove_moved(self.key.0, metadata);
         }
     }
 
@@ -173,7 +214,7 @@ impl TailFetcher {
     async fn poll(
         &mut self,
         shared: &Arc<FetcherShared>,
-        reads: Vec<TailRead>,
+        reads: &[TailRead],
     ) -> Result<(), RequestError> {
         let (broker, isolation) = self.key;
         let connection = shared
@@ -206,9 +247,7 @@ impl TailFetcher {
         let fetch: FetchRequest = request::build(version, params, &data);
         let time = shared.cluster.config().request_timeout + config.fetch_max_wait;
         let reply = connection.send(version, &fetch, time).await?;
-        for read in &reads {
-            lock(&read.member.partition.fetch_state).tail_joined();
-        }
+        self.tail.joined(reads);
         let response = reply.await?;
         let (error, session_id) = (response.error_code, response.session_id);
         if self.session.handle_response(error, session_id) == FetchSessionResult::Restart {
@@ -246,7 +285,7 @@ impl TailFetcher {
         }
     }
 
-    fn complete(&self, shared: &Arc<FetcherShared>, read: TailRead, fetched: FetchPartitionData) {
+    fn complete(&self, shared: &Arc<FetcherShared>, read: &TailRead, fetched: FetchPartitionData) {
         let partition = &read.member.partition;
         if fetched.error != 0 || fetched.diverging_epoch.is_some() {
             tracing::debug!(
@@ -254,10 +293,10 @@ impl TailFetcher {
                 error = fetched.error,
                 "left the tail"
             );
-            self.remove(&read.member);
+            self.tail.remove(&read.member);
             return;
         }
-        if fetched.records.is_empty() {
+        if fetched.records.is_empty() || !self.tail.contains(&read.member) {
             return;
         }
         let readable_end = fetched.readable_end;
@@ -272,7 +311,7 @@ impl TailFetcher {
             Ok(decoded) => decoded,
             Err(reason) => {
                 tracing::debug!(partition = %partition.tp, wire, %reason, "left the tail");
-                self.remove(&read.member);
+                self.tail.remove(&read.member);
                 return;
             }
         };
@@ -297,31 +336,99 @@ impl TailFetcher {
             }
         }
     }
+}
+
+impl TailMembers {
+    /// A request names these from now on.
+    fn joined(&self, reads: &[TailRead]) {
+        let members = lock(&self.members);
+        for TailRead { member, .. } in reads {
+            if members
+                .get(&member.partition.tp)
+                .is_some_and(|now| now.is(member))
+            {
+                lock(&member.partition.fetch_state).tail_joined();
+            }
+        }
+    }
+
+    fn contains(&self, member: &TailPartition) -> bool {
+        lock(&self.members)
+            .get(&member.partition.tp)
+            .is_some_and(|now| now.is(member))
+    }
 
     fn remove(&self, member: &TailPartition) {
-        let mut members = lock(&self.tail.members);
+        let mut members = lock(&self.members);
         let tp = &member.partition.tp;
-        // Another partition of that name may have joined since: the topic was recreated.
-        if members
-            .get(tp)
-            .is_some_and(|now| Arc::ptr_eq(&now.partition, &member.partition))
-        {
-            members.remove(tp);
+        match members.get(tp) {
+            Some(now) if now.is(member) => {
+                members.remove(tp);
+            }
+            // Another partition of that name has joined since: the topic was recreated.
+            Some(now) if !Arc::ptr_eq(&now.partition, &member.partition) => {}
+            // It has left, and may be read elsewhere or under another epoch by now.
+            _ => return,
         }
         drop(members);
         member.tail_left();
     }
 
     fn remove_all(&self) {
-        let members: Vec<TailPartition> =
-            lock(&self.tail.members).drain().map(|(_, m)| m).collect();
+        let members: Vec<TailPartition> = lock(&self.members).drain().map(|(_, m)| m).collect();
         for member in members {
             member.tail_left();
+        }
+    }
+
+    /// Removes those that `broker` no longer leads, or in another epoch, as the metadata says.
+    fn remove_moved(&self, broker: BrokerId, metadata: &Metadata) {
+        let mut moved = Vec::new();
+        lock(&self.members).retain(|tp, member| {
+            let leader = metadata.current_leader(tp);
+            let stays = leader.is_none_or(|leader| !member.is_superseded(broker, leader));
+            if !stays {
+                moved.push(member.clone());
+            }
+            stays
+        });
+        for member in moved {
+            tracing::debug!(partition = %member.partition.tp, %broker, "left a former leader's tail");
+            member.tail_left();
+        }
+    }
+
+    /// Removes members that move while a request is in flight. Completes when none of those
+    /// that it names is left.
+    async fn all_moved(
+        self: Arc<Self>,
+        broker: BrokerId,
+        metadata: &Metadata,
+        mut changed: watch::Receiver<Arc<ClusterSnapshot>>,
+        reads: &[TailRead],
+    ) {
+        loop {
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            self.remove_moved(broker, metadata);
+            if !reads.iter().any(|read| self.contains(&read.member)) {
+                return;
+            }
         }
     }
 }
 
 impl TailPartition {
+    /// Whether both are the same membership: a partition may leave and join again.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.partition, &other.partition) && self.leader_epoch == other.leader_epoch
+    }
+
+    fn is_superseded(&self, broker: BrokerId, leader: LeaderAndEpoch) -> bool {
+        leader.broker != broker || leader.epoch > self.leader_epoch
+    }
+
     fn tail_left(&self) {
         if lock(&self.partition.fetch_state).tail_left() {
             self.partition.work.notify_one();
@@ -336,6 +443,12 @@ const REFUSED_REQUEST_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use kafka_protocol::messages::{BrokerId as NodeId, MetadataResponse, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
     use super::*;
 
     #[test]
@@ -347,16 +460,64 @@ mod tests {
             leader_epoch: 0,
         };
         let (old, new) = (member(), member());
-        let fetcher = TailFetcher {
-            shared: Weak::new(),
-            key: (BrokerId(1), IsolationLevel::ReadUncommitted),
-            tail: Arc::default(),
-            session: FetchSessionHandler::new(),
+        let tail = TailMembers::default();
+        lock(&tail.members).insert(tp.clone(), new.clone());
+        tail.remove(&old);
+        assert!(lock(&tail.members).contains_key(&tp));
+        tail.remove(&new);
+        assert!(lock(&tail.members).is_empty());
+    }
+
+    /// What `broker` leads in `epoch`, as a metadata response says it.
+    fn led_by(broker: i32, epoch: i32) -> MetadataResponse {
+        let partition = MetadataResponsePartition::default()
+            .with_leader_id(NodeId(broker))
+            .with_leader_epoch(epoch);
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
+            .with_partitions(vec![partition]);
+        MetadataResponse::default().with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_partition_leaves_a_leader_that_the_metadata_no_longer_names() {
+        let metadata = Metadata::new(Duration::from_secs(1));
+        let tp = TopicPartition::new("t", 0);
+        let state = SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted);
+        let tail = TailMembers::default();
+        let join = |leader_epoch| {
+            let member = TailPartition {
+                partition: Arc::clone(&state),
+                topic_id: Uuid::nil(),
+                leader_epoch,
+            };
+            lock(&tail.members).insert(tp.clone(), member);
         };
-        lock(&fetcher.tail.members).insert(tp.clone(), new.clone());
-        fetcher.remove(&old);
-        assert!(lock(&fetcher.tail.members).contains_key(&tp));
-        fetcher.remove(&new);
-        assert!(lock(&fetcher.tail.members).is_empty());
+        let stays_with = |broker, epoch| {
+            let (update, _) = metadata.begin_update();
+            metadata.complete_update(update, &led_by(broker, epoch));
+            tail.remove_moved(BrokerId(1), &metadata);
+            !lock(&tail.members).is_empty()
+        };
+        join(3);
+        assert!(stays_with(1, 3));
+        assert!(!stays_with(1, 4), "another epoch of the same broker");
+        join(4);
+        assert!(!stays_with(2, 5), "deposed");
+    }
+
+    #[test]
+    fn what_came_too_late_removes_no_later_membership() {
+        let tp = TopicPartition::new("t", 0);
+        let partition = SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted);
+        let member = |leader_epoch| TailPartition {
+            partition: Arc::clone(&partition),
+            topic_id: Uuid::nil(),
+            leader_epoch,
+        };
+        let tail = TailMembers::default();
+        lock(&tail.members).insert(tp.clone(), member(5));
+        tail.remove(&member(4));
+        assert!(tail.contains(&member(5)));
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum PartitionReadResult {
     /// Only the cursors can decide how to go on.
     Failed(FetchError),
     NotSent,
+    /// The metadata names another leader by now.
+    LeaderReplaced,
     /// To be tried again after a pause.
     Retry(RetryReason),
 }
@@ -62,6 +64,21 @@ impl PartitionRead {
             CatchUpResult::Missing(code) => PartitionReadResult::Retry(RetryReason::Code(code)),
             CatchUpResult::Failed(error) => {
                 PartitionReadResult::Retry(RetryReason::Other(error.to_string().into()))
+            }
+        }
+    }
+
+    /// Completes when the metadata names another leader, or another epoch of it.
+    pub(super) async fn leader_replaced(&self) {
+        let metadata = self.shared.cluster.metadata();
+        let mut changed = metadata.subscribe();
+        loop {
+            let leader = metadata.current_leader(&self.partition.tp);
+            if leader.is_some_and(|leader| leader != self.leader) {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }
