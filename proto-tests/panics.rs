@@ -76,6 +76,18 @@ fn a_panic_of_a_connections_task_is_logged_and_ends_nothing_else() {
 }
 
 #[test]
+fn a_panic_of_a_computation_that_is_caught_is_logged_and_ends_nothing() {
+    let Some((code, log)) = in_a_process(async |_| {
+        let core = tokio::spawn(async { panic_policy::catch_panic(|| panic!("{PANIC}")) });
+        assert_eq!(core.await.unwrap(), Err::<(), _>(PANIC.to_owned()));
+    }) else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("what it worked on is given up"), "{log}");
+}
+
+#[test]
 fn main_installs_the_panic_hook_before_it_starts_a_task() {
     let main = include_str!("../src/main.rs");
     let at = |part: &str| main.find(part).expect(part);

@@ -1,20 +1,34 @@
-//! What a panic ends: the socket it happened in, or, outside of sockets, the process.
+//! What a panic ends: the socket or the computation it happened in, or, outside of those, the
+//! process.
 //!
 //! A task of the core (a connection to a broker, the producer) that is gone would leave
 //! everything waiting for it; a process that is gone is restarted.
 //!
 //! ```text
 //! contain_panics(socket task) ─ poll ─▶ thread is marked ─▶ panic hook, marked: log, unwind
+//! catch_panic(computation) ─── call ──▶ thread is marked ─▶ the same; the caller gets an error
 //! any other task ─────────────────────▶ no mark ──────────▶ panic hook: log, end the process
 //! ```
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 thread_local! {
-    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
+    static CONTAINMENT: Cell<Containment> = const { Cell::new(Containment::None) };
+}
+
+/// What a panic of this thread ends now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Containment {
+    /// The process.
+    None,
+    /// The task of a connection.
+    Task,
+    /// The call of [`catch_panic`].
+    Computation,
 }
 
 /// sysexits(3): the exit code after a panic of a core task.
@@ -27,14 +41,35 @@ pub fn contain_panics<F: Future>(task: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// What `compute` returns, or, when it panics, what the panic said: it ends neither the task
+/// nor the process. For code that works on bytes which anyone may have made, and that leaves
+/// nothing half done which is used afterwards.
+///
+/// # Errors
+/// The panic's message.
+pub fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
+    let _mark = ContainmentMark::set(Containment::Computation);
+    catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+        let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        message
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a message".to_owned())
+    })
+}
+
 /// Makes a panic outside of contained tasks end the process. For `main` only.
 pub fn install_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default(panic);
-        match IS_CONTAINED.get() {
-            true => tracing::error!("a connection's task panicked; the connection is closed"),
-            false => {
+        match CONTAINMENT.get() {
+            Containment::Task => {
+                tracing::error!("a connection's task panicked; the connection is closed");
+            }
+            Containment::Computation => {
+                tracing::error!("a computation panicked; what it worked on is given up");
+            }
+            Containment::None => {
                 tracing::error!("a task of the core panicked; the process ends");
                 std::process::exit(EX_SOFTWARE);
             }
@@ -50,24 +85,27 @@ impl<F: Future> Future for ContainedTask<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _mark = ContainmentMark::set();
+        let _mark = ContainmentMark::set(Containment::Task);
         self.task.as_mut().poll(cx)
     }
 }
 
 /// Marks the thread until it is dropped, by an unwinding panic too.
-struct ContainmentMark;
+struct ContainmentMark {
+    before: Containment,
+}
 
 impl ContainmentMark {
-    fn set() -> Self {
-        IS_CONTAINED.set(true);
-        Self
+    fn set(containment: Containment) -> Self {
+        Self {
+            before: CONTAINMENT.replace(containment),
+        }
     }
 }
 
 impl Drop for ContainmentMark {
     fn drop(&mut self) {
-        IS_CONTAINED.set(false);
+        CONTAINMENT.set(self.before);
     }
 }
 
@@ -78,18 +116,35 @@ mod tests {
     #[tokio::test]
     async fn the_thread_is_marked_only_while_the_task_runs() {
         let marked = contain_panics(async {
-            let before = IS_CONTAINED.get();
+            let before = CONTAINMENT.get();
             tokio::task::yield_now().await;
-            before && IS_CONTAINED.get()
+            (before, CONTAINMENT.get())
         });
-        assert!(marked.await);
-        assert!(!IS_CONTAINED.get());
+        assert_eq!(marked.await, (Containment::Task, Containment::Task));
+        assert_eq!(CONTAINMENT.get(), Containment::None);
     }
 
     #[tokio::test]
     async fn the_mark_is_removed_when_the_task_panics() {
         let task = tokio::spawn(contain_panics(async { panic!("as a test") }));
         assert!(task.await.is_err());
-        assert!(!IS_CONTAINED.get());
+        assert_eq!(CONTAINMENT.get(), Containment::None);
+    }
+
+    #[test]
+    fn a_computation_that_panics_is_an_error_with_its_message() {
+        assert_eq!(catch_panic(|| 1), Ok(1));
+        let caught = catch_panic(|| panic!("as a {}", "test"));
+        assert_eq!(caught, Err::<(), _>("as a test".to_owned()));
+        assert_eq!(CONTAINMENT.get(), Containment::None);
+    }
+
+    #[tokio::test]
+    async fn a_computation_within_a_task_leaves_the_task_marked() {
+        let marked = contain_panics(async {
+            assert!(catch_panic(|| panic!("as a test")).is_err());
+            CONTAINMENT.get()
+        });
+        assert_eq!(marked.await, Containment::Task);
     }
 }

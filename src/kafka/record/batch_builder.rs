@@ -177,24 +177,27 @@ impl RecordBatchBuilder {
         self.count == 0
     }
 
-    /// Compresses the records. The [producer's state](RecordBatch::set_producer_state) is still
-    /// to be set.
+    /// Compresses the records; if the codec fails, they go out as they are. The [producer's
+    /// state](RecordBatch::set_producer_state) is still to be set.
     ///
     /// # Panics
     /// If nothing was appended: a producer's batch holds at least one record.
-    pub fn build(self, compression: CompressionType) -> RecordBatch {
+    pub fn build(self, mut compression: CompressionType) -> RecordBatch {
         assert!(self.count > 0, "a batch holds at least one record");
         let uncompressed = self.bytes.len();
+        let mut compressed = Vec::new();
+        if compression != CompressionType::None {
+            compressed.reserve(RECORD_BATCH_OVERHEAD + (uncompressed - RECORD_BATCH_OVERHEAD) / 2);
+            compressed.resize(RECORD_BATCH_OVERHEAD, 0);
+            let records = &self.bytes[RECORD_BATCH_OVERHEAD..];
+            if let Err(error) = compress(compression, records, &mut compressed) {
+                tracing::error!(%error, "a batch is sent uncompressed");
+                compression = CompressionType::None;
+            }
+        }
         let bytes = match compression {
             CompressionType::None => self.bytes,
-            codec => {
-                let mut packed = Vec::with_capacity(
-                    RECORD_BATCH_OVERHEAD + (uncompressed - RECORD_BATCH_OVERHEAD) / 2,
-                );
-                packed.resize(RECORD_BATCH_OVERHEAD, 0);
-                compress(codec, &self.bytes[RECORD_BATCH_OVERHEAD..], &mut packed);
-                packed
-            }
+            _ => compressed,
         };
         let header = BatchHeader {
             base_offset: 0,
@@ -302,14 +305,15 @@ impl RecordBatch {
     }
 
     /// The records whose index `keep` accepts, in order, as a batch whose producer's
-    /// state is to be set anew; `None` if it accepts none. For INVALID_RECORD, which names records by index.
+    /// state is to be set anew; `None` if it accepts none, or if the codec does not give back
+    /// what it was given. For INVALID_RECORD, which names records by index.
     pub(crate) fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Option<RecordBatch> {
         let mut kept = RecordBatchBuilder::new(self.uncompressed);
         self.for_each_record(|index, record, timestamp| {
             if keep(index) {
                 kept.append_encoded(record, timestamp);
             }
-        });
+        })?;
         (!kept.is_empty()).then(|| self.build_like_this(kept))
     }
 
@@ -319,28 +323,28 @@ impl RecordBatch {
         batch
     }
 
-    /// Calls `found` with the index, the record and its timestamp.
-    fn for_each_record(&self, mut found: impl FnMut(u32, &DefaultRecord<'_>, i64)) {
+    /// Calls `found` with the index, the record and its timestamp. `None`: the codec did not
+    /// compress what it was given.
+    fn for_each_record(&self, mut found: impl FnMut(u32, &DefaultRecord<'_>, i64)) -> Option<()> {
         let packed = &self.bytes[RECORD_BATCH_OVERHEAD..];
         let unpacked;
         let records = match self.compression {
             CompressionType::None => packed,
             codec => {
-                unpacked = decompress(codec, packed, self.uncompressed)
-                    .expect("what this module compressed, it decompresses");
+                unpacked = decompress(codec, packed, self.uncompressed).ok()?;
                 &unpacked
             }
         };
         let mut reader = ByteReader::new(records);
         for index in 0..self.count() {
-            let record =
-                default_record::read_record(&mut reader).expect("this module wrote the record");
+            let record = default_record::read_record(&mut reader)?;
             let timestamp = self
                 .header
                 .base_timestamp
                 .wrapping_add(record.timestamp_delta);
             found(index, &record, timestamp);
         }
+        Some(())
     }
 }
 

@@ -13,11 +13,14 @@
 //! - Output grows with what the input really yields; a size that the input merely
 //!   claims allocates nothing. It never exceeds the limit.
 //! - Both directions are pure: no state is kept between calls.
+//! - A codec that panics costs the batch that it was given, never the process.
 
 mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
+
+use runtime::panic_policy::catch_panic;
 
 use crate::config::CompressionType;
 
@@ -41,8 +44,28 @@ impl DecompressError {
     }
 }
 
-/// Appends `input`, compressed, to `out`.
-pub(super) fn compress(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
+/// Why a buffer was not compressed: the codec panicked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {codec:?} encoder panicked: {panic}")]
+pub(super) struct CompressError {
+    codec: CompressionType,
+    panic: String,
+}
+
+/// Appends `input`, compressed, to `out`; after an error nothing is appended.
+pub(super) fn compress(
+    codec: CompressionType,
+    input: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CompressError> {
+    let before = out.len();
+    catch_panic(|| encode(codec, input, out)).map_err(|panic| {
+        out.truncate(before);
+        CompressError { codec, panic }
+    })
+}
+
+fn encode(codec: CompressionType, input: &[u8], out: &mut Vec<u8>) {
     match codec {
         CompressionType::None => out.extend_from_slice(input),
         CompressionType::Gzip => gzip::compress(input, out),
@@ -58,14 +81,11 @@ pub(super) fn decompress(
     input: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut out = match codec {
-        CompressionType::None if input.len() > limit => Err(DecompressError::TooLarge { limit }),
-        CompressionType::None => Ok(input.to_vec()),
-        CompressionType::Gzip => gzip::decompress(input, limit),
-        CompressionType::Snappy => snappy::decompress(input, limit),
-        CompressionType::Lz4 => lz4::decompress(input, limit),
-        CompressionType::Zstd => zstd::decompress(input, limit),
-    }?;
+    let decoded = catch_panic(|| decode(codec, input, limit));
+    let mut out = decoded.unwrap_or_else(|panic| {
+        let panic = format!("the decoder panicked: {panic}");
+        Err(DecompressError::Malformed(panic))
+    })?;
     // What is decoded may be held for long: give back room that was only a guess.
     if out.capacity() > out.len() + out.len() / 4 + SLACK {
         out.shrink_to_fit();
@@ -73,8 +93,22 @@ pub(super) fn decompress(
     Ok(out)
 }
 
+fn decode(codec: CompressionType, input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    match codec {
+        CompressionType::None if input.len() > limit => Err(DecompressError::TooLarge { limit }),
+        CompressionType::None => Ok(input.to_vec()),
+        CompressionType::Gzip => gzip::decompress(input, limit),
+        CompressionType::Snappy => snappy::decompress(input, limit),
+        CompressionType::Lz4 => lz4::decompress(input, limit),
+        CompressionType::Zstd => zstd::decompress(input, limit),
+    }
+}
+
 /// Unused room that is not worth moving a buffer for.
 const SLACK: usize = 1024;
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +140,7 @@ mod tests {
             for len in [0, 1, 100, 32_767, 32_768, 65_536, 65_537, 1 << 20] {
                 let input = text(len);
                 let mut packed = b"before".to_vec();
-                compress(codec, &input, &mut packed);
+                compress(codec, &input, &mut packed).unwrap();
                 let unpacked = decompress(codec, &packed[6..], len).unwrap();
                 assert!(unpacked == input, "{codec:?} {len}");
                 if codec != CompressionType::None && len > 1000 {
@@ -121,7 +155,7 @@ mod tests {
         for codec in CODECS {
             for len in [1, 1000, 100_000, 1 << 20] {
                 let mut packed = Vec::new();
-                compress(codec, &text(len), &mut packed);
+                compress(codec, &text(len), &mut packed).unwrap();
                 assert_eq!(
                     decompress(codec, &packed, len - 1),
                     Err(DecompressError::TooLarge { limit: len - 1 }),
@@ -135,7 +169,7 @@ mod tests {
     fn a_bomb_stops_at_the_limit() {
         for codec in CODECS {
             let mut packed = Vec::new();
-            compress(codec, &vec![0; 32 << 20], &mut packed);
+            compress(codec, &vec![0; 32 << 20], &mut packed).unwrap();
             assert_eq!(
                 decompress(codec, &packed, 1 << 20),
                 Err(DecompressError::TooLarge { limit: 1 << 20 }),
@@ -149,7 +183,7 @@ mod tests {
         for codec in CODECS {
             let input = text(300_000);
             let mut packed = Vec::new();
-            compress(codec, &input, &mut packed);
+            compress(codec, &input, &mut packed).unwrap();
             let kept = decompress(codec, &packed, usize::MAX).unwrap();
             assert!(kept.capacity() <= 300_000 * 5 / 4 + SLACK, "{codec:?}");
         }
@@ -160,7 +194,7 @@ mod tests {
         let input = text(3000);
         for codec in CODECS {
             let mut packed = Vec::new();
-            compress(codec, &input, &mut packed);
+            compress(codec, &input, &mut packed).unwrap();
             for at in 0..packed.len() {
                 if codec != CompressionType::None {
                     assert!(
