@@ -19,8 +19,10 @@
 //!   given, and is only given chunks that cover its offset.
 //! - A cursor that was told to wait is in exactly one list, and is woken when that list
 //!   is served. It is entered under the same lock under which nothing was found for it.
-//! - A position is served without validation only if its leader epoch is current, or if it
-//!   came out of the log of a leader since which nothing was truncated (KIP-320).
+//! - Positions, chunks and the ring carry the epoch of the leader whose log they came from or
+//!   were compared with. A position is served without validation only if its leader epoch or
+//!   that one is current, or if the ring covers it, whose end is validated for all (KIP-320).
+//!   Nothing else knows of a doubt: with the ring none is forgotten.
 //! - Pure: the clock is passed in; what is to be done outside is returned.
 
 mod end;
@@ -44,8 +46,6 @@ pub(super) struct PartitionFetchState<C> {
     ring: Option<ChunkRing<C>>,
     /// Counts the rings: what was read for one ring does not go into another.
     ring_number: u64,
-    /// Whether the ring's end was compared with the log of the current leader (KIP-320).
-    ring_validated: bool,
     /// Whether the ring has served or was waited for since the tail last asked.
     ring_used: bool,
     /// When the tail last saw that it was.
@@ -63,8 +63,6 @@ pub(super) struct PartitionFetchState<C> {
     /// The highest offset that a leader accepted.
     highest_valid: i64,
     leader_epoch: i32,
-    /// Since the leader of this epoch, nothing that was read before was truncated.
-    untruncated_since: i32,
     closed: Option<FetchError>,
     cursors: usize,
     idle_since: Instant,
@@ -204,7 +202,6 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         Self {
             ring: None,
             ring_number: 0,
-            ring_validated: true,
             ring_used: false,
             ring_used_at: now,
             tail: TailMembership::Out,
@@ -217,7 +214,6 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             readable_end: -1,
             highest_valid: -1,
             leader_epoch: -1,
-            untruncated_since: -1,
             closed: None,
             cursors: 0,
             idle_since: now,
@@ -287,13 +283,8 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 }
                 Some(RingLookup::PastEnd) if cursor.offset <= self.highest_valid => {
                     if self.nothing_extends_ring() {
-                        let known = self.ring_validated || cursor.leader_epoch >= self.leader_epoch;
-                        let serving_epoch = if known {
-                            self.leader_epoch
-                        } else {
-                            cursor.validated_epoch
-                        };
-                        self.start_ring(cursor.offset, cursor.leader_epoch, serving_epoch);
+                        // It needs no validation, so it is valid in the current leader's log.
+                        self.start_ring(cursor.offset, cursor.leader_epoch, self.leader_epoch);
                     }
                     return (NextChunk::Wait, work | self.wait_at_end(cursor, wake));
                 }
@@ -307,7 +298,8 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             };
             cursor.offset = chunk.next_offset();
             cursor.leader_epoch = chunk.last_epoch();
-            cursor.validated_epoch = cursor.validated_epoch.max(chunk.serving_epoch());
+            // Not the latest of both: this position is another one.
+            cursor.validated_epoch = chunk.serving_epoch();
             if !chunk.is_empty() {
                 self.stop_waiting(cursor);
                 return (NextChunk::Ready(chunk), work);
@@ -318,9 +310,22 @@ impl<C: OffsetRange> PartitionFetchState<C> {
 
     /// KIP-320: after a change of leader the record before the position may be gone.
     fn needs_validation(&self, cursor: &CursorState) -> bool {
-        cursor.leader_epoch >= 0
-            && cursor.leader_epoch < self.leader_epoch
-            && cursor.validated_epoch < self.untruncated_since
+        let (offset, validated_epoch) = (cursor.offset, cursor.validated_epoch);
+        let covered = |ring: &ChunkRing<C>| ring.covers(offset, validated_epoch, self.leader_epoch);
+        self.is_in_doubt(cursor.leader_epoch, validated_epoch)
+            && !self.ring.as_ref().is_some_and(covered)
+    }
+
+    /// Whether a position may lie behind a truncation, as far as it tells by itself.
+    fn is_in_doubt(&self, leader_epoch: i32, validated_epoch: i32) -> bool {
+        (0..self.leader_epoch).contains(&leader_epoch) && validated_epoch < self.leader_epoch
+    }
+
+    /// Whether the ring's end stands in the current leader's log.
+    fn ring_is_valid(&self) -> bool {
+        self.ring
+            .as_ref()
+            .is_some_and(|ring| ring.is_valid_in(self.leader_epoch))
     }
 
     /// Whether the ring has stopped short of the log's end: neither the tail nor a ring poll

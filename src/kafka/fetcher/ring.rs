@@ -7,6 +7,8 @@
 //! ```
 //!
 //! # Invariants
+//! - All of it stands in the log of the leader of `validated_epoch` (KIP-320): a chunk of an
+//!   earlier leader is not appended.
 //! - The chunks cover `start..end` without a gap. A chunk may begin before the end of
 //!   the one ahead of it (a read that overlapped); it never begins after it.
 //! - Pure: no clock, no lock, no budget.
@@ -36,6 +38,13 @@ pub(super) struct ChunkRing<C> {
     end: i64,
     /// Leader epoch of the record before `end`; −1 when unknown.
     end_epoch: i32,
+    /// Epoch of the leader whose log `end` came from: it stands in the logs of all leaders from
+    /// there to `validated_epoch`.
+    since_epoch: i32,
+    /// Where the ring ended, and the epoch of that end, before the leader changed last.
+    former_end: Option<(i64, i32)>,
+    /// Epoch of the latest leader whose log `end` came from or was compared with.
+    validated_epoch: i32,
 }
 
 /// Where an offset lies.
@@ -49,14 +58,58 @@ pub(super) enum RingLookup<C> {
 
 impl<C: OffsetRange> ChunkRing<C> {
     /// An empty ring whose first chunk will begin at `offset`; `end_epoch` is the leader epoch
-    /// of the record before it.
-    pub(super) fn starting_at(offset: i64, end_epoch: i32) -> Self {
+    /// of the record before it. The position is valid in the log of the leader of
+    /// `validated_epoch`.
+    pub(super) fn starting_at(offset: i64, end_epoch: i32, validated_epoch: i32) -> Self {
         Self {
             chunks: VecDeque::new(),
             start: offset,
             end: offset,
             end_epoch,
+            since_epoch: validated_epoch,
+            former_end: None,
+            validated_epoch,
         }
+    }
+
+    /// The leader of `epoch` read on from the end, or its log was compared with it.
+    pub(super) fn validated(&mut self, epoch: i32) {
+        self.validated_epoch = self.validated_epoch.max(epoch);
+    }
+
+    /// Whether the end is known to stand in the log of the leader of `epoch`. Without an epoch
+    /// of its record there is nothing to compare.
+    pub(super) fn is_valid_in(&self, epoch: i32) -> bool {
+        self.end_epoch < 0 || self.was_validated_in(epoch)
+    }
+
+    /// Whether the end was compared with the log of the leader of `epoch`, or came from it.
+    pub(super) fn was_validated_in(&self, epoch: i32) -> bool {
+        self.validated_epoch >= epoch
+    }
+
+    /// Whether the end's validation in that epoch, done or to come, holds for this position
+    /// too: it lies before it, and was read from one of the logs that all hold the end.
+    pub(super) fn covers(&self, offset: i64, validated_epoch: i32, epoch: i32) -> bool {
+        let ends = [self.former_end, Some((self.end, self.since_epoch))];
+        let before = |(end, since)| offset <= end && validated_epoch >= since;
+        (self.end_epoch >= 0 || self.was_validated_in(epoch))
+            && ends.into_iter().flatten().any(before)
+    }
+
+    /// The end moves to `next`, which the leader of `epoch` led to. `false`: it is a former one.
+    fn move_end(&mut self, next: i64, end_epoch: i32, epoch: i32) -> bool {
+        if epoch < self.validated_epoch {
+            return false;
+        }
+        if epoch > self.since_epoch {
+            self.former_end = Some((self.end, self.since_epoch));
+            self.since_epoch = epoch;
+        }
+        self.validated_epoch = epoch;
+        self.end = next;
+        self.end_epoch = end_epoch;
+        true
     }
 
     pub(super) fn end(&self) -> i64 {
@@ -93,11 +146,13 @@ impl<C: OffsetRange> ChunkRing<C> {
 
     /// Appends `chunk` under `seq`, unless it brings nothing new or would leave a gap.
     pub(super) fn append(&mut self, seq: u64, chunk: Arc<C>) -> bool {
-        if !self.accepts(chunk.first_offset(), chunk.next_offset()) {
+        let (next, epochs) = (
+            chunk.next_offset(),
+            (chunk.last_epoch(), chunk.serving_epoch()),
+        );
+        if !self.accepts(chunk.first_offset(), next) || !self.move_end(next, epochs.0, epochs.1) {
             return false;
         }
-        self.end = chunk.next_offset();
-        self.end_epoch = chunk.last_epoch();
         self.chunks.push_back((seq, chunk));
         true
     }
@@ -107,13 +162,16 @@ impl<C: OffsetRange> ChunkRing<C> {
         first <= self.end && next > self.end
     }
 
-    /// Goes on at `next`, without the chunks before it: cursors that want those offsets have
-    /// them fetched again.
-    pub(super) fn skip_to(&mut self, next: i64, end_epoch: i32) {
+    /// Goes on at `next`, which the leader of `serving_epoch` led to, without the chunks before
+    /// it: cursors that want those offsets have them fetched again. `false`: that leader is a
+    /// former one.
+    pub(super) fn skip_to(&mut self, next: i64, end_epoch: i32, serving_epoch: i32) -> bool {
+        if !self.move_end(next, end_epoch, serving_epoch) {
+            return false;
+        }
         self.chunks.clear();
         self.start = next;
-        self.end = next;
-        self.end_epoch = end_epoch;
+        true
     }
 
     /// Evicts all chunks up to and including the one that was appended under `seq`, if that
@@ -182,7 +240,7 @@ pub(super) mod tests {
     }
 
     fn three_chunks() -> ChunkRing<TestChunk> {
-        let mut ring = ChunkRing::starting_at(10, -1);
+        let mut ring = ChunkRing::starting_at(10, -1, 0);
         assert!(ring.append(0, span(10, 20)));
         assert!(ring.append(1, span(20, 21)));
         assert!(ring.append(2, span(21, 30)));
@@ -234,7 +292,7 @@ pub(super) mod tests {
     #[test]
     fn a_skip_leaves_those_before_it_behind() {
         let mut ring = three_chunks();
-        ring.skip_to(50, 0);
+        assert!(ring.skip_to(50, 0, 0));
         assert_eq!(ring.lookup(49), RingLookup::BeforeStart);
         assert_eq!(ring.lookup(50), RingLookup::AtEnd);
     }

@@ -331,7 +331,8 @@ impl TailFetcher {
                 partition.publish(update, Some(&chunk));
             }
             None => {
-                let update = lock(&partition.fetch_state).tail_skip(ring, first, next, last_epoch);
+                let epochs = (last_epoch, read.member.leader_epoch);
+                let update = lock(&partition.fetch_state).tail_skip(ring, first, next, epochs);
                 partition.publish(update, None);
             }
         }

@@ -22,8 +22,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
 
     /// Asks for the tail. `false`: there is no ring to extend, or it is asked already.
     pub(in crate::fetcher) fn request_tail(&mut self) -> bool {
-        let request =
-            self.ring.is_some() && self.ring_validated && self.tail == TailMembership::Out;
+        let request = self.ring_is_valid() && self.tail == TailMembership::Out;
         if request {
             self.tail = TailMembership::Requested;
         }
@@ -75,12 +74,12 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         ring: u64,
         first: i64,
         next: i64,
-        last_epoch: i32,
+        (last_epoch, serving_epoch): (i32, i32),
     ) -> FetchStateUpdate {
         if !self.tail_accepts(ring, first, next) {
             return FetchStateUpdate::none();
         }
-        self.skip_ring_to(next, last_epoch)
+        self.skip_ring_to(next, last_epoch, serving_epoch)
     }
 
     /// Whether the tail reads this partition although no cursor has used the ring for long.
@@ -94,13 +93,18 @@ impl<C: OffsetRange> PartitionFetchState<C> {
 
     pub(in crate::fetcher) fn drop_ring(&mut self) {
         self.ring = None;
-        self.ring_validated = true;
         self.tail = TailMembership::Out;
     }
 
-    pub(super) fn skip_ring_to(&mut self, next: i64, last_epoch: i32) -> FetchStateUpdate {
-        if let Some(ring) = &mut self.ring {
-            ring.skip_to(next, last_epoch);
+    pub(super) fn skip_ring_to(
+        &mut self,
+        next: i64,
+        last_epoch: i32,
+        serving_epoch: i32,
+    ) -> FetchStateUpdate {
+        let ring = self.ring.as_mut();
+        if !ring.is_some_and(|ring| ring.skip_to(next, last_epoch, serving_epoch)) {
+            return FetchStateUpdate::none();
         }
         self.highest_valid = self.highest_valid.max(next);
         self.wake_cursors_at_end()

@@ -14,18 +14,10 @@ use super::{
 
 impl<C: OffsetRange> PartitionFetchState<C> {
     /// Notes the current leader epoch. When it rises, positions are validated against the new
-    /// leader's log before they are served.
+    /// leader's log before they are served: the ring's end for all that it covers, each other
+    /// one by itself.
     pub(in crate::fetcher) fn set_leader_epoch(&mut self, leader_epoch: i32) {
-        if leader_epoch <= self.leader_epoch {
-            return;
-        }
-        self.leader_epoch = leader_epoch;
-        match &self.ring {
-            // One validation, of the ring's end, for all cursors that read from the ring.
-            Some(ring) if ring.end_epoch() >= 0 => self.ring_validated = false,
-            // Each cursor by its own position.
-            _ => self.untruncated_since = leader_epoch,
-        }
+        self.leader_epoch = self.leader_epoch.max(leader_epoch);
     }
 
     /// Whether the ring is to be extended by a ring poll now.
@@ -40,7 +32,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         let ring = self.ring.as_ref()?;
         self.ring_poll_in_flight = true;
         let epoch = ring.end_epoch();
-        let validate = !self.ring_validated && epoch >= 0 && epoch < self.leader_epoch;
+        let validate = !self.ring_is_valid() && self.is_in_doubt(epoch, NEVER_VALIDATED);
         Some(ReadSpec {
             kind: ReadKind::RingPoll(self.ring_number),
             offset: ring.end(),
@@ -67,16 +59,14 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             .iter()
             .position(queued(false))
             .or_else(|| self.pending_reads.iter().position(queued(true)))?;
-        let (leader_epoch, untruncated_since, ring_validated) = (
-            self.leader_epoch,
-            self.untruncated_since,
-            self.ring_validated,
-        );
-        let read = &mut self.pending_reads[index];
-        read.in_flight = true;
-        let in_doubt = read.validated_epoch < untruncated_since
-            || (!ring_validated && read.validated_epoch < leader_epoch);
-        let validate = read.leader_epoch >= 0 && read.leader_epoch < leader_epoch && in_doubt;
+        self.pending_reads[index].in_flight = true;
+        let read = &self.pending_reads[index];
+        let epoch = self.leader_epoch;
+        let covered = |ring: &ChunkRing<C>| {
+            ring.was_validated_in(epoch) && ring.covers(read.offset, read.validated_epoch, epoch)
+        };
+        let validate = self.is_in_doubt(read.leader_epoch, read.validated_epoch)
+            && !self.ring.as_ref().is_some_and(covered);
         Some(ReadSpec {
             kind: if read.waiters.is_empty() {
                 ReadKind::ReadAhead(read.id)
@@ -142,7 +132,9 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 readable_end,
                 serving_epoch,
             } => {
-                self.ring_validated |= serving_epoch >= self.leader_epoch;
+                if let Some(ring) = &mut self.ring {
+                    ring.validated(serving_epoch);
+                }
                 self.update_readable_end(readable_end);
                 FetchStateUpdate::none()
             }
@@ -150,7 +142,6 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 chunk,
                 readable_end,
             } => {
-                self.ring_validated |= chunk.serving_epoch() >= self.leader_epoch;
                 self.update_readable_end(readable_end);
                 self.append_to_ring(chunk)
             }
@@ -160,14 +151,12 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 readable_end,
                 serving_epoch,
             } => {
-                self.ring_validated |= serving_epoch >= self.leader_epoch;
                 self.update_readable_end(readable_end);
-                self.skip_ring_to(next_offset, last_epoch)
+                self.skip_ring_to(next_offset, last_epoch, serving_epoch)
             }
             // Each cursor at the end gets the error for its own position, by its own read.
             ReadOutcome::Failed(_) => {
                 self.drop_ring();
-                self.untruncated_since = self.leader_epoch;
                 self.highest_valid = -1;
                 self.wake_cursors_at_end()
             }
@@ -267,14 +256,8 @@ impl<C: OffsetRange> PartitionFetchState<C> {
     /// Starts the ring at `offset`, a position that is valid in the log of the leader of
     /// `serving_epoch`.
     pub(super) fn start_ring(&mut self, offset: i64, end_epoch: i32, serving_epoch: i32) {
-        if !self.ring_validated {
-            // The old ring's end is not validated any more: each cursor validates its own.
-            self.untruncated_since = self.leader_epoch;
-        }
-        self.ring = Some(ChunkRing::starting_at(offset, end_epoch));
+        self.ring = Some(ChunkRing::starting_at(offset, end_epoch, serving_epoch));
         self.ring_number += 1;
-        // Without an epoch there is nothing to compare.
-        self.ring_validated = serving_epoch >= self.leader_epoch || end_epoch < 0;
     }
 
     /// Fails every cursor, now and later: the partition is no more.

@@ -208,7 +208,7 @@ fn what_the_ring_has_no_room_for_is_read_by_the_cursors_that_need_it() {
     harness.tail_at(&mut a, 50);
     let (ring, offset) = harness.state.tail_target().unwrap();
     assert_eq!(offset, 50);
-    notify(harness.state.tail_skip(ring, 50, 60, 0).wake);
+    notify(harness.state.tail_skip(ring, 50, 60, (0, 0)).wake);
     assert!(a.wake.take());
     assert!(harness.waits(&mut a));
     assert_eq!(harness.state.start_read().unwrap().offset, 50);

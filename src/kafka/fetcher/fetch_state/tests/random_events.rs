@@ -145,7 +145,7 @@ impl RandomEvents {
         }
         let next = (first + 1 + self.below(9) as i64).min(self.log_end);
         let update = if may_skip && self.below(5) == 0 {
-            self.harness.state.tail_skip(ring, first, next, 0)
+            self.harness.state.tail_skip(ring, first, next, (0, 0))
         } else {
             let chunk = self.chunk(first, next, false);
             self.harness.state.tail_append(ring, chunk, self.log_end)

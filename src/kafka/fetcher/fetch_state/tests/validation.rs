@@ -171,3 +171,89 @@ fn truncation_is_reported_to_each_cursor_for_its_own_position() {
     harness.answer(spec, ReadOutcome::Failed(error.clone()));
     assert!(matches!(harness.next(&mut a), NextChunk::Failed(e) if e == error));
 }
+
+#[test]
+fn a_ring_that_is_dropped_before_its_validation_leaves_each_cursor_to_validate() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    notify(harness.push(served_by(50, 60, 5, 5)).wake);
+    harness.gets(&mut a, 50, 60);
+    harness.state.set_leader_epoch(6);
+    assert!(
+        !harness.state.tail_left(),
+        "no cursor waits: the ring is dropped"
+    );
+    assert!(harness.waits(&mut a));
+    let spec = harness.state.start_read().unwrap();
+    assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
+}
+
+#[test]
+fn a_position_beyond_the_end_of_the_ring_is_not_validated_with_it() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(50, 5);
+    harness.tail_at(&mut a, 50);
+    let mut b = harness.cursor(40, 5);
+    assert!(harness.waits(&mut b));
+    let spec = harness.state.start_read().unwrap();
+    harness.answer(
+        spec,
+        ReadOutcome::Chunk {
+            chunk: served_by(40, 70, 5, 5),
+            readable_end: 70,
+        },
+    );
+    harness.gets(&mut b, 40, 70);
+    assert!(harness.state.tail_left());
+    harness.state.set_leader_epoch(6);
+    // The log was truncated to 60, behind the end of the ring.
+    let poll = harness.state.start_ring_poll().unwrap();
+    assert_eq!((poll.offset, poll.validate_epoch), (50, Some(5)));
+    harness.answer(
+        poll,
+        ReadOutcome::Chunk {
+            chunk: served_by(50, 80, 6, 6),
+            readable_end: 80,
+        },
+    );
+    harness.gets(&mut a, 50, 80);
+    assert!(harness.waits(&mut b), "its record may be another one");
+    let spec = harness.state.start_read().unwrap();
+    assert_eq!((spec.offset, spec.validate_epoch), (70, Some(5)));
+}
+
+#[test]
+fn behind_a_chunk_of_the_former_leader_the_position_is_validated() {
+    let mut harness = Harness::new();
+    harness.state.set_leader_epoch(5);
+    let mut a = harness.cursor(0, 5);
+    let mut b = harness.cursor(0, 5);
+    assert!(harness.waits(&mut a) && harness.waits(&mut b));
+    let read = |harness: &mut Harness, epoch| {
+        let spec = harness.state.start_read().unwrap();
+        harness.answer(
+            spec,
+            ReadOutcome::Chunk {
+                chunk: served_by(0, 10, 5, epoch),
+                readable_end: 100,
+            },
+        );
+        spec.validate_epoch
+    };
+    read(&mut harness, 5);
+    harness.gets(&mut b, 0, 10);
+    harness.state.set_leader_epoch(6);
+    assert!(harness.waits(&mut a));
+    // The one that is read ahead comes behind.
+    assert_eq!(read(&mut harness, 6), Some(5));
+    harness.gets(&mut a, 0, 10);
+    assert!(harness.waits(&mut a));
+    let specs: Vec<_> = std::iter::from_fn(|| harness.state.start_read()).collect();
+    assert!(
+        specs.iter().all(|spec| spec.validate_epoch == Some(5)),
+        "{specs:?}"
+    );
+}
