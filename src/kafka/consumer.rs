@@ -209,6 +209,11 @@ impl Consumer {
         }
     }
 
+    /// Whether others wait for memory that this consumer's records take.
+    pub fn is_memory_awaited(&self) -> bool {
+        self.fetcher.budget().is_awaited()
+    }
+
     /// Gives revoked partitions to the group, after their stored offsets are committed.
     pub fn release(&mut self, revocation: PartitionRevocation) {
         let named = |tp: &TopicPartition| revocation.partitions.contains(tp);

@@ -12,7 +12,8 @@
 //!   otherwise of what the client has committed.
 //! - Records are taken from the consumer only when those before them are with the kernel:
 //!   a slow client holds back its own reading and nothing else.
-//! - A client that takes nothing for half a second holds no chunk; one that takes nothing
+//! - A client that takes nothing for half a second holds no chunk, and one with a `rate` holds
+//!   none for longer than ten; one that takes nothing
 //!   for `max.poll.interval.ms` is closed.
 //! - A frame that was begun is finished, whatever happens to its partition.
 

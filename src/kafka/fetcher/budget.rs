@@ -44,6 +44,11 @@ impl FetchBudget {
     pub fn used(&self) -> usize {
         self.ring.used() + self.catch_up.used()
     }
+
+    /// Whether a read waits for room: what is held without need should be let go.
+    pub fn is_awaited(&self) -> bool {
+        !self.catch_up.lock().waiting.is_empty()
+    }
 }
 
 /// Caches chunks for cursors that may come for them, and can evict one on request.

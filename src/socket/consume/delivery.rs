@@ -9,11 +9,12 @@
 use tokio::time::Instant;
 
 use super::single_frames::send_frames;
-use super::{ConsumingSocket, OutgoingChunk, RecordSink};
+use super::{CHUNK_HELD_MAX, ConsumingSocket, OutgoingChunk, RecordSink};
 use crate::socket::close::CloseReason;
 use kafka_client::TopicPartition;
 
-/// Bytes of frames that a socket with a `rate` keeps ahead, in a copy.
+/// Bytes of frames that a socket with a `rate` keeps ahead, in a copy, of a chunk that it held
+/// for long.
 const AHEAD_BYTES: usize = 64 << 10;
 
 /// How far sending got.
@@ -112,10 +113,15 @@ impl ConsumingSocket {
         Ok(SendProgress::Drained)
     }
 
-    /// The rate allows no record now: holds no chunk meanwhile.
+    /// The rate allows no record now. The chunk stays, unless for long or where others wait for
+    /// its memory: what is released is fetched again.
     fn wait_for_rate(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
         let next = self.rate.map_or(now, |rate| rate.next_permit_at());
-        self.release_chunk(AHEAD_BYTES);
+        let held_since = self.chunk.as_ref().map(|chunk| chunk.since);
+        let is_held_long = held_since.is_some_and(|since| now >= since + CHUNK_HELD_MAX);
+        if is_held_long || self.consumer.is_memory_awaited() {
+            self.release_chunk(AHEAD_BYTES);
+        }
         match self.send_due_array(now)? {
             SendProgress::Blocked => Ok(SendProgress::Blocked),
             _ => Ok(SendProgress::RateLimited(next)),
