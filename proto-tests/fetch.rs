@@ -717,21 +717,108 @@ async fn batches_beyond_every_limit_are_read_nevertheless() {
 }
 
 #[tokio::test]
-async fn bytes_that_cannot_be_read_are_an_error_after_few_fetches() {
+async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() {
     let scene = Scene::new().await;
     scene.append(10, 10, CompressionType::None);
     let batch = scene.broker.batches(&scene.tp);
     let mut damaged = batch.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     scene.broker.append(&scene.tp, &damaged).unwrap();
-    let mut reader = scene.reader(0);
-    reader.read_to(10).await;
-    let error = reader.fails().await;
-    assert!(
-        matches!(error, FetchError::Corrupt { offset: 10, .. }),
-        "{error:?}"
-    );
-    assert!(scene.fetches() < 20, "{} fetches", scene.fetches());
+    scene.append(5, 10, CompressionType::None);
+    for _ in 0..2 {
+        let mut reader = scene.reader(0);
+        reader.read_to(10).await;
+        let records = reader.records().await.unwrap();
+        let told = &records.chunk.decoded.unreadable;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].from_offset, told[0].last_offset), (10, 19));
+        reader.seen = 20;
+        let offsets = records.records().map(|record| record.offset);
+        reader.seen += offsets.count() as i64;
+        reader.read_to(25).await;
+        scene.append(1, 10, CompressionType::None);
+        reader.read_to(26).await;
+        scene.broker.truncate(&scene.tp, 25);
+    }
+    assert_eq!(scene.fetcher.unreadable(), 1, "counted once");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_read_however_large_it_is_when_unpacked() {
+    let config = ConsumerConfig {
+        fetch_memory: 8 << 20,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config.clone()).await;
+    for codec in [
+        CompressionType::Zstd,
+        CompressionType::Gzip,
+        CompressionType::Lz4,
+    ] {
+        scene.append(24, 500_000, codec);
+    }
+    let mut readers = [scene.reader(0), scene.reader(0)];
+    for reader in &mut readers {
+        while reader.seen < 72 {
+            let chunk = reader.take().await;
+            assert!(
+                chunk.decoded.bytes <= config.fetch_memory,
+                "{}",
+                chunk.decoded.bytes
+            );
+            let used = scene.fetcher.budget().used();
+            assert!(used <= 2 * config.fetch_memory, "{used}");
+        }
+        assert_eq!(reader.seen, 72);
+    }
+    // At the end of the log, too.
+    readers[0].settle(&scene).await;
+    scene.append(24, 500_000, CompressionType::Zstd);
+    for reader in &mut readers {
+        reader.read_to(96).await;
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn memory_is_acquired_before_records_are_unpacked() {
+    let memory = 8 << 20;
+    let config = ConsumerConfig {
+        fetch_memory: memory,
+        ..ConsumerConfig::default()
+    };
+    let scene = Scene::with(BrokerConfig::default(), config).await;
+    assert!(scene.broker.create_topic("zeros", 20));
+    let mut readers = Vec::new();
+    for partition in 0..20 {
+        let tp = TopicPartition::new("zeros", partition);
+        append(&scene.broker, &tp, 40, 100_000, CompressionType::Zstd);
+        readers.push(scene.reader_at(&tp, 0, -1));
+    }
+    // Each holds its chunk until all have got what there is room for.
+    let mut held = Vec::new();
+    while readers.iter().any(|reader| reader.seen < 40) {
+        for reader in &mut readers {
+            if let Some(records) = reader.cursor.try_next().unwrap() {
+                reader.seen = reader.cursor.position().offset;
+                held.push(records);
+            }
+            let used = scene.fetcher.budget().used();
+            assert!(
+                used <= memory + (1 << 20),
+                "{used} with {} held",
+                held.len()
+            );
+        }
+        if timeout(Duration::from_millis(20), readers[0].wake.notified())
+            .await
+            .is_err()
+        {
+            held.clear();
+        }
+    }
+    drop(held);
     scene.stop().await;
 }
 

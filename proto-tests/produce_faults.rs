@@ -128,11 +128,7 @@ impl ProducerTest {
 
     fn log(&self, partition: i32) -> Vec<String> {
         let tp = TopicPartition::new("t", partition);
-        let want = DecodeOptions {
-            fetch_offset: 0,
-            aborted_transactions: None,
-            max_decompressed_bytes: 64 << 20,
-        };
+        let want = DecodeOptions::from_offset(0);
         let decoded = decode(self.broker.batches(&tp), &want).unwrap();
         let value = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
         decoded.records().map(|r| value(r.value)).collect()

@@ -356,9 +356,8 @@ fn lines(description: &str, kind: &str) -> Vec<String> {
 
 fn all() -> DecodeOptions {
     DecodeOptions {
-        fetch_offset: 0,
-        aborted_transactions: None,
         max_decompressed_bytes: 16 << 20,
+        ..DecodeOptions::from_offset(0)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use kafka_client::TopicPartition;
 use kafka_client::config::CompressionType;
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
+use memory_broker::ApiKey;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -243,6 +244,93 @@ async fn control_records_at_the_end_of_a_log_are_committed_past() {
         // close is committed when the close is answered.
         assert_eq!(proxy.broker.committed(client, &tp), Some(4), "{client}");
     }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_are_told_in_their_place_and_committed_like_others() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let tp = TopicPartition::new("t", 0);
+    let mut batch = RecordBatchBuilder::new(100);
+    for value in ["v0", "v1", "v2"] {
+        batch.append(&NewRecord {
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+            timestamp: 0,
+        });
+    }
+    let mut batch = batch.build(CompressionType::None);
+    batch.set_producer_state(-1, -1, -1);
+    proxy.broker.append(&tp, &batch.bytes()).unwrap();
+    let mut damaged = batch.bytes().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    proxy.broker.append(&tp, &damaged).unwrap();
+    produce(&proxy, ["last".to_owned()]).await;
+    for (client, batch) in [("a", ""), ("b", "&batchSize=2")] {
+        let path = format!("/socket/out?topic=t&clientId={client}&autoCommit=false{batch}");
+        let mut socket = proxy.connect(&path).await;
+        let records = socket.records(5).await;
+        let told = &records[3];
+        assert_eq!(told["error"]["code"], "unreadable", "{told}");
+        assert!(
+            told["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("damaged")
+        );
+        assert_eq!(told["wsProxyMessageId"], "t-0-5--1");
+        assert_eq!(
+            (&told["topic"], &told["partition"]),
+            (&json!("t"), &json!(0))
+        );
+        assert_eq!(
+            (&told["fromOffset"], &told["offset"]),
+            (&json!(3), &json!(5))
+        );
+        assert_eq!(records[4]["offset"], 6);
+        commit(&mut socket, told).await;
+        socket.close().await;
+        let group = format!("{client}-group");
+        assert_eq!(proxy.broker.committed(&group, &tp), Some(6));
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_record_over_the_limit_is_told_in_its_place() {
+    let proxy = Proxy::with(|config| config.consumer.record_bytes_max = 10_000).await;
+    proxy.topic("t", 1);
+    produce(&proxy, ["a".to_owned(), "x".repeat(20_000), "b".to_owned()]).await;
+    let mut socket = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    let records = socket.records(3).await;
+    assert_eq!(records[0]["value"]["value"], "a");
+    assert_eq!(records[1]["error"]["code"], "unreadable", "{}", records[1]);
+    assert_eq!(
+        (&records[1]["fromOffset"], &records[1]["offset"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(records[2]["value"]["value"], "b");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_waits_for_its_rate_fetches_nothing_again() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    for _ in 0..6 {
+        produce(&proxy, [(); 4].map(|()| "x".repeat(100_000))).await;
+    }
+    let before = proxy.broker.requests(ApiKey::Fetch);
+    let mut socket = proxy
+        .connect("/socket/out?topic=t&clientId=a&rate=24")
+        .await;
+    for offset in 0..24 {
+        assert_eq!(socket.next().await["offset"], offset);
+    }
+    let fetches = proxy.broker.requests(ApiKey::Fetch) - before;
+    assert!(fetches < 10, "{fetches} for 2.4 MB");
     proxy.stopped().await;
 }
 

@@ -390,9 +390,9 @@ impl StoredBatch {
         let header = BatchHeader::parse(&self.bytes).ok()?;
         if header.attributes.0 & 0x07 != 0 {
             let want = DecodeOptions {
-                fetch_offset: self.base,
-                aborted_transactions: None,
                 max_decompressed_bytes: DECOMPRESSED_MAX.min(*unpack),
+                read_parts: false,
+                ..DecodeOptions::from_offset(self.base)
             };
             let Ok(decoded) = decode(self.bytes.clone(), &want) else {
                 *unpack -= want.max_decompressed_bytes;

@@ -14,8 +14,9 @@ use bytes::{BufMut, BytesMut};
 use super::format::write_integer;
 use super::json::{self, EscapingWriter};
 
-/// Why a record was not produced, or a commit not done, for programs. All codes but
-/// [`SocketErrorCode::UnknownOutcome`] mean that the record is not in the log.
+/// Why a record was not produced or cannot be delivered, or a commit not done, for programs.
+/// All codes of produced records but [`SocketErrorCode::UnknownOutcome`] mean that the record is
+/// not in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SocketErrorCode {
     /// The frame is not JSON.
@@ -38,6 +39,8 @@ pub(crate) enum SocketErrorCode {
     UnknownMessageId,
     /// A commit on a socket with `autoCommit=true`.
     AutoCommitEnabled,
+    /// Records that cannot be delivered, told in their place.
+    Unreadable,
 }
 
 impl SocketErrorCode {
@@ -54,6 +57,7 @@ impl SocketErrorCode {
             SocketErrorCode::BrokerError => "broker_error",
             SocketErrorCode::UnknownMessageId => "unknown_message_id",
             SocketErrorCode::AutoCommitEnabled => "auto_commit_enabled",
+            SocketErrorCode::Unreadable => "unreadable",
         }
     }
 }
@@ -104,6 +108,15 @@ pub(crate) fn write_ack(
     out.put_u8(b'}');
 }
 
+/// Begins an object with its field `error`.
+pub(super) fn begin_error(out: &mut BytesMut, code: SocketErrorCode, message: impl fmt::Display) {
+    out.put_slice(b"{\"error\":{\"code\":\"");
+    out.put_slice(code.name().as_bytes());
+    out.put_slice(b"\",\"message\":\"");
+    write!(EscapingWriter(out), "{message}").expect("a buffer in memory takes everything");
+    out.put_slice(b"\"}");
+}
+
 /// Writes that a record was not produced, or a commit not done, and why.
 pub(crate) fn write_error(
     out: &mut BytesMut,
@@ -111,11 +124,7 @@ pub(crate) fn write_error(
     message: impl fmt::Display,
     id: EchoedId<'_>,
 ) {
-    out.put_slice(b"{\"error\":{\"code\":\"");
-    out.put_slice(code.name().as_bytes());
-    out.put_slice(b"\",\"message\":\"");
-    write!(EscapingWriter(out), "{message}").expect("a buffer in memory takes everything");
-    out.put_slice(b"\"}");
+    begin_error(out, code, message);
     write_echoed_id(out, id);
     out.put_u8(b'}');
 }

@@ -18,9 +18,10 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::ack::{self, SocketErrorCode};
 use super::format::{Format, FormatError, RecordFormats, write_base64, write_integer};
 use super::json::{self, EscapingWriter};
-use kafka_client::record::{Headers, Record};
+use kafka_client::record::{Headers, Record, UnreadableRecords};
 
 /// A fetched record, as far as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct RecordWriter {
     topic_partition: BytesMut,
 }
 
+const OFFSET_FIELD: &[u8] = b",\"offset\":";
+
 impl RecordWriter {
     /// A writer for a partition.
     pub(crate) fn new(topic: &str, partition: i32, formats: RecordFormats) -> RecordWriter {
@@ -73,7 +76,7 @@ impl RecordWriter {
         json::write_string(&mut topic_partition, topic.as_bytes());
         topic_partition.put_slice(b",\"partition\":");
         write_integer(&mut topic_partition, partition);
-        topic_partition.put_slice(b",\"offset\":");
+        topic_partition.put_slice(OFFSET_FIELD);
         RecordWriter {
             formats,
             id_prefix,
@@ -112,6 +115,22 @@ impl RecordWriter {
             Some(value) => write_with_format(out, self.formats.value, value),
             None => out.put_slice(b"{\"value\":null}"),
         }
+        out.put_u8(b'}');
+    }
+
+    /// Appends an object that stands in the place of records that cannot be delivered.
+    pub(crate) fn write_unreadable(&self, out: &mut BytesMut, records: &UnreadableRecords) {
+        ack::begin_error(out, SocketErrorCode::Unreadable, &records.reason);
+        out.put_u8(b',');
+        out.put_slice(&self.id_prefix[b"{".len()..]);
+        write_integer(out, records.last_offset);
+        out.put_slice(b"--1"); // no timestamp
+        let end = self.topic_partition.len() - OFFSET_FIELD.len();
+        out.put_slice(&self.topic_partition[..end]);
+        out.put_slice(b",\"fromOffset\":");
+        write_integer(out, records.from_offset);
+        out.put_slice(OFFSET_FIELD);
+        write_integer(out, records.last_offset);
         out.put_u8(b'}');
     }
 

@@ -115,6 +115,8 @@ pub struct ConsumerConfig {
     pub fetch_max_wait: Duration,
     /// Bytes of fetched records held in memory, over all sockets.
     pub fetch_memory: usize,
+    /// Bytes that one record may take; a larger one is told as unreadable.
+    pub record_bytes_max: usize,
     /// `session.timeout.ms`
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`
@@ -142,6 +144,7 @@ impl Default for ConsumerConfig {
             max_partition_fetch_bytes: 1 << 20,
             fetch_max_wait: Duration::from_millis(500),
             fetch_memory: 64 << 20,
+            record_bytes_max: 64 << 20,
             session_timeout: Duration::from_secs(15),
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(300),

@@ -36,6 +36,7 @@ mod tail;
 mod truncation;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use runtime::mutex::lock;
@@ -48,7 +49,7 @@ pub use self::cursor::Cursor;
 pub use self::error::FetchError;
 use self::offset_fetcher::OffsetFetcher;
 pub use self::offset_fetcher::OffsetSpec;
-use self::shared_partition::{DecodedFetch, SharedPartition};
+use self::shared_partition::{DecodeLimits, DecodedFetch, SharedPartition};
 use self::tail::TailFetchers;
 use super::config::ConsumerConfig;
 use super::{Cluster, IsolationLevel, TopicPartition};
@@ -79,8 +80,8 @@ struct FetcherShared {
     tails: TailFetchers,
     offsets: OffsetFetcher,
     partitions: Mutex<HashMap<(TopicPartition, IsolationLevel), Arc<SharedPartition>>>,
-    /// Bytes that one batch may take decompressed.
-    batch_bytes_max: usize,
+    /// Offsets or ranges of offsets that were told as unreadable.
+    unreadable: AtomicU64,
 }
 
 impl Fetcher {
@@ -95,12 +96,12 @@ impl Fetcher {
         );
         let shared = FetcherShared {
             offsets: OffsetFetcher::new(cluster.clone()),
-            batch_bytes_max: cluster.config().receive_message_max_bytes,
             cluster,
             config,
             budget,
             catch_up,
             tails: TailFetchers::default(),
+            unreadable: AtomicU64::new(0),
             partitions: Mutex::default(),
         };
         Self {
@@ -150,6 +151,11 @@ impl Fetcher {
         &self.shared.budget
     }
 
+    /// How many batches and records were told as unreadable.
+    pub fn unreadable(&self) -> u64 {
+        self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
     /// Tails at work: one long poll per broker and isolation level.
     pub fn tails(&self) -> usize {
         self.shared.tails.count()
@@ -164,6 +170,16 @@ impl FetcherShared {
         let chunk = partition.chunk(decoded, ring.charge(0));
         ring.evict_to_limit(Instant::now());
         (ring.used() <= ring.limit()).then_some(chunk)
+    }
+
+    /// Limits for what comes at the end of a partition: no room is acquired for it.
+    fn ring_limits(&self) -> DecodeLimits {
+        DecodeLimits {
+            room: self.budget.ring.limit() / 8,
+            record_bytes_max: self.config.record_bytes_max,
+            read_parts: false,
+            tell_unreadable: false,
+        }
     }
 
     /// New cursors of its name get another partition.

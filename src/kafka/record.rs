@@ -23,6 +23,7 @@ mod default_record;
 mod error;
 pub mod header;
 mod legacy_record;
+mod partial_batch;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -34,4 +35,4 @@ pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder};
 pub use decoder::{DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};
-pub use records::{DecodedBatch, HeaderIter, Headers, Record, Records};
+pub use records::{DecodedBatch, HeaderIter, Headers, Record, Records, UnreadableRecords};

@@ -174,6 +174,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("producer.limits.*", &[]),
 
     // Consuming.
+    setting("consumer.record-bytes-max", &["WSPROXY_CONSUMER_RECORD_BYTES_MAX"], Setting {
+        default: Some("64 MiB"),
+        placeholder: "SIZE",
+        help: "A larger record is told to clients as unreadable",
+        set: |c, text| assign(&mut c.consumer.record_bytes_max, value::size_within(text, 1024..=1 << 30)),
+    }),
     unsupported("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),
     unsupported("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"]),
     unsupported("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"]),

@@ -248,6 +248,14 @@ impl ChunkSizeEstimator {
             + CHUNK_OVERHEAD
     }
 
+    /// How many of the `total` bytes acquired are for what is decompressed.
+    pub(super) fn decoded_share(&self, total: usize) -> usize {
+        let decoded = u64::from(self.decoded_percent.load(Ordering::Relaxed));
+        let derived = u64::from(self.derived_percent.load(Ordering::Relaxed));
+        let share = total.saturating_sub(CHUNK_OVERHEAD) as u64;
+        (share * decoded / (decoded + derived).max(1)) as usize
+    }
+
     fn derived_bytes(&self, wire_bytes: usize) -> usize {
         percent_of(wire_bytes, &self.derived_percent)
     }

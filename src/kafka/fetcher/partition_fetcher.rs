@@ -21,6 +21,7 @@ mod leader;
 mod partition_read;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -34,8 +35,7 @@ use super::budget::BudgetPermit;
 use super::chunk::Chunk;
 use super::error::{FetchError, RetryReason};
 use super::fetch_state::{ReadKind, ReadOutcome, ReadSpec};
-use super::request::FetchPartitionData;
-use super::shared_partition::{SharedPartition, wake_all};
+use super::shared_partition::{DecodedFetch, SharedPartition, wake_all};
 use super::tail::TailFetchers;
 use crate::backoff::ExponentialBackoff;
 use crate::metadata::LeaderAndEpoch;
@@ -52,6 +52,7 @@ pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartiti
         topic_id: None,
         unknown_since: None,
         unreadable: None,
+        logged_unreadable: -1,
         read_alone: false,
         paused_until: None,
         next_ring_poll: Instant::now(),
@@ -76,6 +77,8 @@ struct PartitionFetcher {
     unknown_since: Option<Instant>,
     /// An offset that could not be read, and how often in a row.
     unreadable: Option<(i64, u32)>,
+    /// The highest offset that was logged as unreadable.
+    logged_unreadable: i64,
     /// Whether the next read shares its request with no other.
     read_alone: bool,
     paused_until: Option<Instant>,
@@ -173,6 +176,7 @@ impl PartitionFetcher {
                 leader,
                 topic_id: self.topic_id.unwrap_or_default(),
                 alone,
+                tell_unreadable: self.is_given_up(spec.offset),
             };
             self.reads.push(Box::pin(async move {
                 let result = tokio::select! {
@@ -210,10 +214,15 @@ impl PartitionFetcher {
                 ReadOutcome::Retry
             }
             PartitionReadResult::Fetched {
-                fetched,
+                decoded,
                 permit,
+                readable_end,
+            } => return self.complete_fetch(spec, decoded, permit, readable_end),
+            PartitionReadResult::Empty {
+                readable_end,
                 serving_epoch,
-            } => return self.complete_fetch(spec, fetched, permit, serving_epoch),
+            } => return self.complete_empty_fetch(spec, readable_end, serving_epoch),
+            PartitionReadResult::Unreadable(reason) => return self.unreadable(spec, reason),
         };
         self.finish(spec, outcome, None);
     }
@@ -221,26 +230,14 @@ impl PartitionFetcher {
     fn complete_fetch(
         &mut self,
         spec: ReadSpec,
-        fetched: FetchPartitionData,
+        decoded: DecodedFetch,
         permit: Option<BudgetPermit>,
-        serving_epoch: i32,
+        readable_end: i64,
     ) {
-        let readable_end = fetched.readable_end;
-        if fetched.records.is_empty() {
-            return self.complete_empty_fetch(spec, readable_end, serving_epoch);
-        }
-        let decoded = self.partition.decode(
-            fetched,
-            spec.offset,
-            serving_epoch,
-            self.shared.batch_bytes_max,
-        );
-        let decoded = match decoded {
-            Ok(decoded) => decoded,
-            Err(error) => return self.unreadable(spec, error.to_string()),
-        };
         self.succeeded();
+        self.log_unreadable(&decoded);
         let (next_offset, last_epoch) = (decoded.next_offset(), decoded.last_epoch());
+        let serving_epoch = decoded.serving_epoch();
         let chunk = match (spec.kind, permit) {
             (ReadKind::RingPoll(_), _) => self.shared.ring_chunk(&self.partition, decoded),
             (_, Some(permit)) => Some(self.partition.chunk(decoded, permit)),
@@ -298,7 +295,7 @@ impl PartitionFetcher {
     }
 
     /// Bytes that cannot be read may have been damaged on the way: they are fetched again a
-    /// few times.
+    /// few times, before they are told in their place.
     fn unreadable(&mut self, spec: ReadSpec, reason: String) {
         let attempts = match self.unreadable {
             Some((offset, attempts)) if offset == spec.offset => attempts + 1,
@@ -311,12 +308,6 @@ impl PartitionFetcher {
             ReadOutcome::Retry
         } else {
             self.unreadable = None;
-            tracing::warn!(
-                partition = %self.partition.tp,
-                offset = spec.offset,
-                reason,
-                "records cannot be read"
-            );
             ReadOutcome::Failed(FetchError::Corrupt {
                 tp: self.partition.tp.clone(),
                 offset: spec.offset,
@@ -324,6 +315,30 @@ impl PartitionFetcher {
             })
         };
         self.finish(spec, outcome, None);
+    }
+
+    /// Whether what is at `offset` was fetched often enough to tell that it is unreadable.
+    fn is_given_up(&self, offset: i64) -> bool {
+        self.unreadable
+            .is_some_and(|(at, attempts)| at == offset && attempts + 1 >= UNREADABLE_ATTEMPTS_MAX)
+    }
+
+    /// Logs and counts what is told as unreadable, once, however often it is read.
+    fn log_unreadable(&mut self, decoded: &DecodedFetch) {
+        for unreadable in decoded.unreadable() {
+            if self.logged_unreadable >= unreadable.last_offset {
+                continue;
+            }
+            self.logged_unreadable = unreadable.last_offset;
+            self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                partition = %self.partition.tp,
+                from_offset = unreadable.from_offset,
+                offset = unreadable.last_offset,
+                reason = %unreadable.reason,
+                "records cannot be read; consumers are told in their place"
+            );
+        }
     }
 
     fn succeeded(&mut self) {

@@ -31,7 +31,7 @@ pub(super) struct FetchParams {
 }
 
 /// What a response holds for one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FetchPartitionData {
     pub(super) error: i16,
     /// High watermark or last stable offset, by the isolation level that was asked for.

@@ -13,7 +13,7 @@ use super::budget::{BudgetPermit, ChunkCache};
 use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
-use crate::record::{DecodeOptions, DecodedRecords, RecordError, decode};
+use crate::record::{DecodeOptions, DecodedRecords, RecordError, UnreadableRecords, decode};
 use crate::{IsolationLevel, TopicPartition};
 
 /// A partition that is read, shared by its cursors, its task and the tail.
@@ -25,6 +25,19 @@ pub(super) struct SharedPartition {
     pub(super) work: Notify,
     pub(super) size_estimator: Arc<ChunkSizeEstimator>,
     this: Weak<Self>,
+}
+
+/// How fetched bytes are decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DecodeLimits {
+    /// Bytes that decompressed records may take, as was acquired for them.
+    pub(super) room: usize,
+    /// Bytes that one record may take.
+    pub(super) record_bytes_max: usize,
+    /// Whether a batch that is larger than the room is read in parts, which may take long.
+    pub(super) read_parts: bool,
+    /// Whether a batch that cannot be read is told in its place.
+    pub(super) tell_unreadable: bool,
 }
 
 /// Fetched and decoded records, before the budget has counted them.
@@ -47,6 +60,13 @@ pub(super) enum UnreadableFetch {
     NoProgress { bytes: usize },
 }
 
+impl UnreadableFetch {
+    /// Whether it has to be read in parts.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Record(RecordError::TooLarge { .. }))
+    }
+}
+
 impl SharedPartition {
     pub(super) fn new(tp: TopicPartition, isolation: IsolationLevel) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
@@ -59,14 +79,13 @@ impl SharedPartition {
         })
     }
 
-    /// Decodes what was fetched at `first_offset` from the leader of `serving_epoch`. One
-    /// batch may take `batch_bytes_max` decompressed.
+    /// Decodes what was fetched at `first_offset` from the leader of `serving_epoch`.
     pub(super) fn decode(
         &self,
         fetched: FetchPartitionData,
         first_offset: i64,
         serving_epoch: i32,
-        batch_bytes_max: usize,
+        limits: DecodeLimits,
     ) -> Result<DecodedFetch, UnreadableFetch> {
         let wire_bytes = fetched.records.len();
         // A small part must not keep the whole response in memory.
@@ -75,23 +94,15 @@ impl SharedPartition {
         } else {
             fetched.records
         };
-        let mut options = DecodeOptions {
+        let options = DecodeOptions {
             fetch_offset: first_offset,
             aborted_transactions: fetched.aborted_transactions,
-            max_decompressed_bytes: wire_bytes
-                .saturating_mul(DECOMPRESSED_RATIO_MAX)
-                .clamp(DECOMPRESSED_MIN, batch_bytes_max.max(DECOMPRESSED_MIN)),
+            max_decompressed_bytes: limits.room.max(ROOM_MIN),
+            record_bytes_max: limits.record_bytes_max,
+            read_parts: limits.read_parts,
+            tell_unreadable: limits.tell_unreadable,
         };
-        let decoded = match decode(records.clone(), &options) {
-            // One batch beyond what is usual: it has to be read all the same.
-            Err(RecordError::TooLarge { .. })
-                if options.max_decompressed_bytes < batch_bytes_max =>
-            {
-                options.max_decompressed_bytes = batch_bytes_max;
-                decode(records, &options)
-            }
-            decoded => decoded,
-        }?;
+        let decoded = decode(records, &options)?;
         let next_offset = match decoded.next_offset {
             Some(next) if next > first_offset => next,
             _ => return Err(UnreadableFetch::NoProgress { bytes: wire_bytes }),
@@ -101,8 +112,11 @@ impl SharedPartition {
         } else {
             decoded.bytes.max(wire_bytes)
         };
-        self.size_estimator
-            .record_decoded(wire_bytes, decoded_bytes);
+        // What was left for the next read says nothing of how large this one's becomes.
+        self.size_estimator.record_decoded(
+            decoded.consumed_bytes,
+            decoded.bytes.max(decoded.consumed_bytes),
+        );
         Ok(DecodedFetch {
             decoded,
             first_offset,
@@ -168,6 +182,16 @@ impl DecodedFetch {
     pub(super) fn next_offset(&self) -> i64 {
         self.next_offset
     }
+
+    /// Epoch of the leader that it was read from.
+    pub(super) fn serving_epoch(&self) -> i32 {
+        self.serving_epoch
+    }
+
+    /// What cannot be delivered.
+    pub(super) fn unreadable(&self) -> &[UnreadableRecords] {
+        &self.decoded.unreadable
+    }
 }
 
 impl ChunkCache for SharedPartition {
@@ -189,7 +213,5 @@ impl fmt::Debug for SharedPartition {
 
 /// Records below this size are copied out of the connection's buffer.
 const COPIED_BELOW: usize = 16 << 10;
-/// How many times its size a response may take decompressed before the rest is left for the
-/// next read, if it is more than `DECOMPRESSED_MIN`.
-const DECOMPRESSED_RATIO_MAX: usize = 4;
-const DECOMPRESSED_MIN: usize = 1 << 20;
+/// However little room there is, so much is decompressed of a response.
+const ROOM_MIN: usize = 64 << 10;

@@ -305,7 +305,7 @@ impl TailFetcher {
             fetched,
             read.fetch_offset,
             read.member.leader_epoch,
-            shared.batch_bytes_max,
+            shared.ring_limits(),
         );
         let decoded = match decoded {
             Ok(decoded) => decoded,

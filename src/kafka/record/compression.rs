@@ -1,8 +1,9 @@
-//! The four codecs, without C, between whole buffers.
+//! The four codecs, without C.
 //!
 //! ```text
 //! records section ──compress──▶ appended to the batch
 //! compressed section ──decompress(limit)──▶ a buffer of its own
+//!                    ──reader()──▶ in pieces, where the whole is too large
 //! ```
 //!
 //! The batch's checksum has covered the compressed bytes before they come here, so the
@@ -19,6 +20,8 @@ mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
+
+use std::io::{self, Read};
 
 use runtime::panic_policy::catch_panic;
 
@@ -41,6 +44,12 @@ pub(super) enum DecompressError {
 impl DecompressError {
     fn malformed(what: impl ToString) -> Self {
         Self::Malformed(what.to_string())
+    }
+}
+
+impl From<DecompressError> for io::Error {
+    fn from(error: DecompressError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
     }
 }
 
@@ -91,6 +100,18 @@ pub(super) fn decompress(
         out.shrink_to_fit();
     }
     Ok(out)
+}
+
+/// What [`decompress`] gives, in pieces and without a limit: however much it is, only what the
+/// codec refers back to is held. Reading may panic.
+pub(super) fn reader(codec: CompressionType, input: &[u8]) -> Box<dyn Read + '_> {
+    match codec {
+        CompressionType::None => Box::new(input),
+        CompressionType::Gzip => Box::new(gzip::reader(input)),
+        CompressionType::Snappy => Box::new(snappy::Reader::new(input)),
+        CompressionType::Lz4 => Box::new(lz4::Reader::new(input)),
+        CompressionType::Zstd => Box::new(zstd::reader(input)),
+    }
 }
 
 fn decode(codec: CompressionType, input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {

@@ -12,7 +12,8 @@
 //!
 //! A broker sends whole batches from the one that holds the fetch offset, and cuts the last
 //! where the response is full. So records before the fetch offset, and an incomplete last
-//! batch, are ordinary.
+//! batch, are ordinary. A batch that is too large once decompressed is delivered in parts: each
+//! call decompresses it from its start, in pieces, and keeps what follows the fetch offset.
 //!
 //! # Invariants
 //! - Every record was checked here: iterating cannot fail and allocates nothing.
@@ -22,6 +23,7 @@
 //!   starts at that batch.
 
 use bytes::Bytes;
+use runtime::panic_policy::catch_panic;
 
 use super::aborted::{AbortedTransaction, AbortedTransactionIndex, is_abort_marker};
 use super::compression::{self, DecompressError};
@@ -29,7 +31,8 @@ use super::default_record;
 use super::error::RecordError;
 use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_OFFSET, RECORD_BATCH_OVERHEAD};
 use super::legacy_record;
-use super::records::{DecodedBatch, RecordLayout, Records};
+use super::partial_batch::{PartialRead, PartialRecords, read_part};
+use super::records::{DecodedBatch, RecordLayout, Records, UnreadableRecords};
 use super::varint::ByteReader;
 use crate::config::CompressionType;
 
@@ -41,9 +44,31 @@ pub struct DecodeOptions {
     /// `read_committed`: the aborted transactions that came with the response, in any
     /// order. `None` is `read_uncommitted`.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
-    /// Bytes that all compressed batches together may take once decompressed. What
-    /// would exceed it is left for the next call, if there is something before it.
+    /// Bytes that all compressed batches together may take once decompressed, but for a single
+    /// record. What would exceed it is left for the next call.
     pub max_decompressed_bytes: usize,
+    /// Bytes that one record may take; a larger one is told as unreadable.
+    pub record_bytes_max: usize,
+    /// Whether a batch that stands first and exceeds the limit is read in parts, which takes
+    /// time for the whole of it. Else it is [`RecordError::TooLarge`].
+    pub read_parts: bool,
+    /// Whether a batch that cannot be read, and stands first, is told as unreadable instead of
+    /// being an error.
+    pub tell_unreadable: bool,
+}
+
+impl DecodeOptions {
+    /// For all that is readable at or after `fetch_offset`, uncommitted or not, without limits.
+    pub fn from_offset(fetch_offset: i64) -> Self {
+        Self {
+            fetch_offset,
+            aborted_transactions: None,
+            max_decompressed_bytes: usize::MAX,
+            record_bytes_max: usize::MAX,
+            read_parts: true,
+            tell_unreadable: false,
+        }
+    }
 }
 
 /// Fetched batches, checked.
@@ -58,6 +83,10 @@ pub struct DecodedRecords {
     pub(crate) leader_epoch: i32,
     /// Bytes of records that are held.
     pub bytes: usize,
+    /// Bytes of the batches that were read, as they were fetched.
+    pub(crate) consumed_bytes: usize,
+    /// What cannot be delivered, in the order of the log.
+    pub unreadable: Vec<UnreadableRecords>,
     fetch_offset: i64,
 }
 
@@ -81,10 +110,10 @@ impl DecodedRecords {
         self.batches.iter().map(|b| b.count as usize).sum()
     }
 
-    /// Whether there is no record for the caller.
+    /// Whether there is nothing to tell the caller: no record, and none that is unreadable.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.batches.is_empty() && self.unreadable.is_empty()
     }
 }
 
@@ -106,16 +135,25 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
             next_offset: None,
             leader_epoch: NO_LEADER_EPOCH,
             bytes: 0,
+            consumed_bytes: 0,
+            unreadable: Vec::new(),
             fetch_offset: options.fetch_offset,
         },
     };
     loop {
         match decoder.next_batch() {
             Ok(true) => {}
-            Ok(false) => return Ok(decoder.decoded),
-            Err(_) if decoder.decoded.next_offset > Some(options.fetch_offset) => {
-                return Ok(decoder.decoded);
+            Ok(false) if options.tell_unreadable && !decoder.has_progressed() => {
+                let available = decoder.rest.len();
+                let base_offset = options.fetch_offset;
+                decoder.skip_unreadable(&RecordError::Short {
+                    base_offset,
+                    available,
+                });
             }
+            Ok(false) => return Ok(decoder.decoded),
+            Err(_) if decoder.has_progressed() => return Ok(decoder.decoded),
+            Err(error) if options.tell_unreadable => decoder.skip_unreadable(&error),
             Err(error) => return Err(error),
         }
     }
@@ -135,6 +173,8 @@ struct RecordsSection {
     records: Bytes,
     layout: RecordLayout,
     count: u32,
+    /// The last offset of what is a part of the batch only.
+    stopped_at: Option<i64>,
 }
 
 impl BatchDecoder<'_> {
@@ -174,10 +214,17 @@ impl BatchDecoder<'_> {
             return Ok(());
         }
         header.verify(&self.rest[..size])?;
-        if let Some(section) = self.records_section(&header, size)? {
-            self.push(section, last_offset, header.leader_epoch);
+        let section = self.records_section(&header, size)?;
+        let stopped_at = section.as_ref().and_then(|section| section.stopped_at);
+        let end = stopped_at.unwrap_or(last_offset);
+        if let Some(section) = section {
+            self.push(section, end, header.leader_epoch);
         }
-        self.advance(size, last_offset, header.leader_epoch);
+        self.advance(size, end, header.leader_epoch);
+        if stopped_at.is_some() {
+            // The rest of it comes first.
+            self.rest.clear();
+        }
         Ok(())
     }
 
@@ -210,10 +257,6 @@ impl BatchDecoder<'_> {
         let compression = attributes
             .compression()
             .map_err(|id| RecordError::UnknownCompression { base_offset, id })?;
-        let records = match compression {
-            CompressionType::None => self.rest.slice(RECORD_BATCH_OVERHEAD..size),
-            codec => self.decompress(base_offset, codec, RECORD_BATCH_OVERHEAD..size)?,
-        };
         let layout = RecordLayout::Batch {
             base_offset,
             base_timestamp: header.base_timestamp,
@@ -221,13 +264,122 @@ impl BatchDecoder<'_> {
                 .is_log_append_time()
                 .then_some(header.max_timestamp),
         };
+        let section = RECORD_BATCH_OVERHEAD..size;
+        let whole = match compression {
+            CompressionType::None if section.len() <= self.options.record_bytes_max => {
+                Ok(self.rest.slice(section.clone()))
+            }
+            CompressionType::None => Err(self.too_large(base_offset)),
+            codec => self.decompress(base_offset, codec, section.clone(), self.room),
+        };
+        let records = match whole {
+            Ok(records) => records,
+            Err(RecordError::TooLarge { .. })
+                if self.options.read_parts && !self.has_progressed() =>
+            {
+                let part = self.read_part(header, compression, section)?;
+                let records = Bytes::from(part.records);
+                self.room = self.room.saturating_sub(records.len());
+                self.decoded.unreadable.extend(part.unreadable);
+                return Ok(Some(RecordsSection {
+                    records,
+                    layout,
+                    count: part.count,
+                    stopped_at: part.stopped_at,
+                }));
+            }
+            Err(error) => return Err(error),
+        };
         let count = check_records(&records, header, self.options.fetch_offset)
             .map_err(|what| RecordError::Malformed { base_offset, what })?;
         Ok(Some(RecordsSection {
             records,
             layout,
             count,
+            stopped_at: None,
         }))
+    }
+
+    /// Whether something at or after the fetch offset is decoded.
+    fn has_progressed(&self) -> bool {
+        self.decoded.next_offset > Some(self.options.fetch_offset)
+    }
+
+    /// Reads a batch in pieces, and keeps as much as there is room for.
+    fn read_part(
+        &self,
+        header: &BatchHeader,
+        compression: CompressionType,
+        section: std::ops::Range<usize>,
+    ) -> Result<PartialRecords, RecordError> {
+        let read = PartialRead {
+            from: self.options.fetch_offset,
+            room: self.room,
+            record_bytes_max: self.options.record_bytes_max,
+        };
+        let bytes = &self.rest[section];
+        catch_panic(|| read_part(compression::reader(compression, bytes), header, read))
+            .unwrap_or_else(|panic| Err(format!("the decoder panicked: {panic}")))
+            .map_err(|reason| RecordError::Decompression {
+                base_offset: header.base_offset,
+                codec: compression,
+                reason,
+            })
+    }
+
+    /// Tells the first batch as unreadable, and goes on behind it.
+    fn skip_unreadable(&mut self, error: &RecordError) {
+        let from = self.options.fetch_offset;
+        let (size, last_offset) = self.unreadable_extent();
+        let last_offset = last_offset.unwrap_or(from).max(from);
+        let base_offset = self
+            .rest
+            .first_chunk()
+            .copied()
+            .map_or(from, i64::from_be_bytes);
+        self.decoded.unreadable.push(UnreadableRecords {
+            from_offset: from.max(base_offset.min(last_offset)),
+            last_offset,
+            reason: error.to_string().into(),
+        });
+        self.advance(size, last_offset, NO_LEADER_EPOCH);
+    }
+
+    /// How many bytes the first batch takes, and the last offset that it covers. Anything in it
+    /// may be damaged: what is believed is the batch behind it, or two fields that agree.
+    fn unreadable_extent(&self) -> (usize, Option<i64>) {
+        let mut prefix = ByteReader::new(&self.rest);
+        let (Some(base_offset), Some(length)) = (prefix.array(), prefix.array()) else {
+            return (self.rest.len(), None);
+        };
+        let (base_offset, length) = (i64::from_be_bytes(base_offset), i32::from_be_bytes(length));
+        let size = match usize::try_from(length) {
+            Ok(length)
+                if length >= legacy_record::LENGTH_MIN
+                    && length + LOG_OVERHEAD <= self.rest.len() =>
+            {
+                length + LOG_OVERHEAD
+            }
+            _ => return (self.rest.len(), None),
+        };
+        if matches!(self.rest.get(MAGIC_OFFSET), Some(0 | 1)) {
+            return (size, Some(base_offset));
+        }
+        let behind = BatchHeader::parse(&self.rest[size..]).ok().filter(|next| {
+            (base_offset.saturating_add(1)..=base_offset.saturating_add(i64::from(u32::MAX)))
+                .contains(&next.base_offset)
+                && self.rest[size..]
+                    .get(..next.size())
+                    .is_none_or(|batch| next.verify(batch).is_ok())
+        });
+        let own = || {
+            let header = BatchHeader::parse(&self.rest[..size]).ok()?;
+            let agrees = header.record_count == header.last_offset_delta.saturating_add(1)
+                || header.verify(&self.rest[..size]).is_ok();
+            agrees.then(|| header.last_offset())
+        };
+        let last_offset = behind.map(|next| next.base_offset - 1).or_else(own);
+        (size, last_offset)
     }
 
     /// Reads messages of magic 0 and 1: one that wraps compressed ones, or a run of
@@ -260,6 +412,7 @@ impl BatchDecoder<'_> {
                 append_time: None,
             },
             count: plain.count,
+            stopped_at: None,
         };
         self.push(section, plain.last_offset, NO_LEADER_EPOCH);
         self.advance(plain.size, plain.last_offset, NO_LEADER_EPOCH);
@@ -270,7 +423,12 @@ impl BatchDecoder<'_> {
         let rest = self.rest.clone();
         let wrapper = legacy_record::first_record(&rest)?;
         let offset = wrapper.offset;
-        let records = self.decompress(offset, codec, wrapper.compressed_range()?)?;
+        // One that is larger is rare and old: it is read whole.
+        let limit = match self.has_progressed() {
+            true => self.room,
+            false => self.room.max(self.options.record_bytes_max),
+        };
+        let records = self.decompress(offset, codec, wrapper.compressed_range()?, limit)?;
         let inner = legacy_record::inner_records(
             &records,
             wrapper.magic,
@@ -285,25 +443,24 @@ impl BatchDecoder<'_> {
                 append_time: wrapper.append_time(),
             },
             count: inner.count,
+            stopped_at: None,
         };
         self.push(section, offset, NO_LEADER_EPOCH);
         self.advance(wrapper.size, offset, NO_LEADER_EPOCH);
         Ok(())
     }
 
-    /// Decompresses a part of what is left, within what the caller wants to hold.
+    /// Decompresses a part of what is left, within `limit` bytes.
     fn decompress(
         &mut self,
         base_offset: i64,
         codec: CompressionType,
         part: std::ops::Range<usize>,
+        limit: usize,
     ) -> Result<Bytes, RecordError> {
-        let decompressed = compression::decompress(codec, &self.rest[part], self.room).map_err(
+        let decompressed = compression::decompress(codec, &self.rest[part], limit).map_err(
             |error| match error {
-                DecompressError::TooLarge { .. } => RecordError::TooLarge {
-                    base_offset,
-                    limit: self.options.max_decompressed_bytes,
-                },
+                DecompressError::TooLarge { .. } => self.too_large(base_offset),
                 DecompressError::Malformed(reason) => RecordError::Decompression {
                     base_offset,
                     codec,
@@ -311,8 +468,15 @@ impl BatchDecoder<'_> {
                 },
             },
         )?;
-        self.room -= decompressed.len();
+        self.room = self.room.saturating_sub(decompressed.len());
         Ok(decompressed.into())
+    }
+
+    fn too_large(&self, base_offset: i64) -> RecordError {
+        RecordError::TooLarge {
+            base_offset,
+            limit: self.options.max_decompressed_bytes,
+        }
     }
 
     /// A log never goes back; and if it did, records would be delivered twice.
@@ -342,6 +506,7 @@ impl BatchDecoder<'_> {
 
     fn advance(&mut self, size: usize, last_offset: i64, leader_epoch: i32) {
         let _ = self.rest.split_to(size);
+        self.decoded.consumed_bytes += size;
         self.decoded.next_offset = Some(last_offset + 1);
         self.decoded.leader_epoch = leader_epoch;
     }

@@ -1,5 +1,7 @@
 //! Decoded batches, and an iterator over their records, which were checked before.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::default_record;
@@ -98,6 +100,18 @@ impl DecodedBatch {
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }
+}
+
+/// Offsets whose records cannot be delivered: a batch that cannot be decoded, or a record that
+/// alone is over the limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableRecords {
+    /// The first of the offsets.
+    pub from_offset: i64,
+    /// The last of them.
+    pub last_offset: i64,
+    /// What is wrong, as text.
+    pub reason: Arc<str>,
 }
 
 /// How the records of a batch are laid out.

@@ -104,9 +104,9 @@ fn altered(batch: &RecordBatch, change: impl FnOnce(&mut BatchHeader)) -> Bytes 
 
 fn from(from: i64) -> DecodeOptions {
     DecodeOptions {
-        fetch_offset: from,
-        aborted_transactions: None,
         max_decompressed_bytes: 1 << 20,
+        read_parts: false,
+        ..DecodeOptions::from_offset(from)
     }
 }
 
@@ -372,6 +372,112 @@ fn decompression_stays_within_the_limit_and_still_gets_on() {
             }
         );
     }
+}
+
+/// 20 records of 1,000 bytes in a batch at offset 5.
+fn large_batch(codec: CompressionType) -> Bytes {
+    let records: Vec<Owned> = numbered(20)
+        .into_iter()
+        .map(|mut record| {
+            record.pair.1 = Some(vec![record.offset as u8; 1000]);
+            record
+        })
+        .collect();
+    stored(&write(&records, codec), 5)
+}
+
+#[test]
+fn a_batch_larger_than_the_room_is_read_in_parts_that_end_between_records() {
+    for codec in &CODECS[1..] {
+        let bytes = large_batch(*codec);
+        let whole = owned(&decode(bytes.clone(), &from(5)).unwrap());
+        let (mut seen, mut next, mut parts) = (Vec::new(), 5, 0);
+        while next < 25 {
+            let options = DecodeOptions {
+                max_decompressed_bytes: 4_500,
+                read_parts: true,
+                ..self::from(next)
+            };
+            let part = decode(bytes.clone(), &options).unwrap();
+            assert!(part.bytes <= 4_500, "{codec:?}");
+            assert_eq!(part.count(), part.records().count());
+            seen.extend(owned(&part));
+            next = part.next_offset.unwrap();
+            parts += 1;
+        }
+        assert_eq!(seen, whole, "{codec:?}");
+        assert_eq!((next, parts), (25, 5), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_record_over_the_limit_is_told_in_its_place_and_its_neighbours_are_read() {
+    let mut records = numbered(3);
+    records[1].pair.1 = Some(vec![7; 50_000]);
+    for codec in CODECS {
+        let bytes = stored(&write(&records, codec), 0);
+        let options = DecodeOptions {
+            max_decompressed_bytes: 10_000,
+            record_bytes_max: 20_000,
+            read_parts: true,
+            ..self::from(0)
+        };
+        let decoded = decode(bytes, &options).unwrap();
+        let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
+        assert_eq!(offsets, [0, 2], "{codec:?}");
+        assert_eq!(decoded.next_offset, Some(3));
+        let [told] = &decoded.unreadable[..] else {
+            panic!("{codec:?}: {:?}", decoded.unreadable);
+        };
+        assert_eq!((told.from_offset, told.last_offset), (1, 1));
+        assert!(
+            told.reason.contains("over the limit of 20000"),
+            "{}",
+            told.reason
+        );
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_told_with_its_offsets_and_reading_goes_on() {
+    let batch = write(&numbered(3), CompressionType::Gzip);
+    let mut damaged = stored(&batch, 3).to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let mut wrong_length = damaged.clone();
+    wrong_length[23..27].copy_from_slice(&1_000_000_i32.to_be_bytes()); // last offset delta
+    for (broken, behind) in [(&damaged, true), (&damaged, false), (&wrong_length, true)] {
+        let broken = Bytes::from(broken.clone());
+        let bytes = match behind {
+            true => concat(&[broken, stored(&batch, 6)]),
+            false => broken,
+        };
+        assert!(decode(bytes.clone(), &from(4)).is_err());
+        let options = DecodeOptions {
+            tell_unreadable: true,
+            ..self::from(4)
+        };
+        let decoded = decode(bytes, &options).unwrap();
+        assert_eq!(decoded.next_offset, Some(if behind { 9 } else { 6 }));
+        assert_eq!(decoded.count(), if behind { 3 } else { 0 });
+        let [told] = &decoded.unreadable[..] else {
+            panic!("{:?}", decoded.unreadable);
+        };
+        assert_eq!((told.from_offset, told.last_offset), (4, 5));
+        assert!(told.reason.contains("damaged"), "{}", told.reason);
+    }
+}
+
+#[test]
+fn a_last_offset_that_nothing_confirms_is_not_believed() {
+    let batch = write(&numbered(3), CompressionType::None);
+    let mut damaged = stored(&batch, 3).to_vec();
+    damaged[23..27].copy_from_slice(&1_000_000_i32.to_be_bytes());
+    let options = DecodeOptions {
+        tell_unreadable: true,
+        ..self::from(3)
+    };
+    let decoded = decode(damaged.into(), &options).unwrap();
+    assert_eq!(decoded.next_offset, Some(4));
 }
 
 #[test]

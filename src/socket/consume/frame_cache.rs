@@ -64,16 +64,33 @@ impl EncodedFrames {
         let writer = RecordWriter::new(&chunk.tp.topic, chunk.tp.partition, formats);
         let mut out = BytesMut::new();
         let mut frames = Vec::new();
-        for record in chunk.records() {
-            let (offset, timestamp) = (record.offset, record.timestamp);
+        let mut unreadable = chunk.decoded.unreadable.iter().peekable();
+        let mut add = |offset, timestamp, write: &mut dyn FnMut(&mut BytesMut)| {
             let start = frame::begin_frame(&mut out);
-            writer.write(&mut out, OutboundRecord::from(record));
+            write(&mut out);
             frame::end_frame(&mut out, start, Opcode::Text);
             frames.push(RecordFrame {
                 end: u32::try_from(out.len()).expect("a chunk is far below 4 GiB as JSON"),
                 leader_epoch: chunk.leader_epoch_before(offset + 1),
                 offset,
                 timestamp,
+            });
+        };
+        let mut records = chunk.records().peekable();
+        loop {
+            let record = records.peek().map(|record| record.offset);
+            // What cannot be delivered is told in its place.
+            if let Some(told) =
+                unreadable.next_if(|told| record.is_none_or(|record| told.last_offset < record))
+            {
+                add(told.last_offset, NO_TIMESTAMP, &mut |out| {
+                    writer.write_unreadable(out, told);
+                });
+                continue;
+            }
+            let Some(record) = records.next() else { break };
+            add(record.offset, record.timestamp, &mut |out| {
+                writer.write(out, OutboundRecord::from(record));
             });
         }
         Self {
@@ -122,6 +139,9 @@ impl EncodedFrames {
         }
     }
 }
+
+/// The timestamp in the id of what has none.
+const NO_TIMESTAMP: i64 = -1;
 
 /// The formats as a key of what is derived from a chunk.
 fn key(formats: RecordFormats) -> u64 {

@@ -12,7 +12,7 @@ use super::super::error::{FetchError, RetryReason};
 use super::super::fetch_state::ReadSpec;
 use super::super::offset_fetcher::OffsetSpec;
 use super::super::request::FetchPartitionData;
-use super::super::shared_partition::SharedPartition;
+use super::super::shared_partition::{DecodeLimits, DecodedFetch, SharedPartition};
 use super::super::truncation::{PositionValidation, validate_position};
 use super::super::{FetchPosition, FetcherShared};
 use crate::IsolationLevel;
@@ -25,16 +25,25 @@ pub(super) struct PartitionRead {
     pub(super) leader: LeaderAndEpoch,
     pub(super) topic_id: Uuid,
     pub(super) alone: bool,
+    /// Whether a batch that cannot be read is told in its place.
+    pub(super) tell_unreadable: bool,
 }
 
 /// What came of a read, for the partition's task.
 #[derive(Debug)]
 pub(super) enum PartitionReadResult {
     Fetched {
-        fetched: FetchPartitionData,
+        decoded: DecodedFetch,
         permit: Option<BudgetPermit>,
+        readable_end: i64,
+    },
+    /// No records.
+    Empty {
+        readable_end: i64,
         serving_epoch: i32,
     },
+    /// The bytes cannot be read.
+    Unreadable(String),
     /// Only the cursors can decide how to go on.
     Failed(FetchError),
     NotSent,
@@ -93,11 +102,13 @@ impl PartitionRead {
             return self.truncated(spec.offset, to);
         }
         match ResponseError::try_from_code(fetched.error) {
-            None if fetched.error == 0 => PartitionReadResult::Fetched {
-                fetched,
-                permit,
-                serving_epoch: self.leader.epoch,
-            },
+            None if fetched.error == 0 && fetched.records.is_empty() => {
+                PartitionReadResult::Empty {
+                    readable_end: fetched.readable_end,
+                    serving_epoch: self.leader.epoch,
+                }
+            }
+            None if fetched.error == 0 => self.decode(spec, fetched, permit).await,
             Some(ResponseError::OffsetOutOfRange) => {
                 // Its room may serve others meanwhile.
                 drop(permit);
@@ -105,6 +116,52 @@ impl PartitionRead {
             }
             Some(ResponseError::TopicAuthorizationFailed) => self.not_authorized(),
             _ => PartitionReadResult::Retry(RetryReason::Code(fetched.error)),
+        }
+    }
+
+    /// Decodes what was fetched, within the room that was acquired for it. A batch that is
+    /// larger is read in parts, on a thread where that holds up nobody.
+    async fn decode(
+        &self,
+        spec: ReadSpec,
+        fetched: FetchPartitionData,
+        permit: Option<BudgetPermit>,
+    ) -> PartitionReadResult {
+        let readable_end = fetched.readable_end;
+        let mut limits = DecodeLimits {
+            tell_unreadable: self.tell_unreadable,
+            ..self.shared.ring_limits()
+        };
+        if let Some(permit) = &permit {
+            limits.room = self.partition.size_estimator.decoded_share(permit.bytes());
+        }
+        let (offset, epoch) = (spec.offset, self.leader.epoch);
+        let whole = self.partition.decode(
+            fetched.clone(),
+            offset,
+            epoch,
+            DecodeLimits {
+                tell_unreadable: false,
+                ..limits
+            },
+        );
+        let decoded = match whole {
+            Err(error) if error.is_too_large() || self.tell_unreadable => {
+                limits.read_parts = true;
+                let partition = Arc::clone(&self.partition);
+                let decode = move || partition.decode(fetched, offset, epoch, limits);
+                tokio::task::spawn_blocking(decode).await
+            }
+            whole => Ok(whole),
+        };
+        match decoded {
+            Ok(Ok(decoded)) => PartitionReadResult::Fetched {
+                decoded,
+                permit,
+                readable_end,
+            },
+            Ok(Err(error)) => PartitionReadResult::Unreadable(error.to_string()),
+            Err(_) => PartitionReadResult::Retry(RetryReason::Other("decoding ended".into())),
         }
     }
 

@@ -27,3 +27,8 @@ pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, Decompre
     }
     Ok(out)
 }
+
+/// What [`decompress`] gives, in pieces.
+pub(super) fn reader(input: &[u8]) -> impl Read + '_ {
+    MultiGzDecoder::new(input)
+}

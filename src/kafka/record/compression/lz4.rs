@@ -10,6 +10,8 @@
 //! We read linked blocks too, and skip all checksums: the batch's own has been verified,
 //! and Kafka clients before 0.10 computed the header's over the wrong bytes (KAFKA-3160).
 
+use std::io::Read;
+
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size,
 };
@@ -56,45 +58,101 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
-    let mut reader = ByteReader::new(input);
-    while !reader.rest().is_empty() {
-        frame(&mut reader, &mut out, limit)?;
-    }
+    let mut blocks = Blocks::new(input);
+    while blocks.next(&mut out, limit)? {}
     Ok(out)
 }
 
-fn frame(
-    input: &mut ByteReader<'_>,
-    out: &mut Vec<u8>,
-    limit: usize,
-) -> Result<(), DecompressError> {
-    let frame_start = out.len();
-    let (flags, block_max) = descriptor(input)?;
-    loop {
-        let size = u32::from_le_bytes(input.array().ok_or_else(cut)?);
-        if size == 0 {
-            break;
-        }
-        let length = (size & !STORED) as usize;
-        if length > block_max {
-            return Err(DecompressError::malformed("a block over the block size"));
-        }
-        let block = input.take(length).ok_or_else(cut)?;
-        if size & STORED == 0 {
-            append(block, block_max, frame_start, out, limit)?;
-        } else if block.len() > limit - out.len() {
-            return Err(DecompressError::TooLarge { limit });
-        } else {
-            out.extend_from_slice(block);
-        }
-        if flags & BLOCK_CHECKSUM != 0 {
-            input.take(4).ok_or_else(cut)?;
+/// Reads frames block by block.
+pub(super) struct Blocks<'a> {
+    input: ByteReader<'a>,
+    /// Flags and largest block of the frame under way.
+    frame: Option<(u8, usize)>,
+    /// Where the frame under way starts in the output, as far as that is kept.
+    frame_start: usize,
+}
+
+impl<'a> Blocks<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        Self {
+            input: ByteReader::new(input),
+            frame: None,
+            frame_start: 0,
         }
     }
-    if flags & CONTENT_CHECKSUM != 0 {
-        input.take(4).ok_or_else(cut)?;
+
+    /// Appends the next block to `out`, which ends with those before it; `false` at the end.
+    fn next(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<bool, DecompressError> {
+        let input = &mut self.input;
+        loop {
+            let (flags, block_max) = match self.frame {
+                Some(frame) => frame,
+                None if input.rest().is_empty() => return Ok(false),
+                None => {
+                    self.frame_start = out.len();
+                    *self.frame.insert(descriptor(input)?)
+                }
+            };
+            let size = u32::from_le_bytes(input.array().ok_or_else(cut)?);
+            if size == 0 {
+                if flags & CONTENT_CHECKSUM != 0 {
+                    input.take(4).ok_or_else(cut)?;
+                }
+                self.frame = None;
+                continue;
+            }
+            let length = (size & !STORED) as usize;
+            if length > block_max {
+                return Err(DecompressError::malformed("a block over the block size"));
+            }
+            let block = input.take(length).ok_or_else(cut)?;
+            if size & STORED == 0 {
+                append(block, block_max, self.frame_start, out, limit)?;
+            } else if block.len() > limit - out.len() {
+                return Err(DecompressError::TooLarge { limit });
+            } else {
+                out.extend_from_slice(block);
+            }
+            if flags & BLOCK_CHECKSUM != 0 {
+                input.take(4).ok_or_else(cut)?;
+            }
+            return Ok(true);
+        }
     }
-    Ok(())
+}
+
+/// What [`decompress`] gives, in pieces: no more than a block and the window is held.
+pub(super) struct Reader<'a> {
+    blocks: Blocks<'a>,
+    out: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self {
+            blocks: Blocks::new(input),
+            out: Vec::new(),
+            at: 0,
+        }
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.out.len() {
+            let behind_window = self.out.len().saturating_sub(WINDOW);
+            self.out.drain(..behind_window);
+            self.blocks.frame_start = self.blocks.frame_start.saturating_sub(behind_window);
+            self.at = self.out.len();
+            if !self.blocks.next(&mut self.out, usize::MAX)? {
+                return Ok(0);
+            }
+        }
+        let read = (&self.out[self.at..]).read(buf)?;
+        self.at += read;
+        Ok(read)
+    }
 }
 
 /// The frame's flags and its largest block.

@@ -8,6 +8,8 @@
 //! begin with Xerial's magic only if it decompressed to 10,626 bytes whose literals
 //! spell "SNAPPY" in tags: it cannot.
 
+use std::io::Read;
+
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
 use super::DecompressError;
@@ -17,6 +19,8 @@ const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const HEADER: &[u8; 16] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// Xerial's default block size.
 const BLOCK: usize = 32 << 10;
+/// The largest block that is decompressed in one piece: a bare stream is one block.
+const BLOCK_MAX: usize = 256 << 20;
 /// A copy of 64 bytes takes three: no block yields more than this per byte.
 const RATIO_MAX: usize = 22;
 
@@ -36,25 +40,81 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
-    let mut decoder = Decoder::new();
-    if !input.starts_with(MAGIC) {
-        append(&mut decoder, input, &mut out, limit)?;
-        return Ok(out);
-    }
-    let mut rest = input;
-    while !rest.is_empty() {
-        // Streams may be concatenated, each with its header.
-        if rest.starts_with(MAGIC) {
-            rest = rest.get(HEADER.len()..).ok_or_else(cut)?;
-            continue;
+    let mut blocks = Blocks::new(input);
+    while blocks.next(&mut out, limit)? {}
+    Ok(out)
+}
+
+/// Reads a stream block by block; a bare one is one block.
+struct Blocks<'a> {
+    rest: &'a [u8],
+    is_framed: bool,
+    decoder: Decoder,
+}
+
+impl<'a> Blocks<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        Self {
+            rest: input,
+            is_framed: input.starts_with(MAGIC),
+            decoder: Decoder::new(),
         }
-        let (length, after) = rest.split_first_chunk().ok_or_else(cut)?;
+    }
+
+    /// Appends the next block to `out`; `false` at the end.
+    fn next(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<bool, DecompressError> {
+        if !self.is_framed {
+            self.is_framed = true;
+            let block = std::mem::take(&mut self.rest);
+            append(&mut self.decoder, block, out, limit)?;
+            return Ok(true);
+        }
+        // Streams may be concatenated, each with its header.
+        while self.rest.starts_with(MAGIC) {
+            self.rest = self.rest.get(HEADER.len()..).ok_or_else(cut)?;
+        }
+        if self.rest.is_empty() {
+            return Ok(false);
+        }
+        let (length, after) = self.rest.split_first_chunk().ok_or_else(cut)?;
         let length = u32::from_be_bytes(*length) as usize;
         let (block, after) = after.split_at_checked(length).ok_or_else(cut)?;
-        append(&mut decoder, block, &mut out, limit)?;
-        rest = after;
+        append(&mut self.decoder, block, out, limit)?;
+        self.rest = after;
+        Ok(true)
     }
-    Ok(out)
+}
+
+/// What [`decompress`] gives, in pieces: no more than a block is held.
+pub(super) struct Reader<'a> {
+    blocks: Blocks<'a>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self {
+            blocks: Blocks::new(input),
+            block: Vec::new(),
+            at: 0,
+        }
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.block.len() {
+            self.block.clear();
+            self.at = 0;
+            if !self.blocks.next(&mut self.block, BLOCK_MAX)? {
+                return Ok(0);
+            }
+        }
+        let read = (&self.block[self.at..]).read(buf)?;
+        self.at += read;
+        Ok(read)
+    }
 }
 
 fn append(

@@ -1,10 +1,12 @@
 //! RFC 8878, at zstd's default level.
 
-use structured_zstd::decoding::FrameDecoder;
+use std::io::Read;
+
 use structured_zstd::decoding::errors::{
     DecodeBlockContentError, DecodeBufferError, DecompressBlockError, ExecuteSequencesError,
     FrameDecoderError,
 };
+use structured_zstd::decoding::{FrameDecoder, StreamingDecoder};
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
 use super::DecompressError;
@@ -38,6 +40,12 @@ pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, Decompre
             Err(error) => return Err(DecompressError::malformed(error)),
         }
     }
+}
+
+/// What [`decompress`] gives, in pieces: no more than a block and the frame's window, of at most
+/// 128 MiB, is held.
+pub(super) fn reader(input: &[u8]) -> impl Read + '_ {
+    StreamingDecoder::<&[u8], FrameDecoder>::new(input)
 }
 
 /// The decoder tells a buffer that is too small in more than one way, depending on the
