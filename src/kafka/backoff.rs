@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-/// How long to wait before the next attempt. Pure: the caller sleeps.
+/// How long to wait before the next attempt, never nothing: a state machine whose next step is
+/// due "now" whenever it is asked would never come to an end. Pure: the caller sleeps.
 #[derive(Clone, Debug)]
 pub(crate) struct ExponentialBackoff {
     first: Duration,
@@ -16,10 +17,13 @@ pub(crate) struct ExponentialBackoff {
 
 /// Waits are this much shorter or longer than their nominal length.
 const JITTER: f64 = 0.2;
+/// The shortest wait, also with `retry.backoff.ms=0`; it grows as any other.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(1);
 
 impl ExponentialBackoff {
-    /// Starts at `first` and doubles up to `max`.
+    /// Starts at `first`, or a millisecond if that is less, and doubles up to `max`.
     pub(crate) fn new(first: Duration, max: Duration) -> Self {
+        let first = first.max(BACKOFF_MIN);
         Self {
             first,
             max: max.max(first),
@@ -77,6 +81,17 @@ mod tests {
             .map(|_| backoff.after_failure_with(0.5).as_millis())
             .collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_backoff_of_zero_still_waits_and_grows() {
+        let mut backoff = ExponentialBackoff::new(Duration::ZERO, MAX);
+        let waits: Vec<u128> = (0..12)
+            .map(|_| backoff.after_failure_with(0.5).as_millis())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000]);
+        let mut backoff = ExponentialBackoff::new(Duration::ZERO, Duration::ZERO);
+        assert!((0..100).all(|_| !backoff.after_failure().is_zero()));
     }
 
     #[test]

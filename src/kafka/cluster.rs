@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backoff::BACKOFF_MIN;
 use super::config::ClientConfig;
 use super::error::{BrokerAddress, RequestError};
 use super::metadata::{BrokerNode, Metadata};
@@ -48,11 +49,13 @@ struct ClusterShared {
 impl Cluster {
     /// Returns at once; connects and asks for metadata in the background until `stop`.
     pub fn new(
-        config: ClientConfig,
+        mut config: ClientConfig,
         principal: Principal,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        config.retry_backoff = config.retry_backoff.max(BACKOFF_MIN);
+        config.reconnect_backoff = config.reconnect_backoff.max(BACKOFF_MIN);
         let config = Arc::new(config);
         let cluster = Self {
             shared: Arc::new(ClusterShared {
