@@ -11,6 +11,8 @@
 //!   gathered for the next.
 //! - An older offset is never committed after a newer one of its partition, also not after one
 //!   that another member has committed: what was lost while in flight is not retried.
+//! - A partition that the coordinator does not know is given up after a number of attempts: its
+//!   topic was deleted. It is retried until then: metadata of a new one may still be on its way.
 //! - A waiting caller is notified when everything that was added before its call is committed or
 //!   has failed.
 
@@ -23,6 +25,9 @@ use super::error::{CommitError, GroupError, GroupErrorAction};
 use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
 
+/// Responses of UNKNOWN_TOPIC_OR_PARTITION, one after another, that end the attempts.
+const UNKNOWN_PARTITION_ATTEMPTS: u32 = 10;
+
 type CommitWaiter = oneshot::Sender<Result<(), CommitError>>;
 
 /// One member's offsets to commit: those that wait, and those in flight.
@@ -30,6 +35,8 @@ type CommitWaiter = oneshot::Sender<Result<(), CommitError>>;
 pub(crate) struct PendingCommits {
     unsent: CommitBatch,
     in_flight: Option<CommitBatch>,
+    /// Partitions that the coordinator did not know the last time, and how often in a row.
+    unknown: BTreeMap<TopicPartition, u32>,
 }
 
 /// The offsets of one OffsetCommit request: Java's `Map<TopicPartition, OffsetAndMetadata>`.
@@ -51,6 +58,8 @@ pub(crate) struct CommitOutcome {
     pub(crate) retry: bool,
     /// An error that concerns the membership, not single offsets.
     pub(crate) error: Option<GroupError>,
+    /// Offsets that will not be committed.
+    pub(crate) failed: Vec<CommitError>,
 }
 
 impl PendingCommits {
@@ -120,6 +129,7 @@ impl PendingCommits {
             }
             keep
         });
+        self.unknown.retain(|tp, _| owned(tp));
         if batch.offsets.is_empty() && self.in_flight.is_none() {
             std::mem::take(batch).notify_waiters();
         }
@@ -139,11 +149,13 @@ impl PendingCommits {
                 for (tp, code) in codes {
                     let Some(error) = GroupError::from_code(code) else {
                         batch.offsets.remove(&tp);
+                        self.unknown.remove(&tp);
                         continue;
                     };
-                    match partition_error(&tp, &error) {
+                    match self.partition_error(&tp, &error) {
                         Some(error) => {
                             batch.offsets.remove(&tp);
+                            outcome.failed.push(error.clone());
                             batch.error.get_or_insert(error);
                         }
                         None => outcome.error = Some(error),
@@ -173,6 +185,27 @@ impl PendingCommits {
         outcome
     }
 
+    /// The error of this partition if it is not to be committed any more.
+    fn partition_error(&mut self, tp: &TopicPartition, error: &GroupError) -> Option<CommitError> {
+        if !matches!(
+            error,
+            GroupError::Code(ResponseError::UnknownTopicOrPartition)
+        ) {
+            self.unknown.remove(tp);
+            return fatal_partition_error(tp, error);
+        }
+        let attempts = self.unknown.entry(tp.clone()).or_default();
+        *attempts += 1;
+        if *attempts < UNKNOWN_PARTITION_ATTEMPTS {
+            return None;
+        }
+        self.unknown.remove(tp);
+        Some(CommitError::Refused {
+            tp: tp.clone(),
+            reason: error.message(),
+        })
+    }
+
     /// The member has ended: nothing will be committed any more.
     pub(crate) fn close(&mut self, error: &CommitError) {
         for mut batch in [
@@ -198,7 +231,7 @@ impl CommitBatch {
 }
 
 /// A fatal error of this partition alone.
-fn partition_error(tp: &TopicPartition, error: &GroupError) -> Option<CommitError> {
+fn fatal_partition_error(tp: &TopicPartition, error: &GroupError) -> Option<CommitError> {
     let tp = tp.clone();
     match error {
         GroupError::Code(ResponseError::TopicAuthorizationFailed) => {
@@ -386,6 +419,31 @@ mod tests {
             Ok(Err(CommitError::NotAuthorized { tp: tp(0) }))
         );
         assert!(commits.is_idle());
+    }
+
+    #[test]
+    fn a_partition_that_stays_unknown_is_given_up_and_its_waiters_notified() {
+        const UNKNOWN: i16 = 3;
+        let mut commits = PendingCommits::default();
+        let respond = |commits: &mut PendingCommits, code| {
+            assert_eq!(commits.start_request(all), [(tp(0), at(1))]);
+            commits.complete_request(Ok(vec![(tp(0), code)]))
+        };
+        // A response of another kind in between starts over.
+        for last in [0, UNKNOWN] {
+            commits.add(tp(0), at(1));
+            let mut completed = commits.completion().unwrap();
+            for _ in 1..UNKNOWN_PARTITION_ATTEMPTS {
+                let outcome = respond(&mut commits, UNKNOWN);
+                assert!(outcome.retry && outcome.failed.is_empty());
+                assert!(completed.try_recv().is_err());
+            }
+            let outcome = respond(&mut commits, last);
+            assert!(!outcome.retry && commits.is_idle());
+            let told = completed.try_recv().unwrap();
+            assert_eq!(told.is_err(), last == UNKNOWN);
+            assert_eq!(told.err().as_ref(), outcome.failed.first());
+        }
     }
 
     #[test]

@@ -114,6 +114,9 @@ impl ConsumerCoordinator {
 
     /// This member may no longer commit offsets of what the group took away.
     pub(super) fn drop_lost_commits(&self) {
+        for error in &outcome.failed {
+            tracing::warn!(group = %self.handle.group_id, %error, "an offset is not committed");
+        }
         let member = &self.member;
         let mut state = self.channel.state();
         let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
