@@ -209,9 +209,14 @@ async fn a_fatal_error_code_ends_the_consumer_with_its_reason() {
     let cases: &[(ApiKey, i16, &str)] = &[
         (ApiKey::FindCoordinator, 30, "not authorized to use group"),
         (ApiKey::JoinGroup, 30, "not authorized to use group"),
-        (ApiKey::JoinGroup, 23, "refuses"),
-        (ApiKey::JoinGroup, 26, "refuses"),
-        (ApiKey::JoinGroup, 81, "refuses"),
+        (
+            ApiKey::JoinGroup,
+            23,
+            "refuses the consumer: it has members",
+        ),
+        (ApiKey::JoinGroup, 24, "use another groupId"),
+        (ApiKey::JoinGroup, 26, "session.timeout.ms is not within"),
+        (ApiKey::JoinGroup, 81, "it is full"),
         (ApiKey::JoinGroup, 82, "taken over"),
         (ApiKey::SyncGroup, 82, "taken over"),
         (ApiKey::Heartbeat, 82, "taken over"),

@@ -362,3 +362,22 @@ async fn a_client_that_comes_back_at_once_gets_nothing_that_its_close_committed(
     }
     proxy.stopped().await;
 }
+
+#[tokio::test]
+async fn a_consumer_that_its_group_refuses_is_closed_with_1008_and_what_to_do() {
+    for (code, part) in [
+        (23, "use another groupId"),
+        (24, "use another groupId"),
+        (26, "session.timeout.ms"),
+        (81, "group.max.size"),
+    ] {
+        let proxy = Proxy::start().await;
+        assert!(proxy.broker.create_topic("t", 1));
+        let refusal = FaultRule::on(ApiKey::JoinGroup, FaultAction::Error(code));
+        proxy.broker.faults().add(refusal.always());
+        let mut socket = proxy.connect("/socket/out?topic=t&clientId=c").await;
+        let (close_code, reason) = socket.closed().await;
+        assert_eq!(close_code, 1008, "{code}: {reason}");
+        assert!(reason.contains(part), "{code}: {reason}");
+    }
+}

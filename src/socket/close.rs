@@ -60,11 +60,32 @@ impl From<ConsumerError> for CloseReason {
             | ConsumerError::GroupNotAuthorized { .. }
             | ConsumerError::TopicNotAuthorized { .. }
             | ConsumerError::UnknownTopic { .. }
-            | ConsumerError::NoCommittedOffset { .. } => CloseCode::POLICY_VIOLATION,
-            ConsumerError::Refused { .. } | ConsumerError::Corrupt { .. } => {
-                CloseCode::INTERNAL_ERROR
-            }
+            | ConsumerError::NoCommittedOffset { .. }
+            | ConsumerError::Refused { .. } => CloseCode::POLICY_VIOLATION,
+            ConsumerError::Failed { .. }
+            | ConsumerError::NoPosition { .. }
+            | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL_ERROR,
         };
         CloseReason::Fail(CloseFrame::new(code, &error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_refuses_is_a_policy_violation_and_what_fails_here_an_internal_error() {
+        let (group, reason) = ("g".into(), "it is full".into());
+        let refused = ConsumerError::Refused { group, reason };
+        let (group, reason) = ("g".into(), "malformed answer".into());
+        let failed = ConsumerError::Failed { group, reason };
+        for (error, code) in [
+            (refused, CloseCode::POLICY_VIOLATION),
+            (failed, CloseCode::INTERNAL_ERROR),
+        ] {
+            let expected = CloseFrame::new(code, &error.to_string());
+            assert_eq!(CloseReason::from(error), CloseReason::Fail(expected));
+        }
     }
 }

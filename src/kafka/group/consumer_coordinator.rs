@@ -29,7 +29,7 @@ use self::commits::CommitSchedule;
 use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::CoordinatorHandle;
-use super::error::{GroupError, PositionError};
+use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::positions::{InitialPosition, OffsetResetStrategy, PositionInitializer};
@@ -215,7 +215,12 @@ impl ConsumerCoordinator {
                 Action::LeaveGroup => self.leave_group(),
                 Action::Close(MembershipEnd::Left) => {}
                 Action::Close(MembershipEnd::Failed(error)) => {
-                    tracing::debug!(group = %self.handle.group_id, %error, "the consumer ends");
+                    let group = &self.handle.group_id;
+                    if let ConsumerError::Refused { .. } | ConsumerError::Failed { .. } = error {
+                        tracing::warn!(%group, %error, "the consumer ends");
+                    } else {
+                        tracing::debug!(%group, %error, "the consumer ends");
+                    }
                     self.channel.send(BackgroundEvent::Closed(error));
                 }
             }

@@ -50,7 +50,23 @@ pub enum ConsumerError {
     Refused {
         /// The group.
         group: Arc<str>,
-        /// The broker's error.
+        /// The broker's reason, and what can be done.
+        reason: Arc<str>,
+    },
+    /// The brokers cannot be used as a member needs it.
+    #[error("group {group}: {reason}")]
+    Failed {
+        /// The group.
+        group: Arc<str>,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+    /// There is no position from which a partition can be read.
+    #[error("{reason}")]
+    NoPosition {
+        /// The partition.
+        tp: TopicPartition,
+        /// Why, with the partition's name.
         reason: Arc<str>,
     },
     /// The records of a partition cannot be read.
@@ -78,12 +94,11 @@ impl From<FetchError> for ConsumerError {
                 offset,
                 reason: reason.into(),
             },
-            FetchError::OutOfRange { tp, .. }
-            | FetchError::Truncated { tp, .. }
-            | FetchError::Unavailable { tp, .. } => Self::Corrupt {
-                tp,
-                offset: -1,
-                reason: "its offsets are not to be had".into(),
+            FetchError::OutOfRange { ref tp, .. }
+            | FetchError::Truncated { ref tp, .. }
+            | FetchError::Unavailable { ref tp, .. } => Self::NoPosition {
+                tp: tp.clone(),
+                reason: error.to_string().into(),
             },
             FetchError::Stopped => Self::Stopped,
         }
@@ -187,9 +202,35 @@ impl GroupError {
         }
     }
 
-    /// For errors and logs.
-    pub(crate) fn message(&self) -> Arc<str> {
+    /// Why the consumer ends when no repetition helps: the broker has refused it, or our own
+    /// request has failed.
+    pub(crate) fn into_consumer_error(self, group: Arc<str>) -> ConsumerError {
+        let reason = self.message();
         match self {
+            Self::Code(_) => ConsumerError::Refused { group, reason },
+            Self::Request(_) | Self::MalformedResponse => ConsumerError::Failed { group, reason },
+        }
+    }
+
+    /// For errors and logs: as short as the reason of a close frame has to be, and what can be
+    /// done if the broker's code does not say it.
+    pub(crate) fn message(&self) -> Arc<str> {
+        use ResponseError as E;
+        match self {
+            // Also of a share group or streams group.
+            Self::Code(E::InconsistentGroupProtocol) => {
+                "it has members of another kind, or other assignors; use another groupId".into()
+            }
+            Self::Code(E::GroupMaxSizeReached) => {
+                "it is full (group.max.size of the brokers); use another groupId".into()
+            }
+            Self::Code(E::InvalidSessionTimeout) => {
+                "session.timeout.ms is not within the brokers' group.min/max.session.timeout.ms"
+                    .into()
+            }
+            Self::Code(E::InvalidGroupId) => {
+                "the broker does not allow its name; use another groupId".into()
+            }
             Self::Code(code) => code.to_string().into(),
             Self::Request(error) => error.to_string().into(),
             Self::MalformedResponse => "malformed answer".into(),

@@ -172,8 +172,7 @@ impl PositionInitializer {
                 }
                 GroupErrorAction::Stop => return Err(ConsumerError::Stopped.into()),
                 GroupErrorAction::Fail => {
-                    let (group, reason) = (group(), error.message());
-                    return Err(ConsumerError::Refused { group, reason }.into());
+                    return Err(error.into_consumer_error(group()).into());
                 }
                 GroupErrorAction::FailFenced
                 | GroupErrorAction::Rejoin

@@ -61,7 +61,10 @@ impl Membership {
                 let group = Arc::clone(&self.config.group_id);
                 self.fail(ConsumerError::GroupNotAuthorized { group });
             }
-            Action::Fail => self.fail(self.refused(error.message())),
+            Action::Fail => {
+                let group = Arc::clone(&self.config.group_id);
+                self.fail(error.clone().into_consumer_error(group));
+            }
             Action::Stop => self.fail(ConsumerError::Stopped),
         }
     }
