@@ -220,7 +220,10 @@ impl Membership {
             MemberState::Revoking { deadline, .. } => Some(*deadline),
             MemberState::Leaving {
                 deadline, retry_at, ..
-            } => Some(retry_at.map_or(*deadline, |at| at.min(*deadline))),
+            } => {
+                let retry_at = retry_at.filter(|_| self.coordinator().is_some());
+                Some(retry_at.map_or(*deadline, |at| at.min(*deadline)))
+            }
             MemberState::PreparingRebalance
             | MemberState::CompletingRebalance
             | MemberState::Stable

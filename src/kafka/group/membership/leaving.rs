@@ -1,5 +1,9 @@
 //! How a member leaves its group: under its member id, once the broker has given one, and in
 //! bounded time.
+//!
+//! # Invariants
+//! - LeaveGroup is never sent without a member id: one that names a static member by its group
+//!   instance id alone removes whoever has that id by then, which may be its successor.
 
 use std::time::Duration;
 
@@ -32,7 +36,7 @@ impl Membership {
     }
 
     pub(super) fn poll_leave(&mut self, now: Instant) {
-        let unidentified = self.member_id.is_empty() && self.config.group_instance_id.is_none();
+        let unidentified = self.member_id.is_empty();
         let coordinator_known = self.coordinator().is_some();
         let MemberState::Leaving {
             rebalance_in_flight,

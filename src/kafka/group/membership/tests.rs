@@ -583,24 +583,42 @@ fn a_member_that_leaves_before_it_has_a_member_id_leaves_under_the_new_one() {
 }
 
 #[test]
-fn a_static_member_leaves_by_its_instance_even_when_that_overtakes_its_join() {
+fn a_static_member_never_leaves_by_its_instance_alone() {
     let mut harness = Harness::new(Some("i"));
     harness.member.poll(harness.now);
     harness.coordinator_found();
+    // Another member may have the instance id by the time of LeaveGroup.
+    assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
+    assert_eq!(
+        harness.join_as(COOPERATIVE, 1),
+        [MembershipAction::LeaveGroup]
+    );
+    assert_eq!(harness.member.member_id(), "m-1");
+
+    // One whose JoinGroup is not answered in time leaves nothing.
+    let mut harness = Harness::new(Some("i"));
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
+    let closed = [
+        MembershipAction::CancelRebalance,
+        MembershipAction::Close(MembershipEnd::Left),
+    ];
+    assert_eq!(harness.wait(), closed);
+}
+
+#[test]
+fn a_leave_group_that_overtakes_the_join_is_repeated_once() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
     assert_eq!(
         harness.handle(MembershipEvent::LeaveRequested),
         [MembershipAction::LeaveGroup]
     );
-    assert_eq!(
-        harness.handle(MembershipEvent::LeaveGroupResponse(Err(code(
-            E::UnknownMemberId
-        )))),
-        []
-    );
+    let unknown = || MembershipEvent::LeaveGroupResponse(Err(code(E::UnknownMemberId)));
+    assert_eq!(harness.handle(unknown()), []);
     assert_eq!(harness.wait(), [MembershipAction::LeaveGroup]);
-    let actions = harness.handle(MembershipEvent::LeaveGroupResponse(Err(code(
-        E::UnknownMemberId,
-    ))));
+    let actions = harness.handle(unknown());
     assert_eq!(
         actions,
         [
@@ -608,6 +626,22 @@ fn a_static_member_leaves_by_its_instance_even_when_that_overtakes_its_join() {
             MembershipAction::Close(MembershipEnd::Left)
         ]
     );
+}
+
+#[test]
+fn a_member_that_leaves_while_no_coordinator_is_known_waits() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    harness.handle(MembershipEvent::LeaveRequested);
+    let start = harness.now;
+    let failed = MembershipEvent::LeaveGroupResponse(Err(code(E::NotCoordinator)));
+    assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
+    // The lookup is not answered.
+    let closed = [
+        MembershipAction::CancelRebalance,
+        MembershipAction::Close(MembershipEnd::Left),
+    ];
+    assert_eq!(harness.wait(), closed);
+    assert_eq!(harness.now - start, LEAVE_TIMEOUT);
 }
 
 #[test]
