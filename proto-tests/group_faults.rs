@@ -302,6 +302,63 @@ async fn a_group_survives_a_move_of_its_coordinator() {
     b.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_are_replicated_slowly_delay_no_heartbeat() {
+    const MEMBERS: usize = 40;
+    let config = ConsumerConfig {
+        session_timeout: Duration::from_secs(10),
+        ..quick()
+    };
+    let rig = Rig::with(1, KafkaRelease::V4, config).await;
+    let all = rig.topic("t", 1).await;
+    let answer = CancellationToken::new();
+    let slow = FaultAction::Hold(answer.clone());
+    rig.broker
+        .faults()
+        .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(MEMBERS));
+    let group = |n: usize| format!("g{n}");
+    let mut readers: Vec<Reader> = (0..MEMBERS)
+        .map(|n| rig.process.reader(subscription(&group(n), &["t"])))
+        .collect();
+    for reader in &mut readers {
+        reader.until("read", |seen| seen.count() == 5).await;
+    }
+    rig.until("commits are held", || rig.broker.faults().left() < MEMBERS)
+        .await;
+    // Were one heartbeat to wait behind a commit, then no more would be answered.
+    let before = rig.broker.requests(ApiKey::Heartbeat);
+    let enough = before + 20 * MEMBERS as u64;
+    rig.until("heartbeats", || {
+        rig.broker.requests(ApiKey::Heartbeat) >= enough
+    })
+    .await;
+    // Nor do the positions of another member.
+    let mut other = rig.process.reader(subscription("other", &["t"]));
+    other.until("read", |seen| seen.count() == 5).await;
+    answer.cancel();
+    for (n, reader) in readers.into_iter().enumerate() {
+        rig.committed(&group(n), &all[0], 5).await;
+        assert_eq!(reader.close().await.lost, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_more() {
+    let rig = Rig::new(2).await;
+    let all = rig.topic("t", 1).await;
+    rig.broker.move_coordinator("g", BrokerId(1));
+    let unanswered = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Silence);
+    rig.broker.faults().add(unanswered.at(1));
+    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    reader.until("read", |seen| seen.count() == 5).await;
+    rig.until("the commit is sent", || rig.broker.faults().left() == 0)
+        .await;
+    rig.broker.move_coordinator("g", BrokerId(2));
+    // By the heartbeat, long before the request times out.
+    rig.committed("g", &all[0], 5).await;
+    reader.close().await;
+}
+
 #[tokio::test]
 async fn an_unanswered_join_blocks_no_other_group() {
     let rig = Rig::new(1).await;

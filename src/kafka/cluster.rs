@@ -25,7 +25,7 @@ use super::metadata::{BrokerNode, Metadata};
 use super::principal::Principal;
 use super::topic::BrokerId;
 use crate::net::connection::Connection;
-use crate::net::pool::{ConnectionPurpose, JoinConnection, Pool};
+use crate::net::pool::{CommitPermit, ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
 
 /// A handle to one cluster as one principal. Clones share everything.
@@ -241,6 +241,11 @@ impl Cluster {
         let endpoint = self.endpoint(broker).await?;
         let result = self.shared.pool.join_connection(&endpoint, group).await;
         self.request_update_if_unreachable(result)
+    }
+
+    /// Waits until one more OffsetCommit may be sent to that broker. Cancel-safe.
+    pub(crate) async fn commit_permit(&self, broker: BrokerId) -> CommitPermit {
+        self.shared.pool.commit_permit(broker).await
     }
 
     async fn call_endpoint<A: Api>(

@@ -94,7 +94,7 @@ impl FakeCluster {
 
 async fn heartbeat(cluster: &Cluster, broker: i32) -> Result<(), RequestError> {
     let build = |_| HeartbeatRequest::default();
-    let purpose = ConnectionPurpose::Coordinator(0);
+    let purpose = ConnectionPurpose::Heartbeat;
     cluster
         .call(BrokerId(broker), purpose, build, PATIENCE)
         .await
@@ -333,7 +333,7 @@ async fn a_call_survives_a_connection_that_was_closed_in_between() {
     until_ready(&cluster).await;
     for _ in 0..3 {
         heartbeat(&cluster, 7).await.unwrap();
-        let purpose = ConnectionPurpose::Coordinator(0);
+        let purpose = ConnectionPurpose::Heartbeat;
         let connection = cluster.connection(BrokerId(7), purpose).await.unwrap();
         connection.close("for the test");
     }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! MemberChannel ─▶ ┌──────────────────────────┐ ─▶ JoinGroup, SyncGroup   connection of its own
-//!                  │ ConsumerCoordinator::run │ ─▶ everything else        coordinator connection
+//!                  │ ConsumerCoordinator::run │ ─▶ everything else        connections by purpose
 //! MemberChannel ◀─ └──────────────────────────┘ ◀─ timers, metadata
 //! ```
 //!
 //! # Invariants
-//! - Heartbeats depend on nothing that the consumer does.
+//! - Heartbeats depend on nothing that the consumer does, and wait for no other request: not for
+//!   commits, joins or look-ups.
 //! - At most one commit of a member is in flight, and a few of a group in this process.
 //! - Whatever ends the task, the consumer is told.
 
@@ -22,13 +23,12 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use self::commits::CommitSchedule;
 use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
-use super::coordinator_handle::CoordinatorHandle;
+use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Membership, MembershipAction, MembershipEnd, MembershipEvent};
@@ -36,7 +36,7 @@ use super::positions::{InitialPosition, OffsetResetStrategy, PositionInitializer
 use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;
-use crate::{BrokerId, IsolationLevel, TopicPartition};
+use crate::{BrokerId, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// How long the last commit may hold up leaving.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,8 +53,8 @@ enum GroupResponse {
         u64,
         Result<Vec<(TopicPartition, FetchPosition)>, PositionError>,
     ),
-    /// A commit may be sent now.
-    CommitPermit(OwnedSemaphorePermit),
+    /// A commit may be sent now, or that broker is not the coordinator any more.
+    CommitPermit(Result<GroupCommitPermit, BrokerId>),
     /// To the commit of that generation: the error code per partition.
     OffsetCommit(i32, Result<Vec<(TopicPartition, i16)>, GroupError>),
     LeaveGroup(Result<(), GroupError>),
@@ -66,10 +66,10 @@ pub(crate) struct ConsumerCoordinator {
     positions: PositionInitializer,
     member: Membership,
     channel: Arc<MemberChannel>,
-    /// The JoinGroup or SyncGroup in flight.
+    /// The JoinGroup or SyncGroup in flight, or the wait for its connection.
     rebalance: Option<BoxFuture<'static, RebalanceResponse>>,
     requests: FuturesUnordered<BoxFuture<'static, GroupResponse>>,
-    /// The connection over which JoinGroup went, and to which broker, for SyncGroup.
+    /// The connection for the next JoinGroup or SyncGroup, and to which broker.
     join_connection: Option<(BrokerId, JoinConnection)>,
     /// If this member is the leader.
     assignment: Option<AssignmentWatch>,
@@ -190,6 +190,7 @@ impl ConsumerCoordinator {
             tracing::trace!(group = %self.handle.group_id, member = %self.member.member_id(), ?action);
             match action {
                 Action::FindCoordinator => self.find_coordinator(),
+                Action::AcquireJoinConnection => self.acquire_join_connection(),
                 Action::JoinGroup => self.join_group(),
                 Action::SyncGroup => self.sync_group(),
                 Action::Heartbeat => self.heartbeat(),
@@ -239,18 +240,19 @@ impl ConsumerCoordinator {
     }
 
     fn heartbeat(&mut self) {
-        let Some(broker) = self.member.coordinator() else {
+        let Some(broker) = self.member.heartbeat_coordinator() else {
             return;
         };
         if let Some(assignment) = &self.assignment {
             assignment.keep_refreshed(&self.handle.cluster);
         }
         let (handle, metadata) = (self.handle.clone(), ConsumerGroupMetadata::of(&self.member));
-        let timeout = self.member.config().session_timeout * 2 / 3;
+        // Early enough to look up the coordinator and to repeat the heartbeat there.
+        let timeout = self.member.config().session_timeout / 3;
         let heartbeat = async move {
             let build = |version| requests::heartbeat(version, &metadata);
             let result = handle
-                .call::<HeartbeatRequest>(broker, build, timeout)
+                .call::<HeartbeatRequest>(broker, ConnectionPurpose::Heartbeat, build, timeout)
                 .await;
             let result = result.and_then(|response| {
                 GroupError::from_code(response.error_code).map_or(Ok(()), Err)
@@ -272,7 +274,7 @@ impl ConsumerCoordinator {
         let leave = async move {
             let build = |version| requests::leave_group(version, &metadata);
             let result = handle
-                .call::<LeaveGroupRequest>(broker, build, timeout)
+                .call::<LeaveGroupRequest>(broker, ConnectionPurpose::LeaveGroup, build, timeout)
                 .await;
             let result = result.and_then(|response| requests::leave_group_result(&response));
             if let Err(error) = &result {
@@ -305,10 +307,11 @@ impl ConsumerCoordinator {
             | GroupResponse::PositionsReset(epoch, Err(error)) => {
                 MembershipEvent::PositionsInitialized(epoch, Err(error))
             }
-            GroupResponse::CommitPermit(permit) => {
+            GroupResponse::CommitPermit(Ok(permit)) => {
                 self.commit(permit);
                 return Vec::new();
             }
+            GroupResponse::CommitPermit(Err(broker)) => return self.on_no_commit_permit(broker),
             GroupResponse::OffsetCommit(generation, result) => {
                 return self.on_commit_response(generation, result);
             }

@@ -6,27 +6,31 @@
 //!       │                 │ commit permits, announced membership changes
 //!       └─▶ CoordinatorLookup
 //! ```
+//!
+//! # Invariants
+//! - A request that waits at a broker ends as soon as any member of its group learns that another
+//!   broker is the coordinator: a broker that hangs keeps nothing that has moved.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use kafka_protocol::error::ResponseError;
 use runtime::mutex::lock;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::coordinator_lookup::CoordinatorLookup;
 use super::error::{GroupError, GroupErrorAction};
+use crate::error::RequestError;
 use crate::fetcher::Fetcher;
-use crate::net::pool::COORDINATOR_CONNECTIONS;
+use crate::net::pool::CommitPermit;
 use crate::protocol::versions::Api;
 use crate::{BrokerId, Cluster, ConnectionPurpose};
 
-const CONNECTIONS: usize = COORDINATOR_CONNECTIONS as usize;
-/// OffsetCommit requests of one group that may be in flight on a connection: the broker has the
-/// next one when it has answered one, and other groups' heartbeats never wait for many.
-const COMMITS_IN_FLIGHT: usize = 2;
+/// OffsetCommit requests of one group that may be in flight or next in line at the broker: a
+/// group of many members takes no more turns than others.
+const COMMITS_PER_GROUP: usize = 4;
 
 /// The consumer groups of one principal that have members in this process.
 #[derive(Debug, Default)]
@@ -47,10 +51,8 @@ impl ConsumerGroups {
         let known = groups.get(group_id).and_then(Weak::upgrade);
         let group = known.unwrap_or_else(|| {
             let group = Arc::new(LocalGroup {
-                commit_permits: std::array::from_fn(|_| {
-                    Arc::new(Semaphore::new(COMMITS_IN_FLIGHT))
-                }),
-                members: AtomicUsize::new(first_connection(group_id)),
+                coordinator: watch::Sender::new(None),
+                commits: Arc::new(Semaphore::new(COMMITS_PER_GROUP)),
                 changes: AtomicUsize::new(0),
                 changed: Notify::new(),
                 group_id: Arc::clone(group_id),
@@ -59,31 +61,22 @@ impl ConsumerGroups {
             groups.insert(Arc::clone(group_id), Arc::downgrade(&group));
             group
         });
-        let member = group.members.fetch_add(1, Ordering::Relaxed);
         CoordinatorHandle {
             cluster: cluster.clone(),
             fetcher: fetcher.clone(),
             group_id: Arc::clone(&group.group_id),
-            connection: member % CONNECTIONS,
             group,
         }
     }
 }
 
-/// Groups of one member each use all connections as well.
-fn first_connection(group_id: &str) -> usize {
-    let mut hasher = DefaultHasher::new();
-    group_id.hash(&mut hasher);
-    (hasher.finish() % COORDINATOR_CONNECTIONS as u64) as usize
-}
-
 /// One group's members in this process.
 #[derive(Debug)]
 struct LocalGroup {
-    /// Bound the commits in flight, by connection.
-    commit_permits: [Arc<Semaphore>; CONNECTIONS],
-    /// Numbers the members, to spread them over the connections.
-    members: AtomicUsize,
+    /// The coordinator that was found last.
+    coordinator: watch::Sender<Option<BrokerId>>,
+    /// Bounds the commits that are in flight or next in line at the broker.
+    commits: Arc<Semaphore>,
     /// Counts the members that joined or left: the others need not wait for their next
     /// heartbeat to learn of the rebalance.
     changes: AtomicUsize,
@@ -112,8 +105,6 @@ pub(crate) struct CoordinatorHandle {
     pub(super) cluster: Cluster,
     pub(super) fetcher: Fetcher,
     pub(super) group_id: Arc<str>,
-    /// The coordinator connection for all requests of this member: they stay in order.
-    connection: usize,
     group: Arc<LocalGroup>,
 }
 
@@ -121,7 +112,13 @@ impl CoordinatorHandle {
     /// The coordinator of the group, looked up if it is not known.
     pub(super) async fn coordinator(&self) -> Result<BrokerId, GroupError> {
         let lookup = &self.group.groups.lookup;
-        lookup.find(&self.cluster, &self.group_id).await
+        let found = lookup.find(&self.cluster, &self.group_id).await?;
+        self.group.coordinator.send_if_modified(|coordinator| {
+            let moved = *coordinator != Some(found);
+            *coordinator = Some(found);
+            moved
+        });
+        Ok(found)
     }
 
     /// Forgets the coordinator if `error` means that it may be another broker by now.
@@ -132,9 +129,33 @@ impl CoordinatorHandle {
         }
     }
 
-    /// The permits that bound commits in flight on this member's connection.
-    pub(super) fn commit_permits(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.group.commit_permits[self.connection])
+    /// Waits until this group, and then any group, may have one more commit in flight at that
+    /// broker, which is returned if another one is the coordinator by now. Cancel-safe.
+    pub(super) async fn commit_permit(
+        self,
+        broker: BrokerId,
+    ) -> Result<GroupCommitPermit, BrokerId> {
+        let permit = async {
+            let group = Arc::clone(&self.group.commits).acquire_owned().await;
+            GroupCommitPermit {
+                broker: self.cluster.commit_permit(broker).await,
+                _group: group.expect("the semaphore is never closed"),
+            }
+        };
+        tokio::select! {
+            biased;
+            permit = permit => Ok(permit),
+            () = self.moved_from(broker) => Err(broker),
+        }
+    }
+
+    /// Completes when another broker than that is known as the coordinator. Cancel-safe.
+    async fn moved_from(&self, broker: BrokerId) {
+        let mut coordinator = self.group.coordinator.subscribe();
+        let moved = |found: &Option<BrokerId>| found.is_some_and(|found| found != broker);
+        if coordinator.wait_for(moved).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Tells the group's other members in this process that this one joins or has left.
@@ -163,16 +184,37 @@ impl CoordinatorHandle {
         }
     }
 
-    /// Sends a request that the coordinator answers at once.
+    /// Sends a request over the connection for that purpose; gives up, as if the broker had said
+    /// that it is not the coordinator, when another one is.
     pub(super) async fn call<A: Api>(
         &self,
         broker: BrokerId,
+        purpose: ConnectionPurpose,
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
     ) -> Result<A::Response, GroupError> {
-        let purpose = ConnectionPurpose::Coordinator(self.connection as u8);
-        let result = self.cluster.call(broker, purpose, build, timeout).await;
-        let (_, response) = result.map_err(GroupError::Request)?;
-        Ok(response)
+        let call = self.cluster.call(broker, purpose, build, timeout);
+        self.unless_moved(broker, call).await
     }
+
+    /// The response to `call` to that broker, unless another one is the coordinator before it
+    /// comes. Cancel-safe if `call` is.
+    pub(super) async fn unless_moved<T>(
+        &self,
+        broker: BrokerId,
+        call: impl Future<Output = Result<(i16, T), RequestError>>,
+    ) -> Result<T, GroupError> {
+        tokio::select! {
+            biased;
+            result = call => result.map(|(_, response)| response).map_err(GroupError::Request),
+            () = self.moved_from(broker) => Err(GroupError::Code(ResponseError::NotCoordinator)),
+        }
+    }
+}
+
+/// One commit of a group may be in flight, until this is dropped.
+#[derive(Debug)]
+pub(super) struct GroupCommitPermit {
+    pub(super) broker: CommitPermit,
+    _group: OwnedSemaphorePermit,
 }

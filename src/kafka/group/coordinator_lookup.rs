@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -26,6 +27,8 @@ use crate::{BrokerId, Cluster};
 
 /// Groups that one request may ask for.
 const BATCH: usize = 500;
+/// FindCoordinator is answered at once: a broker that takes longer hangs, and another is asked.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 type CoordinatorResult = Result<BrokerId, GroupError>;
 type QueuedLookups = HashMap<Arc<str>, Vec<oneshot::Sender<CoordinatorResult>>>;
@@ -136,7 +139,7 @@ impl Drop for ClearQueueOnDrop<'_> {
 }
 
 async fn find_coordinators(cluster: &Cluster, groups: &[&Arc<str>]) -> Vec<CoordinatorResult> {
-    let timeout = cluster.config().request_timeout;
+    let timeout = cluster.config().request_timeout.min(LOOKUP_TIMEOUT);
     let result = cluster
         .call_any(|version| request(version, groups), timeout)
         .await;

@@ -5,21 +5,25 @@
 //!                 ┌──────────── lost, refused, backoff ────────────────┐
 //!                 ▼                                                    │
 //!  Unjoined ─▶ PreparingRebalance ─▶ CompletingRebalance ─▶ Stable ────┤
-//!                 ▲        JoinGroup          SyncGroup       │ rebalance, or the assignment
-//!                 │                                           ▼ revokes partitions
-//!                 └──────────────────────────────────────── Revoking
+//!     ▲ in line    JoinGroup          SyncGroup               │ rebalance, or the assignment
+//!     │                                                       ▼ revokes partitions
+//!     └──────────────────────────────────────────────────── Revoking
 //!                                any ─▶ Leaving ─▶ Closed
 //! ```
 //!
 //! Beside it runs the lookup of the coordinator, and heartbeats are sent whenever the broker
-//! counts this member in, also while positions are looked up or the consumer releases
-//! partitions.
+//! counts this member in, also while positions are looked up, the consumer releases
+//! partitions, the coordinator is looked up because another request has failed, or this member
+//! waits in line for a connection for JoinGroup: only a JoinGroup that is sent keeps it alive.
 //!
 //! # Invariants
 //! - Under the eager protocol nothing is owned while a JoinGroup is in flight; under the
 //!   cooperative one only what the last assignment named.
 //! - A partition is given up only after the consumer has released it or the revocation timed
 //!   out; partitions that the group took away are reported lost at once.
+//! - Nothing is delivered after the time at which the broker may have ended the session:
+//!   `session.timeout.ms` after the last answered request was sent. Another member may own the
+//!   partitions then.
 //! - A response to a request of an older generation changes nothing.
 //! - Every wait has an end: see [`Membership::deadline`].
 
@@ -85,11 +89,20 @@ const NO_GENERATION: i32 = -1;
 /// long: a heartbeat then learns of the rebalance.
 const LOCAL_CHANGE_DELAY: Duration = Duration::from_millis(30);
 
+/// Whether there is a connection for JoinGroup, to which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinConnectionState {
+    None,
+    Requested(BrokerId),
+    Ready(BrokerId),
+}
+
 /// One member's state in its group, and what it owns.
 #[derive(Debug)]
 pub(crate) struct Membership {
     config: GroupRebalanceConfig,
     state: MemberState,
+    join_connection: JoinConnectionState,
     coordinator: CoordinatorState,
     /// Empty until the broker has given one.
     member_id: String,
@@ -117,9 +130,10 @@ impl Membership {
     pub(crate) fn new(config: GroupRebalanceConfig, now: Instant) -> Self {
         let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
-            heartbeat: HeartbeatTimer::new(config.heartbeat_interval, now),
+            heartbeat: HeartbeatTimer::new(config.heartbeat_interval, config.session_timeout, now),
             config,
             state: MemberState::Unjoined { join_at: now },
+            join_connection: JoinConnectionState::None,
             coordinator: CoordinatorState::new(backoff.clone(), now),
             member_id: String::new(),
             generation: NO_GENERATION,
@@ -156,6 +170,11 @@ impl Membership {
         self.coordinator.broker()
     }
 
+    /// Where heartbeats go; the last coordinator while it is looked up for another reason.
+    pub(crate) fn heartbeat_coordinator(&self) -> Option<BrokerId> {
+        self.coordinator.heartbeat_broker()
+    }
+
     /// What this member is given as the leader of the generation; taken once.
     pub(crate) fn take_election(&mut self) -> Option<LeaderElection> {
         self.election.take()
@@ -167,7 +186,10 @@ impl Membership {
         let member = self.generation >= 0 && self.coordinator().is_some();
         match self.state {
             MemberState::Stable | MemberState::Revoking { .. } => member,
-            MemberState::PreparingRebalance => member && !self.delivered.is_empty(),
+            // Of the generation that still counts, also while this member waits in line.
+            MemberState::Unjoined { .. } | MemberState::PreparingRebalance => {
+                member && !self.delivered.is_empty()
+            }
             _ => false,
         }
     }
@@ -216,7 +238,7 @@ impl Membership {
     /// When [`Membership::poll`] is due if no event comes before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
-            MemberState::Unjoined { join_at } => self.coordinator().map(|_| *join_at),
+            MemberState::Unjoined { join_at } => self.join_deadline(*join_at),
             MemberState::Revoking { deadline, .. } => Some(*deadline),
             MemberState::Leaving {
                 deadline, retry_at, ..
@@ -230,7 +252,8 @@ impl Membership {
             | MemberState::Closed => None,
         };
         let lookup = self.coordinator.lookup_at().filter(|_| !self.is_closed());
-        [state, lookup, self.heartbeat_deadline()]
+        let session = self.session_deadline();
+        [state, lookup, self.heartbeat_deadline(), session]
             .into_iter()
             .flatten()
             .min()
@@ -252,6 +275,9 @@ impl Membership {
         if self.coordinator.start_lookup(now) {
             self.actions.push(MembershipAction::FindCoordinator);
         }
+        if self.session_deadline().is_some_and(|at| at <= now) {
+            self.on_session_timeout(now);
+        }
         match &self.state {
             MemberState::Stable if self.rejoin_needed => self.prepare_join(now),
             MemberState::Revoking { deadline, .. } if *deadline <= now => {
@@ -260,41 +286,42 @@ impl Membership {
             MemberState::Leaving { .. } => self.poll_leave(now),
             _ => {}
         }
-        if self.coordinator().is_some()
-            && matches!(self.state, MemberState::Unjoined { join_at } if join_at <= now)
-        {
-            self.state = MemberState::PreparingRebalance;
-            self.rejoin_needed = false;
-            self.actions.push(MembershipAction::JoinGroup);
-        }
+        self.poll_join(now);
         if self.heartbeat_deadline().is_some_and(|at| at <= now) {
-            self.heartbeat.sent();
+            self.heartbeat.sent(now);
             self.actions.push(MembershipAction::Heartbeat);
         }
         std::mem::take(&mut self.actions)
     }
 
-    /// `None` while the broker does not count this member in, and while JoinGroup is in flight,
-    /// which keeps a member alive by itself.
     fn heartbeat_deadline(&self) -> Option<Instant> {
-        let counted_in = self.state != MemberState::PreparingRebalance
-            && !self.is_leaving()
-            && self.generation >= 0;
-        let can_send = counted_in && self.coordinator().is_some();
+        let can_send = self.needs_heartbeats() && self.heartbeat_coordinator().is_some();
         self.heartbeat.deadline().filter(|_| can_send)
+    }
+
+    /// When the broker may have ended the session.
+    fn session_deadline(&self) -> Option<Instant> {
+        self.needs_heartbeats()
+            .then(|| self.heartbeat.session_ends_at())
+    }
+
+    /// Not while the broker does not count this member in, and not while JoinGroup is in flight,
+    /// which keeps a member alive by itself.
+    fn needs_heartbeats(&self) -> bool {
+        self.state != MemberState::PreparingRebalance && !self.is_leaving() && self.generation >= 0
     }
 
     fn apply(&mut self, event: MembershipEvent, now: Instant) {
         use MembershipEvent as Event;
         match event {
             Event::FindCoordinatorResponse(result) => self.on_find_coordinator(result, now),
+            Event::JoinConnectionReady(broker, result) => {
+                self.on_join_connection_ready(broker, result, now);
+            }
             Event::JoinGroupResponse(result) => self.on_join_group(result, now),
             Event::SyncGroupResponse(result) => self.on_sync_group(result, now),
             Event::HeartbeatResponse(generation, result) => {
-                self.heartbeat.answered(now);
-                if let Err(error) = result {
-                    self.on_generation_error(generation, &error, now);
-                }
+                self.on_heartbeat_response(generation, result, now);
             }
             Event::CommitFailed(generation, error) => {
                 self.on_generation_error(generation, &error, now);
@@ -312,6 +339,40 @@ impl Membership {
             Event::LeaveRequested => self.start_leaving(now),
             Event::LeaveGroupResponse(result) => self.on_leave_group(result, now),
         }
+    }
+
+    fn on_heartbeat_response(
+        &mut self,
+        generation: i32,
+        result: Result<(), GroupError>,
+        now: Instant,
+    ) {
+        let action = result.as_ref().err().map(GroupError::action);
+        let sent_at = self.heartbeat.answered(now);
+        if let (None | Some(GroupErrorAction::Rejoin), Some(sent_at)) = (action, sent_at)
+            && generation == self.generation
+        {
+            self.heartbeat.confirm_session(sent_at);
+        }
+        let Err(error) = result else {
+            return;
+        };
+        if action == Some(GroupErrorAction::FindCoordinator) {
+            self.coordinator.heartbeat_failed(now);
+            // Soon after the coordinator is found: the session goes on meanwhile.
+            self.heartbeat.advance_to(now + self.config.retry_backoff);
+        }
+        self.on_generation_error(generation, &error, now);
+    }
+
+    /// No request of this member was answered for as long as its session lasts.
+    fn on_session_timeout(&mut self, now: Instant) {
+        tracing::warn!(group = %self.config.group_id, member = %self.member_id,
+            "the coordinator has not answered for session.timeout.ms: this member's partitions are lost");
+        if self.state == MemberState::CompletingRebalance {
+            self.cancel_rebalance();
+        }
+        self.reset_generation(now);
     }
 
     fn on_find_coordinator(&mut self, result: Result<BrokerId, GroupError>, now: Instant) {
@@ -333,14 +394,7 @@ impl Membership {
     }
 
     fn close(&mut self, end: MembershipEnd) {
-        if matches!(
-            self.state,
-            MemberState::PreparingRebalance
-                | MemberState::CompletingRebalance
-                | MemberState::Leaving { .. }
-        ) {
-            self.actions.push(MembershipAction::CancelRebalance);
-        }
+        self.cancel_rebalance();
         self.clear_owned();
         self.delivered.clear();
         self.state = MemberState::Closed;

@@ -26,7 +26,7 @@ use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
 use super::requests;
 use crate::backoff::ExponentialBackoff;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
-use crate::{IsolationLevel, TopicPartition};
+use crate::{ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -194,7 +194,7 @@ impl PositionInitializer {
             |version| requests::offset_fetch(version, &handle.group_id, partitions, require_stable);
         let timeout = handle.cluster.config().request_timeout;
         let result = handle
-            .call::<OffsetFetchRequest>(coordinator, build, timeout)
+            .call::<OffsetFetchRequest>(coordinator, ConnectionPurpose::Coordinator, build, timeout)
             .await;
         let result = result.and_then(|response| requests::committed_offsets(response, partitions));
         let result = result.and_then(|committed| {

@@ -8,14 +8,23 @@
 //!             ├ Produce        one ordered stream
 //!  broker 1 ──┼ Tail(i)        long-poll fetches, one session
 //!             ├ CatchUp(k)     fetches that do not wait
-//!             ├ Coordinator(k) heartbeats and commits of the members assigned to k
+//!             ├ Heartbeat      Heartbeat and nothing else
+//!             ├ Coordinator    OffsetFetch
+//!             ├ Commit(k)      OffsetCommit, a few at a time: `commit_limiter`
+//!             ├ LeaveGroup     LeaveGroup
 //!             └ join           JoinGroup and SyncGroup, one per member: `join_limiter`
 //! ```
 //!
+//! OffsetCommit, LeaveGroup, JoinGroup and SyncGroup are answered when the followers of
+//! `__consumer_offsets` have them, which takes `offsets.commit.timeout.ms` when one of them is
+//! away. What is answered at once never shares a connection with them.
+//!
 //! # Invariants
+//! - Heartbeats wait for other heartbeats only.
 //! - A purpose has at most one live connection per broker, and at most one attempt to open it.
 //! - An attempt goes on when its callers are cancelled.
 
+mod commit_limiter;
 mod dialer;
 mod join_limiter;
 mod reconnect_backoff;
@@ -29,6 +38,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::commit_limiter::CommitLimiters;
+pub(crate) use self::commit_limiter::CommitPermit;
 use self::dialer::Dialer;
 pub(crate) use self::join_limiter::JoinConnection;
 use self::join_limiter::JoinLimiters;
@@ -50,20 +61,22 @@ pub enum ConnectionPurpose {
     Tail(IsolationLevel),
     /// Fetches that return at once, over one of several connections.
     CatchUp(u8),
-    /// Heartbeats and offset commits of the group members that were assigned to this one
-    /// of `COORDINATOR_CONNECTIONS`.
-    Coordinator(u8),
+    /// Heartbeats of all group members that this broker coordinates, which are answered at once.
+    Heartbeat,
+    /// Other requests to a coordinator that are answered at once: OffsetFetch.
+    Coordinator,
+    /// Offset commits, which wait for replication, over one of several connections.
+    Commit(u8),
+    /// LeaveGroup, which waits for replication.
+    LeaveGroup,
 }
-
-/// Coordinator connections per broker: at most 40 connections carry 1,000 groups over three
-/// brokers.
-pub(crate) const COORDINATOR_CONNECTIONS: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
     dialer: Arc<Dialer>,
     slots: Mutex<HashMap<(BrokerId, ConnectionPurpose), Arc<PoolSlot>>>,
     join_limiters: JoinLimiters,
+    commit_limiters: CommitLimiters,
 }
 
 impl Pool {
@@ -75,6 +88,7 @@ impl Pool {
         let dialer = Arc::new(Dialer::new(config, tasks, stop));
         Self {
             join_limiters: JoinLimiters::new(Arc::clone(&dialer)),
+            commit_limiters: CommitLimiters::default(),
             dialer,
             slots: Mutex::default(),
         }
@@ -138,6 +152,11 @@ impl Pool {
         group: &str,
     ) -> Result<JoinConnection, RequestError> {
         self.join_limiters.acquire(broker, group).await
+    }
+
+    /// Waits until one more OffsetCommit may be sent to that broker. Cancel-safe.
+    pub(crate) async fn commit_permit(&self, broker: BrokerId) -> CommitPermit {
+        self.commit_limiters.acquire(broker).await
     }
 
     /// Gives up a connection: it closes when its last user is done.

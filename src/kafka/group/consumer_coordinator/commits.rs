@@ -2,17 +2,18 @@
 //! failures.
 
 use futures_util::future::FutureExt;
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::OffsetCommitRequest;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{ConsumerCoordinator, GroupResponse};
-use crate::TopicPartition;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
+use crate::group::coordinator_handle::GroupCommitPermit;
 use crate::group::error::GroupError;
 use crate::group::membership::{MembershipAction, MembershipEvent};
 use crate::group::requests::{self, ConsumerGroupMetadata};
+use crate::{BrokerId, TopicPartition};
 
 /// When the next OffsetCommit may be sent.
 #[derive(Debug)]
@@ -47,20 +48,21 @@ impl ConsumerCoordinator {
         if self.commits.in_flight || self.commits.not_before > now || !self.member.can_commit() {
             return;
         }
-        self.commits.in_flight = true;
-        let permits = self.handle.commit_permits();
-        let permit = async move {
-            let permit = permits.acquire_owned().await;
-            GroupResponse::CommitPermit(permit.expect("the semaphore is never closed"))
+        let Some(broker) = self.member.coordinator() else {
+            return;
         };
-        self.requests.push(permit.boxed());
+        self.commits.in_flight = true;
+        let permit = self.handle.clone().commit_permit(broker);
+        self.requests
+            .push(permit.map(GroupResponse::CommitPermit).boxed());
     }
 
     /// Sends what has been added until now.
-    pub(super) fn commit(&mut self, permit: OwnedSemaphorePermit) {
+    pub(super) fn commit(&mut self, permit: GroupCommitPermit) {
         let member = &self.member;
         let offsets = match member.coordinator() {
-            Some(broker) if member.can_commit() => {
+            // The coordinator may be another broker by now, which has permits of its own.
+            Some(broker) if broker == permit.broker.broker() && member.can_commit() => {
                 let mut state = self.channel.state();
                 let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
                 Some((broker, state.commits.start_request(owned)))
@@ -76,7 +78,7 @@ impl ConsumerCoordinator {
         let commit = async move {
             let build = |version| requests::offset_commit(version, &metadata, &offsets);
             let result = handle
-                .call::<OffsetCommitRequest>(broker, build, timeout)
+                .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
                 .await;
             drop(permit);
             let result = result.map(|response| requests::commit_error_codes(&response, &offsets));
@@ -86,6 +88,17 @@ impl ConsumerCoordinator {
             GroupResponse::OffsetCommit(metadata.generation, result)
         };
         self.requests.push(commit.boxed());
+    }
+
+    /// The commit is sent to the new coordinator when this member knows it too.
+    pub(super) fn on_no_commit_permit(&mut self, broker: BrokerId) -> Vec<MembershipAction> {
+        self.commits.in_flight = false;
+        if self.member.coordinator() != Some(broker) {
+            return Vec::new();
+        }
+        let moved = GroupError::Code(ResponseError::NotCoordinator);
+        let event = MembershipEvent::CommitFailed(self.member.generation(), moved);
+        self.member.handle(event, Instant::now())
     }
 
     pub(super) fn on_commit_response(
@@ -101,6 +114,9 @@ impl ConsumerCoordinator {
         } else {
             self.commits.backoff.succeeded();
         }
+        for error in &outcome.failed {
+            tracing::warn!(group = %self.handle.group_id, %error, "an offset is not committed");
+        }
         let Some(error) = outcome.error else {
             return Vec::new();
         };
@@ -114,9 +130,6 @@ impl ConsumerCoordinator {
 
     /// This member may no longer commit offsets of what the group took away.
     pub(super) fn drop_lost_commits(&self) {
-        for error in &outcome.failed {
-            tracing::warn!(group = %self.handle.group_id, %error, "an offset is not committed");
-        }
         let member = &self.member;
         let mut state = self.channel.state();
         let owned = |tp: &TopicPartition| member.can_commit_partition(tp);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ConsumerCoordinator;
 use crate::config::AssignorName;
+use crate::error::RequestError;
 use crate::group::assignment_snapshot::{AssignmentSnapshot, AssignmentWatch};
 use crate::group::assignor::assign_convergent;
 use crate::group::coordinator_handle::CoordinatorHandle;
@@ -25,10 +26,12 @@ const JOIN_GROUP_GRACE: Duration = Duration::from_secs(5);
 
 /// The response to JoinGroup or SyncGroup, and the broker that it was sent to.
 pub(super) enum RebalanceResponse {
+    /// A connection for JoinGroup.
+    JoinConnection(BrokerId, Result<JoinConnection, RequestError>),
     JoinGroup(
         BrokerId,
         Result<JoinGroupResult, GroupError>,
-        Option<JoinConnection>,
+        JoinConnection,
     ),
     SyncGroup(
         BrokerId,
@@ -38,10 +41,34 @@ pub(super) enum RebalanceResponse {
 }
 
 impl ConsumerCoordinator {
-    pub(super) fn join_group(&mut self) {
+    /// Waits in line for a connection, unless there is one of the step before.
+    pub(super) fn acquire_join_connection(&mut self) {
         let Some(broker) = self.member.coordinator() else {
             return;
         };
+        let kept = self
+            .join_connection
+            .take()
+            .filter(|(id, connection)| *id == broker && !connection.is_closed());
+        let handle = self.handle.clone();
+        let acquire = async move {
+            let connection = match kept {
+                Some((_, connection)) => Ok(connection),
+                None => {
+                    let cluster = &handle.cluster;
+                    cluster.join_connection(broker, &handle.group_id).await
+                }
+            };
+            RebalanceResponse::JoinConnection(broker, connection)
+        };
+        self.rebalance = Some(acquire.boxed());
+    }
+
+    pub(super) fn join_group(&mut self) {
+        let (broker, connection) = self
+            .join_connection
+            .take()
+            .expect("a member that joins has a connection");
         self.assignment = None;
         let config = self.member.config();
         let timeout = config.rebalance_timeout + JOIN_GROUP_GRACE;
@@ -50,12 +77,8 @@ impl ConsumerCoordinator {
             self.announce_change();
         }
         let request = requests::join_group(&self.member);
-        let connection = self
-            .join_connection
-            .take()
-            .filter(|(id, connection)| *id == broker && !connection.is_closed())
-            .map(|(_, connection)| connection);
-        let join = join_group(self.handle.clone(), broker, connection, request, timeout);
+        let handle = self.handle.clone();
+        let join = join_group(handle, broker, connection, request, timeout);
         self.rebalance = Some(join.boxed());
     }
 
@@ -83,11 +106,19 @@ impl ConsumerCoordinator {
     ) -> Vec<MembershipAction> {
         self.rebalance = None;
         let event = match response {
+            RebalanceResponse::JoinConnection(broker, result) => {
+                let result = result.map_err(GroupError::Request);
+                if let Err(error) = &result {
+                    self.handle.check_coordinator(broker, error);
+                }
+                let result = result.map(|connection| {
+                    self.join_connection = Some((broker, connection));
+                });
+                MembershipEvent::JoinConnectionReady(broker, result)
+            }
             RebalanceResponse::JoinGroup(broker, result, connection) => {
                 match &result {
-                    Ok(_) => {
-                        self.join_connection = connection.map(|connection| (broker, connection));
-                    }
+                    Ok(_) => self.join_connection = Some((broker, connection)),
                     Err(error) => self.handle.check_coordinator(broker, error),
                 }
                 MembershipEvent::JoinGroupResponse(result)
@@ -112,33 +143,20 @@ impl ConsumerCoordinator {
 async fn join_group(
     handle: CoordinatorHandle,
     broker: BrokerId,
-    connection: Option<JoinConnection>,
+    connection: JoinConnection,
     mut request: JoinGroupRequest,
     timeout: Duration,
 ) -> RebalanceResponse {
-    let connection = match connection {
-        Some(connection) => Ok(connection),
-        None => {
-            let cluster = &handle.cluster;
-            cluster.join_connection(broker, &handle.group_id).await
-        }
-    };
-    let connection = match connection {
-        Ok(connection) => connection,
-        Err(error) => {
-            return RebalanceResponse::JoinGroup(broker, Err(GroupError::Request(error)), None);
-        }
-    };
     let build = |version| {
         if version < 5 {
             request.group_instance_id = None;
         }
         request
     };
-    let result = connection.call::<JoinGroupRequest>(build, timeout).await;
-    let result = result.map_err(GroupError::Request);
-    let result = result.and_then(|(_, response)| requests::join_group_result(response));
-    RebalanceResponse::JoinGroup(broker, result, Some(connection))
+    let call = connection.call::<JoinGroupRequest>(build, timeout);
+    let result = handle.unless_moved(broker, call).await;
+    let result = result.and_then(requests::join_group_result);
+    RebalanceResponse::JoinGroup(broker, result, connection)
 }
 
 async fn sync_group(
@@ -178,8 +196,8 @@ async fn sync_group(
     };
     let build = |version| requests::sync_group(version, &metadata, assignor.as_str(), &assignments);
     let timeout = handle.cluster.config().request_timeout;
-    let result = connection.call::<SyncGroupRequest>(build, timeout).await;
-    let result = result.map_err(GroupError::Request);
-    let result = result.and_then(|(_, response)| requests::sync_group_assignment(&response));
+    let call = connection.call::<SyncGroupRequest>(build, timeout);
+    let result = handle.unless_moved(broker, call).await;
+    let result = result.and_then(|response| requests::sync_group_assignment(&response));
     RebalanceResponse::SyncGroup(broker, result, snapshot)
 }

@@ -9,6 +9,8 @@ use crate::backoff::ExponentialBackoff;
 #[derive(Debug)]
 pub(super) struct CoordinatorState {
     lookup: LookupProgress,
+    /// The last coordinator, while it is looked up for an error that says nothing of heartbeats.
+    suspected: Option<BrokerId>,
     backoff: ExponentialBackoff,
 }
 
@@ -28,6 +30,7 @@ impl CoordinatorState {
     pub(super) fn new(backoff: ExponentialBackoff, now: Instant) -> Self {
         Self {
             lookup: LookupProgress::Unknown { lookup_at: now },
+            suspected: None,
             backoff,
         }
     }
@@ -37,6 +40,11 @@ impl CoordinatorState {
             LookupProgress::Known(broker) => Some(broker),
             _ => None,
         }
+    }
+
+    /// Where heartbeats go: also to a coordinator that is only suspected to be another by now.
+    pub(super) fn heartbeat_broker(&self) -> Option<BrokerId> {
+        self.broker().or(self.suspected)
     }
 
     /// When the next lookup is due, if one is.
@@ -58,6 +66,7 @@ impl CoordinatorState {
 
     pub(super) fn found(&mut self, broker: BrokerId) {
         self.backoff.succeeded();
+        self.suspected = None;
         self.lookup = LookupProgress::Known(broker);
     }
 
@@ -68,9 +77,17 @@ impl CoordinatorState {
     }
 
     /// A known coordinator may be another broker by now: it is to be looked up at once.
+    /// Heartbeats still go to it, for one of them may be answered before the lookup is.
     pub(super) fn mark_unknown(&mut self, now: Instant) {
-        if self.broker().is_some() {
+        if let Some(broker) = self.broker() {
+            self.suspected = Some(broker);
             self.lookup = LookupProgress::Unknown { lookup_at: now };
         }
+    }
+
+    /// A heartbeat has failed: the next one goes to the coordinator that is looked up.
+    pub(super) fn heartbeat_failed(&mut self, now: Instant) {
+        self.mark_unknown(now);
+        self.suspected = None;
     }
 }

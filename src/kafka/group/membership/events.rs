@@ -55,6 +55,8 @@ pub(crate) struct LeaderElection {
 #[derive(Debug)]
 pub(crate) enum MembershipEvent {
     FindCoordinatorResponse(Result<BrokerId, GroupError>),
+    /// There is a connection to that broker for JoinGroup, or none could be opened.
+    JoinConnectionReady(BrokerId, Result<(), GroupError>),
     JoinGroupResponse(Result<JoinGroupResult, GroupError>),
     SyncGroupResponse(Result<Vec<TopicPartition>, GroupError>),
     /// The response to a heartbeat of that generation.
@@ -80,11 +82,15 @@ pub(crate) enum MembershipEvent {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum MembershipAction {
     FindCoordinator,
+    /// Wait in line for a connection for JoinGroup, then expect
+    /// [`MembershipEvent::JoinConnectionReady`].
+    AcquireJoinConnection,
+    /// Over the connection that is ready.
     JoinGroup,
     /// With an assignment, if this member is the leader.
     SyncGroup,
     Heartbeat,
-    /// Cancel JoinGroup or SyncGroup.
+    /// Cancel JoinGroup, SyncGroup, or the wait for a connection.
     CancelRebalance,
     /// Look up the positions of these, under that ownership epoch.
     InitializePositions(u64, Vec<TopicPartition>),

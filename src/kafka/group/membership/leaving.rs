@@ -26,6 +26,9 @@ impl Membership {
             self.state,
             MemberState::PreparingRebalance | MemberState::CompletingRebalance
         );
+        if !rebalance_in_flight {
+            self.cancel_rebalance();
+        }
         self.state = MemberState::Leaving {
             rebalance_in_flight,
             may_overtake_join: rebalance_in_flight,

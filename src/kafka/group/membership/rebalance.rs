@@ -3,10 +3,78 @@
 use tokio::time::Instant;
 
 use super::super::error::GroupError;
-use super::{JoinGroupResult, MemberState, Membership, MembershipAction};
-use crate::TopicPartition;
+use super::{JoinConnectionState, JoinGroupResult, MemberState, Membership, MembershipAction};
+use crate::{BrokerId, TopicPartition};
 
 impl Membership {
+    /// When the next step towards JoinGroup is due: none while this member waits in line.
+    pub(super) fn join_deadline(&self, join_at: Instant) -> Option<Instant> {
+        let broker = self.coordinator()?;
+        (self.join_connection != JoinConnectionState::Requested(broker)).then_some(join_at)
+    }
+
+    pub(super) fn poll_join(&mut self, now: Instant) {
+        let Some(broker) = self.coordinator() else {
+            return;
+        };
+        if let JoinConnectionState::Requested(other) | JoinConnectionState::Ready(other) =
+            self.join_connection
+            && other != broker
+        {
+            self.cancel_rebalance();
+        }
+        if !matches!(self.state, MemberState::Unjoined { join_at } if join_at <= now) {
+            return;
+        }
+        match self.join_connection {
+            JoinConnectionState::None => {
+                self.join_connection = JoinConnectionState::Requested(broker);
+                self.actions.push(MembershipAction::AcquireJoinConnection);
+            }
+            JoinConnectionState::Requested(_) => {}
+            JoinConnectionState::Ready(_) => {
+                self.join_connection = JoinConnectionState::None;
+                self.state = MemberState::PreparingRebalance;
+                self.rejoin_needed = false;
+                self.actions.push(MembershipAction::JoinGroup);
+            }
+        }
+    }
+
+    pub(super) fn on_join_connection_ready(
+        &mut self,
+        broker: BrokerId,
+        result: Result<(), GroupError>,
+        now: Instant,
+    ) {
+        if self.join_connection != JoinConnectionState::Requested(broker) {
+            return;
+        }
+        match result {
+            // Nobody else can use the connection: it is not kept for a coordinator in doubt.
+            Ok(()) if self.coordinator().is_none() => self.cancel_rebalance(),
+            Ok(()) => self.join_connection = JoinConnectionState::Ready(broker),
+            Err(error) => {
+                self.join_connection = JoinConnectionState::None;
+                self.on_membership_error(&error, now);
+            }
+        }
+    }
+
+    /// Gives up JoinGroup or SyncGroup, or the place in line for it.
+    pub(super) fn cancel_rebalance(&mut self) {
+        let in_flight = matches!(
+            self.state,
+            MemberState::PreparingRebalance
+                | MemberState::CompletingRebalance
+                | MemberState::Leaving { .. }
+        );
+        if in_flight || self.join_connection != JoinConnectionState::None {
+            self.join_connection = JoinConnectionState::None;
+            self.actions.push(MembershipAction::CancelRebalance);
+        }
+    }
+
     pub(super) fn on_join_group(
         &mut self,
         result: Result<JoinGroupResult, GroupError>,
@@ -49,7 +117,7 @@ impl Membership {
                 self.member_id = member_id;
                 self.generation = generation;
                 self.election = election;
-                self.heartbeat.restart(now);
+                self.heartbeat.start_session(now);
                 self.state = MemberState::CompletingRebalance;
                 self.actions.push(MembershipAction::SyncGroup);
             }

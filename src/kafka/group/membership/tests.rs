@@ -28,9 +28,12 @@ fn lost_connection() -> GroupError {
 struct Harness {
     member: Membership,
     now: Instant,
+    /// Whether a connection for JoinGroup is still to come, rather than ready at once.
+    in_line: bool,
 }
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Harness {
@@ -42,7 +45,7 @@ impl Harness {
             topics: vec!["t".into()],
             rack: None,
             assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
-            session_timeout: HEARTBEAT_INTERVAL * 15,
+            session_timeout: SESSION_TIMEOUT,
             rebalance_timeout: HEARTBEAT_INTERVAL * 100,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             revocation_timeout: REVOCATION_TIMEOUT,
@@ -50,11 +53,42 @@ impl Harness {
             retry_backoff_max: Duration::from_secs(1),
         };
         let member = Membership::new(config, now);
-        Self { member, now }
+        Self {
+            member,
+            now,
+            in_line: false,
+        }
     }
 
     fn handle(&mut self, event: MembershipEvent) -> Vec<MembershipAction> {
-        self.member.handle(event, self.now)
+        let actions = self.member.handle(event, self.now);
+        self.after_line(actions)
+    }
+
+    /// With what follows when the connection for JoinGroup is ready.
+    fn after_line(&mut self, mut actions: Vec<MembershipAction>) -> Vec<MembershipAction> {
+        let acquire = MembershipAction::AcquireJoinConnection;
+        if !self.in_line
+            && let Some(at) = actions.iter().position(|action| *action == acquire)
+        {
+            actions.splice(at..=at, self.connection_ready());
+        }
+        actions
+    }
+
+    fn connection_ready(&mut self) -> Vec<MembershipAction> {
+        let broker = self.member.coordinator().expect("a coordinator");
+        let ready = MembershipEvent::JoinConnectionReady(broker, Ok(()));
+        self.member.handle(ready, self.now)
+    }
+
+    /// In line for JoinGroup because the group rebalances.
+    fn in_line(protocol: &str, list: &[i32]) -> Self {
+        let mut harness = Self::stable(protocol, list);
+        harness.in_line = true;
+        let actions = harness.heartbeat(Err(code(E::RebalanceInProgress)));
+        assert_eq!(actions, [MembershipAction::AcquireJoinConnection]);
+        harness
     }
 
     /// Goes on to the next deadline.
@@ -62,7 +96,8 @@ impl Harness {
         let deadline = self.member.deadline().expect("something is due");
         assert!(deadline >= self.now, "time goes on");
         self.now = deadline;
-        self.member.poll(self.now)
+        let actions = self.member.poll(self.now);
+        self.after_line(actions)
     }
 
     fn coordinator_found(&mut self) -> Vec<MembershipAction> {
@@ -158,7 +193,12 @@ fn heartbeats_start_before_the_positions_are_known() {
     harness.join_as(COOPERATIVE, 1);
     harness.assign(&[0]);
     assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
-    assert_eq!(harness.member.deadline(), None, "one heartbeat at a time");
+    let session_ends = harness.now - HEARTBEAT_INTERVAL + SESSION_TIMEOUT;
+    assert_eq!(
+        harness.member.deadline(),
+        Some(session_ends),
+        "one heartbeat at a time"
+    );
     let at = harness.now;
     assert_eq!(
         harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(()))),
@@ -350,6 +390,118 @@ fn a_coordinator_that_moves_costs_no_partitions() {
         assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
         assert_eq!(harness.owned(), partitions(&[0]));
     }
+}
+
+#[test]
+fn heartbeats_go_on_while_the_coordinator_is_looked_up_for_a_failed_commit() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let failed = MembershipEvent::CommitFailed(1, lost_connection());
+    assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
+    assert!(!harness.member.can_commit());
+    // The lookup is not answered.
+    for _ in 0..10 {
+        assert_eq!(harness.heartbeat(Ok(())), []);
+        assert_eq!(harness.member.heartbeat_coordinator(), Some(BrokerId(1)));
+    }
+    // Until a heartbeat fails too.
+    assert_eq!(harness.heartbeat(Err(code(E::NotCoordinator))), []);
+    assert_eq!(harness.member.heartbeat_coordinator(), None);
+    assert_eq!(harness.coordinator_found(), []);
+    assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+}
+
+#[test]
+fn a_member_that_waits_in_line_to_rejoin_sends_heartbeats_and_commits() {
+    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    for _ in 0..10 {
+        let rebalance = Err(code(E::RebalanceInProgress));
+        assert_eq!(harness.heartbeat(rebalance), []);
+        assert!(harness.member.can_commit());
+        assert_eq!(harness.owned(), partitions(&[0]));
+    }
+    assert_eq!(harness.connection_ready(), [MembershipAction::JoinGroup]);
+    assert_eq!(harness.member.deadline(), None, "JoinGroup keeps it alive");
+}
+
+#[test]
+fn a_member_that_the_group_forgets_keeps_its_place_in_line() {
+    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    let lost = MembershipAction::Lose(partitions(&[0]));
+    let forgotten = Err(code(E::UnknownMemberId));
+    assert_eq!(harness.heartbeat(forgotten), [lost]);
+    assert_eq!(harness.member.member_id(), "");
+    assert_eq!(harness.member.deadline(), None);
+    assert_eq!(harness.connection_ready(), [MembershipAction::JoinGroup]);
+}
+
+#[test]
+fn a_place_in_line_is_given_up_when_the_coordinator_moves_or_the_member_leaves() {
+    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    let moved = Err(code(E::NotCoordinator));
+    assert_eq!(
+        harness.heartbeat(moved),
+        [MembershipAction::FindCoordinator]
+    );
+    let actions = harness.handle(MembershipEvent::FindCoordinatorResponse(Ok(BrokerId(2))));
+    let again = [
+        MembershipAction::CancelRebalance,
+        MembershipAction::AcquireJoinConnection,
+    ];
+    assert_eq!(actions, again);
+    let old = MembershipEvent::JoinConnectionReady(BrokerId(1), Ok(()));
+    assert_eq!(harness.handle(old), []);
+    assert_eq!(
+        harness.handle(MembershipEvent::LeaveRequested),
+        [
+            MembershipAction::CancelRebalance,
+            MembershipAction::LeaveGroup
+        ]
+    );
+}
+
+#[test]
+fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() {
+    for in_line in [false, true] {
+        let mut harness = if in_line {
+            Harness::in_line(COOPERATIVE, &[0])
+        } else {
+            Harness::stable(COOPERATIVE, &[0])
+        };
+        assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+        let sent_at = harness.now;
+        // The answer comes late: the broker counts from when it had the request.
+        harness.now += HEARTBEAT_INTERVAL * 3;
+        harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(())));
+        assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
+        let mut actions = harness.wait();
+        assert_eq!(harness.now, sent_at + SESSION_TIMEOUT);
+        assert_eq!(actions.remove(0), MembershipAction::Lose(partitions(&[0])));
+        let join = [MembershipAction::JoinGroup];
+        assert_eq!(actions, if in_line { &[][..] } else { &join[..] });
+        assert_eq!(harness.member.generation(), -1);
+        assert!(!harness.member.can_commit());
+        // The answer that comes after all changes nothing.
+        assert_eq!(
+            harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(()))),
+            []
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_refuses_the_member_does_not_prolong_its_session() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let start = harness.now;
+    let loading = || Err(code(E::CoordinatorLoadInProgress));
+    while harness.now < start + SESSION_TIMEOUT - HEARTBEAT_INTERVAL {
+        assert_eq!(harness.heartbeat(loading()), []);
+    }
+    let actions = harness.wait();
+    assert_eq!(harness.now, start + SESSION_TIMEOUT);
+    assert!(
+        actions.contains(&MembershipAction::Lose(partitions(&[0]))),
+        "{actions:?}"
+    );
 }
 
 #[test]
