@@ -1,5 +1,7 @@
 //! `/socket/in`: producing through a WebSocket.
 
+use kafka_client::TopicPartition;
+use memory_broker::BrokerConfig;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -154,6 +156,52 @@ async fn a_producer_out_of_memory_delays_and_loses_nothing() {
     for offset in 0..100 {
         assert_eq!(socket.next().await["offset"], offset);
     }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn sockets_that_write_to_a_dead_partition_hold_up_no_other() {
+    const RECORDS: usize = 20;
+    let broker = BrokerConfig {
+        nodes: 2,
+        default_replication: 1,
+        ..BrokerConfig::default()
+    };
+    let proxy = Proxy::with_broker(broker, |config| {
+        config.producer.buffer_memory = 100_000;
+    })
+    .await;
+    proxy.topic("t", 2);
+    let value = "x".repeat(2_000);
+    let to = |partition: i32| {
+        let record = json!({"value": {"value": &value}, "partition": partition});
+        record.to_string()
+    };
+    let mut other = proxy.connect("/socket/in?topic=t").await;
+    let mut sockets = Vec::new();
+    for _ in 0..8 {
+        sockets.push(proxy.connect("/socket/in?topic=t").await);
+    }
+    let (dead, _) = proxy.broker.leader(&TopicPartition::new("t", 0)).unwrap();
+    let dead = dead.unwrap();
+    assert!(proxy.broker.stop_node(dead).await);
+    for socket in &mut sockets {
+        for _ in 0..RECORDS {
+            socket.send(to(0)).await;
+        }
+    }
+    for offset in 0..500 {
+        assert_eq!(other.ask(to(1)).await["offset"], offset);
+    }
+    proxy.broker.start_node(dead).await.unwrap();
+    let mut offsets = Vec::new();
+    for socket in &mut sockets {
+        for ack in socket.records(RECORDS).await {
+            offsets.push(ack["offset"].as_u64().unwrap() as usize);
+        }
+    }
+    offsets.sort_unstable();
+    assert!(offsets.into_iter().eq(0..8 * RECORDS));
     proxy.stopped().await;
 }
 

@@ -39,7 +39,8 @@ impl Proxy {
     ) -> Self {
         let broker = MemoryBroker::start(broker).await.unwrap();
         let mut config = Config::default();
-        config.client.bootstrap_servers = vec![broker.bootstrap()];
+        config.client.bootstrap_servers =
+            broker.bootstrap().split(',').map(str::to_owned).collect();
         config.server.shutdown_grace = Duration::from_secs(10);
         change(&mut config);
         let grace = config.server.shutdown_grace;
