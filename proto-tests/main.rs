@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod admission;
 mod bad_input;
 mod both_directions;
 mod broker_failures;

@@ -72,6 +72,11 @@ impl MemoryBroker {
             .is_ok()
     }
 
+    /// Adds partitions to a topic until it has `count`; false if that is not possible.
+    pub fn add_partitions(&self, name: &str, count: i32) -> bool {
+        self.shared.lock().state.grow_topic(name, count).is_ok()
+    }
+
     /// Deletes a topic; false if there is none of that name. A topic created again has
     /// another id.
     pub fn delete_topic(&self, name: &str) -> bool {

@@ -1,11 +1,11 @@
 //! What is known of the cluster: its brokers, and who leads which partition.
 //!
 //! ```text
-//! topic() ── is missing ─▶ ┌─────────────────────┐ begin_update()     ┌─────────────────┐
-//! request_update() ──────▶ │ topics of interest, │ ─────────────────▶ │ MetadataUpdater │
-//!                          │ update requested?   │ complete_update(), │ of the cluster  │
-//!                          └──────────┬──────────┘ ◀───────────────── └─────────────────┘
-//!                                     ▼            fail_update()
+//! topics() ─ are missing ─▶ ┌─────────────────────┐ begin_update()     ┌─────────────────┐
+//! topics_as_of() ─ too old▶ │ topics of interest, │ ─────────────────▶ │ MetadataUpdater │
+//! request_update() ───────▶ │ update requested?   │ complete_update(), │ of the cluster  │
+//!                           └──────────┬──────────┘ ◀───────────────── └─────────────────┘
+//!                                      ▼            fail_update()
 //!   current_leader(), snapshot() ◀─ ClusterSnapshot (watched)
 //! ```
 //!
@@ -15,6 +15,17 @@
 //! - Only topics in use are asked for, and no request creates one.
 //! - "Unknown topic" is an answer only when two responses agree on it whose requests were
 //!   sent after the call.
+//! - What is known has an age: [`Metadata::topics_as_of`] answers by responses alone whose
+//!   requests were sent after the moment that it is given. Whoever admits or refuses a client
+//!   asks it, with the moment at which the client asked.
+//!
+//! # Who may wait for whom
+//! - A question waits for the request in flight, if there is one, and for its own: one for all
+//!   its topics, and shared with every other question that was asked in between. It does not
+//!   wait for the topics of others: its request names those of questions only.
+//! - No topic is asked about more often than once in [`QUESTION_INTERVAL`], and all topics are
+//!   not asked about more often than once in `retry.backoff.ms`, however many request it.
+//! - A question ends after `request.timeout.ms`, or earlier if the caller says so.
 
 mod snapshot;
 mod topics;
@@ -25,14 +36,18 @@ use std::time::Duration;
 use kafka_protocol::messages::MetadataResponse;
 use runtime::mutex::lock;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::snapshot::TopicError;
 pub use self::snapshot::{
     BrokerNode, ClusterSnapshot, LeaderAndEpoch, PartitionMetadata, TopicMetadata,
 };
+pub(crate) use self::topics::MetadataUpdate;
 use self::topics::TopicsOfInterest;
 use super::topic::TopicPartition;
+
+/// From the end of one update to the begin of the next, unless a full one needs longer.
+pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why there is no metadata of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,44 +134,73 @@ impl Metadata {
     /// # Errors
     /// See [`MetadataError`].
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
-        if let Some(topic) = self.shared.snapshot.borrow().topic(name) {
-            topic.mark_used();
-            return Ok(Arc::clone(topic));
+        if let Some(topic) = self.known_topic(name, None) {
+            return Ok(topic);
         }
+        let mut found = self.find_topics(&[name.into()], None).await;
+        found.remove(0)
+    }
+
+    /// Topics, each as a request that was sent after `asked_at` described it, in the order of
+    /// `names`: nobody is admitted or refused by what was known before he asked. One request
+    /// asks for all of them, for as long as a request may take.
+    pub async fn topics_as_of(
+        &self,
+        names: &[Arc<str>],
+        asked_at: Instant,
+    ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
+        self.find_topics(names, Some(asked_at)).await
+    }
+
+    /// The topic, if it is known, and was described since that moment.
+    fn known_topic(&self, name: &str, asked_at: Option<Instant>) -> Option<Arc<TopicMetadata>> {
+        // In this order: a response is noted for the topic before the snapshot shows it, and
+        // the snapshot cannot be read in between.
+        let is_current = |asked_at| lock(&self.shared.topics).is_described_since(name, asked_at);
+        if !asked_at.is_none_or(is_current) {
+            return None;
+        }
+        let snapshot = self.shared.snapshot.borrow();
+        let topic = snapshot.topic(name)?;
+        topic.mark_used();
+        Some(Arc::clone(topic))
+    }
+
+    async fn find_topics(
+        &self,
+        names: &[Arc<str>],
+        asked_at: Option<Instant>,
+    ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
         let deadline = Instant::now() + self.shared.max_wait;
-        let name: Arc<str> = name.into();
-        let waiter = TopicWaiter::new(self, &name);
-        let mut unknown = 0;
+        let mut searches: Vec<TopicSearch<'_>> = names
+            .iter()
+            .map(|name| TopicSearch::new(self, name))
+            .collect();
+        let mut answered_by = None;
         loop {
-            let update = self.request_update();
+            for search in &mut searches {
+                search.update(asked_at, answered_by);
+            }
+            let Some(update) = self.request_pending(&searches) else {
+                break;
+            };
             if timeout_at(deadline, self.succeeded(update)).await.is_err() {
-                let reason = match self.ready() {
-                    Ok(()) => "no leader yet".into(),
-                    Err(reason) => reason.into(),
-                };
-                return Err(MetadataError::Unavailable { reason });
+                break;
             }
-            if let Some(topic) = self.shared.snapshot.borrow().topic(&name) {
-                topic.mark_used();
-                return Ok(Arc::clone(topic));
-            }
-            let topic = || Arc::clone(&name);
-            match waiter.error_since(update) {
-                Some(TopicError::NotAuthorized) => {
-                    return Err(MetadataError::NotAuthorized { topic: topic() });
-                }
-                Some(TopicError::InvalidName) => {
-                    return Err(MetadataError::Invalid { topic: topic() });
-                }
-                Some(TopicError::Unknown) => {
-                    unknown += 1;
-                    if unknown == 2 {
-                        return Err(MetadataError::UnknownTopic { topic: topic() });
-                    }
-                }
-                Some(TopicError::Retriable) | None => {}
-            }
+            answered_by = Some(update);
         }
+        let results = searches.into_iter().map(TopicSearch::into_result);
+        results.collect()
+    }
+
+    /// Requests an update about the topics that have no result yet; its number.
+    fn request_pending(&self, searches: &[TopicSearch<'_>]) -> Option<u64> {
+        let pending = searches.iter().filter(|search| search.result.is_none());
+        let mut pending = pending.map(|search| search.topic).peekable();
+        pending.peek()?;
+        let update = lock(&self.shared.topics).request_topics(pending);
+        self.shared.requested.notify_one();
+        Some(update)
     }
 
     /// Who leads a partition, as far as is known.
@@ -243,25 +287,36 @@ impl Metadata {
 
 /// For the cluster's updater.
 impl Metadata {
-    /// Completes when an update was requested since the last one began.
-    pub(crate) async fn update_requested(&self) {
+    /// Completes when an update was requested since the last one began: about topics that
+    /// somebody waits for, or, from `full_from` on, a full one.
+    pub(crate) async fn update_requested(&self, full_from: Instant) {
         loop {
             let requested = self.shared.requested.notified();
-            if lock(&self.shared.topics).is_update_requested() {
+            let full_is_requested = {
+                let topics = lock(&self.shared.topics);
+                if topics.are_topics_requested() {
+                    return;
+                }
+                topics.is_full_update_requested()
+            };
+            if full_is_requested && Instant::now() >= full_from {
                 return;
             }
-            requested.await;
+            tokio::select! {
+                () = requested => {}
+                () = sleep_until(full_from), if full_is_requested => {}
+            }
         }
     }
 
-    /// Begins an update, which answers everybody who requested one until now: its number,
-    /// and the topics to ask for.
-    pub(crate) fn begin_update(&self) -> (u64, Vec<Arc<str>>) {
-        lock(&self.shared.topics).begin_update()
+    /// Begins an update, which answers everybody who requested one until now, but for those
+    /// who wait for a full one that may not be yet.
+    pub(crate) fn begin_update(&self, may_be_full: bool) -> MetadataUpdate {
+        lock(&self.shared.topics).begin_update(may_be_full, Instant::now())
     }
 
     /// Takes what a broker answered.
-    pub(crate) fn complete_update(&self, update: u64, response: &MetadataResponse) {
+    pub(crate) fn complete_update(&self, update: &MetadataUpdate, response: &MetadataResponse) {
         let shared = &self.shared;
         let mut brokers = 0;
         shared.snapshot.send_if_modified(|snapshot| {
@@ -283,39 +338,84 @@ impl Metadata {
         };
         shared
             .progress
-            .send_modify(|progress| progress.succeeded = update);
+            .send_modify(|progress| progress.succeeded = update.number);
     }
 
-    /// Notes that no broker answered, and requests the update again.
-    pub(crate) fn fail_update(&self, update: u64, reason: &str) {
+    /// Notes that no broker answered, and requests a full update: whatever was asked for, the
+    /// cluster may have changed.
+    pub(crate) fn fail_update(&self, update: &MetadataUpdate, reason: &str) {
         *lock(&self.shared.health) = Err(reason.into());
         lock(&self.shared.topics).request_update();
         self.shared
             .progress
-            .send_modify(|progress| progress.failed = update);
+            .send_modify(|progress| progress.failed = update.number);
     }
 }
 
-/// Keeps a topic among those that are asked for while somebody waits for it.
-struct TopicWaiter<'a> {
+/// One topic that somebody waits for; it stays among those that are asked for meanwhile.
+struct TopicSearch<'a> {
     metadata: &'a Metadata,
     topic: &'a Arc<str>,
+    /// How many responses in a row did not know it.
+    unknown: u32,
+    result: Option<Result<Arc<TopicMetadata>, MetadataError>>,
 }
 
-impl<'a> TopicWaiter<'a> {
+impl<'a> TopicSearch<'a> {
     fn new(metadata: &'a Metadata, topic: &'a Arc<str>) -> Self {
         lock(&metadata.shared.topics).add_waiter(topic);
-        Self { metadata, topic }
+        Self {
+            metadata,
+            topic,
+            unknown: 0,
+            result: None,
+        }
     }
 
-    /// What the response of that update or of a later one said against the topic.
-    fn error_since(&self, update: u64) -> Option<TopicError> {
-        lock(&self.metadata.shared.topics).error_since(self.topic, update)
+    /// Looks whether the topic is known as of that moment, and what that update said against
+    /// it.
+    fn update(&mut self, asked_at: Option<Instant>, answered_by: Option<u64>) {
+        if self.result.is_some() {
+            return;
+        }
+        if let Some(topic) = self.metadata.known_topic(self.topic, asked_at) {
+            self.result = Some(Ok(topic));
+            return;
+        }
+        let Some(update) = answered_by else { return };
+        let error = lock(&self.metadata.shared.topics).error_since(self.topic, update);
+        let topic = Arc::clone(self.topic);
+        let error = match error {
+            Some(TopicError::NotAuthorized) => MetadataError::NotAuthorized { topic },
+            Some(TopicError::InvalidName) => MetadataError::Invalid { topic },
+            Some(TopicError::Unknown) => {
+                self.unknown += 1;
+                if self.unknown < 2 {
+                    return;
+                }
+                MetadataError::UnknownTopic { topic }
+            }
+            Some(TopicError::Retriable) | None => return,
+        };
+        self.result = Some(Err(error));
+    }
+
+    fn into_result(mut self) -> Result<Arc<TopicMetadata>, MetadataError> {
+        self.result.take().unwrap_or_else(|| {
+            let reason = match self.metadata.ready() {
+                Ok(()) => "no leader yet".into(),
+                Err(reason) => reason.into(),
+            };
+            Err(MetadataError::Unavailable { reason })
+        })
     }
 }
 
-impl Drop for TopicWaiter<'_> {
+impl Drop for TopicSearch<'_> {
     fn drop(&mut self) {
         lock(&self.metadata.shared.topics).remove_waiter(self.topic);
     }
 }
+
+#[cfg(test)]
+mod tests;

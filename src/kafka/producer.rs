@@ -44,9 +44,9 @@ use self::accumulator::{
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
-use super::metadata::TopicMetadata;
+use super::metadata::{MetadataError, TopicMetadata};
 use super::record::{NewRecord, batch_size_of};
-use super::topic::BrokerId;
+use super::topic::{BrokerId, TopicPartition};
 
 pub use self::delivery::{DeliveryFuture, RecordMetadata};
 pub use self::error::ProduceError;
@@ -131,6 +131,54 @@ impl Producer {
             Err(RecordAppendError::ShareUsedUp(_)) => Ok(None),
             Err(RecordAppendError::Refused(error)) => Err(error),
         }
+    }
+
+    /// Learns whether the topic has a partition that the metadata of before `asked_at` does not
+    /// have: it may have been added since. Waits for an answer for `delivery.timeout.ms`.
+    ///
+    /// # Errors
+    /// [`InvalidPartition`](ProduceError::InvalidPartition),
+    /// [`UnknownTopic`](ProduceError::UnknownTopic),
+    /// [`NotAuthorized`](ProduceError::NotAuthorized),
+    /// [`TimedOut`](ProduceError::TimedOut).
+    pub async fn confirm_partition(
+        &self,
+        topic: &TopicMetadata,
+        partition: i32,
+        asked_at: Instant,
+    ) -> Result<(), ProduceError> {
+        let names = [Arc::clone(&topic.name)];
+        let metadata = self.inner.cluster.metadata();
+        let ask = async {
+            loop {
+                let found = metadata.topics_as_of(&names, asked_at).await.remove(0);
+                return Err(match found {
+                    Ok(topic) => {
+                        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+                        if (0..partitions).contains(&partition) {
+                            return Ok(());
+                        }
+                        ProduceError::InvalidPartition {
+                            topic: Arc::clone(&topic.name),
+                            partition,
+                            partitions,
+                        }
+                    }
+                    Err(MetadataError::Unavailable { .. }) => continue,
+                    Err(MetadataError::NotAuthorized { topic }) => ProduceError::NotAuthorized {
+                        what: format!("topic {topic}").into(),
+                    },
+                    Err(
+                        MetadataError::UnknownTopic { topic } | MetadataError::Invalid { topic },
+                    ) => ProduceError::UnknownTopic { topic },
+                });
+            }
+        };
+        let answered = timeout(self.inner.config.delivery_timeout, ask).await;
+        answered.unwrap_or_else(|_| {
+            let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
+            Err(ProduceError::TimedOut { partition })
+        })
     }
 
     /// Sends what lingers, and waits until everything that was sent before this call has

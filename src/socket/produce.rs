@@ -9,7 +9,9 @@
 //! # Invariants
 //! - Records are parsed where they were read, and copied once: into their batch.
 //! - Whatever has to wait (for the producer's memory, for pending acks, for a client that
-//!   does not read its acks) pauses the reading of this socket, and nothing else.
+//!   does not read its acks, for metadata that knows a partition) pauses the reading of this
+//!   socket, and nothing else.
+//! - No record is refused for its partition by metadata that is older than the record.
 //! - Every record that was taken is acked before our close frame, within five seconds after
 //!   a client's close, within the grace when the server stops.
 
@@ -29,7 +31,7 @@ use crate::app::registry::ConnectionSlot;
 use crate::codec::RecordFormats;
 use crate::codec::inbound::{InboundRecord, ProduceFrame};
 use kafka_client::metadata::TopicMetadata;
-use kafka_client::producer::Producer;
+use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
 use pending_acks::{AckState, FramePosition, PendingAcks, error_code};
 use websocket::frame;
@@ -195,7 +197,8 @@ impl ProducingSocket {
         Ok(())
     }
 
-    /// Sends a record by the producer. While that waits for memory, acks go on being sent.
+    /// Sends a record by the producer. While that waits for memory, or to learn whether there
+    /// is such a partition, acks go on being sent.
     async fn send(
         &mut self,
         record: &InboundRecord<'_>,
@@ -209,17 +212,10 @@ impl ProducingSocket {
         };
         let sent = match self.producer.try_send(&self.topic, record.partition, &new) {
             Ok(Some(delivery)) => return Ok(AckState::Sent(delivery)),
-            Ok(None) => {
-                let (producer, topic) = (self.producer.clone(), self.topic.clone());
-                let sending = producer.send(&topic, record.partition, &new);
-                tokio::pin!(sending);
-                loop {
-                    let pending = !self.acks.is_empty() || !self.session.out.is_empty();
-                    tokio::select! {
-                        sent = &mut sending => break sent,
-                        acked = self.send_some_acks(), if pending => acked?,
-                    }
-                }
+            // Boxed: the task of an open socket has no room for what it seldom needs.
+            Ok(None) => Box::pin(self.send_when_possible(record.partition, &new)).await?,
+            Err(ProduceError::InvalidPartition { partition, .. }) if partition >= 0 => {
+                Box::pin(self.send_if_added(partition, &new)).await?
             }
             Err(error) => Err(error),
         };
@@ -227,6 +223,48 @@ impl ProducingSocket {
             Ok(delivery) => AckState::Sent(delivery),
             Err(error) => AckState::Rejected(Box::new((error_code(&error), error.to_string()))),
         })
+    }
+
+    /// Sends a record when the producer has memory.
+    async fn send_when_possible(
+        &mut self,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+    ) -> Result<Result<DeliveryFuture, ProduceError>, CloseReason> {
+        let (producer, topic) = (self.producer.clone(), self.topic.clone());
+        self.send_acks_during(producer.send(&topic, partition, record))
+            .await
+    }
+
+    /// Sends a record to a partition that was not known when the record was read, if there is
+    /// one by now.
+    async fn send_if_added(
+        &mut self,
+        partition: i32,
+        record: &NewRecord<'_>,
+    ) -> Result<Result<DeliveryFuture, ProduceError>, CloseReason> {
+        let (producer, topic) = (self.producer.clone(), self.topic.clone());
+        let read_at = self.session.read_at();
+        let confirmed = producer.confirm_partition(&topic, partition, read_at);
+        if let Err(error) = self.send_acks_during(confirmed).await? {
+            return Ok(Err(error));
+        }
+        self.send_when_possible(Some(partition), record).await
+    }
+
+    /// Waits for `work`; sends acks meanwhile.
+    async fn send_acks_during<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CloseReason> {
+        tokio::pin!(work);
+        loop {
+            let pending = !self.acks.is_empty() || !self.session.out.is_empty();
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                acked = self.send_some_acks(), if pending => acked?,
+            }
+        }
     }
 
     /// Waits until an ack is ready, or the client takes some; sends them.

@@ -40,6 +40,8 @@ pub(super) struct SocketSession {
     /// How long that may last.
     blocked_max: Duration,
     keepalive: Keepalive,
+    /// When the client was read from last: the messages that are here came before.
+    read_at: Instant,
     /// Whether a message other than a close frame has come, since it was last asked.
     message_received: bool,
 }
@@ -55,6 +57,7 @@ impl SocketSession {
             blocked_since: None,
             blocked_max: config.consumer.max_poll_interval,
             keepalive: Keepalive::new(settings.ping_interval, Instant::now()),
+            read_at: Instant::now(),
             message_received: false,
         }
     }
@@ -83,12 +86,18 @@ impl SocketSession {
     pub(super) fn read_available(&mut self) -> Result<(), CloseReason> {
         match self.stream.fill_buffer()? {
             ReadStatus::Data => {
-                self.keepalive.record_activity(Instant::now());
+                self.read_at = Instant::now();
+                self.keepalive.record_activity(self.read_at);
                 Ok(())
             }
             ReadStatus::WouldBlock => Ok(()),
             ReadStatus::Eof => Err(CloseReason::ConnectionLost),
         }
+    }
+
+    /// When the client was read from last: the messages that are here came before.
+    pub(super) fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     /// The next text message of what has been read, while there is room for replies. Answers

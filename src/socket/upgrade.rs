@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::join_all;
 use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span};
 
 use super::ForeignOrigin;
@@ -31,8 +32,8 @@ use runtime::panic_policy;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
 
-/// How long the metadata of a topic may take before the client is answered 503.
-const TOPIC_MAX: Duration = Duration::from_secs(5);
+/// How long the metadata of all topics of a request may take before the client is answered 503.
+const TOPICS_MAX: Duration = Duration::from_secs(5);
 /// How long the connection may take to be handed over after the 101.
 const UPGRADE_MAX: Duration = Duration::from_secs(10);
 /// How long the close frame of a refused upgrade may take to be sent.
@@ -179,7 +180,8 @@ impl SocketOpener {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
                 let connection_slot = self.connection_slot()?;
-                let topic = self.topic_or_create(&params.topic).await?;
+                let names = [params.topic.as_str().into()];
+                let topic = self.topics_or_create(&names).await?.remove(0);
                 Ok(AdmittedSocket::Producing {
                     params,
                     topic,
@@ -189,11 +191,11 @@ impl SocketOpener {
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
                 let connection_slot = self.connection_slot()?;
-                let mut topics = Vec::new();
-                for name in &params.topics {
-                    let topic = self.topic_or_create(name).await?;
-                    topics.push((name.clone(), topic.partitions.len()));
-                }
+                let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
+                let topics = self.topics_or_create(&names).await?;
+                let partitions =
+                    |topic: &Arc<TopicMetadata>| (topic.name.to_string(), topic.partitions.len());
+                let topics: Vec<_> = topics.iter().map(partitions).collect();
                 let group_slot = self
                     .app
                     .registry
@@ -222,32 +224,54 @@ impl SocketOpener {
             })
     }
 
-    /// The topic, which must exist; with `--dev` it is created on first use.
-    async fn topic_or_create(&self, name: &str) -> Result<Arc<TopicMetadata>, HttpError> {
-        match self.topic_metadata(name).await {
-            Err(MetadataError::UnknownTopic { .. }) if self.app.config.dev => {}
-            other => return other.map_err(HttpError::from),
-        }
-        let created = admin::create_topic(self.app.cluster(), name, DEV_PARTITIONS, 1).await;
-        match created {
-            Err(error) if !error.already_exists() => {
-                Err(HttpError::unavailable(format!("topic {name}: {error}")))
-            }
-            _ => self.topic_metadata(name).await.map_err(HttpError::from),
-        }
-    }
-
-    async fn topic_metadata(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
+    /// The topics, as they are now, not as they were before the client asked. All must exist;
+    /// with `--dev` they are created on first use. One deadline holds for all of them.
+    async fn topics_or_create(
+        &self,
+        names: &[Arc<str>],
+    ) -> Result<Vec<Arc<TopicMetadata>>, HttpError> {
         let metadata = self.app.cluster().metadata();
-        match timeout(TOPIC_MAX, metadata.topic(name)).await {
-            Ok(known) => known,
-            Err(_) => Err(MetadataError::Unavailable {
+        let find = async {
+            let mut found = metadata.topics_as_of(names, Instant::now()).await;
+            if self.app.config.dev && self.create_missing(&found).await? {
+                found = metadata.topics_as_of(names, Instant::now()).await;
+            }
+            let found: Result<Vec<_>, _> = found.into_iter().collect();
+            found.map_err(HttpError::from)
+        };
+        match timeout(TOPICS_MAX, find).await {
+            Ok(found) => found,
+            Err(_) => Err(HttpError::from(MetadataError::Unavailable {
                 reason: match metadata.ready() {
                     Ok(()) => "no answer in time".into(),
                     Err(reason) => reason.into(),
                 },
-            }),
+            })),
         }
+    }
+
+    /// Creates the topics that do not exist; whether there were any.
+    async fn create_missing(
+        &self,
+        found: &[Result<Arc<TopicMetadata>, MetadataError>],
+    ) -> Result<bool, HttpError> {
+        let missing = found.iter().filter_map(|found| match found {
+            Err(MetadataError::UnknownTopic { topic }) => Some(topic),
+            _ => None,
+        });
+        let create = async |topic: &Arc<str>| {
+            let created = admin::create_topic(self.app.cluster(), topic, DEV_PARTITIONS, 1).await;
+            match created {
+                Err(error) if !error.already_exists() => {
+                    Err(HttpError::unavailable(format!("topic {topic}: {error}")))
+                }
+                _ => Ok(()),
+            }
+        };
+        let created = join_all(missing.map(create)).await;
+        let any = !created.is_empty();
+        created.into_iter().collect::<Result<(), _>>()?;
+        Ok(any)
     }
 
     /// Spawns the socket's task, which holds nothing of how it was opened.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Cluster;
 use crate::backoff::ExponentialBackoff;
 use crate::error::RequestError;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, QUESTION_INTERVAL};
 
 /// `REBOOTSTRAP_REQUIRED` (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -41,28 +41,39 @@ struct MetadataUpdater {
 
 impl MetadataUpdater {
     async fn run(mut self) {
+        let max_age = self.cluster.config().metadata_max_age;
+        // When a full update may begin, and when one is due.
+        let (mut full_from, mut full_due) = (Instant::now(), Instant::now() + max_age);
         loop {
-            let (update, topics) = self.metadata.begin_update();
-            let pause = match self.send_request(&topics).await {
+            let update = self.metadata.begin_update(Instant::now() >= full_from);
+            let pause = match self.send_request(&update.topics).await {
                 Ok(response) => {
                     self.succeeded();
-                    self.metadata.complete_update(update, &response);
-                    // However many request updates, and however often.
-                    self.cluster.config().retry_backoff
+                    self.metadata.complete_update(&update, &response);
+                    if update.is_full {
+                        // However many request updates, and however often.
+                        full_from = Instant::now() + self.cluster.config().retry_backoff;
+                        full_due = Instant::now() + max_age;
+                    }
+                    QUESTION_INTERVAL
                 }
                 Err(error) => {
                     self.log_failure(&error);
-                    self.metadata.fail_update(update, &error.to_string());
+                    self.metadata.fail_update(&update, &error.to_string());
                     self.backoff.after_failure()
                 }
             };
-            let now = Instant::now();
-            sleep_until(now + pause).await;
+            sleep(pause).await;
             tokio::select! {
-                () = sleep_until(now + self.cluster.config().metadata_max_age) => {}
-                () = self.metadata.update_requested() => {}
+                () = self.metadata.update_requested(full_from) => {}
+                () = sleep_until(full_due) => {
+                    self.metadata.request_update();
+                }
                 // Its partitions may have moved.
-                () = self.cluster.connection_lost() => {}
+                () = self.cluster.connection_lost() => {
+                    self.metadata.request_update();
+                    self.metadata.update_requested(full_from).await;
+                }
             }
         }
     }

@@ -6,8 +6,11 @@
 //!                                       │
 //!                                       └──────▶ expire(): unused for metadata.max.idle.ms
 //! ```
+//!
+//! An update is full, or asks only for the topics that somebody waits for (as KIP-526 does):
+//! a question about one topic costs what one topic costs, however many are in use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,17 +27,34 @@ const METADATA_MAX_IDLE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Default)]
 pub(super) struct TopicsOfInterest {
     topics: HashMap<Arc<str>, TopicInterest>,
-    /// Somebody needs the response to a request that is yet to be sent.
-    update_requested: bool,
+    /// Somebody needs the response to a request that is yet to be sent, about all topics.
+    full_requested: bool,
+    /// Topics about which somebody needs the response to a request that is yet to be sent.
+    requested: HashSet<Arc<str>>,
     /// Updates that were begun so far.
     updates: u64,
 }
 
-/// Who needs a topic, and what the last response said against it.
+/// One request for metadata.
+#[derive(Clone, Debug)]
+pub(crate) struct MetadataUpdate {
+    /// Counts up from 1.
+    pub(crate) number: u64,
+    /// The topics to ask for.
+    pub(crate) topics: Vec<Arc<str>>,
+    /// Whether these are all that are in use.
+    pub(crate) is_full: bool,
+    /// The response is about the cluster as it was then, or later.
+    pub(crate) begun_at: Instant,
+}
+
+/// Who needs a topic, and what the last response said of it.
 #[derive(Debug)]
 struct TopicInterest {
     waiters: usize,
     last_used: Instant,
+    /// When the request began whose response described it last.
+    described_at: Option<Instant>,
     error: Option<RepeatedError>,
 }
 
@@ -53,19 +73,20 @@ impl TopicInterest {
         Self {
             waiters: 0,
             last_used: Instant::now(),
+            described_at: None,
             error: None,
         }
     }
 }
 
 impl TopicsOfInterest {
-    /// Requests an update; the number of the one that will answer.
+    /// Requests a full update; the number of the first one that has not begun.
     pub(super) fn request_update(&mut self) -> u64 {
-        self.update_requested = true;
+        self.full_requested = true;
         self.updates + 1
     }
 
-    /// Requests an update that asks for this topic too.
+    /// Requests a full update that asks for this topic too.
     pub(super) fn request_update_for(&mut self, topic: &str) {
         match self.topics.get_mut(topic) {
             Some(interest) => interest.last_used = Instant::now(),
@@ -73,18 +94,41 @@ impl TopicsOfInterest {
                 self.topics.insert(topic.into(), TopicInterest::new());
             }
         }
-        self.update_requested = true;
+        self.full_requested = true;
     }
 
-    pub(super) fn is_update_requested(&self) -> bool {
-        self.update_requested
+    /// Requests an update about these topics, which have waiters; its number.
+    pub(super) fn request_topics<'a>(&mut self, topics: impl Iterator<Item = &'a Arc<str>>) -> u64 {
+        self.requested.extend(topics.cloned());
+        self.updates + 1
     }
 
-    /// Begins an update: its number, and the topics to ask for.
-    pub(super) fn begin_update(&mut self) -> (u64, Vec<Arc<str>>) {
-        self.update_requested = false;
+    pub(super) fn is_full_update_requested(&self) -> bool {
+        self.full_requested
+    }
+
+    pub(super) fn are_topics_requested(&self) -> bool {
+        !self.requested.is_empty()
+    }
+
+    /// Begins an update: a full one, unless only topics are requested, or nothing but them
+    /// may be asked for now.
+    pub(super) fn begin_update(&mut self, may_be_full: bool, now: Instant) -> MetadataUpdate {
         self.updates += 1;
-        (self.updates, self.topics.keys().cloned().collect())
+        let requested = std::mem::take(&mut self.requested);
+        let is_full = requested.is_empty() || self.full_requested && may_be_full;
+        let topics = if is_full {
+            self.full_requested = false;
+            self.topics.keys().cloned().collect()
+        } else {
+            requested.into_iter().collect()
+        };
+        MetadataUpdate {
+            number: self.updates,
+            topics,
+            is_full,
+            begun_at: now,
+        }
     }
 
     pub(super) fn add_waiter(&mut self, topic: &Arc<str>) {
@@ -101,6 +145,12 @@ impl TopicsOfInterest {
         }
     }
 
+    /// Whether a response to a request that began after `asked_at` described the topic.
+    pub(super) fn is_described_since(&self, topic: &str, asked_at: Instant) -> bool {
+        let described_at = self.topics.get(topic).and_then(|t| t.described_at);
+        described_at.is_some_and(|at| at > asked_at)
+    }
+
     /// What the response of that update or of a later one said against a topic.
     pub(super) fn error_since(&self, topic: &str, update: u64) -> Option<TopicError> {
         let last = self.topics.get(topic)?.error?;
@@ -112,7 +162,7 @@ impl TopicsOfInterest {
         &mut self,
         results: &[TopicResult],
         next: &mut ClusterSnapshot,
-        update: u64,
+        update: &MetadataUpdate,
     ) {
         for (name, result) in results {
             let Some(interest) = self.topics.get_mut(name) else {
@@ -120,6 +170,7 @@ impl TopicsOfInterest {
             };
             let Err(error) = *result else {
                 interest.error = None;
+                interest.described_at = Some(update.begun_at);
                 continue;
             };
             let times = match interest.error {
@@ -128,12 +179,14 @@ impl TopicsOfInterest {
             };
             interest.error = Some(RepeatedError {
                 error,
-                update,
+                update: update.number,
                 times,
             });
             match error {
                 // A broker that is behind may not know a topic yet: ask once more.
-                TopicError::Unknown if times == 1 => self.update_requested = true,
+                TopicError::Unknown if times == 1 => {
+                    self.requested.insert(Arc::clone(name));
+                }
                 // Those who wait ask by themselves.
                 TopicError::Retriable => {}
                 TopicError::Unknown | TopicError::NotAuthorized | TopicError::InvalidName => {
@@ -187,6 +240,15 @@ fn is_in_use(topic: &Arc<TopicMetadata>, before: Option<&Arc<TopicMetadata>>) ->
 mod tests {
     use super::*;
     use crate::fake::{metadata_response, topic_metadata};
+
+    fn update(number: u64) -> MetadataUpdate {
+        MetadataUpdate {
+            number,
+            topics: vec!["t".into()],
+            is_full: true,
+            begun_at: Instant::now(),
+        }
+    }
 
     fn knowing_t() -> (TopicsOfInterest, ClusterSnapshot) {
         let response = metadata_response(&[], vec![topic_metadata("t", 1, &[(1, 1)])]);
@@ -278,10 +340,10 @@ mod tests {
     fn an_unknown_topic_is_forgotten_the_second_time() {
         let (mut topics, mut snapshot) = knowing_t();
         let results: &[TopicResult] = &[("t".into(), Err(TopicError::Unknown))];
-        topics.note_results(results, &mut snapshot, 1);
+        topics.note_results(results, &mut snapshot, &update(1));
         assert!(snapshot.topic("t").is_some());
-        assert!(topics.update_requested, "it is confirmed at once");
-        topics.note_results(results, &mut snapshot, 2);
+        assert!(topics.are_topics_requested(), "it is confirmed at once");
+        topics.note_results(results, &mut snapshot, &update(2));
         assert!(snapshot.topic("t").is_none());
         assert!(topics.topics.is_empty());
     }
@@ -289,9 +351,50 @@ mod tests {
     #[test]
     fn an_unknown_topic_that_the_next_response_knows_is_kept() {
         let (mut topics, mut snapshot) = knowing_t();
-        topics.note_results(&[("t".into(), Err(TopicError::Unknown))], &mut snapshot, 1);
-        topics.note_results(&[("t".into(), Ok(()))], &mut snapshot, 2);
-        topics.note_results(&[("t".into(), Err(TopicError::Unknown))], &mut snapshot, 3);
+        topics.note_results(
+            &[("t".into(), Err(TopicError::Unknown))],
+            &mut snapshot,
+            &update(1),
+        );
+        topics.note_results(&[("t".into(), Ok(()))], &mut snapshot, &update(2));
+        topics.note_results(
+            &[("t".into(), Err(TopicError::Unknown))],
+            &mut snapshot,
+            &update(3),
+        );
         assert!(snapshot.topic("t").is_some());
+    }
+
+    #[test]
+    fn a_question_about_a_topic_asks_for_that_topic_alone() {
+        let mut topics = TopicsOfInterest::default();
+        let now = Instant::now();
+        let (t, u): (Arc<str>, Arc<str>) = ("t".into(), "u".into());
+        topics.add_waiter(&t);
+        topics.add_waiter(&u);
+        let first = topics.begin_update(true, now);
+        assert!(first.is_full, "the first one, and those by age, are full");
+        assert_eq!(first.topics.len(), 2);
+        assert_eq!(topics.request_topics([&t].into_iter()), 2);
+        let second = topics.begin_update(true, now);
+        assert_eq!((second.number, second.is_full), (2, false));
+        assert_eq!(second.topics, [t]);
+    }
+
+    #[test]
+    fn a_full_update_that_may_not_begin_yet_holds_up_no_question() {
+        let mut topics = TopicsOfInterest::default();
+        let now = Instant::now();
+        let t: Arc<str> = "t".into();
+        topics.add_waiter(&t);
+        topics.request_topics([&t].into_iter());
+        topics.request_update();
+        let question = topics.begin_update(false, now);
+        assert!(!question.is_full);
+        assert!(topics.is_full_update_requested());
+        topics.request_topics([&t].into_iter());
+        let both = topics.begin_update(true, now);
+        assert!(both.is_full);
+        assert!(!topics.is_full_update_requested() && !topics.are_topics_requested());
     }
 }
