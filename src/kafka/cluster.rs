@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +29,9 @@ use super::topic::BrokerId;
 use crate::net::connection::Connection;
 use crate::net::pool::{CommitPermit, ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
+
+/// How long a broker may take for what any broker can answer before another one is asked too.
+const ASK_NEXT_AFTER: Duration = Duration::from_secs(1);
 
 /// A handle to one cluster as one principal. Clones share everything.
 #[derive(Clone, Debug)]
@@ -156,7 +161,9 @@ impl Cluster {
     }
 
     /// Sends a request to whichever broker answers, on its control connection: known brokers
-    /// first, the bootstrap addresses when none of them can be reached.
+    /// first, the bootstrap addresses when none of them can be reached. A broker that hangs
+    /// does not hold it up: the next one is asked as well after a second, and the first
+    /// answer counts.
     ///
     /// # Errors
     /// That of the last broker that was tried.
@@ -179,12 +186,25 @@ impl Cluster {
             });
         }
         let mut error = None;
-        for endpoint in known {
-            match self.call_endpoint(&endpoint, &build, timeout).await {
-                Err(failed) if failed.is_retriable() => error = Some(failed),
-                result => return result,
+        let mut others = known.iter();
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            if attempts.is_empty() {
+                let Some(endpoint) = others.next() else { break };
+                attempts.push(self.call_endpoint(endpoint, &build, timeout));
+            }
+            tokio::select! {
+                Some(result) = attempts.next() => match result {
+                    Err(failed) if failed.is_retriable() => error = Some(failed),
+                    result => return result,
+                },
+                () = sleep(ASK_NEXT_AFTER) => {
+                    let next = others.next();
+                    attempts.extend(next.map(|next| self.call_endpoint(next, &build, timeout)));
+                }
             }
         }
+        drop(attempts);
         if let Some(error) = error {
             tracing::debug!(%error, "no known broker answers: bootstrapping again");
         }

@@ -210,6 +210,35 @@ async fn many_who_ask_at_once_share_a_request() {
 }
 
 #[tokio::test]
+async fn a_broker_that_hangs_holds_up_no_question_that_another_can_answer() {
+    let fake_cluster = FakeCluster::default();
+    let answers = fake_cluster.start_broker(7).await;
+    let hangs = FakeBroker::start(|_| FakeResponse::Silence).await;
+    fake_cluster.set_topics(vec![
+        fake::topic_metadata("t", 1, &[(7, 1)]),
+        fake::topic_metadata("u", 2, &[(7, 1)]),
+    ]);
+    // Longer than the test may take.
+    let cluster = start(ClientConfig {
+        request_timeout: PATIENCE * 9,
+        ..config(&[answers.address])
+    });
+    // The bootstrap address answers; of the brokers that it names the first one hangs.
+    lock(&fake_cluster.brokers).insert(0, (8, hangs.address));
+    let ask = async {
+        while hangs.received_of(ApiKey::Metadata).is_empty() {
+            let asked = ["t".into(), "u".into()];
+            let found = cluster
+                .metadata()
+                .topics_as_of(&asked, Instant::now())
+                .await;
+            assert!(found.iter().all(Result::is_ok));
+        }
+    };
+    timeout(PATIENCE, ask).await.expect("the other one answers");
+}
+
+#[tokio::test]
 async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
