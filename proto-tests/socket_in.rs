@@ -1,11 +1,15 @@
 //! `/socket/in`: producing through a WebSocket.
 
 use kafka_client::TopicPartition;
-use memory_broker::BrokerConfig;
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::Proxy;
+use crate::support::{PATIENCE, until};
 
 fn record(value: &str) -> String {
     json!({"value": {"value": value}}).to_string()
@@ -213,5 +217,62 @@ async fn a_stop_acks_what_was_taken_and_closes_with_1012() {
     assert_eq!(socket.ask(record("x")).await["offset"], 0);
     proxy.stop();
     assert_eq!(socket.closed().await.0, 1012);
+    proxy.stopped().await;
+}
+
+/// A text frame as clients send it, masked with zeros.
+fn masked_text(text: &str) -> Vec<u8> {
+    let len = u8::try_from(text.len()).unwrap();
+    assert!(len < 126);
+    let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+#[tokio::test]
+async fn an_end_of_the_stream_is_answered_as_a_close_frame_is() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut tcp = proxy.connect("/socket/in?topic=t").await.into_tcp();
+    // Held until the client has ended its side: only then are there answers.
+    let hold = CancellationToken::new();
+    let produce = FaultRule::on(ApiKey::Produce, FaultAction::Hold(hold.clone()));
+    proxy.broker.faults().add(produce);
+    let mut frames = masked_text(&record("x")).repeat(200);
+    // What is not complete was not sent.
+    frames.extend_from_slice(&masked_text(&record("y"))[..9]);
+    tcp.write_all(&frames).await.unwrap();
+    tcp.shutdown().await.unwrap();
+    until("the records are sent", || proxy.broker.faults().left() == 0).await;
+    hold.cancel();
+    let mut answers = Vec::new();
+    let read = timeout(PATIENCE, tcp.read_to_end(&mut answers));
+    read.await.unwrap().unwrap();
+    assert!(answers.ends_with(&[0x88, 0]), "a close frame");
+    let text = String::from_utf8_lossy(&answers);
+    assert_eq!(text.matches(r#""offset":"#).count(), 200);
+    assert!(text.contains(r#""offset":199,"#), "{text}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_vanished_is_produced() {
+    // So small that reading pauses until the first records are acked, to nobody.
+    let proxy = Proxy::with(|config| config.server.websocket.send_buffer = 1024).await;
+    proxy.topic("t", 1);
+    let mut tcp = proxy.connect("/socket/in?topic=t").await.into_tcp();
+    let hold = CancellationToken::new();
+    let produce = FaultRule::on(ApiKey::Produce, FaultAction::Hold(hold.clone()));
+    proxy.broker.faults().add(produce);
+    let frames = masked_text(&record("x")).repeat(800);
+    tcp.write_all(&frames).await.unwrap();
+    until("the records are sent", || proxy.broker.faults().left() == 0).await;
+    drop(tcp);
+    hold.cancel();
+    let t = TopicPartition::new("t", 0);
+    until("all are written", || {
+        proxy.broker.offsets(&t).unwrap().1 == 800
+    })
+    .await;
     proxy.stopped().await;
 }

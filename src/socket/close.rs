@@ -10,7 +10,10 @@ use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
 pub(super) enum CloseReason {
     /// The client sent a close frame.
     PeerClosed(Option<CloseFrame>),
-    /// The connection broke or ended without a close frame.
+    /// The client ended its side of the connection without a close frame: it sends nothing
+    /// more, and may still read.
+    HalfClosed,
+    /// The connection broke.
     ConnectionLost,
     /// Nothing came from the client for two ping intervals.
     PingTimeout,
@@ -29,7 +32,9 @@ impl CloseReason {
             CloseReason::ConnectionLost | CloseReason::PingTimeout => return None,
             CloseReason::PeerClosed(Some(close)) | CloseReason::Fail(close) => close.clone(),
             // A close frame without a status code is answered by one without.
-            CloseReason::PeerClosed(None) => CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""),
+            CloseReason::PeerClosed(None) | CloseReason::HalfClosed => {
+                CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "")
+            }
             CloseReason::SlowClient => {
                 CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly")
             }

@@ -13,7 +13,10 @@
 //!   socket, and nothing else.
 //! - No record is refused for its partition by metadata that is older than the record.
 //! - Every record that was taken is acked before our close frame, within five seconds after
-//!   a client's close, within the grace when the server stops.
+//!   a client's close, within the grace when the server stops. The end of the stream without
+//!   a close frame (a FIN) is such a close.
+//! - A client that takes no acks any more (its end is closed altogether) is read to the end of
+//!   what it sent before.
 
 mod pending_acks;
 
@@ -86,7 +89,9 @@ impl ProducingSocket {
         };
         debug!(?reason, topic = %self.topic.name, "producing socket ends");
         let last_acks_max = match &reason {
-            CloseReason::PeerClosed(_) | CloseReason::Fail(_) => LAST_ACKS_MAX,
+            CloseReason::PeerClosed(_) | CloseReason::HalfClosed | CloseReason::Fail(_) => {
+                LAST_ACKS_MAX
+            }
             // The server cuts what is left when the grace is over.
             CloseReason::ServerStopping => self.app.config.server.shutdown_grace,
             CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::SlowClient => {
@@ -298,7 +303,7 @@ impl ProducingSocket {
             let out = &mut self.session.out;
             out.append(|frames| self.acks.write_ready(frames, out_max));
             let had_room = self.session.has_room();
-            let all = self.session.flush()?;
+            let all = self.session.flush_or_drop();
             if !all || had_room {
                 return Ok(());
             }
@@ -315,7 +320,7 @@ impl ProducingSocket {
         }
         let reachable = reading && self.session.out.is_empty();
         if self.session.check_keepalive(now, reachable)? {
-            self.session.flush()?;
+            self.session.flush_or_drop();
         }
         self.acks.shrink();
         if self.session.out.is_empty() {

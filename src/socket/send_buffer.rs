@@ -56,6 +56,11 @@ impl SendBuffer {
         Ok(all)
     }
 
+    /// Drops what is not written.
+    pub(super) fn clear(&mut self) {
+        self.buffer = BytesMut::new();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }

@@ -91,7 +91,7 @@ impl SocketSession {
                 Ok(())
             }
             ReadStatus::WouldBlock => Ok(()),
-            ReadStatus::Eof => Err(CloseReason::ConnectionLost),
+            ReadStatus::Eof => Err(CloseReason::HalfClosed),
         }
     }
 
@@ -138,6 +138,16 @@ impl SocketSession {
         let all = self.out.flush(&self.stream)?;
         self.note_written(all, self.out.len() < before);
         Ok(all)
+    }
+
+    /// Writes the send buffer, or drops it when nothing can be written any more; whether it is
+    /// empty. What such a client sent before it went can still be read.
+    pub(super) fn flush_or_drop(&mut self) -> bool {
+        self.flush().unwrap_or_else(|_| {
+            self.out.clear();
+            self.blocked_since = None;
+            true
+        })
     }
 
     /// Writes bytes that are not in the send buffer, which must be empty or behind them; how
