@@ -495,8 +495,8 @@ mod tests {
             lock(&tail.members).insert(tp.clone(), member);
         };
         let stays_with = |broker, epoch| {
-            let (update, _) = metadata.begin_update();
-            metadata.complete_update(update, &led_by(broker, epoch));
+            let update = metadata.begin_update(true);
+            metadata.complete_update(&update, &led_by(broker, epoch));
             tail.remove_moved(BrokerId(1), &metadata);
             !lock(&tail.members).is_empty()
         };
