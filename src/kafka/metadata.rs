@@ -23,7 +23,7 @@
 //! - A question waits for the request in flight, if there is one, and for its own: one for all
 //!   its topics, and shared with every other question that was asked in between. It does not
 //!   wait for the topics of others: its request names those of questions only.
-//! - No topic is asked about more often than once in [`QUESTION_INTERVAL`], and all topics are
+//! - No topic is asked about more often than once in `QUESTION_INTERVAL`, and all topics are
 //!   not asked about more often than once in `retry.backoff.ms`, however many request it.
 //! - A question ends after `request.timeout.ms`, or earlier if the caller says so.
 
