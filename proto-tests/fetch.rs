@@ -729,9 +729,12 @@ async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() 
         let mut reader = scene.reader(0);
         reader.read_to(10).await;
         let records = reader.records().await.unwrap();
-        let told = &records.chunk.decoded.unreadable;
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((told[0].from_offset, told[0].last_offset), (10, 19));
+        let unreadable = &records.chunk.decoded.unreadable;
+        assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+        assert_eq!(
+            (unreadable[0].from_offset, unreadable[0].last_offset),
+            (10, 19)
+        );
         reader.seen = 20;
         let offsets = records.records().map(|record| record.offset);
         reader.seen += offsets.count() as i64;

@@ -272,25 +272,25 @@ async fn records_that_cannot_be_read_are_told_in_their_place_and_committed_like_
         let path = format!("/socket/out?topic=t&clientId={client}&autoCommit=false{batch}");
         let mut socket = proxy.connect(&path).await;
         let records = socket.records(5).await;
-        let told = &records[3];
-        assert_eq!(told["error"]["code"], "unreadable", "{told}");
+        let unreadable = &records[3];
+        assert_eq!(unreadable["error"]["code"], "unreadable", "{unreadable}");
         assert!(
-            told["error"]["message"]
+            unreadable["error"]["message"]
                 .as_str()
                 .unwrap()
                 .contains("damaged")
         );
-        assert_eq!(told["wsProxyMessageId"], "t-0-5--1");
+        assert_eq!(unreadable["wsProxyMessageId"], "t-0-5--1");
         assert_eq!(
-            (&told["topic"], &told["partition"]),
+            (&unreadable["topic"], &unreadable["partition"]),
             (&json!("t"), &json!(0))
         );
         assert_eq!(
-            (&told["fromOffset"], &told["offset"]),
+            (&unreadable["fromOffset"], &unreadable["offset"]),
             (&json!(3), &json!(5))
         );
         assert_eq!(records[4]["offset"], 6);
-        commit(&mut socket, told).await;
+        commit(&mut socket, unreadable).await;
         socket.close().await;
         let group = format!("{client}-group");
         assert_eq!(proxy.broker.committed(&group, &tp), Some(6));

@@ -46,7 +46,7 @@ impl FetchBudget {
     }
 
     /// Whether a read waits for room: what is held without need should be let go.
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         !self.catch_up.lock().waiting.is_empty()
     }
 }

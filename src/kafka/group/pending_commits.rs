@@ -440,9 +440,9 @@ mod tests {
             }
             let outcome = respond(&mut commits, last);
             assert!(!outcome.retry && commits.is_idle());
-            let told = completed.try_recv().unwrap();
-            assert_eq!(told.is_err(), last == UNKNOWN);
-            assert_eq!(told.err().as_ref(), outcome.failed.first());
+            let result = completed.try_recv().unwrap();
+            assert_eq!(result.is_err(), last == UNKNOWN);
+            assert_eq!(result.err().as_ref(), outcome.failed.first());
         }
     }
 

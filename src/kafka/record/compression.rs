@@ -108,8 +108,8 @@ pub(super) fn reader(codec: CompressionType, input: &[u8]) -> Box<dyn Read + '_>
     match codec {
         CompressionType::None => Box::new(input),
         CompressionType::Gzip => Box::new(gzip::reader(input)),
-        CompressionType::Snappy => Box::new(snappy::Reader::new(input)),
-        CompressionType::Lz4 => Box::new(lz4::Reader::new(input)),
+        CompressionType::Snappy => Box::new(snappy::SnappyReader::new(input)),
+        CompressionType::Lz4 => Box::new(lz4::Lz4Reader::new(input)),
         CompressionType::Zstd => Box::new(zstd::reader(input)),
     }
 }

@@ -55,11 +55,11 @@ pub(super) fn read_part(
         read,
         part: PartialRecords::default(),
         last_delta: -1,
-        last_told: None,
+        last_reported: None,
     };
     match reader.read_all() {
-        Ok(stopped) => reader.part.stopped_at = reader.last_told.filter(|_| stopped),
-        Err(_) if reader.last_told.is_some() => reader.part.stopped_at = reader.last_told,
+        Ok(stopped) => reader.part.stopped_at = reader.last_reported.filter(|_| stopped),
+        Err(_) if reader.last_reported.is_some() => reader.part.stopped_at = reader.last_reported,
         Err(error) => return Err(error.to_string()),
     }
     Ok(reader.part)
@@ -71,7 +71,7 @@ struct PartReader<'a, R> {
     read: PartialRead,
     part: PartialRecords,
     last_delta: i32,
-    last_told: Option<i64>,
+    last_reported: Option<i64>,
 }
 
 impl<R: Read> PartReader<'_, R> {
@@ -119,14 +119,14 @@ impl<R: Read> PartReader<'_, R> {
                 last_offset: offset,
                 reason: format!("a record of {size} bytes, over the limit of {limit}").into(),
             });
-            self.last_told = Some(offset);
+            self.last_reported = Some(offset);
         } else {
             let kept = self.part.records.len();
             if kept > 0 && kept as u64 + size > self.read.room as u64 {
                 return Ok(false);
             }
             self.keep(&head, rest)?;
-            self.last_told = Some(offset);
+            self.last_reported = Some(offset);
         }
         Ok(true)
     }

@@ -426,14 +426,14 @@ fn a_record_over_the_limit_is_told_in_its_place_and_its_neighbours_are_read() {
         let offsets: Vec<i64> = decoded.records().map(|r| r.offset).collect();
         assert_eq!(offsets, [0, 2], "{codec:?}");
         assert_eq!(decoded.next_offset, Some(3));
-        let [told] = &decoded.unreadable[..] else {
+        let [range] = &decoded.unreadable[..] else {
             panic!("{codec:?}: {:?}", decoded.unreadable);
         };
-        assert_eq!((told.from_offset, told.last_offset), (1, 1));
+        assert_eq!((range.from_offset, range.last_offset), (1, 1));
         assert!(
-            told.reason.contains("over the limit of 20000"),
+            range.reason.contains("over the limit of 20000"),
             "{}",
-            told.reason
+            range.reason
         );
     }
 }
@@ -459,11 +459,11 @@ fn a_batch_that_cannot_be_read_is_told_with_its_offsets_and_reading_goes_on() {
         let decoded = decode(bytes, &options).unwrap();
         assert_eq!(decoded.next_offset, Some(if behind { 9 } else { 6 }));
         assert_eq!(decoded.count(), if behind { 3 } else { 0 });
-        let [told] = &decoded.unreadable[..] else {
+        let [range] = &decoded.unreadable[..] else {
             panic!("{:?}", decoded.unreadable);
         };
-        assert_eq!((told.from_offset, told.last_offset), (4, 5));
-        assert!(told.reason.contains("damaged"), "{}", told.reason);
+        assert_eq!((range.from_offset, range.last_offset), (4, 5));
+        assert!(range.reason.contains("damaged"), "{}", range.reason);
     }
 }
 

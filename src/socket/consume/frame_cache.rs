@@ -80,11 +80,11 @@ impl EncodedFrames {
         loop {
             let record = records.peek().map(|record| record.offset);
             // What cannot be delivered is told in its place.
-            if let Some(told) =
-                unreadable.next_if(|told| record.is_none_or(|record| told.last_offset < record))
+            if let Some(range) =
+                unreadable.next_if(|range| record.is_none_or(|record| range.last_offset < record))
             {
-                add(told.last_offset, NO_TIMESTAMP, &mut |out| {
-                    writer.write_unreadable(out, told);
+                add(range.last_offset, NO_TIMESTAMP, &mut |out| {
+                    writer.write_unreadable(out, range);
                 });
                 continue;
             }

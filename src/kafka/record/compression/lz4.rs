@@ -58,13 +58,13 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
-    let mut blocks = Blocks::new(input);
+    let mut blocks = Lz4Blocks::new(input);
     while blocks.next(&mut out, limit)? {}
     Ok(out)
 }
 
 /// Reads frames block by block.
-pub(super) struct Blocks<'a> {
+pub(super) struct Lz4Blocks<'a> {
     input: ByteReader<'a>,
     /// Flags and largest block of the frame under way.
     frame: Option<(u8, usize)>,
@@ -72,7 +72,7 @@ pub(super) struct Blocks<'a> {
     frame_start: usize,
 }
 
-impl<'a> Blocks<'a> {
+impl<'a> Lz4Blocks<'a> {
     fn new(input: &'a [u8]) -> Self {
         Self {
             input: ByteReader::new(input),
@@ -122,23 +122,23 @@ impl<'a> Blocks<'a> {
 }
 
 /// What [`decompress`] gives, in pieces: no more than a block and the window is held.
-pub(super) struct Reader<'a> {
-    blocks: Blocks<'a>,
+pub(super) struct Lz4Reader<'a> {
+    blocks: Lz4Blocks<'a>,
     out: Vec<u8>,
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Lz4Reader<'a> {
     pub(super) fn new(input: &'a [u8]) -> Self {
         Self {
-            blocks: Blocks::new(input),
+            blocks: Lz4Blocks::new(input),
             out: Vec::new(),
             at: 0,
         }
     }
 }
 
-impl Read for Reader<'_> {
+impl Read for Lz4Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.out.len() {
             let behind_window = self.out.len().saturating_sub(WINDOW);

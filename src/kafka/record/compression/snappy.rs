@@ -40,19 +40,19 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
-    let mut blocks = Blocks::new(input);
+    let mut blocks = SnappyBlocks::new(input);
     while blocks.next(&mut out, limit)? {}
     Ok(out)
 }
 
 /// Reads a stream block by block; a bare one is one block.
-struct Blocks<'a> {
+struct SnappyBlocks<'a> {
     rest: &'a [u8],
     is_framed: bool,
     decoder: Decoder,
 }
 
-impl<'a> Blocks<'a> {
+impl<'a> SnappyBlocks<'a> {
     fn new(input: &'a [u8]) -> Self {
         Self {
             rest: input,
@@ -86,23 +86,23 @@ impl<'a> Blocks<'a> {
 }
 
 /// What [`decompress`] gives, in pieces: no more than a block is held.
-pub(super) struct Reader<'a> {
-    blocks: Blocks<'a>,
+pub(super) struct SnappyReader<'a> {
+    blocks: SnappyBlocks<'a>,
     block: Vec<u8>,
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SnappyReader<'a> {
     pub(super) fn new(input: &'a [u8]) -> Self {
         Self {
-            blocks: Blocks::new(input),
+            blocks: SnappyBlocks::new(input),
             block: Vec::new(),
             at: 0,
         }
     }
 }
 
-impl Read for Reader<'_> {
+impl Read for SnappyReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.block.len() {
             self.block.clear();
