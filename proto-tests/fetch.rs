@@ -84,7 +84,9 @@ fn append(
     let (_, end) = broker.offsets(tp).unwrap();
     let mut builder = RecordBatchBuilder::new(1024);
     for offset in end..end + count {
-        let value = format!("{offset:0size$}");
+        // A format's width ends at 65,535.
+        let digits = offset.to_string();
+        let value = "0".repeat(size.saturating_sub(digits.len())) + &digits;
         builder.append(&NewRecord {
             key: None,
             value: Some(value.as_bytes()),
