@@ -103,6 +103,10 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<DeliveryFuture, ProduceError> {
+        // Without a timer as long as there is nothing to wait for.
+        if let Some(delivery) = self.try_send(topic, partition, record)? {
+            return Ok(delivery);
+        }
         let sent = self.inner.wait_and_append(topic, partition, record);
         timeout(self.inner.config.delivery_timeout, sent)
             .await
