@@ -47,7 +47,7 @@ use self::topics::TopicsOfInterest;
 use super::topic::TopicPartition;
 
 /// From the end of one update to the begin of the next, unless a full one needs longer.
-pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Why there is no metadata of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
