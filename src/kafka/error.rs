@@ -64,7 +64,7 @@ pub enum RequestError {
     },
     /// The broker speaks no version of this API that we speak. Nothing was sent.
     #[error("broker {broker} does not support {api} in the versions {min} to {max}")]
-    Unsupported {
+    UnsupportedVersion {
         /// The broker.
         broker: BrokerAddress,
         /// The request's name.
@@ -116,7 +116,7 @@ impl RequestError {
             Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
             Self::Malformed { .. } | Self::Stopped => true,
             Self::Unreachable { .. }
-            | Self::Unsupported { .. }
+            | Self::UnsupportedVersion { .. }
             | Self::TooLarge { .. }
             | Self::Unencodable { .. } => false,
         }
@@ -129,7 +129,7 @@ impl RequestError {
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
             | Self::Malformed { .. } => true,
-            Self::Unsupported { .. }
+            Self::UnsupportedVersion { .. }
             | Self::TooLarge { .. }
             | Self::Unencodable { .. }
             | Self::Stopped => false,

@@ -1,6 +1,13 @@
-//! The native Kafka client: everything between us and the brokers.
+//! The native Kafka client: everything between the proxy and the brokers.
 //!
-//! Nothing here knows of WebSockets, JSON or HTTP.
+//! ```text
+//! client ─┬▶ producer ─────────────┐           ┌▶ metadata   brokers, topics, leaders
+//!         └▶ consumer ─┬▶ fetcher ─┼▶ cluster ─┼▶ net        connections, frames
+//!                      └▶ group ───┘           └▶ protocol   versions and schemas
+//! ```
+//!
+//! Produce and Fetch carry the batches of [`record`]. Nothing here knows of WebSockets, JSON
+//! or HTTP.
 
 pub mod admin;
 mod backoff;

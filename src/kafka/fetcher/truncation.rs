@@ -53,7 +53,9 @@ pub(super) async fn validate_position(
     match connection.version::<OffsetForLeaderEpochRequest>() {
         // Before version 3 only brokers may ask.
         Ok(3..) => {}
-        Ok(_) | Err(RequestError::Unsupported { .. }) => return Ok(PositionValidation::Valid),
+        Ok(_) | Err(RequestError::UnsupportedVersion { .. }) => {
+            return Ok(PositionValidation::Valid);
+        }
         Err(error) => return Err(error),
     }
     let (_, response) = connection.call(build, timeout).await?;

@@ -113,7 +113,7 @@ impl Connection {
     /// The newest version of `A` that both ends of this connection speak.
     ///
     /// # Errors
-    /// [`RequestError::Unsupported`] if there is none.
+    /// [`RequestError::UnsupportedVersion`] if there is none.
     pub(crate) fn version<A: Api>(&self) -> Result<i16, RequestError> {
         self.versions::<A>().map(|versions| *versions.end())
     }
@@ -121,12 +121,12 @@ impl Connection {
     /// All versions of `A` that both ends of this connection speak.
     ///
     /// # Errors
-    /// [`RequestError::Unsupported`] if there is none.
+    /// [`RequestError::UnsupportedVersion`] if there is none.
     pub fn versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
         self.state
             .versions
             .usable_versions::<A>()
-            .ok_or_else(|| RequestError::Unsupported {
+            .ok_or_else(|| RequestError::UnsupportedVersion {
                 broker: self.state.broker.clone(),
                 api: A::NAME,
                 min: A::OLDEST_VERSION,

@@ -175,7 +175,7 @@ async fn init_producer_id(cluster: &Cluster) -> InitProducerIdResult {
     let timeout = cluster.config().request_timeout;
     let response = match cluster.call_any(build, timeout).await {
         Ok((_version, response)) => response,
-        Err(error @ RequestError::Unsupported { .. }) => {
+        Err(error @ RequestError::UnsupportedVersion { .. }) => {
             return Err(Fatal(ProduceError::Rejected {
                 code: E::UnsupportedVersion.code(),
                 message: error.to_string().into(),

@@ -403,7 +403,7 @@ async fn versions_are_agreed_on_with_a_broker_that_does_not_know_the_newest_api_
     let error = connection.version::<FetchRequest>().unwrap_err();
     assert!(matches!(
         error,
-        RequestError::Unsupported {
+        RequestError::UnsupportedVersion {
             min: 4,
             max: 18,
             ..
