@@ -3,104 +3,69 @@
 //! `scripts/bench` builds what is measured and calls this with the names of the figures.
 
 mod cpu;
+mod groups;
 mod load;
 mod native;
+mod processes;
 mod sockets;
 
 use std::cell::OnceCell;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use processes::{KafkaProcess, ProxyProcess, root};
 
 /// 100 bytes.
 pub(crate) const VALUE: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyzAB";
 
-/// A broker and a proxy, both processes of their own, on the same cores as the load.
+/// What the figures share: a broker and a proxy, both processes of their own, on the same
+/// cores as the load. Each is started for the first figure that needs it.
 pub(crate) struct Bench {
-    kafka_dir: PathBuf,
-    bootstrap: String,
+    kafka: OnceCell<KafkaProcess>,
+    proxy: OnceCell<ProxyProcess>,
     binary: PathBuf,
-    proxy: OnceCell<(Child, u16)>,
     label: String,
 }
 
 impl Bench {
-    fn start(proxy: &Path, label: String) -> Bench {
-        let out = Command::new(root().join("scripts/kafka"))
-            .args([
-                "start",
-                "--heap",
-                "1g",
-                "--owner",
-                &std::process::id().to_string(),
-            ])
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("scripts/kafka runs");
-        assert!(out.status.success(), "scripts/kafka start failed");
-        let out = String::from_utf8(out.stdout).expect("text");
-        let field = |name: &str| {
-            let line = out.lines().find_map(|l| l.strip_prefix(name));
-            line.expect("scripts/kafka start prints it").to_owned()
-        };
-        let bootstrap = field("bootstrap=");
+    fn new(binary: PathBuf, label: String) -> Bench {
         Bench {
-            kafka_dir: field("dir=").into(),
-            bootstrap,
-            binary: proxy.to_owned(),
+            kafka: OnceCell::new(),
             proxy: OnceCell::new(),
+            binary,
             label,
         }
     }
 
-    /// The proxy, started for the first figure that needs it.
-    fn proxy(&self) -> &(Child, u16) {
-        self.proxy.get_or_init(|| {
-            let mut proxy = Command::new(&self.binary)
-                .args([
-                    "--bootstrap-hosts",
-                    &self.bootstrap,
-                    "--port",
-                    "0",
-                    "--bind-interface",
-                    "127.0.0.1",
-                ])
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("the proxy starts");
-            let mut log = BufReader::new(proxy.stderr.take().expect("piped"));
-            let port = loop {
-                let mut line = String::new();
-                let read = log.read_line(&mut line).expect("text");
-                assert!(read > 0, "the proxy ended");
-                eprint!("{line}");
-                if let Some((_, rest)) = line.split_once("listening address=127.0.0.1:") {
-                    let digits = rest.split(' ').next().unwrap_or_default();
-                    break digits.trim().parse().expect("a port");
-                }
-            };
-            // Whatever else it logs must not block it.
-            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
-            (proxy, port)
-        })
+    fn proxy(&self) -> &ProxyProcess {
+        let start = || ProxyProcess::start(&self.binary, self.bootstrap());
+        self.proxy.get_or_init(start)
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.proxy().1
+        self.proxy().port()
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.proxy().0.id()
+        self.proxy().pid()
     }
 
     pub(crate) fn bootstrap(&self) -> &str {
-        &self.bootstrap
+        self.kafka
+            .get_or_init(|| KafkaProcess::start(&[]))
+            .bootstrap()
+    }
+
+    /// The program that is measured.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// Creates a topic of its own for one figure.
     pub(crate) async fn topic(&self, stem: &str, partitions: i32) -> String {
         let name = format!("{stem}-{}", std::process::id());
-        native::create_topic(self, &name, partitions).await;
+        native::create_topic(self.bootstrap(), &name, partitions).await;
         name
     }
 
@@ -133,7 +98,7 @@ impl Bench {
     pub(crate) fn kcat(&self, args: &[&str]) -> f64 {
         let before = cpu::Cpu::ended_children();
         let status = Command::new("kcat")
-            .args(["-q", "-b", &self.bootstrap])
+            .args(["-q", "-b", self.bootstrap()])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -150,23 +115,6 @@ impl Bench {
         }
         println!("{line}}}");
     }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if let Some((proxy, _)) = self.proxy.get_mut() {
-            let _ = proxy.kill();
-            let _ = proxy.wait();
-        }
-        let _ = Command::new(root().join("scripts/kafka"))
-            .arg("stop")
-            .arg(&self.kafka_dir)
-            .status();
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The value below which `p` percent of the samples lie.
@@ -188,6 +136,8 @@ const ALL: &[&str] = &[
     "latency",
     "fanout",
     "idle",
+    "joins",
+    "heartbeats",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -213,7 +163,7 @@ async fn main() {
     if wanted.is_empty() {
         wanted = ALL.to_vec();
     }
-    let bench = Bench::start(&proxy, label);
+    let bench = Bench::new(proxy, label);
     for name in wanted {
         match name {
             "native_produce" => native::produce(&bench).await,
@@ -238,6 +188,8 @@ async fn main() {
             }
             "fanout" => sockets::fanout(&bench).await,
             "idle" => sockets::idle(&bench).await,
+            "joins" => groups::joins(&bench).await,
+            "heartbeats" => groups::heartbeats(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }

@@ -17,9 +17,9 @@ use crate::{Bench, LATENCY_RECORDS, VALUE};
 
 const RECORDS: usize = 2_000_000;
 
-fn cluster(bench: &Bench) -> Cluster {
+fn cluster(bootstrap: &str) -> Cluster {
     let config = ClientConfig {
-        bootstrap_servers: bench.bootstrap().split(',').map(str::to_owned).collect(),
+        bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
         ..ClientConfig::default()
     };
     Cluster::new(
@@ -30,8 +30,8 @@ fn cluster(bench: &Bench) -> Cluster {
     )
 }
 
-pub(crate) async fn create_topic(bench: &Bench, name: &str, partitions: i32) {
-    let cluster = cluster(bench);
+pub(crate) async fn create_topic(bootstrap: &str, name: &str, partitions: i32) {
+    let cluster = cluster(bootstrap);
     admin::create_topic(&cluster, name, partitions, 1)
         .await
         .expect("the broker creates it");
@@ -63,7 +63,7 @@ pub(crate) async fn produce(bench: &Bench) {
     let kcat_took = kcat_started.elapsed();
 
     let ours = bench.topic("native-produce", 1).await;
-    let cluster = cluster(bench);
+    let cluster = cluster(bench.bootstrap());
     // As librdkafka batches by default: up to 1 MB.
     let config = ProducerConfig {
         batch_size: 1_000_000,
@@ -118,7 +118,7 @@ pub(crate) async fn consume(bench: &Bench) {
     ]);
     let (kcat, kcat_took) = (kcat / RECORDS as f64, kcat_started.elapsed());
 
-    let cluster = cluster(bench);
+    let cluster = cluster(bench.bootstrap());
     let fetcher = fetcher(&cluster);
     let cpu = Cpu::own();
     let started = Instant::now();
@@ -183,7 +183,7 @@ async fn read(fetcher: &Fetcher, topic: &str, records: usize, mut each: impl FnM
 /// Open loop, 1,000 records a second, our producer to our consumer. Microseconds.
 pub(crate) async fn latency(bench: &Bench, round: usize) -> Vec<f64> {
     let name = bench.topic(&format!("native-latency-{round}"), 1).await;
-    let cluster = cluster(bench);
+    let cluster = cluster(bench.bootstrap());
     let producer = Producer::new(cluster.clone(), ProducerConfig::default());
     let fetcher = fetcher(&cluster);
     let topic = cluster.metadata().topic(&name).await.expect("it exists");

@@ -12,6 +12,7 @@ use super::MemoryBroker;
 use super::cluster_state::PartitionState;
 use super::context;
 use super::faults::FaultRules;
+use super::group::GroupHistory;
 use super::listener::{self, NodeListener};
 
 /// A group as tests see it.
@@ -180,6 +181,12 @@ impl MemoryBroker {
             generation: group.generation(),
             members: group.members().iter().map(|m| m.id.to_string()).collect(),
         })
+    }
+
+    /// What became of a group's members since the group was created.
+    pub fn group_history(&self, name: &str) -> Option<GroupHistory> {
+        let cluster = self.shared.lock();
+        Some(cluster.groups.get(name)?.history().clone())
     }
 
     /// The offset that a group committed in a partition.

@@ -4,7 +4,7 @@
 //! to it and is used up by one.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
@@ -24,7 +24,10 @@ pub struct FaultRule {
     api: Option<ApiKey>,
     skip: usize,
     times: usize,
+    until: Option<Instant>,
     action: FaultAction,
+    /// Of [`FaultAction::DelayBetween`]: how far between its two times the last delay was.
+    part: f64,
 }
 
 /// What happens to a request.
@@ -44,8 +47,14 @@ pub enum FaultAction {
     SilenceAfter,
     /// Handled and answered that much later.
     Delay(Duration),
+    /// Handled and answered later, by a time between those two that differs from request to
+    /// request.
+    DelayBetween(Duration, Duration),
     /// Handled, and answered once the token is cancelled.
     Hold(CancellationToken),
+    /// Handled once the token is cancelled, and answered then: what becomes of a request at
+    /// a process that is stopped (SIGSTOP) and goes on later.
+    HoldBefore(CancellationToken),
     /// Those bytes are sent instead of an answer, as they are; then the connection is
     /// served on.
     Garbage(Bytes),
@@ -74,7 +83,9 @@ impl FaultRule {
             api: None,
             skip: 0,
             times: 1,
+            until: None,
             action,
+            part: 0.0,
         }
     }
 
@@ -98,6 +109,13 @@ impl FaultRule {
         self.times(usize::MAX)
     }
 
+    /// Not for requests that arrive then or later.
+    #[must_use]
+    pub fn until(mut self, end: Instant) -> Self {
+        self.until = Some(end);
+        self
+    }
+
     /// Not for the first so many requests that fit.
     #[must_use]
     pub fn after(mut self, skip: usize) -> Self {
@@ -108,12 +126,32 @@ impl FaultRule {
     fn fits(&self, node: i32, api: ApiKey) -> bool {
         self.node.is_none_or(|at| at == node) && self.api.is_none_or(|on| on == api)
     }
+
+    /// What happens to the request that it applies to now.
+    fn next_action(&mut self) -> FaultAction {
+        let FaultAction::DelayBetween(shortest, longest) = self.action else {
+            return self.action.clone();
+        };
+        // Multiples of the golden ratio spread evenly over [0, 1).
+        self.part = (self.part + GOLDEN_RATIO).fract();
+        let spread = longest.saturating_sub(shortest);
+        FaultAction::Delay(shortest + spread.mul_f64(self.part))
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.times == 0 || self.until.is_some_and(|end| end <= now)
+    }
 }
 
 impl FaultRules {
     /// Adds a rule after those that are there.
     pub fn add(&self, rule: FaultRule) {
         self.lock().push(rule);
+    }
+
+    /// Adds a rule before those that are there.
+    pub fn add_first(&self, rule: FaultRule) {
+        self.lock().insert(0, rule);
     }
 
     /// Removes all rules.
@@ -123,30 +161,26 @@ impl FaultRules {
 
     /// How often the rules that are there will still apply.
     pub fn left(&self) -> usize {
-        let left = |sum: usize, rule: &FaultRule| sum.saturating_add(rule.times);
-        self.lock().iter().fold(0, left)
+        let now = Instant::now();
+        let rules = self.lock();
+        let rules = rules.iter().filter(|rule| !rule.is_over(now));
+        rules.fold(0, |sum, rule| sum.saturating_add(rule.times))
     }
 
     /// The fault of a request, if a rule matches.
     pub(super) fn take(&self, node: i32, api: ApiKey) -> Option<FaultAction> {
+        let now = Instant::now();
         let mut rules = self.lock();
-        for at in 0..rules.len() {
-            let rule = &mut rules[at];
-            if !rule.fits(node, api) {
-                continue;
-            }
+        rules.retain(|rule| !rule.is_over(now));
+        for rule in rules.iter_mut().filter(|rule| rule.fits(node, api)) {
             if rule.skip > 0 {
                 rule.skip -= 1;
                 continue;
             }
-            let action = rule.action.clone();
             if rule.times != usize::MAX {
-                rule.times = rule.times.saturating_sub(1);
+                rule.times -= 1;
             }
-            if rule.times == 0 {
-                rules.remove(at);
-            }
-            return Some(action);
+            return Some(rule.next_action());
         }
         None
     }
@@ -155,6 +189,8 @@ impl FaultRules {
         lock(&self.rules)
     }
 }
+
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 
 #[cfg(test)]
 mod tests {
@@ -189,5 +225,36 @@ mod tests {
         assert!(faults.take(1, ApiKey::Fetch).is_some());
         faults.clear();
         assert!(faults.take(1, ApiKey::Fetch).is_none());
+    }
+
+    #[test]
+    fn a_rule_ends_with_its_time_and_one_put_first_goes_before_it() {
+        let now = Instant::now();
+        let faults = FaultRules::default();
+        let api = ApiKey::Fetch;
+        faults.add(FaultRule::on(api, FaultAction::Error(1)).always());
+        faults.add_first(FaultRule::on(api, FaultAction::Error(2)).until(now));
+        let later = now + Duration::from_secs(3600);
+        faults.add_first(FaultRule::on(api, FaultAction::Error(3)).until(later));
+        assert_eq!(error(&faults, 1, api), 3);
+        assert_eq!(error(&faults, 1, api), 1);
+    }
+
+    #[test]
+    fn delays_between_two_times_differ_and_stay_between_them() {
+        let faults = FaultRules::default();
+        let (shortest, longest) = (Duration::from_millis(5), Duration::from_millis(10));
+        let delay = FaultAction::DelayBetween(shortest, longest);
+        faults.add(FaultRule::any(delay).always());
+        let mut delays: Vec<_> = (0..10)
+            .map(|_| match faults.take(1, ApiKey::OffsetCommit) {
+                Some(FaultAction::Delay(delay)) => delay,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(delays.iter().all(|d| (shortest..=longest).contains(d)));
+        delays.sort();
+        delays.dedup();
+        assert_eq!(delays.len(), 10);
     }
 }

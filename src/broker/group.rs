@@ -19,6 +19,8 @@
 //!   is removed or fenced, or when another request of that member takes its place.
 //! - A member with a parked request does not expire.
 
+#[cfg(any(test, feature = "faults"))]
+mod history;
 mod member;
 mod offsets;
 mod rebalance;
@@ -34,6 +36,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
+#[cfg(any(test, feature = "faults"))]
+pub use history::{
+    DepartureCause, GenerationAssignment, GroupHistory, MemberAssignment, MemberDeparture,
+};
 pub(super) use member::{
     ClassicGroupMember, JoinRequest, JoinResult, JoinResultMember, SyncRequest, SyncResult,
 };
@@ -72,6 +78,8 @@ pub(super) struct ClassicGroup {
     pub(super) last_used: Instant,
     /// When the coordinator is scheduled to look at this group.
     pub(super) scheduled: Option<Instant>,
+    #[cfg(any(test, feature = "faults"))]
+    history: GroupHistory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +119,8 @@ impl ClassicGroup {
             committed: 0,
             last_used: now,
             scheduled: None,
+            #[cfg(any(test, feature = "faults"))]
+            history: GroupHistory::default(),
         }
     }
 
@@ -173,6 +183,8 @@ impl ClassicGroup {
                 self.repeat_join_result(at, join, now)
             }
             _ => {
+                #[cfg(any(test, feature = "faults"))]
+                self.history.joining(&join.member_id);
                 self.members[at].rejoin(join, now);
                 self.prepare_rebalance(now);
             }
@@ -232,6 +244,8 @@ impl ClassicGroup {
                 let _ = reply.send(self.synced(assignment));
             }
         }
+        #[cfg(any(test, feature = "faults"))]
+        self.history.assigned(self.generation, &self.members, now);
     }
 
     /// A member is alive; learns whether it has to rejoin.
@@ -248,6 +262,8 @@ impl ClassicGroup {
             return Err(ResponseError::IllegalGeneration);
         }
         self.members[at].reset_session(now);
+        #[cfg(any(test, feature = "faults"))]
+        self.history.heartbeat(member_id, now);
         match self.state {
             ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
             ClassicGroupState::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
@@ -273,6 +289,8 @@ impl ClassicGroup {
                 .ok_or(ResponseError::UnknownMemberId)?,
             _ => self.find(member_id, instance_id)?,
         };
+        #[cfg(any(test, feature = "faults"))]
+        self.note_departure(at, DepartureCause::Left, now);
         self.remove(at);
         self.rebalance_after_removal(now);
         Ok(())
@@ -311,12 +329,16 @@ impl ClassicGroup {
             self.try_complete_rebalance(now);
         }
         while let Some(at) = self.members.iter().position(|member| member.expired(now)) {
+            #[cfg(any(test, feature = "faults"))]
+            self.note_departure(at, DepartureCause::SessionExpired, now);
             self.remove(at);
             self.rebalance_after_removal(now);
         }
         if !self.unsynced.is_empty() && self.sync_deadline <= now {
             for id in std::mem::take(&mut self.unsynced) {
                 if let Some(at) = self.members.iter().position(|member| member.id == id) {
+                    #[cfg(any(test, feature = "faults"))]
+                    self.note_departure(at, DepartureCause::RebalanceTimedOut, now);
                     self.remove(at);
                 }
             }
@@ -461,6 +483,8 @@ impl ClassicGroup {
             ClassicGroupMember::new(id.clone(), join, now),
         );
         self.members[at].assignment = old.assignment.clone();
+        #[cfg(any(test, feature = "faults"))]
+        self.history.replaced(&old.id, id.clone(), now);
         let was_leader = self.leader.as_ref() == Some(&old.id);
         if was_leader {
             self.leader = Some(id.clone());
@@ -550,6 +574,15 @@ impl ClassicGroup {
     /// The generation of the last completed rebalance.
     pub(super) fn generation(&self) -> i32 {
         self.generation
+    }
+
+    /// What became of its members.
+    pub(super) fn history(&self) -> &GroupHistory {
+        &self.history
+    }
+
+    fn note_departure(&mut self, at: usize, cause: DepartureCause, now: Instant) {
+        self.history.departed(&self.members[at], cause, now);
     }
 }
 

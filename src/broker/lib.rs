@@ -65,6 +65,10 @@ pub use config::BrokerConfig;
 pub use controls::GroupDescription;
 #[cfg(any(test, feature = "faults"))]
 pub use faults::{FaultAction, FaultRule, FaultRules};
+#[cfg(any(test, feature = "faults"))]
+pub use group::{
+    DepartureCause, GenerationAssignment, GroupHistory, MemberAssignment, MemberDeparture,
+};
 pub use kafka_protocol::messages::ApiKey;
 pub use versions::{AdvertisedVersions, KafkaRelease};
 

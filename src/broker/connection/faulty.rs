@@ -33,6 +33,10 @@ pub(super) async fn answer(
         FaultAction::Throttle(ms) => Some(AnswerFault::Throttle(ms)),
         FaultAction::CloseBefore => return Err(ConnectionEnd::Fault),
         FaultAction::Silence => return Err(discard_until_closed(stream).await),
+        FaultAction::HoldBefore(ref until) => {
+            until.cancelled().await;
+            None
+        }
         FaultAction::Garbage(bytes) => {
             stream.write_all(&bytes).await?;
             return Ok(());

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
+#[cfg(any(test, feature = "faults"))]
+use super::DepartureCause;
 use super::{ClassicGroup, ClassicGroupMember, ClassicGroupState, InitialRebalanceDelay};
 
 impl ClassicGroup {
@@ -57,6 +59,8 @@ impl ClassicGroup {
         for at in (0..self.members.len()).rev() {
             let member = &self.members[at];
             if !member.is_joining() && member.instance_id.is_none() {
+                #[cfg(any(test, feature = "faults"))]
+                self.note_departure(at, DepartureCause::RebalanceTimedOut, now);
                 self.remove(at);
             }
         }

@@ -237,6 +237,24 @@ fn who_does_not_rejoin_in_time_is_out() {
 }
 
 #[test]
+fn the_history_tells_who_had_what_who_went_and_the_longest_gap_between_heartbeats() {
+    let (mut clock, first, second) = Clock::two();
+    clock.pass(3 * SECOND);
+    clock.heartbeat(&first).unwrap();
+    clock.pass(7 * SECOND);
+    let history = clock.0.history();
+    let last = history.assignments.last().unwrap();
+    let given: Vec<_> = last.members.iter().map(|m| &m.assignment[..]).collect();
+    assert_eq!((last.generation, given), (2, vec![&b"one"[..], b"two"]));
+    let gone = &history.departures[..];
+    assert_eq!(gone.len(), 1);
+    assert_eq!(*gone[0].member_id, *second.member_id);
+    assert_eq!(gone[0].cause, DepartureCause::SessionExpired);
+    // The second was never heard again in its 10 s.
+    assert_eq!(history.heartbeat_gap_max(clock.1), 10 * SECOND);
+}
+
+#[test]
 fn a_silent_member_expires_and_a_parked_one_does_not() {
     let (mut clock, first, second) = Clock::two();
     clock.pass(6 * SECOND);

@@ -1,0 +1,128 @@
+//! The processes that are measured, and the broker behind them. They end with their owner.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A real broker on the same cores as the load.
+pub(crate) struct KafkaProcess {
+    dir: PathBuf,
+    bootstrap: String,
+}
+
+impl KafkaProcess {
+    /// With lines of `server.properties` beside those of `scripts/kafka`.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let mut command = Command::new(root().join("scripts/kafka"));
+        command
+            .args(["start", "--heap", "1g"])
+            .args(["--owner", &std::process::id().to_string()]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let out = command.stderr(Stdio::inherit()).output();
+        let out = out.expect("scripts/kafka runs");
+        assert!(out.status.success(), "scripts/kafka start failed");
+        let out = String::from_utf8(out.stdout).expect("text");
+        let field = |name: &str| {
+            let line = out.lines().find_map(|l| l.strip_prefix(name));
+            line.expect("scripts/kafka start prints it").to_owned()
+        };
+        Self {
+            dir: field("dir=").into(),
+            bootstrap: field("bootstrap="),
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+}
+
+impl Drop for KafkaProcess {
+    fn drop(&mut self) {
+        let _ = Command::new(root().join("scripts/kafka"))
+            .arg("stop")
+            .arg(&self.dir)
+            .status();
+    }
+}
+
+/// The program, serving on a port of its own.
+pub(crate) struct ProxyProcess {
+    child: Child,
+    bootstrap: String,
+    port: u16,
+}
+
+impl ProxyProcess {
+    pub(crate) fn start(binary: &Path, bootstrap: &str) -> Self {
+        let mut child = Command::new(binary)
+            .args(["--bootstrap-hosts", bootstrap, "--port", "0"])
+            .args(["--bind-interface", "127.0.0.1"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the proxy starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let port = loop {
+            let mut line = String::new();
+            let read = log.read_line(&mut line).expect("text");
+            assert!(read > 0, "the proxy ended");
+            eprint!("{line}");
+            if let Some((_, rest)) = line.split_once("listening address=127.0.0.1:") {
+                let digits = rest.split(' ').next().unwrap_or_default();
+                break digits.trim().parse().expect("a port");
+            }
+        };
+        // Whatever else it logs must not block it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        Self {
+            child,
+            bootstrap: bootstrap.to_owned(),
+            port,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its established connections to the brokers' ports of `bootstrap.servers`.
+    pub(crate) fn broker_connections(&self) -> usize {
+        let addresses = self.bootstrap.split(',');
+        let ports = addresses.filter_map(|address| address.rsplit_once(':')?.1.parse().ok());
+        let remotes: Vec<String> = ports.map(|port: u16| format!(":{port:04X}")).collect();
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid()));
+        let table = table.expect("the process runs");
+        // Local and remote address, state (01 is ESTABLISHED), …, the inode: proc(5).
+        let connections = table.lines().skip(1).filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let to_broker = remotes.iter().any(|port| fields[2].ends_with(port));
+            (to_broker && fields[3] == "01").then(|| format!("socket:[{}]", fields[9]))
+        });
+        let connections: std::collections::HashSet<String> = connections.collect();
+        // The table is the network namespace's: count what is this process's.
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process runs");
+        let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let is_connection =
+            |target: &PathBuf| target.to_str().is_some_and(|t| connections.contains(t));
+        targets.filter(is_connection).count()
+    }
+}
+
+impl Drop for ProxyProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The folder that holds Cargo.toml.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
