@@ -44,8 +44,9 @@ const NOT_KEPT_YET: &[(&str, fn(&ChaosViolation) -> bool)] = &[
         |violation| matches!(violation, ChaosViolation::TwoOwners(_)),
     ),
     (
-        "a socket that is ending joins once more when its member is unknown, and so takes the \
-         place of the socket that its client has opened since",
+        "FENCED_INSTANCE_ID in answer to a request that carries the member's own former id (a \
+         heartbeat or commit that was under way when it rejoined) is taken for another \
+         consumer's takeover",
         |violation| match violation {
             ChaosViolation::ClosedByServer(close) => close.reason.contains("taken over"),
             _ => false,

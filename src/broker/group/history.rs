@@ -15,7 +15,7 @@ pub struct GroupHistory {
     pub assignments: Vec<GenerationAssignment>,
     /// The members that are no longer in the group.
     pub departures: Vec<MemberDeparture>,
-    /// When each present member was last last_heartbeat: its newest Heartbeat, or its assignment.
+    /// When each present member was last heard of: its newest Heartbeat, or its assignment.
     heartbeats: HashMap<StrBytes, Instant>,
     heartbeat_gap_max: Duration,
 }
@@ -60,7 +60,7 @@ pub struct MemberDeparture {
 pub enum DepartureCause {
     /// It sent LeaveGroup, or somebody did for it.
     Left,
-    /// Nothing was last_heartbeat of it for its session timeout.
+    /// Nothing was heard of it for its session timeout.
     SessionExpired,
     /// It did not join, or not sync, within the rebalance timeout.
     RebalanceTimedOut,
