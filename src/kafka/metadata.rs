@@ -23,8 +23,10 @@
 //! - A question waits for the request in flight, if there is one, and for its own: one for all
 //!   its topics, and shared with every other question that was asked in between. It does not
 //!   wait for the topics of others: its request names those of questions only.
-//! - No topic is asked about more often than once in `QUESTION_INTERVAL`, and all topics are
-//!   not asked about more often than once in `retry.backoff.ms`, however many request it.
+//! - Requests about some topics are limited in their rate: `QUESTION_INTERVAL` and
+//!   `QUESTION_BURST`. All topics are not asked about more often than once in
+//!   `retry.backoff.ms`, however many request it. A question that is not settled by a response
+//!   is asked again with backoff.
 //! - A question ends after `request.timeout.ms`, or earlier if the caller says so.
 
 mod snapshot;
@@ -44,10 +46,19 @@ pub use self::snapshot::{
 };
 pub(crate) use self::topics::MetadataUpdate;
 use self::topics::TopicsOfInterest;
+use super::backoff::ExponentialBackoff;
 use super::topic::TopicPartition;
 
-/// From the end of one update to the begin of the next, unless a full one needs longer.
-pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(2);
+/// From one question to the next, on average.
+pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_micros(500);
+/// So many questions may follow each other at once: sockets that are opened one by one wait for
+/// the broker alone.
+pub(crate) const QUESTION_BURST: u32 = 200;
+
+/// The first and the longest wait before a topic that has no leader, or an error that passes,
+/// is asked about again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+const ASK_AGAIN_AFTER_MAX: Duration = Duration::from_millis(500);
 
 /// Why there is no metadata of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -177,9 +188,17 @@ impl Metadata {
             .map(|name| TopicSearch::new(self, name))
             .collect();
         let mut answered_by = None;
+        let mut backoff = ExponentialBackoff::new(ASK_AGAIN_AFTER, ASK_AGAIN_AFTER_MAX);
         loop {
             for search in &mut searches {
                 search.update(asked_at, answered_by);
+            }
+            if searches.iter().any(TopicSearch::must_ask_again_later) {
+                let at = Instant::now() + backoff.after_failure();
+                sleep_until(at.min(deadline)).await;
+                if at >= deadline {
+                    break;
+                }
             }
             let Some(update) = self.request_pending(&searches) else {
                 break;
@@ -358,6 +377,8 @@ struct TopicSearch<'a> {
     topic: &'a Arc<str>,
     /// How many responses in a row did not know it.
     unknown: u32,
+    /// The last response neither described it nor said that there is none.
+    unsettled: bool,
     result: Option<Result<Arc<TopicMetadata>, MetadataError>>,
 }
 
@@ -368,6 +389,7 @@ impl<'a> TopicSearch<'a> {
             metadata,
             topic,
             unknown: 0,
+            unsettled: false,
             result: None,
         }
     }
@@ -383,6 +405,7 @@ impl<'a> TopicSearch<'a> {
             return;
         }
         let Some(update) = answered_by else { return };
+        self.unsettled = false;
         let error = lock(&self.metadata.shared.topics).error_since(self.topic, update);
         let topic = Arc::clone(self.topic);
         let error = match error {
@@ -395,9 +418,16 @@ impl<'a> TopicSearch<'a> {
                 }
                 MetadataError::UnknownTopic { topic }
             }
-            Some(TopicError::Retriable) | None => return,
+            Some(TopicError::Retriable) | None => {
+                self.unsettled = true;
+                return;
+            }
         };
         self.result = Some(Err(error));
+    }
+
+    fn must_ask_again_later(&self) -> bool {
+        self.unsettled && self.result.is_none()
     }
 
     fn into_result(mut self) -> Result<Arc<TopicMetadata>, MetadataError> {

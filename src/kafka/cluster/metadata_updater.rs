@@ -5,12 +5,12 @@ use std::sync::Arc;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::Cluster;
 use crate::backoff::ExponentialBackoff;
 use crate::error::RequestError;
-use crate::metadata::{Metadata, QUESTION_INTERVAL};
+use crate::metadata::{Metadata, QUESTION_BURST, QUESTION_INTERVAL};
 
 /// `REBOOTSTRAP_REQUIRED` (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -44,9 +44,11 @@ impl MetadataUpdater {
         let max_age = self.cluster.config().metadata_max_age;
         // When a full update may begin, and when one is due.
         let (mut full_from, mut full_due) = (Instant::now(), Instant::now() + max_age);
+        let mut rate = QuestionRate::new(Instant::now());
         loop {
+            rate.asked(Instant::now());
             let update = self.metadata.begin_update(Instant::now() >= full_from);
-            let pause = match self.send_request(&update.topics).await {
+            let next_at = match self.send_request(&update.topics).await {
                 Ok(response) => {
                     self.succeeded();
                     self.metadata.complete_update(&update, &response);
@@ -55,15 +57,17 @@ impl MetadataUpdater {
                         full_from = Instant::now() + self.cluster.config().retry_backoff;
                         full_due = Instant::now() + max_age;
                     }
-                    QUESTION_INTERVAL
+                    rate.next_at()
                 }
                 Err(error) => {
                     self.log_failure(&error);
                     self.metadata.fail_update(&update, &error.to_string());
-                    self.backoff.after_failure()
+                    Instant::now() + self.backoff.after_failure()
                 }
             };
-            sleep(pause).await;
+            if next_at > Instant::now() {
+                sleep_until(next_at).await;
+            }
             tokio::select! {
                 () = self.metadata.update_requested(full_from) => {}
                 () = sleep_until(full_due) => {
@@ -107,6 +111,28 @@ impl MetadataUpdater {
     }
 }
 
+/// When the next question may be sent: one in [`QUESTION_INTERVAL`] on average, and
+/// [`QUESTION_BURST`] at once.
+struct QuestionRate {
+    /// When as many as that may be sent again.
+    full_at: Instant,
+}
+
+impl QuestionRate {
+    fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    fn asked(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + QUESTION_INTERVAL;
+    }
+
+    fn next_at(&self) -> Instant {
+        let burst = QUESTION_INTERVAL * (QUESTION_BURST - 1);
+        self.full_at.checked_sub(burst).unwrap_or(self.full_at)
+    }
+}
+
 fn metadata_request(topics: &[Arc<str>]) -> MetadataRequest {
     let topics = topics
         .iter()
@@ -118,4 +144,26 @@ fn metadata_request(topics: &[Arc<str>]) -> MetadataRequest {
     MetadataRequest::default()
         .with_topics(Some(topics))
         .with_allow_auto_topic_creation(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_questions_is_sent_at_once_and_then_one_in_an_interval() {
+        let now = Instant::now() + QUESTION_INTERVAL * QUESTION_BURST;
+        let mut rate = QuestionRate::new(now);
+        for _ in 1..QUESTION_BURST {
+            rate.asked(now);
+            assert!(rate.next_at() <= now);
+        }
+        rate.asked(now);
+        assert_eq!(rate.next_at(), now + QUESTION_INTERVAL);
+        rate.asked(now + QUESTION_INTERVAL);
+        assert_eq!(rate.next_at(), now + QUESTION_INTERVAL * 2);
+        // After a rest the whole burst is there again.
+        rate.asked(now + QUESTION_INTERVAL * QUESTION_BURST * 2);
+        assert!(rate.next_at() <= now + QUESTION_INTERVAL * (QUESTION_BURST + 2));
+    }
 }
