@@ -93,13 +93,15 @@ async fn every_part_of_a_record_reaches_javas_client_unchanged() {
         answer,
         json!({"topic": bench.topic, "partition": 0, "offset": 0, "timestamp": 1_700_000_000_123_i64, "messageId": "m"})
     );
-    socket
-        .ask(r#"{"key":{"value":"k1","format":"string"},"value":null}"#)
-        .await;
-    socket.ask(r#"{"key":null,"value":{"value":null}}"#).await;
-    socket
-        .ask(r#"{"value":{"value": { "a" : [1,  2] } ,"format":"json"}}"#)
-        .await;
+    let others = [
+        r#"{"key":{"value":"k1","format":"string"},"value":null}"#,
+        r#"{"key":null,"value":{"value":null}}"#,
+        r#"{"value":{"value": { "a" : [1,  2] } ,"format":"json"}}"#,
+    ];
+    for (offset, record) in (1..).zip(others) {
+        let answer = socket.ask(record).await;
+        assert_eq!(answer["offset"], offset, "{answer}");
+    }
     let lines = bench.dump(4);
     assert_eq!(
         lines[0],
