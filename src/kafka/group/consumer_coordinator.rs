@@ -31,7 +31,7 @@ use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
-use super::membership::{Membership, MembershipAction, MembershipEnd, MembershipEvent};
+use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::positions::{InitialPosition, OffsetResetStrategy, PositionInitializer};
 use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
@@ -45,7 +45,7 @@ const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 enum GroupResponse {
     FindCoordinator(Result<BrokerId, GroupError>),
     /// To the heartbeat of that generation.
-    Heartbeat(i32, Result<(), GroupError>),
+    Heartbeat(Generation, Result<(), GroupError>),
     /// Looked up under that ownership epoch.
     Positions(u64, Result<Vec<InitialPosition>, PositionError>),
     /// Reset under that ownership epoch.
@@ -56,7 +56,7 @@ enum GroupResponse {
     /// A commit may be sent now, or that broker is not the coordinator any more.
     CommitPermit(Result<GroupCommitPermit, BrokerId>),
     /// To the commit of that generation: the error code per partition.
-    OffsetCommit(i32, Result<Vec<(TopicPartition, i16)>, GroupError>),
+    OffsetCommit(Generation, Result<Vec<(TopicPartition, i16)>, GroupError>),
     LeaveGroup(Result<(), GroupError>),
 }
 
@@ -260,7 +260,7 @@ impl ConsumerCoordinator {
             if let Err(error) = &result {
                 handle.check_coordinator(broker, error);
             }
-            GroupResponse::Heartbeat(metadata.generation, result)
+            GroupResponse::Heartbeat(metadata.into_generation(), result)
         };
         self.requests.push(heartbeat.boxed());
     }

@@ -41,8 +41,8 @@ use tokio::time::Instant;
 
 use self::coordinator_state::CoordinatorState;
 pub(crate) use self::events::{
-    GroupRebalanceConfig, JoinGroupResult, LeaderElection, MembershipAction, MembershipEnd,
-    MembershipEvent,
+    Generation, GroupRebalanceConfig, JoinGroupResult, LeaderElection, MembershipAction,
+    MembershipEnd, MembershipEvent,
 };
 use self::heartbeat_timer::HeartbeatTimer;
 use super::consumer_protocol::MemberSubscription;
@@ -160,6 +160,11 @@ impl Membership {
 
     pub(crate) fn generation(&self) -> i32 {
         self.generation
+    }
+
+    /// Whether that is what this member is now, and no former self of it.
+    fn is_current(&self, of: &Generation) -> bool {
+        of.generation_id == self.generation && of.member_id == self.member_id
     }
 
     pub(crate) fn assignor(&self) -> Option<AssignorName> {
@@ -324,7 +329,7 @@ impl Membership {
                 self.on_heartbeat_response(generation, result, now);
             }
             Event::CommitFailed(generation, error) => {
-                self.on_generation_error(generation, &error, now);
+                self.on_generation_error(&generation, &error, now);
             }
             Event::PositionsInitialized(ownership_epoch, result) => {
                 self.on_positions_initialized(ownership_epoch, result, now);
@@ -343,14 +348,14 @@ impl Membership {
 
     fn on_heartbeat_response(
         &mut self,
-        generation: i32,
+        generation: Generation,
         result: Result<(), GroupError>,
         now: Instant,
     ) {
         let action = result.as_ref().err().map(GroupError::action);
         let sent_at = self.heartbeat.answered(now);
         if let (None | Some(GroupErrorAction::Rejoin), Some(sent_at)) = (action, sent_at)
-            && generation == self.generation
+            && self.is_current(&generation)
         {
             self.heartbeat.confirm_session(sent_at);
         }
@@ -362,7 +367,7 @@ impl Membership {
             // Soon after the coordinator is found: the session goes on meanwhile.
             self.heartbeat.advance_to(now + self.config.retry_backoff);
         }
-        self.on_generation_error(generation, &error, now);
+        self.on_generation_error(&generation, &error, now);
     }
 
     /// No request of this member was answered for as long as its session lasts.

@@ -23,7 +23,7 @@ pub(crate) use self::offsets::{
 use super::assignor::GroupMember;
 use super::consumer_protocol::{self, PROTOCOL_TYPE};
 use super::error::GroupError;
-use super::membership::{JoinGroupResult, LeaderElection, Membership};
+use super::membership::{Generation, JoinGroupResult, LeaderElection, Membership};
 use crate::TopicPartition;
 
 /// What names a member in each of its requests, as Java's `ConsumerGroupMetadata`.
@@ -32,7 +32,7 @@ pub(crate) struct ConsumerGroupMetadata {
     group_id: Arc<str>,
     group_instance_id: Option<Arc<str>>,
     member_id: String,
-    pub(crate) generation: i32,
+    generation: i32,
 }
 
 impl ConsumerGroupMetadata {
@@ -42,6 +42,13 @@ impl ConsumerGroupMetadata {
             group_instance_id: member.config().group_instance_id.clone(),
             member_id: member.member_id().to_owned(),
             generation: member.generation(),
+        }
+    }
+
+    pub(crate) fn into_generation(self) -> Generation {
+        Generation {
+            generation_id: self.generation,
+            member_id: self.member_id,
         }
     }
 

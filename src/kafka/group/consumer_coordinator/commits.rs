@@ -11,7 +11,7 @@ use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::group::coordinator_handle::GroupCommitPermit;
 use crate::group::error::GroupError;
-use crate::group::membership::{MembershipAction, MembershipEvent};
+use crate::group::membership::{Generation, MembershipAction, MembershipEvent};
 use crate::group::requests::{self, ConsumerGroupMetadata};
 use crate::{BrokerId, TopicPartition};
 
@@ -85,7 +85,7 @@ impl ConsumerCoordinator {
             if let Err(error) = &result {
                 handle.check_coordinator(broker, error);
             }
-            GroupResponse::OffsetCommit(metadata.generation, result)
+            GroupResponse::OffsetCommit(metadata.into_generation(), result)
         };
         self.requests.push(commit.boxed());
     }
@@ -97,13 +97,14 @@ impl ConsumerCoordinator {
             return Vec::new();
         }
         let moved = GroupError::Code(ResponseError::NotCoordinator);
-        let event = MembershipEvent::CommitFailed(self.member.generation(), moved);
+        let now = ConsumerGroupMetadata::of(&self.member).into_generation();
+        let event = MembershipEvent::CommitFailed(now, moved);
         self.member.handle(event, Instant::now())
     }
 
     pub(super) fn on_commit_response(
         &mut self,
-        generation: i32,
+        generation: Generation,
         result: Result<Vec<(TopicPartition, i16)>, GroupError>,
     ) -> Vec<MembershipAction> {
         self.commits.in_flight = false;

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::error::{ConsumerError, GroupError, GroupErrorAction};
-use super::{MemberState, Membership, MembershipEnd, NO_GENERATION};
+use super::{Generation, MemberState, Membership, MembershipEnd, NO_GENERATION};
 
 impl Membership {
     /// The error of a heartbeat or a commit of that generation.
     pub(super) fn on_generation_error(
         &mut self,
-        generation: i32,
+        generation: &Generation,
         error: &GroupError,
         now: Instant,
     ) {
         match error.action() {
             GroupErrorAction::FindCoordinator => self.coordinator.mark_unknown(now),
-            _ if generation != self.generation || self.is_leaving() => {}
+            _ if !self.is_current(generation) || self.is_leaving() => {}
             GroupErrorAction::Rejoin if self.state == MemberState::Stable => {
                 self.rejoin_needed = true;
             }

@@ -51,6 +51,15 @@ pub(crate) struct LeaderElection {
     pub(crate) skip_assignment: bool,
 }
 
+/// As whom a request was sent, as Java's `Generation`. A member that joins again under another
+/// id may come into a generation of the same number: what its former self asked says nothing
+/// of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub(crate) generation_id: i32,
+    pub(crate) member_id: String,
+}
+
 /// What happened to a membership.
 #[derive(Debug)]
 pub(crate) enum MembershipEvent {
@@ -60,9 +69,9 @@ pub(crate) enum MembershipEvent {
     JoinGroupResponse(Result<JoinGroupResult, GroupError>),
     SyncGroupResponse(Result<Vec<TopicPartition>, GroupError>),
     /// The response to a heartbeat of that generation.
-    HeartbeatResponse(i32, Result<(), GroupError>),
+    HeartbeatResponse(Generation, Result<(), GroupError>),
     /// A commit of that generation failed with an error that concerns the membership.
-    CommitFailed(i32, GroupError),
+    CommitFailed(Generation, GroupError),
     /// The consumer was given the positions of these partitions, or there are none; looked up
     /// under that ownership epoch.
     PositionsInitialized(u64, Result<Vec<TopicPartition>, PositionError>),

@@ -152,10 +152,20 @@ impl Harness {
 
     fn heartbeat(&mut self, result: Result<(), GroupError>) -> Vec<MembershipAction> {
         assert_eq!(self.wait(), [MembershipAction::Heartbeat]);
-        self.handle(MembershipEvent::HeartbeatResponse(
-            self.member.generation(),
-            result,
-        ))
+        let now = Generation {
+            generation_id: self.member.generation(),
+            member_id: self.member.member_id().to_owned(),
+        };
+        self.handle(MembershipEvent::HeartbeatResponse(now, result))
+    }
+}
+
+/// Of the member `m-1`, which [`Harness::stable`] makes.
+fn generation(generation_id: i32) -> Generation {
+    let member_id = "m-1".to_owned();
+    Generation {
+        generation_id,
+        member_id,
     }
 }
 
@@ -169,7 +179,7 @@ fn a_member_sends_a_heartbeat_soon_when_another_in_this_process_joins_or_leaves(
     assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
     assert!(harness.now - at < Duration::from_millis(100));
     // It reported no rebalance: the usual interval again.
-    harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(())));
+    harness.handle(MembershipEvent::HeartbeatResponse(generation(1), Ok(())));
     assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
     assert!(harness.now - at > HEARTBEAT_INTERVAL);
 }
@@ -201,7 +211,7 @@ fn heartbeats_start_before_the_positions_are_known() {
     );
     let at = harness.now;
     assert_eq!(
-        harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(()))),
+        harness.handle(MembershipEvent::HeartbeatResponse(generation(1), Ok(()))),
         []
     );
     assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
@@ -354,21 +364,41 @@ fn a_member_of_an_old_generation_keeps_its_member_id() {
 #[test]
 fn an_error_of_an_older_generation_is_ignored() {
     let mut harness = Harness::stable(COOPERATIVE, &[0]);
-    let failed = MembershipEvent::CommitFailed(0, code(E::IllegalGeneration));
+    let failed = MembershipEvent::CommitFailed(generation(0), code(E::IllegalGeneration));
     assert_eq!(harness.handle(failed), []);
     // Nor while JoinGroup is in flight.
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
-    let failed = MembershipEvent::CommitFailed(1, code(E::IllegalGeneration));
+    let failed = MembershipEvent::CommitFailed(generation(1), code(E::IllegalGeneration));
     assert_eq!(harness.handle(failed), []);
+}
+
+#[test]
+fn what_a_former_self_asked_says_nothing_of_the_member_in_its_place() {
+    for error in [
+        E::UnknownMemberId,
+        E::FencedInstanceId,
+        E::IllegalGeneration,
+    ] {
+        let mut harness = Harness::stable(COOPERATIVE, &[0]);
+        let of_former_self = Generation {
+            generation_id: 1,
+            member_id: "m-0".into(),
+        };
+        let failed = MembershipEvent::CommitFailed(of_former_self.clone(), code(error));
+        assert_eq!(harness.handle(failed), []);
+        let response = MembershipEvent::HeartbeatResponse(of_former_self, Err(code(error)));
+        assert_eq!(harness.handle(response), []);
+        assert_eq!(harness.owned(), partitions(&[0]));
+    }
 }
 
 #[test]
 fn a_failed_commit_starts_the_rejoin_as_well() {
     let mut harness = Harness::stable(COOPERATIVE, &[0]);
-    let failed = MembershipEvent::CommitFailed(1, code(E::RebalanceInProgress));
+    let failed = MembershipEvent::CommitFailed(generation(1), code(E::RebalanceInProgress));
     assert_eq!(harness.handle(failed), [MembershipAction::JoinGroup]);
     let mut harness = Harness::stable(COOPERATIVE, &[0]);
-    let failed = MembershipEvent::CommitFailed(1, code(E::UnknownMemberId));
+    let failed = MembershipEvent::CommitFailed(generation(1), code(E::UnknownMemberId));
     let lost = MembershipAction::Lose(partitions(&[0]));
     assert_eq!(harness.handle(failed), [lost, MembershipAction::JoinGroup]);
 }
@@ -395,7 +425,7 @@ fn a_coordinator_that_moves_costs_no_partitions() {
 #[test]
 fn heartbeats_go_on_while_the_coordinator_is_looked_up_for_a_failed_commit() {
     let mut harness = Harness::stable(COOPERATIVE, &[0]);
-    let failed = MembershipEvent::CommitFailed(1, lost_connection());
+    let failed = MembershipEvent::CommitFailed(generation(1), lost_connection());
     assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
     assert!(!harness.member.can_commit());
     // The lookup is not answered.
@@ -471,7 +501,7 @@ fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() 
         let sent_at = harness.now;
         // The answer comes late: the broker counts from when it had the request.
         harness.now += HEARTBEAT_INTERVAL * 3;
-        harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(())));
+        harness.handle(MembershipEvent::HeartbeatResponse(generation(1), Ok(())));
         assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
         let mut actions = harness.wait();
         assert_eq!(harness.now, sent_at + SESSION_TIMEOUT);
@@ -482,7 +512,7 @@ fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() 
         assert!(!harness.member.can_commit());
         // The answer that comes after all changes nothing.
         assert_eq!(
-            harness.handle(MembershipEvent::HeartbeatResponse(1, Ok(()))),
+            harness.handle(MembershipEvent::HeartbeatResponse(generation(1), Ok(()))),
             []
         );
     }
