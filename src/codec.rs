@@ -1,18 +1,20 @@
-//! The payloads of text frames, and what they are in Kafka.
+//! Text messages, and what they are in Kafka.
 //!
 //! ```text
-//!  frame ─▶ inbound ─▶ key, value, headers as Kafka's bytes ─▶ producer
-//!  RecordMetadata, error ─▶ ack ─▶ frame
+//!  message ─▶ inbound ─▶ key, value, headers as Kafka's bytes ─▶ producer
+//!  RecordMetadata ─▶ ack ─▶ message
 //!
-//!  fetched record ─▶ outbound ─▶ frame
-//!  frame ─▶ commit ─▶ the record up to which to commit
+//!  fetched record ─▶ outbound ─▶ message
+//!  message ─▶ commit ─▶ the record up to which to commit
+//!
+//!  what cannot be done, in either direction ─▶ socket_error ─▶ message
 //! ```
 //!
 //! `format` turns one typed value into bytes and back; `json` is the scanner and the
 //! writer of strings under all of them.
 //!
 //! # Invariants
-//! - No document is built: a frame is scanned, and what is kept of it are slices of it.
+//! - No document is built: a message is scanned, and what is kept of it are slices of it.
 //! - JSON values pass through as the text they came as, both ways.
 //! - Every record can be written out. One that is not of its format goes out as bytes
 //!   with an error beside it.
@@ -23,5 +25,6 @@ pub(crate) mod format;
 pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;
+pub(crate) mod socket_error;
 
 pub(crate) use format::{Format, RecordFormats};

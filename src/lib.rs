@@ -42,7 +42,7 @@
 //!
 //! - **Socket**: a WebSocket connection from its upgrade on. A *producing socket* is one on
 //!   `/socket/in`, a *consuming socket* one on `/socket/out`.
-//! - **Connection slot, group slot**: one of the sockets that the process, or a consumer group,
+//! - **Connection permit, group permit**: one of the sockets that the process, or a consumer group,
 //!   may have; held by a socket until it closes.
 //! - **Cursor**: the position of one reader in one partition, and what it reads on with.
 //! - **Tail**: one fetch that waits at a broker on behalf of all cursors near the end of its

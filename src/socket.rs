@@ -1,22 +1,22 @@
 //! WebSocket connections: from the request for one to its last frame.
 //!
 //! ```text
-//! GET /socket/… ─▶ handshake, limits, parameters, topic, group slot ─▶ 101 ─▶ a task of its own
+//! GET /socket/… ─▶ handshake, limits, parameters, topic, group permit ─▶ 101 ─▶ a task of its own
 //!                       └─▶ error: a status and JSON, or (errors=close) 101 and a close frame
 //! ```
 //!
-//! `upgrade` answers the request. `session` is what both kinds of sockets own: connection, send
-//! buffer, keepalive, closing handshake. `produce` and `consume` are the two kinds.
+//! `upgrade` answers the request. `session` is what both kinds of sockets own: connection, write
+//! buffer, signals, keepalive, closing handshake. `produce` and `consume` are the two kinds.
 
 mod close;
 mod consume;
 mod keepalive;
 mod params;
 mod produce;
-mod send_buffer;
 mod session;
 mod stream;
 mod upgrade;
+mod write_buffer;
 
 use std::net::SocketAddr;
 

@@ -45,7 +45,7 @@ impl Process {
 
     pub(crate) fn consumer(&self, subscription: Subscription) -> Consumer {
         let wake = std::sync::Arc::default();
-        Consumer::join(&self.client, subscription, wake)
+        self.client.consumers().join(subscription, wake)
     }
 
     pub(crate) fn reader(&self, subscription: Subscription) -> Reader {

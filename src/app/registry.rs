@@ -1,18 +1,18 @@
 //! The sockets of this process: the consuming ones by group and client id, and the count of all.
 //!
 //! ```text
-//! acquire_group_slot(group, client id)
-//!   ├─ the id is free ─▶ fewer sockets than partitions? ─▶ GroupSlot, until it is released
+//! acquire_group_permit(group, client id)
+//!   ├─ the id is free ─▶ fewer sockets than partitions? ─▶ GroupPermit, until it is released
 //!   └─ the id is taken: the socket that holds it is probed
 //!        ├─ its client answers within 2 s ─▶ refused
-//!        ├─ it releases its slot ──────────▶ the id is free
+//!        ├─ it releases its permit ──────────▶ the id is free
 //!        └─ silence ──▶ it is evicted ─────▶ the id is free
 //! ```
 //!
 //! # Invariants
 //! - A client id stands at most once in a group, a group has at most as many sockets as its
 //!   topics have partitions, and both are decided under one lock.
-//! - A socket that is closing ([`GroupSlot::release`]) counts no longer.
+//! - A socket that is closing ([`GroupPermit::release`]) counts no longer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -34,14 +34,16 @@ pub(crate) struct SocketRegistry(Arc<Mutex<RegistryState>>);
 
 #[derive(Debug, Default)]
 struct RegistryState {
-    /// Open sockets, producing and consuming.
-    sockets: usize,
+    /// Open sockets, producing and consuming, by a number of each.
+    sockets: HashMap<u64, Arc<SocketHandle>>,
+    /// How many there ever were.
+    opened: u64,
     stopping: bool,
     /// Group, client id, socket.
     groups: HashMap<String, HashMap<String, GroupSocket>>,
 }
 
-/// A consuming socket that holds a slot of its group.
+/// A consuming socket that holds a permit of its group.
 #[derive(Debug)]
 struct GroupSocket {
     handle: Arc<SocketHandle>,
@@ -56,7 +58,7 @@ pub(crate) struct SocketHandle {
     pub(crate) wake: Arc<WakeSignal>,
     /// Notified by the task when a probed client has answered.
     pub(crate) client_alive: Notify,
-    /// Notified when the socket has released its slot.
+    /// Notified when the socket has released its permit.
     released: Notify,
     /// Signals that were not taken yet, as bits.
     signals: AtomicU8,
@@ -92,24 +94,35 @@ impl SocketHandle {
 
 /// One of the open sockets that the process may have; released when dropped.
 #[derive(Debug)]
-pub(crate) struct ConnectionSlot(SocketRegistry);
+pub(crate) struct ConnectionPermit {
+    registry: SocketRegistry,
+    number: u64,
+    handle: Arc<SocketHandle>,
+}
 
-impl Drop for ConnectionSlot {
+impl ConnectionPermit {
+    /// What the socket's task receives signals by.
+    pub(crate) fn handle(&self) -> &Arc<SocketHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.lock().sockets -= 1;
+        self.registry.lock().sockets.remove(&self.number);
     }
 }
 
 /// One of the sockets that a group may have; released when dropped.
 #[derive(Debug)]
-pub(crate) struct GroupSlot {
+pub(crate) struct GroupPermit {
     registry: SocketRegistry,
     group: String,
     client_id: String,
     handle: Arc<SocketHandle>,
 }
 
-/// Why a group has no slot for a client.
+/// Why a group has no permit for a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmissionError {
     /// The client id is taken, by a socket that answers.
@@ -137,37 +150,50 @@ pub(crate) enum AdmissionError {
 
 impl SocketRegistry {
     /// Counts one more socket; `None` when `max` are open (0: no limit).
-    pub(crate) fn try_acquire_connection_slot(&self, max: usize) -> Option<ConnectionSlot> {
+    pub(crate) fn try_acquire_connection_permit(&self, max: usize) -> Option<ConnectionPermit> {
         let mut state = self.lock();
-        if max != 0 && state.sockets >= max {
+        if max != 0 && state.sockets.len() >= max {
             return None;
         }
-        state.sockets += 1;
-        Some(ConnectionSlot(self.clone()))
+        let handle = Arc::new(SocketHandle::default());
+        if state.stopping {
+            handle.send_signal(SocketSignal::Stop);
+        }
+        let number = state.opened;
+        state.opened += 1;
+        state.sockets.insert(number, Arc::clone(&handle));
+        Some(ConnectionPermit {
+            registry: self.clone(),
+            number,
+            handle,
+        })
     }
 
-    /// Signals every consuming socket to stop, and those to come.
+    /// Signals every socket to stop, and those to come.
     pub(crate) fn stop_sockets(&self) {
         let mut state = self.lock();
         state.stopping = true;
-        let sockets = state.groups.values().flat_map(HashMap::values);
-        sockets.for_each(|socket| socket.handle.send_signal(SocketSignal::Stop));
+        let handles = state.sockets.values();
+        handles.for_each(|handle| handle.send_signal(SocketSignal::Stop));
     }
 
-    /// Takes a slot of `group`. `topics` are the client's, with their partition counts.
+    /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
+    /// their partition counts.
     ///
     /// Waits up to two seconds when the client id is taken, to learn whether the client of
     /// that socket is alive.
-    pub(crate) async fn acquire_group_slot(
+    pub(crate) async fn acquire_group_permit(
         &self,
         group: &str,
         client_id: &str,
         topics: &[(String, usize)],
-    ) -> Result<GroupSlot, AdmissionError> {
+        handle: &Arc<SocketHandle>,
+    ) -> Result<GroupPermit, AdmissionError> {
         loop {
-            let holder = match self.try_acquire_group_slot(group, client_id, topics)? {
-                GroupSlotAttempt::Acquired(slot) => return Ok(slot),
-                GroupSlotAttempt::HeldBy(holder) => holder,
+            let attempt = self.try_acquire_group_permit(group, client_id, topics, handle)?;
+            let holder = match attempt {
+                GroupPermitAttempt::Acquired(permit) => return Ok(permit),
+                GroupPermitAttempt::HeldBy(holder) => holder,
             };
             let (alive, released) = (holder.client_alive.notified(), holder.released.notified());
             tokio::pin!(alive, released);
@@ -195,17 +221,17 @@ impl SocketRegistry {
         }
     }
 
-    fn try_acquire_group_slot(
+    fn try_acquire_group_permit(
         &self,
         group: &str,
         client_id: &str,
         topics: &[(String, usize)],
-    ) -> Result<GroupSlotAttempt, AdmissionError> {
+        handle: &Arc<SocketHandle>,
+    ) -> Result<GroupPermitAttempt, AdmissionError> {
         let mut state = self.lock();
-        let stopping = state.stopping;
         let sockets = state.groups.entry(group.to_owned()).or_default();
         if let Some(holder) = sockets.get(client_id) {
-            return Ok(GroupSlotAttempt::HeldBy(holder.handle.clone()));
+            return Ok(GroupPermitAttempt::HeldBy(holder.handle.clone()));
         }
         let partitions = count_partitions(topics, sockets.values());
         if sockets.len() >= partitions {
@@ -215,31 +241,27 @@ impl SocketRegistry {
                 partitions,
             });
         }
-        let handle = Arc::new(SocketHandle::default());
-        if stopping {
-            handle.send_signal(SocketSignal::Stop);
-        }
         let socket = GroupSocket {
-            handle: handle.clone(),
+            handle: Arc::clone(handle),
             topics: topics.iter().cloned().collect(),
         };
         sockets.insert(client_id.to_owned(), socket);
-        Ok(GroupSlotAttempt::Acquired(GroupSlot {
+        Ok(GroupPermitAttempt::Acquired(GroupPermit {
             registry: self.clone(),
             group: group.to_owned(),
             client_id: client_id.to_owned(),
-            handle,
+            handle: Arc::clone(handle),
         }))
     }
 
-    /// Whether the client's slot is still held by the socket of `handle`.
+    /// Whether the client's permit is still held by the socket of `handle`.
     fn is_held_by(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) -> bool {
         let state = self.lock();
         let socket = state.groups.get(group).and_then(|g| g.get(client_id));
         socket.is_some_and(|socket| Arc::ptr_eq(&socket.handle, handle))
     }
 
-    /// Frees the client's slot if it is still held by the socket of `handle`.
+    /// Frees the client's permit if it is still held by the socket of `handle`.
     fn remove(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) {
         let mut state = self.lock();
         let Some(sockets) = state.groups.get_mut(group) else {
@@ -260,8 +282,8 @@ impl SocketRegistry {
     }
 }
 
-enum GroupSlotAttempt {
-    Acquired(GroupSlot),
+enum GroupPermitAttempt {
+    Acquired(GroupPermit),
     /// The client id is taken by that socket.
     HeldBy(Arc<SocketHandle>),
 }
@@ -281,21 +303,16 @@ fn count_partitions<'a>(
     counts.values().sum()
 }
 
-impl GroupSlot {
-    /// What the socket's task receives signals by.
-    pub(crate) fn handle(&self) -> &Arc<SocketHandle> {
-        &self.handle
-    }
-
-    /// Frees the slot before the socket has ended: its client may connect again, and another
-    /// may take the slot.
+impl GroupPermit {
+    /// Frees the permit before the socket has ended: its client may connect again, and another
+    /// may take the permit.
     pub(crate) fn release(&self) {
         self.registry
             .remove(&self.group, &self.client_id, &self.handle);
     }
 }
 
-impl Drop for GroupSlot {
+impl Drop for GroupPermit {
     fn drop(&mut self) {
         self.release();
     }
@@ -309,15 +326,24 @@ mod tests {
         vec![("t".to_owned(), 2)]
     }
 
+    async fn acquire(
+        registry: &SocketRegistry,
+        group: &str,
+        client_id: &str,
+        topics: &[(String, usize)],
+    ) -> Result<GroupPermit, AdmissionError> {
+        let handle = Arc::default();
+        registry
+            .acquire_group_permit(group, client_id, topics, &handle)
+            .await
+    }
+
     #[tokio::test]
     async fn a_group_has_at_most_a_socket_per_partition() {
         let registry = SocketRegistry::default();
-        let a = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
-        let _b = registry.acquire_group_slot("g", "b", &two()).await.unwrap();
-        let full = registry
-            .acquire_group_slot("g", "c", &two())
-            .await
-            .unwrap_err();
+        let a = acquire(&registry, "g", "a", &two()).await.unwrap();
+        let _b = acquire(&registry, "g", "b", &two()).await.unwrap();
+        let full = acquire(&registry, "g", "c", &two()).await.unwrap_err();
         assert!(matches!(
             full,
             AdmissionError::GroupFull {
@@ -326,14 +352,9 @@ mod tests {
                 ..
             }
         ));
-        assert!(
-            registry
-                .acquire_group_slot("other", "c", &two())
-                .await
-                .is_ok()
-        );
+        assert!(acquire(&registry, "other", "c", &two()).await.is_ok());
         a.release();
-        assert!(registry.acquire_group_slot("g", "c", &two()).await.is_ok());
+        assert!(acquire(&registry, "g", "c", &two()).await.is_ok());
         drop(a);
     }
 
@@ -341,35 +362,22 @@ mod tests {
     async fn topics_of_all_sockets_of_a_group_count_together() {
         let registry = SocketRegistry::default();
         let topic = |name: &str| vec![(name.to_owned(), 1)];
-        let _a = registry
-            .acquire_group_slot("g", "a", &topic("t"))
-            .await
-            .unwrap();
-        assert!(
-            registry
-                .acquire_group_slot("g", "b", &topic("t"))
-                .await
-                .is_err()
-        );
-        assert!(
-            registry
-                .acquire_group_slot("g", "b", &topic("u"))
-                .await
-                .is_ok()
-        );
+        let _a = acquire(&registry, "g", "a", &topic("t")).await.unwrap();
+        assert!(acquire(&registry, "g", "b", &topic("t")).await.is_err());
+        assert!(acquire(&registry, "g", "b", &topic("u")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_duplicate_client_id_is_refused_while_the_first_client_answers() {
         let registry = SocketRegistry::default();
-        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
-        let handle = first.handle().clone();
+        let first = acquire(&registry, "g", "a", &two()).await.unwrap();
+        let handle = first.handle.clone();
         let answering = tokio::spawn(async move {
             handle.wake.notified().await;
             assert_eq!(handle.take_signal(), Some(SocketSignal::Probe));
             handle.client_alive.notify_waiters();
         });
-        let second = registry.acquire_group_slot("g", "a", &two()).await;
+        let second = acquire(&registry, "g", "a", &two()).await;
         assert!(matches!(
             second,
             Err(AdmissionError::DuplicateClientId { .. })
@@ -380,25 +388,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_socket_is_evicted_and_its_client_id_is_free() {
         let registry = SocketRegistry::default();
-        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
-        let second = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
-        assert_eq!(first.handle().take_signal(), Some(SocketSignal::Evict));
+        let first = acquire(&registry, "g", "a", &two()).await.unwrap();
+        let second = acquire(&registry, "g", "a", &two()).await.unwrap();
+        assert_eq!(first.handle.take_signal(), Some(SocketSignal::Evict));
         drop(first);
-        assert_eq!(second.handle().take_signal(), None);
+        assert_eq!(second.handle.take_signal(), None);
         let known = registry.lock().groups["g"].contains_key("a");
-        assert!(known, "the old slot must not take the new one with it");
+        assert!(known, "the old permit must not take the new one with it");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_id_is_free_as_soon_as_its_slot_is_released() {
+    async fn a_client_id_is_free_as_soon_as_its_permit_is_released() {
         let registry = SocketRegistry::default();
-        let first = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        let first = acquire(&registry, "g", "a", &two()).await.unwrap();
         let begun = tokio::time::Instant::now();
         let coming = tokio::spawn({
             let registry = registry.clone();
-            async move { registry.acquire_group_slot("g", "a", &two()).await }
+            async move { acquire(&registry, "g", "a", &two()).await }
         });
-        first.handle().wake.notified().await;
+        first.handle.wake.notified().await;
         first.release();
         assert!(coming.await.unwrap().is_ok());
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -407,23 +415,23 @@ mod tests {
     #[tokio::test]
     async fn every_socket_is_signalled_to_stop_once_and_so_are_those_that_come_later() {
         let registry = SocketRegistry::default();
-        let early = registry.acquire_group_slot("g", "a", &two()).await.unwrap();
+        let early = registry.try_acquire_connection_permit(0).unwrap();
         registry.stop_sockets();
-        let late = registry.acquire_group_slot("g", "b", &two()).await.unwrap();
-        for slot in [early, late] {
-            slot.handle().wake.notified().await;
-            assert_eq!(slot.handle().take_signal(), Some(SocketSignal::Stop));
-            assert_eq!(slot.handle().take_signal(), None);
+        let late = registry.try_acquire_connection_permit(0).unwrap();
+        for permit in [early, late] {
+            permit.handle.wake.notified().await;
+            assert_eq!(permit.handle.take_signal(), Some(SocketSignal::Stop));
+            assert_eq!(permit.handle.take_signal(), None);
         }
     }
 
     #[test]
-    fn connection_slots_are_counted_and_released() {
+    fn connection_permits_are_counted_and_released() {
         let registry = SocketRegistry::default();
-        let slot = registry.try_acquire_connection_slot(1).unwrap();
-        assert!(registry.try_acquire_connection_slot(1).is_none());
-        drop(slot);
-        assert!(registry.try_acquire_connection_slot(1).is_some());
-        assert_eq!(registry.lock().sockets, 0);
+        let permit = registry.try_acquire_connection_permit(1).unwrap();
+        assert!(registry.try_acquire_connection_permit(1).is_none());
+        drop(permit);
+        assert!(registry.try_acquire_connection_permit(1).is_some());
+        assert!(registry.lock().sockets.is_empty());
     }
 }

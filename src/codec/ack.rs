@@ -1,91 +1,16 @@
-//! Acks: what a client is sent about a produced record, or about a commit that failed.
+//! Acks: what a client is sent about a record that was produced.
 //!
 //! ```text
 //! {"topic":"t","partition":0,"offset":7,"timestamp":1554402266846,"messageId":"a"}
-//! {"error":{"code":"invalid_format","message":"…"},"messageId":"a"}
 //! ```
 //!
 //! Written piece by piece into the caller's buffer: nothing is allocated per ack.
 
-use std::fmt::{self, Write};
-
 use bytes::{BufMut, BytesMut};
 
 use super::format::write_integer;
-use super::json::{self, EscapingWriter};
-
-/// Why a record was not produced or cannot be delivered, or a commit not done, for programs.
-/// All codes of produced records but [`SocketErrorCode::UnknownOutcome`] mean that the record is
-/// not in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum SocketErrorCode {
-    /// The frame is not JSON.
-    InvalidJson,
-    /// JSON that is no record, or no commit.
-    InvalidRecord,
-    /// An unknown format, or a value that does not fit its format.
-    InvalidFormat,
-    /// Over the size that the topic or the producer allows.
-    TooLarge,
-    /// The credentials do not allow writing to the topic.
-    NotAuthorized,
-    /// Not written within the delivery timeout.
-    TimedOut,
-    /// The record may or may not be in the log.
-    UnknownOutcome,
-    /// The brokers refused it.
-    BrokerError,
-    /// A commit of a record that this socket did not get, or that is behind the last commit.
-    UnknownMessageId,
-    /// A commit on a socket with `autoCommit=true`.
-    AutoCommitEnabled,
-    /// Records that cannot be delivered, told in their place.
-    Unreadable,
-}
-
-impl SocketErrorCode {
-    /// The name in acks.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            SocketErrorCode::InvalidJson => "invalid_json",
-            SocketErrorCode::InvalidRecord => "invalid_record",
-            SocketErrorCode::InvalidFormat => "invalid_format",
-            SocketErrorCode::TooLarge => "too_large",
-            SocketErrorCode::NotAuthorized => "not_authorized",
-            SocketErrorCode::TimedOut => "timed_out",
-            SocketErrorCode::UnknownOutcome => "unknown_outcome",
-            SocketErrorCode::BrokerError => "broker_error",
-            SocketErrorCode::UnknownMessageId => "unknown_message_id",
-            SocketErrorCode::AutoCommitEnabled => "auto_commit_enabled",
-            SocketErrorCode::Unreadable => "unreadable",
-        }
-    }
-}
-
-impl fmt::Display for SocketErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The id of the record or commit that an ack is for: a JSON string as it came, quotes and
-/// escapes included, to be sent back as it is. Without one the field is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EchoedId<'a> {
-    /// The client gave no id, or none that could be read.
-    None,
-    /// A record's `messageId`.
-    MessageId(&'a [u8]),
-    /// A commit's `wsProxyMessageId`.
-    WsProxyMessageId(&'a [u8]),
-}
-
-impl<'a> EchoedId<'a> {
-    /// A record's `messageId`, where it has one.
-    pub(crate) fn message_id(text: Option<&'a [u8]>) -> EchoedId<'a> {
-        text.map_or(EchoedId::None, EchoedId::MessageId)
-    }
-}
+use super::json;
+use super::socket_error::{EchoedId, write_echoed_id};
 
 /// Writes the ack of a produced record. `offset` is -1 when the brokers no longer know it.
 pub(crate) fn write_ack(
@@ -106,37 +31,6 @@ pub(crate) fn write_ack(
     write_integer(out, timestamp);
     write_echoed_id(out, id);
     out.put_u8(b'}');
-}
-
-/// Begins an object with its field `error`.
-pub(super) fn begin_error(out: &mut BytesMut, code: SocketErrorCode, message: impl fmt::Display) {
-    out.put_slice(b"{\"error\":{\"code\":\"");
-    out.put_slice(code.name().as_bytes());
-    out.put_slice(b"\",\"message\":\"");
-    write!(EscapingWriter(out), "{message}").expect("a buffer in memory takes everything");
-    out.put_slice(b"\"}");
-}
-
-/// Writes that a record was not produced, or a commit not done, and why.
-pub(crate) fn write_error(
-    out: &mut BytesMut,
-    code: SocketErrorCode,
-    message: impl fmt::Display,
-    id: EchoedId<'_>,
-) {
-    begin_error(out, code, message);
-    write_echoed_id(out, id);
-    out.put_u8(b'}');
-}
-
-fn write_echoed_id(out: &mut BytesMut, id: EchoedId<'_>) {
-    let (name, text) = match id {
-        EchoedId::None => return,
-        EchoedId::MessageId(text) => (&b",\"messageId\":"[..], text),
-        EchoedId::WsProxyMessageId(text) => (&b",\"wsProxyMessageId\":"[..], text),
-    };
-    out.put_slice(name);
-    out.put_slice(text);
 }
 
 #[cfg(test)]
@@ -166,54 +60,5 @@ mod tests {
             )),
             r#"{"topic":"t","partition":0,"offset":-1,"timestamp":-1,"messageId":"\u00e9"}"#
         );
-    }
-
-    #[test]
-    fn an_error_has_a_code_and_a_message() {
-        assert_eq!(
-            written(|out| write_error(
-                out,
-                SocketErrorCode::InvalidFormat,
-                "no \"such\"\nthing",
-                EchoedId::None
-            )),
-            r#"{"error":{"code":"invalid_format","message":"no \"such\"\nthing"}}"#
-        );
-        assert_eq!(
-            written(|out| write_error(
-                out,
-                SocketErrorCode::TimedOut,
-                5,
-                EchoedId::message_id(Some(b"\"a\""))
-            )),
-            r#"{"error":{"code":"timed_out","message":"5"},"messageId":"a"}"#
-        );
-        assert_eq!(
-            written(|out| write_error(
-                out,
-                SocketErrorCode::UnknownMessageId,
-                "not delivered here",
-                EchoedId::WsProxyMessageId(b"\"t-0-1-2\"")
-            )),
-            r#"{"error":{"code":"unknown_message_id","message":"not delivered here"},"wsProxyMessageId":"t-0-1-2"}"#
-        );
-    }
-
-    #[test]
-    fn codes_have_the_documented_names() {
-        for (code, name) in [
-            (SocketErrorCode::InvalidJson, "invalid_json"),
-            (SocketErrorCode::InvalidRecord, "invalid_record"),
-            (SocketErrorCode::InvalidFormat, "invalid_format"),
-            (SocketErrorCode::TooLarge, "too_large"),
-            (SocketErrorCode::NotAuthorized, "not_authorized"),
-            (SocketErrorCode::TimedOut, "timed_out"),
-            (SocketErrorCode::UnknownOutcome, "unknown_outcome"),
-            (SocketErrorCode::BrokerError, "broker_error"),
-            (SocketErrorCode::UnknownMessageId, "unknown_message_id"),
-            (SocketErrorCode::AutoCommitEnabled, "auto_commit_enabled"),
-        ] {
-            assert_eq!(code.to_string(), name);
-        }
     }
 }

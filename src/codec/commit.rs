@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::ack::{EchoedId, SocketErrorCode};
 use super::json::{JsonScanner, JsonType, LoneSurrogate, RawJson, StringContent};
+use super::socket_error::{EchoedId, SocketErrorCode};
 
 /// A `wsProxyMessageId`, taken apart: the record that it identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub(crate) struct WsProxyMessageId<'a> {
     pub(crate) timestamp: i64,
 }
 
-/// A commit frame.
+/// A commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CommitFrame<'a> {
+pub(crate) struct CommitMessage<'a> {
     /// The record that was processed: it and those before it are committed.
     pub(crate) id: WsProxyMessageId<'a>,
     /// The id as it came, to be sent back if the commit is rejected.
@@ -40,9 +40,9 @@ pub(crate) struct CommitRejection<'a> {
     pub(crate) echoed_id: EchoedId<'a>,
 }
 
-/// Reads a commit frame, which must be UTF-8. Unknown fields are ignored.
-pub(crate) fn parse(frame: &[u8]) -> Result<CommitFrame<'_>, CommitRejection<'_>> {
-    let raw = read_id(frame)?;
+/// Reads a commit message, which must be UTF-8. Unknown fields are ignored.
+pub(crate) fn parse(message: &[u8]) -> Result<CommitMessage<'_>, CommitRejection<'_>> {
+    let raw = read_id(message)?;
     let echoed_id = EchoedId::WsProxyMessageId(raw.text());
     let mut unescaped = Vec::new();
     let id = match raw.string_content(&mut unescaped) {
@@ -56,7 +56,7 @@ pub(crate) fn parse(frame: &[u8]) -> Result<CommitFrame<'_>, CommitRejection<'_>
         Err(LoneSurrogate) => None,
     };
     match id {
-        Some(id) => Ok(CommitFrame { id, echoed_id }),
+        Some(id) => Ok(CommitMessage { id, echoed_id }),
         None => Err(CommitRejection {
             code: SocketErrorCode::UnknownMessageId,
             message: "no record has that id".into(),
@@ -65,8 +65,8 @@ pub(crate) fn parse(frame: &[u8]) -> Result<CommitFrame<'_>, CommitRejection<'_>
     }
 }
 
-fn read_id(frame: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
-    let mut scanner = JsonScanner::new(frame);
+fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
+    let mut scanner = JsonScanner::new(message);
     let scanned = scanner
         .value()
         .and_then(|value| scanner.expect_end().map(|()| value));
@@ -101,7 +101,7 @@ fn read_id(frame: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
     }
 }
 
-const SCANNED: &str = "the frame was scanned before its fields are read";
+const SCANNED: &str = "the message was scanned before its fields are read";
 
 impl<'a> WsProxyMessageId<'a> {
     /// Parses an id from its end: topics may have dashes. `None` when it is not

@@ -1,8 +1,8 @@
-//! The formats a key or a value can have: JSON in the frame, bytes in Kafka.
+//! The formats a key or a value can have: JSON in the message, bytes in Kafka.
 //!
 //! ```text
-//!  JSON in the frame ── Format::encode ─▶ bytes, as Java's serializer of that name
-//!  JSON in the frame ◀─ Format::write ─── bytes, or FormatError when they are not that type
+//!  JSON in the message ── Format::encode ─────────▶ bytes, as Java's serializer of that name
+//!  JSON in the message ◀─ Format::decode_to_json ── bytes, or FormatError when they are not that type
 //! ```
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ pub(crate) enum FormatError {
 /// A value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EncodedValue<'a> {
-    /// They stand in the frame as they are.
+    /// They stand in the message as they are.
     Borrowed(&'a [u8]),
     /// They were appended to the buffer.
     Appended {
@@ -213,7 +213,11 @@ impl Format {
     }
 
     /// Writes a key's or value's bytes as JSON; writes nothing when they do not fit.
-    pub(crate) fn write(self, bytes: &[u8], out: &mut BytesMut) -> Result<(), FormatError> {
+    pub(crate) fn decode_to_json(
+        self,
+        bytes: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), FormatError> {
         match self {
             Format::Json => {
                 std::str::from_utf8(bytes).map_err(|_| FormatError::NotUtf8)?;

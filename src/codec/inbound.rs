@@ -1,21 +1,21 @@
-//! Frames of `/socket/in`: one record, or an array of them.
+//! Messages of `/socket/in`: one record, or an array of them.
 //!
 //! ```text
 //! {"headers":[{"key":"h","value":"v"}], "key":{"value":"k","format":"string"},
 //!  "value":{"value":"v","format":"string"}, "messageId":"a", "partition":0, "timestamp":1}
 //!
-//!  frame ─▶ ProduceFrame::new ── not JSON ─▶ one rejection for the frame
+//!  message ─▶ ProduceMessage::new ── not JSON ─▶ one rejection for the message
 //!              │
 //!              ▼ next_record()                one per record, in order
-//!            RecordFields: slices of the frame ─▶ InboundRecord: Kafka's bytes, borrowed from
-//!                    │                            the frame or from the scratch buffer
+//!            RecordFields: slices of the message ─▶ InboundRecord: Kafka's bytes, borrowed from
+//!                    │                            the message or from the scratch buffer
 //!                    └─▶ RecordRejection: code, message, the messageId where it could be read
 //! ```
 //!
 //! # Invariants
-//! - Either a frame is JSON from end to end, or none of its records is handed out.
-//! - An invalid record does not affect the others of its frame.
-//! - The memory needed beside the frame is that of one record.
+//! - Either a message is JSON from end to end, or none of its records is handed out.
+//! - An invalid record does not affect the others of its message.
+//! - The memory needed beside the message is that of one record.
 //!
 //! # Decisions
 //! - `null` in an optional field is as if the field were not there.
@@ -33,9 +33,9 @@ mod tests;
 
 use std::borrow::Cow;
 
-use super::ack::SocketErrorCode;
 use super::format::RecordFormats;
 use super::json::{JsonError, JsonScanner, RawJson};
+use super::socket_error::SocketErrorCode;
 use fields::RecordFields;
 use headers::EncodedHeader;
 use kafka_client::record::NewHeader;
@@ -68,21 +68,21 @@ pub(crate) struct RecordRejection<'a> {
     pub(crate) message_id: Option<&'a [u8]>,
 }
 
-/// The records of one frame.
+/// The records of one message.
 #[derive(Debug)]
-pub(crate) struct ProduceFrame<'f> {
+pub(crate) struct ProduceMessage<'f> {
     formats: RecordFormats,
     scanner: JsonScanner<'f>,
     scratch: &'f mut Vec<u8>,
     /// Of one record at a time.
     headers: Vec<EncodedHeader<'f>>,
-    state: ProduceFrameState,
+    state: ProduceMessageState,
     is_array: bool,
     len: usize,
 }
 
 #[derive(Debug)]
-enum ProduceFrameState {
+enum ProduceMessageState {
     Single,
     /// `first`: no element was taken yet.
     Elements {
@@ -92,30 +92,30 @@ enum ProduceFrameState {
     Done,
 }
 
-impl<'f> ProduceFrame<'f> {
-    /// Reads a frame, which must be UTF-8. `scratch` holds what cannot be borrowed from
-    /// the frame, one record at a time; it may be kept for the next frame.
+impl<'f> ProduceMessage<'f> {
+    /// Reads a message, which must be UTF-8. `scratch` holds what cannot be borrowed from
+    /// the message, one record at a time; it may be kept for the next one.
     pub(crate) fn new(
         formats: RecordFormats,
-        frame: &'f [u8],
+        message: &'f [u8],
         scratch: &'f mut Vec<u8>,
-    ) -> ProduceFrame<'f> {
-        debug_assert!(std::str::from_utf8(frame).is_ok());
-        let mut scanner = JsonScanner::new(frame);
+    ) -> ProduceMessage<'f> {
+        debug_assert!(std::str::from_utf8(message).is_ok());
+        let mut scanner = JsonScanner::new(message);
         let (state, len) = match scanner.peek() {
             Some(b'[') => count_elements(&mut scanner).map_or_else(
-                |error| (ProduceFrameState::Malformed(error), 1),
-                |len| (ProduceFrameState::Elements { first: true }, len),
+                |error| (ProduceMessageState::Malformed(error), 1),
+                |len| (ProduceMessageState::Elements { first: true }, len),
             ),
-            _ => (ProduceFrameState::Single, 1),
+            _ => (ProduceMessageState::Single, 1),
         };
-        ProduceFrame {
+        ProduceMessage {
             formats,
             scanner,
             scratch,
             headers: Vec::new(),
             // What is not JSON is no array either, whatever it begins with.
-            is_array: matches!(state, ProduceFrameState::Elements { .. }),
+            is_array: matches!(state, ProduceMessageState::Elements { .. }),
             state,
             len,
         }
@@ -126,7 +126,7 @@ impl<'f> ProduceFrame<'f> {
         self.is_array
     }
 
-    /// How many records, good or bad, the frame has: how often `next_record` gives one.
+    /// How many records, good or bad, the message has: how often `next_record` gives one.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -136,23 +136,23 @@ impl<'f> ProduceFrame<'f> {
         self.len == 0
     }
 
-    /// The next record; it borrows from the frame until the one after it is read.
+    /// The next record; it borrows from the message until the one after it is read.
     pub(crate) fn next_record(&mut self) -> Option<Result<InboundRecord<'_>, RecordRejection<'f>>> {
         let mut fields = RecordFields::default();
-        match std::mem::replace(&mut self.state, ProduceFrameState::Done) {
-            ProduceFrameState::Done => return None,
-            ProduceFrameState::Malformed(error) => return Some(Err(not_json(error))),
-            ProduceFrameState::Single => {
+        match std::mem::replace(&mut self.state, ProduceMessageState::Done) {
+            ProduceMessageState::Done => return None,
+            ProduceMessageState::Malformed(error) => return Some(Err(not_json(error))),
+            ProduceMessageState::Single => {
                 let read = fields.read(&mut self.scanner);
                 if let Err(error) = read.and_then(|()| self.scanner.expect_end()) {
                     return Some(Err(not_json(error)));
                 }
             }
-            ProduceFrameState::Elements { first } => {
+            ProduceMessageState::Elements { first } => {
                 if !self.scanner.next_element(first).expect(COUNTED) {
                     return None;
                 }
-                self.state = ProduceFrameState::Elements { first: false };
+                self.state = ProduceMessageState::Elements { first: false };
                 fields.read(&mut self.scanner).expect(COUNTED);
             }
         }
@@ -187,7 +187,7 @@ fn not_json(error: JsonError) -> RecordRejection<'static> {
 
 const COUNTED: &str = "the array was found to be JSON when its elements were counted";
 
-/// Validates the whole array before any of it is handed out, and goes back behind its
+/// Validates the whole array before any of it is handed out, and goes back to after its
 /// bracket; returns how many elements it has.
 fn count_elements(scanner: &mut JsonScanner<'_>) -> Result<usize, JsonError> {
     scanner.begin_array()?;

@@ -18,9 +18,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::ack::{self, SocketErrorCode};
 use super::format::{Format, FormatError, RecordFormats, write_base64, write_integer};
 use super::json::{self, EscapingWriter};
+use super::socket_error::{self, SocketErrorCode};
 use kafka_client::record::{Headers, Record, UnreadableRecords};
 
 /// A fetched record, as far as it is written.
@@ -120,7 +120,7 @@ impl RecordWriter {
 
     /// Appends an object that stands in the place of records that cannot be delivered.
     pub(crate) fn write_unreadable(&self, out: &mut BytesMut, records: &UnreadableRecords) {
-        ack::begin_error(out, SocketErrorCode::Unreadable, &records.reason);
+        socket_error::begin_error(out, SocketErrorCode::Unreadable, &records.reason);
         out.put_u8(b',');
         out.put_slice(&self.id_prefix[b"{".len()..]);
         write_integer(out, records.last_offset);
@@ -148,7 +148,7 @@ impl RecordWriter {
 
 fn write_with_format(out: &mut BytesMut, format: Format, bytes: &[u8]) {
     out.put_slice(b"{\"value\":");
-    match format.write(bytes, out) {
+    match format.decode_to_json(bytes, out) {
         Ok(()) => {
             out.put_slice(b",\"format\":\"");
             out.put_slice(format.name().as_bytes());

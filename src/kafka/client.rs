@@ -1,21 +1,19 @@
 //! Everything that one principal does with one cluster, shared by all its sockets.
 //!
 //! ```text
-//! Client ─┬─ Cluster         connections, metadata
-//!         ├─ Producer        one idempotent stream
-//!         ├─ Fetcher         one stream per partition
-//!         └─ ConsumerGroups  coordinators, commits
+//! Client ─┬─ Cluster             connections, metadata
+//!         ├─ Producer            one idempotent stream
+//!         └─ ConsumerFactory ─┬─ Fetcher         one stream per partition
+//!                             └─ ConsumerGroups  coordinators, commits
 //! ```
 //!
 //! Principals share no client: fetched records are shared by all who use a client, and one
 //! principal must not read what only another may.
 
-use std::sync::Arc;
-
 use super::Cluster;
 use super::config::{ConsumerConfig, ProducerConfig};
+use super::consumer::ConsumerFactory;
 use super::fetcher::{FetchBudget, Fetcher};
-use super::group::{ConsumerGroups, CoordinatorHandle};
 use super::producer::Producer;
 
 /// One principal's share of one cluster.
@@ -23,21 +21,18 @@ use super::producer::Producer;
 pub struct Client {
     cluster: Cluster,
     producer: Producer,
-    fetcher: Fetcher,
-    groups: Arc<ConsumerGroups>,
-    consumer: ConsumerConfig,
+    consumers: ConsumerFactory,
 }
 
 impl Client {
     /// Returns at once; works in the background.
     pub fn new(cluster: Cluster, producer: ProducerConfig, consumer: ConsumerConfig) -> Self {
         let budget = FetchBudget::new(consumer.fetch_memory);
+        let fetcher = Fetcher::new(cluster.clone(), consumer.clone(), budget);
         Self {
             producer: Producer::new(cluster.clone(), producer),
-            fetcher: Fetcher::new(cluster.clone(), consumer.clone(), budget),
-            groups: Arc::default(),
+            consumers: ConsumerFactory::new(cluster.clone(), fetcher, consumer),
             cluster,
-            consumer,
         }
     }
 
@@ -51,18 +46,13 @@ impl Client {
         &self.producer
     }
 
+    /// Its consumers.
+    pub fn consumers(&self) -> &ConsumerFactory {
+        &self.consumers
+    }
+
     /// Its fetcher.
     pub fn fetcher(&self) -> &Fetcher {
-        &self.fetcher
-    }
-
-    /// How its consumers behave.
-    pub(crate) fn consumer_config(&self) -> &ConsumerConfig {
-        &self.consumer
-    }
-
-    pub(crate) fn coordinator_handle(&self, group: &Arc<str>) -> CoordinatorHandle {
-        self.groups
-            .coordinator_handle(&self.cluster, &self.fetcher, group)
+        self.consumers.fetcher()
     }
 }

@@ -26,10 +26,12 @@ pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
 pub use super::{IsolationLevel, TopicPartition};
 
 use self::subscription_state::{FetchingState, SubscriptionState};
-use super::client::Client;
+use super::Cluster;
+use super::config::ConsumerConfig;
 use super::fetcher::{Cursor, Fetcher};
 use super::group::{
-    BackgroundEvent, ConsumerCoordinator, GroupRebalanceConfig, MemberChannel, Membership,
+    BackgroundEvent, ConsumerCoordinator, ConsumerGroups, GroupRebalanceConfig, MemberChannel,
+    Membership,
 };
 use runtime::wake::WakeSignal;
 
@@ -94,27 +96,53 @@ pub struct Consumer {
     closed: Option<ConsumerError>,
 }
 
-impl Consumer {
-    /// Returns at once; the member joins its group in the background. `wake` is notified when
-    /// there is something to ask for.
-    pub fn join(client: &Client, subscription: Subscription, wake: Arc<WakeSignal>) -> Self {
-        let config = client.consumer_config();
+/// Makes the consumers of one principal on one cluster, which share what they fetch and the
+/// connections to their groups' coordinators.
+#[derive(Debug)]
+pub struct ConsumerFactory {
+    cluster: Cluster,
+    fetcher: Fetcher,
+    groups: Arc<ConsumerGroups>,
+    config: ConsumerConfig,
+}
+
+impl ConsumerFactory {
+    pub(crate) fn new(cluster: Cluster, fetcher: Fetcher, config: ConsumerConfig) -> Self {
+        Self {
+            cluster,
+            fetcher,
+            groups: Arc::default(),
+            config,
+        }
+    }
+
+    /// What all its consumers fetch with.
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// A consumer that joins its group in the background. `wake` is notified when there is
+    /// something to ask for.
+    pub fn join(&self, subscription: Subscription, wake: Arc<WakeSignal>) -> Consumer {
+        let (config, client_config) = (&self.config, self.cluster.config());
         let config = GroupRebalanceConfig {
             group_id: Arc::clone(&subscription.group),
             group_instance_id: subscription.instance_id,
             topics: subscription.topics,
-            rack: Some(client.cluster().config().rack.clone()).filter(|rack| !rack.is_empty()),
+            rack: Some(client_config.rack.clone()).filter(|rack| !rack.is_empty()),
             assignors: config.assignors.clone(),
             session_timeout: config.session_timeout,
             rebalance_timeout: config.max_poll_interval,
             heartbeat_interval: config.heartbeat_interval,
             revocation_timeout: REVOCATION_TIMEOUT_MAX.min(config.max_poll_interval),
-            retry_backoff: client.cluster().config().retry_backoff,
-            retry_backoff_max: client.cluster().config().retry_backoff_max,
+            retry_backoff: client_config.retry_backoff,
+            retry_backoff_max: client_config.retry_backoff_max,
         };
         let channel = Arc::new(MemberChannel::new(wake));
         let membership = Membership::new(config, Instant::now());
-        let handle = client.coordinator_handle(&subscription.group);
+        let handle =
+            self.groups
+                .coordinator_handle(&self.cluster, &self.fetcher, &subscription.group);
         let mut coordinator = ConsumerCoordinator::new(
             handle,
             membership,
@@ -123,17 +151,19 @@ impl Consumer {
             Arc::clone(&channel),
         );
         let task = async move { coordinator.run().await };
-        client.cluster().tasks().spawn(task);
-        Self {
+        self.cluster.tasks().spawn(task);
+        Consumer {
             channel,
-            fetcher: client.fetcher().clone(),
+            fetcher: self.fetcher.clone(),
             isolation: subscription.isolation,
-            commit_timeout: client.cluster().config().request_timeout,
+            commit_timeout: client_config.request_timeout,
             subscriptions: SubscriptionState::default(),
             closed: None,
         }
     }
+}
 
+impl Consumer {
     /// What comes next. Cancel-safe.
     pub async fn next(&mut self) -> ConsumerEvent {
         loop {

@@ -26,7 +26,7 @@ mod positions;
 mod requests;
 
 pub(crate) use self::consumer_coordinator::ConsumerCoordinator;
-pub(crate) use self::coordinator_handle::{ConsumerGroups, CoordinatorHandle};
+pub(crate) use self::coordinator_handle::ConsumerGroups;
 pub use self::error::{CommitError, ConsumerError};
 pub(crate) use self::member_channel::{BackgroundEvent, MemberChannel};
 pub(crate) use self::membership::{GroupRebalanceConfig, Membership};

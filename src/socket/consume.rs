@@ -4,7 +4,7 @@
 //! group ─▶ Consumer ─▶ ConsumerRecords ─▶ OutgoingChunk ─▶ kernel ─▶ client
 //!             ▲                                │ taken by the kernel
 //!             ├─── store_offset ◀──────────────┘ autoCommit=true, committed once a second
-//!             └─── store_offset ◀── UnackedRecords ◀── {"wsProxyMessageId"} ◀── client
+//!             └─── store_offset ◀── UncommittedRecords ◀── {"wsProxyMessageId"} ◀── client
 //! ```
 //!
 //! # Invariants
@@ -20,36 +20,36 @@
 mod arrays;
 mod chunk;
 mod delivery;
-mod frame_cache;
+mod delivery_listener;
+mod encoded_frames;
 mod offset_tracker;
 mod rate;
 mod single_frames;
-mod unacked;
+mod sink;
+mod uncommitted;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::yield_now;
-use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::close::CloseReason;
 use super::params::{ConsumeParams, group_instance_id};
-use super::session::SocketSession;
+use super::session::{SocketSession, set_timer};
 use super::stream::WebSocketStream;
-use crate::app::App;
-use crate::app::registry::{ConnectionSlot, GroupSlot, SocketSignal};
+use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::RecordFormats;
-use crate::codec::ack;
 use crate::codec::commit::CommitRejection;
-use arrays::ArraySink;
+use crate::codec::socket_error;
+use crate::config::Config;
 use chunk::OutgoingChunk;
 use delivery::SendProgress;
-use kafka_client::consumer::{Consumer, ConsumerEvent, Subscription};
+use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, Subscription};
 use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
-use unacked::UnackedRecords;
-use websocket::frame::{self, CloseCode, CloseFrame};
+use sink::RecordSink;
+use uncommitted::UncommittedRecords;
 
 /// How long the last commit may delay the close frame.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -60,8 +60,8 @@ const CHUNK_HELD_MAX: Duration = Duration::from_secs(10);
 /// Chunks sent, and events handled, before the client's messages, the timer and other tasks
 /// get a turn.
 const STEPS_PER_TURN: usize = 4;
-/// What an empty send buffer keeps of its memory.
-const SEND_BUFFER_KEEP_MAX: usize = 4 << 10;
+/// What an empty write buffer keeps of its memory.
+const WRITE_BUFFER_KEEP_MAX: usize = 4 << 10;
 
 /// One consuming client.
 pub(super) struct ConsumingSocket {
@@ -72,29 +72,19 @@ pub(super) struct ConsumingSocket {
     sink: RecordSink,
     rate: Option<RateLimiter>,
     offsets: OffsetTracker,
-    /// Whether the registry waits to hear from this client.
-    probed: bool,
-    group_slot: GroupSlot,
+    group_permit: GroupPermit,
     /// Released when the socket ends.
-    _connection_slot: ConnectionSlot,
-}
-
-/// The ways of sending records.
-#[derive(Debug)]
-enum RecordSink {
-    /// One record per frame; see `single_frames`.
-    SingleFrames,
-    /// `batchSize` records per frame.
-    Arrays(ArraySink),
+    _connection_permit: ConnectionPermit,
 }
 
 impl ConsumingSocket {
     /// Joins the group.
     pub(super) fn new(
-        app: App,
+        config: &Config,
+        consumers: &ConsumerFactory,
         stream: WebSocketStream,
         params: ConsumeParams,
-        (connection_slot, group_slot): (ConnectionSlot, GroupSlot),
+        (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
     ) -> Self {
         let now = Instant::now();
         let subscription = Subscription {
@@ -105,24 +95,20 @@ impl ConsumingSocket {
             reset: params.offset_reset_strategy,
             isolation: params.isolation_level,
         };
-        let bytes_max = app.config.server.websocket.send_buffer;
-        let sink = match params.batch_size {
-            None => RecordSink::SingleFrames,
-            Some(size) => RecordSink::Arrays(ArraySink::new(size, bytes_max, now)),
-        };
-        let unacked =
-            (!params.auto_commit).then(|| UnackedRecords::new(app.config.commits.max_stack_size));
+        let bytes_max = config.server.websocket.send_buffer;
+        let queue_len_max = config.commits.max_stack_size;
+        let uncommitted = (!params.auto_commit).then(|| UncommittedRecords::new(queue_len_max));
+        let handle = Arc::clone(connection_permit.handle());
         Self {
-            consumer: Consumer::join(&app.client, subscription, group_slot.handle().wake.clone()),
-            session: SocketSession::new(stream, &app.config, SEND_BUFFER_KEEP_MAX),
+            consumer: consumers.join(subscription, Arc::clone(&handle.wake)),
+            session: SocketSession::new(stream, handle, config, WRITE_BUFFER_KEEP_MAX),
             formats: params.formats,
             chunk: None,
-            sink,
+            sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
-            offsets: OffsetTracker::new(unacked),
-            probed: false,
-            group_slot,
-            _connection_slot: connection_slot,
+            offsets: OffsetTracker::new(uncommitted),
+            group_permit,
+            _connection_permit: connection_permit,
         }
     }
 
@@ -138,7 +124,7 @@ impl ConsumingSocket {
         if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
             debug!("the last commit failed; its records are delivered again");
         }
-        self.group_slot.release();
+        self.group_permit.release();
         if let Some(chunk) = &self.chunk {
             self.session.out.prepend(chunk.rest_of_frame());
         }
@@ -151,16 +137,16 @@ impl ConsumingSocket {
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
-        let handle = Arc::clone(self.group_slot.handle());
-        let timer = sleep_until(self.session.next_keepalive_at());
+        let handle = Arc::clone(self.session.handle());
+        let timer = sleep_until(self.session.next_check_at());
         tokio::pin!(timer);
         loop {
-            while let Some(signal) = handle.take_signal() {
-                self.handle_signal(signal)?;
+            self.session.handle_signals()?;
+            while let Some(message) = self.session.next_text()? {
+                self.commit(message.as_bytes());
             }
-            self.handle_messages()?;
             let progress = self.take_turn()?;
-            self.set_timer(timer.as_mut(), progress);
+            set_timer(timer.as_mut(), self.next_due_at(progress));
             if progress == SendProgress::TurnOver {
                 // Other tasks get a turn, and so do the client's messages and the timer:
                 // select! picks at random among what is ready.
@@ -180,36 +166,6 @@ impl ConsumingSocket {
         }
     }
 
-    fn handle_signal(&mut self, signal: SocketSignal) -> Result<(), CloseReason> {
-        match signal {
-            SocketSignal::Stop => Err(CloseReason::ServerStopping),
-            SocketSignal::Evict => Err(CloseReason::Fail(CloseFrame::new(
-                CloseCode::POLICY_VIOLATION,
-                "evicted: the client id connected again, and this client did not answer",
-            ))),
-            SocketSignal::Probe => {
-                self.probed = true;
-                self.session.ping();
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes the messages that have been read.
-    fn handle_messages(&mut self) -> Result<(), CloseReason> {
-        loop {
-            let text = self.session.next_text();
-            // A close frame does not count: the client may be the one that connects again.
-            if self.session.take_message_received() && std::mem::take(&mut self.probed) {
-                self.group_slot.handle().client_alive.notify_waiters();
-            }
-            match text? {
-                None => return Ok(()),
-                Some(text) => self.commit(text.as_bytes()),
-            }
-        }
-    }
-
     /// Handles a client's commit.
     fn commit(&mut self, text: &[u8]) {
         let Err(rejection) = self.offsets.handle_commit(&mut self.consumer, text) else {
@@ -220,10 +176,8 @@ impl ConsumingSocket {
             message,
             echoed_id,
         } = rejection;
-        self.session.out.append(|frames| {
-            let start = frame::begin_frame(frames);
-            ack::write_error(frames, code, message, echoed_id);
-            frame::end_frame(frames, start, frame::Opcode::Text);
+        self.session.out.append_text(|payload| {
+            socket_error::write_error(payload, code, message, echoed_id);
         });
     }
 
@@ -234,7 +188,7 @@ impl ConsumingSocket {
             let now = Instant::now();
             let progress = self.deliver(now)?;
             let event = match progress {
-                SendProgress::Drained | SendProgress::TurnOver => self.consumer.try_next(),
+                SendProgress::AllSent | SendProgress::TurnOver => self.consumer.try_next(),
                 // Records could not be taken.
                 SendProgress::Blocked | SendProgress::RateLimited(_) => {
                     self.consumer.try_next_except_records()
@@ -271,12 +225,8 @@ impl ConsumingSocket {
     fn on_timer(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
         self.offsets.commit_if_due(&mut self.consumer, now);
-        let blocked_since = self.session.blocked_since();
-        if let Some(since) = blocked_since {
-            let deadline = self.session.write_deadline();
-            if deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(CloseReason::SlowClient);
-            }
+        self.session.check(now, true)?;
+        if let Some(since) = self.session.blocked_since() {
             let held_since = self.chunk.as_ref().map(|chunk| chunk.since);
             if now >= since + RELEASE_CHUNK_AFTER
                 || held_since.is_some_and(|since| now >= since + CHUNK_HELD_MAX)
@@ -284,44 +234,29 @@ impl ConsumingSocket {
                 self.release_chunk(0);
             }
         }
-        // A ping would stand behind what the client does not read.
-        let reachable = blocked_since.is_none();
-        self.session.check_keepalive(now, reachable)?;
         if self.chunk.is_none() {
-            self.session.out.shrink();
-            if let RecordSink::Arrays(arrays) = &mut self.sink {
-                arrays.shrink();
-            }
+            self.sink.shrink();
         }
         Ok(())
     }
 
-    /// Sets the timer to what is due next. It is not moved back: firing early is harmless,
-    /// and moving it for every record is not cheap.
-    fn set_timer(&self, timer: Pin<&mut Sleep>, progress: SendProgress) {
-        let mut next = self.session.next_keepalive_at();
-        let mut sooner = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
-        sooner(self.offsets.next_commit_at());
-        let array_due_at = match &self.sink {
-            RecordSink::Arrays(arrays) => arrays.due_at(),
-            RecordSink::SingleFrames => None,
-        };
-        match progress {
-            SendProgress::Drained | SendProgress::TurnOver => sooner(array_due_at),
+    /// When [`on_timer`](Self::on_timer) or [`deliver`](Self::deliver) has something to do.
+    fn next_due_at(&self, progress: SendProgress) -> Instant {
+        let also_due_at = match progress {
+            SendProgress::AllSent | SendProgress::TurnOver => self.sink.due_at(),
             SendProgress::RateLimited(until) => {
-                sooner(array_due_at);
-                sooner(Some(until));
+                Some(self.sink.due_at().map_or(until, |at| at.min(until)))
             }
             // An array that is due is sent when the kernel takes bytes again.
             SendProgress::Blocked => {
                 let holds_chunk = self.chunk.as_ref().is_some_and(OutgoingChunk::is_held);
                 let since = self.session.blocked_since().filter(|_| holds_chunk);
-                sooner(since.map(|since| since + RELEASE_CHUNK_AFTER));
-                sooner(self.session.write_deadline());
+                since.map(|since| since + RELEASE_CHUNK_AFTER)
             }
-        }
-        if next < timer.deadline() || timer.is_elapsed() {
-            timer.reset(next);
-        }
+        };
+        [self.offsets.next_commit_at(), also_due_at]
+            .into_iter()
+            .flatten()
+            .fold(self.session.next_check_at(), Instant::min)
     }
 }

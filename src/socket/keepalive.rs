@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Pure: the socket's task passes the time in and acts on the result. The silence of a client
-//! that we do not read from, or that a ping cannot reach behind what it does not read, counts
+//! that we do not read from, or that a ping cannot reach while it does not read, counts
 //! as activity.
 
 use std::time::Duration;

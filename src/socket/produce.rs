@@ -1,8 +1,8 @@
-//! `/socket/in`: frames to records, and their acks to frames. One task per socket.
+//! `/socket/in`: messages to records, and their acks to messages. One task per socket.
 //!
 //! ```text
-//! client ─▶ frame ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
-//!   ▲  └ paused while acks, or the producer's memory, are full ┘      │
+//! client ─▶ message ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
+//!   ▲  └── paused while acks, or the producer's memory, are full ┘      │
 //!   └─────────── one write for all acks that are ready ◀──────────────┘
 //! ```
 //!
@@ -27,17 +27,16 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::close::CloseReason;
-use super::session::SocketSession;
+use super::session::{SocketSession, set_timer};
 use super::stream::WebSocketStream;
-use crate::app::App;
-use crate::app::registry::ConnectionSlot;
+use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
-use crate::codec::inbound::{InboundRecord, ProduceFrame};
+use crate::codec::inbound::{InboundRecord, ProduceMessage};
+use crate::config::Config;
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
-use pending_acks::{AckState, FramePosition, PendingAcks, error_code};
-use websocket::frame;
+use pending_acks::{AckState, MessagePosition, PendingAcks, error_code};
 
 /// How long the acks still due may take after a client's close.
 const LAST_ACKS_MAX: Duration = Duration::from_secs(5);
@@ -46,39 +45,42 @@ const PENDING_BUFFERS: usize = 16;
 
 /// One producing client.
 pub(super) struct ProducingSocket {
-    app: App,
     session: SocketSession,
     producer: Producer,
     topic: Arc<TopicMetadata>,
     formats: RecordFormats,
     acks: PendingAcks,
     scratch: Vec<u8>,
+    /// How long the acks still due may take when the server stops.
+    shutdown_grace: Duration,
     /// Released when the socket ends.
-    _connection_slot: ConnectionSlot,
+    _connection_permit: ConnectionPermit,
 }
 
 impl ProducingSocket {
     pub(super) fn new(
-        app: App,
+        config: &Config,
+        producer: Producer,
         stream: WebSocketStream,
         formats: RecordFormats,
         topic: Arc<TopicMetadata>,
-        connection_slot: ConnectionSlot,
+        connection_permit: ConnectionPermit,
     ) -> Self {
-        let send_buffer = app.config.server.websocket.send_buffer;
+        let write_buffer_max = config.server.websocket.send_buffer;
+        let handle = Arc::clone(connection_permit.handle());
         Self {
             acks: PendingAcks::new(
                 topic.name.clone(),
-                send_buffer.saturating_mul(PENDING_BUFFERS),
+                write_buffer_max.saturating_mul(PENDING_BUFFERS),
             ),
-            producer: app.client.producer().clone(),
+            producer,
             // The buffer of a busy socket is kept, until its timer fires.
-            session: SocketSession::new(stream, &app.config, usize::MAX),
-            app,
+            session: SocketSession::new(stream, handle, config, usize::MAX),
             topic,
             formats,
             scratch: Vec::new(),
-            _connection_slot: connection_slot,
+            shutdown_grace: config.server.shutdown_grace,
+            _connection_permit: connection_permit,
         }
     }
 
@@ -93,7 +95,7 @@ impl ProducingSocket {
                 LAST_ACKS_MAX
             }
             // The server cuts what is left when the grace is over.
-            CloseReason::ServerStopping => self.app.config.server.shutdown_grace,
+            CloseReason::ServerStopping => self.shutdown_grace,
             CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::SlowClient => {
                 Duration::ZERO
             }
@@ -109,35 +111,28 @@ impl ProducingSocket {
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
-        let app = self.app.clone();
-        let stopping = app.draining.cancelled();
-        tokio::pin!(stopping);
-        let timer = sleep_until(self.session.next_keepalive_at());
+        let handle = Arc::clone(self.session.handle());
+        let timer = sleep_until(self.session.next_check_at());
         tokio::pin!(timer);
         loop {
+            self.session.handle_signals()?;
             self.handle_messages().await?;
             self.send_ready_acks()?;
             let reading = self.may_read();
             let acking = self.session.has_room() && !self.acks.is_empty();
             let writing = !self.session.out.is_empty();
-            if let Some(deadline) = self.session.write_deadline()
-                && deadline < timer.deadline()
-            {
-                timer.as_mut().reset(deadline);
-            }
+            set_timer(timer.as_mut(), self.session.next_check_at());
             tokio::select! {
                 biased;
-                () = &mut stopping => return Ok(CloseReason::ServerStopping),
+                // A signal: the next round finds it.
+                () = handle.wake.notified() => {}
                 () = self.acks.ready(), if acking => {}
                 ready = self.session.writable(), if writing => ready?,
                 ready = self.session.readable(), if reading => {
                     ready?;
                     self.session.read_available()?;
                 }
-                () = &mut timer => {
-                    let next = self.on_timer(reading)?;
-                    timer.as_mut().reset(next);
-                }
+                () = &mut timer => self.on_timer(reading)?,
             }
         }
     }
@@ -158,24 +153,24 @@ impl ProducingSocket {
         Ok(())
     }
 
-    /// Produces the records of one frame.
+    /// Produces the records of one message.
     async fn produce(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut frame = ProduceFrame::new(self.formats, payload, &mut scratch);
-        if frame.is_array() && frame.is_empty() {
-            // Acked in order: behind the records before it.
+        let mut message = ProduceMessage::new(self.formats, payload, &mut scratch);
+        if message.is_array() && message.is_empty() {
+            // Acked in order: after the records before it.
             self.send_all_acks().await?;
             self.session
                 .out
-                .append(|frames| frame::write_text(frames, b"[]"));
+                .append_text(|payload| payload.extend_from_slice(b"[]"));
         }
         let now = timestamp();
-        let (len, is_array) = (frame.len(), frame.is_array());
+        let (len, is_array) = (message.len(), message.is_array());
         let mut index = 0;
-        while let Some(record) = frame.next_record() {
+        while let Some(record) = message.next_record() {
             let position = match is_array {
-                false => FramePosition::Single,
-                true => FramePosition::ArrayElement {
+                false => MessagePosition::Single,
+                true => MessagePosition::ArrayElement {
                     first: index == 0,
                     last: index + 1 == len,
                 },
@@ -275,14 +270,9 @@ impl ProducingSocket {
     /// Waits until an ack is ready, or the client takes some; sends them.
     async fn send_some_acks(&mut self) -> Result<(), CloseReason> {
         let acking = self.session.has_room() && !self.acks.is_empty();
-        let deadline = self.session.write_deadline();
-        let writing = deadline.is_some();
         tokio::select! {
             () = self.acks.ready(), if acking => {}
-            ready = self.session.writable(), if writing => ready?,
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if writing => {
-                return Err(CloseReason::SlowClient);
-            }
+            ready = self.session.writable_by_deadline() => ready?,
         }
         self.send_ready_acks()
     }
@@ -310,24 +300,14 @@ impl ProducingSocket {
         }
     }
 
-    /// Closes a client that takes nothing, pings an idle one, frees memory. When to call it
-    /// again.
-    fn on_timer(&mut self, reading: bool) -> Result<Instant, CloseReason> {
-        let now = Instant::now();
-        let deadline = self.session.write_deadline();
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Err(CloseReason::SlowClient);
-        }
-        let reachable = reading && self.session.out.is_empty();
-        if self.session.check_keepalive(now, reachable)? {
-            self.session.flush_or_drop();
-        }
+    /// Closes a client that takes nothing, pings an idle one, frees memory.
+    fn on_timer(&mut self, reading: bool) -> Result<(), CloseReason> {
+        self.session.check(Instant::now(), reading)?;
         self.acks.shrink();
         if self.session.out.is_empty() {
-            self.session.out.shrink();
             self.scratch = Vec::new();
         }
-        Ok(self.session.next_keepalive_at())
+        Ok(())
     }
 }
 

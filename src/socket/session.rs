@@ -1,26 +1,31 @@
 //! What both kinds of sockets have in common: the connection, the frames to write, the
-//! messages that do not concern the endpoint, keepalive, and the closing handshake.
+//! messages that do not concern the endpoint, the registry's signals, the timer for clients
+//! that are silent or take nothing, and the closing handshake.
 //!
 //! ```text
 //! client ─▶ read_available ─▶ next_text ─┬ text ──▶ endpoint ── frames ─┐
 //!                                        ├ ping ──▶ pong ───────────────┤
 //!                                        └ close ─▶ CloseReason         ▼
-//! client ◀────────────────────────────────────────── flush ◀──── SendBuffer
+//! client ◀────────────────────────────────────────── flush ◀──── WriteBuffer
+//! registry ─ SocketSignal ─▶ CloseReason, or a ping
 //! ```
 //!
 //! # Invariants
-//! - No message is taken while the send buffer is full: a client that does not read cannot
+//! - No message is taken while the write buffer is full: a client that does not read cannot
 //!   make it grow.
 //! - The client is pinged and timed out only while it is read from and a ping can reach it.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, Sleep, timeout_at};
 
 use super::close::CloseReason;
 use super::keepalive::{Keepalive, KeepaliveAction};
-use super::send_buffer::SendBuffer;
 use super::stream::{ReadStatus, WebSocketStream};
+use super::write_buffer::WriteBuffer;
+use crate::app::registry::{SocketHandle, SocketSignal};
 use crate::config::Config;
 use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
 
@@ -31,8 +36,12 @@ const CLOSE_SEND_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct SocketSession {
     stream: WebSocketStream,
+    /// Wakes the socket's task, and brings it signals.
+    handle: Arc<SocketHandle>,
+    /// Whether the registry waits to hear from this client.
+    probed: bool,
     /// Frames to be written.
-    pub(super) out: SendBuffer,
+    pub(super) out: WriteBuffer,
     /// From this many bytes on `out` is full.
     out_max: usize,
     /// Since when the kernel takes nothing of what there is to write.
@@ -42,32 +51,61 @@ pub(super) struct SocketSession {
     keepalive: Keepalive,
     /// When the client was read from last: the messages that are here came before.
     read_at: Instant,
-    /// Whether a message other than a close frame has come, since it was last asked.
-    message_received: bool,
 }
 
 impl SocketSession {
-    /// A session that keeps at most `out_keep_max` bytes for an empty send buffer.
-    pub(super) fn new(stream: WebSocketStream, config: &Config, out_keep_max: usize) -> Self {
+    /// A session that keeps at most `out_keep_max` bytes for an empty write buffer.
+    pub(super) fn new(
+        stream: WebSocketStream,
+        handle: Arc<SocketHandle>,
+        config: &Config,
+        out_keep_max: usize,
+    ) -> Self {
         let settings = &config.server.websocket;
         Self {
             stream,
-            out: SendBuffer::new(out_keep_max),
+            handle,
+            probed: false,
+            out: WriteBuffer::new(out_keep_max),
             out_max: settings.send_buffer,
             blocked_since: None,
             blocked_max: config.consumer.max_poll_interval,
             keepalive: Keepalive::new(settings.ping_interval, Instant::now()),
             read_at: Instant::now(),
-            message_received: false,
         }
     }
 
-    /// From how many bytes on the send buffer is full.
+    /// Wakes the socket's task, and brings it signals.
+    pub(super) fn handle(&self) -> &Arc<SocketHandle> {
+        &self.handle
+    }
+
+    /// Takes the signals that the registry has sent.
+    pub(super) fn handle_signals(&mut self) -> Result<(), CloseReason> {
+        while let Some(signal) = self.handle.take_signal() {
+            match signal {
+                SocketSignal::Stop => return Err(CloseReason::ServerStopping),
+                SocketSignal::Evict => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::POLICY_VIOLATION,
+                        "evicted: the client id connected again, and this client did not answer",
+                    )));
+                }
+                SocketSignal::Probe => {
+                    self.probed = true;
+                    self.ping();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From how many bytes on the write buffer is full.
     pub(super) fn out_max(&self) -> usize {
         self.out_max
     }
 
-    /// Whether the send buffer has room for the reply to a message.
+    /// Whether the write buffer has room for the reply to a message.
     pub(super) fn has_room(&self) -> bool {
         self.out.len() < self.out_max
     }
@@ -107,7 +145,11 @@ impl SocketSession {
             let Some(message) = self.stream.next_message()? else {
                 return Ok(None);
             };
-            self.message_received |= !matches!(message, WebSocketMessage::Close(_));
+            // A close frame does not count: the client may be the one that connects again.
+            let is_close = matches!(message, WebSocketMessage::Close(_));
+            if !is_close && std::mem::take(&mut self.probed) {
+                self.handle.client_alive.notify_waiters();
+            }
             match message {
                 WebSocketMessage::Text(text) => return Ok(Some(text)),
                 WebSocketMessage::Binary(_) => {
@@ -127,12 +169,7 @@ impl SocketSession {
         Ok(None)
     }
 
-    /// Whether a message other than a close frame has come since the last call.
-    pub(super) fn take_message_received(&mut self) -> bool {
-        std::mem::take(&mut self.message_received)
-    }
-
-    /// Writes the send buffer; whether all of it went.
+    /// Writes the buffer; whether all of it went.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         let before = self.out.len();
         let all = self.out.flush(&self.stream)?;
@@ -140,7 +177,7 @@ impl SocketSession {
         Ok(all)
     }
 
-    /// Writes the send buffer, or drops it when nothing can be written any more; whether it is
+    /// Writes the buffer, or drops it when nothing can be written any more; whether it is
     /// empty. What such a client sent before it went can still be read.
     pub(super) fn flush_or_drop(&mut self) -> bool {
         self.flush().unwrap_or_else(|_| {
@@ -150,7 +187,7 @@ impl SocketSession {
         })
     }
 
-    /// Writes bytes that are not in the send buffer, which must be empty or behind them; how
+    /// Writes bytes that are not in the write buffer, which must be empty or to be written after them; how
     /// many went.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.stream.write(bytes)?;
@@ -172,7 +209,7 @@ impl SocketSession {
     }
 
     /// When a client that takes nothing is closed; `None` while there is nothing to write.
-    pub(super) fn write_deadline(&self) -> Option<Instant> {
+    fn write_deadline(&self) -> Option<Instant> {
         let since = match self.blocked_since {
             None if self.out.is_empty() => return None,
             since => since.unwrap_or_else(Instant::now),
@@ -180,30 +217,43 @@ impl SocketSession {
         Some(since + self.blocked_max)
     }
 
-    /// When to call [`check_keepalive`](Self::check_keepalive).
-    pub(super) fn next_keepalive_at(&self) -> Instant {
-        self.keepalive.next_check_at()
+    /// Until the kernel takes bytes again, which a client that takes nothing ends with
+    /// [`CloseReason::SlowClient`]. Pends while there is nothing to write.
+    pub(super) async fn writable_by_deadline(&self) -> Result<(), CloseReason> {
+        let Some(deadline) = self.write_deadline() else {
+            return std::future::pending().await;
+        };
+        match timeout_at(deadline, self.writable()).await {
+            Ok(ready) => Ok(ready?),
+            Err(_) => Err(CloseReason::SlowClient),
+        }
     }
 
-    /// Pings a client that was silent for the ping interval, and gives it up after two.
-    /// `reachable`: it is read from, and a ping would reach it; else its silence does not
-    /// count. Returns whether it was pinged.
-    pub(super) fn check_keepalive(
-        &mut self,
-        now: Instant,
-        reachable: bool,
-    ) -> Result<bool, CloseReason> {
-        if !reachable {
+    /// When to call [`check`](Self::check).
+    pub(super) fn next_check_at(&self) -> Instant {
+        let keepalive = self.keepalive.next_check_at();
+        self.write_deadline()
+            .map_or(keepalive, |deadline| keepalive.min(deadline))
+    }
+
+    /// Closes a client that takes nothing, pings one that was silent for the ping interval and
+    /// gives it up after two, frees memory. The silence of a client does not count while it is
+    /// not read from (`reading`), or while a ping would wait for what it does not take.
+    pub(super) fn check(&mut self, now: Instant, reading: bool) -> Result<(), CloseReason> {
+        let deadline = self.write_deadline();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(CloseReason::SlowClient);
+        }
+        if !reading || deadline.is_some() {
             self.keepalive.record_activity(now);
         }
         match self.keepalive.check(now) {
-            KeepaliveAction::None => Ok(false),
-            KeepaliveAction::TimedOut => Err(CloseReason::PingTimeout),
-            KeepaliveAction::Ping => {
-                self.ping();
-                Ok(true)
-            }
+            KeepaliveAction::None => {}
+            KeepaliveAction::TimedOut => return Err(CloseReason::PingTimeout),
+            KeepaliveAction::Ping => self.ping(),
         }
+        self.out.shrink();
+        Ok(())
     }
 
     /// Writes a ping.
@@ -223,5 +273,13 @@ impl SocketSession {
             None if reason == CloseReason::PingTimeout => self.stream.reset(),
             None => {}
         }
+    }
+}
+
+/// Sets a socket's timer to what is due next. It is not moved back: firing early is harmless,
+/// and moving it for every record is not cheap.
+pub(super) fn set_timer(timer: Pin<&mut Sleep>, next: Instant) {
+    if next < timer.deadline() || timer.is_elapsed() {
+        timer.reset(next);
     }
 }

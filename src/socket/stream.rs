@@ -43,7 +43,7 @@ pub(crate) enum ReadStatus {
 }
 
 impl WebSocketStream {
-    /// Takes over an upgraded connection; `read_ahead` is what was read behind the request.
+    /// Takes over an upgraded connection; `read_ahead` is what was read after the request.
     pub(crate) fn new(stream: TcpStream, read_ahead: Bytes, message_bytes_max: usize) -> Self {
         Self {
             stream,
@@ -83,7 +83,7 @@ impl WebSocketStream {
         }
     }
 
-    /// Writes to the socket's send buffer in the kernel: how many bytes it took, 0 when it is
+    /// Writes to the kernel's send buffer (`SO_SNDBUF`): how many bytes it took, 0 when it is
     /// full.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.stream.try_write(bytes) {

@@ -23,7 +23,7 @@ use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
 use super::produce::ProducingSocket;
 use super::stream::WebSocketStream;
 use crate::app::App;
-use crate::app::registry::{AdmissionError, ConnectionSlot, GroupSlot};
+use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
 use kafka_client::admin;
@@ -70,12 +70,12 @@ enum AdmittedSocket {
     Producing {
         params: ProduceParams,
         topic: Arc<TopicMetadata>,
-        connection_slot: ConnectionSlot,
+        connection_permit: ConnectionPermit,
     },
     Consuming {
         params: ConsumeParams,
-        connection_slot: ConnectionSlot,
-        group_slot: GroupSlot,
+        connection_permit: ConnectionPermit,
+        group_permit: GroupPermit,
     },
 }
 
@@ -179,42 +179,47 @@ impl SocketOpener {
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
-                let connection_slot = self.connection_slot()?;
+                let connection_permit = self.connection_permit()?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names).await?.remove(0);
                 Ok(AdmittedSocket::Producing {
                     params,
                     topic,
-                    connection_slot,
+                    connection_permit,
                 })
             }
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
-                let connection_slot = self.connection_slot()?;
+                let connection_permit = self.connection_permit()?;
                 let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
                 let topics = self.topics_or_create(&names).await?;
                 let partitions =
                     |topic: &Arc<TopicMetadata>| (topic.name.to_string(), topic.partitions.len());
                 let topics: Vec<_> = topics.iter().map(partitions).collect();
-                let group_slot = self
+                let group_permit = self
                     .app
                     .registry
-                    .acquire_group_slot(&params.group_id, &params.client_id, &topics)
+                    .acquire_group_permit(
+                        &params.group_id,
+                        &params.client_id,
+                        &topics,
+                        connection_permit.handle(),
+                    )
                     .await?;
                 Ok(AdmittedSocket::Consuming {
                     params,
-                    connection_slot,
-                    group_slot,
+                    connection_permit,
+                    group_permit,
                 })
             }
         }
     }
 
-    fn connection_slot(&self) -> Result<ConnectionSlot, HttpError> {
+    fn connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
         let max = self.app.config.server.websocket.max_connections;
         self.app
             .registry
-            .try_acquire_connection_slot(max)
+            .try_acquire_connection_permit(max)
             .ok_or_else(|| {
                 let message = format!(
                     "this node has {max} open connections, which is its limit \
@@ -281,19 +286,21 @@ impl SocketOpener {
             AdmittedSocket::Producing {
                 params,
                 topic,
-                connection_slot,
+                connection_permit,
             } => {
-                let socket =
-                    ProducingSocket::new(self.app, socket, params.formats, topic, connection_slot);
+                let (config, producer) = (&self.app.config, self.app.client.producer().clone());
+                let (formats, permit) = (params.formats, connection_permit);
+                let socket = ProducingSocket::new(config, producer, socket, formats, topic, permit);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {
                 params,
-                connection_slot,
-                group_slot,
+                connection_permit,
+                group_permit,
             } => {
-                let socket =
-                    ConsumingSocket::new(self.app, socket, params, (connection_slot, group_slot));
+                let permits = (connection_permit, group_permit);
+                let (config, consumers) = (&self.app.config, self.app.client.consumers());
+                let socket = ConsumingSocket::new(config, consumers, socket, params, permits);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
         }

@@ -14,7 +14,7 @@ fn encode(format: Format, json: &str) -> Result<Vec<u8>, FormatError> {
 
 fn write(format: Format, bytes: &[u8]) -> Result<String, FormatError> {
     let mut out = BytesMut::new();
-    let result = format.write(bytes, &mut out);
+    let result = format.decode_to_json(bytes, &mut out);
     if result.is_err() {
         assert!(out.is_empty(), "nothing of what does not fit");
     }

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use crate::codec::ack::SocketErrorCode;
 use crate::codec::format::{Format, UnknownFormat};
 use crate::codec::json::{JsonType, RawJson};
+use crate::codec::socket_error::SocketErrorCode;
 
 /// Why a field, and with it its record, is rejected.
 #[derive(Debug)]

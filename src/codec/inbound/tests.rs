@@ -31,7 +31,7 @@ const NO_KEY_TYPE: RecordFormats = RecordFormats {
 
 fn read(formats: RecordFormats, frame: &str) -> (bool, Vec<ReadRecord>) {
     let mut scratch = b"left from the frame before".to_vec();
-    let mut frame = ProduceFrame::new(formats, frame.as_bytes(), &mut scratch);
+    let mut frame = ProduceMessage::new(formats, frame.as_bytes(), &mut scratch);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let mut records = Vec::new();
     while let Some(next) = frame.next_record() {
@@ -368,7 +368,7 @@ fn an_empty_array_is_an_array_of_nothing() {
 fn what_can_be_borrowed_from_the_frame_is() {
     let frame = r#"{"key":{"value":"k"},"value":{"value":{"a":[1]},"format":"json"}}"#;
     let mut scratch = Vec::new();
-    let mut records = ProduceFrame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    let mut records = ProduceMessage::new(STRINGS, frame.as_bytes(), &mut scratch);
     let record = records.next_record().expect("one").expect("good");
     let range = frame.as_bytes().as_ptr_range();
     assert!(range.contains(&record.value.expect("a value").as_ptr()));
@@ -383,7 +383,7 @@ fn the_scratch_buffer_holds_one_record_at_a_time() {
         r#"{"value":{"value":"\n0123456789"}},"#.repeat(1000)
     );
     let mut scratch = Vec::new();
-    let mut records = ProduceFrame::new(STRINGS, frame.as_bytes(), &mut scratch);
+    let mut records = ProduceMessage::new(STRINGS, frame.as_bytes(), &mut scratch);
     while records.next_record().is_some() {}
     assert!(scratch.capacity() < 100, "{}", scratch.capacity());
 }

@@ -1,7 +1,7 @@
 //! The sink with `batchSize`: records are copied into arrays, one array per frame.
 //!
 //! ```text
-//! OutgoingChunk ─ copied ─▶ array ─ batchSize records, or 20 ms ─▶ frame in the send buffer
+//! OutgoingChunk ─ copied ─▶ array ─ batchSize records, or 20 ms ─▶ frame in the write buffer
 //!                             │                                           │ written
 //!                             └ records of the array ─▶ of the frame ─────┴─▶ delivered
 //! ```
@@ -12,8 +12,9 @@ use bytes::{BufMut, BytesMut};
 use tokio::time::{Duration, Instant};
 
 use super::chunk::OutgoingChunk;
-use super::frame_cache::RecordFrame;
-use crate::socket::send_buffer::SendBuffer;
+use super::delivery_listener::DeliveryListener;
+use super::encoded_frames::RecordFrame;
+use crate::socket::write_buffer::WriteBuffer;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::FetchPosition;
 use websocket::frame;
@@ -35,22 +36,21 @@ pub(super) struct ArraySink {
     /// How many records are in it.
     len: usize,
     /// Which records they are.
-    records: Vec<DeliveredRecords>,
+    records: Vec<ArrayRecords>,
     /// When the first of them came.
     since: Instant,
-    /// The records of the frames in the send buffer, by the byte behind their frame.
-    sending: VecDeque<(u64, DeliveredRecords)>,
+    /// The records of the frames in the write buffer, by the byte after their frame.
+    sending: VecDeque<(u64, ArrayRecords)>,
 }
 
 /// Records of one partition that a frame carries.
 #[derive(Clone, Debug)]
-pub(super) struct DeliveredRecords {
-    /// Their partition.
-    pub(super) tp: TopicPartition,
+struct ArrayRecords {
+    tp: TopicPartition,
     /// In order; the last one tells how far the partition is delivered.
-    pub(super) frames: Vec<RecordFrame>,
-    /// How far the partition is delivered where nothing behind them is to be.
-    pub(super) end: Option<FetchPosition>,
+    frames: Vec<RecordFrame>,
+    /// How far the partition is delivered where nothing after them is to be.
+    end: Option<FetchPosition>,
 }
 
 impl ArraySink {
@@ -73,7 +73,7 @@ impl ArraySink {
         &mut self,
         chunk: &mut OutgoingChunk,
         permits: usize,
-        out: &mut SendBuffer,
+        out: &mut WriteBuffer,
         now: Instant,
     ) -> usize {
         let mut left = permits;
@@ -113,7 +113,7 @@ impl ArraySink {
     }
 
     /// Appends the array to `out` if it has waited long enough; whether it did.
-    pub(super) fn finish_due_array(&mut self, out: &mut SendBuffer, now: Instant) -> bool {
+    pub(super) fn finish_due_array(&mut self, out: &mut WriteBuffer, now: Instant) -> bool {
         let due = self.is_full() || self.due_at().is_some_and(|due| due <= now);
         if due {
             self.finish_array(out);
@@ -122,7 +122,7 @@ impl ArraySink {
     }
 
     /// Appends the array to `out`, if there is one.
-    pub(super) fn finish_array(&mut self, out: &mut SendBuffer) {
+    pub(super) fn finish_array(&mut self, out: &mut WriteBuffer) {
         if self.len == 0 {
             return;
         }
@@ -138,27 +138,36 @@ impl ArraySink {
         }
     }
 
-    /// The next records whose frame is written.
-    pub(super) fn next_delivered(&mut self, out: &SendBuffer) -> Option<DeliveredRecords> {
-        let (end, _) = self.sending.front()?;
-        if *end > out.written() {
-            return None;
+    /// Reports the records whose frame is written.
+    pub(super) fn take_delivered(
+        &mut self,
+        out: &WriteBuffer,
+        listener: &mut impl DeliveryListener,
+    ) {
+        let written = out.written();
+        while let Some((end, _)) = self.sending.front()
+            && *end <= written
+            && let Some((_, records)) = self.sending.pop_front()
+        {
+            listener.delivered(&records.tp, &records.frames);
+            if let Some(end) = records.end {
+                listener.advance_to(&records.tp, end);
+            }
         }
-        self.sending.pop_front().map(|(_, records)| records)
     }
 
-    /// Behind what was taken of `tp` nothing is to be delivered before `end`.
-    pub(super) fn advanced_to(
+    /// After what was taken of `tp` nothing is to be delivered before `end`.
+    pub(super) fn advance_to(
         &mut self,
         tp: &TopicPartition,
         end: FetchPosition,
-        out: &SendBuffer,
+        out: &WriteBuffer,
     ) {
         match self.records.iter_mut().rev().find(|known| known.tp == *tp) {
             Some(known) => known.end = Some(end),
-            // What was taken of it is in the send buffer, or delivered.
+            // What was taken of it is in the write buffer, or delivered.
             None => {
-                let records = DeliveredRecords {
+                let records = ArrayRecords {
                     tp: tp.clone(),
                     frames: Vec::new(),
                     end: Some(end),
@@ -168,7 +177,7 @@ impl ArraySink {
         }
     }
 
-    /// What is in the send buffer of these partitions is not reported as delivered.
+    /// What is in the write buffer of these partitions is not reported as delivered.
     pub(super) fn remove_partitions(&mut self, partitions: &[TopicPartition]) {
         self.sending
             .retain(|(_, records)| !partitions.contains(&records.tp));
@@ -188,7 +197,7 @@ impl ArraySink {
                 last.frames.push(frame);
                 last.end = None;
             }
-            _ => self.records.push(DeliveredRecords {
+            _ => self.records.push(ArrayRecords {
                 tp: tp.clone(),
                 frames: vec![frame],
                 end: None,
@@ -202,10 +211,23 @@ mod tests {
     use super::*;
     use crate::socket::consume::chunk::tests::chunk;
 
+    #[derive(Default)]
+    struct RecordedDeliveries(Vec<i64>);
+
+    impl DeliveryListener for RecordedDeliveries {
+        fn delivered(&mut self, _: &TopicPartition, frames: &[RecordFrame]) {
+            self.0.extend(frames.iter().map(|frame| frame.offset));
+        }
+
+        fn advance_to(&mut self, _: &TopicPartition, end: FetchPosition) {
+            self.0.push(end.offset);
+        }
+    }
+
     #[test]
     fn an_array_is_sent_when_full_or_after_its_wait() {
         let now = Instant::now();
-        let mut out = SendBuffer::new(0);
+        let mut out = WriteBuffer::new(0);
         let mut sink = ArraySink::new(2, 1 << 20, now);
         assert_eq!(sink.due_at(), None);
         let mut chunk = chunk(&["1", "2", "3"]);
@@ -220,11 +242,13 @@ mod tests {
     #[test]
     fn records_are_delivered_when_their_array_is_written() {
         let now = Instant::now();
-        let mut out = SendBuffer::new(0);
+        let mut out = WriteBuffer::new(0);
         let mut sink = ArraySink::new(2, 1 << 20, now);
         let mut chunk = chunk(&["1", "2", "3"]);
         assert_eq!(sink.send(&mut chunk, 2, &mut out, now), 2);
-        assert!(sink.next_delivered(&out).is_none());
+        let mut listener = RecordedDeliveries::default();
+        sink.take_delivered(&out, &mut listener);
+        assert!(listener.0.is_empty());
         assert_eq!(sink.sending.front().map(|(end, _)| *end), Some(7));
         sink.remove_partitions(&[TopicPartition::new("t", 0)]);
         assert!(sink.sending.is_empty(), "revoked before it was written");

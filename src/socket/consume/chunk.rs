@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::frame_cache::EncodedFrames;
+use super::encoded_frames::EncodedFrames;
 use crate::codec::RecordFormats;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Chunk, ConsumerRecords, FetchPosition};
@@ -178,7 +178,7 @@ pub(super) mod tests {
     use websocket::frame;
 
     use super::*;
-    use crate::socket::consume::frame_cache::RecordFrame;
+    use crate::socket::consume::encoded_frames::RecordFrame;
 
     /// A chunk of records from offset 10 on, with these payloads.
     pub(in crate::socket::consume) fn chunk(payloads: &[&str]) -> OutgoingChunk {

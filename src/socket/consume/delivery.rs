@@ -1,15 +1,14 @@
 //! Sends what a consuming socket has taken from its consumer, until something holds it up.
 //!
 //! ```text
-//! send buffer ─ flushed ─▶ chunk ─ rate ─▶ sink: single frames, or arrays
-//!      │                     │                          │
-//!   Blocked               Drained          RateLimited ─┴─ Blocked
+//! write buffer ─ flushed ─▶ chunk ─ rate ─▶ RecordSink: single frames, or arrays
+//!      │                      │                          │
+//!   Blocked                AllSent          RateLimited ─┴─ Blocked
 //! ```
 
 use tokio::time::Instant;
 
-use super::single_frames::send_frames;
-use super::{CHUNK_HELD_MAX, ConsumingSocket, OutgoingChunk, RecordSink};
+use super::{CHUNK_HELD_MAX, ConsumingSocket, OutgoingChunk};
 use crate::socket::close::CloseReason;
 use kafka_client::TopicPartition;
 
@@ -21,10 +20,10 @@ const AHEAD_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendProgress {
     /// Everything is sent: more records can be taken.
-    Drained,
+    AllSent,
     /// The turn is over; there may be more to send.
     TurnOver,
-    /// The socket's send buffer in the kernel is full.
+    /// The kernel takes nothing more: its send buffer (`SO_SNDBUF`) is full.
     Blocked,
     /// The rate allows nothing more until then.
     RateLimited(Instant),
@@ -34,14 +33,17 @@ impl ConsumingSocket {
     /// Sends until all is sent, or something holds it up.
     pub(super) fn deliver(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
         loop {
-            if !self.is_inside_frame() && !self.flush(now)? {
+            if !self.flush(now)? {
                 return Ok(SendProgress::Blocked);
             }
             let Some(chunk) = &mut self.chunk else {
-                return self.send_due_array(now);
+                return self.send_due(now);
             };
+            let mut listener = self.offsets.listener(&mut self.consumer, now);
             if chunk.is_sent() {
-                self.finish_chunk(now);
+                self.sink
+                    .finish_chunk(chunk, &self.session.out, &mut listener);
+                self.chunk = None;
                 continue;
             }
             let permits = match &mut self.rate {
@@ -51,66 +53,38 @@ impl ConsumingSocket {
             if permits == 0 && !chunk.is_inside_frame() {
                 return self.wait_for_rate(now);
             }
-            let begun = match &mut self.sink {
-                RecordSink::SingleFrames => {
-                    let sent = send_frames(chunk, permits, &mut self.session)?;
-                    if chunk.is_assigned {
-                        let frames = &chunk.encoded.frames[sent.completed];
-                        let consumer = &mut self.consumer;
-                        self.offsets.delivered(consumer, chunk.tp(), frames, now);
-                    }
-                    if sent.blocked {
-                        self.spend_permits(sent.begun);
-                        return Ok(SendProgress::Blocked);
-                    }
-                    sent.begun
-                }
-                RecordSink::Arrays(arrays) => {
-                    arrays.send(chunk, permits, &mut self.session.out, now)
-                }
-            };
-            self.spend_permits(begun);
-        }
-    }
-
-    fn spend_permits(&mut self, records: usize) {
-        if let Some(rate) = &mut self.rate {
-            rate.consume(records);
-        }
-    }
-
-    /// Whether a frame is partly sent from its chunk: nothing else may be sent before its
-    /// rest.
-    fn is_inside_frame(&self) -> bool {
-        self.chunk
-            .as_ref()
-            .is_some_and(OutgoingChunk::is_inside_frame)
-    }
-
-    /// Writes the send buffer; whether all of it went.
-    fn flush(&mut self, now: Instant) -> Result<bool, CloseReason> {
-        let all = self.session.flush()?;
-        if let RecordSink::Arrays(arrays) = &mut self.sink {
-            while let Some(delivered) = arrays.next_delivered(&self.session.out) {
-                let (consumer, tp) = (&mut self.consumer, &delivered.tp);
-                self.offsets.delivered(consumer, tp, &delivered.frames, now);
-                if let Some(end) = delivered.end {
-                    self.offsets.advanced_to(consumer, tp, end, now);
-                }
+            let session = &mut self.session;
+            let sent = self
+                .sink
+                .send(chunk, permits, session, &mut listener, now)?;
+            if let Some(rate) = &mut self.rate {
+                rate.consume(sent.begun);
+            }
+            if sent.blocked {
+                return Ok(SendProgress::Blocked);
             }
         }
+    }
+
+    /// Writes the write buffer, unless a frame is partly sent from the chunk: nothing may be
+    /// sent before its rest. `false` when something of the buffer was not taken.
+    fn flush(&mut self, now: Instant) -> Result<bool, CloseReason> {
+        let chunk = self.chunk.as_ref();
+        if chunk.is_some_and(OutgoingChunk::is_inside_frame) {
+            return Ok(true);
+        }
+        let all = self.session.flush()?;
+        let mut listener = self.offsets.listener(&mut self.consumer, now);
+        self.sink.take_delivered(&self.session.out, &mut listener);
         Ok(all)
     }
 
-    /// Sends an array that has waited long enough.
-    fn send_due_array(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
-        if let RecordSink::Arrays(arrays) = &mut self.sink
-            && arrays.finish_due_array(&mut self.session.out, now)
-            && !self.flush(now)?
-        {
-            return Ok(SendProgress::Blocked);
+    /// Sends what has waited long enough for further records.
+    fn send_due(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
+        match self.sink.finish_due(&mut self.session.out, now) && !self.flush(now)? {
+            true => Ok(SendProgress::Blocked),
+            false => Ok(SendProgress::AllSent),
         }
-        Ok(SendProgress::Drained)
     }
 
     /// The rate allows no record now. The chunk stays, unless for long or where others wait for
@@ -122,28 +96,9 @@ impl ConsumingSocket {
         if is_held_long || self.consumer.is_memory_awaited() {
             self.release_chunk(AHEAD_BYTES);
         }
-        match self.send_due_array(now)? {
+        match self.send_due(now)? {
             SendProgress::Blocked => Ok(SendProgress::Blocked),
             _ => Ok(SendProgress::RateLimited(next)),
-        }
-    }
-
-    /// The chunk is sent, or copied into arrays.
-    fn finish_chunk(&mut self, now: Instant) {
-        let Some(chunk) = self.chunk.take() else {
-            return;
-        };
-        // The offsets behind its last record may hold none that is to be delivered (control
-        // records, aborted transactions): the position advances past them.
-        let Some(end) = chunk.end() else {
-            return;
-        };
-        match &mut self.sink {
-            RecordSink::Arrays(arrays) => arrays.advanced_to(chunk.tp(), end, &self.session.out),
-            RecordSink::SingleFrames => {
-                let consumer = &mut self.consumer;
-                self.offsets.advanced_to(consumer, chunk.tp(), end, now);
-            }
         }
     }
 
@@ -167,15 +122,9 @@ impl ConsumingSocket {
         partitions: &[TopicPartition],
         now: Instant,
     ) -> Result<(), CloseReason> {
-        if let RecordSink::Arrays(arrays) = &mut self.sink {
-            arrays.finish_array(&mut self.session.out);
-        }
-        if !self.is_inside_frame() {
-            self.flush(now)?;
-        }
-        if let RecordSink::Arrays(arrays) = &mut self.sink {
-            arrays.remove_partitions(partitions);
-        }
+        self.sink.prepare_revoke(&mut self.session.out);
+        self.flush(now)?;
+        self.sink.revoke(partitions);
         if let Some(chunk) = &mut self.chunk
             && partitions.contains(chunk.tp())
         {

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! autoCommit=true:   delivered ─▶ stored ─▶ committed once a second
-//! autoCommit=false:  delivered ─▶ UnackedRecords; the client's commit ─▶ stored ─▶ committed
+//! autoCommit=false:  delivered ─▶ UncommittedRecords; the client's commit ─▶ stored ─▶ committed
 //! ```
 
 use tokio::time::{Duration, Instant};
 
-use super::frame_cache::RecordFrame;
-use super::unacked::UnackedRecords;
-use crate::codec::ack::{EchoedId, SocketErrorCode};
+use super::delivery_listener::DeliveryListener;
+use super::encoded_frames::RecordFrame;
+use super::uncommitted::UncommittedRecords;
 use crate::codec::commit::{self, CommitRejection};
+use crate::codec::socket_error::{EchoedId, SocketErrorCode};
 use kafka_client::TopicPartition;
 use kafka_client::consumer::{Consumer, FetchPosition};
 
@@ -21,16 +22,16 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct OffsetTracker {
     /// With `autoCommit=false`.
-    unacked: Option<UnackedRecords>,
+    uncommitted: Option<UncommittedRecords>,
     /// When what is stored is to be committed.
     next_commit_at: Option<Instant>,
 }
 
 impl OffsetTracker {
-    /// `unacked` with `autoCommit=false`.
-    pub(super) fn new(unacked: Option<UnackedRecords>) -> Self {
+    /// `uncommitted` with `autoCommit=false`.
+    pub(super) fn new(uncommitted: Option<UncommittedRecords>) -> Self {
         Self {
-            unacked,
+            uncommitted,
             next_commit_at: None,
         }
     }
@@ -48,50 +49,35 @@ impl OffsetTracker {
         }
     }
 
-    /// These records of `tp` were sent, in order.
-    pub(super) fn delivered(
-        &mut self,
-        consumer: &mut Consumer,
-        tp: &TopicPartition,
-        frames: &[RecordFrame],
+    /// What the sink reports to.
+    pub(super) fn listener<'a>(
+        &'a mut self,
+        consumer: &'a mut Consumer,
         now: Instant,
-    ) {
-        match (&mut self.unacked, frames.last()) {
-            (Some(unacked), _) => unacked.delivered(tp, frames),
-            (None, Some(last)) => self.store(consumer, tp, last.next_position(), now),
-            (None, None) => {}
+    ) -> DeliveredOffsets<'a> {
+        DeliveredOffsets {
+            tracker: self,
+            consumer,
+            now,
         }
     }
 
-    /// Everything of `tp` before `end` is delivered, or is not to be delivered.
-    pub(super) fn advanced_to(
-        &mut self,
-        consumer: &mut Consumer,
-        tp: &TopicPartition,
-        end: FetchPosition,
-        now: Instant,
-    ) {
-        if self.unacked.is_none() {
-            self.store(consumer, tp, end, now);
-        }
-    }
-
-    /// Handles a client's text frame, which is to be a commit.
+    /// Handles a client's text message, which is to be a commit.
     pub(super) fn handle_commit<'a>(
         &mut self,
         consumer: &mut Consumer,
         text: &'a [u8],
     ) -> Result<(), CommitRejection<'a>> {
-        let rejection = match (&mut self.unacked, commit::parse(text)) {
-            (None, Ok(commit::CommitFrame { echoed_id, .. })) => auto_commit_enabled(echoed_id),
+        let rejection = match (&mut self.uncommitted, commit::parse(text)) {
+            (None, Ok(commit::CommitMessage { echoed_id, .. })) => auto_commit_enabled(echoed_id),
             (None, Err(rejection)) if rejection.code == SocketErrorCode::UnknownMessageId => {
                 auto_commit_enabled(rejection.echoed_id)
             }
             (_, Err(rejection)) => rejection,
-            (Some(unacked), Ok(commit)) => {
+            (Some(uncommitted), Ok(commit)) => {
                 let id = &commit.id;
-                let acked = unacked.ack(&id.topic, id.partition, id.offset, id.timestamp);
-                if let Some((tp, position)) = acked {
+                let known = uncommitted.commit(&id.topic, id.partition, id.offset, id.timestamp);
+                if let Some((tp, position)) = known {
                     consumer.store_offset(&tp, position);
                     consumer.request_commit();
                     return Ok(());
@@ -108,20 +94,40 @@ impl OffsetTracker {
 
     /// These partitions are not assigned to the socket any more.
     pub(super) fn remove_partitions(&mut self, partitions: &[TopicPartition]) {
-        if let Some(unacked) = &mut self.unacked {
-            unacked.remove_partitions(partitions);
+        if let Some(uncommitted) = &mut self.uncommitted {
+            uncommitted.remove_partitions(partitions);
+        }
+    }
+}
+
+/// Notes what was delivered at `now`.
+pub(super) struct DeliveredOffsets<'a> {
+    tracker: &'a mut OffsetTracker,
+    consumer: &'a mut Consumer,
+    now: Instant,
+}
+
+impl DeliveredOffsets<'_> {
+    fn store(&mut self, tp: &TopicPartition, next: FetchPosition) {
+        self.consumer.store_offset(tp, next);
+        let next_commit_at = &mut self.tracker.next_commit_at;
+        next_commit_at.get_or_insert(self.now + COMMIT_INTERVAL);
+    }
+}
+
+impl DeliveryListener for DeliveredOffsets<'_> {
+    fn delivered(&mut self, tp: &TopicPartition, frames: &[RecordFrame]) {
+        match (&mut self.tracker.uncommitted, frames.last()) {
+            (Some(uncommitted), _) => uncommitted.delivered(tp, frames),
+            (None, Some(last)) => self.store(tp, last.next_position()),
+            (None, None) => {}
         }
     }
 
-    fn store(
-        &mut self,
-        consumer: &mut Consumer,
-        tp: &TopicPartition,
-        next: FetchPosition,
-        now: Instant,
-    ) {
-        consumer.store_offset(tp, next);
-        self.next_commit_at.get_or_insert(now + COMMIT_INTERVAL);
+    fn advance_to(&mut self, tp: &TopicPartition, end: FetchPosition) {
+        if self.tracker.uncommitted.is_none() {
+            self.store(tp, end);
+        }
     }
 }
 

@@ -2,18 +2,16 @@
 //! is encoded in, without a copy.
 
 use std::io;
-use std::ops::Range;
 
 use super::chunk::OutgoingChunk;
+use super::delivery_listener::DeliveryListener;
 use crate::socket::session::SocketSession;
 
-/// What one write has sent.
-#[derive(Debug)]
-pub(super) struct SentFrames {
-    /// How many frames it began; a frame counts for the rate when it is begun.
+/// What one call has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SentRecords {
+    /// How many records it began to send: a record counts for the rate when it is begun.
     pub(super) begun: usize,
-    /// The frames that it completed.
-    pub(super) completed: Range<usize>,
     /// Whether the kernel did not take all.
     pub(super) blocked: bool,
 }
@@ -22,11 +20,12 @@ pub(super) struct SentFrames {
 ///
 /// A frame that is partly sent is completed first; while the session has frames of its own
 /// to send, nothing but that.
-pub(super) fn send_frames(
+pub(super) fn send(
     chunk: &mut OutgoingChunk,
     permits: usize,
     session: &mut SocketSession,
-) -> io::Result<SentFrames> {
+    listener: &mut impl DeliveryListener,
+) -> io::Result<SentRecords> {
     let begun = chunk.begun();
     let end = match chunk.is_inside_frame() && !session.out.is_empty() {
         true => begun,
@@ -36,9 +35,11 @@ pub(super) fn send_frames(
     let wanted = bytes.len();
     let written = session.write(bytes)?;
     let completed = chunk.sent(written);
-    Ok(SentFrames {
+    if chunk.is_assigned {
+        listener.delivered(chunk.tp(), &chunk.encoded.frames[completed]);
+    }
+    Ok(SentRecords {
         begun: chunk.begun() - begun,
-        completed,
         blocked: written < wanted,
     })
 }

@@ -22,13 +22,14 @@ use std::task::Poll;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::codec::ack::{self, EchoedId, SocketErrorCode};
+use crate::codec::ack;
+use crate::codec::socket_error::{self, EchoedId, SocketErrorCode};
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::frame::{self, Opcode};
 
 /// Records of one socket that may be pending.
 const PENDING_RECORDS_MAX: usize = 10_000;
-/// From this size on an array's acks leave before it is complete: the acks of a short frame
+/// From this size on an array's acks leave before it is complete: the acks of a short message
 /// can be many times its length.
 const FRAGMENT_BYTES: usize = 64 << 10;
 /// What an entry takes beside its record.
@@ -58,9 +59,9 @@ pub(super) enum AckState {
     Rejected(Box<(SocketErrorCode, String)>),
 }
 
-/// Where in its frame a record stood.
+/// Where in its message a record stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FramePosition {
+pub(super) enum MessagePosition {
     /// Alone, not in an array.
     Single,
     /// In an array: whether first, whether last.
@@ -70,7 +71,7 @@ pub(super) enum FramePosition {
 #[derive(Debug)]
 struct PendingAck {
     state: AckState,
-    position: FramePosition,
+    position: MessagePosition,
     /// Length of the `messageId`; 0 without one.
     id_len: u32,
     /// What it counts for in the bound of bytes.
@@ -105,7 +106,7 @@ impl PendingAcks {
     pub(super) fn push(
         &mut self,
         state: AckState,
-        position: FramePosition,
+        position: MessagePosition,
         message_id: Option<&[u8]>,
         size: usize,
     ) {
@@ -168,18 +169,18 @@ impl PendingAcks {
         &mut self,
         out: &mut BytesMut,
         result: Result<RecordMetadata, (SocketErrorCode, String)>,
-        position: FramePosition,
+        position: MessagePosition,
         id_len: usize,
     ) {
         let id = &self.message_ids[..id_len];
         let id = EchoedId::message_id((!id.is_empty()).then_some(id));
         match position {
-            FramePosition::Single => {
+            MessagePosition::Single => {
                 let start = frame::begin_frame(out);
                 write_result(out, &self.topic, result, id);
                 frame::end_frame(out, start, Opcode::Text);
             }
-            FramePosition::ArrayElement { first, last } => {
+            MessagePosition::ArrayElement { first, last } => {
                 self.array.put_u8(if first { b'[' } else { b',' });
                 write_result(&mut self.array, &self.topic, result, id);
                 if last {
@@ -211,7 +212,7 @@ fn write_result(
             } = metadata;
             ack::write_ack(out, topic, partition, offset, timestamp, id);
         }
-        Err((code, message)) => ack::write_error(out, code, message, id),
+        Err((code, message)) => socket_error::write_error(out, code, message, id),
     }
 }
 
@@ -244,8 +245,8 @@ mod tests {
     #[test]
     fn acks_leave_in_order_with_their_message_ids() {
         let mut acks = pending_acks();
-        acks.push(rejected("a"), FramePosition::Single, Some(b"\"1\""), 10);
-        acks.push(rejected("b"), FramePosition::Single, None, 10);
+        acks.push(rejected("a"), MessagePosition::Single, Some(b"\"1\""), 10);
+        acks.push(rejected("b"), MessagePosition::Single, None, 10);
         let mut out = BytesMut::new();
         acks.write_ready(&mut out, 1 << 20);
         let text = String::from_utf8_lossy(&out).into_owned();
@@ -259,7 +260,7 @@ mod tests {
     fn an_array_is_acked_by_one_array() {
         let mut acks = pending_acks();
         for i in 0..3 {
-            let position = FramePosition::ArrayElement {
+            let position = MessagePosition::ArrayElement {
                 first: i == 0,
                 last: i == 2,
             };
@@ -276,7 +277,7 @@ mod tests {
         let mut acks = pending_acks();
         let long = "x".repeat(FRAGMENT_BYTES / 2);
         for i in 0..5 {
-            let position = FramePosition::ArrayElement {
+            let position = MessagePosition::ArrayElement {
                 first: i == 0,
                 last: i == 4,
             };
@@ -302,10 +303,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_send_buffer_holds_acks_back_and_the_bound_holds_records_back() {
+    fn a_full_write_buffer_holds_acks_back_and_the_bound_holds_records_back() {
         let mut acks = PendingAcks::new("t".into(), 200);
         while acks.has_room() {
-            acks.push(rejected("x"), FramePosition::Single, None, 36);
+            acks.push(rejected("x"), MessagePosition::Single, None, 36);
         }
         assert_eq!(acks.queue.len(), 2);
         let mut out = BytesMut::new();

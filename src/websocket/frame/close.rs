@@ -66,7 +66,7 @@ impl CloseFrame {
     }
 }
 
-/// What of a reason fits into a close frame behind the status code: cut before the
+/// What of a reason fits into a close frame after the status code: cut before the
 /// character that does not.
 pub(super) fn fitting(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2)]

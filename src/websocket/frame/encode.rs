@@ -1,4 +1,4 @@
-//! Server frames: never masked, and unfragmented but for long arrays of acks.
+//! Server frames: never masked, and unfragmented but for text written by [`write_text_fragment`].
 
 use bytes::{BufMut, BytesMut};
 

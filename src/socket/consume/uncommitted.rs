@@ -1,10 +1,9 @@
-//! The records that a client with `autoCommit=false` has been sent and has not acked by a
-//! commit.
+//! The records that a client with `autoCommit=false` has been sent and has not committed.
 //!
 //! ```text
-//! delivered ─▶ queue per partition (bounded, oldest dropped first)
-//! ack(id) ─ delivered here, not below the last commit ─▶ position to commit
-//!             └─ else: unknown
+//! delivered ─▶ queue per partition (`max-stack-size` entries, oldest dropped first)
+//! commit(id) ─ delivered here, not below the last commit ─▶ position to commit
+//!                └─ else: unknown
 //! ```
 //!
 //! An id whose entry the queue has dropped is still known: its offset lies in what was
@@ -12,41 +11,41 @@
 
 use std::collections::VecDeque;
 
-use super::frame_cache::RecordFrame;
+use super::encoded_frames::RecordFrame;
 use kafka_client::TopicPartition;
 use kafka_client::consumer::FetchPosition;
 
-/// Deliveries and acks of one socket.
+/// Deliveries and commits of one socket.
 #[derive(Debug)]
-pub(super) struct UnackedRecords {
-    stack_size_max: usize,
-    partitions: Vec<UnackedPartition>,
+pub(super) struct UncommittedRecords {
+    queue_len_max: usize,
+    partitions: Vec<UncommittedPartition>,
 }
 
 #[derive(Debug)]
-struct UnackedPartition {
+struct UncommittedPartition {
     tp: TopicPartition,
     /// Everything before it is committed, or was never delivered here.
     committed: i64,
     /// What lies before it is not in the queue any more.
     queue_start: i64,
-    /// Behind the last record that was delivered.
+    /// After the last record that was delivered.
     delivered_end: i64,
-    queue: VecDeque<UnackedRecord>,
+    queue: VecDeque<UncommittedRecord>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct UnackedRecord {
+struct UncommittedRecord {
     offset: i64,
     timestamp: i64,
     leader_epoch: i32,
 }
 
-impl UnackedRecords {
+impl UncommittedRecords {
     /// Nothing delivered yet.
-    pub(super) fn new(stack_size_max: usize) -> Self {
+    pub(super) fn new(queue_len_max: usize) -> Self {
         Self {
-            stack_size_max,
+            queue_len_max,
             partitions: Vec::new(),
         }
     }
@@ -58,7 +57,7 @@ impl UnackedRecords {
         };
         let known = self.partitions.iter().position(|p| p.tp == *tp);
         let index = known.unwrap_or_else(|| {
-            self.partitions.push(UnackedPartition {
+            self.partitions.push(UncommittedPartition {
                 tp: tp.clone(),
                 committed: first.offset,
                 queue_start: first.offset,
@@ -69,25 +68,25 @@ impl UnackedRecords {
         });
         let partition = &mut self.partitions[index];
         if first.offset < partition.delivered_end {
-            // The log was truncated, or the position reset: what lay behind is gone.
+            // The log was truncated, or the position reset: what came after is gone.
             partition.committed = partition.committed.min(first.offset);
             partition.queue_start = partition.queue_start.min(first.offset);
             partition.queue.retain(|entry| entry.offset < first.offset);
         }
         partition.delivered_end = last.offset + 1;
-        let keep = records.len().min(self.stack_size_max);
+        let keep = records.len().min(self.queue_len_max);
         let (dropped, kept) = records.split_at(records.len() - keep);
         if let Some(last) = dropped.last() {
             partition.queue.clear();
             partition.queue_start = last.offset + 1;
         }
         for frame in kept {
-            if partition.queue.len() == self.stack_size_max
+            if partition.queue.len() == self.queue_len_max
                 && let Some(oldest) = partition.queue.pop_front()
             {
                 partition.queue_start = oldest.offset + 1;
             }
-            partition.queue.push_back(UnackedRecord {
+            partition.queue.push_back(UncommittedRecord {
                 offset: frame.offset,
                 timestamp: frame.timestamp,
                 leader_epoch: frame.leader_epoch,
@@ -97,7 +96,7 @@ impl UnackedRecords {
 
     /// The client has processed that record and those before it: the position to commit, or
     /// `None` when the id is not known.
-    pub(super) fn ack(
+    pub(super) fn commit(
         &mut self,
         topic: &str,
         partition: i32,
@@ -116,14 +115,15 @@ impl UnackedRecords {
             false => {
                 let queue = &partition.queue;
                 let at = queue.partition_point(|entry| entry.offset < offset);
-                let matches = |e: &&UnackedRecord| e.offset == offset && e.timestamp == timestamp;
+                let matches =
+                    |e: &&UncommittedRecord| e.offset == offset && e.timestamp == timestamp;
                 queue.get(at).filter(matches)?.leader_epoch
             }
         };
-        let acked = partition
+        let covered = partition
             .queue
             .partition_point(|entry| entry.offset <= offset);
-        partition.queue.drain(..acked);
+        partition.queue.drain(..covered);
         partition.committed = offset + 1;
         let position = FetchPosition {
             offset: offset + 1,
@@ -152,56 +152,60 @@ mod tests {
         offsets.into_iter().map(frame).collect()
     }
 
-    fn unacked(size: usize, offsets: impl IntoIterator<Item = i64>) -> UnackedRecords {
-        let mut unacked = UnackedRecords::new(size);
+    fn uncommitted(size: usize, offsets: impl IntoIterator<Item = i64>) -> UncommittedRecords {
+        let mut uncommitted = UncommittedRecords::new(size);
         let tp = TopicPartition::new("t", 0);
-        unacked.delivered(&tp, &frames(offsets));
-        unacked
+        uncommitted.delivered(&tp, &frames(offsets));
+        uncommitted
     }
 
-    fn acked(unacked: &mut UnackedRecords, offset: i64) -> Option<i64> {
-        let (_, position) = unacked.ack("t", 0, offset, offset * 100)?;
+    fn committed(uncommitted: &mut UncommittedRecords, offset: i64) -> Option<i64> {
+        let (_, position) = uncommitted.commit("t", 0, offset, offset * 100)?;
         Some(position.offset)
     }
 
     #[test]
-    fn an_ack_covers_the_older_records_of_its_partition() {
-        let mut unacked = unacked(100, 5..10);
-        assert_eq!(acked(&mut unacked, 7), Some(8));
-        assert_eq!(acked(&mut unacked, 6), None, "below the last commit");
-        assert_eq!(acked(&mut unacked, 7), None, "committed already");
-        assert_eq!(acked(&mut unacked, 9), Some(10));
+    fn a_commit_covers_the_older_records_of_its_partition() {
+        let mut uncommitted = uncommitted(100, 5..10);
+        assert_eq!(committed(&mut uncommitted, 7), Some(8));
+        assert_eq!(
+            committed(&mut uncommitted, 6),
+            None,
+            "below the last commit"
+        );
+        assert_eq!(committed(&mut uncommitted, 7), None, "committed already");
+        assert_eq!(committed(&mut uncommitted, 9), Some(10));
     }
 
     #[test]
     fn what_was_not_delivered_here_is_unknown() {
-        let mut unacked = unacked(100, [5, 6, 9]);
-        assert_eq!(acked(&mut unacked, 4), None);
-        assert_eq!(acked(&mut unacked, 10), None);
-        assert_eq!(acked(&mut unacked, 7), None, "compacted away");
-        assert_eq!(unacked.ack("t", 0, 6, 1), None, "another timestamp");
-        assert_eq!(unacked.ack("t", 1, 6, 600), None);
-        assert_eq!(unacked.ack("u", 0, 6, 600), None);
+        let mut uncommitted = uncommitted(100, [5, 6, 9]);
+        assert_eq!(committed(&mut uncommitted, 4), None);
+        assert_eq!(committed(&mut uncommitted, 10), None);
+        assert_eq!(committed(&mut uncommitted, 7), None, "compacted away");
+        assert_eq!(uncommitted.commit("t", 0, 6, 1), None, "another timestamp");
+        assert_eq!(uncommitted.commit("t", 1, 6, 600), None);
+        assert_eq!(uncommitted.commit("u", 0, 6, 600), None);
     }
 
     #[test]
     fn what_the_queue_has_dropped_is_still_known() {
-        let mut unacked = unacked(3, 0..10);
-        assert_eq!(unacked.partitions[0].queue.len(), 3);
-        assert_eq!(acked(&mut unacked, 2), Some(3));
-        let (_, position) = unacked.ack("t", 0, 8, 800).unwrap();
+        let mut uncommitted = uncommitted(3, 0..10);
+        assert_eq!(uncommitted.partitions[0].queue.len(), 3);
+        assert_eq!(committed(&mut uncommitted, 2), Some(3));
+        let (_, position) = uncommitted.commit("t", 0, 8, 800).unwrap();
         assert_eq!((position.offset, position.leader_epoch), (9, 3));
         let tp = TopicPartition::new("t", 0);
-        unacked.delivered(&tp, &frames(10..12));
-        unacked.delivered(&tp, &frames(12..14));
-        assert_eq!(unacked.partitions[0].queue.len(), 3);
-        assert_eq!(acked(&mut unacked, 9), Some(10));
+        uncommitted.delivered(&tp, &frames(10..12));
+        uncommitted.delivered(&tp, &frames(12..14));
+        assert_eq!(uncommitted.partitions[0].queue.len(), 3);
+        assert_eq!(committed(&mut uncommitted, 9), Some(10));
     }
 
     #[test]
     fn the_ids_of_a_partition_that_was_removed_are_unknown() {
-        let mut unacked = unacked(100, 0..3);
-        unacked.remove_partitions(&[TopicPartition::new("t", 0)]);
-        assert_eq!(acked(&mut unacked, 1), None);
+        let mut uncommitted = uncommitted(100, 0..3);
+        uncommitted.remove_partitions(&[TopicPartition::new("t", 0)]);
+        assert_eq!(committed(&mut uncommitted, 1), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Frames that are to be written, oldest first.
+//! Frames that are to be written, oldest first: what has not reached the kernel's send buffer
+//! (`SO_SNDBUF`) yet.
 //!
 //! Control frames, acks and arrays of records go through here; single records do not: they
 //! are written from the chunk that they are encoded in.
@@ -8,10 +9,11 @@ use std::io;
 use bytes::BytesMut;
 
 use super::stream::WebSocketStream;
+use websocket::frame::{self, Opcode};
 
 /// Whole frames; the first may be partly written.
 #[derive(Debug)]
-pub(super) struct SendBuffer {
+pub(super) struct WriteBuffer {
     buffer: BytesMut,
     /// Bytes that were ever appended.
     appended: u64,
@@ -19,7 +21,7 @@ pub(super) struct SendBuffer {
     keep_max: usize,
 }
 
-impl SendBuffer {
+impl WriteBuffer {
     /// An empty buffer, which keeps at most `keep_max` bytes of memory when it has become
     /// empty.
     pub(super) fn new(keep_max: usize) -> Self {
@@ -35,6 +37,15 @@ impl SendBuffer {
         let before = self.buffer.len();
         frames(&mut self.buffer);
         self.appended += (self.buffer.len() - before) as u64;
+    }
+
+    /// Appends one text message, of what `payload` writes.
+    pub(super) fn append_text(&mut self, payload: impl FnOnce(&mut BytesMut)) {
+        self.append(|frames| {
+            let start = frame::begin_frame(frames);
+            payload(frames);
+            frame::end_frame(frames, start, Opcode::Text);
+        });
     }
 
     /// How many bytes were ever appended.

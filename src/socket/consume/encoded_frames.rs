@@ -16,7 +16,7 @@ use kafka_client::TopicPartition;
 use kafka_client::consumer::{Chunk, FetchPosition};
 use websocket::frame::{self, Opcode};
 
-/// Frames, one behind the other, and where each of them ends.
+/// Frames, one after the other, and where each of them ends.
 #[derive(Debug)]
 pub(super) struct EncodedFrames {
     /// The records' partition.
@@ -41,7 +41,7 @@ pub(super) struct RecordFrame {
 }
 
 impl RecordFrame {
-    /// The position behind the record.
+    /// The position after the record.
     pub(super) fn next_position(&self) -> FetchPosition {
         FetchPosition {
             offset: self.offset + 1,
@@ -62,20 +62,12 @@ impl EncodedFrames {
 
     fn encode(chunk: &Chunk, formats: RecordFormats) -> Self {
         let writer = RecordWriter::new(&chunk.tp.topic, chunk.tp.partition, formats);
-        let mut out = BytesMut::new();
-        let mut frames = Vec::new();
-        let mut unreadable = chunk.decoded.unreadable.iter().peekable();
-        let mut add = |offset, timestamp, write: &mut dyn FnMut(&mut BytesMut)| {
-            let start = frame::begin_frame(&mut out);
-            write(&mut out);
-            frame::end_frame(&mut out, start, Opcode::Text);
-            frames.push(RecordFrame {
-                end: u32::try_from(out.len()).expect("a chunk is far below 4 GiB as JSON"),
-                leader_epoch: chunk.leader_epoch_before(offset + 1),
-                offset,
-                timestamp,
-            });
+        let mut encoder = FrameEncoder {
+            chunk,
+            bytes: BytesMut::new(),
+            frames: Vec::new(),
         };
+        let mut unreadable = chunk.decoded.unreadable.iter().peekable();
         let mut records = chunk.records().peekable();
         loop {
             let record = records.peek().map(|record| record.offset);
@@ -83,20 +75,20 @@ impl EncodedFrames {
             if let Some(range) =
                 unreadable.next_if(|range| record.is_none_or(|record| range.last_offset < record))
             {
-                add(range.last_offset, NO_TIMESTAMP, &mut |out| {
+                encoder.add(range.last_offset, NO_TIMESTAMP, |out| {
                     writer.write_unreadable(out, range);
                 });
                 continue;
             }
             let Some(record) = records.next() else { break };
-            add(record.offset, record.timestamp, &mut |out| {
+            encoder.add(record.offset, record.timestamp, |out| {
                 writer.write(out, OutboundRecord::from(record));
             });
         }
         Self {
             tp: chunk.tp.clone(),
-            bytes: out.freeze(),
-            frames,
+            bytes: encoder.bytes.freeze(),
+            frames: encoder.frames,
         }
     }
 
@@ -140,6 +132,29 @@ impl EncodedFrames {
     }
 }
 
+/// The frames of a chunk, as far as they are encoded.
+struct FrameEncoder<'a> {
+    chunk: &'a Chunk,
+    bytes: BytesMut,
+    frames: Vec<RecordFrame>,
+}
+
+impl FrameEncoder<'_> {
+    /// Adds a frame of what `write` writes, for the record at `offset`.
+    #[inline]
+    fn add(&mut self, offset: i64, timestamp: i64, write: impl FnOnce(&mut BytesMut)) {
+        let start = frame::begin_frame(&mut self.bytes);
+        write(&mut self.bytes);
+        frame::end_frame(&mut self.bytes, start, Opcode::Text);
+        self.frames.push(RecordFrame {
+            end: u32::try_from(self.bytes.len()).expect("a chunk is far below 4 GiB as JSON"),
+            leader_epoch: self.chunk.leader_epoch_before(offset + 1),
+            offset,
+            timestamp,
+        });
+    }
+}
+
 /// The timestamp in the id of what has none.
 const NO_TIMESTAMP: i64 = -1;
 
@@ -173,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_found_behind_headers_of_every_size() {
+    fn payloads_are_found_after_headers_of_every_size() {
         let (long, longer) = ("x".repeat(1000), "y".repeat(70_000));
         let encoded = encoded(&["a", &long, &longer]);
         assert_eq!(encoded.payload(0), b"a");
@@ -184,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_rest_of_a_frame_and_those_behind_it() {
+    fn a_copy_has_the_rest_of_a_frame_and_those_after_it() {
         let encoded = encoded(&["aaaa", "bbbb", "cccc"]);
         let copy = encoded.copy_range(8, 1, 2);
         assert_eq!(&copy.bytes[..], b"bbbb");
