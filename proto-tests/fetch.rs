@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
 use kafka_client::fetcher::{
-    Chunk, ConsumerRecords, Cursor, FetchBudget, FetchError, FetchPosition, Fetcher, OffsetSpec,
+    Chunk, Cursor, FetchBudget, FetchError, FetchPosition, Fetcher, OffsetSpec, PartitionRecords,
 };
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{BrokerId, Cluster, IsolationLevel, Principal, TopicPartition};
@@ -135,7 +135,7 @@ impl Reader {
         }
     }
 
-    async fn records(&mut self) -> Result<ConsumerRecords, FetchError> {
+    async fn records(&mut self) -> Result<PartitionRecords, FetchError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(records) = self.cursor.try_next()? {
@@ -745,7 +745,7 @@ async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() 
         reader.read_to(26).await;
         scene.broker.truncate(&scene.tp, 25);
     }
-    assert_eq!(scene.fetcher.unreadable(), 1, "counted once");
+    assert_eq!(scene.fetcher.unreadable_count(), 1, "counted once");
     scene.stop().await;
 }
 

@@ -214,7 +214,7 @@ async fn a_fatal_error_code_ends_the_consumer_with_its_reason() {
             23,
             "refuses the consumer: it has members",
         ),
-        (ApiKey::JoinGroup, 24, "use another groupId"),
+        (ApiKey::JoinGroup, 24, "use another group id"),
         (ApiKey::JoinGroup, 26, "session.timeout.ms is not within"),
         (ApiKey::JoinGroup, 81, "it is full"),
         (ApiKey::JoinGroup, 82, "taken over"),
@@ -420,7 +420,7 @@ async fn the_commit_of_a_topic_that_the_coordinator_does_not_know_is_given_up() 
     consumer.store_offset(&all[0], position);
     let refused = consumer.commit().await;
     assert!(
-        matches!(refused, Err(CommitError::Refused { .. })),
+        matches!(refused, Err(CommitError::Rejected { .. })),
         "{refused:?}"
     );
     // The next one is tried again.

@@ -530,7 +530,7 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
             .await
             .is_err()
     );
-    assert_eq!(cluster.metadata().ready(), Ok(()));
+    assert_eq!(cluster.metadata().last_update_error(), None);
     assert_eq!(topic.id, cluster.metadata().topic(&name).await.unwrap().id);
 
     kafka.start_broker(victim);

@@ -366,8 +366,8 @@ async fn a_client_that_comes_back_at_once_gets_nothing_that_its_close_committed(
 #[tokio::test]
 async fn a_consumer_that_its_group_refuses_is_closed_with_1008_and_what_to_do() {
     for (code, part) in [
-        (23, "use another groupId"),
-        (24, "use another groupId"),
+        (23, "use another group id"),
+        (24, "use another group id"),
         (26, "session.timeout.ms"),
         (81, "group.max.size"),
     ] {

@@ -77,7 +77,7 @@ impl App {
         if self.draining.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
         }
-        if let Err(reason) = self.cluster().metadata().ready() {
+        if let Some(reason) = self.cluster().metadata().last_update_error() {
             reasons.push(format!("no broker can be reached: {reason}"));
         }
         reasons

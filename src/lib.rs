@@ -31,7 +31,7 @@
 //! in:   frame ─▶ codec ─▶ kafka_client::producer (memory, partitioner, batch, sender) ─▶ broker
 //!         pending acks, in order ◀─────────── delivery futures ◀───────────────────────────┘
 //!
-//! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once ─▶ ring
+//! out:  broker ─▶ kafka_client::fetcher (tail or catch-up) ─▶ chunk, decoded once
 //!         socket ◀─ frames, encoded once per format ◀─ cursor of each socket ◀─┘
 //!           └─ what the kernel took ─▶ kafka_client::consumer ─▶ its group's commits
 //! ```
@@ -46,9 +46,12 @@
 //!   may have; held by a socket until it closes.
 //! - **Cursor**: the position of one reader in one partition, and what it reads on with.
 //! - **Tail**: one fetch that waits at a broker on behalf of all cursors near the end of its
-//!   partitions. **Catch-up**: a fetch for the cursors that are further behind.
+//!   partitions. **Catch-up**: a fetch for the cursors that lag more.
 //! - **Chunk**: what one fetch brought of a partition, decoded once for all cursors that read
-//!   there. **Ring**: the newest chunks of a partition.
+//!   there. **Tail cache**: the newest chunks of a partition.
+//! - **Handover fetch**: a fetch without wait, every 20 ms on a catch-up connection, that extends
+//!   the tail cache of a partition until the tail fetches it: a partition that is added to a fetch
+//!   session waits out the long poll in flight.
 //! - **Pending acks**: the acknowledgements that a producing socket still owes its client, in the
 //!   order of the records.
 

@@ -36,7 +36,7 @@ pub(crate) enum SocketErrorCode {
     UnknownMessageId,
     /// A commit on a socket with `autoCommit=true`.
     AutoCommitEnabled,
-    /// Records that cannot be delivered, told in their place.
+    /// Records that cannot be delivered, reported in their place.
     Unreadable,
 }
 

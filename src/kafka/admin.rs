@@ -22,7 +22,7 @@ pub enum AdminError {
     Request(#[from] RequestError),
     /// It answered with an error code.
     #[error("topic {topic}: error {code}{}", message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
-    Refused {
+    Rejected {
         /// The topic's name.
         topic: Arc<str>,
         /// Kafka's error code.
@@ -39,14 +39,18 @@ impl AdminError {
     }
 
     fn is(&self, error: ResponseError) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == error.code())
+        matches!(self, Self::Rejected { code, .. } if *code == error.code())
     }
 }
 
-/// Creates a topic. `replication` of -1 takes the broker's default.
+/// Creates a topic of `partitions` partitions (1 or more), each with `replication` replicas (1 or
+/// more; -1 for the broker's default, which is 1 for brokers before 2.4). Tries again while the
+/// controller moves, for `request.timeout.ms`.
 ///
 /// # Errors
-/// See [`AdminError`]; [`AdminError::already_exists`] tells the harmless one.
+/// [`AdminError::Rejected`] with the controller's error code: that the topic exists (see
+/// [`AdminError::already_exists`]), has an invalid name, or may not be created.
+/// [`AdminError::Request`] if the controller could not be asked, or did not answer.
 pub async fn create_topic(
     cluster: &Cluster,
     name: &str,
@@ -129,7 +133,7 @@ fn check_error_code(name: &str, code: i16, message: Option<StrBytes>) -> Result<
     if code == 0 {
         return Ok(());
     }
-    Err(AdminError::Refused {
+    Err(AdminError::Rejected {
         topic: name.into(),
         code,
         message: message.map(|message| message.as_str().into()),

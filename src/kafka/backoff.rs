@@ -3,11 +3,13 @@
 //! ```text
 //! first ─▶ ×2 ─▶ ×2 ─▶ … ─▶ max     each ± 20 %, so that clients do not come in waves
 //! ```
+//!
+//! No clock is read and nothing sleeps here; the jitter is drawn from the process's random keys.
 
 use std::time::Duration;
 
 /// How long to wait before the next attempt, never nothing: a state machine whose next step is
-/// due "now" whenever it is asked would never come to an end. Pure: the caller sleeps.
+/// due "now" whenever it is asked would never come to an end. The caller sleeps.
 #[derive(Clone, Debug)]
 pub(crate) struct ExponentialBackoff {
     first: Duration,

@@ -1,4 +1,4 @@
-//! Everything that one principal does with one cluster, shared by all its sockets.
+//! Everything that one principal does with one cluster, shared by all its producers and consumers.
 //!
 //! ```text
 //! Client ─┬─ Cluster             connections, metadata

@@ -1,7 +1,12 @@
-//! The settings of the client layer, with Apache Kafka's names and defaults.
+//! The settings of the client, with the names of Java's client.
 //!
-//! Each field is documented with the Java property it comes from. Values are checked
-//! where they are parsed; here they are taken as given.
+//! Each field is documented with the property it comes from. Values are checked where they are
+//! parsed; here they are taken as given. Defaults are Java's (4.x), but for
+//! - `linger.ms`, 0 instead of 5: batches fill while requests are in flight;
+//! - `session.timeout.ms`, 15 s instead of 45 s: partitions of a client that dies move sooner;
+//! - `partition.assignment.strategy`, which prefers `CooperativeStickyAssignor`.
+//!
+//! `receive.message.max.bytes` is librdkafka's; `fetch_memory` and `record_bytes_max` are our own.
 
 use std::time::Duration;
 
@@ -30,7 +35,8 @@ pub struct ClientConfig {
     pub connections_max_idle: Duration,
     /// `metadata.max.age.ms`
     pub metadata_max_age: Duration,
-    /// `receive.message.max.bytes` (librdkafka's): the largest response that is accepted.
+    /// `receive.message.max.bytes` (librdkafka's): bytes of the largest response that is accepted,
+    /// 4 or more. A larger one ends its connection.
     pub receive_message_max_bytes: usize,
 }
 
@@ -105,23 +111,26 @@ impl Default for ProducerConfig {
 /// Fetching and group membership.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
-    /// `fetch.min.bytes`
+    /// `fetch.min.bytes`, 0 or more: how much a broker gathers before it answers a fetch at the
+    /// end of the log, within `fetch.max.wait.ms`.
     pub fetch_min_bytes: i32,
-    /// `fetch.max.bytes`, of one fetch response.
+    /// `fetch.max.bytes`, 1 or more: bytes of records in one fetch response, but for a first
+    /// batch that is larger.
     pub fetch_max_bytes: i32,
-    /// `max.partition.fetch.bytes`
+    /// `max.partition.fetch.bytes`, 1 or more: bytes of records of one partition in one fetch
+    /// response, but for a first batch that is larger.
     pub max_partition_fetch_bytes: i32,
     /// `fetch.max.wait.ms`: how long a broker holds a fetch at the end of the log.
     pub fetch_max_wait: Duration,
-    /// Bytes of fetched records held in memory, over all sockets.
+    /// Bytes of fetched records held in memory, over all consumers of a client.
     pub fetch_memory: usize,
-    /// Bytes that one record may take; a larger one is told as unreadable.
+    /// Bytes that one record may take; a larger one is reported as unreadable.
     pub record_bytes_max: usize,
     /// `session.timeout.ms`
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`
     pub heartbeat_interval: Duration,
-    /// `max.poll.interval.ms`: how long a socket may leave records unread.
+    /// `max.poll.interval.ms`: how long a consumer may leave records unread.
     pub max_poll_interval: Duration,
     /// `partition.assignment.strategy`, in order of preference.
     pub assignors: Vec<AssignorName>,

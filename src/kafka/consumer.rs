@@ -1,14 +1,14 @@
-//! What one socket reads with: a member of a group, and a cursor per partition it owns.
+//! A consumer: a member of a group, and a cursor per partition that it owns.
 //!
 //! ```text
-//! group ─▶ ConsumerCoordinator (task) ──BackgroundEvent──▶ Consumer ──ConsumerEvent──▶ socket
+//! group ─▶ ConsumerCoordinator (task) ──BackgroundEvent──▶ Consumer ──ConsumerEvent──▶ caller
 //!                 ▲                                          │ cursors, in turn
 //!                 └─────── offsets, released revocation ─────┘
 //! ```
 //!
 //! # Invariants
 //! - Only stored offsets are ever committed, and only while their partition is owned;
-//!   besides, the position where the reset policy has the group begin, see `group::offsets`.
+//!   besides, the position where the reset policy has the group begin, see `group::positions`.
 //! - After [`ConsumerEvent::Revoked`] nothing more of its partitions is delivered; the group
 //!   gets them when [`Consumer::release`] is called and the stored offsets are committed, or
 //!   when the revocation times out, which is [`ConsumerEvent::Lost`].
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-pub use super::fetcher::{Chunk, ConsumerRecords, FetchError, FetchPosition};
+pub use super::fetcher::{Chunk, FetchError, FetchPosition, PartitionRecords};
 pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
 pub use super::{IsolationLevel, TopicPartition};
 
@@ -58,7 +58,7 @@ pub enum ConsumerEvent {
     /// Partitions that are read from now on.
     Assigned(Vec<TopicPartition>),
     /// The next records of one partition.
-    Records(ConsumerRecords),
+    Records(PartitionRecords),
     /// The group wants partitions back. Nothing more of them comes; finish the records at
     /// hand, [`Consumer::store_offset`] them, then [`Consumer::release`] the partitions, soon.
     Revoked(PartitionRevocation),
@@ -78,7 +78,7 @@ pub struct PartitionRevocation {
 }
 
 impl PartitionRevocation {
-    /// The partitions.
+    /// The partitions to be released.
     pub fn partitions(&self) -> &[TopicPartition] {
         &self.partitions
     }
@@ -203,7 +203,8 @@ impl Consumer {
     /// group is in flight. When dropped, the commit goes on.
     ///
     /// # Errors
-    /// See [`CommitError`].
+    /// Any [`CommitError`]. After [`TimedOut`](CommitError::TimedOut), which comes after
+    /// `request.timeout.ms`, the commit is still being tried.
     pub async fn commit(&mut self) -> Result<(), CommitError> {
         self.queue_commits(|_| true);
         let completion = {
@@ -223,8 +224,8 @@ impl Consumer {
         }
     }
 
-    /// Commits the stored offsets in the background, as Java's `commitAsync`. Failures are
-    /// retried and logged there.
+    /// Commits the stored offsets in the background. Unlike Java's `commitAsync`, it retries what
+    /// fails and logs what is not retriable.
     pub fn request_commit(&mut self) {
         if self.queue_commits(|_| true) {
             self.channel.coordinator_wake.notify_one();
@@ -255,7 +256,7 @@ impl Consumer {
         self.channel.coordinator_wake.notify_one();
     }
 
-    /// Commits the stored offsets and leaves the group. Takes a few seconds at most.
+    /// Commits the stored offsets and leaves the group. Takes `CLOSE_TIMEOUT`, 11 seconds, at most.
     pub async fn close(self) {
         let channel = Arc::clone(&self.channel);
         drop(self);
@@ -264,7 +265,7 @@ impl Consumer {
                 channel.consumer_wake.notified().await;
             }
         };
-        if timeout(CLOSE_MAX, ended).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
             tracing::debug!("a consumer took too long to leave its group");
         }
     }
@@ -289,7 +290,7 @@ impl Consumer {
         channel.is_some()
     }
 
-    /// The next event other than records, if it is here: for a socket that can take no records
+    /// The next event other than records, if it is here: for a caller that can take no records
     /// now.
     pub fn try_next_except_records(&mut self) -> Option<ConsumerEvent> {
         if let Some(error) = &self.closed {
@@ -423,7 +424,7 @@ impl Drop for Consumer {
     }
 }
 
-/// How long a socket may take to release revoked partitions.
+/// How long a caller may take to release revoked partitions.
 const REVOCATION_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// How long [`Consumer::close`] takes at most: the last commit, and leaving.
-const CLOSE_MAX: Duration = Duration::from_secs(11);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(11);

@@ -50,7 +50,7 @@ pub enum RequestError {
         reason: Arc<str>,
     },
     /// No response within the request's time. The connection is closed with it: a
-    /// broker answers in order, so nothing behind this request would be answered either.
+    /// broker answers in order, so nothing after this request would be answered either.
     #[error("{api} got no answer from broker {broker} within {after:?}")]
     TimedOut {
         /// The broker.

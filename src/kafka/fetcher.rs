@@ -2,22 +2,22 @@
 //!
 //! ```text
 //!                               ┌ PartitionFetchState ┐
-//! broker ◀─ long polls ─ tail ─────▶ ring ─────────────┐
-//!        ◀─ reads ──── catch-up ───▶ completed fetches ┴▶ Cursor, … ─▶ ConsumerRecords
+//! broker ◀─ long polls ─ tail ─────▶ tail cache ───────┐
+//!        ◀─ fetches ──── catch-up ─▶ completed fetches ┴▶ Cursor, … ─▶ PartitionRecords
 //!                               └─ one per partition ─┘
 //! ```
 //!
 //! A cursor is an offset and a signal to wake its owner. Near the end of its partition it is
-//! served from the ring, which one long poll per broker fills for all; where it lags, by reads
-//! that the cursors at one offset share. What is fetched is decoded once and shared by `Arc`;
-//! [`DerivedCache`] keeps what the layers above derive from it, made once as well.
+//! served from the tail cache, which one long poll per broker fills for all; where it lags, by
+//! fetches that the cursors at one offset share. What is fetched is decoded once and shared by
+//! `Arc`; [`DerivedCache`] keeps what the layers above make of it, made once as well.
 //!
 //! # Invariants
 //! - Each cursor gets each offset of its partition once, in order, from whichever source.
 //! - The bytes of all chunks, and of what is derived from them, are bounded by
 //!   `fetch_memory`, give or take one response.
-//! - No cursor holds up the tail or another cursor. A slow one falls behind the ring and
-//!   reads on its own.
+//! - No cursor holds up the tail or another cursor. One that lags beyond the tail cache has
+//!   catch-up fetches of its own.
 //! - Moved leaders, lost connections and evicted fetch sessions are repaired inside.
 
 mod budget;
@@ -30,9 +30,9 @@ mod fetch_state;
 mod offset_fetcher;
 mod partition_fetcher;
 mod request;
-mod ring;
 mod shared_partition;
 mod tail;
+mod tail_cache;
 mod truncation;
 
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ use tokio::time::Instant;
 
 pub use self::budget::FetchBudget;
 use self::catch_up::CatchUpFetcher;
-pub use self::chunk::{Chunk, ConsumerRecords, DerivedCache};
+pub use self::chunk::{Chunk, DerivedCache, PartitionRecords};
 pub use self::cursor::Cursor;
 pub use self::error::FetchError;
 use self::offset_fetcher::OffsetFetcher;
@@ -80,8 +80,8 @@ struct FetcherShared {
     tails: TailFetchers,
     offsets: OffsetFetcher,
     partitions: Mutex<HashMap<(TopicPartition, IsolationLevel), Arc<SharedPartition>>>,
-    /// Offsets or ranges of offsets that were told as unreadable.
-    unreadable: AtomicU64,
+    /// Ranges of offsets that were reported as unreadable.
+    unreadable_count: AtomicU64,
 }
 
 impl Fetcher {
@@ -92,7 +92,7 @@ impl Fetcher {
             cluster.clone(),
             Arc::clone(&config),
             Arc::clone(&budget.catch_up),
-            budget.ring.limit(),
+            budget.tail.limit(),
         );
         let shared = FetcherShared {
             offsets: OffsetFetcher::new(cluster.clone()),
@@ -101,7 +101,7 @@ impl Fetcher {
             budget,
             catch_up,
             tails: TailFetchers::default(),
-            unreadable: AtomicU64::new(0),
+            unreadable_count: AtomicU64::new(0),
             partitions: Mutex::default(),
         };
         Self {
@@ -132,7 +132,7 @@ impl Fetcher {
         Cursor::new(partition, state, wake)
     }
 
-    /// Where `tp` begins or ends. Lookups of many sockets are sent together.
+    /// Where `tp` begins or ends. Lookups of many consumers are sent together.
     ///
     /// # Errors
     /// [`FetchError::UnknownTopic`], [`FetchError::NotAuthorized`], [`FetchError::Stopped`],
@@ -151,38 +151,40 @@ impl Fetcher {
         &self.shared.budget
     }
 
-    /// How many batches and records were told as unreadable.
-    pub fn unreadable(&self) -> u64 {
-        self.shared.unreadable.load(Ordering::Relaxed)
+    /// How many batches and single records were reported as unreadable.
+    pub fn unreadable_count(&self) -> u64 {
+        self.shared.unreadable_count.load(Ordering::Relaxed)
     }
 
-    /// Tails at work: one long poll per broker and isolation level.
+    /// How many tails are at work: one long poll each, per broker and isolation level. For tests.
     pub fn tails(&self) -> usize {
         self.shared.tails.count()
     }
 }
 
 impl FetcherShared {
-    /// A chunk of what was read at a ring's end, if there is room in the rings or the oldest
-    /// chunks can be evicted to make it. `None`: cursors hold on to too much.
-    fn ring_chunk(&self, partition: &SharedPartition, decoded: DecodedFetch) -> Option<Chunk> {
-        let ring = &self.budget.ring;
-        let chunk = partition.chunk(decoded, ring.charge(0));
-        ring.evict_to_limit(Instant::now());
-        (ring.used() <= ring.limit()).then_some(chunk)
+    /// A chunk of what was fetched at a tail cache's end, if the tail's half of the budget has room
+    /// for it, or has when the oldest chunks of all tail caches are evicted. `None`: cursors hold
+    /// too much.
+    fn tail_chunk(&self, partition: &SharedPartition, decoded: DecodedFetch) -> Option<Chunk> {
+        let pool = &self.budget.tail;
+        let chunk = partition.chunk(decoded, pool.charge(0));
+        pool.evict_to_limit(Instant::now());
+        (pool.used() <= pool.limit()).then_some(chunk)
     }
 
-    /// Limits for what comes at the end of a partition: no room is acquired for it.
-    fn ring_limits(&self) -> DecodeLimits {
+    /// Limits for what comes at the end of a partition, for which no memory is acquired before.
+    fn tail_decode_limits(&self) -> DecodeLimits {
         DecodeLimits {
-            room: self.budget.ring.limit() / 8,
+            bytes_allowed: self.budget.tail.limit() / 8,
             record_bytes_max: self.config.record_bytes_max,
             read_parts: false,
-            tell_unreadable: false,
+            report_unreadable: false,
         }
     }
 
-    /// New cursors of its name get another partition.
+    /// Removes the partition, whose topic is gone: a cursor that is added later under the same name
+    /// reads the topic that exists then.
     fn forget(&self, partition: &Arc<SharedPartition>) {
         let key = (partition.tp.clone(), partition.isolation);
         let mut partitions = lock(&self.partitions);
@@ -199,9 +201,9 @@ impl FetcherShared {
         let mut fetch_state = lock(&partition.fetch_state);
         let idle = fetch_state
             .idle_since()
-            .is_some_and(|since| now >= since + fetch_state::TAIL_IDLE_MAX);
+            .is_some_and(|since| now >= since + fetch_state::TAIL_MAX_IDLE);
         if idle {
-            fetch_state.drop_ring();
+            fetch_state.drop_tail_cache();
             drop(fetch_state);
             partitions.remove(&(partition.tp.clone(), partition.isolation));
         }

@@ -1,12 +1,12 @@
 //! What is known of the cluster: its brokers, and who leads which partition.
 //!
 //! ```text
-//! topics() ─ are missing ─▶ ┌─────────────────────┐ begin_update()     ┌─────────────────┐
-//! topics_as_of() ─ too old▶ │ topics of interest, │ ─────────────────▶ │ MetadataUpdater │
-//! request_update() ───────▶ │ update requested?   │ complete_update(), │ of the cluster  │
-//!                           └──────────┬──────────┘ ◀───────────────── └─────────────────┘
-//!                                      ▼            fail_update()
-//!   current_leader(), snapshot() ◀─ ClusterSnapshot (watched)
+//! topic() ─ is missing ────▶ ┌─────────────────────┐ begin_update()     ┌─────────────────┐
+//! topics_refreshed_after() ▶ │ topics of interest, │ ─────────────────▶ │ MetadataUpdater │
+//! request_update() ────────▶ │ update requested?   │ complete_update(), │ of the cluster  │
+//!                            └──────────┬──────────┘ ◀───────────────── └─────────────────┘
+//!                                       ▼            fail_update()
+//!    current_leader(), snapshot() ◀─ ClusterSnapshot (watched)
 //! ```
 //!
 //! # Invariants
@@ -15,19 +15,19 @@
 //! - Only topics in use are asked for, and no request creates one.
 //! - "Unknown topic" is an answer only when two responses agree on it whose requests were
 //!   sent after the call.
-//! - What is known has an age: [`Metadata::topics_as_of`] answers by responses alone whose
-//!   requests were sent after the moment that it is given. Whoever admits or refuses a client
-//!   asks it, with the moment at which the client asked.
+//! - What is known has an age: [`Metadata::topics_refreshed_after`] answers only by responses to
+//!   requests that were sent after the time that it is given. A caller that accepts or rejects
+//!   what somebody wants of a topic gives it the time at which that was wanted.
 //!
 //! # Who may wait for whom
-//! - A question waits for the request in flight, if there is one, and for its own: one for all
-//!   its topics, and shared with every other question that was asked in between. It does not
-//!   wait for the topics of others: its request names those of questions only.
-//! - Requests about some topics are limited in their rate: `QUESTION_INTERVAL` and
-//!   `QUESTION_BURST`. All topics are not asked about more often than once in
-//!   `retry.backoff.ms`, however many request it. A question that is not settled by a response
-//!   is asked again with backoff.
-//! - A question ends after `request.timeout.ms`, or earlier if the caller says so.
+//! - A topic lookup waits for the request in flight, if there is one, and for its own: a partial
+//!   update about all its topics, shared with every other lookup that began in between. It does
+//!   not wait for the topics in use: a partial update names only those that are looked up.
+//! - Partial updates are limited in their rate: `PARTIAL_UPDATE_INTERVAL` and
+//!   `PARTIAL_UPDATE_BURST`. A full update begins at most once in `retry.backoff.ms`, however
+//!   many request it. A lookup that a response leaves open (no leader yet, or a retriable error)
+//!   requests another update with backoff.
+//! - A lookup ends after `request.timeout.ms`, or earlier if the caller says so.
 
 mod snapshot;
 mod topics;
@@ -49,16 +49,16 @@ use self::topics::TopicsOfInterest;
 use super::backoff::ExponentialBackoff;
 use super::topic::TopicPartition;
 
-/// From one question to the next, on average.
-pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_micros(500);
-/// So many questions may follow each other at once: sockets that are opened one by one wait for
+/// From one partial update to the next, on average.
+pub(crate) const PARTIAL_UPDATE_INTERVAL: Duration = Duration::from_micros(500);
+/// So many partial updates may follow each other at once: callers that come one by one wait for
 /// the broker alone.
-pub(crate) const QUESTION_BURST: u32 = 200;
+pub(crate) const PARTIAL_UPDATE_BURST: u32 = 200;
 
-/// The first and the longest wait before a topic that has no leader, or an error that passes,
-/// is asked about again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-const ASK_AGAIN_AFTER_MAX: Duration = Duration::from_millis(500);
+/// The first and the longest wait before a topic that has no leader, or a retriable error, is
+/// looked up again.
+const TOPIC_RETRY_BACKOFF: Duration = Duration::from_millis(10);
+const TOPIC_RETRY_BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Why there is no metadata of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,8 +81,8 @@ pub enum MetadataError {
         /// The name.
         topic: Arc<str>,
     },
-    /// No broker answered in time.
-    #[error("no broker answers: {reason}")]
+    /// No broker answered in time, or none that could describe the topic.
+    #[error("topic metadata unavailable: {reason}")]
     Unavailable {
         /// What the last attempt met.
         reason: Arc<str>,
@@ -102,9 +102,9 @@ struct MetadataShared {
     /// An update was requested.
     requested: Notify,
     progress: watch::Sender<UpdateProgress>,
-    /// Whether the cluster answered the last request, and why not.
-    health: Mutex<Result<(), Arc<str>>>,
-    /// How long [`Metadata::topic`] waits for an update.
+    /// Why the last update failed, if it did.
+    last_update_error: Mutex<Option<Arc<str>>>,
+    /// How long [`Metadata::topic`] and [`Metadata::topics_refreshed_after`] wait for updates.
     max_wait: Duration,
 }
 
@@ -116,7 +116,7 @@ struct UpdateProgress {
 }
 
 impl Metadata {
-    /// Knows nothing yet. [`topic`](Self::topic) waits at most `max_wait` for an update.
+    /// Knows nothing yet. A topic lookup waits at most `max_wait` for updates.
     pub(crate) fn new(max_wait: Duration) -> Self {
         Self {
             shared: Arc::new(MetadataShared {
@@ -124,7 +124,7 @@ impl Metadata {
                 topics: Mutex::default(),
                 requested: Notify::new(),
                 progress: watch::Sender::default(),
-                health: Mutex::new(Err("no broker has answered yet".into())),
+                last_update_error: Mutex::new(Some("no broker has answered yet".into())),
                 max_wait,
             }),
         }
@@ -140,10 +140,12 @@ impl Metadata {
         self.shared.snapshot.subscribe()
     }
 
-    /// A topic; asks the cluster if it is not known, for as long as a request may take.
+    /// A topic. Returns at once if it is known; else waits until the cluster has described it, for
+    /// `request.timeout.ms` at most.
     ///
     /// # Errors
-    /// See [`MetadataError`].
+    /// Any [`MetadataError`]: the cluster does not have the topic or does not show it, or no
+    /// response has settled that in time ([`Unavailable`](MetadataError::Unavailable)).
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, MetadataError> {
         if let Some(topic) = self.known_topic(name, None) {
             return Ok(topic);
@@ -152,10 +154,10 @@ impl Metadata {
         found.remove(0)
     }
 
-    /// Topics, each as a request that was sent after `asked_at` described it, in the order of
-    /// `names`: nobody is admitted or refused by what was known before he asked. One request
-    /// asks for all of them, for as long as a request may take.
-    pub async fn topics_as_of(
+    /// Topics, each as described by the response to a request that was sent after `asked_at`, in
+    /// the order of `names`: nothing is accepted or rejected by what was known before the request.
+    /// Waits for one update about all of them, for `request.timeout.ms` at most.
+    pub async fn topics_refreshed_after(
         &self,
         names: &[Arc<str>],
         asked_at: Instant,
@@ -163,11 +165,11 @@ impl Metadata {
         self.find_topics(names, Some(asked_at)).await
     }
 
-    /// The topic, if it is known, and was described since that moment.
+    /// The topic, if it is known, and was described by a request sent after that time.
     fn known_topic(&self, name: &str, asked_at: Option<Instant>) -> Option<Arc<TopicMetadata>> {
         // In this order: a response is noted for the topic before the snapshot shows it, and
         // the snapshot cannot be read in between.
-        let is_current = |asked_at| lock(&self.shared.topics).is_described_since(name, asked_at);
+        let is_current = |asked_at| lock(&self.shared.topics).is_refreshed_after(name, asked_at);
         if !asked_at.is_none_or(is_current) {
             return None;
         }
@@ -188,7 +190,7 @@ impl Metadata {
             .map(|name| TopicSearch::new(self, name))
             .collect();
         let mut answered_by = None;
-        let mut backoff = ExponentialBackoff::new(ASK_AGAIN_AFTER, ASK_AGAIN_AFTER_MAX);
+        let mut backoff = ExponentialBackoff::new(TOPIC_RETRY_BACKOFF, TOPIC_RETRY_BACKOFF_MAX);
         loop {
             for search in &mut searches {
                 search.update(asked_at, answered_by);
@@ -248,11 +250,9 @@ impl Metadata {
             .wait_for(|progress| progress.succeeded.max(progress.failed) >= update)
             .await
             .map(|progress| progress.succeeded >= update);
-        match (over, self.ready()) {
-            (Ok(true), _) | (_, Ok(())) => Ok(()),
-            (_, Err(reason)) => Err(MetadataError::Unavailable {
-                reason: reason.into(),
-            }),
+        match (over, self.last_update_error()) {
+            (Ok(true), _) | (_, None) => Ok(()),
+            (_, Some(reason)) => Err(MetadataError::Unavailable { reason }),
         }
     }
 
@@ -277,14 +277,10 @@ impl Metadata {
         });
     }
 
-    /// Whether the cluster answers.
-    ///
-    /// # Errors
-    /// Why it does not, as text for operators.
-    pub fn ready(&self) -> Result<(), String> {
-        lock(&self.shared.health)
-            .clone()
-            .map_err(|reason| reason.to_string())
+    /// Why the last update failed, or found no brokers, as text for operators; before the first
+    /// one, that there was none. `None`: the cluster answers.
+    pub fn last_update_error(&self) -> Option<Arc<str>> {
+        lock(&self.shared.last_update_error).clone()
     }
 
     /// Requests an update, and returns the number of the one that will answer: one that
@@ -329,7 +325,7 @@ impl Metadata {
     }
 
     /// Begins an update, which answers everybody who requested one until now, but for those
-    /// who wait for a full one that may not be yet.
+    /// who wait for a full one that is not allowed yet.
     pub(crate) fn begin_update(&self, may_be_full: bool) -> MetadataUpdate {
         lock(&self.shared.topics).begin_update(may_be_full, Instant::now())
     }
@@ -350,10 +346,9 @@ impl Metadata {
             }
             has_changed
         });
-        *lock(&shared.health) = if brokers > 0 {
-            Ok(())
-        } else {
-            Err("the cluster has no brokers yet".into())
+        *lock(&shared.last_update_error) = match brokers {
+            0 => Some("the cluster has no brokers yet".into()),
+            _ => None,
         };
         shared
             .progress
@@ -363,7 +358,7 @@ impl Metadata {
     /// Notes that no broker answered, and requests a full update: whatever was asked for, the
     /// cluster may have changed.
     pub(crate) fn fail_update(&self, update: &MetadataUpdate, reason: &str) {
-        *lock(&self.shared.health) = Err(reason.into());
+        *lock(&self.shared.last_update_error) = Some(reason.into());
         lock(&self.shared.topics).request_update();
         self.shared
             .progress
@@ -371,7 +366,7 @@ impl Metadata {
     }
 }
 
-/// One topic that somebody waits for; it stays among those that are asked for meanwhile.
+/// The lookup of one topic, which stays among the topics of interest meanwhile.
 struct TopicSearch<'a> {
     metadata: &'a Metadata,
     topic: &'a Arc<str>,
@@ -394,8 +389,8 @@ impl<'a> TopicSearch<'a> {
         }
     }
 
-    /// Looks whether the topic is known as of that moment, and what that update said against
-    /// it.
+    /// Looks whether the topic was described after that time, and else which error that update's
+    /// response had for it.
     fn update(&mut self, asked_at: Option<Instant>, answered_by: Option<u64>) {
         if self.result.is_some() {
             return;
@@ -432,10 +427,8 @@ impl<'a> TopicSearch<'a> {
 
     fn into_result(mut self) -> Result<Arc<TopicMetadata>, MetadataError> {
         self.result.take().unwrap_or_else(|| {
-            let reason = match self.metadata.ready() {
-                Ok(()) => "no leader yet".into(),
-                Err(reason) => reason.into(),
-            };
+            let error = self.metadata.last_update_error();
+            let reason = error.unwrap_or_else(|| "no leader yet".into());
             Err(MetadataError::Unavailable { reason })
         })
     }

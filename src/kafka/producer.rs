@@ -39,7 +39,8 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 
 use self::accumulator::{
-    AccumulatorEffects, RecordAccumulator, RecordAppendError, RecordMemory, ShareTurn, SizeLimits,
+    AccumulatorEffects, PartitionMemoryTurn, RecordAccumulator, RecordAppendError, RecordMemory,
+    SizeLimits,
 };
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
@@ -55,7 +56,7 @@ pub use self::error::ProduceError;
 /// is to be one per cluster and principal.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    inner: Arc<ProducerInner>,
+    shared: Arc<ProducerShared>,
 }
 
 impl Producer {
@@ -75,7 +76,7 @@ impl Producer {
             max_request_size: config.max_request_size,
             buffer_memory: config.buffer_memory,
         };
-        let inner = Arc::new(ProducerInner {
+        let shared = Arc::new(ProducerShared {
             accumulator: Mutex::new(RecordAccumulator::new(queues, limits)),
             memory: Semaphore::new(config.buffer_memory.min(Semaphore::MAX_PERMITS)),
             senders: Mutex::default(),
@@ -83,9 +84,9 @@ impl Producer {
             cluster,
             config,
         });
-        let tasks = inner.cluster.tasks();
-        tasks.spawn(maintenance::run(Arc::clone(&inner)));
-        Self { inner }
+        let tasks = shared.cluster.tasks();
+        tasks.spawn(maintenance::run(Arc::clone(&shared)));
+        Self { shared }
     }
 
     /// Appends a record to its partition's batch. The partition is the given one, or the
@@ -107,8 +108,8 @@ impl Producer {
         if let Some(delivery) = self.try_send(topic, partition, record)? {
             return Ok(delivery);
         }
-        let sent = self.inner.wait_and_append(topic, partition, record);
-        timeout(self.inner.config.delivery_timeout, sent)
+        let sent = self.shared.wait_and_append(topic, partition, record);
+        timeout(self.shared.config.delivery_timeout, sent)
             .await
             .unwrap_or(Err(ProduceError::BufferExhausted))
     }
@@ -124,21 +125,23 @@ impl Producer {
         partition: Option<i32>,
         record: &NewRecord<'_>,
     ) -> Result<Option<DeliveryFuture>, ProduceError> {
-        let memory = self.inner.memory_for(record)?;
-        if !self.inner.try_allocate(memory)? {
+        let memory = self.shared.memory_for(record)?;
+        if !self.shared.try_allocate(memory)? {
             return Ok(None);
         }
         let waited = Waited::default();
-        let appended = self.inner.append(topic, partition, record, memory, &waited);
+        let appended = self
+            .shared
+            .append(topic, partition, record, memory, &waited);
         match appended {
             Ok(delivery) => Ok(Some(delivery)),
-            Err(RecordAppendError::ShareUsedUp(_)) => Ok(None),
+            Err(RecordAppendError::PartitionMemoryExhausted(_)) => Ok(None),
             Err(RecordAppendError::Refused(error)) => Err(error),
         }
     }
 
     /// Learns whether the topic has a partition that the metadata of before `asked_at` does not
-    /// have: it may have been added since. Waits for an answer for `delivery.timeout.ms`.
+    /// have: it may have been added since. Waits for a response for `delivery.timeout.ms`.
     ///
     /// # Errors
     /// [`InvalidPartition`](ProduceError::InvalidPartition),
@@ -152,10 +155,13 @@ impl Producer {
         asked_at: Instant,
     ) -> Result<(), ProduceError> {
         let names = [Arc::clone(&topic.name)];
-        let metadata = self.inner.cluster.metadata();
+        let metadata = self.shared.cluster.metadata();
         let ask = async {
             loop {
-                let found = metadata.topics_as_of(&names, asked_at).await.remove(0);
+                let found = metadata
+                    .topics_refreshed_after(&names, asked_at)
+                    .await
+                    .remove(0);
                 return Err(match found {
                     Ok(topic) => {
                         let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
@@ -178,7 +184,7 @@ impl Producer {
                 });
             }
         };
-        let answered = timeout(self.inner.config.delivery_timeout, ask).await;
+        let answered = timeout(self.shared.config.delivery_timeout, ask).await;
         answered.unwrap_or_else(|_| {
             let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
             Err(ProduceError::TimedOut { partition })
@@ -190,7 +196,7 @@ impl Producer {
     pub async fn flush(&self) {
         let now = Instant::now();
         let results = self
-            .inner
+            .shared
             .with_accumulator(|accumulator, effects| accumulator.flush(now, effects));
         for result in results {
             result.completed().await;
@@ -199,7 +205,7 @@ impl Producer {
 
     /// Bytes of `buffer.memory` that are not in use.
     pub fn memory_available(&self) -> usize {
-        self.inner.memory.available_permits()
+        self.shared.memory.available_permits()
     }
 }
 
@@ -210,9 +216,9 @@ const TRY_ELSEWHERE: Duration = Duration::from_secs(1);
 /// Brokers recognise a duplicate among a producer's last five batches per partition.
 const MAX_IN_FLIGHT: usize = 5;
 
-/// What the producer, its senders and its maintenance share.
+/// What the producer's clones, its senders and its maintenance task share.
 #[derive(Debug)]
-struct ProducerInner {
+struct ProducerShared {
     cluster: Cluster,
     config: ProducerConfig,
     accumulator: Mutex<RecordAccumulator>,
@@ -228,10 +234,10 @@ struct ProducerInner {
 struct Waited {
     /// Since when; the delivery timeout counts from there.
     since: Option<Instant>,
-    turn: Option<ShareTurn>,
+    turn: Option<PartitionMemoryTurn>,
 }
 
-impl ProducerInner {
+impl ProducerShared {
     /// The bytes of `buffer.memory` that a record takes.
     #[inline]
     fn memory_for(&self, record: &NewRecord<'_>) -> Result<u32, ProduceError> {
@@ -277,12 +283,12 @@ impl ProducerInner {
                 Ok(permits) => permits.forget(),
                 Err(_closed) => return Err(ProduceError::Stopped),
             }
-            let line = match self.append(topic, partition, record, memory, &waited) {
+            let waiters = match self.append(topic, partition, record, memory, &waited) {
                 Ok(delivery) => return Ok(delivery),
                 Err(RecordAppendError::Refused(error)) => return Err(error),
-                Err(RecordAppendError::ShareUsedUp(line)) => line,
+                Err(RecordAppendError::PartitionMemoryExhausted(waiters)) => waiters,
             };
-            let turn = line.wait(waited.turn.take());
+            let turn = waiters.wait(waited.turn.take());
             waited.turn = match may_go_elsewhere {
                 // Another partition may be available before this one is.
                 true => timeout(TRY_ELSEWHERE, turn).await.ok(),
@@ -305,9 +311,10 @@ impl ProducerInner {
                 taken: memory as usize,
                 free: self.memory.available_permits(),
                 turn: waited.turn.as_ref(),
+                since: waited.since,
             };
             self.with_accumulator(|accumulator, effects| {
-                accumulator.append(topic, partition, record, memory, waited.since, effects)
+                accumulator.append(topic, partition, record, memory, Instant::now, effects)
             })
         };
         let appended = match append() {
@@ -361,8 +368,8 @@ impl ProducerInner {
         for topic in effects.leaderless_topics {
             self.cluster.metadata().request_update_for_topic(&topic);
         }
-        for line in effects.shares_freed {
-            line.notify_freed();
+        for waiters in effects.memory_waiters_to_wake {
+            waiters.notify_freed();
         }
         if effects.wake_maintenance {
             self.wake_maintenance.notify_one();

@@ -28,9 +28,9 @@ pub(super) async fn cluster_info(app: App) -> Response<String> {
     let reason = match timeout(REFRESH_MAX, metadata.refresh()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(match metadata.ready() {
-            Ok(()) => format!("no broker answered within {} s", REFRESH_MAX.as_secs()),
-            Err(reason) => reason,
+        Err(_) => Some(match metadata.last_update_error() {
+            Some(reason) => reason.to_string(),
+            None => format!("no broker answered within {} s", REFRESH_MAX.as_secs()),
         }),
     };
     if let Some(reason) = reason {

@@ -66,7 +66,7 @@ impl From<ConsumerError> for CloseReason {
             | ConsumerError::TopicNotAuthorized { .. }
             | ConsumerError::UnknownTopic { .. }
             | ConsumerError::NoCommittedOffset { .. }
-            | ConsumerError::Refused { .. } => CloseCode::POLICY_VIOLATION,
+            | ConsumerError::Rejected { .. } => CloseCode::POLICY_VIOLATION,
             ConsumerError::Failed { .. }
             | ConsumerError::NoPosition { .. }
             | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL_ERROR,
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_the_broker_refuses_is_a_policy_violation_and_what_fails_here_an_internal_error() {
         let (group, reason) = ("g".into(), "it is full".into());
-        let refused = ConsumerError::Refused { group, reason };
+        let refused = ConsumerError::Rejected { group, reason };
         let (group, reason) = ("g".into(), "malformed answer".into());
         let failed = ConsumerError::Failed { group, reason };
         for (error, code) in [

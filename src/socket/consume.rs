@@ -1,7 +1,7 @@
 //! `/socket/out`: records to frames, commits to the group. One task per socket.
 //!
 //! ```text
-//! group ─▶ Consumer ─▶ ConsumerRecords ─▶ OutgoingChunk ─▶ kernel ─▶ client
+//! group ─▶ Consumer ─▶ PartitionRecords ─▶ OutgoingChunk ─▶ kernel ─▶ client
 //!             ▲                                │ taken by the kernel
 //!             ├─── store_offset ◀──────────────┘ autoCommit=true, committed once a second
 //!             └─── store_offset ◀── UncommittedRecords ◀── {"wsProxyMessageId"} ◀── client

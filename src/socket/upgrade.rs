@@ -237,9 +237,9 @@ impl SocketOpener {
     ) -> Result<Vec<Arc<TopicMetadata>>, HttpError> {
         let metadata = self.app.cluster().metadata();
         let find = async {
-            let mut found = metadata.topics_as_of(names, Instant::now()).await;
+            let mut found = metadata.topics_refreshed_after(names, Instant::now()).await;
             if self.app.config.dev && self.create_missing(&found).await? {
-                found = metadata.topics_as_of(names, Instant::now()).await;
+                found = metadata.topics_refreshed_after(names, Instant::now()).await;
             }
             let found: Result<Vec<_>, _> = found.into_iter().collect();
             found.map_err(HttpError::from)
@@ -247,10 +247,9 @@ impl SocketOpener {
         match timeout(TOPICS_MAX, find).await {
             Ok(found) => found,
             Err(_) => Err(HttpError::from(MetadataError::Unavailable {
-                reason: match metadata.ready() {
-                    Ok(()) => "no answer in time".into(),
-                    Err(reason) => reason.into(),
-                },
+                reason: metadata
+                    .last_update_error()
+                    .unwrap_or_else(|| "no answer in time".into()),
             })),
         }
     }

@@ -177,7 +177,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     setting("consumer.record-bytes-max", &["WSPROXY_CONSUMER_RECORD_BYTES_MAX"], Setting {
         default: Some("64 MiB"),
         placeholder: "SIZE",
-        help: "A larger record is told to clients as unreadable",
+        help: "A larger record is reported as unreadable in its place",
         set: |c, text| assign(&mut c.consumer.record_bytes_max, value::size_within(text, 1024..=1 << 30)),
     }),
     unsupported("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),

@@ -7,44 +7,43 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::Cluster;
+use super::any_broker::AnyBroker;
 use crate::backoff::ExponentialBackoff;
+use crate::config::ClientConfig;
 use crate::error::RequestError;
-use crate::metadata::{Metadata, QUESTION_BURST, QUESTION_INTERVAL};
+use crate::metadata::{Metadata, PARTIAL_UPDATE_BURST, PARTIAL_UPDATE_INTERVAL};
 
 /// `REBOOTSTRAP_REQUIRED` (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
-/// Keeps `cluster`'s metadata up to date until it is stopped.
-pub(super) async fn run(cluster: Cluster) {
-    let stop = cluster.stop().clone();
-    let metadata = cluster.metadata().clone();
-    let updater = MetadataUpdater {
-        backoff: ExponentialBackoff::new(
-            cluster.config().retry_backoff,
-            cluster.config().retry_backoff_max,
-        ),
-        cluster,
-        metadata,
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = updater.run() => {}
-    }
-}
-
-struct MetadataUpdater {
-    cluster: Cluster,
+/// Keeps a cluster's metadata up to date.
+pub(super) struct MetadataUpdater {
+    config: Arc<ClientConfig>,
     metadata: Metadata,
+    any_broker: Arc<AnyBroker>,
     backoff: ExponentialBackoff,
 }
 
 impl MetadataUpdater {
-    async fn run(mut self) {
-        let max_age = self.cluster.config().metadata_max_age;
+    pub(super) fn new(
+        config: Arc<ClientConfig>,
+        metadata: Metadata,
+        any_broker: Arc<AnyBroker>,
+    ) -> Self {
+        Self {
+            backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            config,
+            metadata,
+            any_broker,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let max_age = self.config.metadata_max_age;
         // When a full update may begin, and when one is due.
         let (mut full_from, mut full_due) = (Instant::now(), Instant::now() + max_age);
-        let mut rate = QuestionRate::new(Instant::now());
+        let mut rate = PartialUpdateRate::new(Instant::now());
         loop {
             rate.asked(Instant::now());
             let update = self.metadata.begin_update(Instant::now() >= full_from);
@@ -54,7 +53,7 @@ impl MetadataUpdater {
                     self.metadata.complete_update(&update, &response);
                     if update.is_full {
                         // However many request updates, and however often.
-                        full_from = Instant::now() + self.cluster.config().retry_backoff;
+                        full_from = Instant::now() + self.config.retry_backoff;
                         full_due = Instant::now() + max_age;
                     }
                     rate.next_at()
@@ -74,7 +73,7 @@ impl MetadataUpdater {
                     self.metadata.request_update();
                 }
                 // Its partitions may have moved.
-                () = self.cluster.connection_lost() => {
+                () = self.any_broker.connection_lost() => {
                     self.metadata.request_update();
                     self.metadata.update_requested(full_from).await;
                 }
@@ -85,11 +84,11 @@ impl MetadataUpdater {
     async fn send_request(&self, topics: &[Arc<str>]) -> Result<MetadataResponse, RequestError> {
         let build = |_version| metadata_request(topics);
         // A broker that hangs must not keep what others know from us for that long.
-        let timeout = self.cluster.config().request_timeout / 3;
-        let (_, response) = self.cluster.call_any(build, timeout).await?;
+        let timeout = self.config.request_timeout / 3;
+        let (_, response) = self.any_broker.call(build, timeout).await?;
         if response.error_code == REBOOTSTRAP_REQUIRED {
             tracing::info!("the cluster asks its clients to bootstrap again");
-            let (_, response) = self.cluster.call_bootstrap(build, timeout).await?;
+            let (_, response) = self.any_broker.call_bootstrap(build, timeout).await?;
             return Ok(response);
         }
         Ok(response)
@@ -104,31 +103,31 @@ impl MetadataUpdater {
 
     fn log_failure(&self, error: &RequestError) {
         if self.backoff.failures() == 0 {
-            tracing::warn!(%error, "the cluster does not answer; trying on");
+            tracing::warn!(%error, "the cluster does not answer; retrying");
         } else {
             tracing::debug!(%error, "the cluster does not answer");
         }
     }
 }
 
-/// When the next question may be sent: one in [`QUESTION_INTERVAL`] on average, and
-/// [`QUESTION_BURST`] at once.
-struct QuestionRate {
+/// When the next partial update may begin: one in [`PARTIAL_UPDATE_INTERVAL`] on average, and
+/// [`PARTIAL_UPDATE_BURST`] at once.
+struct PartialUpdateRate {
     /// When as many as that may be sent again.
     full_at: Instant,
 }
 
-impl QuestionRate {
+impl PartialUpdateRate {
     fn new(now: Instant) -> Self {
         Self { full_at: now }
     }
 
     fn asked(&mut self, now: Instant) {
-        self.full_at = self.full_at.max(now) + QUESTION_INTERVAL;
+        self.full_at = self.full_at.max(now) + PARTIAL_UPDATE_INTERVAL;
     }
 
     fn next_at(&self) -> Instant {
-        let burst = QUESTION_INTERVAL * (QUESTION_BURST - 1);
+        let burst = PARTIAL_UPDATE_INTERVAL * (PARTIAL_UPDATE_BURST - 1);
         self.full_at.checked_sub(burst).unwrap_or(self.full_at)
     }
 }
@@ -151,19 +150,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_questions_is_sent_at_once_and_then_one_in_an_interval() {
-        let now = Instant::now() + QUESTION_INTERVAL * QUESTION_BURST;
-        let mut rate = QuestionRate::new(now);
-        for _ in 1..QUESTION_BURST {
+    fn a_burst_of_partial_updates_begins_at_once_and_then_one_in_an_interval() {
+        let now = Instant::now() + PARTIAL_UPDATE_INTERVAL * PARTIAL_UPDATE_BURST;
+        let mut rate = PartialUpdateRate::new(now);
+        for _ in 1..PARTIAL_UPDATE_BURST {
             rate.asked(now);
             assert!(rate.next_at() <= now);
         }
         rate.asked(now);
-        assert_eq!(rate.next_at(), now + QUESTION_INTERVAL);
-        rate.asked(now + QUESTION_INTERVAL);
-        assert_eq!(rate.next_at(), now + QUESTION_INTERVAL * 2);
+        assert_eq!(rate.next_at(), now + PARTIAL_UPDATE_INTERVAL);
+        rate.asked(now + PARTIAL_UPDATE_INTERVAL);
+        assert_eq!(rate.next_at(), now + PARTIAL_UPDATE_INTERVAL * 2);
         // After a rest the whole burst is there again.
-        rate.asked(now + QUESTION_INTERVAL * QUESTION_BURST * 2);
-        assert!(rate.next_at() <= now + QUESTION_INTERVAL * (QUESTION_BURST + 2));
+        rate.asked(now + PARTIAL_UPDATE_INTERVAL * PARTIAL_UPDATE_BURST * 2);
+        assert!(rate.next_at() <= now + PARTIAL_UPDATE_INTERVAL * (PARTIAL_UPDATE_BURST + 2));
     }
 }

@@ -110,7 +110,7 @@ async fn until(cluster: &Cluster, holds: impl Fn(&crate::metadata::ClusterSnapsh
 
 async fn until_ready(cluster: &Cluster) {
     let ready = async {
-        while cluster.metadata().ready().is_err() {
+        while cluster.metadata().last_update_error().is_some() {
             let _ = cluster.metadata().refresh().await;
         }
     };
@@ -125,7 +125,7 @@ async fn a_topic_is_found_from_the_bootstrap_address_and_its_leader_reached() {
     let cluster = cluster(&[broker.address]);
     let topic = cluster.metadata().topic("t").await.unwrap();
     assert_eq!(topic.leader(0).unwrap().broker, BrokerId(7));
-    assert_eq!(cluster.metadata().ready(), Ok(()));
+    assert_eq!(cluster.metadata().last_update_error(), None);
     heartbeat(&cluster, 7).await.unwrap();
     assert_eq!(broker.received_of(ApiKey::Heartbeat).len(), 1);
     cluster.stop().cancel();
@@ -210,7 +210,7 @@ async fn many_who_ask_at_once_share_a_request() {
 }
 
 #[tokio::test]
-async fn a_broker_that_hangs_holds_up_no_question_that_another_can_answer() {
+async fn a_broker_that_hangs_holds_up_no_request_that_another_can_answer() {
     let fake_cluster = FakeCluster::default();
     let answers = fake_cluster.start_broker(7).await;
     let hangs = FakeBroker::start(|_| FakeResponse::Silence).await;
@@ -230,7 +230,7 @@ async fn a_broker_that_hangs_holds_up_no_question_that_another_can_answer() {
             let asked = ["t".into(), "u".into()];
             let found = cluster
                 .metadata()
-                .topics_as_of(&asked, Instant::now())
+                .topics_refreshed_after(&asked, Instant::now())
                 .await;
             assert!(found.iter().all(Result::is_ok));
         }
@@ -244,9 +244,9 @@ async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let cluster = cluster(&[address]);
-    assert!(cluster.metadata().ready().is_err());
+    assert!(cluster.metadata().last_update_error().is_some());
     assert!(cluster.metadata().refresh().await.is_err());
-    let reason = cluster.metadata().ready().unwrap_err();
+    let reason = cluster.metadata().last_update_error().unwrap();
     assert!(reason.contains("cannot be reached"), "{reason}");
     // Somebody waits while it comes.
     let waiting = {
@@ -257,7 +257,7 @@ async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
     fake_cluster.set_topics(vec![fake::topic_metadata("t", 1, &[(7, 1)])]);
     let _broker = fake_cluster.start_broker_at(7, TcpListener::bind(address).await.unwrap());
     waiting.await.unwrap().unwrap();
-    assert_eq!(cluster.metadata().ready(), Ok(()));
+    assert_eq!(cluster.metadata().last_update_error(), None);
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn a_newer_leader_from_another_response_is_taken_at_once() {
         broker: BrokerId(2),
         epoch: 2,
     };
-    let endpoint = BrokerNode {
+    let endpoint = crate::metadata::BrokerNode {
         id: BrokerId(2),
         host: "127.0.0.1".into(),
         port: other.address.port(),

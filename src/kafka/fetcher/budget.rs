@@ -1,9 +1,9 @@
 //! Bytes of fetched records in memory, counted and bounded.
 //!
 //! ```text
-//!              ┌ ring pool ──── tail chunks: taken at once, oldest evicted to make room
+//!              ┌ tail pool ──── chunks of the tail caches: charged at once, oldest evicted
 //! fetch_memory ┤
-//!              └ catch-up pool ─ acquired before the read, in the order asked
+//!              └ catch-up pool ─ acquired before the fetch is sent, in the order asked
 //! ```
 //!
 //! The two halves are separate so that neither can starve the other. A permit counts
@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! - `acquire` grants in the order asked, and never beyond the limit.
-//! - `charge` never waits. It may exceed the limit; chunks that are only cached (in rings
+//! - `charge` never waits. It may exceed the limit; chunks that are only cached (in tail caches
 //!   and among completed fetches) are then evicted, oldest first.
 //! - No other lock is taken under the pool's own.
 
@@ -24,10 +24,10 @@ use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The memory that all fetchers of a process share.
+/// The memory of one [`Client`](crate::client::Client)'s fetcher (`fetch_memory`), in two pools.
 #[derive(Clone, Debug)]
 pub struct FetchBudget {
-    pub(super) ring: Arc<BudgetPool>,
+    pub(super) tail: Arc<BudgetPool>,
     pub(super) catch_up: Arc<BudgetPool>,
 }
 
@@ -35,17 +35,17 @@ impl FetchBudget {
     /// A budget of `bytes` in all.
     pub fn new(bytes: usize) -> Self {
         Self {
-            ring: BudgetPool::new(bytes / 2),
+            tail: BudgetPool::new(bytes / 2),
             catch_up: BudgetPool::new(bytes - bytes / 2),
         }
     }
 
     /// Bytes counted now.
     pub fn used(&self) -> usize {
-        self.ring.used() + self.catch_up.used()
+        self.tail.used() + self.catch_up.used()
     }
 
-    /// Whether a read waits for room: what is held without need should be let go.
+    /// Whether a catch-up fetch waits for memory: what is held without need should be let go.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.catch_up.lock().waiting.is_empty()
     }
@@ -112,7 +112,7 @@ impl BudgetPool {
         self.lock().waiting.push_back(BudgetWaiter { bytes, grant });
         loop {
             self.evict_to_limit(Instant::now());
-            match tokio::time::timeout(EVICT_EVERY, &mut granted).await {
+            match tokio::time::timeout(EVICTION_INTERVAL, &mut granted).await {
                 Ok(Ok(permit)) => return permit,
                 // The sender lives in our own queue until it grants.
                 Ok(Err(_)) => unreachable!("a waiter is only removed by its grant"),
@@ -291,7 +291,7 @@ impl Drop for BudgetPermit {
 }
 
 /// How often a waiter tries again to evict chunks that cursors were about to take.
-const EVICT_EVERY: Duration = Duration::from_millis(100);
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -2,20 +2,21 @@
 //! budget.
 //!
 //! ```text
-//! partitions ──▶ read queue per broker ─▶ connection 0 ─▶ broker
-//!                (ring polls first)   └─▶ connection 1 ─▶
+//! partitions ──▶ fetch queue per broker ───┬─▶ connection 0 ─▶ broker
+//!                (handover fetches first)  └─▶ connection 1 ─▶
 //! ```
 //!
-//! Each of a broker's connections has a task that takes queued reads, acquires room for them,
+//! Each of a broker's connections has a task that takes queued fetches, acquires room for them,
 //! and sends them in one request. While one response is decoded, the other is in flight.
 //!
 //! # Invariants
 //! - A partition stands in a request at most once.
-//! - Room for a read is acquired before it is sent, in the order asked. Reads ahead never
-//!   wait for room, and ring polls take none here: what they bring belongs to the ring.
-//! - Every read is answered, be it with [`CatchUpResult::NotSent`].
-//! - A read that nobody waits for any more, because its partition has another leader by now,
-//!   gives its room back at once; a request of such reads alone is abandoned.
+//! - Room for a fetch is acquired before it is sent, in the order asked. Prefetches never
+//!   wait for room, and handover fetches take none here: what they bring belongs to the tail
+//!   cache.
+//! - Every fetch is answered, be it with [`CatchUpFetchResult::NotSent`].
+//! - A fetch that nobody waits for any more, because its partition has another leader by now,
+//!   gives its room back at once; a request of such fetches alone is abandoned.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,42 +30,42 @@ use uuid::Uuid;
 
 use super::budget::{BudgetPermit, BudgetPool};
 use super::fetch_session::{FetchRequestData, FetchTarget};
-use super::fetch_state::{ReadKind, ReadSpec};
+use super::fetch_state::{FetchKind, FetchSpec};
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
 use crate::config::ConsumerConfig;
 use crate::metadata::LeaderAndEpoch;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 
-/// The catch-up reads of a fetcher, at all brokers.
+/// Sends the catch-up fetches of a fetcher, to all brokers.
 #[derive(Debug)]
 pub(super) struct CatchUpFetcher {
     cluster: Cluster,
     config: Arc<ConsumerConfig>,
     pool: Arc<BudgetPool>,
-    ring_limit: usize,
-    brokers: Mutex<HashMap<BrokerId, Arc<BrokerReadQueue>>>,
-    /// Reads that are queued or in flight: they share the pool.
+    tail_limit: usize,
+    brokers: Mutex<HashMap<BrokerId, Arc<BrokerFetchQueue>>>,
+    /// Fetches that are queued or in flight: they share the pool.
     pending: AtomicUsize,
 }
 
-/// A read that a partition asks for.
+/// One partition's part of a Fetch request, as its task queues it for a broker.
 #[derive(Debug)]
-pub(super) struct CatchUpRead {
+pub(super) struct CatchUpFetch {
     pub(super) partition: Arc<SharedPartition>,
-    pub(super) spec: ReadSpec,
+    pub(super) spec: FetchSpec,
     pub(super) topic_id: Uuid,
     pub(super) leader_epoch: i32,
-    /// No other read in its request: the only way to get a batch larger than the limits.
-    pub(super) alone: bool,
+    /// In a request of its own: the only way to get a batch larger than the limits.
+    pub(super) exclusive: bool,
 }
 
-/// What came of a [`CatchUpRead`].
+/// What came of a [`CatchUpFetch`].
 #[derive(Debug)]
-pub(super) enum CatchUpResult {
-    /// The response, with the room acquired for it; a ring poll has none.
+pub(super) enum CatchUpFetchResult {
+    /// The response, with the room acquired for it; a handover fetch has none.
     Fetched(FetchPartitionData, Option<BudgetPermit>),
-    /// No cursor waits for it any more, or there is no room for a read ahead.
+    /// No cursor waits for it any more, or there is no room for a prefetch.
     NotSent,
     /// The response left the partition out; the error code of the whole response.
     Missing(i16),
@@ -73,22 +74,22 @@ pub(super) enum CatchUpResult {
 }
 
 #[derive(Debug)]
-struct BrokerReadQueue {
-    reads: Mutex<VecDeque<QueuedRead>>,
+struct BrokerFetchQueue {
+    fetches: Mutex<VecDeque<QueuedFetch>>,
     /// One permit per entry. Entries may be taken without one: a permit only says that it is
     /// worth looking.
     added: Semaphore,
 }
 
 #[derive(Debug)]
-struct QueuedRead {
-    read: CatchUpRead,
-    result: oneshot::Sender<CatchUpResult>,
+struct QueuedFetch {
+    fetch: CatchUpFetch,
+    result: oneshot::Sender<CatchUpFetchResult>,
 }
 
-/// A read that goes into the next request.
-struct SelectedRead {
-    queued: QueuedRead,
+/// A queued fetch that goes into the next request, and the room acquired for it.
+struct SelectedFetch {
+    queued: QueuedFetch,
     permit: Option<BudgetPermit>,
     max_bytes: usize,
 }
@@ -98,45 +99,45 @@ impl CatchUpFetcher {
         cluster: Cluster,
         config: Arc<ConsumerConfig>,
         pool: Arc<BudgetPool>,
-        ring_limit: usize,
+        tail_limit: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
             cluster,
             config,
             pool,
-            ring_limit,
+            tail_limit,
             brokers: Mutex::default(),
             pending: AtomicUsize::new(0),
         })
     }
 
-    /// Reads at `leader`.
-    pub(super) async fn read(
+    /// Fetches from `leader`.
+    pub(super) async fn fetch(
         self: &Arc<Self>,
         leader: LeaderAndEpoch,
-        read: CatchUpRead,
-    ) -> CatchUpResult {
+        fetch: CatchUpFetch,
+    ) -> CatchUpFetchResult {
         let queue = self.queue(leader.broker);
         let (result, response) = oneshot::channel();
-        let ring_poll = matches!(read.spec.kind, ReadKind::RingPoll(_));
-        let queued = QueuedRead { read, result };
-        if ring_poll {
-            lock(&queue.reads).push_front(queued);
+        let is_handover = matches!(fetch.spec.kind, FetchKind::Handover(_));
+        let queued = QueuedFetch { fetch, result };
+        if is_handover {
+            lock(&queue.fetches).push_front(queued);
         } else {
-            lock(&queue.reads).push_back(queued);
+            lock(&queue.fetches).push_back(queued);
         }
         queue.added.add_permits(1);
         let _pending = PendingCount::add_one(&self.pending);
         response
             .await
-            .unwrap_or(CatchUpResult::Failed(RequestError::Stopped))
+            .unwrap_or(CatchUpFetchResult::Failed(RequestError::Stopped))
     }
 
-    fn queue(self: &Arc<Self>, broker: BrokerId) -> Arc<BrokerReadQueue> {
+    fn queue(self: &Arc<Self>, broker: BrokerId) -> Arc<BrokerFetchQueue> {
         let mut brokers = lock(&self.brokers);
         let queue = brokers.entry(broker).or_insert_with(|| {
-            let queue = Arc::new(BrokerReadQueue {
-                reads: Mutex::default(),
+            let queue = Arc::new(BrokerFetchQueue {
+                fetches: Mutex::default(),
                 added: Semaphore::new(0),
             });
             for connection in 0..CONNECTIONS_PER_BROKER {
@@ -152,12 +153,12 @@ impl CatchUpFetcher {
         Arc::clone(queue)
     }
 
-    async fn run(&self, broker: BrokerId, connection: u8, queue: Arc<BrokerReadQueue>) {
+    async fn run(&self, broker: BrokerId, connection: u8, queue: Arc<BrokerFetchQueue>) {
         loop {
             if let Ok(added) = queue.added.acquire().await {
                 added.forget();
             }
-            let Some(first) = lock(&queue.reads).pop_front() else {
+            let Some(first) = lock(&queue.fetches).pop_front() else {
                 continue;
             };
             let Some(first) = self.select_first(first).await else {
@@ -165,68 +166,68 @@ impl CatchUpFetcher {
             };
             let selected = self.select_others(first, &queue);
             let purpose = ConnectionPurpose::CatchUp(connection);
-            self.fetch(broker, purpose, selected).await;
+            self.send_selected(broker, purpose, selected).await;
         }
     }
 
-    /// Acquires room, and waits for it if a cursor waits for the read.
-    async fn select_first(&self, queued: QueuedRead) -> Option<SelectedRead> {
-        let (max_bytes, cost) = self.size(&queued.read);
+    /// Acquires room, and waits for it if a cursor waits for the fetch.
+    async fn select_first(&self, queued: QueuedFetch) -> Option<SelectedFetch> {
+        let (max_bytes, cost) = self.size(&queued.fetch);
         if queued.result.is_closed() {
             return None;
         }
-        let permit = match queued.read.spec.kind {
-            ReadKind::RingPoll(_) => None,
+        let permit = match queued.fetch.spec.kind {
+            FetchKind::Handover(_) => None,
             _ if queued.is_awaited() => Some(self.pool.acquire(cost).await),
             _ => match self.pool.try_acquire(cost) {
                 Some(permit) => Some(permit),
                 None => {
-                    queued.complete(CatchUpResult::NotSent);
+                    queued.complete(CatchUpFetchResult::NotSent);
                     return None;
                 }
             },
         };
         // It may have waited long.
-        if !queued.is_awaited() && !matches!(queued.read.spec.kind, ReadKind::ReadAhead(_)) {
-            queued.complete(CatchUpResult::NotSent);
+        if !queued.is_awaited() && !matches!(queued.fetch.spec.kind, FetchKind::Prefetch(_)) {
+            queued.complete(CatchUpFetchResult::NotSent);
             return None;
         }
-        Some(SelectedRead {
+        Some(SelectedFetch {
             queued,
             permit,
             max_bytes,
         })
     }
 
-    /// Adds the other queued reads that fit and that there is room for now.
-    fn select_others(&self, first: SelectedRead, queue: &BrokerReadQueue) -> Vec<SelectedRead> {
+    /// Adds the other queued fetches that fit and that there is room for now.
+    fn select_others(&self, first: SelectedFetch, queue: &BrokerFetchQueue) -> Vec<SelectedFetch> {
         let mut selected = vec![first];
-        if selected[0].queued.read.alone {
+        if selected[0].queued.fetch.exclusive {
             return selected;
         }
-        let isolation = selected[0].queued.read.partition.isolation;
+        let isolation = selected[0].queued.fetch.partition.isolation;
         let mut bytes = selected[0].max_bytes;
-        let mut partitions = HashSet::from([selected[0].queued.read.partition.tp.clone()]);
+        let mut partitions = HashSet::from([selected[0].queued.fetch.partition.tp.clone()]);
         let mut left = VecDeque::new();
-        let mut reads = lock(&queue.reads);
-        while let Some(next) = reads.pop_front() {
-            let read = &next.read;
-            let (max_bytes, cost) = self.size(read);
+        let mut fetches = lock(&queue.fetches);
+        while let Some(next) = fetches.pop_front() {
+            let fetch = &next.fetch;
+            let (max_bytes, cost) = self.size(fetch);
             let fits = bytes + max_bytes <= self.config.fetch_max_bytes as usize
                 && partitions.len() < PARTITIONS_MAX
-                && !read.alone
-                && read.partition.isolation == isolation
-                && !partitions.contains(&read.partition.tp);
-            let permit = match (fits, read.spec.kind) {
-                (true, ReadKind::RingPoll(_)) => Ok(None),
+                && !fetch.exclusive
+                && fetch.partition.isolation == isolation
+                && !partitions.contains(&fetch.partition.tp);
+            let permit = match (fits, fetch.spec.kind) {
+                (true, FetchKind::Handover(_)) => Ok(None),
                 (true, _) => self.pool.try_acquire(cost).map(Some).ok_or(()),
                 (false, _) => Err(()),
             };
             match permit {
                 Ok(permit) => {
                     bytes += max_bytes;
-                    partitions.insert(read.partition.tp.clone());
-                    selected.push(SelectedRead {
+                    partitions.insert(fetch.partition.tp.clone());
+                    selected.push(SelectedFetch {
                         queued: next,
                         permit,
                         max_bytes,
@@ -238,38 +239,39 @@ impl CatchUpFetcher {
                 break;
             }
         }
-        left.append(&mut reads);
-        *reads = left;
+        left.append(&mut fetches);
+        *fetches = left;
         selected
     }
 
-    async fn fetch(
+    async fn send_selected(
         &self,
         broker: BrokerId,
         purpose: ConnectionPurpose,
-        selected: Vec<SelectedRead>,
+        selected: Vec<SelectedFetch>,
     ) {
-        let mut reads = Vec::with_capacity(selected.len());
+        let mut fetches = Vec::with_capacity(selected.len());
         let mut results = Vec::with_capacity(selected.len());
         for selected in selected {
-            let QueuedRead { read, result } = selected.queued;
-            reads.push((read, selected.max_bytes));
+            let QueuedFetch { fetch, result } = selected.queued;
+            fetches.push((fetch, selected.max_bytes));
             results.push((result, selected.permit));
         }
         let metadata = self.cluster.metadata();
-        let response = self.request(broker, purpose, &reads);
-        let response = request::while_not_overdue(metadata, request::OVERDUE_AFTER, response);
+        let response = self.request(broker, purpose, &fetches);
+        let response =
+            request::await_requesting_metadata(metadata, request::OVERDUE_AFTER, response);
         let mut response = tokio::select! {
             response = response => response,
             () = all_abandoned(&mut results) => return,
         };
-        for ((read, _), (result, permit)) in reads.into_iter().zip(results) {
+        for ((fetch, _), (result, permit)) in fetches.into_iter().zip(results) {
             let answer = match &mut response {
-                Ok(response) => match response.by_partition.remove(&read.partition.tp) {
-                    Some(data) => CatchUpResult::Fetched(data, permit),
-                    None => CatchUpResult::Missing(response.error),
+                Ok(response) => match response.by_partition.remove(&fetch.partition.tp) {
+                    Some(data) => CatchUpFetchResult::Fetched(data, permit),
+                    None => CatchUpFetchResult::Missing(response.error),
                 },
-                Err(error) => CatchUpResult::Failed(error.clone()),
+                Err(error) => CatchUpFetchResult::Failed(error.clone()),
             };
             // The reader may be gone; the permit returns with the result.
             let _ = result.send(answer);
@@ -280,13 +282,13 @@ impl CatchUpFetcher {
         &self,
         broker: BrokerId,
         purpose: ConnectionPurpose,
-        selected: &[(CatchUpRead, usize)],
+        selected: &[(CatchUpFetch, usize)],
     ) -> Result<CatchUpResponse, RequestError> {
         let connection = self.cluster.connection(broker, purpose).await?;
-        let reads = || selected.iter().map(|(read, _)| read);
-        let ids = reads().all(|read| !read.topic_id.is_nil());
+        let fetches = || selected.iter().map(|(fetch, _)| fetch);
+        let ids = fetches().all(|fetch| !fetch.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
-        let isolation = reads()
+        let isolation = fetches()
             .next()
             .map_or(IsolationLevel::default(), |first| first.partition.isolation);
         let data = FetchRequestData {
@@ -302,8 +304,8 @@ impl CatchUpFetcher {
             max_bytes: request::clamp_to_i32(bytes.min(self.config.fetch_max_bytes as usize)),
             isolation,
         };
-        let names = reads()
-            .map(|read| (read.topic_id, Arc::clone(&read.partition.tp.topic)))
+        let names = fetches()
+            .map(|fetch| (fetch.topic_id, Arc::clone(&fetch.partition.tp.topic)))
             .collect();
         let fetch: FetchRequest = request::build(version, params, &data);
         let timeout = self.cluster.config().request_timeout;
@@ -316,18 +318,18 @@ impl CatchUpFetcher {
         })
     }
 
-    /// Bytes to ask for, and the room that they take. All pending reads share the pool.
-    fn size(&self, read: &CatchUpRead) -> (usize, usize) {
+    /// Bytes to ask for, and the room that they take. All pending fetches share the pool.
+    fn size(&self, fetch: &CatchUpFetch) -> (usize, usize) {
         let most = self.config.max_partition_fetch_bytes.max(1) as usize;
-        if let ReadKind::RingPoll(_) = read.spec.kind {
-            return (most.min(self.ring_limit / 8).max(1), 0);
+        if let FetchKind::Handover(_) = fetch.spec.kind {
+            return (most.min(self.tail_limit / 8).max(1), 0);
         }
         let pending = self.pending.load(Ordering::Relaxed).max(1);
         let share = self.pool.limit() / 2 / pending;
         let bytes = share
-            .clamp(READ_BYTES_MIN, READ_BYTES_MIN.max(most))
+            .clamp(FETCH_BYTES_MIN, FETCH_BYTES_MIN.max(most))
             .min(most);
-        let estimator = &read.partition.size_estimator;
+        let estimator = &fetch.partition.size_estimator;
         let (cost, limit) = (estimator.total_bytes(bytes), self.pool.limit() / 2);
         if cost <= limit {
             return (bytes, cost);
@@ -343,29 +345,31 @@ struct CatchUpResponse {
     by_partition: HashMap<crate::TopicPartition, FetchPartitionData>,
 }
 
-impl QueuedRead {
+impl QueuedFetch {
     fn is_awaited(&self) -> bool {
-        lock(&self.read.partition.fetch_state).is_awaited(self.read.spec.kind)
+        lock(&self.fetch.partition.fetch_state).is_awaited(self.fetch.spec.kind)
     }
 
-    fn complete(self, result: CatchUpResult) {
+    fn complete(self, result: CatchUpFetchResult) {
         // The reader may be gone; the permit returns with the result.
         let _ = self.result.send(result);
     }
 }
 
-fn fetch_target((read, max_bytes): &(CatchUpRead, usize)) -> FetchTarget {
+fn fetch_target((fetch, max_bytes): &(CatchUpFetch, usize)) -> FetchTarget {
     FetchTarget {
-        tp: read.partition.tp.clone(),
-        topic_id: read.topic_id,
-        fetch_offset: read.spec.offset,
-        current_leader_epoch: read.leader_epoch,
+        tp: fetch.partition.tp.clone(),
+        topic_id: fetch.topic_id,
+        fetch_offset: fetch.spec.offset,
+        current_leader_epoch: fetch.leader_epoch,
         max_bytes: request::clamp_to_i32(*max_bytes),
     }
 }
 
 /// Completes when nobody waits for any of these. Each gives back its room before.
-async fn all_abandoned(results: &mut [(oneshot::Sender<CatchUpResult>, Option<BudgetPermit>)]) {
+async fn all_abandoned(
+    results: &mut [(oneshot::Sender<CatchUpFetchResult>, Option<BudgetPermit>)],
+) {
     std::future::poll_fn(|cx| {
         let mut all = Poll::Ready(());
         for (result, permit) in results.iter_mut() {
@@ -379,7 +383,7 @@ async fn all_abandoned(results: &mut [(oneshot::Sender<CatchUpResult>, Option<Bu
     .await;
 }
 
-/// Counts one read as pending as long as it lives.
+/// Counts one fetch as pending as long as it lives.
 struct PendingCount<'a>(&'a AtomicUsize);
 
 impl<'a> PendingCount<'a> {
@@ -399,5 +403,5 @@ impl Drop for PendingCount<'_> {
 const CONNECTIONS_PER_BROKER: u8 = 2;
 /// Partitions in one request at most.
 const PARTITIONS_MAX: usize = 256;
-/// However many reads are pending, none asks for less than this.
-const READ_BYTES_MIN: usize = 16 << 10;
+/// However many fetches are pending, none asks for less than this.
+const FETCH_BYTES_MIN: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! What one read brought of a partition, decoded once for all cursors that read there.
+//! What one fetch brought of a partition, decoded once for all cursors that read there.
 //!
 //! # Invariants
 //! - A chunk's bytes, and those of what is derived from it, count in the budget until its
@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use runtime::mutex::lock;
 
 use super::budget::BudgetPermit;
-use super::ring::OffsetRange;
+use super::tail_cache::OffsetRange;
 use crate::TopicPartition;
 use crate::record::{DecodedRecords, Records};
 
 /// What a cursor returns: the records of one chunk from an offset on.
 #[derive(Clone, Debug)]
-pub struct ConsumerRecords {
+pub struct PartitionRecords {
     /// Shared by all cursors that read the same offsets.
     pub chunk: Arc<Chunk>,
     /// Records before this offset were delivered earlier.
     pub from_offset: i64,
 }
 
-impl ConsumerRecords {
+impl PartitionRecords {
     /// The records to deliver.
     #[inline]
     pub fn records(&self) -> Records<'_> {
@@ -121,15 +121,16 @@ impl OffsetRange for Chunk {
     }
 }
 
-/// Values derived from a chunk, each made once for all who read it, by a key that the
-/// deriving layer chooses.
+/// What the layers above make of a chunk, for instance its records encoded for delivery: made
+/// once, however many readers want it, and counted in the budget with the chunk. There may be
+/// several variants (one per encoding), numbered by the layer that makes them.
 pub struct DerivedCache {
     permit: BudgetPermit,
     /// Bytes of the permit that are reserved for values yet to be derived.
     reserved: AtomicUsize,
     wire_bytes: usize,
     bytes: AtomicUsize,
-    /// Most often all readers ask for one key: its value is reached without a lock.
+    /// Most often all readers ask for one variant: its value is reached without a lock.
     first: OnceLock<(u64, DerivedValue)>,
     others: Mutex<Vec<(u64, Arc<OnceLock<DerivedValue>>)>>,
     estimator: Arc<ChunkSizeEstimator>,
@@ -158,12 +159,12 @@ impl DerivedCache {
         }
     }
 
-    /// The value under `key`. If there is none yet, `make` makes it and says how many bytes
-    /// it takes. A caller that asks while it is being made waits for it: `make` should
+    /// That variant's value. If there is none yet, `make` makes it and says how many bytes it
+    /// takes. A caller that asks while it is being made waits for it: `make` should
     /// compute, not block.
     ///
-    /// One key is for one type. Asked for as a second type, the value is made each time.
-    pub fn get_or_insert_with<T, F>(&self, key: u64, make: F) -> Arc<T>
+    /// A variant is of one type. Asked for as a second type, the value is made each time.
+    pub fn get_or_insert_with<T, F>(&self, variant: u64, make: F) -> Arc<T>
     where
         T: Send + Sync + 'static,
         F: FnOnce() -> (Arc<T>, usize),
@@ -174,21 +175,21 @@ impl DerivedCache {
             self.charge(bytes);
             value
         };
-        let (first, value) = self.first.get_or_init(|| (key, made()));
-        let value: DerivedValue = match *first == key {
+        let (first, value) = self.first.get_or_init(|| (variant, made()));
+        let value: DerivedValue = match *first == variant {
             true => Arc::clone(value),
-            false => Arc::clone(self.other(key).get_or_init(|| made())),
+            false => Arc::clone(self.other(variant).get_or_init(|| made())),
         };
         value.downcast::<T>().unwrap_or_else(|_| made())
     }
 
-    fn other(&self, key: u64) -> Arc<OnceLock<DerivedValue>> {
+    fn other(&self, variant: u64) -> Arc<OnceLock<DerivedValue>> {
         let mut others = lock(&self.others);
-        if let Some((_, other)) = others.iter().find(|(known, _)| *known == key) {
+        if let Some((_, other)) = others.iter().find(|(known, _)| *known == variant) {
             return Arc::clone(other);
         }
         let other = Arc::default();
-        others.push((key, Arc::clone(&other)));
+        others.push((variant, Arc::clone(&other)));
         other
     }
 
@@ -222,7 +223,7 @@ impl std::fmt::Debug for DerivedCache {
 }
 
 /// How many bytes a partition's chunks take per byte fetched, as seen with those before:
-/// a read acquires room for what it will turn into.
+/// a fetch acquires room for what it will turn into.
 #[derive(Debug)]
 pub(super) struct ChunkSizeEstimator {
     /// Percent of the fetched bytes that the decompressed ones take.
@@ -241,7 +242,7 @@ impl Default for ChunkSizeEstimator {
 }
 
 impl ChunkSizeEstimator {
-    /// Bytes that a read of `wire_bytes` is expected to take in the end.
+    /// Bytes that a fetch of `wire_bytes` is expected to take in the end.
     pub(super) fn total_bytes(&self, wire_bytes: usize) -> usize {
         percent_of(wire_bytes, &self.decoded_percent)
             + percent_of(wire_bytes, &self.derived_percent)

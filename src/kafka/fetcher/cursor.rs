@@ -1,4 +1,4 @@
-//! A position in one partition that is read on from.
+//! A reader's position in one partition.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use runtime::mutex::lock;
 use tokio::time::Instant;
 
 use super::FetchPosition;
-use super::chunk::ConsumerRecords;
+use super::chunk::PartitionRecords;
 use super::error::FetchError;
 use super::fetch_state::{CursorState, NextChunk};
 use super::shared_partition::SharedPartition;
@@ -37,12 +37,14 @@ impl Cursor {
     }
 
     /// The next records, if they are here. `None`: the `wake` of this cursor is notified when
-    /// it is worth asking again; no notification is lost in between. The position moves
-    /// behind what is returned.
+    /// it is worth asking again; no notification is lost in between. The position moves to
+    /// after what is returned.
     ///
     /// # Errors
-    /// See [`FetchError`]. The cursor stays where it is; asking again tries again.
-    pub fn try_next(&mut self) -> Result<Option<ConsumerRecords>, FetchError> {
+    /// A [`FetchError`] that the cursor's owner has to decide on: the position is not in the log,
+    /// the topic is gone or may not be read, or the client has stopped. The cursor stays where it
+    /// is; asking again tries again.
+    pub fn try_next(&mut self) -> Result<Option<PartitionRecords>, FetchError> {
         let from_offset = self.state.offset;
         let (next, work) =
             lock(&self.partition.fetch_state).next_chunk(&mut self.state, &self.wake);
@@ -51,7 +53,7 @@ impl Cursor {
         }
         match next {
             // Of a chunk that begins before the position, only what is new.
-            NextChunk::Ready(chunk) => Ok(Some(ConsumerRecords { from_offset, chunk })),
+            NextChunk::Ready(chunk) => Ok(Some(PartitionRecords { from_offset, chunk })),
             NextChunk::Wait => Ok(None),
             NextChunk::Failed(error) => Err(error),
         }

@@ -1,14 +1,14 @@
 //! One partition as its cursors share it: who waits for what, and what was fetched.
 //!
 //! ```text
-//!  cursor ── next_chunk() ──▶ ring? ──────────────▶ chunk
-//!                             completed fetch? ───▶ chunk (and the next one is read ahead)
+//!  cursor ── next_chunk() ──▶ tail cache? ────────▶ chunk
+//!                             completed fetch? ───▶ chunk (and the next one is prefetched)
 //!                             at the end ─────────▶ waits for the tail
-//!                             else ───────────────▶ waits for a read, one for all cursors
+//!                             else ───────────────▶ waits for a fetch, one for all cursors
 //!                                                   at that offset
 //!
-//!  a read reaches the end ─▶ the ring starts there ─▶ ring polls extend it
-//!                                                  ─▶ the tail extends it from then on
+//!  a fetch reaches the end ─▶ the tail cache starts there ─▶ handover fetches extend it
+//!                                                         ─▶ the tail extends it from then on
 //! ```
 //!
 //! The hand-over between catch-up and tail needs no agreement: a cursor is only an offset,
@@ -19,14 +19,24 @@
 //!   given, and is only given chunks that cover its offset.
 //! - A cursor that was told to wait is in exactly one list, and is woken when that list
 //!   is served. It is entered under the same lock under which nothing was found for it.
-//! - Positions, chunks and the ring carry the epoch of the leader whose log they came from or
-//!   were compared with. A position is served without validation only if its leader epoch or
-//!   that one is current, or if the ring covers it, whose end is validated for all (KIP-320).
-//!   Nothing else knows of a doubt: with the ring none is forgotten.
-//! - Pure: the clock is passed in; what is to be done outside is returned.
+//! - A position is served without validation only if its leader epoch or its validated epoch is
+//!   current, or if the tail cache covers it, whose end is validated for all.
+//! - Sans-I/O: the clock is passed in; what is to be done outside is returned.
+//!
+//! # Truncation (KIP-320)
+//! After an unclean election a new leader's log may lack records that were fetched from a former
+//! one. A *leader epoch* is that of a record: of the leader that appended it. A *serving epoch*
+//! is that of the leader whose Fetch response brought a chunk. A position's *validated epoch* is
+//! that of the latest leader whose log is known to hold the record before it: the leader that it
+//! was fetched from, or one that answered OffsetForLeaderEpoch for it. When the leader epoch of
+//! the partition rises, a position *may be truncated* until it is validated by the new leader.
+//! The tail cache is validated at its end, for all positions before it; those that were fetched
+//! from the leader before are compared with its *former end*. `highest_valid` is the highest
+//! offset that a leader accepted: a cursor up to there waits for the end, one beyond it asks the
+//! broker, which may answer OFFSET_OUT_OF_RANGE.
 
 mod end;
-mod reads;
+mod fetches;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -37,24 +47,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::FetchError;
-use super::ring::{ChunkRing, OffsetRange, RingLookup};
+use super::tail_cache::{OffsetRange, TailCache, TailCacheLookup};
 use runtime::wake::WakeSignal;
 
 /// What is known, fetched and asked for of one partition at one isolation level.
 #[derive(Debug)]
 pub(super) struct PartitionFetchState<C> {
-    ring: Option<ChunkRing<C>>,
-    /// Counts the rings: what was read for one ring does not go into another.
-    ring_number: u64,
-    /// Whether the ring has served or was waited for since the tail last asked.
-    ring_used: bool,
+    tail_cache: Option<TailCache<C>>,
+    /// Counts the tail caches: what was fetched for one does not go into another.
+    tail_cache_number: u64,
+    /// Whether the tail cache has served or was waited for since the tail last asked.
+    tail_cache_used: bool,
     /// When the tail last saw that it was.
-    ring_used_at: Instant,
-    tail: TailMembership,
-    ring_poll_in_flight: bool,
+    tail_cache_used_at: Instant,
+    tail: TailState,
+    handover_fetch_in_flight: bool,
     completed_fetches: Vec<CompletedFetch<C>>,
-    pending_reads: Vec<PendingRead>,
-    read_results: Vec<ReadResult>,
+    pending_fetches: Vec<PendingFetch>,
+    fetch_results: Vec<FetchResult>,
     waiting_at_end: Vec<CursorWaiter>,
     /// Counts how often the cursors at the end were woken.
     end_wakeups: u64,
@@ -70,13 +80,13 @@ pub(super) struct PartitionFetchState<C> {
     last_seq: u64,
 }
 
-/// Whether the tail reads the partition.
+/// Whether the tail fetches the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TailMembership {
-    Out,
-    /// Asked to join; no request has named the partition yet.
+pub(super) enum TailState {
+    NotFetched,
+    /// To be fetched; no request of the tail has named the partition yet.
     Requested,
-    Joined,
+    Fetched,
 }
 
 /// What the fetch state keeps per cursor; the cursor owns it.
@@ -95,7 +105,7 @@ pub(super) struct CursorState {
 enum CursorWait {
     None,
     AtEnd { end_wakeups: u64 },
-    Read { id: u64 },
+    Fetch { id: u64 },
 }
 
 /// A cursor to wake.
@@ -110,22 +120,22 @@ pub(super) struct CursorWaiter {
 pub(super) enum NextChunk<C> {
     Ready(Arc<C>),
     Failed(FetchError),
-    /// Its wake signal is entered.
+    /// There is nothing yet; its wake signal is notified when there may be.
     Wait,
 }
 
-/// A chunk that a read brought, until the cursors that asked for it have taken it.
+/// A chunk that a fetch brought, until the cursors that asked for it have taken it.
 #[derive(Debug)]
 struct CompletedFetch<C> {
     seq: u64,
-    read: u64,
+    fetch: u64,
     chunk: Arc<C>,
     since: Instant,
 }
 
-/// A read that was asked for and is not answered.
+/// A fetch that cursors asked for and that is not answered: queued, or in flight.
 #[derive(Debug)]
-struct PendingRead {
+struct PendingFetch {
     id: u64,
     offset: i64,
     leader_epoch: i32,
@@ -135,9 +145,9 @@ struct PendingRead {
     in_flight: bool,
 }
 
-/// How a read ended, for the cursors that waited for it and have not come back.
+/// How a [`PendingFetch`] ended, for the cursors that waited for it and have not come back.
 #[derive(Debug)]
-struct ReadResult {
+struct FetchResult {
     id: u64,
     validated_epoch: i32,
     error: Option<FetchError>,
@@ -145,30 +155,32 @@ struct ReadResult {
     since: Instant,
 }
 
-/// A read to be done.
+/// What the partition's task is to fetch: a position, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ReadSpec {
-    pub(super) kind: ReadKind,
+pub(super) struct FetchSpec {
+    pub(super) kind: FetchKind,
     pub(super) offset: i64,
     /// The leader epoch of the position, if it has to be validated against the leader's log
     /// first.
     pub(super) validate_epoch: Option<i32>,
 }
 
-/// What a read is for.
+/// What a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadKind {
-    /// Extends the ring of this number, until the tail takes over.
-    RingPoll(u64),
+pub(super) enum FetchKind {
+    /// A fetch without wait that extends the tail cache of this number, every
+    /// `HANDOVER_FETCH_INTERVAL`, until the tail fetches the partition: a partition that is added
+    /// to a fetch session waits out the long poll that is in flight.
+    Handover(u64),
     /// For cursors that wait.
     Requested(u64),
     /// For cursors that will need it next; none waits yet.
-    ReadAhead(u64),
+    Prefetch(u64),
 }
 
-/// What came of a read.
+/// What came of a [`FetchSpec`], for the cursors.
 #[derive(Debug)]
-pub(super) enum ReadOutcome<C> {
+pub(super) enum FetchOutcome<C> {
     Chunk {
         chunk: Arc<C>,
         readable_end: i64,
@@ -177,7 +189,7 @@ pub(super) enum ReadOutcome<C> {
         readable_end: i64,
         serving_epoch: i32,
     },
-    /// The budget has no room for what a ring poll read up to `next_offset`.
+    /// The budget has no room for what a handover fetch brought up to `next_offset`.
     NoRoom {
         next_offset: i64,
         last_epoch: i32,
@@ -200,15 +212,15 @@ pub(super) struct FetchStateUpdate {
 impl<C: OffsetRange> PartitionFetchState<C> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            ring: None,
-            ring_number: 0,
-            ring_used: false,
-            ring_used_at: now,
-            tail: TailMembership::Out,
-            ring_poll_in_flight: false,
+            tail_cache: None,
+            tail_cache_number: 0,
+            tail_cache_used: false,
+            tail_cache_used_at: now,
+            tail: TailState::NotFetched,
+            handover_fetch_in_flight: false,
             completed_fetches: Vec::new(),
-            pending_reads: Vec::new(),
-            read_results: Vec::new(),
+            pending_fetches: Vec::new(),
+            fetch_results: Vec::new(),
             waiting_at_end: Vec::new(),
             end_wakeups: 0,
             readable_end: -1,
@@ -259,8 +271,8 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         if let Some(error) = &self.closed {
             return (NextChunk::Failed(error.clone()), false);
         }
-        if let CursorWait::Read { id } = cursor.wait {
-            if self.pending_reads.iter().any(|read| read.id == id) {
+        if let CursorWait::Fetch { id } = cursor.wait {
+            if self.pending_fetches.iter().any(|fetch| fetch.id == id) {
                 return (NextChunk::Wait, false);
             }
             cursor.wait = CursorWait::None;
@@ -273,18 +285,26 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         }
         let mut work = false;
         while !self.needs_validation(cursor) {
-            let chunk = match self.ring.as_ref().map(|ring| ring.lookup(cursor.offset)) {
-                Some(RingLookup::Found(chunk)) => {
-                    self.ring_used = true;
+            let chunk = match self
+                .tail_cache
+                .as_ref()
+                .map(|tail_cache| tail_cache.lookup(cursor.offset))
+            {
+                Some(TailCacheLookup::Found(chunk)) => {
+                    self.tail_cache_used = true;
                     chunk
                 }
-                Some(RingLookup::AtEnd) => {
+                Some(TailCacheLookup::AtEnd) => {
                     return (NextChunk::Wait, work | self.wait_at_end(cursor, wake));
                 }
-                Some(RingLookup::PastEnd) if cursor.offset <= self.highest_valid => {
-                    if self.nothing_extends_ring() {
+                Some(TailCacheLookup::PastEnd) if cursor.offset <= self.highest_valid => {
+                    if self.nothing_extends_tail_cache() {
                         // It needs no validation, so it is valid in the current leader's log.
-                        self.start_ring(cursor.offset, cursor.leader_epoch, self.leader_epoch);
+                        self.start_tail_cache(
+                            cursor.offset,
+                            cursor.leader_epoch,
+                            self.leader_epoch,
+                        );
                     }
                     return (NextChunk::Wait, work | self.wait_at_end(cursor, wake));
                 }
@@ -305,39 +325,41 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 return (NextChunk::Ready(chunk), work);
             }
         }
-        (NextChunk::Wait, work | self.wait_for_read(cursor, wake))
+        (NextChunk::Wait, work | self.wait_for_fetch(cursor, wake))
     }
 
     /// KIP-320: after a change of leader the record before the position may be gone.
     fn needs_validation(&self, cursor: &CursorState) -> bool {
         let (offset, validated_epoch) = (cursor.offset, cursor.validated_epoch);
-        let covered = |ring: &ChunkRing<C>| ring.covers(offset, validated_epoch, self.leader_epoch);
-        self.is_in_doubt(cursor.leader_epoch, validated_epoch)
-            && !self.ring.as_ref().is_some_and(covered)
+        let covered = |tail_cache: &TailCache<C>| {
+            tail_cache.covers(offset, validated_epoch, self.leader_epoch)
+        };
+        self.may_be_truncated(cursor.leader_epoch, validated_epoch)
+            && !self.tail_cache.as_ref().is_some_and(covered)
     }
 
-    /// Whether a position may lie behind a truncation, as far as it tells by itself.
-    fn is_in_doubt(&self, leader_epoch: i32, validated_epoch: i32) -> bool {
+    /// Whether the record before a position may be truncated, judged by the position alone.
+    fn may_be_truncated(&self, leader_epoch: i32, validated_epoch: i32) -> bool {
         (0..self.leader_epoch).contains(&leader_epoch) && validated_epoch < self.leader_epoch
     }
 
-    /// Whether the ring's end stands in the current leader's log.
-    fn ring_is_valid(&self) -> bool {
-        self.ring
+    /// Whether the tail cache's end is known to be in the current leader's log.
+    fn tail_cache_is_valid(&self) -> bool {
+        self.tail_cache
             .as_ref()
-            .is_some_and(|ring| ring.is_valid_in(self.leader_epoch))
+            .is_some_and(|tail_cache| tail_cache.is_valid_in(self.leader_epoch))
     }
 
-    /// Whether the ring has stopped short of the log's end: neither the tail nor a ring poll
-    /// reads on there, and no cursor waits for one.
-    fn nothing_extends_ring(&self) -> bool {
-        self.tail == TailMembership::Out
-            && !self.ring_poll_in_flight
+    /// Whether the tail cache has stopped short of the log's end: neither the tail nor a handover
+    /// fetch goes on there, and no cursor waits for one.
+    fn nothing_extends_tail_cache(&self) -> bool {
+        self.tail == TailState::NotFetched
+            && !self.handover_fetch_in_flight
             && self.waiting_at_end.is_empty()
     }
 
     /// The completed fetch that covers `offset`, and whether the chunk after it is now to be
-    /// read ahead.
+    /// prefetched.
     fn take_completed(&mut self, offset: i64) -> Option<(Arc<C>, bool)> {
         let index = self
             .completed_fetches
@@ -348,19 +370,21 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         } else {
             self.completed_fetches[index].chunk.clone()
         };
-        let ahead = self.read_ahead(&chunk);
+        let ahead = self.prefetch(&chunk);
         Some((chunk, ahead))
     }
 
-    fn read_ahead(&mut self, chunk: &C) -> bool {
+    fn prefetch(&mut self, chunk: &C) -> bool {
         let offset = chunk.next_offset();
-        let in_ring = self
-            .ring
-            .as_ref()
-            .is_some_and(|ring| !matches!(ring.lookup(offset), RingLookup::BeforeStart));
+        let in_tail_cache = self.tail_cache.as_ref().is_some_and(|tail_cache| {
+            !matches!(tail_cache.lookup(offset), TailCacheLookup::BeforeStart)
+        });
         if offset >= self.readable_end
-            || in_ring
-            || self.pending_reads.iter().any(|read| read.offset == offset)
+            || in_tail_cache
+            || self
+                .pending_fetches
+                .iter()
+                .any(|fetch| fetch.offset == offset)
             || self
                 .completed_fetches
                 .iter()
@@ -369,7 +393,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             return false;
         }
         let id = self.next_id();
-        self.pending_reads.push(PendingRead {
+        self.pending_fetches.push(PendingFetch {
             id,
             offset,
             leader_epoch: chunk.last_epoch(),
@@ -418,6 +442,6 @@ const EVICTION_GRACE: Duration = Duration::from_millis(500);
 /// How long a completed fetch waits for cursors in general.
 const COMPLETED_FETCH_TTL: Duration = Duration::from_secs(5);
 /// How long a result waits for cursors that were woken to claim it.
-const READ_RESULT_TTL: Duration = Duration::from_secs(60);
-/// How long the tail reads a partition that no cursor reads.
-pub(super) const TAIL_IDLE_MAX: Duration = Duration::from_secs(10);
+const FETCH_RESULT_TTL: Duration = Duration::from_secs(60);
+/// How long the tail fetches a partition that no cursor reads.
+pub(super) const TAIL_MAX_IDLE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! Where a partition's log begins and ends (ListOffsets).
 //!
-//! Many sockets ask at the same moment, after a rebalance or a restart: lookups at one broker
+//! Many consumers ask at the same moment, after a rebalance or a restart: lookups at one broker
 //! that come while a request is in flight are sent together in the next.
 //!
 //! ```text

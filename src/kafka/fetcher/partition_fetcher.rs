@@ -1,16 +1,16 @@
-//! The task of one partition: finds the leader, does the reads that its cursors ask for, and
+//! The task of one partition: finds the leader, does the fetches that its cursors ask for, and
 //! repairs what fails.
 //!
 //! ```text
 //!     ┌──────────────── work ──────────────────┐
 //!     ▼                                        │
-//!  leader? ─▶ position valid? ─▶ read ─▶ fetch state ─▶ cursors
+//!  leader? ─▶ position valid? ─▶ fetch ─▶ fetch state ─▶ cursors
 //!     ▲                            │
 //!     └── back off, look it up ◀───┴ error code, connection lost, unreadable bytes
 //! ```
 //!
 //! # Invariants
-//! - A read is abandoned as soon as the metadata names another leader than the one that it was
+//! - A fetch is abandoned as soon as the metadata names another leader than the one that it was
 //!   sent to: a broker that hangs holds up nothing that has moved.
 //! - Nothing is sent during the backoff after a failure, except when the leader changes
 //!   meanwhile.
@@ -18,7 +18,7 @@
 //! - When no cursor has read here for a while, the partition is forgotten.
 
 mod leader;
-mod partition_read;
+mod partition_fetch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,12 +29,12 @@ use runtime::mutex::lock;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use self::partition_read::{PartitionRead, PartitionReadResult};
+use self::partition_fetch::{PartitionFetch, PartitionFetchResult};
 use super::FetcherShared;
 use super::budget::BudgetPermit;
 use super::chunk::Chunk;
 use super::error::{FetchError, RetryReason};
-use super::fetch_state::{ReadKind, ReadOutcome, ReadSpec};
+use super::fetch_state::{FetchKind, FetchOutcome, FetchSpec};
 use super::shared_partition::{DecodedFetch, SharedPartition, wake_all};
 use super::tail::TailFetchers;
 use crate::backoff::ExponentialBackoff;
@@ -51,14 +51,14 @@ pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartiti
         leader: None,
         topic_id: None,
         unknown_since: None,
-        unreadable: None,
+        unreadable_attempt: None,
         logged_unreadable: -1,
-        read_alone: false,
+        exclusive_request: false,
         paused_until: None,
-        next_ring_poll: Instant::now(),
-        next_maintenance: Instant::now() + MAINTENANCE_EVERY,
+        next_handover_fetch: Instant::now(),
+        next_maintenance: Instant::now() + MAINTENANCE_INTERVAL,
         failed_leader: None,
-        reads: FuturesUnordered::new(),
+        fetches: FuturesUnordered::new(),
     };
     if stop.run_until_cancelled(fetcher.run()).await.is_none() {
         let wake = lock(&partition.fetch_state).close(FetchError::Stopped);
@@ -75,22 +75,22 @@ struct PartitionFetcher {
     topic_id: Option<Uuid>,
     /// Since when the cluster does not know the topic.
     unknown_since: Option<Instant>,
-    /// An offset that could not be read, and how often in a row.
-    unreadable: Option<(i64, u32)>,
+    /// An offset whose bytes could not be read, and how often in a row.
+    unreadable_attempt: Option<(i64, u32)>,
     /// The highest offset that was logged as unreadable.
     logged_unreadable: i64,
-    /// Whether the next read shares its request with no other.
-    read_alone: bool,
+    /// Whether the next fetch has a request of its own.
+    exclusive_request: bool,
     paused_until: Option<Instant>,
-    next_ring_poll: Instant,
+    next_handover_fetch: Instant,
     /// When to look whether the task is needed.
     next_maintenance: Instant,
     /// The leader that failed last: any other one ends the pause.
     failed_leader: Option<LeaderAndEpoch>,
-    reads: FuturesUnordered<BoxedRead>,
+    fetches: FuturesUnordered<BoxedFetch>,
 }
 
-type BoxedRead = std::pin::Pin<Box<dyn Future<Output = (ReadSpec, PartitionReadResult)> + Send>>;
+type BoxedFetch = std::pin::Pin<Box<dyn Future<Output = (FetchSpec, PartitionFetchResult)> + Send>>;
 
 /// Whether the leader is looked up again after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +108,11 @@ impl PartitionFetcher {
                 if self.leader.is_none() {
                     self.find_leader().await;
                 }
-                self.start_reads();
+                self.start_fetches();
             }
             let until = self.next_wakeup();
             tokio::select! {
-                Some((spec, result)) = self.reads.next(), if !self.reads.is_empty() => {
+                Some((spec, result)) = self.fetches.next(), if !self.fetches.is_empty() => {
                     self.complete(spec, result);
                 }
                 () = self.partition.work.notified() => {}
@@ -133,64 +133,64 @@ impl PartitionFetcher {
 
     fn has_work(&self) -> bool {
         let fetch_state = lock(&self.partition.fetch_state);
-        fetch_state.wants_ring_poll()
-            || (self.reads.len() < READS_IN_FLIGHT_MAX && fetch_state.wants_read())
+        fetch_state.wants_handover_fetch()
+            || (self.fetches.len() < FETCHES_IN_FLIGHT_MAX && fetch_state.wants_fetch())
     }
 
     fn fail_all(&mut self, error: &FetchError) {
-        let wake = lock(&self.partition.fetch_state).fail_reads(error, Instant::now());
+        let wake = lock(&self.partition.fetch_state).fail_fetches(error, Instant::now());
         wake_all(wake);
         self.leader = None;
         // Cursors that ask again at once must not make the task ask at once.
         self.paused_until = Some(Instant::now() + self.backoff.after_failure());
     }
 
-    fn start_reads(&mut self) {
+    fn start_fetches(&mut self) {
         let Some(leader) = self.leader else { return };
         let now = Instant::now();
         let mut fetch_state = lock(&self.partition.fetch_state);
         let mut specs = Vec::new();
-        let mut join_tail = false;
-        if fetch_state.wants_ring_poll() {
-            join_tail = fetch_state.request_tail();
-            if now >= self.next_ring_poll {
-                specs.extend(fetch_state.start_ring_poll());
-                self.next_ring_poll = now + RING_POLL_EVERY;
+        let mut add_to_tail = false;
+        if fetch_state.wants_handover_fetch() {
+            add_to_tail = fetch_state.request_tail();
+            if now >= self.next_handover_fetch {
+                specs.extend(fetch_state.start_handover_fetch());
+                self.next_handover_fetch = now + HANDOVER_FETCH_INTERVAL;
             }
         }
-        while self.reads.len() + specs.len() < READS_IN_FLIGHT_MAX {
-            match fetch_state.start_read() {
+        while self.fetches.len() + specs.len() < FETCHES_IN_FLIGHT_MAX {
+            match fetch_state.start_fetch() {
                 Some(spec) => specs.push(spec),
                 None => break,
             }
         }
         drop(fetch_state);
-        if join_tail {
-            self.join_tail(leader);
+        if add_to_tail {
+            self.add_to_tail(leader);
         }
         for spec in specs {
-            let alone = self.read_alone && !matches!(spec.kind, ReadKind::ReadAhead(_));
-            let read = PartitionRead {
+            let exclusive = self.exclusive_request && !matches!(spec.kind, FetchKind::Prefetch(_));
+            let fetch = PartitionFetch {
                 shared: Arc::clone(&self.shared),
                 partition: Arc::clone(&self.partition),
                 leader,
                 topic_id: self.topic_id.unwrap_or_default(),
-                alone,
-                tell_unreadable: self.is_given_up(spec.offset),
+                exclusive,
+                report_unreadable: self.is_given_up(spec.offset),
             };
-            self.reads.push(Box::pin(async move {
+            self.fetches.push(Box::pin(async move {
                 let result = tokio::select! {
-                    result = read.run(spec) => result,
-                    () = read.leader_replaced() => PartitionReadResult::LeaderReplaced,
+                    result = fetch.run(spec) => result,
+                    () = fetch.leader_replaced() => PartitionFetchResult::LeaderReplaced,
                 };
                 (spec, result)
             }));
         }
     }
 
-    fn join_tail(&self, leader: LeaderAndEpoch) {
+    fn add_to_tail(&self, leader: LeaderAndEpoch) {
         let id = self.topic_id.unwrap_or_default();
-        TailFetchers::join(
+        TailFetchers::add(
             &self.shared,
             leader.broker,
             &self.partition,
@@ -199,37 +199,39 @@ impl PartitionFetcher {
         );
     }
 
-    fn complete(&mut self, spec: ReadSpec, result: PartitionReadResult) {
+    fn complete(&mut self, spec: FetchSpec, result: PartitionFetchResult) {
         let outcome = match result {
-            PartitionReadResult::NotSent | PartitionReadResult::LeaderReplaced => {
-                ReadOutcome::Retry
+            PartitionFetchResult::NotSent | PartitionFetchResult::LeaderReplaced => {
+                FetchOutcome::Retry
             }
-            PartitionReadResult::Failed(error @ FetchError::NotAuthorized { .. }) => {
-                self.finish(spec, ReadOutcome::Retry, None);
+            PartitionFetchResult::Failed(error @ FetchError::NotAuthorized { .. }) => {
+                self.finish(spec, FetchOutcome::Retry, None);
                 return self.fail_all(&error);
             }
-            PartitionReadResult::Failed(error) => ReadOutcome::Failed(error),
-            PartitionReadResult::Retry(reason) => {
+            PartitionFetchResult::Failed(error) => FetchOutcome::Failed(error),
+            PartitionFetchResult::Retry(reason) => {
                 self.pause(&reason, LeaderAfterFailure::LookUp);
-                ReadOutcome::Retry
+                FetchOutcome::Retry
             }
-            PartitionReadResult::Fetched {
+            PartitionFetchResult::Fetched {
                 decoded,
                 permit,
                 readable_end,
             } => return self.complete_fetch(spec, decoded, permit, readable_end),
-            PartitionReadResult::Empty {
+            PartitionFetchResult::Empty {
                 readable_end,
                 serving_epoch,
             } => return self.complete_empty_fetch(spec, readable_end, serving_epoch),
-            PartitionReadResult::Unreadable(reason) => return self.unreadable(spec, reason),
+            PartitionFetchResult::Unreadable(reason) => {
+                return self.handle_unreadable(spec, reason);
+            }
         };
         self.finish(spec, outcome, None);
     }
 
     fn complete_fetch(
         &mut self,
-        spec: ReadSpec,
+        spec: FetchSpec,
         decoded: DecodedFetch,
         permit: Option<BudgetPermit>,
         readable_end: i64,
@@ -239,18 +241,18 @@ impl PartitionFetcher {
         let (next_offset, last_epoch) = (decoded.next_offset(), decoded.last_epoch());
         let serving_epoch = decoded.serving_epoch();
         let chunk = match (spec.kind, permit) {
-            (ReadKind::RingPoll(_), _) => self.shared.ring_chunk(&self.partition, decoded),
+            (FetchKind::Handover(_), _) => self.shared.tail_chunk(&self.partition, decoded),
             (_, Some(permit)) => Some(self.partition.chunk(decoded, permit)),
             (_, None) => None,
         };
         match chunk {
             Some(chunk) => {
                 let chunk = Arc::new(chunk);
-                if let ReadKind::RingPoll(_) = spec.kind {
+                if let FetchKind::Handover(_) = spec.kind {
                     // There may be more.
-                    self.next_ring_poll = Instant::now();
+                    self.next_handover_fetch = Instant::now();
                 }
-                let outcome = ReadOutcome::Chunk {
+                let outcome = FetchOutcome::Chunk {
                     chunk: Arc::clone(&chunk),
                     readable_end,
                 };
@@ -258,7 +260,7 @@ impl PartitionFetcher {
             }
             None => self.finish(
                 spec,
-                ReadOutcome::NoRoom {
+                FetchOutcome::NoRoom {
                     next_offset,
                     last_epoch,
                     readable_end,
@@ -270,45 +272,45 @@ impl PartitionFetcher {
     }
 
     /// No records: the end, or nothing of this partition fitted into the response.
-    fn complete_empty_fetch(&mut self, spec: ReadSpec, readable_end: i64, serving_epoch: i32) {
+    fn complete_empty_fetch(&mut self, spec: FetchSpec, readable_end: i64, serving_epoch: i32) {
         if spec.offset < readable_end {
             // Other partitions in the request had used up its bytes, perhaps for a batch
             // larger than `max.partition.fetch.bytes`.
-            let was_alone = std::mem::replace(&mut self.read_alone, true);
-            if was_alone {
+            let was_exclusive = std::mem::replace(&mut self.exclusive_request, true);
+            if was_exclusive {
                 let reason = RetryReason::Other("nothing at that offset".into());
                 self.pause(&reason, LeaderAfterFailure::LookUp);
             }
-            return self.finish(spec, ReadOutcome::Retry, None);
+            return self.finish(spec, FetchOutcome::Retry, None);
         }
         self.succeeded();
-        let outcome = ReadOutcome::AtEnd {
+        let outcome = FetchOutcome::AtEnd {
             readable_end,
             serving_epoch,
         };
         self.finish(spec, outcome, None);
     }
 
-    fn finish(&self, spec: ReadSpec, outcome: ReadOutcome<Chunk>, chunk: Option<&Arc<Chunk>>) {
+    fn finish(&self, spec: FetchSpec, outcome: FetchOutcome<Chunk>, chunk: Option<&Arc<Chunk>>) {
         let update = lock(&self.partition.fetch_state).finish(spec, outcome, Instant::now());
         self.partition.publish(update, chunk);
     }
 
     /// Bytes that cannot be read may have been damaged on the way: they are fetched again a
-    /// few times, before they are told in their place.
-    fn unreadable(&mut self, spec: ReadSpec, reason: String) {
-        let attempts = match self.unreadable {
+    /// few times, before they are reported as unreadable.
+    fn handle_unreadable(&mut self, spec: FetchSpec, reason: String) {
+        let attempts = match self.unreadable_attempt {
             Some((offset, attempts)) if offset == spec.offset => attempts + 1,
             _ => 1,
         };
-        self.unreadable = Some((spec.offset, attempts));
+        self.unreadable_attempt = Some((spec.offset, attempts));
         let outcome = if attempts < UNREADABLE_ATTEMPTS_MAX {
-            self.read_alone = true;
+            self.exclusive_request = true;
             self.pause(&RetryReason::Other(reason.into()), LeaderAfterFailure::Keep);
-            ReadOutcome::Retry
+            FetchOutcome::Retry
         } else {
-            self.unreadable = None;
-            ReadOutcome::Failed(FetchError::Corrupt {
+            self.unreadable_attempt = None;
+            FetchOutcome::Failed(FetchError::Corrupt {
                 tp: self.partition.tp.clone(),
                 offset: spec.offset,
                 reason,
@@ -317,37 +319,37 @@ impl PartitionFetcher {
         self.finish(spec, outcome, None);
     }
 
-    /// Whether what is at `offset` was fetched often enough to tell that it is unreadable.
+    /// Whether what is at `offset` was fetched often enough to report it as unreadable.
     fn is_given_up(&self, offset: i64) -> bool {
-        self.unreadable
+        self.unreadable_attempt
             .is_some_and(|(at, attempts)| at == offset && attempts + 1 >= UNREADABLE_ATTEMPTS_MAX)
     }
 
-    /// Logs and counts what is told as unreadable, once, however often it is read.
+    /// Logs and counts what is reported as unreadable, once, however often it is fetched.
     fn log_unreadable(&mut self, decoded: &DecodedFetch) {
         for unreadable in decoded.unreadable() {
             if self.logged_unreadable >= unreadable.last_offset {
                 continue;
             }
             self.logged_unreadable = unreadable.last_offset;
-            self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
+            self.shared.unreadable_count.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 partition = %self.partition.tp,
                 from_offset = unreadable.from_offset,
                 offset = unreadable.last_offset,
                 reason = %unreadable.reason,
-                "records cannot be read; consumers are told in their place"
+                "records cannot be read; an error is delivered in their place"
             );
         }
     }
 
     fn succeeded(&mut self) {
         self.backoff.succeeded();
-        self.unreadable = None;
-        self.read_alone = false;
+        self.unreadable_attempt = None;
+        self.exclusive_request = false;
     }
 
-    /// Starts no read until the backoff ends.
+    /// Starts no fetch until the backoff ends.
     fn pause(&mut self, reason: &RetryReason, leader: LeaderAfterFailure) {
         let tp = &self.partition.tp;
         if leader == LeaderAfterFailure::LookUp {
@@ -359,7 +361,7 @@ impl PartitionFetcher {
                 .request_update_for_topic(&tp.topic);
         }
         let now = Instant::now();
-        // Several reads that were in flight fail for one reason.
+        // Several fetches that were in flight fail for one reason.
         if self.paused_until.is_none_or(|until| until <= now) {
             let backoff = self.backoff.after_failure();
             tracing::debug!(partition = %tp, %reason, ?backoff, "fetching pauses");
@@ -371,7 +373,9 @@ impl PartitionFetcher {
     fn next_wakeup(&self) -> Instant {
         let next = match self.paused_until {
             Some(until) => until,
-            None if lock(&self.partition.fetch_state).wants_ring_poll() => self.next_ring_poll,
+            None if lock(&self.partition.fetch_state).wants_handover_fetch() => {
+                self.next_handover_fetch
+            }
             None => self.next_maintenance,
         };
         next.min(self.next_maintenance)
@@ -385,17 +389,17 @@ impl PartitionFetcher {
         if now < self.next_maintenance {
             return false;
         }
-        self.next_maintenance = now + MAINTENANCE_EVERY;
+        self.next_maintenance = now + MAINTENANCE_INTERVAL;
         lock(&self.partition.fetch_state).drop_expired(now);
         self.shared.forget_if_idle(&self.partition, now)
     }
 }
 
-/// Reads of one partition that may be in flight at once.
-const READS_IN_FLIGHT_MAX: usize = 4;
-/// How often the end of a ring is polled until the tail reads it.
-const RING_POLL_EVERY: Duration = Duration::from_millis(20);
+/// Fetches of one partition that may be in flight at once.
+const FETCHES_IN_FLIGHT_MAX: usize = 4;
+/// From one handover fetch to the next, until the tail fetches the partition.
+const HANDOVER_FETCH_INTERVAL: Duration = Duration::from_millis(20);
 /// Attempts at an offset whose bytes cannot be read.
 const UNREADABLE_ATTEMPTS_MAX: u32 = 4;
 /// How often a task without work looks whether it is needed.
-const MAINTENANCE_EVERY: Duration = Duration::from_secs(5);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);

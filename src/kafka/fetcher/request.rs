@@ -99,9 +99,9 @@ pub(super) fn build(version: i16, params: FetchParams, data: &FetchRequestData) 
     request
 }
 
-/// Awaits what a broker answers. Whenever that takes longer than `overdue`, new metadata is
-/// requested: a broker that hangs is soon not the leader any more, and only others say so.
-pub(super) async fn while_not_overdue<T>(
+/// Awaits a broker's response, and requests new metadata whenever another `overdue` has passed
+/// without one: a broker that hangs is soon not the leader any more, and only others say so.
+pub(super) async fn await_requesting_metadata<T>(
     metadata: &Metadata,
     overdue: Duration,
     answer: impl Future<Output = T>,

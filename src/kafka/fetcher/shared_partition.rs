@@ -31,13 +31,13 @@ pub(super) struct SharedPartition {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DecodeLimits {
     /// Bytes that decompressed records may take, as was acquired for them.
-    pub(super) room: usize,
+    pub(super) bytes_allowed: usize,
     /// Bytes that one record may take.
     pub(super) record_bytes_max: usize,
-    /// Whether a batch that is larger than the room is read in parts, which may take long.
+    /// Whether a batch that is larger than that is read in parts, which may take long.
     pub(super) read_parts: bool,
-    /// Whether a batch that cannot be read is told in its place.
-    pub(super) tell_unreadable: bool,
+    /// Whether a batch that cannot be read is reported in place of its records.
+    pub(super) report_unreadable: bool,
 }
 
 /// Fetched and decoded records, before the budget has counted them.
@@ -97,10 +97,10 @@ impl SharedPartition {
         let options = DecodeOptions {
             fetch_offset: first_offset,
             aborted_transactions: fetched.aborted_transactions,
-            max_decompressed_bytes: limits.room.max(ROOM_MIN),
+            max_decompressed_bytes: limits.bytes_allowed.max(BYTES_ALLOWED_MIN),
             record_bytes_max: limits.record_bytes_max,
             read_parts: limits.read_parts,
-            tell_unreadable: limits.tell_unreadable,
+            report_unreadable: limits.report_unreadable,
         };
         let decoded = decode(records, &options)?;
         let next_offset = match decoded.next_offset {
@@ -112,7 +112,7 @@ impl SharedPartition {
         } else {
             decoded.bytes.max(wire_bytes)
         };
-        // What was left for the next read says nothing of how large this one's becomes.
+        // What was left for the next fetch says nothing of how large this one's becomes.
         self.size_estimator.record_decoded(
             decoded.consumed_bytes,
             decoded.bytes.max(decoded.consumed_bytes),
@@ -188,7 +188,7 @@ impl DecodedFetch {
         self.serving_epoch
     }
 
-    /// What cannot be delivered.
+    /// What is reported as unreadable.
     pub(super) fn unreadable(&self) -> &[UnreadableRecords] {
         &self.decoded.unreadable
     }
@@ -213,5 +213,5 @@ impl fmt::Debug for SharedPartition {
 
 /// Records below this size are copied out of the connection's buffer.
 const COPIED_BELOW: usize = 16 << 10;
-/// However little room there is, so much is decompressed of a response.
-const ROOM_MIN: usize = 64 << 10;
+/// However little is allowed, so much is decompressed of a response.
+const BYTES_ALLOWED_MIN: usize = 64 << 10;

@@ -1,25 +1,25 @@
 //! The tails: one long poll per broker and isolation level for all cursors near the end.
 //!
 //! ```text
-//! partition ─ join ─▶ members ─▶ fetch session ─▶ long poll ─▶ decode once ─▶ ring ─▶ cursors
-//!                        ▲                            │
-//!                        └─────── next offsets ◀──────┘
+//! add() ─▶ partitions ─▶ fetch session ─▶ long poll ─▶ decode once ─▶ tail cache ─▶ cursors
+//!              ▲                              │
+//!              └───────── next offsets ◀──────┘
 //!
-//! A partition whose part of a response is an error leaves; its own task finds the cause.
+//! A partition whose part of a response is an error is removed; its own task finds the cause.
 //! ```
 //!
 //! A leader that was deposed and does not know it answers as before, without an error and
 //! without new records; one that hangs does not answer. So the metadata moves partitions too:
 //! as soon as it names another leader or a newer epoch, however it was told (a refresh, or a
-//! hint of KIP-951 in anybody's response), they leave, also in the middle of a long poll.
+//! hint of KIP-951 in anybody's response), they are removed, also in the middle of a long poll.
 //!
 //! # Invariants
 //! - One request is in flight; the fetch session (KIP-227) names only what changed.
 //! - No partition waits for a response of a broker that is not its leader by what the metadata
 //!   says. What such a response brings is dropped.
-//! - It never waits for a cursor or for memory: what the ring has no room for is skipped, and
-//!   fetched again by the cursors that need it.
-//! - Locks are taken in one order: tails, members, a partition's fetch state.
+//! - It never waits for a cursor or for memory: what the tail cache has no room for is skipped,
+//!   and fetched again by the cursors that need it.
+//! - Locks are taken in one order: tails, a tail's partitions, a partition's fetch state.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,19 +43,19 @@ use crate::{BrokerId, ConnectionPurpose, IsolationLevel, Metadata, RequestError,
 /// All tails of a fetcher.
 #[derive(Debug, Default)]
 pub(super) struct TailFetchers {
-    tails: Mutex<HashMap<(BrokerId, IsolationLevel), Arc<TailMembers>>>,
+    tails: Mutex<HashMap<(BrokerId, IsolationLevel), Arc<TailPartitions>>>,
 }
 
-/// The partitions that one tail reads.
+/// The partitions that one tail fetches.
 #[derive(Debug, Default)]
-struct TailMembers {
-    members: Mutex<HashMap<TopicPartition, TailPartition>>,
-    joined: Notify,
-    /// Whether a member joined since the leaders of all were compared with the metadata.
+struct TailPartitions {
+    partitions: Mutex<HashMap<TopicPartition, TailPartition>>,
+    added: Notify,
+    /// Whether one was added since the leaders of all were compared with the metadata.
     has_unchecked: AtomicBool,
 }
 
-/// A partition that a tail reads.
+/// A partition that a tail fetches, as led in one epoch.
 #[derive(Clone, Debug)]
 struct TailPartition {
     partition: Arc<SharedPartition>,
@@ -63,18 +63,18 @@ struct TailPartition {
     leader_epoch: i32,
 }
 
-/// What a request asks of a partition.
+/// What the next request asks of a partition.
 #[derive(Clone, Debug)]
-struct TailRead {
-    member: TailPartition,
-    ring: u64,
+struct TailTarget {
+    entry: TailPartition,
+    tail_cache_number: u64,
     fetch_offset: i64,
 }
 
 impl TailFetchers {
-    /// Has `partition` read by the tail at `broker`, from the next request on. Not to be
+    /// Has the tail at `broker` fetch `partition`, from the next request on. Not to be
     /// called under the lock of its fetch state.
-    pub(super) fn join(
+    pub(super) fn add(
         shared: &Arc<FetcherShared>,
         broker: BrokerId,
         partition: &Arc<SharedPartition>,
@@ -82,14 +82,14 @@ impl TailFetchers {
         leader_epoch: i32,
     ) {
         let key = (broker, partition.isolation);
-        let member = TailPartition {
+        let entry = TailPartition {
             partition: Arc::clone(partition),
             topic_id,
             leader_epoch,
         };
         let mut tails = lock(&shared.tails.tails);
         let tail = tails.entry(key).or_insert_with(|| {
-            let tail = Arc::new(TailMembers::default());
+            let tail = Arc::new(TailPartitions::default());
             let fetcher = TailFetcher {
                 shared: Arc::downgrade(shared),
                 key,
@@ -103,9 +103,9 @@ impl TailFetchers {
             });
             tail
         });
-        lock(&tail.members).insert(partition.tp.clone(), member);
+        lock(&tail.partitions).insert(partition.tp.clone(), entry);
         tail.has_unchecked.store(true, Ordering::Release);
-        tail.joined.notify_one();
+        tail.added.notify_one();
     }
 
     /// How many tails are at work.
@@ -118,7 +118,7 @@ impl TailFetchers {
 struct TailFetcher {
     shared: Weak<FetcherShared>,
     key: (BrokerId, IsolationLevel),
-    tail: Arc<TailMembers>,
+    tail: Arc<TailPartitions>,
     session: FetchSessionHandler,
     metadata_changed: watch::Receiver<Arc<ClusterSnapshot>>,
 }
@@ -127,10 +127,10 @@ impl TailFetcher {
     async fn run(mut self) {
         while let Some(shared) = self.shared.upgrade() {
             self.check_leaders(shared.cluster.metadata());
-            let reads = self.next_reads();
-            if reads.is_empty() {
+            let targets = self.next_targets();
+            if targets.is_empty() {
                 drop(shared);
-                if self.wait_for_member().await {
+                if self.wait_for_partition().await {
                     continue;
                 }
                 return;
@@ -139,11 +139,12 @@ impl TailFetcher {
                 self.key.0,
                 shared.cluster.metadata(),
                 self.metadata_changed.clone(),
-                &reads,
+                &targets,
             );
             let overdue = shared.config.fetch_max_wait + request::OVERDUE_AFTER;
-            let polled = self.poll(&shared, &reads);
-            let polled = request::while_not_overdue(shared.cluster.metadata(), overdue, polled);
+            let polled = self.poll(&shared, &targets);
+            let polled =
+                request::await_requesting_metadata(shared.cluster.metadata(), overdue, polled);
             let polled = tokio::select! {
                 polled = polled => Some(polled),
                 () = moved => None,
@@ -160,19 +161,19 @@ impl TailFetcher {
         }
     }
 
-    /// Removes members that this broker no longer leads, if any may have come to be.
+    /// Removes partitions that this broker no longer leads, if any may have come to be.
     fn check_leaders(&mut self, metadata: &Metadata) {
-        let joined = self.tail.has_unchecked.swap(false, Ordering::AcqRel);
-        if joined || self.metadata_changed.has_changed().unwrap_or(false) {
+        let added = self.tail.has_unchecked.swap(false, Ordering::AcqRel);
+        if added || self.metadata_changed.has_changed().unwrap_or(false) {
             self.metadata_changed.mark_unchanged();
             self.tail.remove_moved(self.key.0, metadata);
         }
     }
 
-    /// Waits for a member. `false`: none came for long, and this tail is removed.
-    async fn wait_for_member(&self) -> bool {
+    /// Waits for a partition. `false`: none was added for long, and this tail is removed.
+    async fn wait_for_partition(&self) -> bool {
         loop {
-            if timeout(EMPTY_TAIL_TTL, self.tail.joined.notified())
+            if timeout(EMPTY_TAIL_TTL, self.tail.added.notified())
                 .await
                 .is_ok()
             {
@@ -182,62 +183,62 @@ impl TailFetcher {
                 return false;
             };
             let mut tails = lock(&shared.tails.tails);
-            if lock(&self.tail.members).is_empty() {
+            if lock(&self.tail.partitions).is_empty() {
                 tails.remove(&self.key);
                 return false;
             }
         }
     }
 
-    /// What is to be read now; partitions that no longer want the tail are removed.
-    fn next_reads(&self) -> Vec<TailRead> {
+    /// What is to be fetched now; partitions that no longer want the tail are removed.
+    fn next_targets(&self) -> Vec<TailTarget> {
         let now = Instant::now();
-        let mut reads = Vec::new();
-        lock(&self.tail.members).retain(|_, member| {
-            let mut fetch_state = lock(&member.partition.fetch_state);
+        let mut targets = Vec::new();
+        lock(&self.tail.partitions).retain(|_, entry| {
+            let mut fetch_state = lock(&entry.partition.fetch_state);
             if fetch_state.tail_is_idle(now) {
-                fetch_state.drop_ring();
+                fetch_state.drop_tail_cache();
             }
-            let target = fetch_state.tail_target();
-            if let Some((ring, fetch_offset)) = target {
-                reads.push(TailRead {
-                    member: member.clone(),
-                    ring,
+            let position = fetch_state.tail_target();
+            if let Some((tail_cache_number, fetch_offset)) = position {
+                targets.push(TailTarget {
+                    entry: entry.clone(),
+                    tail_cache_number,
                     fetch_offset,
                 });
             }
-            target.is_some()
+            position.is_some()
         });
-        reads
+        targets
     }
 
     async fn poll(
         &mut self,
         shared: &Arc<FetcherShared>,
-        reads: &[TailRead],
+        targets: &[TailTarget],
     ) -> Result<(), RequestError> {
         let (broker, isolation) = self.key;
         let connection = shared
             .cluster
             .connection(broker, ConnectionPurpose::Tail(isolation))
             .await?;
-        let ids = reads.iter().all(|read| !read.member.topic_id.is_nil());
+        let ids = targets.iter().all(|target| !target.entry.topic_id.is_nil());
         let version = request::version(&connection, ids)?;
         let config = &shared.config;
-        let most = shared.budget.ring.limit() / 4;
+        let most = shared.budget.tail.limit() / 4;
         let max_bytes = request::clamp_to_i32(most)
             .min(config.fetch_max_bytes)
             .max(1);
-        let targets = reads.iter().map(|read| FetchTarget {
-            tp: read.member.partition.tp.clone(),
-            topic_id: read.member.topic_id,
-            fetch_offset: read.fetch_offset,
-            current_leader_epoch: read.member.leader_epoch,
+        let fetch_targets = targets.iter().map(|target| FetchTarget {
+            tp: target.entry.partition.tp.clone(),
+            topic_id: target.entry.topic_id,
+            fetch_offset: target.fetch_offset,
+            current_leader_epoch: target.entry.leader_epoch,
             max_bytes: config.max_partition_fetch_bytes.min(max_bytes),
         });
         let data = self
             .session
-            .next_request(targets.collect(), request::naming(version));
+            .next_request(fetch_targets.collect(), request::naming(version));
         let params = FetchParams {
             max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: config.fetch_min_bytes,
@@ -247,7 +248,7 @@ impl TailFetcher {
         let fetch: FetchRequest = request::build(version, params, &data);
         let time = shared.cluster.config().request_timeout + config.fetch_max_wait;
         let reply = connection.send(version, &fetch, time).await?;
-        self.tail.joined(reads);
+        self.tail.mark_fetched(targets);
         let response = reply.await?;
         let (error, session_id) = (response.error_code, response.session_id);
         if self.session.handle_response(error, session_id) == FetchSessionResult::Restart {
@@ -255,19 +256,19 @@ impl TailFetcher {
             self.pause_after(error).await;
             return Ok(());
         }
-        let names: HashMap<Uuid, Arc<str>> = reads
+        let names: HashMap<Uuid, Arc<str>> = targets
             .iter()
-            .map(|read| {
-                let topic = &read.member.partition.tp.topic;
-                (read.member.topic_id, Arc::clone(topic))
+            .map(|target| {
+                let topic = &target.entry.partition.tp.topic;
+                (target.entry.topic_id, Arc::clone(topic))
             })
             .collect();
         let metadata = shared.cluster.metadata();
         let mut by_partition =
             request::parse_response(version, isolation, response, &names, metadata);
-        for read in reads {
-            if let Some(fetched) = by_partition.remove(&read.member.partition.tp) {
-                self.complete(shared, read, fetched);
+        for target in targets {
+            if let Some(fetched) = by_partition.remove(&target.entry.partition.tp) {
+                self.complete(shared, target, fetched);
             }
         }
         Ok(())
@@ -285,135 +286,142 @@ impl TailFetcher {
         }
     }
 
-    fn complete(&self, shared: &Arc<FetcherShared>, read: &TailRead, fetched: FetchPartitionData) {
-        let partition = &read.member.partition;
+    fn complete(
+        &self,
+        shared: &Arc<FetcherShared>,
+        target: &TailTarget,
+        fetched: FetchPartitionData,
+    ) {
+        let partition = &target.entry.partition;
         if fetched.error != 0 || fetched.diverging_epoch.is_some() {
             tracing::debug!(
                 partition = %partition.tp,
                 error = fetched.error,
-                "left the tail"
+                "removed from the tail"
             );
-            self.tail.remove(&read.member);
+            self.tail.remove(&target.entry);
             return;
         }
-        if fetched.records.is_empty() || !self.tail.contains(&read.member) {
+        if fetched.records.is_empty() || !self.tail.contains(&target.entry) {
             return;
         }
         let readable_end = fetched.readable_end;
         let wire = fetched.records.len();
         let decoded = partition.decode(
             fetched,
-            read.fetch_offset,
-            read.member.leader_epoch,
-            shared.ring_limits(),
+            target.fetch_offset,
+            target.entry.leader_epoch,
+            shared.tail_decode_limits(),
         );
         let decoded = match decoded {
             Ok(decoded) => decoded,
             Err(reason) => {
-                tracing::debug!(partition = %partition.tp, wire, %reason, "left the tail");
-                self.tail.remove(&read.member);
+                tracing::debug!(partition = %partition.tp, wire, %reason, "removed from the tail");
+                self.tail.remove(&target.entry);
                 return;
             }
         };
-        let (ring, first, next) = (read.ring, read.fetch_offset, decoded.next_offset());
+        let (number, first) = (target.tail_cache_number, target.fetch_offset);
+        let next = decoded.next_offset();
         let last_epoch = decoded.last_epoch();
-        if !lock(&partition.fetch_state).tail_accepts(ring, first, next) {
+        if !lock(&partition.fetch_state).tail_accepts(number, first, next) {
             return;
         }
-        match shared.ring_chunk(partition, decoded) {
+        match shared.tail_chunk(partition, decoded) {
             Some(chunk) => {
                 let chunk = Arc::new(chunk);
                 let update = lock(&partition.fetch_state).tail_append(
-                    ring,
+                    number,
                     Arc::clone(&chunk),
                     readable_end,
                 );
                 partition.publish(update, Some(&chunk));
             }
             None => {
-                let epochs = (last_epoch, read.member.leader_epoch);
-                let update = lock(&partition.fetch_state).tail_skip(ring, first, next, epochs);
+                let epochs = (last_epoch, target.entry.leader_epoch);
+                let update = lock(&partition.fetch_state).tail_skip(number, first, next, epochs);
                 partition.publish(update, None);
             }
         }
     }
 }
 
-impl TailMembers {
+impl TailPartitions {
     /// A request names these from now on.
-    fn joined(&self, reads: &[TailRead]) {
-        let members = lock(&self.members);
-        for TailRead { member, .. } in reads {
-            if members
-                .get(&member.partition.tp)
-                .is_some_and(|now| now.is(member))
+    fn mark_fetched(&self, targets: &[TailTarget]) {
+        let partitions = lock(&self.partitions);
+        for TailTarget { entry, .. } in targets {
+            if partitions
+                .get(&entry.partition.tp)
+                .is_some_and(|now| now.is(entry))
             {
-                lock(&member.partition.fetch_state).tail_joined();
+                lock(&entry.partition.fetch_state).mark_tail_fetched();
             }
         }
     }
 
-    fn contains(&self, member: &TailPartition) -> bool {
-        lock(&self.members)
-            .get(&member.partition.tp)
-            .is_some_and(|now| now.is(member))
+    fn contains(&self, entry: &TailPartition) -> bool {
+        lock(&self.partitions)
+            .get(&entry.partition.tp)
+            .is_some_and(|now| now.is(entry))
     }
 
-    fn remove(&self, member: &TailPartition) {
-        let mut members = lock(&self.members);
-        let tp = &member.partition.tp;
-        match members.get(tp) {
-            Some(now) if now.is(member) => {
-                members.remove(tp);
+    fn remove(&self, entry: &TailPartition) {
+        let mut partitions = lock(&self.partitions);
+        let tp = &entry.partition.tp;
+        match partitions.get(tp) {
+            Some(now) if now.is(entry) => {
+                partitions.remove(tp);
             }
-            // Another partition of that name has joined since: the topic was recreated.
-            Some(now) if !Arc::ptr_eq(&now.partition, &member.partition) => {}
-            // It has left, and may be read elsewhere or under another epoch by now.
+            // Another partition of that name was added since: the topic was recreated.
+            Some(now) if !Arc::ptr_eq(&now.partition, &entry.partition) => {}
+            // It was removed, and may be fetched elsewhere or under another epoch by now.
             _ => return,
         }
-        drop(members);
-        member.tail_left();
+        drop(partitions);
+        entry.tail_removed();
     }
 
     fn remove_all(&self) {
-        let members: Vec<TailPartition> = lock(&self.members).drain().map(|(_, m)| m).collect();
-        for member in members {
-            member.tail_left();
+        let partitions: Vec<TailPartition> =
+            lock(&self.partitions).drain().map(|(_, m)| m).collect();
+        for entry in partitions {
+            entry.tail_removed();
         }
     }
 
     /// Removes those that `broker` no longer leads, or in another epoch, as the metadata says.
     fn remove_moved(&self, broker: BrokerId, metadata: &Metadata) {
         let mut moved = Vec::new();
-        lock(&self.members).retain(|tp, member| {
+        lock(&self.partitions).retain(|tp, entry| {
             let leader = metadata.current_leader(tp);
-            let stays = leader.is_none_or(|leader| !member.is_superseded(broker, leader));
+            let stays = leader.is_none_or(|leader| !entry.is_superseded(broker, leader));
             if !stays {
-                moved.push(member.clone());
+                moved.push(entry.clone());
             }
             stays
         });
-        for member in moved {
-            tracing::debug!(partition = %member.partition.tp, %broker, "left a former leader's tail");
-            member.tail_left();
+        for entry in moved {
+            tracing::debug!(partition = %entry.partition.tp, %broker, "removed from a former leader's tail");
+            entry.tail_removed();
         }
     }
 
-    /// Removes members that move while a request is in flight. Completes when none of those
+    /// Removes partitions that move while a request is in flight. Completes when none of those
     /// that it names is left.
     async fn all_moved(
         self: Arc<Self>,
         broker: BrokerId,
         metadata: &Metadata,
         mut changed: watch::Receiver<Arc<ClusterSnapshot>>,
-        reads: &[TailRead],
+        targets: &[TailTarget],
     ) {
         loop {
             if changed.changed().await.is_err() {
                 return std::future::pending().await;
             }
             self.remove_moved(broker, metadata);
-            if !reads.iter().any(|read| self.contains(&read.member)) {
+            if !targets.iter().any(|target| self.contains(&target.entry)) {
                 return;
             }
         }
@@ -421,7 +429,7 @@ impl TailMembers {
 }
 
 impl TailPartition {
-    /// Whether both are the same membership: a partition may leave and join again.
+    /// Whether both are one: a partition may be removed and added again.
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.partition, &other.partition) && self.leader_epoch == other.leader_epoch
     }
@@ -430,14 +438,14 @@ impl TailPartition {
         leader.broker != broker || leader.epoch > self.leader_epoch
     }
 
-    fn tail_left(&self) {
-        if lock(&self.partition.fetch_state).tail_left() {
+    fn tail_removed(&self) {
+        if lock(&self.partition.fetch_state).tail_removed() {
             self.partition.work.notify_one();
         }
     }
 }
 
-/// How long a tail without members stays.
+/// How long a tail without partitions stays.
 const EMPTY_TAIL_TTL: Duration = Duration::from_secs(10);
 /// The least time between two requests that a broker refused as a whole.
 const REFUSED_REQUEST_PAUSE: Duration = Duration::from_millis(100);
@@ -455,18 +463,18 @@ mod tests {
     #[test]
     fn removing_a_partition_keeps_a_newer_one_of_the_same_name() {
         let tp = TopicPartition::new("t", 0);
-        let member = || TailPartition {
+        let entry = || TailPartition {
             partition: SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted),
             topic_id: Uuid::nil(),
             leader_epoch: 0,
         };
-        let (old, new) = (member(), member());
-        let tail = TailMembers::default();
-        lock(&tail.members).insert(tp.clone(), new.clone());
+        let (old, new) = (entry(), entry());
+        let tail = TailPartitions::default();
+        lock(&tail.partitions).insert(tp.clone(), new.clone());
         tail.remove(&old);
-        assert!(lock(&tail.members).contains_key(&tp));
+        assert!(lock(&tail.partitions).contains_key(&tp));
         tail.remove(&new);
-        assert!(lock(&tail.members).is_empty());
+        assert!(lock(&tail.partitions).is_empty());
     }
 
     /// What `broker` leads in `epoch`, as a metadata response says it.
@@ -481,44 +489,44 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_leaves_a_leader_that_the_metadata_no_longer_names() {
+    fn a_partition_is_removed_from_a_leader_that_the_metadata_no_longer_names() {
         let metadata = Metadata::new(Duration::from_secs(1));
         let tp = TopicPartition::new("t", 0);
         let state = SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted);
-        let tail = TailMembers::default();
-        let join = |leader_epoch| {
-            let member = TailPartition {
+        let tail = TailPartitions::default();
+        let add = |leader_epoch| {
+            let entry = TailPartition {
                 partition: Arc::clone(&state),
                 topic_id: Uuid::nil(),
                 leader_epoch,
             };
-            lock(&tail.members).insert(tp.clone(), member);
+            lock(&tail.partitions).insert(tp.clone(), entry);
         };
         let stays_with = |broker, epoch| {
             let update = metadata.begin_update(true);
             metadata.complete_update(&update, &led_by(broker, epoch));
             tail.remove_moved(BrokerId(1), &metadata);
-            !lock(&tail.members).is_empty()
+            !lock(&tail.partitions).is_empty()
         };
-        join(3);
+        add(3);
         assert!(stays_with(1, 3));
         assert!(!stays_with(1, 4), "another epoch of the same broker");
-        join(4);
+        add(4);
         assert!(!stays_with(2, 5), "deposed");
     }
 
     #[test]
-    fn what_came_too_late_removes_no_later_membership() {
+    fn a_late_removal_keeps_the_partition_that_was_added_since() {
         let tp = TopicPartition::new("t", 0);
         let partition = SharedPartition::new(tp.clone(), IsolationLevel::ReadUncommitted);
-        let member = |leader_epoch| TailPartition {
+        let entry = |leader_epoch| TailPartition {
             partition: Arc::clone(&partition),
             topic_id: Uuid::nil(),
             leader_epoch,
         };
-        let tail = TailMembers::default();
-        lock(&tail.members).insert(tp.clone(), member(5));
-        tail.remove(&member(4));
-        assert!(tail.contains(&member(5)));
+        let tail = TailPartitions::default();
+        lock(&tail.partitions).insert(tp.clone(), entry(5));
+        tail.remove(&entry(4));
+        assert!(tail.contains(&entry(5)));
     }
 }

@@ -217,7 +217,7 @@ impl ConsumerCoordinator {
                 Action::Close(MembershipEnd::Left) => {}
                 Action::Close(MembershipEnd::Failed(error)) => {
                     let group = &self.handle.group_id;
-                    if let ConsumerError::Refused { .. } | ConsumerError::Failed { .. } = error {
+                    if let ConsumerError::Rejected { .. } | ConsumerError::Failed { .. } = error {
                         tracing::warn!(%group, %error, "the consumer ends");
                     } else {
                         tracing::debug!(%group, %error, "the consumer ends");

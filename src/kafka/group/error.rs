@@ -47,7 +47,7 @@ pub enum ConsumerError {
     },
     /// The broker refuses this member for good.
     #[error("group {group} refuses the consumer: {reason}")]
-    Refused {
+    Rejected {
         /// The group.
         group: Arc<str>,
         /// The broker's reason, and what can be done.
@@ -122,7 +122,7 @@ pub enum CommitError {
     },
     /// The broker refuses the offset for good.
     #[error("the commit of {tp} was refused: {reason}")]
-    Refused {
+    Rejected {
         /// One of the partitions.
         tp: TopicPartition,
         /// The broker's error.
@@ -207,7 +207,7 @@ impl GroupError {
     pub(crate) fn into_consumer_error(self, group: Arc<str>) -> ConsumerError {
         let reason = self.message();
         match self {
-            Self::Code(_) => ConsumerError::Refused { group, reason },
+            Self::Code(_) => ConsumerError::Rejected { group, reason },
             Self::Request(_) | Self::MalformedResponse => ConsumerError::Failed { group, reason },
         }
     }
@@ -219,17 +219,17 @@ impl GroupError {
         match self {
             // Also of a share group or streams group.
             Self::Code(E::InconsistentGroupProtocol) => {
-                "it has members of another kind, or other assignors; use another groupId".into()
+                "it has members of another kind, or other assignors; use another group id".into()
             }
             Self::Code(E::GroupMaxSizeReached) => {
-                "it is full (group.max.size of the brokers); use another groupId".into()
+                "it is full (group.max.size of the brokers); use another group id".into()
             }
             Self::Code(E::InvalidSessionTimeout) => {
                 "session.timeout.ms is not within the brokers' group.min/max.session.timeout.ms"
                     .into()
             }
             Self::Code(E::InvalidGroupId) => {
-                "the broker does not allow its name; use another groupId".into()
+                "the broker does not allow its name; use another group id".into()
             }
             Self::Code(code) => code.to_string().into(),
             Self::Request(error) => error.to_string().into(),

@@ -200,7 +200,7 @@ impl PendingCommits {
             return None;
         }
         self.unknown.remove(tp);
-        Some(CommitError::Refused {
+        Some(CommitError::Rejected {
             tp: tp.clone(),
             reason: error.message(),
         })
@@ -241,14 +241,14 @@ fn fatal_partition_error(tp: &TopicPartition, error: &GroupError) -> Option<Comm
             ResponseError::OffsetMetadataTooLarge
             | ResponseError::InvalidCommitOffsetSize
             | ResponseError::InvalidTopicException,
-        ) => Some(CommitError::Refused {
+        ) => Some(CommitError::Rejected {
             tp,
             reason: error.message(),
         }),
         _ if error.action() == GroupErrorAction::FailNotAuthorized => {
             Some(CommitError::NotAuthorized { tp })
         }
-        _ if error.action() == GroupErrorAction::Fail => Some(CommitError::Refused {
+        _ if error.action() == GroupErrorAction::Fail => Some(CommitError::Rejected {
             tp,
             reason: error.message(),
         }),

@@ -131,7 +131,7 @@ impl PositionInitializer {
             match fetcher.list_offset(&tp, spec, self.isolation).await {
                 Ok(position) => return Ok((tp, position)),
                 Err(FetchError::Unavailable { reason, .. }) => {
-                    tracing::debug!(%tp, reason, "the log's offsets are not to be had yet");
+                    tracing::debug!(%tp, reason, "the log's offsets are not available yet");
                 }
                 Err(error) => return Err(PositionError::Fatal(error.into())),
             }

@@ -1,4 +1,4 @@
-//! Questions to the cluster, without a cluster: the tests are its updater.
+//! Topic lookups without a cluster: the tests are its updater.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -35,14 +35,14 @@ async fn knowing_t() -> Metadata {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_is_answered_by_what_was_asked_after_it_alone() {
+async fn a_topic_lookup_is_answered_only_by_requests_that_were_sent_after_it() {
     let metadata = knowing_t().await;
     let t = names(&["t"]);
-    // A request is under way when the question comes.
+    // A request is in flight when the lookup begins.
     let before = metadata.begin_update(true);
     tokio::time::advance(Duration::from_secs(1)).await;
     let asked_at = Instant::now();
-    let mut asking = Box::pin(metadata.topics_as_of(&t, asked_at));
+    let mut asking = Box::pin(metadata.topics_refreshed_after(&t, asked_at));
     assert!((&mut asking).now_or_never().is_none(), "it is older");
     answer(&metadata, &before, 1);
     assert!((&mut asking).now_or_never().is_none(), "so is its answer");
@@ -53,7 +53,7 @@ async fn a_question_is_answered_by_what_was_asked_after_it_alone() {
     let topic = asking.now_or_never().unwrap().remove(0).unwrap();
     assert_eq!(topic.partitions.len(), 2);
     // Who asked before that request began needs no other.
-    let shared = metadata.topics_as_of(&t, asked_at).now_or_never();
+    let shared = metadata.topics_refreshed_after(&t, asked_at).now_or_never();
     assert!(shared.unwrap()[0].is_ok());
 }
 
@@ -61,7 +61,7 @@ async fn a_question_is_answered_by_what_was_asked_after_it_alone() {
 async fn a_topic_that_is_deleted_is_known_no_longer_to_those_who_ask_after() {
     let metadata = knowing_t().await;
     let t = names(&["t"]);
-    let mut asking = Box::pin(metadata.topics_as_of(&t, Instant::now()));
+    let mut asking = Box::pin(metadata.topics_refreshed_after(&t, Instant::now()));
     for _ in 0..2 {
         assert!((&mut asking).now_or_never().is_none());
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -81,10 +81,10 @@ async fn a_topic_that_is_deleted_is_known_no_longer_to_those_who_ask_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_topics_of_a_question_and_all_who_ask_share_one_update() {
+async fn all_topics_of_a_lookup_and_all_lookups_share_one_update() {
     let metadata = knowing_t().await;
     let t = names(&["t", "t"]);
-    let all = join_all((0..100).map(|_| metadata.topics_as_of(&t, Instant::now())));
+    let all = join_all((0..100).map(|_| metadata.topics_refreshed_after(&t, Instant::now())));
     let mut all = Box::pin(all);
     assert!((&mut all).now_or_never().is_none());
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -94,11 +94,11 @@ async fn all_topics_of_a_question_and_all_who_ask_share_one_update() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_deadline_holds_for_all_topics_of_a_question() {
+async fn one_deadline_holds_for_all_topics_of_a_lookup() {
     let metadata = Metadata::new(MAX_WAIT);
     let many: Vec<Arc<str>> = (0..70).map(|i| format!("t{i}").into()).collect();
     let asked_at = Instant::now();
-    let found = metadata.topics_as_of(&many, asked_at).await;
+    let found = metadata.topics_refreshed_after(&many, asked_at).await;
     assert!(asked_at.elapsed() < 2 * MAX_WAIT);
     assert_eq!(found.len(), 70);
     for result in found {

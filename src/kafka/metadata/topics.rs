@@ -1,5 +1,5 @@
-//! Which topics the next Metadata request asks for, and what was answered against them.
-//! Pure.
+//! Which topics the next Metadata request asks for, and the errors that responses had for them.
+//! Sans-I/O, but for the clock that says when a topic was last used.
 //!
 //! ```text
 //! request_update_for(), a waiter ─▶ asked for ─▶ note_results(): gone, if twice unknown
@@ -7,8 +7,8 @@
 //!                                       └──────▶ expire(): unused for metadata.max.idle.ms
 //! ```
 //!
-//! An update is full, or asks only for the topics that somebody waits for (as KIP-526 does):
-//! a question about one topic costs what one topic costs, however many are in use.
+//! An update is full, or partial: it asks only for the topics that somebody waits for (as KIP-526
+//! does). The lookup of one topic costs what one topic costs, however many are in use.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,13 +48,13 @@ pub(crate) struct MetadataUpdate {
     pub(crate) begun_at: Instant,
 }
 
-/// Who needs a topic, and what the last response said of it.
+/// Who needs a topic, when it was last described, and the error it has had since.
 #[derive(Debug)]
 struct TopicInterest {
     waiters: usize,
     last_used: Instant,
-    /// When the request began whose response described it last.
-    described_at: Option<Instant>,
+    /// When the request began whose response last described the topic.
+    last_refreshed: Option<Instant>,
     error: Option<RepeatedError>,
 }
 
@@ -73,7 +73,7 @@ impl TopicInterest {
         Self {
             waiters: 0,
             last_used: Instant::now(),
-            described_at: None,
+            last_refreshed: None,
             error: None,
         }
     }
@@ -146,12 +146,12 @@ impl TopicsOfInterest {
     }
 
     /// Whether a response to a request that began after `asked_at` described the topic.
-    pub(super) fn is_described_since(&self, topic: &str, asked_at: Instant) -> bool {
-        let described_at = self.topics.get(topic).and_then(|t| t.described_at);
-        described_at.is_some_and(|at| at > asked_at)
+    pub(super) fn is_refreshed_after(&self, topic: &str, asked_at: Instant) -> bool {
+        let last_refreshed = self.topics.get(topic).and_then(|t| t.last_refreshed);
+        last_refreshed.is_some_and(|at| at > asked_at)
     }
 
-    /// What the response of that update or of a later one said against a topic.
+    /// The error that the response of that update, or of a later one, had for a topic.
     pub(super) fn error_since(&self, topic: &str, update: u64) -> Option<TopicError> {
         let last = self.topics.get(topic)?.error?;
         (last.update >= update).then_some(last.error)
@@ -170,7 +170,7 @@ impl TopicsOfInterest {
             };
             let Err(error) = *result else {
                 interest.error = None;
-                interest.described_at = Some(update.begun_at);
+                interest.last_refreshed = Some(update.begun_at);
                 continue;
             };
             let times = match interest.error {
@@ -183,7 +183,7 @@ impl TopicsOfInterest {
                 times,
             });
             match error {
-                // A broker that is behind may not know a topic yet: ask once more.
+                // A broker whose metadata lags may not know a topic yet: ask once more.
                 TopicError::Unknown if times == 1 => {
                     self.requested.insert(Arc::clone(name));
                 }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_a_topic_asks_for_that_topic_alone() {
+    fn the_lookup_of_a_topic_asks_for_that_topic_alone() {
         let mut topics = TopicsOfInterest::default();
         let now = Instant::now();
         let (t, u): (Arc<str>, Arc<str>) = ("t".into(), "u".into());
@@ -382,15 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn a_full_update_that_may_not_begin_yet_holds_up_no_question() {
+    fn a_full_update_that_may_not_begin_yet_holds_up_no_partial_one() {
         let mut topics = TopicsOfInterest::default();
         let now = Instant::now();
         let t: Arc<str> = "t".into();
         topics.add_waiter(&t);
         topics.request_topics([&t].into_iter());
         topics.request_update();
-        let question = topics.begin_update(false, now);
-        assert!(!question.is_full);
+        let partial = topics.begin_update(false, now);
+        assert!(!partial.is_full);
         assert!(topics.is_full_update_requested());
         topics.request_topics([&t].into_iter());
         let both = topics.begin_update(true, now);

@@ -134,7 +134,7 @@ impl Connection {
             })
     }
 
-    /// Queues a request behind those of earlier calls, and returns when it is queued.
+    /// Queues a request after those of earlier calls, and returns when it is queued.
     /// The timeout runs from the call until the response.
     ///
     /// Cancel-safe: when dropped before it returned, nothing was or will be written.
@@ -166,10 +166,10 @@ impl Connection {
         })
     }
 
-    /// Sends a request in the newest common version and awaits its response.
+    /// Sends a request in the newest common version and awaits its response, for `timeout`.
     ///
     /// # Errors
-    /// Any [`RequestError`].
+    /// Any [`RequestError`]; [`TimedOut`](RequestError::TimedOut) after `timeout`.
     pub(crate) async fn call<A: Api>(
         &self,
         build: impl FnOnce(i16) -> A,

@@ -1,7 +1,8 @@
 //! The connections of one principal to one cluster: by broker, and by what blocks.
 //!
 //! A broker serves a connection's requests one at a time: a long-poll fetch or a parked
-//! JoinGroup holds up everything behind it. So each purpose has a connection of its own.
+//! JoinGroup holds up everything that is queued after it. So each purpose has a connection of its
+//! own.
 //!
 //! ```text
 //!             ┌ Control        Metadata, ListOffsets, …
@@ -71,6 +72,7 @@ pub enum ConnectionPurpose {
     LeaveGroup,
 }
 
+/// The connections of one principal to the brokers of one cluster, and what limits them.
 #[derive(Debug)]
 pub(crate) struct Pool {
     dialer: Arc<Dialer>,

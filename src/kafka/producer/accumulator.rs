@@ -6,16 +6,17 @@
 //!      snapshot ─▶ update_metadata ───┘  └── complete ◀─ response
 //! ```
 //!
-//! Pure like the queues: what must happen outside is left in [`AccumulatorEffects`], which
-//! the caller carries out after it has released the lock.
+//! Sans-I/O like the queues: the time is passed in, and what must happen outside is left in
+//! [`AccumulatorEffects`], which the caller carries out after it has released the lock. Only
+//! the jitter of backoffs, and the partition at which records without key begin, are drawn inside.
 //!
 //! # Invariants
-//! - A queue from which something may be sent is in its leader's ready list; one that is
-//!   listed in vain is taken off when its turn comes.
+//! - A queue from which something may be sent is in its leader's ready list; one from which
+//!   nothing may be sent any more is taken off when its turn comes.
 //! - A queue that changes by time alone has a timer, never a later one than needed.
 
+mod partition_memory;
 mod queue_slot;
-mod shares;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -39,7 +40,9 @@ use crate::metadata::{ClusterSnapshot, TopicMetadata};
 use crate::record::{NewRecord, RecordBatchBuilder};
 use crate::topic::{BrokerId, TopicPartition};
 
-pub(super) use self::shares::{RecordAppendError, RecordMemory, ShareLine, ShareTurn};
+pub(super) use self::partition_memory::{
+    PartitionMemoryTurn, PartitionMemoryWaiters, RecordAppendError, RecordMemory,
+};
 
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
@@ -53,8 +56,9 @@ pub(super) struct AccumulatorEffects {
     /// Topics with records for a partition that has no leader: metadata is to be requested,
     /// now and with backoff, for no broker says by itself when the partition has a leader.
     pub(super) leaderless_topics: Vec<Arc<str>>,
-    /// Whose first callers are to try again: their partitions may hold less than before.
-    pub(super) shares_freed: Vec<Arc<ShareLine>>,
+    /// The partitions that may hold less than before: the caller that has waited longest for
+    /// each tries again.
+    pub(super) memory_waiters_to_wake: Vec<Arc<PartitionMemoryWaiters>>,
 }
 
 /// The sizes that batches and requests obey.
@@ -74,8 +78,9 @@ pub(super) struct SizeLimits {
 pub(super) struct RecordAccumulator {
     config: QueueConfig,
     limits: SizeLimits,
-    /// The metadata that the queues follow. It is the very snapshot that is published, so
-    /// that a topic in it does not count as held by somebody.
+    /// The metadata that the queues follow: an `Arc` of the published snapshot, not a copy of
+    /// it. The metadata takes a topic for used as long as its `Arc<TopicMetadata>` is held by
+    /// more than the published snapshots; a copy would hold every topic for ever.
     metadata: Arc<ClusterSnapshot>,
     topics: Vec<TopicQueues>,
     /// Where each is in `topics`.
@@ -145,20 +150,20 @@ impl RecordAccumulator {
         }
     }
 
-    /// Appends a record, for which memory was taken, to its partition's open batch. Its
-    /// delivery timeout began at `since`, if not now.
+    /// Appends a record, for which memory was taken, to its partition's open batch.
+    /// `now` is asked only if a batch begins or becomes ready: most appends need no clock.
     ///
     /// # Errors
     /// [`InvalidPartition`](ProduceError::InvalidPartition) if the topic does not have it
     /// according to the metadata, [`Stopped`](ProduceError::Stopped), and
-    /// [`ShareUsedUp`](RecordAppendError::ShareUsedUp).
+    /// [`PartitionMemoryExhausted`](RecordAppendError::PartitionMemoryExhausted).
     pub(super) fn append(
         &mut self,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
         memory: RecordMemory<'_>,
-        since: Option<Instant>,
+        now: impl Fn() -> Instant,
         effects: &mut AccumulatorEffects,
     ) -> Result<DeliveryFuture, RecordAppendError> {
         if self.stopped {
@@ -167,14 +172,14 @@ impl RecordAccumulator {
         let topic_index = self.topic_index(topic);
         let mut slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
         let is_sticky = partition.is_none() && record.key.is_none();
-        if !self.share_allows(slot_index, memory) {
+        if !self.memory_allows(slot_index, memory) {
             if is_sticky {
                 let used_up = self.slots[slot_index].queue.partition().partition;
                 self.topics[topic_index].sticky.leave(used_up);
                 slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
             }
-            if !is_sticky || !self.share_allows(slot_index, memory) {
-                return Err(self.wait_for_share(slot_index, memory, effects));
+            if !is_sticky || !self.memory_allows(slot_index, memory) {
+                return Err(self.wait_for_partition_memory(slot_index, memory, now(), effects));
             }
         }
         let batch_size = self.limits.batch_size;
@@ -191,7 +196,7 @@ impl RecordAccumulator {
                     self.update_sticky_partition(topic_index, size, full);
                 }
                 if became_ready {
-                    self.reschedule(slot_index, Instant::now(), effects);
+                    self.reschedule(slot_index, now(), effects);
                 }
                 return Ok(delivery);
             }
@@ -201,9 +206,12 @@ impl RecordAccumulator {
         let index = builder.append(record);
         let size = builder.bytes();
         let delivery = DeliveryFuture::new(result.clone(), index, record.timestamp);
-        let now = Instant::now();
-        slot.queue
-            .push_batch(BatchRecords::Open(builder), result, since.unwrap_or(now));
+        let now = now();
+        slot.queue.push_batch(
+            BatchRecords::Open(builder),
+            result,
+            memory.since.unwrap_or(now),
+        );
         slot.queue.record_appended(memory.taken, size >= batch_size);
         if is_sticky {
             self.update_sticky_partition(topic_index, size, size >= batch_size);
@@ -339,7 +347,7 @@ impl RecordAccumulator {
             let queue = &mut self.slots[index].queue;
             if queue.needs_producer_id(self.new_producer_id) {
                 queue.fail_queued(error, &mut effects.finished);
-                self.update_share(index, now, effects);
+                self.update_partition_memory(index, now, effects);
             }
         }
     }
@@ -364,7 +372,9 @@ impl RecordAccumulator {
         for slot in &mut self.slots {
             slot.queue.stop(&mut effects.finished);
             slot.listed_for = None;
-            effects.shares_freed.extend(slot.share_line.take());
+            effects
+                .memory_waiters_to_wake
+                .extend(slot.memory_waiters.take());
         }
         self.ready.clear();
         self.timers.clear();
@@ -387,7 +397,7 @@ impl RecordAccumulator {
         if slot.listed_for != leader {
             slot.listed_for = None;
         }
-        self.update_share(index, now, effects);
+        self.update_partition_memory(index, now, effects);
         let slot = &mut self.slots[index];
         if leader.is_none() || slot.is_stalled {
             let partition = slot.queue.partition();

@@ -57,7 +57,7 @@ impl DeliveryFuture {
 
     /// The result, if there is one already. Does not lock.
     #[inline]
-    pub fn poll_now(&self) -> Option<Result<RecordMetadata, ProduceError>> {
+    pub fn try_result(&self) -> Option<Result<RecordMetadata, ProduceError>> {
         let (result, position) = self.result.of_record(self.index)?;
         let appended = match result {
             Ok(appended) => appended,
@@ -82,13 +82,13 @@ impl Future for DeliveryFuture {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.poll_now() {
+        if let Some(result) = self.try_result() {
             return Poll::Ready(result);
         }
         let slot = self.result.register(self.waker, cx.waker());
         self.waker = Some(slot);
         // A result that came before the waker was registered has not woken it.
-        match self.poll_now() {
+        match self.try_result() {
             Some(result) => Poll::Ready(result),
             None => Poll::Pending,
         }
@@ -106,18 +106,18 @@ pub(super) struct ProduceResult {
     wakers: Mutex<ResultWakers>,
 }
 
-type ResultCell = OnceLock<Result<AppendedAt, ProduceError>>;
+type ResultCell = OnceLock<Result<LogAppendInfo, ProduceError>>;
 
-/// What the broker says of a batch that it appended.
+/// Where and when the broker appended a batch (Java's class of this name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AppendedAt {
+pub(super) struct LogAppendInfo {
     /// Offset of the first record, -1 if unknown.
     pub(super) base_offset: i64,
     /// The broker's clock, -1 if the records keep their own time.
     pub(super) log_append_time: i64,
 }
 
-impl AppendedAt {
+impl LogAppendInfo {
     pub(super) fn new(base_offset: i64, log_append_time: i64) -> Self {
         Self {
             base_offset,
@@ -175,10 +175,10 @@ impl ProduceResult {
                 .is_some_and(|records| records.iter().all(|one| one.get().is_some()))
     }
 
-    /// The result that holds for a record, and the record's position behind the base
+    /// The result that holds for a record, and the record's position counted from the base
     /// offset.
     #[inline]
-    fn of_record(&self, index: u32) -> Option<(&Result<AppendedAt, ProduceError>, u32)> {
+    fn of_record(&self, index: u32) -> Option<(&Result<LogAppendInfo, ProduceError>, u32)> {
         match self.batch.get() {
             Some(result) => Some((result, index)),
             None => Some((self.records.get()?.get(index as usize)?.get()?, 0)),
@@ -243,7 +243,7 @@ impl DeliveryPromise {
     }
 
     /// Resolves all futures. Those that were resolved before keep their result.
-    pub(super) fn complete(&self, result: Result<AppendedAt, ProduceError>) {
+    pub(super) fn complete(&self, result: Result<LogAppendInfo, ProduceError>) {
         match &self.records {
             PromisedRecords::All => {
                 let _ = self.result.batch.set(result);
@@ -251,7 +251,7 @@ impl DeliveryPromise {
             PromisedRecords::Of(indexes) => {
                 let records = self.result.records.get().expect("set by the split");
                 for (&index, position) in indexes.iter().zip(0i64..) {
-                    let own = result.clone().map(|appended| AppendedAt {
+                    let own = result.clone().map(|appended| LogAppendInfo {
                         base_offset: match appended.base_offset {
                             unknown @ ..0 => unknown,
                             base => base + position,
@@ -329,8 +329,8 @@ mod tests {
         })
     }
 
-    fn appended(base_offset: i64, log_append_time: i64) -> Result<AppendedAt, ProduceError> {
-        Ok(AppendedAt::new(base_offset, log_append_time))
+    fn appended(base_offset: i64, log_append_time: i64) -> Result<LogAppendInfo, ProduceError> {
+        Ok(LogAppendInfo::new(base_offset, log_append_time))
     }
 
     fn delivered(offset: i64, timestamp: i64) -> Option<Result<RecordMetadata, ProduceError>> {
@@ -345,10 +345,10 @@ mod tests {
     fn records_of_a_batch_have_consecutive_offsets_and_their_own_time() {
         let promise = DeliveryPromise::new(ProduceResult::new(3));
         let futures = futures::<2>(&promise);
-        assert_eq!(futures[0].poll_now(), None);
+        assert_eq!(futures[0].try_result(), None);
         promise.complete(appended(70, -1));
-        assert_eq!(futures[0].poll_now(), delivered(70, 1_000));
-        assert_eq!(futures[1].poll_now(), delivered(71, 1_001));
+        assert_eq!(futures[0].try_result(), delivered(70, 1_000));
+        assert_eq!(futures[1].try_result(), delivered(71, 1_001));
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         let promise = DeliveryPromise::new(ProduceResult::new(3));
         let futures = futures::<2>(&promise);
         promise.complete(appended(-1, 5));
-        assert_eq!(futures[1].poll_now(), delivered(-1, 5));
+        assert_eq!(futures[1].try_result(), delivered(-1, 5));
     }
 
     #[test]
@@ -367,13 +367,13 @@ mod tests {
         let (head, tail) = good.split(3, |i| i < 2);
         bad.complete(Err(ProduceError::Stopped));
         head.complete(appended(10, -1));
-        assert_eq!(futures[0].poll_now(), delivered(10, 1_000));
-        assert_eq!(futures[1].poll_now(), Some(Err(ProduceError::Stopped)));
-        assert_eq!(futures[2].poll_now(), delivered(11, 1_002));
-        assert_eq!(futures[4].poll_now(), None);
+        assert_eq!(futures[0].try_result(), delivered(10, 1_000));
+        assert_eq!(futures[1].try_result(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(futures[2].try_result(), delivered(11, 1_002));
+        assert_eq!(futures[4].try_result(), None);
         assert!(!tail.result.is_complete());
         tail.complete(appended(30, 9));
-        assert_eq!(futures[4].poll_now(), delivered(30, 9));
+        assert_eq!(futures[4].try_result(), delivered(30, 9));
         assert!(tail.result.is_complete());
     }
 
@@ -383,7 +383,7 @@ mod tests {
         let futures = futures::<1>(&promise);
         promise.complete(Err(ProduceError::Stopped));
         promise.complete(appended(1, -1));
-        assert_eq!(futures[0].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(futures[0].try_result(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]
@@ -391,7 +391,7 @@ mod tests {
         let promise = DeliveryPromise::new(ProduceResult::new(3));
         let futures = futures::<1>(&promise);
         drop(promise);
-        assert_eq!(futures[0].poll_now(), Some(Err(ProduceError::Stopped)));
+        assert_eq!(futures[0].try_result(), Some(Err(ProduceError::Stopped)));
     }
 
     #[test]

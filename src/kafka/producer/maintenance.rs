@@ -11,7 +11,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::InitProducerIdRequest;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ProducerInner;
+use super::ProducerShared;
 use super::error::ProduceError;
 use super::producer_id::ProducerIdAndEpoch;
 use crate::backoff::ExponentialBackoff;
@@ -20,8 +20,8 @@ use crate::error::RequestError;
 use crate::metadata::{Metadata, MetadataError};
 
 /// Runs until the cluster is stopped; then fails all batches that are left.
-pub(super) async fn run(inner: Arc<ProducerInner>) {
-    let cluster = &inner.cluster;
+pub(super) async fn run(shared: Arc<ProducerShared>) {
+    let cluster = &shared.cluster;
     let stop = cluster.stop().clone();
     let mut snapshots = cluster.metadata().subscribe();
     // The metadata that is there already has not been followed either.
@@ -33,7 +33,7 @@ pub(super) async fn run(inner: Arc<ProducerInner>) {
     loop {
         let now = Instant::now();
         let (next, needs_producer_id, missing_topics) =
-            inner.with_accumulator(|accumulator, effects| {
+            shared.with_accumulator(|accumulator, effects| {
                 let next = accumulator.tick(now, effects);
                 let needs_producer_id = accumulator.needs_producer_id();
                 (next, needs_producer_id, accumulator.take_missing_topics())
@@ -49,15 +49,15 @@ pub(super) async fn run(inner: Arc<ProducerInner>) {
         tokio::select! {
             () = stop.cancelled() => break,
             () = sleep_until(next.unwrap_or(now + LONGEST_SLEEP)) => {}
-            () = inner.wake_maintenance.notified() => {}
-            response = producer_id.response() => producer_id.handle(response, &inner),
+            () = shared.wake_maintenance.notified() => {}
+            response = producer_id.response() => producer_id.handle(response, &shared),
             changed = snapshots.changed() => {
                 if changed.is_err() {
                     break; // the metadata is gone, and so is the cluster
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 let now = Instant::now();
-                inner.with_accumulator(|accumulator, effects| {
+                shared.with_accumulator(|accumulator, effects| {
                     accumulator.update_metadata(&snapshot, now, effects);
                 });
             }
@@ -66,15 +66,15 @@ pub(super) async fn run(inner: Arc<ProducerInner>) {
                 if let Some(error) = error {
                     tracing::warn!(%topic, %error, "records cannot be written");
                     let now = Instant::now();
-                    inner.with_accumulator(|accumulator, effects| {
+                    shared.with_accumulator(|accumulator, effects| {
                         accumulator.fail_topic(&topic, &error, now, effects);
                     });
                 }
             }
         }
     }
-    inner.with_accumulator(|accumulator, effects| accumulator.stop(effects));
-    inner.memory.close();
+    shared.with_accumulator(|accumulator, effects| accumulator.stop(effects));
+    shared.memory.close();
 }
 
 /// When no timer is set. Longer than any wait.
@@ -133,14 +133,14 @@ impl<'a> ProducerIdRequest<'a> {
         }
     }
 
-    fn handle(&mut self, response: InitProducerIdResult, inner: &Arc<ProducerInner>) {
+    fn handle(&mut self, response: InitProducerIdResult, shared: &Arc<ProducerShared>) {
         self.in_flight = None;
         match response {
             Ok(producer_id) => {
                 self.backoff.succeeded();
                 tracing::debug!(%producer_id, "have a producer id");
                 let now = Instant::now();
-                inner.with_accumulator(|accumulator, effects| {
+                shared.with_accumulator(|accumulator, effects| {
                     accumulator.set_producer_id(producer_id, now, effects);
                 });
             }
@@ -148,7 +148,7 @@ impl<'a> ProducerIdRequest<'a> {
                 self.backoff.after_failure();
                 tracing::warn!(%error, "no producer id");
                 let now = Instant::now();
-                inner.with_accumulator(|accumulator, effects| {
+                shared.with_accumulator(|accumulator, effects| {
                     accumulator.fail_without_producer_id(&error, now, effects);
                 });
             }

@@ -6,8 +6,10 @@
 //!  sequences       40           52           60        none      none
 //! ```
 //!
-//! Pure: time is passed in, batches go out through [`PartitionQueue::next_batch`] and come
-//! back through [`PartitionQueue::complete`]; nothing here waits or locks.
+//! Sans-I/O: time is passed in, batches go out through [`PartitionQueue::next_batch`] and come
+//! back through [`PartitionQueue::complete`]. Nothing here waits, locks or wakes: delivery
+//! futures are resolved by the caller, from `finished`. Only the jitter of backoffs is drawn
+//! inside.
 //!
 //! # Invariants
 //! - Batches finish in order: a response that comes too early is parked.
@@ -224,7 +226,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         for batch in &mut self.batches {
             match &mut batch.state {
                 BatchState::InFlight { of_old_topic, .. } => *of_old_topic = true,
-                BatchState::Retry(_) => batch.forget_attempts(&self.partition),
+                BatchState::Retry(_) => batch.settle_on_topic_recreated(&self.partition),
                 BatchState::Open { .. } | BatchState::Ready | BatchState::Done { .. } => {}
             }
         }

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::accumulator::BatchHandle;
-use super::delivery::AppendedAt;
+use super::delivery::LogAppendInfo;
 use super::error::ProduceError;
 use super::partition_queue::{BatchResult, TopicNaming};
 use crate::metadata::{BrokerNode, LeaderAndEpoch};
@@ -135,9 +135,9 @@ fn batch_result(batch: &RequestBatch, response: &PartitionProduceResponse) -> Ba
 
     let topic = &batch.partition.topic;
     let code = response.error_code;
-    let appended_at = AppendedAt::new(response.base_offset, log_append_time(batch, response));
+    let append_info = LogAppendInfo::new(response.base_offset, log_append_time(batch, response));
     let error = match code {
-        0 => return BatchResult::Appended(appended_at),
+        0 => return BatchResult::Appended(append_info),
         _ => E::try_from_code(code),
     };
     let message: Arc<str> = match (&response.error_message, error) {
@@ -146,7 +146,7 @@ fn batch_result(batch: &RequestBatch, response: &PartitionProduceResponse) -> Ba
         (_, None) => "an unknown error".into(),
     };
     match error {
-        Some(E::DuplicateSequenceNumber) => BatchResult::Appended(appended_at),
+        Some(E::DuplicateSequenceNumber) => BatchResult::Appended(append_info),
         Some(E::OutOfOrderSequenceNumber | E::UnknownProducerId) => BatchResult::OutOfOrder,
         Some(E::InvalidProducerEpoch | E::ProducerFenced | E::InvalidProducerIdMapping) => {
             BatchResult::Fenced

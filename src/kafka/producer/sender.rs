@@ -22,7 +22,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ProducerInner;
+use super::ProducerShared;
 use super::accumulator::{CompletedBatch, DrainedBatch};
 use super::batch_records::BatchRecords;
 use super::partition_queue::BatchResult;
@@ -39,10 +39,10 @@ use crate::topic::BrokerId;
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
-pub(super) async fn run(inner: Arc<ProducerInner>, broker: BrokerId, wake: Arc<Notify>) {
-    let stop = inner.cluster.stop().clone();
+pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
+    let stop = shared.cluster.stop().clone();
     let mut sender = BrokerSender {
-        inner,
+        shared,
         broker,
         connection: None,
         connecting: None,
@@ -68,7 +68,7 @@ pub(super) async fn run(inner: Arc<ProducerInner>, broker: BrokerId, wake: Arc<N
 
 /// Java's `Sender`, for one broker.
 struct BrokerSender {
-    inner: Arc<ProducerInner>,
+    shared: Arc<ProducerShared>,
     broker: BrokerId,
     connection: Option<Connection>,
     connecting: Option<Connecting>,
@@ -88,13 +88,13 @@ struct InFlightProduce {
 impl BrokerSender {
     /// Sends as many requests as may be in flight.
     async fn send_ready_batches(&mut self) {
-        while self.in_flight.len() < self.inner.config.max_in_flight.max(1) {
+        while self.in_flight.len() < self.shared.config.max_in_flight.max(1) {
             let Some(connection) = self.connection.clone().filter(|c| !c.is_closed()) else {
                 self.connection = None;
                 return;
             };
             let now = Instant::now();
-            let drained = self.inner.with_accumulator(|accumulator, effects| {
+            let drained = self.shared.with_accumulator(|accumulator, effects| {
                 accumulator.drain(self.broker, now, effects)
             });
             if drained.is_empty() {
@@ -105,7 +105,7 @@ impl BrokerSender {
     }
 
     async fn send_request(&mut self, connection: &Connection, drained: Vec<DrainedBatch>) {
-        let compression = self.inner.config.compression;
+        let compression = self.shared.config.compression;
         let build = |drained: DrainedBatch| {
             let sendable = drained.batch;
             let id = sendable.producer_id;
@@ -120,7 +120,7 @@ impl BrokerSender {
             }
         };
         let batches: Vec<RequestBatch> = drained.into_iter().map(build).collect();
-        let request_timeout = self.inner.cluster.config().request_timeout;
+        let request_timeout = self.shared.cluster.config().request_timeout;
         let version = match connection.version::<ProduceRequest>() {
             Ok(newest) => produce_request::version_for(&batches, newest),
             Err(error) => return self.handle_failure(batches, 0, &error),
@@ -141,10 +141,10 @@ impl BrokerSender {
     /// last one.
     fn connect_if_needed(&mut self) {
         let is_idle = self.connection.is_none() && self.in_flight.is_empty();
-        if !is_idle || !self.inner.has_ready(self.broker) {
+        if !is_idle || !self.shared.has_ready(self.broker) {
             self.connecting = None;
         } else if self.connecting.is_none() {
-            let cluster = self.inner.cluster.clone();
+            let cluster = self.shared.cluster.clone();
             let broker = self.broker;
             self.connecting = Some(Box::pin(async move {
                 cluster.connection(broker, ConnectionPurpose::Produce).await
@@ -178,7 +178,7 @@ impl BrokerSender {
             }
         };
         let results = produce_request::batch_results(&request.batches, request.version, &response);
-        let metadata = self.inner.cluster.metadata();
+        let metadata = self.shared.cluster.metadata();
         let naming = produce_request::topic_naming(request.version);
         let mut completed = Vec::with_capacity(results.len());
         let mut stale_topics: Vec<Arc<str>> = Vec::new();
@@ -212,7 +212,7 @@ impl BrokerSender {
         tracing::debug!(broker = %self.broker, %error, "produce request failed");
         let maybe_appended = error.maybe_sent();
         // The broker may be down, and others lead its partitions by now.
-        let metadata = self.inner.cluster.metadata();
+        let metadata = self.shared.cluster.metadata();
         if let Some(first) = batches.first() {
             metadata.request_update_for_topic(&first.partition.topic);
         }
@@ -228,7 +228,7 @@ impl BrokerSender {
 
     fn complete(&self, batches: Vec<CompletedBatch>) {
         let now = Instant::now();
-        self.inner
+        self.shared
             .with_accumulator(|accumulator, effects| accumulator.complete(batches, now, effects));
     }
 }

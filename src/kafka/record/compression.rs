@@ -16,50 +16,18 @@
 //! - Both directions are pure: no state is kept between calls.
 //! - A codec that panics costs the batch that it was given, never the process.
 
+mod error;
 mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use runtime::panic_policy::catch_panic;
 
+pub(super) use self::error::{CompressError, DecompressError};
 use crate::config::CompressionType;
-
-/// Why a buffer cannot be decompressed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecompressError {
-    /// There is more than the caller wants to hold.
-    #[error("more than {limit} bytes")]
-    TooLarge {
-        /// The caller's limit, in bytes.
-        limit: usize,
-    },
-    /// Not what the codec writes.
-    #[error("{0}")]
-    Malformed(String),
-}
-
-impl DecompressError {
-    fn malformed(what: impl ToString) -> Self {
-        Self::Malformed(what.to_string())
-    }
-}
-
-impl From<DecompressError> for io::Error {
-    fn from(error: DecompressError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
-}
-
-/// Why a buffer was not compressed: the codec panicked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {codec:?} encoder panicked: {panic}")]
-pub(super) struct CompressError {
-    codec: CompressionType,
-    panic: String,
-}
 
 /// Appends `input`, compressed, to `out`; after an error nothing is appended.
 pub(super) fn compress(

@@ -47,14 +47,14 @@ pub struct DecodeOptions {
     /// Bytes that all compressed batches together may take once decompressed, but for a single
     /// record. What would exceed it is left for the next call.
     pub max_decompressed_bytes: usize,
-    /// Bytes that one record may take; a larger one is told as unreadable.
+    /// Bytes that one record may take; a larger one is reported as unreadable.
     pub record_bytes_max: usize,
     /// Whether a batch that stands first and exceeds the limit is read in parts, which takes
     /// time for the whole of it. Else it is [`RecordError::TooLarge`].
     pub read_parts: bool,
-    /// Whether a batch that cannot be read, and stands first, is told as unreadable instead of
+    /// Whether a batch that cannot be read, and comes first, is reported as unreadable instead of
     /// being an error.
-    pub tell_unreadable: bool,
+    pub report_unreadable: bool,
 }
 
 impl DecodeOptions {
@@ -66,7 +66,7 @@ impl DecodeOptions {
             max_decompressed_bytes: usize::MAX,
             record_bytes_max: usize::MAX,
             read_parts: true,
-            tell_unreadable: false,
+            report_unreadable: false,
         }
     }
 }
@@ -76,7 +76,7 @@ impl DecodeOptions {
 pub struct DecodedRecords {
     /// The batches that hold a record for the caller.
     pub(crate) batches: Vec<DecodedBatch>,
-    /// Where to read on: behind the last batch that was complete, even if nothing in
+    /// Where to read on: after the last batch that was complete, even if nothing in
     /// it was for the caller. `None` if no batch was.
     pub next_offset: Option<i64>,
     /// Leader epoch of that last batch, to be carried with the position; -1 if unknown.
@@ -110,7 +110,7 @@ impl DecodedRecords {
         self.batches.iter().map(|b| b.count as usize).sum()
     }
 
-    /// Whether there is nothing to tell the caller: no record, and none that is unreadable.
+    /// Whether there is nothing for the caller: no record, and none that is unreadable.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.unreadable.is_empty()
@@ -125,7 +125,7 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
     let mut decoder = BatchDecoder {
         rest: records,
         options,
-        room: options.max_decompressed_bytes,
+        bytes_left: options.max_decompressed_bytes,
         aborted: options
             .aborted_transactions
             .as_deref()
@@ -143,7 +143,7 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
     loop {
         match decoder.next_batch() {
             Ok(true) => {}
-            Ok(false) if options.tell_unreadable && !decoder.has_progressed() => {
+            Ok(false) if options.report_unreadable && !decoder.has_progressed() => {
                 let available = decoder.rest.len();
                 let base_offset = options.fetch_offset;
                 decoder.skip_unreadable(&RecordError::Short {
@@ -153,7 +153,7 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
             }
             Ok(false) => return Ok(decoder.decoded),
             Err(_) if decoder.has_progressed() => return Ok(decoder.decoded),
-            Err(error) if options.tell_unreadable => decoder.skip_unreadable(&error),
+            Err(error) if options.report_unreadable => decoder.skip_unreadable(&error),
             Err(error) => return Err(error),
         }
     }
@@ -163,7 +163,7 @@ struct BatchDecoder<'a> {
     rest: Bytes,
     options: &'a DecodeOptions,
     /// Bytes that may still be decompressed.
-    room: usize,
+    bytes_left: usize,
     aborted: Option<AbortedTransactionIndex>,
     decoded: DecodedRecords,
 }
@@ -184,8 +184,8 @@ impl BatchDecoder<'_> {
             return Ok(false);
         };
         let mut prefix = ByteReader::new(&self.rest);
-        let base_offset = i64::from_be_bytes(prefix.array().expect("the magic is behind it"));
-        let length = i32::from_be_bytes(prefix.array().expect("the magic is behind it"));
+        let base_offset = i64::from_be_bytes(prefix.array().expect("the magic comes after it"));
+        let length = i32::from_be_bytes(prefix.array().expect("the magic comes after it"));
         let malformed = |what| RecordError::Malformed { base_offset, what };
         // Shorter than any batch is damage; longer than the rest is an incomplete last batch.
         let length = usize::try_from(length).map_err(|_| malformed("negative length"))?;
@@ -270,7 +270,7 @@ impl BatchDecoder<'_> {
                 Ok(self.rest.slice(section.clone()))
             }
             CompressionType::None => Err(self.too_large(base_offset)),
-            codec => self.decompress(base_offset, codec, section.clone(), self.room),
+            codec => self.decompress(base_offset, codec, section.clone(), self.bytes_left),
         };
         let records = match whole {
             Ok(records) => records,
@@ -279,7 +279,7 @@ impl BatchDecoder<'_> {
             {
                 let part = self.read_part(header, compression, section)?;
                 let records = Bytes::from(part.records);
-                self.room = self.room.saturating_sub(records.len());
+                self.bytes_left = self.bytes_left.saturating_sub(records.len());
                 self.decoded.unreadable.extend(part.unreadable);
                 return Ok(Some(RecordsSection {
                     records,
@@ -305,7 +305,7 @@ impl BatchDecoder<'_> {
         self.decoded.next_offset > Some(self.options.fetch_offset)
     }
 
-    /// Reads a batch in pieces, and keeps as much as there is room for.
+    /// Reads a batch in pieces, and keeps as much as is allowed.
     fn read_part(
         &self,
         header: &BatchHeader,
@@ -314,7 +314,7 @@ impl BatchDecoder<'_> {
     ) -> Result<PartialRecords, RecordError> {
         let read = PartialRead {
             from: self.options.fetch_offset,
-            room: self.room,
+            bytes_allowed: self.bytes_left,
             record_bytes_max: self.options.record_bytes_max,
         };
         let bytes = &self.rest[section];
@@ -327,7 +327,7 @@ impl BatchDecoder<'_> {
             })
     }
 
-    /// Tells the first batch as unreadable, and goes on behind it.
+    /// Reports the first batch as unreadable, and goes on after it.
     fn skip_unreadable(&mut self, error: &RecordError) {
         let from = self.options.fetch_offset;
         let (size, last_offset) = self.unreadable_extent();
@@ -346,7 +346,7 @@ impl BatchDecoder<'_> {
     }
 
     /// How many bytes the first batch takes, and the last offset that it covers. Anything in it
-    /// may be damaged: what is believed is the batch behind it, or two fields that agree.
+    /// may be damaged: what is believed is the batch after it, or two fields that agree.
     fn unreadable_extent(&self) -> (usize, Option<i64>) {
         let mut prefix = ByteReader::new(&self.rest);
         let (Some(base_offset), Some(length)) = (prefix.array(), prefix.array()) else {
@@ -365,7 +365,7 @@ impl BatchDecoder<'_> {
         if matches!(self.rest.get(MAGIC_OFFSET), Some(0 | 1)) {
             return (size, Some(base_offset));
         }
-        let behind = BatchHeader::parse(&self.rest[size..]).ok().filter(|next| {
+        let following = BatchHeader::parse(&self.rest[size..]).ok().filter(|next| {
             (base_offset.saturating_add(1)..=base_offset.saturating_add(i64::from(u32::MAX)))
                 .contains(&next.base_offset)
                 && self.rest[size..]
@@ -378,7 +378,7 @@ impl BatchDecoder<'_> {
                 || header.verify(&self.rest[..size]).is_ok();
             agrees.then(|| header.last_offset())
         };
-        let last_offset = behind.map(|next| next.base_offset - 1).or_else(own);
+        let last_offset = following.map(|next| next.base_offset - 1).or_else(own);
         (size, last_offset)
     }
 
@@ -425,8 +425,8 @@ impl BatchDecoder<'_> {
         let offset = wrapper.offset;
         // One that is larger is rare and old: it is read whole.
         let limit = match self.has_progressed() {
-            true => self.room,
-            false => self.room.max(self.options.record_bytes_max),
+            true => self.bytes_left,
+            false => self.bytes_left.max(self.options.record_bytes_max),
         };
         let records = self.decompress(offset, codec, wrapper.compressed_range()?, limit)?;
         let inner = legacy_record::inner_records(
@@ -468,7 +468,7 @@ impl BatchDecoder<'_> {
                 },
             },
         )?;
-        self.room = self.room.saturating_sub(decompressed.len());
+        self.bytes_left = self.bytes_left.saturating_sub(decompressed.len());
         Ok(decompressed.into())
     }
 

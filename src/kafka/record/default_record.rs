@@ -20,7 +20,7 @@ pub(super) struct DefaultRecord<'a> {
     pub(super) header_count: u32,
     /// Bytes that the count itself takes.
     pub(super) header_count_size: usize,
-    /// The headers, and nothing behind them.
+    /// The headers, and nothing after them.
     pub(super) headers: &'a [u8],
 }
 

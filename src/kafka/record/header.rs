@@ -55,7 +55,10 @@ impl BatchAttributes {
         })
     }
 
-    /// How the records are compressed; the unknown number if that is unknown.
+    /// How the records are compressed.
+    ///
+    /// # Errors
+    /// The number in the attributes, 5 to 7, if it stands for no compression type.
     pub fn compression(self) -> Result<CompressionType, u8> {
         match self.0 & Self::COMPRESSION {
             0 => Ok(CompressionType::None),
@@ -115,9 +118,9 @@ pub struct BatchHeader {
     /// The last record's offset less the base offset; stays when compaction removes
     /// that record.
     pub last_offset_delta: i32,
-    /// What the records' timestamp deltas are relative to.
+    /// What the records' timestamp deltas are relative to, in ms since 1970.
     pub base_timestamp: i64,
-    /// The largest timestamp, or the append time of all.
+    /// The largest timestamp, or the append time of all, in ms since 1970; -1 if there is none.
     pub max_timestamp: i64,
     /// The producer that wrote it; -1 if it is not idempotent.
     pub producer_id: i64,
@@ -133,6 +136,11 @@ impl BatchHeader {
     /// Reads the header at the start of `bytes`, which need not hold the records.
     ///
     /// Does not verify the checksum: see [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// [`Short`](RecordError::Short) if `bytes` end within the header,
+    /// [`UnknownMagic`](RecordError::UnknownMagic) for any magic but 2, and
+    /// [`Malformed`](RecordError::Malformed) if a length, count or offset cannot be.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let Some(&b) = bytes.first_chunk::<RECORD_BATCH_OVERHEAD>() else {
             return Err(RecordError::Short {
@@ -210,6 +218,10 @@ impl BatchHeader {
     }
 
     /// Checks that `batch`, which is exactly this batch, is what was written.
+    ///
+    /// # Errors
+    /// [`Short`](RecordError::Short) if `batch` has another size than the header says, and
+    /// [`Checksum`](RecordError::Checksum) if its checksum is another.
     pub fn verify(&self, batch: &[u8]) -> Result<(), RecordError> {
         if batch.len() != self.size() {
             return Err(RecordError::Short {

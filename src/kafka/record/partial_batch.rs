@@ -10,8 +10,8 @@
 //! estimate of its compressed size, and 42 kB can hold 760 MB.
 //!
 //! # Invariants
-//! - What is kept is within the room, but for one record that is larger alone.
-//! - A record over `record_bytes_max` is never held, only told.
+//! - What is kept is within `bytes_allowed`, but for one record that is larger alone.
+//! - A record over `record_bytes_max` is never held, only reported as unreadable.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -26,7 +26,7 @@ pub(super) struct PartialRead {
     /// Records before this offset are dropped.
     pub(super) from: i64,
     /// Bytes of records to keep.
-    pub(super) room: usize,
+    pub(super) bytes_allowed: usize,
     /// Bytes that one record may take.
     pub(super) record_bytes_max: usize,
 }
@@ -38,11 +38,11 @@ pub(super) struct PartialRecords {
     pub(super) records: Vec<u8>,
     pub(super) count: u32,
     pub(super) unreadable: Vec<UnreadableRecords>,
-    /// The last offset that was kept or told; `None` when the batch is read to its end.
+    /// The last offset that was kept or reported; `None` when the batch is read to its end.
     pub(super) stopped_at: Option<i64>,
 }
 
-/// Keeps records of the section, within `read`. An error that comes behind something to
+/// Keeps records of the section, within `read`. An error that comes after something to
 /// deliver is left for the next read, which begins there.
 pub(super) fn read_part(
     section: impl Read,
@@ -90,7 +90,7 @@ impl<R: Read> PartReader<'_, R> {
 
     /// Reads one record; `false` if there is no room for it.
     fn read_record(&mut self) -> io::Result<bool> {
-        let mut head = Vec::with_capacity(HEAD_MAX);
+        let mut head = Vec::with_capacity(RECORD_PREFIX_MAX);
         let length = self.varint(&mut head)?;
         let length = u64::try_from(length).map_err(|_| malformed("a record of negative length"))?;
         let start = head.len();
@@ -122,7 +122,7 @@ impl<R: Read> PartReader<'_, R> {
             self.last_reported = Some(offset);
         } else {
             let kept = self.part.records.len();
-            if kept > 0 && kept as u64 + size > self.read.room as u64 {
+            if kept > 0 && kept as u64 + size > self.read.bytes_allowed as u64 {
                 return Ok(false);
             }
             self.keep(&head, rest)?;
@@ -189,5 +189,5 @@ fn malformed(what: &'static str) -> io::Error {
 
 const READ_BUFFER: usize = 64 << 10;
 /// Length, attributes, and two deltas, at their longest.
-const HEAD_MAX: usize = 10 + 1 + 10 + 10;
+const RECORD_PREFIX_MAX: usize = 10 + 1 + 10 + 10;
 const VARLONG_MAX: usize = 10;

@@ -445,20 +445,20 @@ fn a_batch_that_cannot_be_read_is_told_with_its_offsets_and_reading_goes_on() {
     *damaged.last_mut().unwrap() ^= 1;
     let mut wrong_length = damaged.clone();
     wrong_length[23..27].copy_from_slice(&1_000_000_i32.to_be_bytes()); // last offset delta
-    for (broken, behind) in [(&damaged, true), (&damaged, false), (&wrong_length, true)] {
+    for (broken, followed) in [(&damaged, true), (&damaged, false), (&wrong_length, true)] {
         let broken = Bytes::from(broken.clone());
-        let bytes = match behind {
+        let bytes = match followed {
             true => concat(&[broken, stored(&batch, 6)]),
             false => broken,
         };
         assert!(decode(bytes.clone(), &from(4)).is_err());
         let options = DecodeOptions {
-            tell_unreadable: true,
+            report_unreadable: true,
             ..self::from(4)
         };
         let decoded = decode(bytes, &options).unwrap();
-        assert_eq!(decoded.next_offset, Some(if behind { 9 } else { 6 }));
-        assert_eq!(decoded.count(), if behind { 3 } else { 0 });
+        assert_eq!(decoded.next_offset, Some(if followed { 9 } else { 6 }));
+        assert_eq!(decoded.count(), if followed { 3 } else { 0 });
         let [range] = &decoded.unreadable[..] else {
             panic!("{:?}", decoded.unreadable);
         };
@@ -473,7 +473,7 @@ fn a_last_offset_that_nothing_confirms_is_not_believed() {
     let mut damaged = stored(&batch, 3).to_vec();
     damaged[23..27].copy_from_slice(&1_000_000_i32.to_be_bytes());
     let options = DecodeOptions {
-        tell_unreadable: true,
+        report_unreadable: true,
         ..self::from(3)
     };
     let decoded = decode(damaged.into(), &options).unwrap();

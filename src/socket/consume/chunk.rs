@@ -1,7 +1,7 @@
 //! The chunk of records that one socket is sending.
 //!
 //! ```text
-//! ConsumerRecords ─▶ OutgoingChunk: encoded frames, the next to complete, the next byte to send
+//! PartitionRecords ─▶ OutgoingChunk: encoded frames, the next to complete, the next byte to send
 //!                        │ single frames: written from here
 //!                        └ batchSize: copied into an array
 //! ```
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::encoded_frames::EncodedFrames;
 use crate::codec::RecordFormats;
 use kafka_client::TopicPartition;
-use kafka_client::consumer::{Chunk, ConsumerRecords, FetchPosition};
+use kafka_client::consumer::{Chunk, FetchPosition, PartitionRecords};
 
 /// Records of one partition, as far as they are sent.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct OutgoingChunk {
 
 impl OutgoingChunk {
     /// Nothing of these records is sent yet.
-    pub(super) fn new(records: ConsumerRecords, formats: RecordFormats, now: Instant) -> Self {
+    pub(super) fn new(records: PartitionRecords, formats: RecordFormats, now: Instant) -> Self {
         let encoded = EncodedFrames::of(&records.chunk, formats);
         let next = encoded.index_at_or_after(records.from_offset);
         Self {

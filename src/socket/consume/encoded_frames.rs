@@ -71,7 +71,7 @@ impl EncodedFrames {
         let mut records = chunk.records().peekable();
         loop {
             let record = records.peek().map(|record| record.offset);
-            // What cannot be delivered is told in its place.
+            // What cannot be delivered is reported in its place.
             if let Some(range) =
                 unreadable.next_if(|range| record.is_none_or(|record| range.last_offset < record))
             {

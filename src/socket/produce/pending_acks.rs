@@ -129,7 +129,7 @@ impl PendingAcks {
                 return;
             };
             let result = match &front.state {
-                AckState::Sent(delivery) => match delivery.poll_now() {
+                AckState::Sent(delivery) => match delivery.try_result() {
                     None => return,
                     Some(Ok(ack)) => Ok(ack),
                     Some(Err(error)) => Err((error_code(&error), error.to_string())),

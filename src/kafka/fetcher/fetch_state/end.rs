@@ -1,122 +1,124 @@
-//! The end of a partition: the ring, and the tail that extends it.
+//! The end of a partition: the tail cache, and the tail that extends it.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::ring::OffsetRange;
-use super::{FetchStateUpdate, PartitionFetchState, TAIL_IDLE_MAX, TailMembership};
+use super::super::tail_cache::OffsetRange;
+use super::{FetchStateUpdate, PartitionFetchState, TAIL_MAX_IDLE, TailState};
 
 impl<C: OffsetRange> PartitionFetchState<C> {
-    /// The ring that the tail has to extend and the offset to fetch for it, if the tail is to
-    /// read this partition.
+    /// The number of the tail cache, and the offset to fetch for it, if the tail is to fetch this
+    /// partition.
     pub(in crate::fetcher) fn tail_target(&self) -> Option<(u64, i64)> {
         match self.tail {
-            TailMembership::Out => None,
-            TailMembership::Requested | TailMembership::Joined => {
-                let ring = self.ring.as_ref()?;
-                Some((self.ring_number, ring.end()))
+            TailState::NotFetched => None,
+            TailState::Requested | TailState::Fetched => {
+                let tail_cache = self.tail_cache.as_ref()?;
+                Some((self.tail_cache_number, tail_cache.end()))
             }
         }
     }
 
-    /// Asks for the tail. `false`: there is no ring to extend, or it is asked already.
+    /// Has the tail fetch this partition. `false`: there is no tail cache to extend, or this was
+    /// requested before.
     pub(in crate::fetcher) fn request_tail(&mut self) -> bool {
-        let request = self.ring_is_valid() && self.tail == TailMembership::Out;
+        let request = self.tail_cache_is_valid() && self.tail == TailState::NotFetched;
         if request {
-            self.tail = TailMembership::Requested;
+            self.tail = TailState::Requested;
         }
         request
     }
 
     /// A request of the tail names this partition from now on.
-    pub(in crate::fetcher) fn tail_joined(&mut self) {
-        if self.tail == TailMembership::Requested {
-            self.tail = TailMembership::Joined;
+    pub(in crate::fetcher) fn mark_tail_fetched(&mut self) {
+        if self.tail == TailState::Requested {
+            self.tail = TailState::Fetched;
         }
     }
 
-    /// The tail no longer reads this partition. Says whether a cursor waits for it.
-    pub(in crate::fetcher) fn tail_left(&mut self) -> bool {
-        self.tail = TailMembership::Out;
+    /// The tail no longer fetches this partition. Says whether a cursor waits for it.
+    pub(in crate::fetcher) fn tail_removed(&mut self) -> bool {
+        self.tail = TailState::NotFetched;
         if self.waiting_at_end.is_empty() {
-            self.drop_ring();
+            self.drop_tail_cache();
         }
         !self.waiting_at_end.is_empty()
     }
 
-    /// Whether what the tail read for that ring continues it.
-    pub(in crate::fetcher) fn tail_accepts(&self, ring: u64, first: i64, next: i64) -> bool {
-        self.tail != TailMembership::Out
-            && ring == self.ring_number
+    /// Whether what the tail fetched for that tail cache continues it.
+    pub(in crate::fetcher) fn tail_accepts(&self, number: u64, first: i64, next: i64) -> bool {
+        self.tail != TailState::NotFetched
+            && number == self.tail_cache_number
             && self
-                .ring
+                .tail_cache
                 .as_ref()
-                .is_some_and(|ring| ring.accepts(first, next))
+                .is_some_and(|tail_cache| tail_cache.accepts(first, next))
     }
 
     pub(in crate::fetcher) fn tail_append(
         &mut self,
-        ring: u64,
+        number: u64,
         chunk: Arc<C>,
         readable_end: i64,
     ) -> FetchStateUpdate {
-        if !self.tail_accepts(ring, chunk.first_offset(), chunk.next_offset()) {
+        if !self.tail_accepts(number, chunk.first_offset(), chunk.next_offset()) {
             return FetchStateUpdate::none();
         }
         self.update_readable_end(readable_end);
-        self.append_to_ring(chunk)
+        self.append_to_tail_cache(chunk)
     }
 
-    /// The budget has no room for what the tail read up to `next`.
+    /// The budget has no room for what the tail fetched up to `next`.
     pub(in crate::fetcher) fn tail_skip(
         &mut self,
-        ring: u64,
+        number: u64,
         first: i64,
         next: i64,
         (last_epoch, serving_epoch): (i32, i32),
     ) -> FetchStateUpdate {
-        if !self.tail_accepts(ring, first, next) {
+        if !self.tail_accepts(number, first, next) {
             return FetchStateUpdate::none();
         }
-        self.skip_ring_to(next, last_epoch, serving_epoch)
+        self.skip_tail_cache_to(next, last_epoch, serving_epoch)
     }
 
-    /// Whether the tail reads this partition although no cursor has used the ring for long.
+    /// Whether the tail fetches this partition although no cursor has used the tail cache for long.
     /// The tail asks every now and then, so that cursors need not look at the clock.
     pub(in crate::fetcher) fn tail_is_idle(&mut self, now: Instant) -> bool {
-        if std::mem::take(&mut self.ring_used) || !self.waiting_at_end.is_empty() {
-            self.ring_used_at = now;
+        if std::mem::take(&mut self.tail_cache_used) || !self.waiting_at_end.is_empty() {
+            self.tail_cache_used_at = now;
         }
-        now >= self.ring_used_at + TAIL_IDLE_MAX
+        now >= self.tail_cache_used_at + TAIL_MAX_IDLE
     }
 
-    pub(in crate::fetcher) fn drop_ring(&mut self) {
-        self.ring = None;
-        self.tail = TailMembership::Out;
+    pub(in crate::fetcher) fn drop_tail_cache(&mut self) {
+        self.tail_cache = None;
+        self.tail = TailState::NotFetched;
     }
 
-    pub(super) fn skip_ring_to(
+    pub(super) fn skip_tail_cache_to(
         &mut self,
         next: i64,
         last_epoch: i32,
         serving_epoch: i32,
     ) -> FetchStateUpdate {
-        let ring = self.ring.as_mut();
-        if !ring.is_some_and(|ring| ring.skip_to(next, last_epoch, serving_epoch)) {
+        let tail_cache = self.tail_cache.as_mut();
+        if !tail_cache.is_some_and(|tail_cache| tail_cache.skip_to(next, last_epoch, serving_epoch))
+        {
             return FetchStateUpdate::none();
         }
         self.highest_valid = self.highest_valid.max(next);
         self.wake_cursors_at_end()
     }
 
-    pub(super) fn append_to_ring(&mut self, chunk: Arc<C>) -> FetchStateUpdate {
+    pub(super) fn append_to_tail_cache(&mut self, chunk: Arc<C>) -> FetchStateUpdate {
         let seq = self.next_seq();
         let next = chunk.next_offset();
         let appended = self
-            .ring
+            .tail_cache
             .as_mut()
-            .is_some_and(|ring| ring.append(seq, chunk));
+            .is_some_and(|tail_cache| tail_cache.append(seq, chunk));
         if !appended {
             return FetchStateUpdate::none();
         }

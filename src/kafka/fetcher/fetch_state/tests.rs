@@ -4,7 +4,7 @@ mod validation;
 use super::*;
 use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
-use crate::fetcher::ring::tests::{TestChunk, span};
+use crate::fetcher::tail_cache::tests::{TestChunk, span};
 
 fn served_by(first: i64, next: i64, last_epoch: i32, serving_epoch: i32) -> Arc<TestChunk> {
     Arc::new(TestChunk {
@@ -64,34 +64,34 @@ impl Harness {
         }
     }
 
-    fn answer(&mut self, spec: ReadSpec, outcome: ReadOutcome<TestChunk>) {
+    fn answer(&mut self, spec: FetchSpec, outcome: FetchOutcome<TestChunk>) {
         notify(self.state.finish(spec, outcome, self.now).wake);
     }
 
-    /// Starts a ring at `offset` with the tail in it.
+    /// Starts a tail cache at `offset` with the tail in it.
     fn tail_at(&mut self, cursor: &mut TestCursor, offset: i64) {
         assert!(self.waits(cursor));
-        let spec = self.state.start_read().unwrap();
+        let spec = self.state.start_fetch().unwrap();
         let serving_epoch = self.state.leader_epoch;
         self.answer(
             spec,
-            ReadOutcome::AtEnd {
+            FetchOutcome::AtEnd {
                 readable_end: offset,
                 serving_epoch,
             },
         );
         assert!(self.waits(cursor));
         assert!(self.state.request_tail());
-        self.state.tail_joined();
+        self.state.mark_tail_fetched();
     }
 
-    /// What a poll reads.
-    fn poll(&mut self, chunk: Arc<TestChunk>) -> FetchStateUpdate {
-        let poll = self.state.start_ring_poll().unwrap();
+    /// What a handover fetch brings.
+    fn handover(&mut self, chunk: Arc<TestChunk>) -> FetchStateUpdate {
+        let handover = self.state.start_handover_fetch().unwrap();
         let end = chunk.next;
         self.state.finish(
-            poll,
-            ReadOutcome::Chunk {
+            handover,
+            FetchOutcome::Chunk {
                 chunk,
                 readable_end: end,
             },
@@ -100,9 +100,9 @@ impl Harness {
     }
 
     fn push(&mut self, chunk: Arc<TestChunk>) -> FetchStateUpdate {
-        let (ring, _) = self.state.tail_target().unwrap();
+        let (tail_cache, _) = self.state.tail_target().unwrap();
         let end = chunk.next;
-        self.state.tail_append(ring, chunk, end)
+        self.state.tail_append(tail_cache, chunk, end)
     }
 }
 
@@ -112,12 +112,12 @@ fn cursors_at_one_offset_share_one_read() {
     let mut a = harness.cursor(0, -1);
     let mut b = harness.cursor(0, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
-    let spec = harness.state.start_read().unwrap();
-    assert_eq!(harness.state.start_read(), None);
+    let spec = harness.state.start_fetch().unwrap();
+    assert_eq!(harness.state.start_fetch(), None);
     let chunk = span(0, 10);
     harness.answer(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk,
             readable_end: 100,
         },
@@ -128,36 +128,36 @@ fn cursors_at_one_offset_share_one_read() {
 }
 
 #[test]
-fn one_chunk_is_read_ahead_and_no_more() {
+fn one_chunk_is_prefetched_and_no_more() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(0, -1);
     assert!(harness.waits(&mut a));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk: span(0, 10),
             readable_end: 100,
         },
     );
     harness.gets(&mut a, 0, 10);
-    let ahead = harness.state.start_read().unwrap();
-    assert!(matches!(ahead.kind, ReadKind::ReadAhead(_)));
+    let ahead = harness.state.start_fetch().unwrap();
+    assert!(matches!(ahead.kind, FetchKind::Prefetch(_)));
     assert_eq!(ahead.offset, 10);
     assert!(!harness.state.is_awaited(ahead.kind));
     assert!(harness.waits(&mut a), "joins the read that is in flight");
     assert!(harness.state.is_awaited(ahead.kind));
-    assert_eq!(harness.state.start_read(), None);
+    assert_eq!(harness.state.start_fetch(), None);
     harness.answer(
         ahead,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk: span(10, 20),
             readable_end: 20,
         },
     );
     assert!(a.wake.take());
     harness.gets(&mut a, 10, 20);
-    assert_eq!(harness.state.start_read(), None, "20 is the end");
+    assert_eq!(harness.state.start_fetch(), None, "20 is the end");
 }
 
 #[test]
@@ -167,13 +167,13 @@ fn a_lagging_cursor_catches_up_with_the_tail() {
     harness.tail_at(&mut quick, 50);
     let mut slow = harness.cursor(40, -1);
     assert!(harness.waits(&mut slow));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     notify(harness.push(span(50, 60)).wake);
     assert!(quick.wake.take() && !slow.wake.take());
-    // The read overlaps what the ring holds by now.
+    // The read overlaps what the tail cache holds by now.
     harness.answer(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk: span(40, 55),
             readable_end: 60,
         },
@@ -184,13 +184,13 @@ fn a_lagging_cursor_catches_up_with_the_tail() {
     assert_eq!(slow.state.offset, 60);
     assert!(harness.waits(&mut slow));
     assert!(
-        harness.state.start_read().is_none(),
+        harness.state.start_fetch().is_none(),
         "it waits for the tail"
     );
 }
 
 #[test]
-fn a_cursor_whose_chunk_was_evicted_from_the_ring_reads_on_its_own() {
+fn a_cursor_whose_chunk_was_evicted_from_the_tail_cache_is_fetched_again() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
@@ -198,65 +198,65 @@ fn a_cursor_whose_chunk_was_evicted_from_the_ring_reads_on_its_own() {
     harness.push(span(60, 70));
     harness.state.evict(first, harness.now).unwrap();
     assert!(harness.waits(&mut a));
-    assert_eq!(harness.state.start_read().unwrap().offset, 50);
+    assert_eq!(harness.state.start_fetch().unwrap().offset, 50);
 }
 
 #[test]
-fn what_the_ring_has_no_room_for_is_read_by_the_cursors_that_need_it() {
+fn what_the_tail_cache_has_no_room_for_is_fetched_by_the_cursors_that_need_it() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
-    let (ring, offset) = harness.state.tail_target().unwrap();
+    let (tail_cache, offset) = harness.state.tail_target().unwrap();
     assert_eq!(offset, 50);
-    notify(harness.state.tail_skip(ring, 50, 60, (0, 0)).wake);
+    notify(harness.state.tail_skip(tail_cache, 50, 60, (0, 0)).wake);
     assert!(a.wake.take());
     assert!(harness.waits(&mut a));
-    assert_eq!(harness.state.start_read().unwrap().offset, 50);
-    assert_eq!(harness.state.tail_target(), Some((ring, 60)));
+    assert_eq!(harness.state.start_fetch().unwrap().offset, 50);
+    assert_eq!(harness.state.tail_target(), Some((tail_cache, 60)));
 }
 
 #[test]
-fn until_the_tail_reads_a_partition_ring_polls_extend_its_ring() {
+fn until_the_tail_fetches_a_partition_handover_fetches_extend_its_tail_cache() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(5, -1);
     assert!(harness.waits(&mut a));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::AtEnd {
+        FetchOutcome::AtEnd {
             readable_end: 5,
             serving_epoch: 0,
         },
     );
-    assert!(!harness.state.wants_ring_poll(), "no cursor waits yet");
+    assert!(!harness.state.wants_handover_fetch(), "no cursor waits yet");
     assert!(harness.waits(&mut a));
-    assert!(harness.state.wants_ring_poll());
-    let poll = harness.state.start_ring_poll().unwrap();
-    assert!(!harness.state.wants_ring_poll(), "one at a time");
+    assert!(harness.state.wants_handover_fetch());
+    let handover = harness.state.start_handover_fetch().unwrap();
+    assert!(!harness.state.wants_handover_fetch(), "one at a time");
     assert!(harness.state.request_tail());
-    harness.state.tail_joined();
-    // The tail answers before the ring poll.
+    harness.state.mark_tail_fetched();
+    // The tail answers before the handover fetch.
     notify(harness.push(span(5, 6)).wake);
     harness.answer(
-        poll,
-        ReadOutcome::Chunk {
+        handover,
+        FetchOutcome::Chunk {
             chunk: span(5, 6),
             readable_end: 6,
         },
     );
     harness.gets(&mut a, 5, 6);
     assert!(harness.waits(&mut a));
-    assert!(!harness.state.wants_ring_poll());
+    assert!(!harness.state.wants_handover_fetch());
 }
 
 #[test]
-fn a_read_for_a_ring_that_was_replaced_is_not_appended() {
+fn a_fetch_for_a_tail_cache_that_was_replaced_is_not_appended() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let (old, _) = harness.state.tail_target().unwrap();
-    harness.state.drop_ring();
-    harness.state.start_ring(45, -1, -1);
+    harness.state.drop_tail_cache();
+    harness.state.start_tail_cache(45, -1, -1);
     assert!(harness.state.request_tail());
     assert!(
         harness
@@ -265,12 +265,12 @@ fn a_read_for_a_ring_that_was_replaced_is_not_appended() {
             .cached
             .is_none()
     );
-    let poll = harness.state.start_ring_poll().unwrap();
-    harness.state.start_ring(44, -1, -1);
+    let handover = harness.state.start_handover_fetch().unwrap();
+    harness.state.start_tail_cache(44, -1, -1);
     let chunk = span(44, 60);
     let update = harness.state.finish(
-        poll,
-        ReadOutcome::Chunk {
+        handover,
+        FetchOutcome::Chunk {
             chunk,
             readable_end: 60,
         },
@@ -286,8 +286,8 @@ fn an_error_reaches_the_cursors_at_that_offset_and_no_other() {
     let mut b = harness.cursor(7, -1);
     let mut other = harness.cursor(8, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b) && harness.waits(&mut other));
-    let spec = harness.state.start_read().unwrap();
-    harness.answer(spec, ReadOutcome::Failed(FetchError::Stopped));
+    let spec = harness.state.start_fetch().unwrap();
+    harness.answer(spec, FetchOutcome::Failed(FetchError::Stopped));
     assert!(!other.wake.take());
     for cursor in [&mut a, &mut b] {
         assert!(cursor.wake.take());
@@ -296,7 +296,7 @@ fn an_error_reaches_the_cursors_at_that_offset_and_no_other() {
             NextChunk::Failed(FetchError::Stopped)
         ));
     }
-    assert!(harness.state.read_results.is_empty());
+    assert!(harness.state.fetch_results.is_empty());
     assert!(harness.waits(&mut a), "the next attempt is read again");
 }
 
@@ -307,19 +307,19 @@ fn cursors_that_are_removed_or_seek_leave_no_waiter_behind() {
     let mut b = harness.cursor(7, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
     harness.state.remove_cursor(&mut a.state, harness.now);
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::AtEnd {
+        FetchOutcome::AtEnd {
             readable_end: 7,
             serving_epoch: 0,
         },
     );
     harness.state.seek(&mut b.state, 3, -1);
-    assert!(harness.state.read_results.is_empty());
+    assert!(harness.state.fetch_results.is_empty());
     assert!(harness.waits(&mut b));
     harness.state.remove_cursor(&mut b.state, harness.now);
-    assert_eq!(harness.state.start_read(), None);
+    assert_eq!(harness.state.start_fetch(), None);
     assert_eq!(harness.state.idle_since(), Some(harness.now));
     let mut c = harness.cursor(7, -1);
     assert!(harness.waits(&mut c));
@@ -335,39 +335,39 @@ fn a_cursor_beyond_the_end_reads_before_it_waits() {
     harness.tail_at(&mut a, 50);
     let mut ahead = harness.cursor(70, -1);
     assert!(harness.waits(&mut ahead));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!(spec.offset, 70);
     harness.answer(
         spec,
-        ReadOutcome::AtEnd {
+        FetchOutcome::AtEnd {
             readable_end: 50,
             serving_epoch: -1,
         },
     );
     assert!(ahead.wake.take());
     assert!(harness.waits(&mut ahead));
-    assert_eq!(harness.state.start_read(), None);
+    assert_eq!(harness.state.start_fetch(), None);
     assert_eq!(harness.state.waiting_at_end.len(), 2);
 }
 
 #[test]
-fn a_ring_beyond_the_end_of_the_log_moves_back() {
+fn a_tail_cache_beyond_the_end_of_the_log_moves_back() {
     let mut harness = Harness::new();
     let mut ahead = harness.cursor(70, -1);
     harness.tail_at(&mut ahead, 70);
     let mut a = harness.cursor(50, -1);
     assert!(harness.waits(&mut a));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::AtEnd {
+        FetchOutcome::AtEnd {
             readable_end: 50,
             serving_epoch: -1,
         },
     );
     assert!(harness.waits(&mut a));
     assert_eq!(
-        harness.state.start_read(),
+        harness.state.start_fetch(),
         None,
         "it does not read the same offset again and again"
     );
@@ -401,10 +401,10 @@ fn a_chunk_that_was_asked_for_is_not_evicted_at_once() {
     let mut a = harness.cursor(0, -1);
     let mut b = harness.cursor(0, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     let update = harness.state.finish(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk: span(0, 10),
             readable_end: 10,
         },
@@ -416,7 +416,7 @@ fn a_chunk_that_was_asked_for_is_not_evicted_at_once() {
     let later = harness.now + EVICTION_GRACE;
     assert_eq!(harness.state.evict(seq, later).unwrap().len(), 1);
     assert!(harness.waits(&mut b), "it is read again");
-    assert_eq!(harness.state.start_read().unwrap().offset, 0);
+    assert_eq!(harness.state.start_fetch().unwrap().offset, 0);
 }
 
 #[test]
@@ -438,17 +438,17 @@ fn the_tail_does_not_read_for_ever_without_cursors() {
     let mut harness = Harness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
-    let mut now = harness.now + TAIL_IDLE_MAX;
+    let mut now = harness.now + TAIL_MAX_IDLE;
     assert!(!harness.state.tail_is_idle(now), "a cursor waits for it");
     notify(harness.push(span(50, 60)).wake);
-    now += TAIL_IDLE_MAX / 2;
+    now += TAIL_MAX_IDLE / 2;
     assert!(
         !harness.state.tail_is_idle(now),
         "a cursor did not long ago"
     );
     harness.gets(&mut a, 50, 60);
-    now += TAIL_IDLE_MAX / 2;
+    now += TAIL_MAX_IDLE / 2;
     assert!(!harness.state.tail_is_idle(now), "a cursor was served");
-    now += TAIL_IDLE_MAX;
+    now += TAIL_MAX_IDLE;
     assert!(harness.state.tail_is_idle(now));
 }

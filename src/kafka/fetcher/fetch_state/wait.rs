@@ -1,18 +1,16 @@
-//! What cursors wait for: the tail, or a read.
+//! What cursors wait for: the tail, or a fetch.
 
 use std::sync::Arc;
 
 use super::super::error::FetchError;
-use super::super::ring::OffsetRange;
-use super::{
-    CursorState, CursorWait, CursorWaiter, PartitionFetchState, PendingRead, TailMembership,
-};
+use super::super::tail_cache::OffsetRange;
+use super::{CursorState, CursorWait, CursorWaiter, PartitionFetchState, PendingFetch, TailState};
 use runtime::wake::WakeSignal;
 
 impl<C: OffsetRange> PartitionFetchState<C> {
-    /// Enters the cursor; says whether the task has to see to the end being read.
+    /// Enters the cursor; says whether the task has to have the end fetched.
     pub(super) fn wait_at_end(&mut self, cursor: &mut CursorState, wake: &Arc<WakeSignal>) -> bool {
-        self.ring_used = true;
+        self.tail_cache_used = true;
         let wait = CursorWait::AtEnd {
             end_wakeups: self.end_wakeups,
         };
@@ -23,11 +21,11 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 wake: wake.clone(),
             });
         }
-        self.tail != TailMembership::Joined
+        self.tail != TailState::Fetched
     }
 
-    /// Enters the cursor; says whether the task has a read to start.
-    pub(super) fn wait_for_read(
+    /// Enters the cursor; says whether the task has a fetch to start.
+    pub(super) fn wait_for_fetch(
         &mut self,
         cursor: &mut CursorState,
         wake: &Arc<WakeSignal>,
@@ -35,12 +33,12 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         self.stop_waiting(cursor);
         let at = (cursor.offset, cursor.leader_epoch, cursor.validated_epoch);
         let index = self
-            .pending_reads
+            .pending_fetches
             .iter()
-            .position(|read| (read.offset, read.leader_epoch, read.validated_epoch) == at);
+            .position(|fetch| (fetch.offset, fetch.leader_epoch, fetch.validated_epoch) == at);
         let index = index.unwrap_or_else(|| {
             let id = self.next_id();
-            self.pending_reads.push(PendingRead {
+            self.pending_fetches.push(PendingFetch {
                 id,
                 offset: cursor.offset,
                 leader_epoch: cursor.leader_epoch,
@@ -49,15 +47,15 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 ahead: false,
                 in_flight: false,
             });
-            self.pending_reads.len() - 1
+            self.pending_fetches.len() - 1
         });
-        let read = &mut self.pending_reads[index];
-        cursor.wait = CursorWait::Read { id: read.id };
-        read.waiters.push(CursorWaiter {
+        let fetch = &mut self.pending_fetches[index];
+        cursor.wait = CursorWait::Fetch { id: fetch.id };
+        fetch.waiters.push(CursorWaiter {
             cursor: cursor.id,
             wake: wake.clone(),
         });
-        !read.in_flight
+        !fetch.in_flight
     }
 
     pub(super) fn stop_waiting(&mut self, cursor: &mut CursorState) {
@@ -72,9 +70,9 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 remove(&mut self.waiting_at_end);
             }
             CursorWait::AtEnd { .. } => {}
-            CursorWait::Read { id } => {
-                match self.pending_reads.iter_mut().find(|read| read.id == id) {
-                    Some(read) => remove(&mut read.waiters),
+            CursorWait::Fetch { id } => {
+                match self.pending_fetches.iter_mut().find(|fetch| fetch.id == id) {
+                    Some(fetch) => remove(&mut fetch.waiters),
                     None => {
                         self.claim_result(id);
                     }
@@ -84,18 +82,18 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         cursor.wait = CursorWait::None;
     }
 
-    /// The validated epoch and the error of a finished read, for one of its cursors.
+    /// The validated epoch and the error of a finished fetch, for one of its cursors.
     pub(super) fn claim_result(&mut self, id: u64) -> Option<(i32, Option<FetchError>)> {
         let index = self
-            .read_results
+            .fetch_results
             .iter()
             .position(|result| result.id == id)?;
-        let result = &mut self.read_results[index];
+        let result = &mut self.fetch_results[index];
         result.unclaimed -= 1;
         if result.unclaimed > 0 {
             return Some((result.validated_epoch, result.error.clone()));
         }
-        let result = self.read_results.swap_remove(index);
+        let result = self.fetch_results.swap_remove(index);
         Some((result.validated_epoch, result.error))
     }
 }

@@ -39,7 +39,7 @@ impl PartitionFetcher {
         let metadata = self.shared.cluster.metadata();
         let tp = &self.partition.tp;
         // Cursors come and go meanwhile; those that are left are served afterwards.
-        let deadline = Instant::now() + FIND_LEADER_MAX;
+        let deadline = Instant::now() + FIND_LEADER_TIMEOUT;
         let found = timeout_at(deadline, metadata.topic(&tp.topic)).await;
         let topic = match found {
             Ok(Ok(topic)) => topic,
@@ -80,7 +80,7 @@ impl PartitionFetcher {
     /// A broker that has just started may not know the topic yet.
     fn topic_is_unknown(&mut self) {
         let since = *self.unknown_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= TOPIC_UNKNOWN_MAX {
+        if since.elapsed() >= TOPIC_UNKNOWN_TIMEOUT {
             self.topic_is_gone();
         } else {
             self.pause(
@@ -99,6 +99,6 @@ impl PartitionFetcher {
 }
 
 /// How long the task waits for metadata before it does other work.
-const FIND_LEADER_MAX: Duration = Duration::from_secs(10);
+const FIND_LEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a topic must be unknown to be gone: brokers that start know few topics.
-const TOPIC_UNKNOWN_MAX: Duration = Duration::from_secs(3);
+const TOPIC_UNKNOWN_TIMEOUT: Duration = Duration::from_secs(3);

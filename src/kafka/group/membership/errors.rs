@@ -75,7 +75,7 @@ impl Membership {
 
     pub(super) fn refused(&self, reason: Arc<str>) -> ConsumerError {
         let group = Arc::clone(&self.config.group_id);
-        ConsumerError::Refused { group, reason }
+        ConsumerError::Rejected { group, reason }
     }
 
     pub(super) fn reset_generation(&mut self, now: Instant) {

@@ -91,7 +91,7 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
             .unwrap_or_else(Instant::now)
     }
 
-    /// Writes the oldest request, and those behind it that are small; false when that
+    /// Writes the oldest request, and those after it that are small; false when that
     /// ended the connection.
     async fn write_queued(
         &mut self,

@@ -84,7 +84,7 @@ impl Deref for JoinConnection {
 impl Drop for JoinConnection {
     fn drop(&mut self) {
         if self.connection.in_flight() > 0 {
-            // Its request may stay parked for minutes; nothing can be sent behind it.
+            // Its request may stay parked for minutes; nothing can be sent after it.
             self.connection
                 .close("the member that joined over it went away");
         } else if !self.connection.is_closed() {

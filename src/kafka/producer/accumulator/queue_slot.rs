@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::batch_records::BatchRecords;
 use super::super::partition_queue::{PartitionQueue, QueueConfig};
-use super::shares::ShareLine;
+use super::partition_memory::PartitionMemoryWaiters;
 use crate::backoff::ExponentialBackoff;
 use crate::topic::BrokerId;
 
@@ -21,12 +21,13 @@ pub(super) struct QueueSlot {
     /// The one entry in that list which counts.
     pub(super) entry: u64,
     pub(super) timer: Option<Instant>,
-    /// The queue's batches wait in vain: records without key go to other partitions.
+    /// Nothing was appended for the availability timeout (KIP-794): records without key go to
+    /// other partitions.
     pub(super) is_stalled: bool,
     /// What it counts for in the memory of all stalled partitions.
     pub(super) stalled_memory: usize,
-    /// The callers that wait because the partition's share of memory is used up.
-    pub(super) share_line: Option<Arc<ShareLine>>,
+    /// The callers that wait until the partition may hold more of `buffer.memory`.
+    pub(super) memory_waiters: Option<Arc<PartitionMemoryWaiters>>,
     /// While the partition has no leader: when to request metadata again.
     pub(super) ask_leader_at: Option<Instant>,
     pub(super) ask_leader_backoff: ExponentialBackoff,
@@ -51,7 +52,7 @@ impl QueueSlot {
             timer: None,
             is_stalled: false,
             stalled_memory: 0,
-            share_line: None,
+            memory_waiters: None,
             ask_leader_at: None,
             ask_leader_backoff: config.backoff(),
             expected_size: FIRST_BATCH_SIZE,

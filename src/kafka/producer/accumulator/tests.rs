@@ -1,12 +1,12 @@
-//! Queues that follow the metadata; in `shares`, what they may hold.
+//! Queues that follow the metadata; in `partition_memory`, what they may hold.
 
-mod shares;
+mod partition_memory;
 
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
-use super::super::delivery::AppendedAt;
+use super::super::delivery::LogAppendInfo;
 use super::super::partitioner::partition_for_key;
 use super::*;
 use crate::fake::{metadata_response, topic_metadata};
@@ -107,15 +107,16 @@ impl TestAccumulator {
             taken: 10,
             free: BUFFER_MEMORY,
             turn: None,
+            since: None,
         };
-        let effects = &mut self.effects;
+        let (now, effects) = (self.now, &mut self.effects);
         let appended = self
             .accumulator
-            .append(topic, partition, &record, memory, None, effects);
+            .append(topic, partition, &record, memory, || now, effects);
         match appended {
             Ok(delivery) => self.deliveries.push(delivery),
             Err(RecordAppendError::Refused(error)) => return Err(error),
-            Err(RecordAppendError::ShareUsedUp(_)) => panic!("there is memory"),
+            Err(RecordAppendError::PartitionMemoryExhausted(_)) => panic!("there is memory"),
         }
         Ok(())
     }
@@ -133,7 +134,7 @@ impl TestAccumulator {
             completed.push(CompletedBatch {
                 handle: drained.handle,
                 records: drained.batch.records,
-                result: BatchResult::Appended(AppendedAt::new(0, -1)),
+                result: BatchResult::Appended(LogAppendInfo::new(0, -1)),
                 naming: TopicNaming::ById,
             });
         }
@@ -313,7 +314,7 @@ fn records_without_key_leave_a_partition_that_makes_no_progress() {
     let completed = CompletedBatch {
         handle: unanswered.handle,
         records: unanswered.batch.records,
-        result: BatchResult::Appended(AppendedAt::new(0, -1)),
+        result: BatchResult::Appended(LogAppendInfo::new(0, -1)),
         naming: TopicNaming::ById,
     };
     test.accumulator

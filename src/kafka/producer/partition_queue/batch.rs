@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::delivery::{AppendedAt, DeliveryPromise, ProduceResult};
+use super::super::delivery::{DeliveryPromise, LogAppendInfo, ProduceResult};
 use super::super::error::ProduceError;
 use super::super::producer_id::ProducerIdAndEpoch;
 use super::sequencer::SequenceGap;
@@ -65,7 +65,7 @@ pub(super) enum BatchState {
     Retry(EarlierAttempts),
     /// Has its result.
     Done {
-        result: Result<AppendedAt, ProduceError>,
+        result: Result<LogAppendInfo, ProduceError>,
         /// See `InFlight`.
         of_old_topic: bool,
     },
@@ -110,13 +110,14 @@ pub(in super::super) struct SendableBatch<R> {
     pub(in super::super) is_retry: bool,
 }
 
-/// A batch that is done and has left the queue; or one that is still in flight, or parked
-/// behind such a one, and whose delivery timeout has expired.
+/// Records that have their result: a batch that is done and has left the queue; one that is
+/// still in flight, or parked after such a one, and whose delivery timeout has expired; or a
+/// record that the broker named as invalid.
 #[derive(Debug)]
 pub(in super::super) struct FinishedBatch {
     /// `None` if the futures were resolved before.
     pub(in super::super) promise: Option<DeliveryPromise>,
-    pub(in super::super) result: Result<AppendedAt, ProduceError>,
+    pub(in super::super) result: Result<LogAppendInfo, ProduceError>,
     /// Bytes to give back to `buffer.memory`.
     pub(in super::super) memory: usize,
 }
@@ -212,9 +213,10 @@ impl<R> ProducerBatch<R> {
         }
     }
 
-    /// The topic was deleted and created again: no attempt so far is in the new one, unless
-    /// one that may have been appended named the topic by its name.
-    pub(super) fn forget_attempts(&mut self, partition: &TopicPartition) {
+    /// The topic was deleted and created again: no attempt so far is in the new one, and the
+    /// next is the first; unless one that may have been appended named the topic by its name:
+    /// then the batch fails, for it may be in either.
+    pub(super) fn settle_on_topic_recreated(&mut self, partition: &TopicPartition) {
         match self.earlier_attempts() {
             EarlierAttempts::MaybeAppended { by_name: true } => {
                 let error = unknown_outcome(partition, "the topic was deleted and created again");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::delivery::AppendedAt;
+use super::super::delivery::LogAppendInfo;
 use super::super::error::ProduceError;
 use super::PartitionQueue;
 use super::batch::{
@@ -16,7 +16,7 @@ use super::sequencer::SequenceGap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum BatchResult {
     /// It is in the log, from this attempt or an earlier one.
-    Appended(AppendedAt),
+    Appended(LogAppendInfo),
     /// Not appended by this attempt, because the batches that should precede it are
     /// missing: the sequence is out of order, or the producer id unknown.
     OutOfOrder,
@@ -102,11 +102,11 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         if !matches!(result, BatchResult::Appended(_)) {
             self.leader_confirmed_at = None;
         }
-        self.apply_result(index, result, naming, now);
+        self.apply_result(index, result, naming, now, finished);
         let batch = &mut self.batches[index];
         match &mut batch.state {
             BatchState::Done { of_old_topic, .. } => *of_old_topic = of_topic_before,
-            _ if of_topic_before => batch.forget_attempts(&self.partition),
+            _ if of_topic_before => batch.settle_on_topic_recreated(&self.partition),
             _ => {}
         }
         self.finish_done(finished);
@@ -118,6 +118,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         result: BatchResult,
         naming: TopicNaming,
         now: Instant,
+        finished: &mut Vec<FinishedBatch>,
     ) {
         let batch = &mut self.batches[index];
         match result {
@@ -130,18 +131,20 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                     batch.state = BatchState::Retry(earlier.and_maybe_appended(naming));
                 }
                 if batch.is_expired() {
-                    batch.fail(already_reported(), batch.gap_if_failed());
+                    batch.fail(unobserved_error(), batch.gap_if_failed());
                 } else {
                     self.back_off(now);
                 }
             }
             BatchResult::Corrupt { .. } if batch.attempts < CORRUPT_ATTEMPTS => {
                 let maybe_appended = false;
-                self.apply_result(index, BatchResult::Retry { maybe_appended }, naming, now);
+                let retry = BatchResult::Retry { maybe_appended };
+                self.apply_result(index, retry, naming, now, finished);
             }
             BatchResult::UnknownError { .. } if batch.attempts < UNKNOWN_ERROR_ATTEMPTS => {
                 let maybe_appended = true;
-                self.apply_result(index, BatchResult::Retry { maybe_appended }, naming, now);
+                let retry = BatchResult::Retry { maybe_appended };
+                self.apply_result(index, retry, naming, now, finished);
             }
             BatchResult::UnknownError { message } => {
                 let error = unknown_outcome(&self.partition, &message);
@@ -174,11 +177,11 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 errors,
                 code,
                 message,
-            } => self.fail_invalid_records(index, errors, code, message),
+            } => self.fail_invalid_records(index, errors, code, message, finished),
         }
     }
 
-    fn appended(&mut self, index: usize, appended: AppendedAt, now: Instant) {
+    fn appended(&mut self, index: usize, appended: LogAppendInfo, now: Instant) {
         let batch = &mut self.batches[index];
         batch.state = BatchState::Done {
             result: Ok(appended),
@@ -203,7 +206,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let is_first = index == 0;
         let batch = &mut self.batches[index];
         if batch.is_expired() {
-            batch.fail(already_reported(), batch.gap_if_failed());
+            batch.fail(unobserved_error(), batch.gap_if_failed());
         } else if is_first && batch.maybe_appended() && self.sequencer.gap() != SequenceGap::Certain
         {
             // Not appended; or appended by an earlier attempt, and forgotten: a broker that
@@ -213,7 +216,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         } else if is_first {
             self.sequencer.set_gap(SequenceGap::Certain);
         }
-        // Behind an unresolved batch this only says that it must wait for that.
+        // After an unresolved batch this only says that it must wait for that.
     }
 
     fn fenced(&mut self, index: usize, now: Instant) {
@@ -225,7 +228,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             let error = unknown_outcome(&self.partition, reason);
             batch.fail(error, SequenceGap::Possible);
         } else if batch.is_expired() {
-            batch.fail(already_reported(), SequenceGap::Certain);
+            batch.fail(unobserved_error(), SequenceGap::Certain);
         } else {
             tracing::warn!(partition = %self.partition, reason, "taking a new producer id");
             self.sequencer.fenced();
@@ -259,6 +262,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         errors: Vec<(u32, Arc<str>)>,
         code: i16,
         message: Arc<str>,
+        finished: &mut Vec<FinishedBatch>,
     ) {
         let rejected = |message: Arc<str>| ProduceError::Rejected { code, message };
         let batch = &mut self.batches[index];
@@ -276,7 +280,11 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             let (valid, mut invalid) = promise.split(count, is_valid);
             for (left, (_, why)) in (1..=errors.len() as u32).rev().zip(&errors) {
                 let (one, rest) = invalid.split(left, |position| position == 0);
-                one.complete(Err(rejected(why.clone())));
+                finished.push(FinishedBatch {
+                    promise: Some(one),
+                    result: Err(rejected(why.clone())),
+                    memory: 0,
+                });
                 invalid = rest;
             }
             batch.promise = Some(valid);
@@ -310,7 +318,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         batch.records = Some(kept);
         batch.base_sequence = None;
         batch.attempts = 0;
-        // The batches behind this one have sequences that count its records.
+        // The batches after this one have sequences that count its records.
         batch.gap_before = SequenceGap::Certain;
         let Some(requeued) = requeued else {
             return;
@@ -323,15 +331,16 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let memory = batch.memory / 2;
         batch.memory -= memory;
         self.last_batch_id += 1;
-        let behind = ProducerBatch {
+        let second_half = ProducerBatch {
             memory,
             ..ProducerBatch::new(self.last_batch_id, requeued, second, batch.created)
         };
-        self.batches.insert(index + 1, behind);
+        self.batches.insert(index + 1, second_half);
     }
 }
 
-/// Resolves no future: they were when the delivery timeout expired.
-fn already_reported() -> ProduceError {
+/// The error of a batch whose delivery timeout has expired: its futures are resolved, so nobody
+/// sees it.
+fn unobserved_error() -> ProduceError {
     ProduceError::Stopped
 }

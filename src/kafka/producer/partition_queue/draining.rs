@@ -92,23 +92,23 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         if !has_room || (self.sequencer.gap() != SequenceGap::None && self.in_flight > 0) {
             return None;
         }
-        let is_behind_gap = |index: usize, batch: &ProducerBatch<R>| {
+        let is_after_gap = |index: usize, batch: &ProducerBatch<R>| {
             index > 0 && batch.gap_before != SequenceGap::None
         };
         let (index, batch) = self
             .batches
             .iter()
             .enumerate()
-            .find(|(index, batch)| batch.is_queued() || is_behind_gap(*index, batch))?;
+            .find(|(index, batch)| batch.is_queued() || is_after_gap(*index, batch))?;
         let is_overtaken = || {
             let before = self.batches.range(..index);
             before.filter(|before| before.is_in_flight()).count() < self.in_flight
         };
-        // A batch behind a gap waits until the gap is reached; one that is sent again waits
-        // until nothing behind it is in flight. A broker recognises a duplicate among the
+        // A batch after a gap waits until the gap is reached; one that is sent again waits
+        // until nothing after it is in flight. A broker recognises a duplicate among the
         // last five batches: one that would push an unresolved one out of these waits for
         // its result.
-        if is_behind_gap(index, batch)
+        if is_after_gap(index, batch)
             || (batch.base_sequence.is_some() && is_overtaken())
             || index >= self.config.max_in_flight
         {

@@ -1,7 +1,7 @@
 //! Under which producer id, epoch and sequence the batches of a partition are sent.
 //!
 //! # Sequence gaps
-//! When a batch leaves the queue without having been appended, the sequences behind it
+//! When a batch leaves the queue without having been appended, the sequences after it
 //! cannot be used: the broker refuses whatever does not follow directly.
 //! - *Certain* gap (the batch was refused, or never sent): what follows was not appended
 //!   either. Once no request is in flight, the epoch is bumped and every batch gets a new

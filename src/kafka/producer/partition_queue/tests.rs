@@ -3,7 +3,7 @@
 mod simulation;
 
 use super::*;
-use crate::producer::delivery::{AppendedAt, DeliveryFuture, RecordMetadata};
+use crate::producer::delivery::{DeliveryFuture, LogAppendInfo, RecordMetadata};
 use crate::producer::producer_id::{ProducerIdAndEpoch, increment_sequence};
 
 /// Record numbers instead of bytes.
@@ -157,7 +157,7 @@ impl TestQueue {
 }
 
 fn appended(offset: i64) -> BatchResult {
-    BatchResult::Appended(AppendedAt::new(offset, -1))
+    BatchResult::Appended(LogAppendInfo::new(offset, -1))
 }
 
 fn rejected() -> ProduceError {
@@ -183,7 +183,7 @@ fn sequences(sent: &[SendableBatch<Records>]) -> Vec<(i16, i32)> {
 fn offset(delivery: &DeliveryFuture) -> Option<Result<i64, ProduceError>> {
     Some(
         delivery
-            .poll_now()?
+            .try_result()?
             .map(|RecordMetadata { offset, .. }| offset),
     )
 }
@@ -437,7 +437,7 @@ fn an_unanswered_batch_times_out_as_unknown_and_the_next_bumps_the_epoch() {
     test.complete(sent, MAYBE_APPENDED);
     test.advance(DELIVERY_TIMEOUT);
     assert!(matches!(&test.results()[..], [Err(e)] if e.outcome_unknown()));
-    assert!(matches!(deliveries[4].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(deliveries[4].try_result(), Some(Err(e)) if e.outcome_unknown()));
     test.batch(1);
     assert_eq!(sequences(&test.take_all()), [(1, 0)]);
 }
@@ -451,7 +451,7 @@ fn a_request_in_flight_at_the_timeout_is_unknown_but_its_success_closes_the_gap(
     assert!(matches!(&test.results()[..], [Err(e)] if e.outcome_unknown()));
     test.complete(sent, appended(10));
     test.results();
-    assert!(matches!(deliveries[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(deliveries[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
     test.batch(1);
     assert_eq!(sequences(&test.take_all()), [(0, 15)]);
 }
@@ -464,7 +464,7 @@ fn what_is_queued_behind_an_unanswered_request_is_told_in_time() {
     let sent = test.take();
     test.advance(DELIVERY_TIMEOUT);
     test.results();
-    assert!(matches!(unanswered[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(unanswered[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
     assert_eq!(offset(&queued[0]), Some(Err(timed_out())));
     // Nothing is told twice, and the response still counts for the sequences.
     assert_eq!(test.queue.wake_at(test.now), None);
@@ -485,7 +485,7 @@ fn what_is_retried_behind_an_unanswered_request_is_told_in_time() {
     test.complete(two, MAYBE_APPENDED);
     test.advance(DELIVERY_TIMEOUT);
     test.results();
-    assert!(matches!(retried[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(retried[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
     test.complete(one, MAYBE_APPENDED);
     test.results();
     assert!(test.queue.is_empty());
@@ -501,7 +501,7 @@ fn a_parked_response_is_told_when_the_delivery_timeout_ends() {
     test.complete(two, appended(20));
     test.advance(DELIVERY_TIMEOUT);
     test.results();
-    assert!(matches!(first[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
+    assert!(matches!(first[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
     assert_eq!(offset(&second[0]), Some(Ok(20)));
 }
 
@@ -558,7 +558,7 @@ fn a_refused_batch_bumps_the_epoch_once_none_is_in_flight() {
     assert!(test.try_take(ONE).is_none());
     test.complete(in_flight.next().unwrap(), BatchResult::OutOfOrder);
     assert!(test.try_take(ONE).is_none());
-    // Not answered, but it cannot have been appended behind the gap.
+    // Not answered, but it cannot have been appended after the gap.
     test.complete(in_flight.next().unwrap(), MAYBE_APPENDED);
     test.now += Duration::from_secs(1);
     let next = test.take();
@@ -752,7 +752,8 @@ fn named_invalid_records_fail_and_the_others_are_written() {
         message: "all".into(),
     };
     test.complete(sent, bad);
-    let failed = |index: usize| match deliveries[index].poll_now() {
+    assert_eq!(test.results().len(), 2, "each has a result of its own");
+    let failed = |index: usize| match deliveries[index].try_result() {
         Some(Err(ProduceError::Rejected { message, .. })) => message,
         other => panic!("{other:?}"),
     };
@@ -787,7 +788,7 @@ fn unnamed_invalid_records_are_found_by_splitting() {
         test.results();
     }
     for (i, delivery) in deliveries.iter().enumerate() {
-        assert_eq!(delivery.poll_now().unwrap().is_err(), i == 5, "{i}");
+        assert_eq!(delivery.try_result().unwrap().is_err(), i == 5, "{i}");
     }
     assert_eq!(offset_next, 17);
 }
@@ -950,8 +951,8 @@ fn stopping_tells_batches_that_were_sent_from_those_that_were_not() {
     let unsent = test.batch(1);
     test.queue.stop(&mut test.finished);
     test.results();
-    assert!(matches!(sent[0].poll_now(), Some(Err(e)) if e.outcome_unknown()));
-    assert_eq!(unsent[0].poll_now(), Some(Err(ProduceError::Stopped)));
+    assert!(matches!(sent[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
+    assert_eq!(unsent[0].try_result(), Some(Err(ProduceError::Stopped)));
     assert!(test.queue.is_empty());
 }
 

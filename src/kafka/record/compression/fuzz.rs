@@ -117,7 +117,10 @@ fn damaged_bytes_end_in_an_error_or_in_other_bytes_within_the_limit() {
                     assert!(out.len() <= limit, "{codec:?}, seed {seed}");
                 }
                 // A window of 128 MiB may be claimed, but is not filled here.
-                let _ = io::copy(&mut reader(codec, &damaged).take(1 << 20), &mut io::sink());
+                let _ = std::io::copy(
+                    &mut reader(codec, &damaged).take(1 << 20),
+                    &mut std::io::sink(),
+                );
             }
         }
     }

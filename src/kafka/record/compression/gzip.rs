@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
-use super::DecompressError;
+use super::error::DecompressError;
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
     let mut encoder = GzEncoder::new(out, flate2::Compression::default());

@@ -16,7 +16,7 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size,
 };
 
-use super::DecompressError;
+use super::error::DecompressError;
 use crate::record::varint::ByteReader;
 
 const MAGIC: u32 = 0x184D_2204;
@@ -141,9 +141,9 @@ impl<'a> Lz4Reader<'a> {
 impl Read for Lz4Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.out.len() {
-            let behind_window = self.out.len().saturating_sub(WINDOW);
-            self.out.drain(..behind_window);
-            self.blocks.frame_start = self.blocks.frame_start.saturating_sub(behind_window);
+            let before_window = self.out.len().saturating_sub(WINDOW);
+            self.out.drain(..before_window);
+            self.blocks.frame_start = self.blocks.frame_start.saturating_sub(before_window);
             self.at = self.out.len();
             if !self.blocks.next(&mut self.out, usize::MAX)? {
                 return Ok(0);

@@ -12,7 +12,7 @@ use std::io::Read;
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
-use super::DecompressError;
+use super::error::DecompressError;
 
 const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 /// Magic, version 1, compatible with version 1.

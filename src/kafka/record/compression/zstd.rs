@@ -9,7 +9,7 @@ use structured_zstd::decoding::errors::{
 use structured_zstd::decoding::{FrameDecoder, StreamingDecoder};
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
-use super::DecompressError;
+use super::error::DecompressError;
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
     let mut compressor: FrameCompressor = FrameCompressor::new(CompressionLevel::Default);

@@ -14,8 +14,8 @@ struct RandomEvents {
     random: u64,
     log_end: i64,
     cursors: Vec<(TestCursor, i64)>,
-    reads: Vec<ReadSpec>,
-    /// A long poll of the tail: the ring and the offset that it was sent with.
+    fetches: Vec<FetchSpec>,
+    /// A long handover of the tail: the tail cache and the offset that it was sent with.
     tail: Option<(u64, i64)>,
     cached_seqs: Vec<u64>,
 }
@@ -27,7 +27,7 @@ impl RandomEvents {
             random: seed,
             log_end: 30,
             cursors: Vec::new(),
-            reads: Vec::new(),
+            fetches: Vec::new(),
             tail: None,
             cached_seqs: Vec::new(),
         }
@@ -79,27 +79,27 @@ impl RandomEvents {
     }
 
     fn start(&mut self) {
-        let feed = &mut self.harness.state;
-        feed.request_tail();
-        if feed.wants_ring_poll() {
-            self.reads.extend(feed.start_ring_poll());
+        let state = &mut self.harness.state;
+        state.request_tail();
+        if state.wants_handover_fetch() {
+            self.fetches.extend(state.start_handover_fetch());
         }
-        if self.reads.len() < 4 {
-            self.reads.extend(feed.start_read());
+        if self.fetches.len() < 4 {
+            self.fetches.extend(state.start_fetch());
         }
     }
 
     fn finish(&mut self) {
-        if self.reads.is_empty() {
+        if self.fetches.is_empty() {
             return;
         }
-        let index = self.below(self.reads.len() as u64) as usize;
-        let spec = self.reads.swap_remove(index);
+        let index = self.below(self.fetches.len() as u64) as usize;
+        let spec = self.fetches.swap_remove(index);
         let end = self.log_end;
         let outcome = if self.below(8) == 0 {
-            ReadOutcome::Retry
+            FetchOutcome::Retry
         } else if spec.offset == end {
-            ReadOutcome::AtEnd {
+            FetchOutcome::AtEnd {
                 readable_end: end,
                 serving_epoch: 0,
             }
@@ -107,7 +107,7 @@ impl RandomEvents {
             let next = (spec.offset + 1 + self.below(9) as i64).min(end);
             let empty = self.below(6) == 0;
             let chunk = self.chunk(spec.offset, next, empty);
-            ReadOutcome::Chunk {
+            FetchOutcome::Chunk {
                 chunk,
                 readable_end: end,
             }
@@ -131,13 +131,13 @@ impl RandomEvents {
         if self.tail.is_none() {
             self.tail = self.harness.state.tail_target();
             if self.tail.is_some() {
-                self.harness.state.tail_joined();
+                self.harness.state.mark_tail_fetched();
             }
         }
     }
 
     fn answer_tail(&mut self, may_skip: bool) {
-        let Some((ring, first)) = self.tail.take() else {
+        let Some((tail_cache, first)) = self.tail.take() else {
             return;
         };
         if first == self.log_end {
@@ -145,10 +145,14 @@ impl RandomEvents {
         }
         let next = (first + 1 + self.below(9) as i64).min(self.log_end);
         let update = if may_skip && self.below(5) == 0 {
-            self.harness.state.tail_skip(ring, first, next, (0, 0))
+            self.harness
+                .state
+                .tail_skip(tail_cache, first, next, (0, 0))
         } else {
             let chunk = self.chunk(first, next, false);
-            self.harness.state.tail_append(ring, chunk, self.log_end)
+            self.harness
+                .state
+                .tail_append(tail_cache, chunk, self.log_end)
         };
         self.take(update);
     }
@@ -168,7 +172,7 @@ impl RandomEvents {
     }
 
     fn eject(&mut self) {
-        self.harness.state.tail_left();
+        self.harness.state.tail_removed();
         self.tail = None;
     }
 

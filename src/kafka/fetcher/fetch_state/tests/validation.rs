@@ -10,13 +10,13 @@ fn a_position_of_an_older_epoch_is_validated_before_it_is_served() {
     harness.tail_at(&mut fresh, 50);
     harness.push(served_by(50, 60, 5, 5));
     let mut old = harness.cursor(52, 3);
-    assert!(harness.waits(&mut old), "although the ring holds it");
-    let spec = harness.state.start_read().unwrap();
+    assert!(harness.waits(&mut old), "although the tail_cache holds it");
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!(spec.validate_epoch, Some(3));
     let chunk = served_by(52, 60, 5, 5);
     harness.answer(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk,
             readable_end: 60,
         },
@@ -25,7 +25,7 @@ fn a_position_of_an_older_epoch_is_validated_before_it_is_served() {
 }
 
 #[test]
-fn after_a_leader_change_the_end_of_the_ring_is_validated_for_all() {
+fn after_a_leader_change_the_end_of_the_tail_cache_is_validated_for_all() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
@@ -33,14 +33,14 @@ fn after_a_leader_change_the_end_of_the_ring_is_validated_for_all() {
     notify(harness.push(served_by(50, 60, 5, 5)).wake);
     harness.gets(&mut a, 50, 60);
     assert!(harness.waits(&mut a));
-    assert!(harness.state.tail_left());
+    assert!(harness.state.tail_removed());
     harness.state.set_leader_epoch(6);
     assert!(!harness.state.request_tail(), "not before it is validated");
-    let poll = harness.state.start_ring_poll().unwrap();
-    assert_eq!(poll.validate_epoch, Some(5));
+    let handover = harness.state.start_handover_fetch().unwrap();
+    assert_eq!(handover.validate_epoch, Some(5));
     harness.answer(
-        poll,
-        ReadOutcome::AtEnd {
+        handover,
+        FetchOutcome::AtEnd {
             readable_end: 60,
             serving_epoch: 6,
         },
@@ -54,16 +54,16 @@ fn after_a_leader_change_the_end_of_the_ring_is_validated_for_all() {
 #[test]
 fn a_response_of_the_former_leader_validates_nothing() {
     let end = 60;
-    let outcomes: [fn() -> ReadOutcome<TestChunk>; 3] = [
-        || ReadOutcome::AtEnd {
+    let outcomes: [fn() -> FetchOutcome<TestChunk>; 3] = [
+        || FetchOutcome::AtEnd {
             readable_end: 60,
             serving_epoch: 5,
         },
-        || ReadOutcome::Chunk {
+        || FetchOutcome::Chunk {
             chunk: served_by(60, 61, 5, 5),
             readable_end: 61,
         },
-        || ReadOutcome::NoRoom {
+        || FetchOutcome::NoRoom {
             next_offset: 61,
             last_epoch: 5,
             readable_end: 61,
@@ -78,25 +78,25 @@ fn a_response_of_the_former_leader_validates_nothing() {
         notify(harness.push(served_by(50, end, 5, 5)).wake);
         harness.gets(&mut a, 50, end);
         assert!(harness.waits(&mut a));
-        harness.state.tail_left();
-        let poll = harness.state.start_ring_poll().unwrap();
+        harness.state.tail_removed();
+        let handover = harness.state.start_handover_fetch().unwrap();
         assert_eq!(
-            poll.validate_epoch, None,
+            handover.validate_epoch, None,
             "the epoch of the leader that it was read from"
         );
         harness.state.set_leader_epoch(6);
-        harness.answer(poll, outcome());
+        harness.answer(handover, outcome());
         assert!(!harness.state.request_tail(), "not before it is validated");
         let _ = harness.next(&mut a);
         assert_eq!(
-            harness.state.start_ring_poll().unwrap().validate_epoch,
+            harness.state.start_handover_fetch().unwrap().validate_epoch,
             Some(5)
         );
     }
 }
 
 #[test]
-fn a_ring_that_was_replaced_before_its_validation_leaves_each_cursor_to_validate() {
+fn a_tail_cache_that_was_replaced_before_its_validation_leaves_each_cursor_to_validate() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
@@ -106,39 +106,39 @@ fn a_ring_that_was_replaced_before_its_validation_leaves_each_cursor_to_validate
     let mut b = harness.cursor(50, 5);
     harness.gets(&mut b, 50, 60);
     assert!(harness.waits(&mut a));
-    harness.state.tail_left();
+    harness.state.tail_removed();
     harness.state.set_leader_epoch(6);
-    // The new leader's log is shorter: for a cursor that reads there, it ends before the ring.
+    // The new leader's log is shorter: for a cursor that reads there, it ends before the tail cache.
     let mut c = harness.cursor(40, 6);
     assert!(harness.waits(&mut c));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::AtEnd {
+        FetchOutcome::AtEnd {
             readable_end: 40,
             serving_epoch: 6,
         },
     );
     assert!(harness.waits(&mut c));
     // And grows past the offset of the others.
-    notify(harness.poll(served_by(40, 70, 6, 6)).wake);
+    notify(harness.handover(served_by(40, 70, 6, 6)).wake);
     harness.gets(&mut c, 40, 70);
     assert!(harness.waits(&mut b), "another record may be there now");
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
 }
 
 #[test]
-fn a_ring_without_chunks_is_validated_as_well() {
+fn a_tail_cache_without_chunks_is_validated_as_well() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
-    harness.state.tail_left();
+    harness.state.tail_removed();
     assert!(harness.waits(&mut a));
     harness.state.set_leader_epoch(6);
     assert_eq!(
-        harness.state.start_ring_poll().unwrap().validate_epoch,
+        harness.state.start_handover_fetch().unwrap().validate_epoch,
         Some(5)
     );
 }
@@ -152,9 +152,9 @@ fn truncation_is_reported_to_each_cursor_for_its_own_position() {
     notify(harness.push(served_by(50, 60, 5, 5)).wake);
     harness.gets(&mut a, 50, 60);
     assert!(harness.waits(&mut a));
-    harness.state.tail_left();
+    harness.state.tail_removed();
     harness.state.set_leader_epoch(6);
-    let poll = harness.state.start_ring_poll().unwrap();
+    let handover = harness.state.start_handover_fetch().unwrap();
     let error = FetchError::Truncated {
         tp: TopicPartition::new("t", 0),
         offset: 60,
@@ -163,17 +163,17 @@ fn truncation_is_reported_to_each_cursor_for_its_own_position() {
             leader_epoch: 5,
         },
     };
-    harness.answer(poll, ReadOutcome::Failed(error.clone()));
+    harness.answer(handover, FetchOutcome::Failed(error.clone()));
     assert!(a.wake.take());
     assert!(harness.waits(&mut a));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
-    harness.answer(spec, ReadOutcome::Failed(error.clone()));
+    harness.answer(spec, FetchOutcome::Failed(error.clone()));
     assert!(matches!(harness.next(&mut a), NextChunk::Failed(e) if e == error));
 }
 
 #[test]
-fn a_ring_that_is_dropped_before_its_validation_leaves_each_cursor_to_validate() {
+fn a_tail_cache_that_is_dropped_before_its_validation_leaves_each_cursor_to_validate() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
@@ -182,76 +182,76 @@ fn a_ring_that_is_dropped_before_its_validation_leaves_each_cursor_to_validate()
     harness.gets(&mut a, 50, 60);
     harness.state.set_leader_epoch(6);
     assert!(
-        !harness.state.tail_left(),
-        "no cursor waits: the ring is dropped"
+        !harness.state.tail_removed(),
+        "no cursor waits: the tail_cache is dropped"
     );
     assert!(harness.waits(&mut a));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!((spec.offset, spec.validate_epoch), (60, Some(5)));
 }
 
 #[test]
-fn a_position_beyond_the_end_of_the_ring_is_not_validated_with_it() {
+fn a_position_beyond_the_end_of_the_tail_cache_is_not_validated_with_it() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
     let mut b = harness.cursor(40, 5);
     assert!(harness.waits(&mut b));
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     harness.answer(
         spec,
-        ReadOutcome::Chunk {
+        FetchOutcome::Chunk {
             chunk: served_by(40, 70, 5, 5),
             readable_end: 70,
         },
     );
     harness.gets(&mut b, 40, 70);
-    assert!(harness.state.tail_left());
+    assert!(harness.state.tail_removed());
     harness.state.set_leader_epoch(6);
-    // The log was truncated to 60, behind the end of the ring.
-    let poll = harness.state.start_ring_poll().unwrap();
-    assert_eq!((poll.offset, poll.validate_epoch), (50, Some(5)));
+    // The log was truncated to 60, after the end of the tail cache.
+    let handover = harness.state.start_handover_fetch().unwrap();
+    assert_eq!((handover.offset, handover.validate_epoch), (50, Some(5)));
     harness.answer(
-        poll,
-        ReadOutcome::Chunk {
+        handover,
+        FetchOutcome::Chunk {
             chunk: served_by(50, 80, 6, 6),
             readable_end: 80,
         },
     );
     harness.gets(&mut a, 50, 80);
     assert!(harness.waits(&mut b), "its record may be another one");
-    let spec = harness.state.start_read().unwrap();
+    let spec = harness.state.start_fetch().unwrap();
     assert_eq!((spec.offset, spec.validate_epoch), (70, Some(5)));
 }
 
 #[test]
-fn behind_a_chunk_of_the_former_leader_the_position_is_validated() {
+fn after_a_chunk_of_the_former_leader_the_position_is_validated() {
     let mut harness = Harness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(0, 5);
     let mut b = harness.cursor(0, 5);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
-    let read = |harness: &mut Harness, epoch| {
-        let spec = harness.state.start_read().unwrap();
+    let fetch = |harness: &mut Harness, epoch| {
+        let spec = harness.state.start_fetch().unwrap();
         harness.answer(
             spec,
-            ReadOutcome::Chunk {
+            FetchOutcome::Chunk {
                 chunk: served_by(0, 10, 5, epoch),
                 readable_end: 100,
             },
         );
         spec.validate_epoch
     };
-    read(&mut harness, 5);
+    fetch(&mut harness, 5);
     harness.gets(&mut b, 0, 10);
     harness.state.set_leader_epoch(6);
     assert!(harness.waits(&mut a));
-    // The one that is read ahead comes behind.
-    assert_eq!(read(&mut harness, 6), Some(5));
+    // The one that is prefetched comes after it.
+    assert_eq!(fetch(&mut harness, 6), Some(5));
     harness.gets(&mut a, 0, 10);
     assert!(harness.waits(&mut a));
-    let specs: Vec<_> = std::iter::from_fn(|| harness.state.start_read()).collect();
+    let specs: Vec<_> = std::iter::from_fn(|| harness.state.start_fetch()).collect();
     assert!(
         specs.iter().all(|spec| spec.validate_epoch == Some(5)),
         "{specs:?}"

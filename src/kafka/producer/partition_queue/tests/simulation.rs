@@ -303,7 +303,7 @@ impl Simulation {
                 let at = |log: &SimulatedLog| log.records.get(offset as usize) == Some(&record);
                 at(&self.log) || self.deleted.iter().any(at)
             };
-            match delivery.poll_now() {
+            match delivery.try_result() {
                 None => panic!("record {record} has no result, seed {seed}"),
                 Some(Ok(metadata)) => {
                     outcomes.acknowledged += 1;

@@ -1,4 +1,4 @@
-//! One read, from the validation of its position to what its response means.
+//! One partition's fetch, from the validation of its position to what its response means.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use runtime::mutex::lock;
 use uuid::Uuid;
 
 use super::super::budget::BudgetPermit;
-use super::super::catch_up::{CatchUpRead, CatchUpResult};
+use super::super::catch_up::{CatchUpFetch, CatchUpFetchResult};
 use super::super::error::{FetchError, RetryReason};
-use super::super::fetch_state::ReadSpec;
+use super::super::fetch_state::FetchSpec;
 use super::super::offset_fetcher::OffsetSpec;
 use super::super::request::FetchPartitionData;
 use super::super::shared_partition::{DecodeLimits, DecodedFetch, SharedPartition};
@@ -18,20 +18,21 @@ use super::super::{FetchPosition, FetcherShared};
 use crate::IsolationLevel;
 use crate::metadata::LeaderAndEpoch;
 
-/// One read at one leader.
-pub(super) struct PartitionRead {
+/// One fetch of a partition from one leader, as the partition's task runs it: validated, queued
+/// with [`CatchUpFetcher`](super::super::CatchUpFetcher), decoded.
+pub(super) struct PartitionFetch {
     pub(super) shared: Arc<FetcherShared>,
     pub(super) partition: Arc<SharedPartition>,
     pub(super) leader: LeaderAndEpoch,
     pub(super) topic_id: Uuid,
-    pub(super) alone: bool,
-    /// Whether a batch that cannot be read is told in its place.
-    pub(super) tell_unreadable: bool,
+    pub(super) exclusive: bool,
+    /// Whether a batch that cannot be read is reported in place of its records.
+    pub(super) report_unreadable: bool,
 }
 
-/// What came of a read, for the partition's task.
+/// What came of a [`PartitionFetch`], for the partition's task.
 #[derive(Debug)]
-pub(super) enum PartitionReadResult {
+pub(super) enum PartitionFetchResult {
     Fetched {
         decoded: DecodedFetch,
         permit: Option<BudgetPermit>,
@@ -53,26 +54,30 @@ pub(super) enum PartitionReadResult {
     Retry(RetryReason),
 }
 
-impl PartitionRead {
-    pub(super) async fn run(&self, spec: ReadSpec) -> PartitionReadResult {
+impl PartitionFetch {
+    pub(super) async fn run(&self, spec: FetchSpec) -> PartitionFetchResult {
         if let Some(epoch) = spec.validate_epoch
             && let Some(failure) = self.validate(spec.offset, epoch).await
         {
             return failure;
         }
-        let read = CatchUpRead {
+        let fetch = CatchUpFetch {
             partition: Arc::clone(&self.partition),
             spec,
             topic_id: self.topic_id,
             leader_epoch: self.leader.epoch,
-            alone: self.alone,
+            exclusive: self.exclusive,
         };
-        match self.shared.catch_up.read(self.leader, read).await {
-            CatchUpResult::Fetched(fetched, permit) => self.interpret(spec, fetched, permit).await,
-            CatchUpResult::NotSent => PartitionReadResult::NotSent,
-            CatchUpResult::Missing(code) => PartitionReadResult::Retry(RetryReason::Code(code)),
-            CatchUpResult::Failed(error) => {
-                PartitionReadResult::Retry(RetryReason::Other(error.to_string().into()))
+        match self.shared.catch_up.fetch(self.leader, fetch).await {
+            CatchUpFetchResult::Fetched(fetched, permit) => {
+                self.interpret(spec, fetched, permit).await
+            }
+            CatchUpFetchResult::NotSent => PartitionFetchResult::NotSent,
+            CatchUpFetchResult::Missing(code) => {
+                PartitionFetchResult::Retry(RetryReason::Code(code))
+            }
+            CatchUpFetchResult::Failed(error) => {
+                PartitionFetchResult::Retry(RetryReason::Other(error.to_string().into()))
             }
         }
     }
@@ -94,16 +99,16 @@ impl PartitionRead {
 
     async fn interpret(
         &self,
-        spec: ReadSpec,
+        spec: FetchSpec,
         fetched: FetchPartitionData,
         permit: Option<BudgetPermit>,
-    ) -> PartitionReadResult {
+    ) -> PartitionFetchResult {
         if let Some(to) = fetched.diverging_epoch {
             return self.truncated(spec.offset, to);
         }
         match ResponseError::try_from_code(fetched.error) {
             None if fetched.error == 0 && fetched.records.is_empty() => {
-                PartitionReadResult::Empty {
+                PartitionFetchResult::Empty {
                     readable_end: fetched.readable_end,
                     serving_epoch: self.leader.epoch,
                 }
@@ -115,7 +120,7 @@ impl PartitionRead {
                 self.out_of_range(spec).await
             }
             Some(ResponseError::TopicAuthorizationFailed) => self.not_authorized(),
-            _ => PartitionReadResult::Retry(RetryReason::Code(fetched.error)),
+            _ => PartitionFetchResult::Retry(RetryReason::Code(fetched.error)),
         }
     }
 
@@ -123,17 +128,17 @@ impl PartitionRead {
     /// larger is read in parts, on a thread where that holds up nobody.
     async fn decode(
         &self,
-        spec: ReadSpec,
+        spec: FetchSpec,
         fetched: FetchPartitionData,
         permit: Option<BudgetPermit>,
-    ) -> PartitionReadResult {
+    ) -> PartitionFetchResult {
         let readable_end = fetched.readable_end;
         let mut limits = DecodeLimits {
-            tell_unreadable: self.tell_unreadable,
-            ..self.shared.ring_limits()
+            report_unreadable: self.report_unreadable,
+            ..self.shared.tail_decode_limits()
         };
         if let Some(permit) = &permit {
-            limits.room = self.partition.size_estimator.decoded_share(permit.bytes());
+            limits.bytes_allowed = self.partition.size_estimator.decoded_share(permit.bytes());
         }
         let (offset, epoch) = (spec.offset, self.leader.epoch);
         let whole = self.partition.decode(
@@ -141,12 +146,12 @@ impl PartitionRead {
             offset,
             epoch,
             DecodeLimits {
-                tell_unreadable: false,
+                report_unreadable: false,
                 ..limits
             },
         );
         let decoded = match whole {
-            Err(error) if error.is_too_large() || self.tell_unreadable => {
+            Err(error) if error.is_too_large() || self.report_unreadable => {
                 limits.read_parts = true;
                 let partition = Arc::clone(&self.partition);
                 let decode = move || partition.decode(fetched, offset, epoch, limits);
@@ -155,18 +160,18 @@ impl PartitionRead {
             whole => Ok(whole),
         };
         match decoded {
-            Ok(Ok(decoded)) => PartitionReadResult::Fetched {
+            Ok(Ok(decoded)) => PartitionFetchResult::Fetched {
                 decoded,
                 permit,
                 readable_end,
             },
-            Ok(Err(error)) => PartitionReadResult::Unreadable(error.to_string()),
-            Err(_) => PartitionReadResult::Retry(RetryReason::Other("decoding ended".into())),
+            Ok(Err(error)) => PartitionFetchResult::Unreadable(error.to_string()),
+            Err(_) => PartitionFetchResult::Retry(RetryReason::Other("decoding ended".into())),
         }
     }
 
     /// Compares the position with the leader's log. `None`: it is valid.
-    async fn validate(&self, offset: i64, leader_epoch: i32) -> Option<PartitionReadResult> {
+    async fn validate(&self, offset: i64, leader_epoch: i32) -> Option<PartitionFetchResult> {
         let cluster = &self.shared.cluster;
         let position = FetchPosition {
             offset,
@@ -182,29 +187,29 @@ impl PartitionRead {
                 Some(if code == authorization {
                     self.not_authorized()
                 } else {
-                    PartitionReadResult::Retry(RetryReason::Code(code))
+                    PartitionFetchResult::Retry(RetryReason::Code(code))
                 })
             }
-            Err(error) => Some(PartitionReadResult::Retry(RetryReason::Other(
+            Err(error) => Some(PartitionFetchResult::Retry(RetryReason::Other(
                 error.to_string().into(),
             ))),
         }
     }
 
-    fn truncated(&self, offset: i64, to: FetchPosition) -> PartitionReadResult {
+    fn truncated(&self, offset: i64, to: FetchPosition) -> PartitionFetchResult {
         let tp = self.partition.tp.clone();
         tracing::warn!(partition = %tp, offset, to = to.offset, "the log was truncated");
-        PartitionReadResult::Failed(FetchError::Truncated { tp, offset, to })
+        PartitionFetchResult::Failed(FetchError::Truncated { tp, offset, to })
     }
 
-    fn not_authorized(&self) -> PartitionReadResult {
+    fn not_authorized(&self) -> PartitionFetchResult {
         let topic = Arc::clone(&self.partition.tp.topic);
-        PartitionReadResult::Failed(FetchError::NotAuthorized { topic })
+        PartitionFetchResult::Failed(FetchError::NotAuthorized { topic })
     }
 
     /// The response may come from a former leader: an offset is out of range only if it lies
     /// outside of what the current leader says its log spans.
-    async fn out_of_range(&self, spec: ReadSpec) -> PartitionReadResult {
+    async fn out_of_range(&self, spec: FetchSpec) -> PartitionFetchResult {
         let tp = &self.partition.tp;
         let list_offset = |spec| {
             let isolation = IsolationLevel::ReadUncommitted;
@@ -218,26 +223,26 @@ impl PartitionRead {
             (Ok(start), Ok(end)) => (start.offset, end.offset),
             (Err(error), _) | (_, Err(error)) => {
                 return match error {
-                    FetchError::NotAuthorized { .. } => PartitionReadResult::Failed(error),
+                    FetchError::NotAuthorized { .. } => PartitionFetchResult::Failed(error),
                     error => {
-                        PartitionReadResult::Retry(RetryReason::Other(error.to_string().into()))
+                        PartitionFetchResult::Retry(RetryReason::Other(error.to_string().into()))
                     }
                 };
             }
         };
         let offset = spec.offset;
         if (start..=end).contains(&offset) {
-            return PartitionReadResult::Retry(ResponseError::OffsetOutOfRange.into());
+            return PartitionFetchResult::Retry(ResponseError::OffsetOutOfRange.into());
         }
         // Beyond the end because the log was truncated, or because the offset was wrong?
         if offset > end
             && let Some(epoch) = self.position_epoch(spec)
-            && let Some(failure @ PartitionReadResult::Failed(_)) =
+            && let Some(failure @ PartitionFetchResult::Failed(_)) =
                 self.validate(offset, epoch).await
         {
             return failure;
         }
-        PartitionReadResult::Failed(FetchError::OutOfRange {
+        PartitionFetchResult::Failed(FetchError::OutOfRange {
             tp: tp.clone(),
             offset,
             start,
@@ -245,7 +250,7 @@ impl PartitionRead {
         })
     }
 
-    fn position_epoch(&self, spec: ReadSpec) -> Option<i32> {
+    fn position_epoch(&self, spec: FetchSpec) -> Option<i32> {
         let epoch = lock(&self.partition.fetch_state).position_epoch(spec);
         (epoch >= 0).then_some(epoch)
     }

@@ -17,9 +17,9 @@ impl TestAccumulator {
     fn append(
         &mut self,
         partition: Option<i32>,
-        turn: Option<&ShareTurn>,
+        turn: Option<&PartitionMemoryTurn>,
         since: Option<Instant>,
-    ) -> Result<(), Arc<ShareLine>> {
+    ) -> Result<(), Arc<PartitionMemoryWaiters>> {
         let record = NewRecord {
             key: None,
             value: Some(&[0; RECORD / 2]),
@@ -30,25 +30,26 @@ impl TestAccumulator {
             taken: RECORD,
             free: BUFFER_MEMORY - self.held() - RECORD,
             turn,
+            since,
         };
         let handle = self.handle();
-        let effects = &mut self.effects;
-        let appended = self
-            .accumulator
-            .append(&handle, partition, &record, memory, since, effects);
+        let (now, effects) = (self.now, &mut self.effects);
+        let appended =
+            self.accumulator
+                .append(&handle, partition, &record, memory, || now, effects);
         match appended {
             Ok(delivery) => self.deliveries.push(delivery),
-            Err(RecordAppendError::ShareUsedUp(line)) => return Err(line),
+            Err(RecordAppendError::PartitionMemoryExhausted(waiters)) => return Err(waiters),
             Err(RecordAppendError::Refused(error)) => panic!("{error}"),
         }
         Ok(())
     }
 
     /// Appends to the partition while its share allows it.
-    fn fill(&mut self, partition: i32) -> Arc<ShareLine> {
+    fn fill(&mut self, partition: i32) -> Arc<PartitionMemoryWaiters> {
         loop {
-            if let Err(line) = self.append(Some(partition), None, None) {
-                return line;
+            if let Err(waiters) = self.append(Some(partition), None, None) {
+                return waiters;
             }
         }
     }
@@ -61,11 +62,11 @@ impl TestAccumulator {
         }
     }
 
-    /// Carries out what is to be done for those that wait; how many lines there were.
+    /// Carries out what is to be done for those that wait; for how many partitions they do.
     fn notify(&mut self) -> usize {
-        let lines = std::mem::take(&mut self.effects.shares_freed);
-        lines.iter().for_each(|line| line.notify_freed());
-        lines.len()
+        let to_wake = std::mem::take(&mut self.effects.memory_waiters_to_wake);
+        to_wake.iter().for_each(|waiters| waiters.notify_freed());
+        to_wake.len()
     }
 }
 
@@ -112,19 +113,19 @@ fn a_partition_that_is_left_empty_takes_a_record_whatever_others_hold() {
 }
 
 /// The turn of the caller that waits there, if it has come.
-fn turn(waiting: impl Future<Output = ShareTurn>) -> Option<ShareTurn> {
+fn turn(waiting: impl Future<Output = PartitionMemoryTurn>) -> Option<PartitionMemoryTurn> {
     waiting.now_or_never()
 }
 
 #[test]
-fn callers_wait_in_line_for_a_share_and_none_is_passed_over() {
+fn callers_that_wait_for_a_share_are_queued_and_none_is_passed_over() {
     let mut test = TestAccumulator::new(&[(1, 1), (1, 1)]);
-    let line = test.fill(0);
-    let first = turn(Arc::clone(&line).wait(None)).unwrap();
-    let mut second = std::pin::pin!(Arc::clone(&line).wait(None));
+    let waiters = test.fill(0);
+    let first = turn(Arc::clone(&waiters).wait(None)).unwrap();
+    let mut second = std::pin::pin!(Arc::clone(&waiters).wait(None));
     assert!(second.as_mut().now_or_never().is_none());
     assert!(test.append(Some(0), Some(&first), None).is_err());
-    let mut again = std::pin::pin!(Arc::clone(&line).wait(Some(first)));
+    let mut again = std::pin::pin!(Arc::clone(&waiters).wait(Some(first)));
     assert!(again.as_mut().now_or_never().is_none());
     // There is room again, but what the first one needs is left for it.
     test.deliver(A);
@@ -138,27 +139,27 @@ fn callers_wait_in_line_for_a_share_and_none_is_passed_over() {
     drop(first);
     let second = second.as_mut().now_or_never().unwrap();
     test.append(Some(1), None, None).unwrap();
-    drop((second, line));
+    drop((second, waiters));
     // Nobody waits any more.
     test.deliver(A);
-    test.effects.shares_freed.clear();
+    test.effects.memory_waiters_to_wake.clear();
     test.deliver(A);
     assert_eq!(test.notify(), 0);
 }
 
 #[test]
-fn a_caller_that_leaves_the_line_gives_its_turn_to_the_next() {
+fn a_caller_that_goes_away_gives_its_turn_to_the_next() {
     let mut test = TestAccumulator::new(&[(1, 1)]);
-    let line = test.fill(0);
-    let first = turn(Arc::clone(&line).wait(None)).unwrap();
+    let waiters = test.fill(0);
+    let first = turn(Arc::clone(&waiters).wait(None)).unwrap();
     assert!(test.append(Some(0), Some(&first), None).is_err());
-    let mut second = Box::pin(Arc::clone(&line).wait(None));
-    let mut third = Box::pin(Arc::clone(&line).wait(None));
+    let mut second = Box::pin(Arc::clone(&waiters).wait(None));
+    let mut third = Box::pin(Arc::clone(&waiters).wait(None));
     assert!(second.as_mut().now_or_never().is_none());
     assert!(third.as_mut().now_or_never().is_none());
     drop(second);
     // The first one waits for what is freed when it goes away.
-    drop(Arc::clone(&line).wait(Some(first)));
+    drop(Arc::clone(&waiters).wait(Some(first)));
     assert!(third.as_mut().now_or_never().is_some());
 }
 

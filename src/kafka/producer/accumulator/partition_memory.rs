@@ -1,4 +1,4 @@
-//! How much of `buffer.memory` a partition may hold.
+//! How much of `buffer.memory` a partition may hold, and who waits until it may hold more.
 //!
 //! ```text
 //!  buffer.memory  [ partition 0 ][ 1 ][ 2 ][ 3 ]······· free ·······
@@ -18,8 +18,8 @@
 //!   comes later, and need not wait, leaves what the first of them needs.
 //!
 //! ```text
-//!  caller ─▶ caller ─▶ caller ─▶ [ first in line ] ─▶ append
-//!            ShareLine            waits for `freed`
+//!  caller ─▶ caller ─▶ caller ─▶ [ the first: PartitionMemoryTurn ] ─▶ append
+//!            PartitionMemoryWaiters            waits for `freed`
 //! ```
 
 use std::sync::Arc;
@@ -37,8 +37,8 @@ pub(in super::super) enum RecordAppendError {
     /// It never will be.
     Refused(ProduceError),
     /// Its partition's share of memory is used up: to be tried again when it is the caller's
-    /// turn in this line.
-    ShareUsedUp(Arc<ShareLine>),
+    /// turn among these waiters.
+    PartitionMemoryExhausted(Arc<PartitionMemoryWaiters>),
 }
 
 impl From<ProduceError> for RecordAppendError {
@@ -55,13 +55,15 @@ pub(in super::super) struct RecordMemory<'a> {
     /// Bytes of `buffer.memory` that are left.
     pub(in super::super) free: usize,
     /// The caller's turn, if it has waited.
-    pub(in super::super) turn: Option<&'a ShareTurn>,
+    pub(in super::super) turn: Option<&'a PartitionMemoryTurn>,
+    /// Since when the caller waits, if it does: its record's delivery timeout begins then.
+    pub(in super::super) since: Option<Instant>,
 }
 
-/// The callers that wait for one partition's share of memory. They hold it as long as they
-/// wait.
+/// The callers that wait for one partition's share of memory, as those in `waiters` of Java's
+/// `BufferPool` do for the whole of it. Each holds an `Arc` of it as long as it waits.
 #[derive(Debug)]
-pub(in super::super) struct ShareLine {
+pub(in super::super) struct PartitionMemoryWaiters {
     /// Its one permit is the first one's.
     first: Semaphore,
     /// Notifies the first one that the partition may hold less than before.
@@ -70,11 +72,11 @@ pub(in super::super) struct ShareLine {
     needed: AtomicUsize,
 }
 
-/// The turn of the caller that is the first in a line; dropped, it goes to the next.
+/// The turn of the caller that has waited longest; dropped, it goes to the next.
 #[derive(Debug)]
-pub(in super::super) struct ShareTurn(Arc<ShareLine>);
+pub(in super::super) struct PartitionMemoryTurn(Arc<PartitionMemoryWaiters>);
 
-impl ShareLine {
+impl PartitionMemoryWaiters {
     fn new() -> Self {
         Self {
             first: Semaphore::new(1),
@@ -89,10 +91,13 @@ impl ShareLine {
     }
 
     /// Until it is worth trying again; `turn` is that of the attempt that was refused.
-    /// Cancel-safe: who goes away leaves the line.
-    pub(in super::super) async fn wait(self: Arc<Self>, turn: Option<ShareTurn>) -> ShareTurn {
+    /// Cancel-safe: a caller that goes away is no longer queued.
+    pub(in super::super) async fn wait(
+        self: Arc<Self>,
+        turn: Option<PartitionMemoryTurn>,
+    ) -> PartitionMemoryTurn {
         match turn {
-            Some(turn) if turn.is_in(&self) => {
+            Some(turn) if turn.is_of(&self) => {
                 self.freed.notified().await;
                 turn
             }
@@ -100,19 +105,19 @@ impl ShareLine {
                 drop(elsewhere);
                 let first = self.first.acquire().await;
                 first.expect("it is never closed").forget();
-                ShareTurn(self)
+                PartitionMemoryTurn(self)
             }
         }
     }
 }
 
-impl ShareTurn {
-    fn is_in(&self, line: &Arc<ShareLine>) -> bool {
-        Arc::ptr_eq(&self.0, line)
+impl PartitionMemoryTurn {
+    fn is_of(&self, waiters: &Arc<PartitionMemoryWaiters>) -> bool {
+        Arc::ptr_eq(&self.0, waiters)
     }
 }
 
-impl Drop for ShareTurn {
+impl Drop for PartitionMemoryTurn {
     fn drop(&mut self) {
         self.0.needed.store(0, Ordering::Relaxed);
         self.0.first.add_permits(1);
@@ -122,11 +127,11 @@ impl Drop for ShareTurn {
 impl RecordAccumulator {
     /// Whether the slot's partition may take the record.
     #[inline]
-    pub(super) fn share_allows(&self, slot: usize, memory: RecordMemory<'_>) -> bool {
+    pub(super) fn memory_allows(&self, slot: usize, memory: RecordMemory<'_>) -> bool {
         let slot = &self.slots[slot];
         let held = slot.queue.memory();
-        let needed_by_first = match &slot.share_line {
-            Some(line) if memory.turn.is_none() => line.needed.load(Ordering::Relaxed),
+        let needed_by_first = match &slot.memory_waiters {
+            Some(waiters) if memory.turn.is_none() => waiters.needed.load(Ordering::Relaxed),
             _ => 0,
         };
         let wanted = memory.taken + needed_by_first;
@@ -137,25 +142,26 @@ impl RecordAccumulator {
     }
 
     /// What to wait for where the share does not allow the record.
-    pub(super) fn wait_for_share(
+    pub(super) fn wait_for_partition_memory(
         &mut self,
         index: usize,
         memory: RecordMemory<'_>,
+        now: Instant,
         effects: &mut AccumulatorEffects,
     ) -> RecordAppendError {
         let slot = &mut self.slots[index];
-        let line = slot
-            .share_line
-            .get_or_insert_with(|| Arc::new(ShareLine::new()));
-        let line = Arc::clone(line);
-        if memory.turn.is_some_and(|turn| turn.is_in(&line)) {
-            line.needed.store(memory.taken, Ordering::Relaxed);
+        let waiters = slot
+            .memory_waiters
+            .get_or_insert_with(|| Arc::new(PartitionMemoryWaiters::new()));
+        let waiters = Arc::clone(waiters);
+        if memory.turn.is_some_and(|turn| turn.is_of(&waiters)) {
+            waiters.needed.store(memory.taken, Ordering::Relaxed);
         }
         // What lingers for more records would wait in vain.
         if slot.queue.make_ready() {
-            self.reschedule(index, Instant::now(), effects);
+            self.reschedule(index, now, effects);
         }
-        RecordAppendError::ShareUsedUp(line)
+        RecordAppendError::PartitionMemoryExhausted(waiters)
     }
 
     /// Counts what was appended to the slot's partition, if that is stalled.
@@ -170,7 +176,7 @@ impl RecordAccumulator {
 
     /// Notes whether the slot's partition is stalled, and has the first caller that waits for
     /// its share try again.
-    pub(super) fn update_share(
+    pub(super) fn update_partition_memory(
         &mut self,
         index: usize,
         now: Instant,
@@ -184,9 +190,12 @@ impl RecordAccumulator {
         };
         self.stalled_memory -= std::mem::replace(&mut slot.stalled_memory, stalled_memory);
         self.stalled_memory += stalled_memory;
-        match &slot.share_line {
-            Some(line) if Arc::strong_count(line) > 1 => effects.shares_freed.push(line.clone()),
-            _ => slot.share_line = None, // nobody waits
+        match &slot.memory_waiters {
+            // Another `Arc` than the slot's own is that of a caller.
+            Some(waiters) if Arc::strong_count(waiters) > 1 => {
+                effects.memory_waiters_to_wake.push(Arc::clone(waiters));
+            }
+            _ => slot.memory_waiters = None,
         }
     }
 }

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! # Invariants
-//! - All of it stands in the log of the leader of `validated_epoch` (KIP-320): a chunk of an
-//!   earlier leader is not appended.
+//! - All of it is in the log of the leader of `validated_epoch` (KIP-320, see
+//!   [`fetch_state`](super::fetch_state)): a chunk of an earlier leader is not appended.
 //! - The chunks cover `start..end` without a gap. A chunk may begin before the end of
-//!   the one ahead of it (a read that overlapped); it never begins after it.
-//! - Pure: no clock, no lock, no budget.
+//!   the one before it (a fetch that overlapped); it never begins after it.
+//! - Sans-I/O: no clock, no lock, no budget.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,35 +30,35 @@ pub(super) trait OffsetRange {
     fn is_empty(&self) -> bool;
 }
 
-/// The chunks, each under the number by which it can be evicted.
+/// The newest chunks, each under the number by which it can be evicted.
 #[derive(Debug)]
-pub(super) struct ChunkRing<C> {
+pub(super) struct TailCache<C> {
     chunks: VecDeque<(u64, Arc<C>)>,
     start: i64,
     end: i64,
     /// Leader epoch of the record before `end`; −1 when unknown.
     end_epoch: i32,
-    /// Epoch of the leader whose log `end` came from: it stands in the logs of all leaders from
-    /// there to `validated_epoch`.
-    since_epoch: i32,
-    /// Where the ring ended, and the epoch of that end, before the leader changed last.
+    /// Serving epoch of what led to `end`: all leaders from that one to `validated_epoch` have
+    /// `end` in their logs.
+    end_serving_epoch: i32,
+    /// `end` and `end_serving_epoch` before a chunk of a new leader was appended.
     former_end: Option<(i64, i32)>,
-    /// Epoch of the latest leader whose log `end` came from or was compared with.
+    /// Epoch of the latest leader whose log `end` was fetched from or validated against.
     validated_epoch: i32,
 }
 
 /// Where an offset lies.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RingLookup<C> {
+pub(super) enum TailCacheLookup<C> {
     BeforeStart,
     Found(Arc<C>),
     AtEnd,
     PastEnd,
 }
 
-impl<C: OffsetRange> ChunkRing<C> {
-    /// An empty ring whose first chunk will begin at `offset`; `end_epoch` is the leader epoch
-    /// of the record before it. The position is valid in the log of the leader of
+impl<C: OffsetRange> TailCache<C> {
+    /// An empty tail cache whose first chunk will begin at `offset`; `end_epoch` is the leader
+    /// epoch of the record before it. The position is valid in the log of the leader of
     /// `validated_epoch`.
     pub(super) fn starting_at(offset: i64, end_epoch: i32, validated_epoch: i32) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl<C: OffsetRange> ChunkRing<C> {
             start: offset,
             end: offset,
             end_epoch,
-            since_epoch: validated_epoch,
+            end_serving_epoch: validated_epoch,
             former_end: None,
             validated_epoch,
         }
@@ -77,7 +77,7 @@ impl<C: OffsetRange> ChunkRing<C> {
         self.validated_epoch = self.validated_epoch.max(epoch);
     }
 
-    /// Whether the end is known to stand in the log of the leader of `epoch`. Without an epoch
+    /// Whether the end is known to be in the log of the leader of `epoch`. Without an epoch
     /// of its record there is nothing to compare.
     pub(super) fn is_valid_in(&self, epoch: i32) -> bool {
         self.end_epoch < 0 || self.was_validated_in(epoch)
@@ -91,20 +91,21 @@ impl<C: OffsetRange> ChunkRing<C> {
     /// Whether the end's validation in that epoch, done or to come, holds for this position
     /// too: it lies before it, and was read from one of the logs that all hold the end.
     pub(super) fn covers(&self, offset: i64, validated_epoch: i32, epoch: i32) -> bool {
-        let ends = [self.former_end, Some((self.end, self.since_epoch))];
+        let ends = [self.former_end, Some((self.end, self.end_serving_epoch))];
         let before = |(end, since)| offset <= end && validated_epoch >= since;
         (self.end_epoch >= 0 || self.was_validated_in(epoch))
             && ends.into_iter().flatten().any(before)
     }
 
-    /// The end moves to `next`, which the leader of `epoch` led to. `false`: it is a former one.
+    /// The end moves to `next`, up to which the leader of `epoch` was fetched from. `false`: it is
+    /// a former leader.
     fn move_end(&mut self, next: i64, end_epoch: i32, epoch: i32) -> bool {
         if epoch < self.validated_epoch {
             return false;
         }
-        if epoch > self.since_epoch {
-            self.former_end = Some((self.end, self.since_epoch));
-            self.since_epoch = epoch;
+        if epoch > self.end_serving_epoch {
+            self.former_end = Some((self.end, self.end_serving_epoch));
+            self.end_serving_epoch = epoch;
         }
         self.validated_epoch = epoch;
         self.end = next;
@@ -120,15 +121,15 @@ impl<C: OffsetRange> ChunkRing<C> {
         self.end_epoch
     }
 
-    pub(super) fn lookup(&self, offset: i64) -> RingLookup<C> {
+    pub(super) fn lookup(&self, offset: i64) -> TailCacheLookup<C> {
         if offset < self.start {
-            return RingLookup::BeforeStart;
+            return TailCacheLookup::BeforeStart;
         }
         if offset >= self.end {
             return if offset == self.end {
-                RingLookup::AtEnd
+                TailCacheLookup::AtEnd
             } else {
-                RingLookup::PastEnd
+                TailCacheLookup::PastEnd
             };
         }
         // Most often it is in the newest chunk.
@@ -139,8 +140,8 @@ impl<C: OffsetRange> ChunkRing<C> {
             _ => newest,
         };
         match self.chunks.get(index) {
-            Some((_, chunk)) => RingLookup::Found(chunk.clone()),
-            None => RingLookup::AtEnd,
+            Some((_, chunk)) => TailCacheLookup::Found(chunk.clone()),
+            None => TailCacheLookup::AtEnd,
         }
     }
 
@@ -162,9 +163,9 @@ impl<C: OffsetRange> ChunkRing<C> {
         first <= self.end && next > self.end
     }
 
-    /// Goes on at `next`, which the leader of `serving_epoch` led to, without the chunks before
-    /// it: cursors that want those offsets have them fetched again. `false`: that leader is a
-    /// former one.
+    /// Goes on at `next`, up to which the leader of `serving_epoch` was fetched from, without the
+    /// chunks before it: cursors that want those offsets have them fetched again. `false`: that
+    /// leader is a former one.
     pub(super) fn skip_to(&mut self, next: i64, end_epoch: i32, serving_epoch: i32) -> bool {
         if !self.move_end(next, end_epoch, serving_epoch) {
             return false;
@@ -239,61 +240,61 @@ pub(super) mod tests {
         })
     }
 
-    fn three_chunks() -> ChunkRing<TestChunk> {
-        let mut ring = ChunkRing::starting_at(10, -1, 0);
-        assert!(ring.append(0, span(10, 20)));
-        assert!(ring.append(1, span(20, 21)));
-        assert!(ring.append(2, span(21, 30)));
-        ring
+    fn three_chunks() -> TailCache<TestChunk> {
+        let mut tail_cache = TailCache::starting_at(10, -1, 0);
+        assert!(tail_cache.append(0, span(10, 20)));
+        assert!(tail_cache.append(1, span(20, 21)));
+        assert!(tail_cache.append(2, span(21, 30)));
+        tail_cache
     }
 
     #[test]
     fn lookup_finds_the_chunk_that_covers_an_offset() {
-        let ring = three_chunks();
-        assert_eq!(ring.lookup(9), RingLookup::BeforeStart);
-        assert_eq!(ring.lookup(10), RingLookup::Found(span(10, 20)));
-        assert_eq!(ring.lookup(19), RingLookup::Found(span(10, 20)));
-        assert_eq!(ring.lookup(20), RingLookup::Found(span(20, 21)));
-        assert_eq!(ring.lookup(29), RingLookup::Found(span(21, 30)));
-        assert_eq!(ring.lookup(30), RingLookup::AtEnd);
-        assert_eq!(ring.lookup(31), RingLookup::PastEnd);
+        let tail_cache = three_chunks();
+        assert_eq!(tail_cache.lookup(9), TailCacheLookup::BeforeStart);
+        assert_eq!(tail_cache.lookup(10), TailCacheLookup::Found(span(10, 20)));
+        assert_eq!(tail_cache.lookup(19), TailCacheLookup::Found(span(10, 20)));
+        assert_eq!(tail_cache.lookup(20), TailCacheLookup::Found(span(20, 21)));
+        assert_eq!(tail_cache.lookup(29), TailCacheLookup::Found(span(21, 30)));
+        assert_eq!(tail_cache.lookup(30), TailCacheLookup::AtEnd);
+        assert_eq!(tail_cache.lookup(31), TailCacheLookup::PastEnd);
     }
 
     #[test]
     fn a_chunk_that_brings_nothing_new_or_leaves_a_gap_is_not_appended() {
-        let mut ring = three_chunks();
-        assert!(!ring.append(3, span(21, 30)));
-        assert!(!ring.append(3, span(31, 40)));
-        assert_eq!(ring.end(), 30);
+        let mut tail_cache = three_chunks();
+        assert!(!tail_cache.append(3, span(21, 30)));
+        assert!(!tail_cache.append(3, span(31, 40)));
+        assert_eq!(tail_cache.end(), 30);
     }
 
     #[test]
     fn an_overlapping_chunk_serves_only_what_the_one_before_lacks() {
-        let mut ring = three_chunks();
-        assert!(ring.append(3, span(25, 40)));
-        assert_eq!(ring.lookup(29), RingLookup::Found(span(21, 30)));
-        assert_eq!(ring.lookup(30), RingLookup::Found(span(25, 40)));
+        let mut tail_cache = three_chunks();
+        assert!(tail_cache.append(3, span(25, 40)));
+        assert_eq!(tail_cache.lookup(29), TailCacheLookup::Found(span(21, 30)));
+        assert_eq!(tail_cache.lookup(30), TailCacheLookup::Found(span(25, 40)));
     }
 
     #[test]
     fn eviction_moves_the_start() {
-        let mut ring = three_chunks();
-        assert_eq!(ring.evict_through(1), [span(10, 20), span(20, 21)]);
-        assert_eq!(ring.evict_through(1), [], "gone already");
-        assert_eq!(ring.lookup(20), RingLookup::BeforeStart);
-        assert_eq!(ring.lookup(21), RingLookup::Found(span(21, 30)));
-        assert_eq!(ring.evict_through(2), [span(21, 30)]);
-        assert_eq!(ring.lookup(29), RingLookup::BeforeStart);
-        assert_eq!(ring.lookup(30), RingLookup::AtEnd);
-        assert!(ring.append(3, span(30, 31)));
-        assert_eq!(ring.lookup(30), RingLookup::Found(span(30, 31)));
+        let mut tail_cache = three_chunks();
+        assert_eq!(tail_cache.evict_through(1), [span(10, 20), span(20, 21)]);
+        assert_eq!(tail_cache.evict_through(1), [], "gone already");
+        assert_eq!(tail_cache.lookup(20), TailCacheLookup::BeforeStart);
+        assert_eq!(tail_cache.lookup(21), TailCacheLookup::Found(span(21, 30)));
+        assert_eq!(tail_cache.evict_through(2), [span(21, 30)]);
+        assert_eq!(tail_cache.lookup(29), TailCacheLookup::BeforeStart);
+        assert_eq!(tail_cache.lookup(30), TailCacheLookup::AtEnd);
+        assert!(tail_cache.append(3, span(30, 31)));
+        assert_eq!(tail_cache.lookup(30), TailCacheLookup::Found(span(30, 31)));
     }
 
     #[test]
     fn a_skip_leaves_those_before_it_behind() {
-        let mut ring = three_chunks();
-        assert!(ring.skip_to(50, 0, 0));
-        assert_eq!(ring.lookup(49), RingLookup::BeforeStart);
-        assert_eq!(ring.lookup(50), RingLookup::AtEnd);
+        let mut tail_cache = three_chunks();
+        assert!(tail_cache.skip_to(50, 0, 0));
+        assert_eq!(tail_cache.lookup(49), TailCacheLookup::BeforeStart);
+        assert_eq!(tail_cache.lookup(50), TailCacheLookup::AtEnd);
     }
 }
