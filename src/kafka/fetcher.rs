@@ -33,6 +33,7 @@ mod request;
 mod shared_partition;
 mod tail;
 mod tail_cache;
+mod tail_changes;
 mod truncation;
 
 use std::collections::HashMap;
@@ -205,6 +206,7 @@ impl FetcherShared {
         if idle {
             fetch_state.drop_tail_cache();
             drop(fetch_state);
+            partition.tail_target_changed();
             partitions.remove(&(partition.tp.clone(), partition.isolation));
         }
         idle

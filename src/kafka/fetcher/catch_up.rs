@@ -304,9 +304,10 @@ impl CatchUpFetcher {
             max_bytes: request::clamp_to_i32(bytes.min(self.config.fetch_max_bytes as usize)),
             isolation,
         };
-        let names = fetches()
+        let names: HashMap<Uuid, Arc<str>> = fetches()
             .map(|fetch| (fetch.topic_id, Arc::clone(&fetch.partition.tp.topic)))
             .collect();
+        let name = |id: &Uuid| names.get(id).cloned();
         let fetch: FetchRequest = request::build(version, params, &data);
         let timeout = self.cluster.config().request_timeout;
         let response = connection.send(version, &fetch, timeout).await?.await?;
@@ -314,7 +315,7 @@ impl CatchUpFetcher {
         let metadata = self.cluster.metadata();
         Ok(CatchUpResponse {
             error,
-            by_partition: request::parse_response(version, isolation, response, &names, metadata),
+            by_partition: request::parse_response(version, isolation, response, name, metadata),
         })
     }
 

@@ -10,12 +10,14 @@
 //! # Invariants
 //! - One request is in flight at a time: `next_request`, then `handle_response` or
 //!   `handle_error`, in turn.
-//! - After `handle_response`, `session_partitions` is what the broker remembers; after any
-//!   doubt the next request is full.
+//! - After `handle_response`, `session_partitions` is what the broker remembers; whenever that is
+//!   not certain the next request is full.
+//! - A request that is not full costs what has changed, however many partitions there are.
 //! - A session names topics by id or by name, never both: a change starts another session.
-//! - Pure.
+//! - Sans-I/O.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -67,11 +69,24 @@ pub(super) struct FetchSessionHandler {
     id: i32,
     epoch: i32,
     naming: FetchNaming,
+    /// What is to be fetched.
+    targets: HashMap<TopicPartition, FetchTarget>,
+    /// Partitions whose target may differ from what the broker remembers.
+    changed: HashSet<TopicPartition>,
+    /// The topics of `targets`, and how many partitions of each.
+    topics: HashMap<Uuid, SessionTopic>,
     session_partitions: HashMap<TopicPartition, FetchTarget>,
     /// Applied to `session_partitions` when the response comes.
     in_flight: Option<InFlightFetch>,
     /// Where full requests begin, so that each partition comes first in its turn.
     rotation: usize,
+}
+
+/// A topic with partitions in a session.
+#[derive(Debug)]
+struct SessionTopic {
+    name: Arc<str>,
+    partitions: usize,
 }
 
 #[derive(Debug)]
@@ -87,18 +102,60 @@ impl FetchSessionHandler {
             id: 0,
             epoch: 0,
             naming: FetchNaming::Sessionless,
+            targets: HashMap::new(),
+            changed: HashSet::new(),
+            topics: HashMap::new(),
             session_partitions: HashMap::new(),
             in_flight: None,
             rotation: 0,
         }
     }
 
-    /// The next request for `targets`, each partition at most once.
-    pub(super) fn next_request(
-        &mut self,
-        targets: Vec<FetchTarget>,
-        naming: FetchNaming,
-    ) -> FetchRequestData {
+    /// Fetches `target` from the next request on, in place of the partition's former one.
+    pub(super) fn set_target(&mut self, target: FetchTarget) {
+        let topic = self.topics.entry(target.topic_id);
+        let topic = topic.or_insert_with(|| SessionTopic {
+            name: Arc::clone(&target.tp.topic),
+            partitions: 0,
+        });
+        topic.partitions += 1;
+        self.changed.insert(target.tp.clone());
+        let former = self.targets.insert(target.tp.clone(), target);
+        self.topic_unused(former);
+    }
+
+    /// Fetches the partition no more.
+    pub(super) fn remove_target(&mut self, tp: &TopicPartition) {
+        let former = self.targets.remove(tp);
+        if former.is_some() {
+            self.changed.insert(tp.clone());
+        }
+        self.topic_unused(former);
+    }
+
+    fn topic_unused(&mut self, former: Option<FetchTarget>) {
+        if let Some(former) = former
+            && let Some(topic) = self.topics.get_mut(&former.topic_id)
+        {
+            topic.partitions -= 1;
+            if topic.partitions == 0 {
+                self.topics.remove(&former.topic_id);
+            }
+        }
+    }
+
+    /// Whether all topics can be named by their ids.
+    pub(super) fn has_all_topic_ids(&self) -> bool {
+        !self.topics.contains_key(&Uuid::nil())
+    }
+
+    /// The name of the topic of that id.
+    pub(super) fn topic_name(&self, id: &Uuid) -> Option<Arc<str>> {
+        self.topics.get(id).map(|topic| Arc::clone(&topic.name))
+    }
+
+    /// The next request.
+    pub(super) fn next_request(&mut self, naming: FetchNaming) -> FetchRequestData {
         if naming != self.naming {
             self.naming = naming;
             self.epoch = 0;
@@ -107,10 +164,11 @@ impl FetchSessionHandler {
             self.epoch = 0;
         }
         let full = self.epoch == 0 || naming == FetchNaming::Sessionless;
+        let changed = std::mem::take(&mut self.changed);
         let (to_send, to_forget) = if full {
-            (self.rotated(targets), Vec::new())
+            (self.all_in_turn(), Vec::new())
         } else {
-            self.changes(targets)
+            self.changes(changed)
         };
         self.in_flight = Some(InFlightFetch {
             full,
@@ -167,7 +225,9 @@ impl FetchSessionHandler {
         self.epoch = 0;
     }
 
-    fn rotated(&mut self, mut targets: Vec<FetchTarget>) -> Vec<FetchTarget> {
+    /// All targets, beginning with another one each time.
+    fn all_in_turn(&mut self) -> Vec<FetchTarget> {
+        let mut targets: Vec<FetchTarget> = self.targets.values().cloned().collect();
         if !targets.is_empty() {
             let by = self.rotation % targets.len();
             targets.rotate_left(by);
@@ -176,30 +236,22 @@ impl FetchSessionHandler {
         targets
     }
 
+    /// How the targets of these partitions differ from what the broker remembers.
     fn changes(
         &self,
-        targets: Vec<FetchTarget>,
+        changed: HashSet<TopicPartition>,
     ) -> (Vec<FetchTarget>, Vec<(TopicPartition, Uuid)>) {
-        let mut to_forget: Vec<_> = {
-            let kept: HashSet<&TopicPartition> = targets.iter().map(|target| &target.tp).collect();
-            self.session_partitions
-                .values()
-                .filter(|known| !kept.contains(&known.tp))
-                .map(|known| (known.tp.clone(), known.topic_id))
-                .collect()
-        };
-        let to_send = targets
-            .into_iter()
-            .filter(|target| match self.session_partitions.get(&target.tp) {
-                Some(known) => {
-                    if known.topic_id != target.topic_id {
-                        to_forget.push((known.tp.clone(), known.topic_id));
-                    }
-                    known != target
-                }
-                None => true,
-            })
-            .collect();
+        let (mut to_send, mut to_forget) = (Vec::new(), Vec::new());
+        for tp in changed {
+            let target = self.targets.get(&tp);
+            let known = self.session_partitions.get(&tp);
+            if let Some(known) = known
+                && target.is_none_or(|target| target.topic_id != known.topic_id)
+            {
+                to_forget.push((tp, known.topic_id));
+            }
+            to_send.extend(target.filter(|&target| known != Some(target)).cloned());
+        }
         (to_send, to_forget)
     }
 }
@@ -232,9 +284,31 @@ mod tests {
         (request.session_id, request.session_epoch)
     }
 
+    /// The next request, for these targets alone.
+    fn next(
+        session: &mut FetchSessionHandler,
+        targets: Vec<FetchTarget>,
+        naming: FetchNaming,
+    ) -> FetchRequestData {
+        let former: Vec<_> = session.targets.keys().cloned().collect();
+        for tp in former {
+            if !targets.iter().any(|target| target.tp == tp) {
+                session.remove_target(&tp);
+            }
+        }
+        for target in targets {
+            session.set_target(target);
+        }
+        session.next_request(naming)
+    }
+
     fn established() -> FetchSessionHandler {
         let mut session = FetchSessionHandler::new();
-        session.next_request(vec![target(0, 0), target(1, 0)], FetchNaming::TopicIds);
+        next(
+            &mut session,
+            vec![target(0, 0), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!(session.handle_response(0, 42), FetchSessionResult::Valid);
         session
     }
@@ -242,13 +316,25 @@ mod tests {
     #[test]
     fn after_the_first_request_only_changes_are_named() {
         let mut session = FetchSessionHandler::new();
-        let request = session.next_request(vec![target(0, 0), target(1, 0)], FetchNaming::TopicIds);
+        let request = next(
+            &mut session,
+            vec![target(0, 0), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!((ids(&request), request.to_send.len()), ((0, 0), 2));
         session.handle_response(0, 42);
-        let request = session.next_request(vec![target(0, 5), target(1, 0)], FetchNaming::TopicIds);
+        let request = next(
+            &mut session,
+            vec![target(0, 5), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!((ids(&request), offsets(&request)), ((42, 1), vec![(0, 5)]));
         session.handle_response(0, 42);
-        let request = session.next_request(vec![target(0, 5), target(1, 0)], FetchNaming::TopicIds);
+        let request = next(
+            &mut session,
+            vec![target(0, 5), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!((ids(&request), offsets(&request)), ((42, 2), vec![]));
         assert!(request.to_forget.is_empty());
     }
@@ -256,15 +342,14 @@ mod tests {
     #[test]
     fn partitions_that_are_no_longer_read_are_forgotten_once() {
         let mut session = established();
-        let request = session.next_request(vec![target(1, 0)], FetchNaming::TopicIds);
+        let request = next(&mut session, vec![target(1, 0)], FetchNaming::TopicIds);
         assert_eq!(
             request.to_forget,
             [(TopicPartition::new("t", 0), Uuid::from_u128(7))]
         );
         session.handle_response(0, 42);
         assert!(
-            session
-                .next_request(vec![target(1, 0)], FetchNaming::TopicIds)
+            next(&mut session, vec![target(1, 0)], FetchNaming::TopicIds)
                 .to_forget
                 .is_empty()
         );
@@ -275,8 +360,11 @@ mod tests {
         let mut session = established();
         let mut recreated = target(0, 0);
         recreated.topic_id = Uuid::from_u128(8);
-        let request =
-            session.next_request(vec![recreated.clone(), target(1, 0)], FetchNaming::TopicIds);
+        let request = next(
+            &mut session,
+            vec![recreated.clone(), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!(request.to_send, [recreated]);
         assert_eq!(
             request.to_forget,
@@ -287,9 +375,17 @@ mod tests {
     #[test]
     fn an_evicted_session_is_replaced_by_a_new_one() {
         let mut session = established();
-        session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+        next(
+            &mut session,
+            vec![target(0, 1), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!(session.handle_response(70, 0), FetchSessionResult::Restart);
-        let request = session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+        let request = next(
+            &mut session,
+            vec![target(0, 1), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!((ids(&request), request.to_send.len()), ((0, 0), 2));
     }
 
@@ -302,10 +398,17 @@ mod tests {
             FetchSessionHandler::handle_error,
         ] {
             let mut session = established();
-            session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+            next(
+                &mut session,
+                vec![target(0, 1), target(1, 0)],
+                FetchNaming::TopicIds,
+            );
             lose(&mut session);
-            let request =
-                session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+            let request = next(
+                &mut session,
+                vec![target(0, 1), target(1, 0)],
+                FetchNaming::TopicIds,
+            );
             assert_eq!((ids(&request), request.to_send.len()), ((42, 0), 2));
         }
     }
@@ -315,20 +418,27 @@ mod tests {
         let mut session = FetchSessionHandler::new();
         let mut firsts = Vec::new();
         for _ in 0..4 {
-            let request =
-                session.next_request(vec![target(0, 0), target(1, 0)], FetchNaming::TopicIds);
+            let request = next(
+                &mut session,
+                vec![target(0, 0), target(1, 0)],
+                FetchNaming::TopicIds,
+            );
             assert_eq!((ids(&request), request.to_send.len()), ((0, 0), 2));
             firsts.push(request.to_send[0].tp.partition);
             session.handle_response(0, 0);
         }
-        assert_eq!(firsts, [0, 1, 0, 1]);
+        assert_eq!(firsts[..2], firsts[2..]);
+        assert_ne!(firsts[0], firsts[1]);
     }
 
     #[test]
     fn a_topic_without_an_id_restarts_the_session_with_names() {
         let mut session = established();
-        let request =
-            session.next_request(vec![target(0, 0), target(1, 0)], FetchNaming::TopicNames);
+        let request = next(
+            &mut session,
+            vec![target(0, 0), target(1, 0)],
+            FetchNaming::TopicNames,
+        );
         assert_eq!((ids(&request), request.to_send.len()), ((42, 0), 2));
     }
 
@@ -336,7 +446,7 @@ mod tests {
     fn old_brokers_get_sessionless_requests() {
         let mut session = FetchSessionHandler::new();
         for _ in 0..2 {
-            let request = session.next_request(vec![target(0, 0)], FetchNaming::Sessionless);
+            let request = next(&mut session, vec![target(0, 0)], FetchNaming::Sessionless);
             assert_eq!((ids(&request), request.to_send.len()), ((0, -1), 1));
             session.handle_response(0, 0);
         }
@@ -345,8 +455,16 @@ mod tests {
     #[test]
     fn a_request_whose_response_never_came_counts_as_failed() {
         let mut session = established();
-        session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
-        let request = session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+        next(
+            &mut session,
+            vec![target(0, 1), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
+        let request = next(
+            &mut session,
+            vec![target(0, 1), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         assert_eq!((ids(&request), request.to_send.len()), ((42, 0), 2));
     }
 
@@ -354,7 +472,11 @@ mod tests {
     fn the_epoch_wraps_to_one() {
         let mut session = established();
         session.epoch = i32::MAX;
-        session.next_request(vec![target(0, 1), target(1, 0)], FetchNaming::TopicIds);
+        next(
+            &mut session,
+            vec![target(0, 1), target(1, 0)],
+            FetchNaming::TopicIds,
+        );
         session.handle_response(0, 42);
         assert_eq!(session.epoch, 1);
     }

@@ -206,6 +206,8 @@ pub(super) enum FetchOutcome<C> {
 pub(super) struct FetchStateUpdate {
     /// The chunk is cached under this number.
     pub(super) cached: Option<u64>,
+    /// The tail, if it fetches the partition, is to go on at another offset, or no more.
+    pub(super) tail_target_changed: bool,
     pub(super) wake: Vec<CursorWaiter>,
 }
 
@@ -425,6 +427,7 @@ impl FetchStateUpdate {
     fn none() -> Self {
         Self {
             cached: None,
+            tail_target_changed: false,
             wake: Vec::new(),
         }
     }

@@ -35,7 +35,7 @@ use super::budget::BudgetPermit;
 use super::chunk::Chunk;
 use super::error::{FetchError, RetryReason};
 use super::fetch_state::{FetchKind, FetchOutcome, FetchSpec};
-use super::shared_partition::{DecodedFetch, SharedPartition, wake_all};
+use super::shared_partition::{DecodedFetch, SharedPartition};
 use super::tail::TailFetchers;
 use crate::backoff::ExponentialBackoff;
 use crate::metadata::LeaderAndEpoch;
@@ -61,8 +61,7 @@ pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartiti
         fetches: FuturesUnordered::new(),
     };
     if stop.run_until_cancelled(fetcher.run()).await.is_none() {
-        let wake = lock(&partition.fetch_state).close(FetchError::Stopped);
-        wake_all(wake);
+        partition.close(FetchError::Stopped);
     }
 }
 
@@ -138,8 +137,7 @@ impl PartitionFetcher {
     }
 
     fn fail_all(&mut self, error: &FetchError) {
-        let wake = lock(&self.partition.fetch_state).fail_fetches(error, Instant::now());
-        wake_all(wake);
+        self.partition.fail_fetches(error);
         self.leader = None;
         // Cursors that ask again at once must not make the task ask at once.
         self.paused_until = Some(Instant::now() + self.backoff.after_failure());

@@ -146,13 +146,13 @@ fn fetch_partition(target: &FetchTarget) -> FetchPartition {
         .with_partition_max_bytes(target.max_bytes)
 }
 
-/// A response by partition. `names` are the topics that were asked for, by id. New leaders
+/// A response by partition. `name` knows the topics that were asked for, by id. New leaders
 /// that it names are passed on to the metadata (KIP-951).
 pub(super) fn parse_response(
     version: i16,
     isolation: IsolationLevel,
     response: FetchResponse,
-    names: &HashMap<Uuid, Arc<str>>,
+    name: impl Fn(&Uuid) -> Option<Arc<str>>,
     metadata: &Metadata,
 ) -> HashMap<TopicPartition, FetchPartitionData> {
     let response_bytes = response
@@ -163,15 +163,15 @@ pub(super) fn parse_response(
         .sum();
     let mut by_partition = HashMap::new();
     for topic in response.responses {
-        let name: Arc<str> = match naming(version) {
-            FetchNaming::TopicIds => match names.get(&topic.topic_id) {
-                Some(name) => Arc::clone(name),
+        let topic_name: Arc<str> = match naming(version) {
+            FetchNaming::TopicIds => match name(&topic.topic_id) {
+                Some(name) => name,
                 None => continue,
             },
             _ => topic.topic.as_str().into(),
         };
         for partition in topic.partitions {
-            let tp = TopicPartition::new(Arc::clone(&name), partition.partition_index);
+            let tp = TopicPartition::new(Arc::clone(&topic_name), partition.partition_index);
             if partition.current_leader.leader_epoch >= 0 {
                 offer_leader(&tp, &partition, &response.node_endpoints, metadata);
             }

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::budget::{BudgetPermit, ChunkCache};
 use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
+use super::error::FetchError;
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
+use super::tail_changes::TailChanges;
 use crate::record::{DecodeOptions, DecodedRecords, RecordError, UnreadableRecords, decode};
 use crate::{IsolationLevel, TopicPartition};
 
@@ -24,6 +26,8 @@ pub(super) struct SharedPartition {
     /// Notified when the partition's task has something to do.
     pub(super) work: Notify,
     pub(super) size_estimator: Arc<ChunkSizeEstimator>,
+    /// Of the tail that fetches it, or did last.
+    tail_changes: Mutex<Option<Arc<TailChanges>>>,
     this: Weak<Self>,
 }
 
@@ -75,6 +79,7 @@ impl SharedPartition {
             fetch_state: Mutex::new(PartitionFetchState::new(Instant::now())),
             work: Notify::new(),
             size_estimator: Arc::default(),
+            tail_changes: Mutex::default(),
             this: this.clone(),
         })
     }
@@ -153,20 +158,50 @@ impl SharedPartition {
         )
     }
 
-    /// Tells the pool what is cached, and wakes the cursors. Not to be called under the lock
-    /// of the fetch state.
+    /// Tells the pool what is cached and the tail what has changed, and wakes the cursors. Not to
+    /// be called under the lock of the fetch state.
     pub(super) fn publish(&self, update: FetchStateUpdate, chunk: Option<&Arc<Chunk>>) {
         if let (Some(seq), Some(chunk)) = (update.cached, chunk) {
             let cache: Weak<dyn ChunkCache> = self.this.clone();
             let permit = chunk.permit();
             permit.pool().add_evictable(cache, seq, permit);
         }
+        if update.tail_target_changed {
+            self.tail_target_changed();
+        }
         wake_all(update.wake);
+    }
+
+    /// Fails every cursor, now and later: the partition is no more.
+    pub(super) fn close(&self, error: FetchError) {
+        let wake = lock(&self.fetch_state).close(error);
+        self.tail_target_changed();
+        wake_all(wake);
+    }
+
+    /// Fails the fetches that are pending now; later ones are tried again.
+    pub(super) fn fail_fetches(&self, error: &FetchError) {
+        let wake = lock(&self.fetch_state).fail_fetches(error, Instant::now());
+        self.tail_target_changed();
+        wake_all(wake);
+    }
+
+    /// A tail fetches the partition from now on, and is to know of changes by these.
+    pub(super) fn set_tail_changes(&self, changes: &Arc<TailChanges>) {
+        *lock(&self.tail_changes) = Some(Arc::clone(changes));
+    }
+
+    /// The tail, if one fetches the partition, looks at what is to be fetched before its next
+    /// request.
+    pub(super) fn tail_target_changed(&self) {
+        if let Some(changes) = &*lock(&self.tail_changes) {
+            changes.add(&self.tp);
+        }
     }
 }
 
 /// Wakes these cursors, without a lock held.
-pub(super) fn wake_all(waiters: Vec<CursorWaiter>) {
+fn wake_all(waiters: Vec<CursorWaiter>) {
     for waiter in waiters {
         waiter.wake.notify();
     }

@@ -132,8 +132,8 @@ impl<C: OffsetRange> PartitionFetchState<C> {
     pub(super) fn wake_cursors_at_end(&mut self) -> FetchStateUpdate {
         self.end_wakeups += 1;
         FetchStateUpdate {
-            cached: None,
             wake: std::mem::take(&mut self.waiting_at_end),
+            ..FetchStateUpdate::none()
         }
     }
 }

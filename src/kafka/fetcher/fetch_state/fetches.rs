@@ -112,11 +112,16 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             // Some of these may hold records that were truncated.
             self.completed_fetches.clear();
         }
-        match spec.kind {
+        let tail_target = self.tail_target();
+        let update = match spec.kind {
             FetchKind::Handover(number) => self.finish_handover_fetch(number, outcome),
             FetchKind::Requested(id) | FetchKind::Prefetch(id) => {
                 self.finish_fetch(id, outcome, now)
             }
+        };
+        FetchStateUpdate {
+            tail_target_changed: self.tail_target() != tail_target,
+            ..update
         }
     }
 
@@ -226,6 +231,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         FetchStateUpdate {
             cached,
             wake: fetch.waiters,
+            ..FetchStateUpdate::none()
         }
     }
 

@@ -8,7 +8,6 @@ use runtime::mutex::lock;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::error::{FetchError, RetryReason};
-use super::super::shared_partition::wake_all;
 use super::{LeaderAfterFailure, PartitionFetcher};
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 
@@ -94,7 +93,7 @@ impl PartitionFetcher {
         self.shared.forget(&self.partition);
         let topic = Arc::clone(&self.partition.tp.topic);
         tracing::info!(%topic, "the topic is gone");
-        wake_all(lock(&self.partition.fetch_state).close(FetchError::UnknownTopic { topic }));
+        self.partition.close(FetchError::UnknownTopic { topic });
     }
 }
 

@@ -86,7 +86,7 @@ impl Dialer {
         Err(unreachable(reason))
     }
 
-    /// Two waits of `connect_timeout`: for the network and for the broker behind it.
+    /// Two waits of `connect_timeout`: for the network, then for the broker.
     async fn connect(
         &self,
         broker: &BrokerAddress,

@@ -11,7 +11,7 @@
 //!                          ▼                                     │
 //!                     room for a group? ──yes── admit all of its waiting members
 //!                          │ no                                  │
-//!                          └─▶ wait in JoinQueue behind others ──┘
+//!                          └─▶ wait in JoinQueue after others ───┘
 //! ```
 //!
 //! A broker that answers at once needs few connections, one that parks needs as many as are
