@@ -55,9 +55,9 @@ pub(super) async fn answer(
     })
 }
 
+/// Answers a request with an error code, in every place where its API has one, and does
+/// nothing else. None: no answer is due.
 #[cfg(any(test, feature = "faults"))]
-/// Answers a request with an error code, in every place where its API has room for one,
-/// and does nothing else. None: no answer is due.
 pub(super) fn error_response(
     context: &RequestContext,
     version: i16,

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ClusterState ─┬─ topics ── partitions ── leader, epoch, log, parked fetches
-//!        ├─ nodes ─── address, online?
-//!        └─ arrivals ──── every batch in order of arrival: the oldest goes when memory is spent
+//!               ├─ nodes ─── address, online?
+//!               └─ arrivals ── every batch in order of arrival: the oldest goes when memory is spent
 //! ```
 //!
 //! One lock guards it all (see `context.rs`); nothing here waits.

@@ -41,8 +41,10 @@ pub(super) async fn serve(
     mut stream: TcpStream,
     host: SocketAddr,
 ) -> ConnectionEnd {
-    let counters = Arc::clone(&shared);
-    let _counted = counters.counters.connected();
+    #[cfg(any(test, feature = "faults"))]
+    let counted = Arc::clone(&shared);
+    #[cfg(any(test, feature = "faults"))]
+    let _counted = counted.counters.connected();
     let context = RequestContext {
         shared,
         node,
@@ -63,19 +65,21 @@ async fn run(
     let shared = Arc::clone(&context.shared);
     let mut requests = RequestReader::new(shared.config.request_max_bytes);
     loop {
-        let (frame, room) = requests.next(stream, &shared.room).await?;
+        let (frame, memory) = requests.next(stream, &shared.request_memory).await?;
         let prefix = RequestPrefix::parse(&frame)?;
         // Requests that may be parked copy what they need of the frame.
         let may_wait = matches!(
             prefix.api,
             ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup
         );
-        let room = room.filter(|_| !may_wait);
-        shared.counters.request(prefix.api);
+        let memory = memory.filter(|_| !may_wait);
         #[cfg(any(test, feature = "faults"))]
-        if let Some(action) = shared.faults.take(context.node, prefix.api) {
-            faulty::answer(&mut context, stream, &prefix, frame, action).await?;
-            continue;
+        {
+            shared.counters.request(prefix.api);
+            if let Some(action) = shared.faults.take(context.node, prefix.api) {
+                faulty::answer(&mut context, stream, &prefix, frame, action).await?;
+                continue;
+            }
         }
         let answer = match decode(&mut context, &prefix, frame)? {
             DecodedRequest::UnsupportedVersion(answer) => Some(answer),
@@ -84,9 +88,9 @@ async fn run(
                 .map(|response| encode(&prefix, prefix.version, &response))
                 .transpose()?,
         };
-        drop(room);
+        drop(memory);
         if let Some(answer) = answer {
-            let _counted = shared.counters.answering(answer.len());
+            let _taken = shared.response_memory.take(answer.len());
             stream.write_all(&answer).await?;
         }
     }

@@ -11,8 +11,8 @@ pub(super) enum ConnectionEnd {
     /// The client did not speak the protocol.
     #[error("{0}")]
     Protocol(String),
-    #[cfg(any(test, feature = "faults"))]
     /// A scripted fault.
+    #[cfg(any(test, feature = "faults"))]
     #[error("closed by a scripted fault")]
     Fault,
 }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::cluster_state::ClusterState;
 use super::config::BrokerConfig;
+#[cfg(any(test, feature = "faults"))]
 use super::counters::BrokerCounters;
 #[cfg(any(test, feature = "faults"))]
 use super::faults::FaultRules;
@@ -22,18 +23,22 @@ use super::fetch_sessions::FetchSessionCache;
 use super::group::{ClassicGroup, GroupLimits};
 use super::group_coordinator::GroupCoordinator;
 use super::request_reader::RequestMemory;
+use super::response_memory::ResponseMemory;
 
 /// The cluster: shared by its nodes, their connections and the tests' controls.
 #[derive(Debug)]
 pub(super) struct ClusterContext {
     pub(super) config: Arc<BrokerConfig>,
+    #[cfg(any(test, feature = "faults"))]
     pub(super) counters: BrokerCounters,
     #[cfg(any(test, feature = "faults"))]
     pub(super) faults: FaultRules,
     /// Notified when a group has an earlier deadline than the expiration task waits for.
     pub(super) deadline_moved: Notify,
-    /// For large requests.
-    pub(super) room: RequestMemory,
+    /// What large requests take.
+    pub(super) request_memory: RequestMemory,
+    /// What answers take that are being written.
+    pub(super) response_memory: ResponseMemory,
     cluster: Mutex<ClusterData>,
 }
 
@@ -113,13 +118,15 @@ impl ClusterContext {
         };
         Arc::new(Self {
             deadline_moved: Notify::new(),
-            room: RequestMemory::new(config.requests_memory),
+            request_memory: RequestMemory::new(config.requests_memory),
             cluster: Mutex::new(ClusterData {
                 groups: GroupCoordinator::new(limits, config.groups_max, config.groups_memory),
                 state: ClusterState::new(Arc::clone(&config), addresses, seed),
                 sessions,
             }),
             config,
+            response_memory: ResponseMemory::default(),
+            #[cfg(any(test, feature = "faults"))]
             counters: BrokerCounters::default(),
             #[cfg(any(test, feature = "faults"))]
             faults: FaultRules::default(),
@@ -130,15 +137,15 @@ impl ClusterContext {
     pub(super) async fn expire_group_deadlines(self: Arc<Self>) {
         loop {
             let next = self.lock().groups.tick(Instant::now());
-            let rung = self.deadline_moved.notified();
+            let moved = self.deadline_moved.notified();
             match next {
                 Some(next) => {
                     tokio::select! {
-                        () = rung => {}
+                        () = moved => {}
                         () = tokio::time::sleep_until(next.into()) => {}
                     }
                 }
-                None => rung.await,
+                None => moved.await,
             }
         }
     }

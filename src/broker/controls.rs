@@ -46,6 +46,10 @@ impl MemoryBroker {
     }
 
     /// Starts a node that was stopped, at the address that it had.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no node of that id; the system's, when its address cannot be
+    /// listened on.
     pub async fn start_node(&self, id: BrokerId) -> io::Result<()> {
         let address = self.addresses.get(&id.0).ok_or(io::ErrorKind::NotFound)?;
         if self.running().contains_key(&id.0) {

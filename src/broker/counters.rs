@@ -1,5 +1,4 @@
-//! What is counted: requests by API and connections for the tests, answers under way to
-//! bound them.
+//! Requests by API and open connections, counted for tests; not part of the product.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -10,7 +9,6 @@ use kafka_protocol::messages::ApiKey;
 pub(super) struct BrokerCounters {
     requests: [AtomicU64; APIS],
     open: AtomicUsize,
-    answering: AtomicUsize,
 }
 
 impl Default for BrokerCounters {
@@ -18,7 +16,6 @@ impl Default for BrokerCounters {
         Self {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             open: AtomicUsize::new(0),
-            answering: AtomicUsize::new(0),
         }
     }
 }
@@ -37,21 +34,6 @@ impl BrokerCounters {
         OpenConnectionCount(self)
     }
 
-    /// Counts bytes of an answer until the guard is dropped.
-    pub(super) fn answering(&self, bytes: usize) -> ResponseBytesInFlight<'_> {
-        self.answering.fetch_add(bytes, Ordering::Relaxed);
-        ResponseBytesInFlight(self, bytes)
-    }
-
-    /// Bytes of answers that are being written.
-    pub(super) fn answered(&self) -> usize {
-        self.answering.load(Ordering::Relaxed)
-    }
-}
-
-// What tests do and see.
-#[cfg(any(test, feature = "faults"))]
-impl BrokerCounters {
     /// Requests of that API.
     pub(super) fn requests(&self, api: ApiKey) -> u64 {
         self.requests
@@ -72,16 +54,6 @@ pub(super) struct OpenConnectionCount<'a>(&'a BrokerCounters);
 impl Drop for OpenConnectionCount<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An answer that is being written.
-#[derive(Debug)]
-pub(super) struct ResponseBytesInFlight<'a>(&'a BrokerCounters, usize);
-
-impl Drop for ResponseBytesInFlight<'_> {
-    fn drop(&mut self) {
-        self.0.answering.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

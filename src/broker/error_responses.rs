@@ -1,4 +1,4 @@
-//! The answer that says one error code in every place where its API has room for one; for
+//! The answer that says one error code in every place where its API has one; for
 //! the APIs where the request alone tells which places those are.
 
 use kafka_protocol::messages::add_partitions_to_txn_response::{

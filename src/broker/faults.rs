@@ -1,4 +1,4 @@
-//! FaultRules that tests script: what is to go wrong, where, and how often.
+//! Faults that tests script: what is to go wrong, where, and how often.
 //!
 //! Rules are tried in the order they were added; the first that fits a request applies
 //! to it and is used up by one.

@@ -19,9 +19,11 @@
 //!   is removed or fenced, or when another request of that member takes its place.
 //! - A member with a parked request does not expire.
 
+mod admission;
 #[cfg(any(test, feature = "faults"))]
 mod history;
 mod member;
+mod observer;
 mod offsets;
 mod rebalance;
 mod size;
@@ -31,20 +33,25 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
 #[cfg(any(test, feature = "faults"))]
-pub use history::{
-    DepartureCause, GenerationAssignment, GroupHistory, MemberAssignment, MemberDeparture,
-};
+pub use history::{GenerationAssignment, GroupHistory, MemberAssignment, MemberDeparture};
 pub(super) use member::{
     ClassicGroupMember, JoinRequest, JoinResult, JoinResultMember, SyncRequest, SyncResult,
 };
+#[cfg(any(test, feature = "faults"))]
+pub use observer::DepartureCause;
 pub(super) use offsets::OffsetAndMetadata;
 pub(super) use size::size_of_offset;
+
+#[cfg(any(test, feature = "faults"))]
+use history::GroupHistory as MemberObserver;
+use observer::GroupObserver;
+#[cfg(not(any(test, feature = "faults")))]
+use observer::{DepartureCause, NoObserver as MemberObserver};
 
 /// The coordinator's settings.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +85,8 @@ pub(super) struct ClassicGroup {
     pub(super) last_used: Instant,
     /// When the coordinator is scheduled to look at this group.
     pub(super) scheduled: Option<Instant>,
-    #[cfg(any(test, feature = "faults"))]
-    history: GroupHistory,
+    /// Learns what becomes of the members.
+    observer: MemberObserver,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,133 +126,8 @@ impl ClassicGroup {
             committed: 0,
             last_used: now,
             scheduled: None,
-            #[cfg(any(test, feature = "faults"))]
-            history: GroupHistory::default(),
+            observer: Default::default(),
         }
-    }
-
-    /// A member joins or rejoins.
-    pub(super) fn join(&mut self, join: JoinRequest, now: Instant) {
-        self.last_used = now;
-        match self.admission(&join) {
-            Err(error) => join.fail(error),
-            Ok(JoinAdmission::Returning(at)) => self.replace_static(at, join, now),
-            Ok(JoinAdmission::New) => {
-                let id = self.new_member_id(&join);
-                if join.instance_id.is_none() && join.requires_member_id {
-                    self.pending.insert(id.clone(), now + join.session);
-                    join.require_id(id);
-                } else {
-                    self.add(id, join, now);
-                }
-            }
-            Ok(JoinAdmission::Named) => {
-                let id = join.member_id.clone();
-                self.pending.remove(&id);
-                self.add(id, join, now);
-            }
-            Ok(JoinAdmission::ClassicGroupMember(at)) => self.rejoin(at, join, now),
-        }
-    }
-
-    fn admission(&self, join: &JoinRequest) -> Result<JoinAdmission, ResponseError> {
-        if join.session < self.limits.session_min || join.session > self.limits.session_max {
-            return Err(ResponseError::InvalidSessionTimeout);
-        }
-        if !self.supports(join) {
-            return Err(ResponseError::InconsistentGroupProtocol);
-        }
-        if !join.member_id.is_empty() {
-            if self.pending.contains_key(&join.member_id) {
-                return Ok(JoinAdmission::Named);
-            }
-            let found = self.find(&join.member_id, join.instance_id.as_ref());
-            return found.map(JoinAdmission::ClassicGroupMember);
-        }
-        if let Some(at) = self.static_member(join.instance_id.as_ref()) {
-            return Ok(JoinAdmission::Returning(at));
-        }
-        if self.members.len() + self.pending.len() >= self.limits.members_max {
-            return Err(ResponseError::GroupMaxSizeReached);
-        }
-        Ok(JoinAdmission::New)
-    }
-
-    fn rejoin(&mut self, at: usize, join: JoinRequest, now: Instant) {
-        let is_leader = self.leader.as_ref() == Some(&join.member_id);
-        let same = self.members[at].protocols == join.protocols;
-        match self.state {
-            ClassicGroupState::Empty => join.fail(ResponseError::UnknownMemberId),
-            ClassicGroupState::CompletingRebalance if same => {
-                self.repeat_join_result(at, join, now)
-            }
-            ClassicGroupState::Stable if same && !is_leader => {
-                self.repeat_join_result(at, join, now)
-            }
-            _ => {
-                #[cfg(any(test, feature = "faults"))]
-                self.history.joining(&join.member_id);
-                self.members[at].rejoin(join, now);
-                self.prepare_rebalance(now);
-            }
-        }
-    }
-
-    /// A member asks for its assignment; the leader brings everyone's.
-    pub(super) fn sync(&mut self, sync: SyncRequest, now: Instant) {
-        self.last_used = now;
-        let at = match self.check_sync(&sync) {
-            Ok(at) => at,
-            Err(error) => return sync.fail(error),
-        };
-        self.members[at].reset_session(now);
-        self.unsynced.remove(&sync.member_id);
-        match self.state {
-            ClassicGroupState::Empty => sync.fail(ResponseError::UnknownMemberId),
-            ClassicGroupState::PreparingRebalance { .. } => {
-                sync.fail(ResponseError::RebalanceInProgress)
-            }
-            ClassicGroupState::Stable => {
-                let assignment = self.members[at].assignment.clone();
-                let _ = sync.reply.send(self.synced(assignment));
-            }
-            ClassicGroupState::CompletingRebalance => {
-                self.members[at].park_sync(sync.reply);
-                if self.leader.as_ref() == Some(&sync.member_id) {
-                    self.assign(sync.assignments, now);
-                }
-            }
-        }
-    }
-
-    fn check_sync(&self, sync: &SyncRequest) -> Result<usize, ResponseError> {
-        let at = self.find(&sync.member_id, sync.instance_id.as_ref())?;
-        if sync.generation != self.generation {
-            return Err(ResponseError::IllegalGeneration);
-        }
-        let other = |given: &Option<StrBytes>, ours: &Option<StrBytes>| {
-            given.is_some() && given.as_ref() != ours.as_ref()
-        };
-        if other(&sync.protocol_type, &self.protocol_type) || other(&sync.protocol, &self.protocol)
-        {
-            return Err(ResponseError::InconsistentGroupProtocol);
-        }
-        Ok(at)
-    }
-
-    fn assign(&mut self, assignments: Vec<(StrBytes, Bytes)>, now: Instant) {
-        let mut by_member: HashMap<_, _> = assignments.into_iter().collect();
-        self.state = ClassicGroupState::Stable;
-        for at in 0..self.members.len() {
-            let assignment = by_member.remove(&self.members[at].id).unwrap_or_default();
-            self.members[at].assignment = assignment.clone();
-            if let Some(reply) = self.members[at].take_sync() {
-                self.members[at].reset_session(now);
-                let _ = reply.send(self.synced(assignment));
-            }
-        }
-        #[cfg(any(test, feature = "faults"))]
-        self.history.assigned(self.generation, &self.members, now);
     }
 
     /// A member is alive; learns whether it has to rejoin.
@@ -262,8 +144,7 @@ impl ClassicGroup {
             return Err(ResponseError::IllegalGeneration);
         }
         self.members[at].reset_session(now);
-        #[cfg(any(test, feature = "faults"))]
-        self.history.heartbeat(member_id, now);
+        self.observer.on_heartbeat(member_id, now);
         match self.state {
             ClassicGroupState::Empty => Err(ResponseError::UnknownMemberId),
             ClassicGroupState::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
@@ -289,9 +170,7 @@ impl ClassicGroup {
                 .ok_or(ResponseError::UnknownMemberId)?,
             _ => self.find(member_id, instance_id)?,
         };
-        #[cfg(any(test, feature = "faults"))]
-        self.note_departure(at, DepartureCause::Left, now);
-        self.remove(at);
+        self.remove(at, DepartureCause::Left, now);
         self.rebalance_after_removal(now);
         Ok(())
     }
@@ -329,17 +208,13 @@ impl ClassicGroup {
             self.try_complete_rebalance(now);
         }
         while let Some(at) = self.members.iter().position(|member| member.expired(now)) {
-            #[cfg(any(test, feature = "faults"))]
-            self.note_departure(at, DepartureCause::SessionExpired, now);
-            self.remove(at);
+            self.remove(at, DepartureCause::SessionExpired, now);
             self.rebalance_after_removal(now);
         }
         if !self.unsynced.is_empty() && self.sync_deadline <= now {
             for id in std::mem::take(&mut self.unsynced) {
                 if let Some(at) = self.members.iter().position(|member| member.id == id) {
-                    #[cfg(any(test, feature = "faults"))]
-                    self.note_departure(at, DepartureCause::RebalanceTimedOut, now);
-                    self.remove(at);
+                    self.remove(at, DepartureCause::RebalanceTimedOut, now);
                 }
             }
             self.rebalance_after_removal(now);
@@ -408,29 +283,6 @@ impl ClassicGroup {
         &self.members
     }
 
-    fn supports(&self, join: &JoinRequest) -> bool {
-        if join.protocol_type.is_empty() || join.protocols.is_empty() {
-            return false;
-        }
-        if self.members.is_empty() {
-            return true;
-        }
-        let others = |member: &&ClassicGroupMember| member.id != join.member_id;
-        self.protocol_type.as_ref() == Some(&join.protocol_type)
-            && join.protocols.iter().any(|(name, _)| {
-                let others = self.members.iter().filter(others);
-                others
-                    .into_iter()
-                    .all(|member| member.metadata(name).is_some())
-            })
-    }
-
-    fn new_member_id(&mut self, join: &JoinRequest) -> StrBytes {
-        self.ids += 1;
-        let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
-        StrBytes::from_string(format!("{}-{:x}-{}", &**name, join.nonce, self.ids))
-    }
-
     fn static_member(&self, instance_id: Option<&StrBytes>) -> Option<usize> {
         let instance_id = instance_id?;
         let is = |member: &ClassicGroupMember| member.instance_id.as_ref() == Some(instance_id);
@@ -458,99 +310,14 @@ impl ClassicGroup {
         at.ok_or(ResponseError::UnknownMemberId)
     }
 
-    fn add(&mut self, id: StrBytes, join: JoinRequest, now: Instant) {
-        if self.members.is_empty() {
-            self.protocol_type = Some(join.protocol_type.clone());
-        }
-        if let ClassicGroupState::PreparingRebalance {
-            initial: Some(initial),
-            ..
-        } = &mut self.state
-        {
-            initial.members_joined = true;
-        }
-        self.leader.get_or_insert_with(|| id.clone());
-        self.members.push(ClassicGroupMember::new(id, join, now));
-        self.prepare_rebalance(now);
-    }
-
-    /// A static member restarted: it takes its own place under a new id.
-    fn replace_static(&mut self, at: usize, join: JoinRequest, now: Instant) {
-        let id = self.new_member_id(&join);
-        let can_skip_assignment = join.can_skip_assignment;
-        let old = std::mem::replace(
-            &mut self.members[at],
-            ClassicGroupMember::new(id.clone(), join, now),
-        );
-        self.members[at].assignment = old.assignment.clone();
-        #[cfg(any(test, feature = "faults"))]
-        self.history.replaced(&old.id, id.clone(), now);
-        let was_leader = self.leader.as_ref() == Some(&old.id);
-        if was_leader {
-            self.leader = Some(id.clone());
-        }
-        if self.unsynced.remove(&old.id) {
-            self.unsynced.insert(id);
-        }
-        let old_id = old.into_fenced();
-        if self.state != ClassicGroupState::Stable || self.vote() != self.protocol {
-            self.prepare_rebalance(now);
-            return;
-        }
-        // Nothing changes for the others. An older client must not take itself for the
-        // leader, or it would assign anew: it is told its own old id as the leader's.
-        let mut joined = self.joined(at, was_leader && can_skip_assignment);
-        if was_leader {
-            joined.skip_assignment = can_skip_assignment;
-            if !can_skip_assignment {
-                joined.leader = old_id;
-            }
-        }
-        self.members[at].answer_join(joined);
-    }
-
-    fn repeat_join_result(&mut self, at: usize, join: JoinRequest, now: Instant) {
-        let is_leader = self.leader.as_ref() == Some(&join.member_id);
-        self.members[at].reset_session(now);
-        let _ = join.reply.send(self.joined(at, is_leader));
-    }
-
-    fn remove(&mut self, at: usize) {
+    fn remove(&mut self, at: usize, cause: DepartureCause, now: Instant) {
+        self.observer.on_departure(&self.members[at], cause, now);
         let mut gone = self.members.remove(at);
         gone.fail_parked(ResponseError::UnknownMemberId);
         self.unsynced.remove(&gone.id);
         if self.leader.as_ref() == Some(&gone.id) {
             self.leader = self.members.first().map(|member| member.id.clone());
         }
-    }
-
-    fn joined(&self, at: usize, with_members: bool) -> JoinResult {
-        let members = self.members.iter().filter(|_| with_members);
-        let protocol = self.protocol.clone().unwrap_or_default();
-        JoinResult {
-            error: None,
-            generation: self.generation,
-            protocol_type: self.protocol_type.clone(),
-            leader: self.leader.clone().unwrap_or_default(),
-            member_id: self.members[at].id.clone(),
-            skip_assignment: false,
-            members: members
-                .map(|member| JoinResultMember {
-                    id: member.id.clone(),
-                    instance_id: member.instance_id.clone(),
-                    metadata: member.metadata(&protocol).unwrap_or_default(),
-                })
-                .collect(),
-            protocol: Some(protocol),
-        }
-    }
-
-    fn synced(&self, assignment: Bytes) -> Result<SyncResult, ResponseError> {
-        Ok(SyncResult {
-            protocol_type: self.protocol_type.clone(),
-            protocol: self.protocol.clone(),
-            assignment,
-        })
     }
 }
 
@@ -578,24 +345,8 @@ impl ClassicGroup {
 
     /// What became of its members.
     pub(super) fn history(&self) -> &GroupHistory {
-        &self.history
+        &self.observer
     }
-
-    fn note_departure(&mut self, at: usize, cause: DepartureCause, now: Instant) {
-        self.history.departed(&self.members[at], cause, now);
-    }
-}
-
-/// As what a JoinGroup request is admitted.
-enum JoinAdmission {
-    /// A new member without an id.
-    New,
-    /// A pending member that comes with the id it was given (KIP-394).
-    Named,
-    /// A static member without its id: it restarted.
-    Returning(usize),
-    /// A member.
-    ClassicGroupMember(usize),
 }
 
 /// The channel of a parked join.

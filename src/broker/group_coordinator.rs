@@ -13,7 +13,7 @@ use kafka_protocol::ResponseError;
 
 use super::group::{ClassicGroup, GroupLimits};
 
-/// GroupCoordinator by name.
+/// The groups by name, and their deadlines.
 #[derive(Debug)]
 pub(super) struct GroupCoordinator {
     by_name: HashMap<String, ClassicGroup>,
@@ -180,7 +180,7 @@ impl GroupCoordinator {
     }
 }
 
-/// Alarms of groups that are gone are kept up to so many.
+/// Deadlines of groups that are gone are kept up to so many.
 const DEADLINES_MIN: usize = 64;
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod connection_end;
 mod context;
 #[cfg(any(test, feature = "faults"))]
 mod controls;
+#[cfg(any(test, feature = "faults"))]
 mod counters;
 #[cfg(any(test, feature = "faults"))]
 mod error_responses;
@@ -49,6 +50,7 @@ mod listener;
 mod log;
 mod producer_state;
 mod request_reader;
+mod response_memory;
 mod versions;
 mod wire;
 
@@ -69,6 +71,7 @@ pub use faults::{FaultAction, FaultRule, FaultRules};
 pub use group::{
     DepartureCause, GenerationAssignment, GroupHistory, MemberAssignment, MemberDeparture,
 };
+#[cfg(any(test, feature = "faults"))]
 pub use kafka_protocol::messages::ApiKey;
 pub use versions::{AdvertisedVersions, KafkaRelease};
 
@@ -87,6 +90,10 @@ pub struct MemoryBroker {
 
 impl MemoryBroker {
     /// Starts every node and returns when all of them listen.
+    ///
+    /// # Errors
+    /// The system's, when a node's address cannot be listened on; `InvalidInput` when the nodes
+    /// need ports beyond the last one.
     pub async fn start(config: BrokerConfig) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();

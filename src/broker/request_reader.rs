@@ -29,7 +29,7 @@ pub(super) struct RequestMemory {
 }
 
 impl RequestMemory {
-    /// RequestMemory for so many bytes.
+    /// So many bytes for all large requests together.
     pub(super) fn new(bytes: usize) -> Self {
         let bytes = u32::try_from(bytes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Self {
@@ -46,7 +46,7 @@ impl RequestMemory {
     }
 }
 
-/// A part of the room, until it is dropped.
+/// A part of the request memory, until it is dropped.
 #[derive(Debug)]
 pub(super) struct RequestMemoryPermit(
     #[expect(dead_code, reason = "is held, not looked at")] OwnedSemaphorePermit,
@@ -60,7 +60,7 @@ pub(super) struct RequestReader {
 }
 
 impl RequestReader {
-    /// RequestReader of up to `limit` bytes.
+    /// Reads requests of up to `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::with_capacity(READ_AHEAD),
@@ -68,11 +68,11 @@ impl RequestReader {
         }
     }
 
-    /// The next one without its length, and what it takes of the room.
+    /// The next one without its length, and what it takes of the request memory.
     pub(super) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-        room: &RequestMemory,
+        memory: &RequestMemory,
     ) -> Result<(Bytes, Option<RequestMemoryPermit>), ConnectionEnd> {
         self.fill(stream, 4).await?;
         let length = i32::from_be_bytes(*self.buffer.first_chunk().unwrap_or(&[0xff; 4]));
@@ -87,7 +87,7 @@ impl RequestReader {
             self.buffer.advance(4);
             return Ok((self.buffer.split_to(length).freeze(), None));
         }
-        let taken = room.take(length).await;
+        let taken = memory.take(length).await;
         timeout(LARGE_TIME, self.fill(stream, 4 + length))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -100,7 +100,8 @@ impl RequestReader {
 
     async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin), size: usize) -> io::Result<()> {
         while self.buffer.len() < size {
-            // RequestMemory for what is known to come, but not all at once for who only says so.
+            // The buffer grows as bytes arrive: a client that only announces a large request takes
+            // no memory for it.
             let missing = size - self.buffer.len();
             self.buffer.reserve(missing.clamp(READ_AHEAD, LARGE));
             if stream.read_buf(&mut self.buffer).await? == 0 {
@@ -111,7 +112,7 @@ impl RequestReader {
     }
 }
 
-/// RequestReader beyond this size are large, in bytes.
+/// Requests beyond this size are large, in bytes.
 const LARGE: usize = 1 << 20;
 /// How long a large request may take to arrive.
 const LARGE_TIME: Duration = Duration::from_secs(30);
@@ -137,39 +138,39 @@ mod tests {
         let sizes = [8, 5_000, LARGE, LARGE + 1, 9, 3 * LARGE, 0, 10];
         let sent: Vec<u8> = sizes.iter().flat_map(|&size| request(size)).collect();
         let mut sent = &sent[..];
-        let room = RequestMemory::new(LARGE);
+        let memory = RequestMemory::new(LARGE);
         let mut requests = RequestReader::new(4 * LARGE);
         for size in sizes {
-            let (frame, taken) = requests.next(&mut sent, &room).await.unwrap();
+            let (frame, taken) = requests.next(&mut sent, &memory).await.unwrap();
             assert_eq!(frame.len(), size);
             assert!(frame.iter().all(|&byte| byte == 7));
             assert_eq!(taken.is_some(), size > LARGE);
             // The buffer of a large one goes with it.
             assert!(size <= LARGE || frame.is_unique());
         }
-        let end = requests.next(&mut sent, &room).await;
+        let end = requests.next(&mut sent, &memory).await;
         assert!(matches!(end, Err(ConnectionEnd::Io(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn large_requests_wait_for_one_another_and_small_ones_do_not() {
-        let room = RequestMemory::new(3 * LARGE);
+        let memory = RequestMemory::new(3 * LARGE);
         let (mut stalling, mut stream) = duplex(4 * LARGE);
         stalling
             .write_all(&request(2 * LARGE)[..100])
             .await
             .unwrap();
         let mut slow = RequestReader::new(4 * LARGE);
-        let mut slow = pin!(slow.next(&mut stream, &room));
+        let mut slow = pin!(slow.next(&mut stream, &memory));
         assert!(timeout(LARGE_TIME / 2, &mut slow).await.is_err());
 
         let large = request(2 * LARGE);
         let (mut large, mut other) = (&large[..], RequestReader::new(4 * LARGE));
-        let mut waiting = pin!(other.next(&mut large, &room));
+        let mut waiting = pin!(other.next(&mut large, &memory));
         assert!(timeout(LARGE_TIME / 4, &mut waiting).await.is_err());
         let mut small = &request(100)[..];
         let mut client = RequestReader::new(4 * LARGE);
-        assert!(client.next(&mut small, &room).await.is_ok());
+        assert!(client.next(&mut small, &memory).await.is_ok());
 
         // Who stalls is given up, and the next one has its turn.
         assert!(matches!(slow.await, Err(ConnectionEnd::Io(_))));

@@ -1,4 +1,4 @@
-//! OffsetsByTopic of groups: OffsetCommit and OffsetFetch.
+//! The committed offsets of groups: OffsetCommit and OffsetFetch.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -100,7 +100,7 @@ fn store(
     })
 }
 
-/// OffsetsByTopic of one group or, from version 8 on, of several, each once.
+/// The committed offsets of one group or, from version 8 on, of several, each once.
 pub(super) fn offset_fetch(
     context: &RequestContext,
     version: i16,

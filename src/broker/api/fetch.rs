@@ -153,9 +153,9 @@ fn read(
 ) -> (Vec<PartitionData>, bool) {
     // Answers to clients that do not read are bounded together: the more bytes are being
     // written, the less each new answer holds.
-    let under_way = context.shared.counters.answered();
-    let mut room = FETCH_MAX.min(ANSWERS_MAX.saturating_sub(under_way));
-    room = room.min(limits.max_bytes);
+    let under_way = context.shared.response_memory.taken();
+    let mut bytes_left = FETCH_MAX.min(ANSWERS_MAX.saturating_sub(under_way));
+    bytes_left = bytes_left.min(limits.max_bytes);
     let mut first = true;
     let mut size = 0;
     let mut special = false;
@@ -164,7 +164,7 @@ fn read(
         let mut result = match checked(cluster, context.node, limits.version, wanted) {
             Ok(partition) => {
                 let partial = context.shared.config.partial_batches;
-                read_partition(partition, wanted, limits, room, first, partial)
+                read_partition(partition, wanted, limits, bytes_left, first, partial)
             }
             Err(error) => {
                 special = true;
@@ -178,7 +178,7 @@ fn read(
             first = false;
         }
         size += read;
-        room = room.saturating_sub(read);
+        bytes_left = bytes_left.saturating_sub(read);
         results.push(result);
     }
     (results, special || size >= limits.min_bytes)
@@ -242,7 +242,7 @@ fn read_partition(
     partition: &PartitionState,
     wanted: &FetchPartitionRequest,
     limits: &FetchLimits,
-    room: usize,
+    bytes_left: usize,
     at_least_one: bool,
     partial: bool,
 ) -> PartitionData {
@@ -263,7 +263,9 @@ fn read_partition(
     } else {
         log.end()
     };
-    let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(room);
+    let max_bytes = usize::try_from(wanted.max_bytes)
+        .unwrap_or(0)
+        .min(bytes_left);
     let records = log.read(wanted.offset, until, max_bytes, at_least_one, partial);
     let aborted = limits.committed.then(|| {
         let aborted = log.aborted(wanted.offset, until).into_iter();

@@ -58,10 +58,12 @@ fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
 }
 
+fn topic() -> TopicName {
+    TopicName(text("t"))
+}
+
 /// A request as a client of that version would make it. `id`: of topic `t`.
 fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
-    let topic = || TopicName(text("t"));
-    let group = || GroupId(text("g"));
     let by_id = match api {
         ApiKey::Produce | ApiKey::Fetch => version >= 13,
         _ => false,
@@ -71,6 +73,15 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
     } else {
         (topic(), Uuid::nil())
     };
+    let of_group = group_request(api, version);
+    let of_topic = || topic_request(api, version);
+    of_group
+        .or_else(of_topic)
+        .unwrap_or_else(|| record_request(api, version, name, id))
+}
+
+/// A request that is about records, transactions or the cluster.
+fn record_request(api: ApiKey, version: i16, name: TopicName, id: Uuid) -> RequestKind {
     match api {
         ApiKey::Metadata => MetadataRequest::default()
             .with_topics(Some(vec![
@@ -120,6 +131,38 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
                     .with_partitions(vec![OffsetForLeaderPartition::default()]),
             ])
             .into(),
+        ApiKey::AddPartitionsToTxn if version >= 4 => AddPartitionsToTxnRequest::default()
+            .with_transactions(vec![AddPartitionsToTxnTransaction::default().with_topics(
+                vec![
+                        AddPartitionsToTxnTopic::default()
+                            .with_name(name)
+                            .with_partitions(vec![0]),
+                    ],
+            )])
+            .into(),
+        ApiKey::AddPartitionsToTxn => AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_topics(vec![
+                AddPartitionsToTxnTopic::default()
+                    .with_name(name)
+                    .with_partitions(vec![0]),
+            ])
+            .into(),
+        ApiKey::InitProducerId => InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .into(),
+        ApiKey::ApiVersions => ApiVersionsRequest::default().into(),
+        ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default().into(),
+        ApiKey::EndTxn => EndTxnRequest::default().into(),
+        other => panic!("no request of {other:?}"),
+    }
+}
+
+/// A request about group `g`.
+fn group_request(api: ApiKey, version: i16) -> Option<RequestKind> {
+    let group = || GroupId(text("g"));
+    let name = topic();
+    Some(match api {
         ApiKey::FindCoordinator if version >= 4 => FindCoordinatorRequest::default()
             .with_coordinator_keys(vec![text("g"), text("h")])
             .into(),
@@ -179,6 +222,23 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
         ApiKey::DeleteGroups => DeleteGroupsRequest::default()
             .with_groups_names(vec![group()])
             .into(),
+        ApiKey::TxnOffsetCommit => TxnOffsetCommitRequest::default()
+            .with_group_id(group())
+            .with_topics(vec![
+                TxnOffsetCommitRequestTopic::default()
+                    .with_name(name)
+                    .with_partitions(vec![TxnOffsetCommitRequestPartition::default()]),
+            ])
+            .into(),
+        ApiKey::ListGroups => ListGroupsRequest::default().into(),
+        _ => return None,
+    })
+}
+
+/// A request that changes topic `t` or tells of its settings.
+fn topic_request(api: ApiKey, version: i16) -> Option<RequestKind> {
+    let name = topic();
+    Some(match api {
         ApiKey::CreateTopics => CreateTopicsRequest::default()
             .with_topics(vec![
                 CreatableTopic::default()
@@ -220,40 +280,8 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
                     .with_configuration_keys(None),
             ])
             .into(),
-        ApiKey::AddPartitionsToTxn if version >= 4 => AddPartitionsToTxnRequest::default()
-            .with_transactions(vec![AddPartitionsToTxnTransaction::default().with_topics(
-                vec![
-                        AddPartitionsToTxnTopic::default()
-                            .with_name(name)
-                            .with_partitions(vec![0]),
-                    ],
-            )])
-            .into(),
-        ApiKey::AddPartitionsToTxn => AddPartitionsToTxnRequest::default()
-            .with_v3_and_below_topics(vec![
-                AddPartitionsToTxnTopic::default()
-                    .with_name(name)
-                    .with_partitions(vec![0]),
-            ])
-            .into(),
-        ApiKey::TxnOffsetCommit => TxnOffsetCommitRequest::default()
-            .with_group_id(group())
-            .with_topics(vec![
-                TxnOffsetCommitRequestTopic::default()
-                    .with_name(name)
-                    .with_partitions(vec![TxnOffsetCommitRequestPartition::default()]),
-            ])
-            .into(),
-        ApiKey::InitProducerId => InitProducerIdRequest::default()
-            .with_transactional_id(None)
-            .into(),
-        ApiKey::ApiVersions => ApiVersionsRequest::default().into(),
-        ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
-        ApiKey::ListGroups => ListGroupsRequest::default().into(),
-        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default().into(),
-        ApiKey::EndTxn => EndTxnRequest::default().into(),
-        other => panic!("no request of {other:?}"),
-    }
+        _ => return None,
+    })
 }
 
 fn served() -> impl Iterator<Item = (ApiKey, i16)> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
 use super::ClassicGroupMember;
+use super::observer::{DepartureCause, GroupObserver};
 
 /// A group's past as its coordinator saw it, the oldest first. Nothing of it is dropped.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,7 @@ pub struct GroupHistory {
 pub struct GenerationAssignment {
     /// When the leader's SyncGroup was handled.
     pub at: Instant,
-    /// Which generation.
+    /// The generation, which rises with every rebalance.
     pub generation: i32,
     /// Every member of it.
     pub members: Vec<MemberAssignment>,
@@ -51,19 +52,8 @@ pub struct MemberDeparture {
     pub member_id: String,
     /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// Why.
+    /// Why it was removed.
     pub cause: DepartureCause,
-}
-
-/// Why a member is no longer in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DepartureCause {
-    /// It sent LeaveGroup, or somebody did for it.
-    Left,
-    /// Nothing was heard of it for its session timeout.
-    SessionExpired,
-    /// It did not join, or not sync, within the rebalance timeout.
-    RebalanceTimedOut,
 }
 
 impl GroupHistory {
@@ -75,13 +65,10 @@ impl GroupHistory {
         let open = self.heartbeats.values().map(since);
         open.fold(self.heartbeat_gap_max, Duration::max)
     }
+}
 
-    pub(super) fn assigned(
-        &mut self,
-        generation: i32,
-        members: &[ClassicGroupMember],
-        now: Instant,
-    ) {
+impl GroupObserver for GroupHistory {
+    fn on_assignment(&mut self, generation: i32, members: &[ClassicGroupMember], now: Instant) {
         self.heartbeats = members.iter().map(|m| (m.id.clone(), now)).collect();
         let members = members.iter().map(|member| MemberAssignment {
             member_id: member.id.to_string(),
@@ -95,30 +82,23 @@ impl GroupHistory {
         });
     }
 
-    pub(super) fn heartbeat(&mut self, member_id: &StrBytes, now: Instant) {
+    fn on_heartbeat(&mut self, member_id: &StrBytes, now: Instant) {
         if let Some(last_heartbeat) = self.heartbeats.insert(member_id.clone(), now) {
             let gap = now.saturating_duration_since(last_heartbeat);
             self.heartbeat_gap_max = self.heartbeat_gap_max.max(gap);
         }
     }
 
-    /// A member joins: until it is assigned anew it owes no heartbeat.
-    pub(super) fn joining(&mut self, member_id: &StrBytes) {
+    fn on_rejoin(&mut self, member_id: &StrBytes) {
         self.heartbeats.remove(member_id);
     }
 
-    /// A static member restarted: it has its assignment under another id.
-    pub(super) fn replaced(&mut self, old_id: &StrBytes, new_id: StrBytes, now: Instant) {
+    fn on_replacement(&mut self, old_id: &StrBytes, new_id: &StrBytes, now: Instant) {
         self.heartbeats.remove(old_id);
-        self.heartbeats.insert(new_id, now);
+        self.heartbeats.insert(new_id.clone(), now);
     }
 
-    pub(super) fn departed(
-        &mut self,
-        member: &ClassicGroupMember,
-        cause: DepartureCause,
-        now: Instant,
-    ) {
+    fn on_departure(&mut self, member: &ClassicGroupMember, cause: DepartureCause, now: Instant) {
         if let Some(last_heartbeat) = self.heartbeats.remove(&member.id) {
             let gap = now.saturating_duration_since(last_heartbeat);
             if cause == DepartureCause::SessionExpired {

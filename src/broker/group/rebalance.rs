@@ -1,13 +1,17 @@
-//! How a rebalance begins, and how it ends.
+//! How a rebalance begins, and how it ends: with the leader's SyncGroup.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-#[cfg(any(test, feature = "faults"))]
-use super::DepartureCause;
-use super::{ClassicGroup, ClassicGroupMember, ClassicGroupState, InitialRebalanceDelay};
+use super::observer::{DepartureCause, GroupObserver};
+use super::{
+    ClassicGroup, ClassicGroupMember, ClassicGroupState, InitialRebalanceDelay, SyncRequest,
+    SyncResult,
+};
 
 impl ClassicGroup {
     pub(super) fn prepare_rebalance(&mut self, now: Instant) {
@@ -59,9 +63,7 @@ impl ClassicGroup {
         for at in (0..self.members.len()).rev() {
             let member = &self.members[at];
             if !member.is_joining() && member.instance_id.is_none() {
-                #[cfg(any(test, feature = "faults"))]
-                self.note_departure(at, DepartureCause::RebalanceTimedOut, now);
-                self.remove(at);
+                self.remove(at, DepartureCause::RebalanceTimedOut, now);
             }
         }
         if !self.members.is_empty() && !self.members.iter().any(ClassicGroupMember::is_joining) {
@@ -105,6 +107,71 @@ impl ClassicGroup {
             ClassicGroupState::PreparingRebalance { .. } => self.try_complete_rebalance(now),
             ClassicGroupState::Empty => {}
         }
+    }
+
+    /// A member asks for its assignment; the leader brings everyone's.
+    pub(crate) fn sync(&mut self, sync: SyncRequest, now: Instant) {
+        self.last_used = now;
+        let at = match self.check_sync(&sync) {
+            Ok(at) => at,
+            Err(error) => return sync.fail(error),
+        };
+        self.members[at].reset_session(now);
+        self.unsynced.remove(&sync.member_id);
+        match self.state {
+            ClassicGroupState::Empty => sync.fail(ResponseError::UnknownMemberId),
+            ClassicGroupState::PreparingRebalance { .. } => {
+                sync.fail(ResponseError::RebalanceInProgress)
+            }
+            ClassicGroupState::Stable => {
+                let assignment = self.members[at].assignment.clone();
+                let _ = sync.reply.send(self.synced(assignment));
+            }
+            ClassicGroupState::CompletingRebalance => {
+                self.members[at].park_sync(sync.reply);
+                if self.leader.as_ref() == Some(&sync.member_id) {
+                    self.assign(sync.assignments, now);
+                }
+            }
+        }
+    }
+
+    fn check_sync(&self, sync: &SyncRequest) -> Result<usize, ResponseError> {
+        let at = self.find(&sync.member_id, sync.instance_id.as_ref())?;
+        if sync.generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        let other = |given: &Option<StrBytes>, ours: &Option<StrBytes>| {
+            given.is_some() && given.as_ref() != ours.as_ref()
+        };
+        if other(&sync.protocol_type, &self.protocol_type) || other(&sync.protocol, &self.protocol)
+        {
+            return Err(ResponseError::InconsistentGroupProtocol);
+        }
+        Ok(at)
+    }
+
+    fn assign(&mut self, assignments: Vec<(StrBytes, Bytes)>, now: Instant) {
+        let mut by_member: HashMap<_, _> = assignments.into_iter().collect();
+        self.state = ClassicGroupState::Stable;
+        for at in 0..self.members.len() {
+            let assignment = by_member.remove(&self.members[at].id).unwrap_or_default();
+            self.members[at].assignment = assignment.clone();
+            if let Some(reply) = self.members[at].take_sync() {
+                self.members[at].reset_session(now);
+                let _ = reply.send(self.synced(assignment));
+            }
+        }
+        self.observer
+            .on_assignment(self.generation, &self.members, now);
+    }
+
+    fn synced(&self, assignment: Bytes) -> Result<SyncResult, ResponseError> {
+        Ok(SyncResult {
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            assignment,
+        })
     }
 
     /// The protocol that all know and most prefer.

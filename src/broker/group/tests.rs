@@ -1,5 +1,6 @@
 //! The group machine against a clock that the tests turn.
 
+use bytes::Bytes;
 use tokio::sync::oneshot::Receiver;
 
 use super::*;
@@ -36,23 +37,28 @@ impl Clock {
         self.1 = until;
     }
 
-    fn join(&mut self, who: Who) -> Receiver<JoinResult> {
+    fn join(&mut self, member: TestMember) -> Receiver<JoinResult> {
         let (reply, answer) = oneshot::channel();
         let join = JoinRequest {
-            member_id: id(who.id),
-            instance_id: who.instance.map(StrBytes::from_static_str),
+            member_id: id(member.id),
+            instance_id: member.instance.map(StrBytes::from_static_str),
             client_id: StrBytes::from_static_str("client"),
             host: String::new(),
-            session: who.session,
+            session: member.session,
             rebalance: 30 * SECOND,
             protocol_type: StrBytes::from_static_str("consumer"),
-            protocols: who
+            protocols: member
                 .protocols
                 .iter()
-                .map(|&name| (StrBytes::from_static_str(name), Bytes::from(who.metadata)))
+                .map(|&name| {
+                    (
+                        StrBytes::from_static_str(name),
+                        Bytes::from(member.metadata),
+                    )
+                })
                 .collect(),
-            requires_member_id: who.requires_member_id,
-            can_skip_assignment: who.can_skip_assignment,
+            requires_member_id: member.requires_member_id,
+            can_skip_assignment: member.can_skip_assignment,
             nonce: 7,
             reply,
         };
@@ -61,15 +67,15 @@ impl Clock {
     }
 
     /// Joins a group of which nobody else has to rejoin.
-    fn joined(&mut self, who: Who) -> JoinResult {
-        self.join(who).try_recv().expect("joined at once")
+    fn joined(&mut self, member: TestMember) -> JoinResult {
+        self.join(member).try_recv().expect("joined at once")
     }
 
     fn sync(
         &mut self,
         member: &JoinResult,
         assignments: &[(&JoinResult, &'static str)],
-    ) -> Synced2 {
+    ) -> SyncReceiver {
         let (reply, answer) = oneshot::channel();
         let assignments = assignments.iter();
         let sync = SyncRequest {
@@ -95,10 +101,10 @@ impl Clock {
     /// Two members, stable; the first leads.
     fn two() -> (Self, JoinResult, JoinResult) {
         let mut clock = Self::new();
-        let first = clock.joined(Who::default());
+        let first = clock.joined(TestMember::default());
         clock.sync(&first, &[(&first, "all")]);
-        let mut second = clock.join(Who::default());
-        let mut first = clock.join(Who::again(&first));
+        let mut second = clock.join(TestMember::default());
+        let mut first = clock.join(TestMember::again(&first));
         let first = first.try_recv().unwrap();
         let second = second.try_recv().unwrap();
         let mut waiting = clock.sync(&second, &[]);
@@ -110,10 +116,10 @@ impl Clock {
     }
 }
 
-type Synced2 = Receiver<Result<SyncResult, ResponseError>>;
+type SyncReceiver = Receiver<Result<SyncResult, ResponseError>>;
 
 #[derive(Clone)]
-struct Who {
+struct TestMember {
     id: String,
     instance: Option<&'static str>,
     protocols: &'static [&'static str],
@@ -123,7 +129,7 @@ struct Who {
     session: Duration,
 }
 
-impl Default for Who {
+impl Default for TestMember {
     fn default() -> Self {
         Self {
             id: String::new(),
@@ -137,7 +143,7 @@ impl Default for Who {
     }
 }
 
-impl Who {
+impl TestMember {
     fn again(joined: &JoinResult) -> Self {
         Self {
             id: joined.member_id.to_string(),
@@ -160,7 +166,7 @@ fn id(id: String) -> StrBytes {
 #[test]
 fn the_first_member_leads_and_learns_who_is_there() {
     let mut clock = Clock::new();
-    let joined = clock.joined(Who::default());
+    let joined = clock.joined(TestMember::default());
     assert_eq!((joined.error, joined.generation), (None, 1));
     assert_eq!(joined.leader, joined.member_id);
     assert_eq!(joined.members.len(), 1);
@@ -174,14 +180,14 @@ fn the_first_member_leads_and_learns_who_is_there() {
 #[test]
 fn a_dynamic_member_joins_in_two_steps() {
     let mut clock = Clock::new();
-    let step = Who {
+    let step = TestMember {
         requires_member_id: true,
-        ..Who::default()
+        ..TestMember::default()
     };
     let refused = clock.joined(step.clone());
     assert_eq!(refused.error, Some(ResponseError::MemberIdRequired));
     assert!(!refused.member_id.is_empty());
-    let joined = clock.joined(Who {
+    let joined = clock.joined(TestMember {
         id: refused.member_id.to_string(),
         ..step.clone()
     });
@@ -191,7 +197,7 @@ fn a_dynamic_member_joins_in_two_steps() {
     let late = clock.joined(step.clone());
     clock.0.leave(&joined.member_id, None, clock.1).unwrap();
     clock.pass(11 * SECOND);
-    let late = clock.joined(Who {
+    let late = clock.joined(TestMember {
         id: late.member_id.to_string(),
         ..step
     });
@@ -204,12 +210,12 @@ fn a_newcomer_has_the_others_rejoin() {
     assert_eq!((first.generation, second.generation), (2, 2));
     assert_eq!(first.members.len(), 2);
     assert_eq!(second.members.len(), 0);
-    let mut third = clock.join(Who::default());
+    let mut third = clock.join(TestMember::default());
     let rebalance = Err(ResponseError::RebalanceInProgress);
     assert_eq!(clock.heartbeat(&first), rebalance);
-    let mut first = clock.join(Who::again(&first));
+    let mut first = clock.join(TestMember::again(&first));
     assert!(third.try_recv().is_err(), "the second has not rejoined");
-    let mut second = clock.join(Who::again(&second));
+    let mut second = clock.join(TestMember::again(&second));
     for joined in [&mut first, &mut second, &mut third] {
         assert_eq!(joined.try_recv().unwrap().generation, 3);
     }
@@ -218,8 +224,8 @@ fn a_newcomer_has_the_others_rejoin() {
 #[test]
 fn who_does_not_rejoin_in_time_is_out() {
     let (mut clock, first, second) = Clock::two();
-    let mut third = clock.join(Who::default());
-    let mut first = clock.join(Who::again(&first));
+    let mut third = clock.join(TestMember::default());
+    let mut first = clock.join(TestMember::again(&first));
     for _ in 0..4 {
         clock.pass(7 * SECOND);
         assert_eq!(
@@ -264,13 +270,13 @@ fn a_silent_member_expires_and_a_parked_one_does_not() {
         clock.heartbeat(&second),
         Err(ResponseError::UnknownMemberId)
     );
-    let mut first = clock.join(Who::again(&first));
+    let mut first = clock.join(TestMember::again(&first));
     let first = first.try_recv().unwrap();
     assert_eq!((first.generation, first.members.len()), (3, 1));
     // parked behind a second member that heartbeats but does not rejoin
     clock.sync(&first, &[]);
-    let mut second = clock.join(Who::default());
-    let mut first = clock.join(Who::again(&first));
+    let mut second = clock.join(TestMember::default());
+    let mut first = clock.join(TestMember::again(&first));
     let (first, second) = (first.try_recv().unwrap(), second.try_recv().unwrap());
     let mut parked = clock.sync(&second, &[]);
     for _ in 0..4 {
@@ -285,9 +291,9 @@ fn a_silent_member_expires_and_a_parked_one_does_not() {
 fn who_does_not_sync_in_time_is_out() {
     let (mut clock, first, second) = Clock::two();
     clock.0.leave(&second.member_id, None, clock.1).unwrap();
-    let first = clock.joined(Who::again(&first));
-    let mut second = clock.join(Who::default());
-    let mut first = clock.join(Who::again(&first));
+    let first = clock.joined(TestMember::again(&first));
+    let mut second = clock.join(TestMember::default());
+    let mut first = clock.join(TestMember::again(&first));
     let (first, second) = (first.try_recv().unwrap(), second.try_recv().unwrap());
     clock.sync(&first, &[]);
     for _ in 0..5 {
@@ -307,12 +313,12 @@ fn who_does_not_sync_in_time_is_out() {
 #[test]
 fn a_follower_that_changes_nothing_disturbs_nobody() {
     let (mut clock, first, second) = Clock::two();
-    let again = clock.joined(Who::again(&second));
+    let again = clock.joined(TestMember::again(&second));
     assert_eq!(again.generation, 2);
     assert_eq!(clock.heartbeat(&first), Ok(()));
-    let _parked = clock.join(Who {
+    let _parked = clock.join(TestMember {
         metadata: "other topics",
-        ..Who::again(&second)
+        ..TestMember::again(&second)
     });
     assert_eq!(
         clock.heartbeat(&first),
@@ -328,7 +334,7 @@ fn the_leader_leaves_and_another_takes_over() {
         clock.heartbeat(&second),
         Err(ResponseError::RebalanceInProgress)
     );
-    let second = clock.joined(Who::again(&second));
+    let second = clock.joined(TestMember::again(&second));
     assert_eq!(second.leader, second.member_id);
     assert_eq!(second.members.len(), 1);
     clock.0.leave(&second.member_id, None, clock.1).unwrap();
@@ -376,7 +382,7 @@ fn old_generations_and_strangers_are_refused() {
 #[test]
 fn a_commit_is_taken_while_preparing_but_not_while_completing() {
     let (mut clock, first, _) = Clock::two();
-    let mut third = clock.join(Who::default());
+    let mut third = clock.join(TestMember::default());
     let commit = |clock: &mut Clock, j: &JoinResult| {
         clock
             .0
@@ -394,21 +400,21 @@ fn a_commit_is_taken_while_preparing_but_not_while_completing() {
 #[test]
 fn the_protocol_is_one_that_all_know() {
     let mut clock = Clock::new();
-    let first = clock.joined(Who {
+    let first = clock.joined(TestMember {
         protocols: &["sticky", "range"],
-        ..Who::default()
+        ..TestMember::default()
     });
     assert_eq!(first.protocol.as_deref(), Some("sticky"));
-    let refused = clock.joined(Who {
+    let refused = clock.joined(TestMember {
         protocols: &["roundrobin"],
-        ..Who::default()
+        ..TestMember::default()
     });
     let inconsistent = Some(ResponseError::InconsistentGroupProtocol);
     assert_eq!(refused.error, inconsistent);
-    let mut second = clock.join(Who::default());
-    let mut first = clock.join(Who {
+    let mut second = clock.join(TestMember::default());
+    let mut first = clock.join(TestMember {
         protocols: &["sticky", "range"],
-        ..Who::again(&first)
+        ..TestMember::again(&first)
     });
     for joined in [&mut first, &mut second] {
         assert_eq!(
@@ -421,9 +427,9 @@ fn the_protocol_is_one_that_all_know() {
 #[test]
 fn the_first_rebalance_waits_for_more_members() {
     let mut clock = Clock::with_delay(3 * SECOND);
-    let mut first = clock.join(Who::default());
+    let mut first = clock.join(TestMember::default());
     clock.pass(2 * SECOND);
-    let mut second = clock.join(Who::default());
+    let mut second = clock.join(TestMember::default());
     clock.pass(SECOND);
     assert!(first.try_recv().is_err(), "more came, so it waits again");
     clock.pass(3 * SECOND);
@@ -434,15 +440,15 @@ fn the_first_rebalance_waits_for_more_members() {
 #[test]
 fn limits_are_kept() {
     let mut clock = Clock::new();
-    let short = clock.joined(Who {
+    let short = clock.joined(TestMember {
         session: SECOND / 2,
-        ..Who::default()
+        ..TestMember::default()
     });
     assert_eq!(short.error, Some(ResponseError::InvalidSessionTimeout));
     for _ in 0..4 {
-        drop(clock.join(Who::default()));
+        drop(clock.join(TestMember::default()));
     }
-    let fifth = clock.joined(Who::default());
+    let fifth = clock.joined(TestMember::default());
     assert_eq!(fifth.error, Some(ResponseError::GroupMaxSizeReached));
 }
 
@@ -450,13 +456,13 @@ fn limits_are_kept() {
 fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
     for can_skip_assignment in [false, true] {
         let mut clock = Clock::new();
-        let who = Who {
+        let member = TestMember {
             can_skip_assignment,
-            ..Who::of_instance("a")
+            ..TestMember::of_instance("a")
         };
-        let first = clock.joined(who.clone());
+        let first = clock.joined(member.clone());
         clock.sync_as("a", &first, "all");
-        let again = clock.joined(who);
+        let again = clock.joined(member);
         assert_eq!((again.error, again.generation), (None, 1));
         assert_ne!(again.member_id, first.member_id);
         assert_eq!(again.skip_assignment, can_skip_assignment);
@@ -471,8 +477,8 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance() {
 #[test]
 fn a_parked_static_member_is_fenced_by_its_successor() {
     let mut clock = Clock::with_delay(3 * SECOND);
-    let mut first = clock.join(Who::of_instance("a"));
-    let mut second = clock.join(Who::of_instance("a"));
+    let mut first = clock.join(TestMember::of_instance("a"));
+    let mut second = clock.join(TestMember::of_instance("a"));
     let fenced = first.try_recv().unwrap();
     assert_eq!(fenced.error, Some(ResponseError::FencedInstanceId));
     clock.pass(6 * SECOND);
@@ -483,12 +489,12 @@ fn a_parked_static_member_is_fenced_by_its_successor() {
 #[test]
 fn a_static_member_that_is_away_stays_until_its_session_ends() {
     let mut clock = Clock::new();
-    let first = clock.joined(Who {
+    let first = clock.joined(TestMember {
         session: 50 * SECOND,
-        ..Who::of_instance("a")
+        ..TestMember::of_instance("a")
     });
     clock.sync_as("a", &first, "all");
-    let mut second = clock.join(Who::of_instance("b"));
+    let mut second = clock.join(TestMember::of_instance("b"));
     clock.pass(31 * SECOND);
     let second = second.try_recv().unwrap();
     assert_eq!(second.members.len(), 2);
@@ -502,13 +508,13 @@ fn a_static_member_that_is_away_stays_until_its_session_ends() {
 #[test]
 fn whoever_is_parked_is_sent_to_the_new_coordinator() {
     let (mut clock, first, second) = Clock::two();
-    let mut third = clock.join(Who::default());
+    let mut third = clock.join(TestMember::default());
     clock.0.resign(clock.1);
     let sent = third.try_recv().unwrap();
     assert_eq!(sent.error, Some(ResponseError::NotCoordinator));
     let _ = (
-        clock.join(Who::again(&first)),
-        clock.join(Who::again(&second)),
+        clock.join(TestMember::again(&first)),
+        clock.join(TestMember::again(&second)),
     );
     clock.pass(10 * SECOND);
     assert_eq!(clock.0.generation(), 3);

@@ -149,7 +149,7 @@ async fn fetches_bring_no_more_than_a_batch_while_many_answers_are_under_way() {
     };
     let batch = batch_of(2, 5, PLAIN).len();
     assert_eq!(fetched().await, 3 * batch);
-    let under_way = context.shared.counters.answering(ANSWERS_MAX);
+    let under_way = context.shared.response_memory.take(ANSWERS_MAX);
     assert_eq!(fetched().await, batch);
     drop(under_way);
     assert_eq!(fetched().await, 3 * batch);
