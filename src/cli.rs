@@ -18,6 +18,9 @@ pub enum EarlyExit {
 }
 
 /// Reads the arguments, with the environment beside them.
+///
+/// # Errors
+/// [`EarlyExit`] when there is nothing to start: a page was asked for, or arguments are wrong.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,

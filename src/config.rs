@@ -1,9 +1,9 @@
-//! The settings: flag, then environment variable, then config file, then default.
+//! The settings: flag, then environment variable, then default.
 //!
 //! ```text
 //! flags and -D ─┐
-//! environment ──┼─▶ loader: key → (value, source) ─▶ settings and properties ─▶ Config
-//! (config file)─┘                                           └─▶ every error at once
+//! environment ──┴─▶ loader: key → (value, source) ─▶ settings and properties ─▶ Config
+//!                                                           └─▶ every error at once
 //! ```
 //!
 //! # Invariants

@@ -26,6 +26,7 @@ pub(crate) use proxy::PROXY_KEYS;
 
 use super::Config;
 use super::value::ParsedValue;
+use crate::secret::Secret;
 
 /// What every key begins with; it may be left out.
 pub(super) const KEY_PREFIX: &str = "kafka.ws.proxy.";
@@ -40,6 +41,10 @@ pub(crate) struct ConfigKey {
     pub(crate) variables: &'static [&'static str],
     /// What becomes of it.
     pub(crate) handling: KeyHandling,
+    /// Whether its value may never be shown.
+    pub(super) secret: bool,
+    /// Whether `--dev` has a value of its own for it; without `--dev` it must be given.
+    pub(super) replaced_by_dev: bool,
 }
 
 /// What becomes of a key.
@@ -75,6 +80,38 @@ pub(crate) struct Setting {
 }
 
 impl ConfigKey {
+    const fn new(
+        name: &'static str,
+        variables: &'static [&'static str],
+        handling: KeyHandling,
+    ) -> Self {
+        Self {
+            name,
+            variables,
+            handling,
+            secret: false,
+            replaced_by_dev: false,
+        }
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn replaced_by_dev(mut self) -> Self {
+        self.replaced_by_dev = true;
+        self
+    }
+
+    /// A value as error messages show it: in quotes, or `***`.
+    pub(super) fn shown(&self, value: &Secret) -> String {
+        match self.secret {
+            true => "***".to_owned(),
+            false => format!("{:?}", value.reveal()),
+        }
+    }
+
     /// Whether this row is about `name`.
     pub(super) fn matches(&self, name: &str) -> bool {
         match self.name.strip_suffix(".*") {
@@ -155,22 +192,36 @@ impl ClientSection {
             .find_map(|section| Some((section, key.strip_prefix(section.prefix())?)))
     }
 
-    /// Why a property that is handled so has no effect in this section; `None` when it has.
-    pub(super) fn reason_ignored(self, handling: &KeyHandling) -> Option<&'static str> {
+    /// What a property does that is handled so and was given in this section.
+    pub(super) fn effect_of(self, handling: &KeyHandling) -> PropertyEffect {
         match handling {
-            KeyHandling::Ignored(reason) => Some(reason),
-            KeyHandling::Property(clients, _)
+            KeyHandling::Property(clients, set)
                 if self == ClientSection::AllClients || self == *clients =>
             {
-                None
+                PropertyEffect::Set(*set)
             }
-            KeyHandling::Property(ClientSection::AllClients, _) => {
-                Some("the clients share their connections: set it under kafka-client.properties")
-            }
-            KeyHandling::Property(..) => Some("this client has no such property"),
-            KeyHandling::Setting(_) | KeyHandling::Checked(_) | KeyHandling::Unsupported => None,
+            KeyHandling::Property(ClientSection::AllClients, _) => PropertyEffect::None(
+                "the clients share their connections: set it under kafka-client.properties",
+            ),
+            KeyHandling::Property(..) => PropertyEffect::None("this client has no such property"),
+            KeyHandling::Setting(setting) => PropertyEffect::Set(setting.set),
+            KeyHandling::Checked(check) => PropertyEffect::Check(*check),
+            KeyHandling::Unsupported => PropertyEffect::Refuse,
+            KeyHandling::Ignored(reason) => PropertyEffect::None(reason),
         }
     }
+}
+
+/// What a property does in the section that it was given in.
+pub(super) enum PropertyEffect {
+    /// Sets something.
+    Set(SetValue),
+    /// Must have the one value that is supported.
+    Check(fn(&str) -> ParsedValue<()>),
+    /// Ends the start.
+    Refuse,
+    /// Nothing, for this reason.
+    None(&'static str),
 }
 
 /// The row of a Kafka client property; `None` when Java has none of that name.
@@ -275,7 +326,8 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_accepted_by_its_own_key() {
+    fn every_default_that_help_shows_is_the_one_without_a_setting() {
+        let without = format!("{:?}", Config::default());
         for row in PROXY_KEYS {
             let Some(setting) = row.setting() else {
                 continue;
@@ -283,7 +335,58 @@ mod tests {
             if let Some(default) = setting.default {
                 let mut config = Config::default();
                 assert_eq!((setting.set)(&mut config, default), Ok(()), "{}", row.name);
+                assert_eq!(format!("{config:?}"), without, "{}", row.name);
             }
+        }
+    }
+
+    #[test]
+    fn no_value_of_a_secret_is_shown() {
+        let text = Secret::new("hunter2");
+        let is_shown = |name: &str| {
+            let mut rows = PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
+            let row = rows.find(|row| row.matches(name)).unwrap();
+            row.shown(&text).contains("hunter2")
+        };
+        for name in [
+            "sasl.jaas.config",
+            "sasl.login.callback.handler.class",
+            "ssl.key.password",
+            "ssl.keystore.key",
+            "server.basic-auth.password",
+            "server.ssl.keystore-password",
+            "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info",
+            "kafka-client.schema-registry.properties.basic.auth.user.info",
+            "kafka-client.confluent-metrics.properties.sasl.jaas.config",
+            "config.providers.vault.param.token",
+        ] {
+            assert!(!is_shown(name), "{name}");
+        }
+        assert!(is_shown("server.port") && is_shown("linger.ms"));
+    }
+
+    #[test]
+    fn every_row_whose_name_speaks_of_a_secret_is_marked_as_one() {
+        const WORDS: &[&str] = &[
+            "password",
+            "passphrase",
+            "secret",
+            "jaas",
+            "user.info",
+            "username",
+            "keystore.key",
+        ];
+        // Names the claim of a token that holds the password, not the password.
+        const CLAIMS: &str = "server.openid-connect.custom-jwt.";
+        for row in PROXY_KEYS.iter().chain(CLIENT_PROPERTIES) {
+            let says = WORDS.iter().any(|word| row.name.contains(word));
+            let whole = says && !row.name.starts_with(CLAIMS);
+            assert!(row.secret || !whole, "{}", row.name);
+        }
+        let java = include_str!("keys/properties-of-java.txt").lines();
+        for name in java.filter(|name| WORDS.iter().any(|word| name.contains(word))) {
+            let row = find_property(name);
+            assert!(row.is_some_and(|row| row.secret), "{name}");
         }
     }
 

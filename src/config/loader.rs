@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Config;
 use super::conflicts;
 use super::error::ConfigError;
-use super::keys::{self, ClientSection, ConfigKey, KEY_PREFIX, KeyHandling, PROXY_KEYS};
+use super::keys::{self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect};
 use super::provenance::{Provenance, ValueSource};
 use super::value::ParsedValue;
 use crate::secret::Secret;
@@ -47,11 +47,13 @@ pub struct LoadedConfig {
     pub provenance: Provenance,
 }
 
-/// Reads everything, or reports every error.
+/// Reads everything.
+///
+/// # Errors
+/// Everything that is wrong with the sources, not only what was found first.
 pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Vec<ConfigError>> {
     let mut loader = Loader::new(sources);
     loader.take_environment(&sources.variables);
-    // The config file's place is here: above the defaults, below the environment.
     loader.take_defines(&sources.defines);
     loader.take_flags(&sources.flags);
 
@@ -150,30 +152,25 @@ impl Loader {
         Provenance::new(sources.map(|(key, value)| (key.clone(), value.source.clone())))
     }
 
-    /// Reads the settings of the proxy, or their defaults.
+    /// Reads the settings of the proxy.
     fn read_settings(&mut self) {
-        let settings = PROXY_KEYS
-            .iter()
-            .filter_map(|row| Some((row.name, row.setting()?)));
-        for (key, setting) in settings {
-            if let Some(default) = setting.default {
-                (setting.set)(&mut self.config, default)
-                    .expect("a default is accepted by its own key, see the test");
-            }
-            let Some(value) = self.unread.remove(key) else {
+        for row in PROXY_KEYS {
+            let Some(setting) = row.setting() else {
                 continue;
             };
-            if key == "kafka-client.bootstrap-hosts" && self.config.dev {
-                self.refuse_brokers_beside_dev(value.source);
-                continue;
+            match self.unread.remove(row.name) {
+                Some(value) if row.replaced_by_dev && self.config.dev => {
+                    self.refuse_brokers_beside_dev(value.source);
+                }
+                Some(value) => {
+                    let parsed = (setting.set)(&mut self.config, value.text.reveal());
+                    self.check(row, row.name.to_owned(), parsed, value);
+                }
+                None if row.replaced_by_dev && !self.config.dev => {
+                    self.errors.push(ConfigError::NoBrokers);
+                }
+                None => {}
             }
-            let parsed = (setting.set)(&mut self.config, value.text.reveal());
-            self.check(parsed, key, value);
-        }
-        let without_brokers = !self.config.dev && self.config.client.bootstrap_servers.is_empty();
-        let is_reported = |error: &ConfigError| matches!(error, ConfigError::InvalidValue { key, .. } if key.ends_with("bootstrap-hosts"));
-        if without_brokers && !self.errors.iter().any(is_reported) {
-            self.errors.push(ConfigError::NoBrokers);
         }
     }
 
@@ -204,13 +201,23 @@ impl Loader {
                     continue;
                 };
                 let value = self.unread.remove(&key).expect("just listed");
-                match section.reason_ignored(&row.handling) {
-                    Some(reason) => ignored
-                        .entry((name.to_owned(), reason))
-                        .or_default()
-                        .push(format!("{KEY_PREFIX}{key} (from {})", value.source)),
-                    None => self.read_property(row, key, value),
-                }
+                let text = value.text.reveal().trim();
+                let parsed = match section.effect_of(&row.handling) {
+                    PropertyEffect::Set(set) => set(&mut self.config, text),
+                    PropertyEffect::Check(check) => check(text),
+                    PropertyEffect::Refuse => {
+                        let from = value.source;
+                        self.errors.push(ConfigError::UnsupportedKey { key, from });
+                        continue;
+                    }
+                    PropertyEffect::None(reason) => {
+                        let from = format!("{KEY_PREFIX}{key} (from {})", value.source);
+                        let entry = ignored.entry((name.to_owned(), reason));
+                        entry.or_default().push(from);
+                        continue;
+                    }
+                };
+                self.check(row, key, parsed, value);
             }
         }
         for ((_, reason), keys) in ignored {
@@ -220,35 +227,22 @@ impl Loader {
         }
     }
 
-    fn read_property(&mut self, row: &ConfigKey, key: String, value: SourcedValue) {
-        let text = value.text.reveal().trim();
-        let parsed = match row.handling {
-            KeyHandling::Property(_, set) => set(&mut self.config, text),
-            KeyHandling::Checked(check) => check(text),
-            KeyHandling::Unsupported => {
-                let from = value.source;
-                self.errors.push(ConfigError::UnsupportedKey { key, from });
-                return;
-            }
-            KeyHandling::Setting(_) | KeyHandling::Ignored(_) => Ok(()),
-        };
-        self.check(parsed, &key, value);
-    }
-
     /// Reports a value that its key does not accept.
-    fn check(&mut self, parsed: ParsedValue<()>, key: &str, value: SourcedValue) {
-        let Err(accepted) = parsed else { return };
-        let is_secret = key.contains("password") || key.contains("jaas");
-        let shown = match is_secret {
-            true => "***".to_owned(),
-            false => format!("{:?}", value.text.reveal()),
-        };
-        self.errors.push(ConfigError::InvalidValue {
-            key: key.to_owned(),
-            from: value.source,
-            shown,
-            accepted,
-        });
+    fn check(
+        &mut self,
+        row: &ConfigKey,
+        key: String,
+        parsed: ParsedValue<()>,
+        value: SourcedValue,
+    ) {
+        if let Err(accepted) = parsed {
+            self.errors.push(ConfigError::InvalidValue {
+                key,
+                from: value.source,
+                shown: row.shown(&value.text),
+                accepted,
+            });
+        }
     }
 
     /// Refuses what no row of the table has read.

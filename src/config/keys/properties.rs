@@ -122,7 +122,7 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("auto.include.jmx.reporter", NO_JAVA_CLASSES),
     ignored("config.providers", NO_JAVA_CLASSES),
     // What a provider is configured with has names of its own choice.
-    ignored("config.providers.*", NO_JAVA_CLASSES),
+    ignored("config.providers.*", NO_JAVA_CLASSES).secret(),
     ignored("security.providers", NO_JAVA_CLASSES),
     ignored("ssl.engine.factory.class", NO_JAVA_CLASSES),
     ignored("principal.builder.class", NO_JAVA_CLASSES),
@@ -134,20 +134,20 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     // Security.
     checked("security.protocol", security_protocol).set_by(&["WSPROXY_KAFKA_SECURITY_PROTOCOL"]),
     unsupported("sasl.mechanism").set_by(&["WSPROXY_KAFKA_SASL_MECHANISM"]),
-    unsupported("sasl.jaas.config").set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
+    unsupported("sasl.jaas.config").secret().set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
     unsupported("sasl.kerberos.service.name").set_by(&["WSPROXY_KAFKA_SASL_KERBEROS_SERVICE_NAME"]),
-    unsupported("sasl.*"),
-    ignored("ssl.key.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
+    unsupported("sasl.*").secret(),
+    ignored("ssl.key.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
     ignored("ssl.endpoint.identification.algorithm", NO_TLS)
         .set_by(&["WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALOGO", "WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALGO"]),
     ignored("ssl.truststore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
-    ignored("ssl.truststore.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"]),
+    ignored("ssl.truststore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"]),
     ignored("ssl.truststore.type", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
     ignored("ssl.truststore.certificates", NO_TLS),
     ignored("ssl.keystore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
-    ignored("ssl.keystore.password", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
+    ignored("ssl.keystore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
     ignored("ssl.keystore.type", NO_TLS),
-    ignored("ssl.keystore.key", NO_TLS),
+    ignored("ssl.keystore.key", NO_TLS).secret(),
     ignored("ssl.keystore.certificate.chain", NO_TLS),
     ignored("ssl.provider", "there is one TLS implementation").set_by(&["WSPROXY_KAFKA_SSL_PROVIDER"]),
     ignored("ssl.cipher.suites", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_CIPHER_SUITES"]),
@@ -176,11 +176,7 @@ const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms"
 const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap-hosts";
 
 const fn row(name: &'static str, handling: KeyHandling) -> ConfigKey {
-    ConfigKey {
-        name,
-        variables: &[],
-        handling,
-    }
+    ConfigKey::new(name, &[], handling)
 }
 
 const fn property(clients: ClientSection, name: &'static str, set: SetValue) -> ConfigKey {

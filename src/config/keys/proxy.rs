@@ -13,22 +13,22 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         placeholder: "HOST:PORT,…",
         help: "Brokers to ask first; required unless --dev is given",
         set: |c, text| assign(&mut c.client.bootstrap_servers, value::hosts(text)),
-    }),
+    }).replaced_by_dev(),
     unsupported("kafka-client.schema-registry.url", &["WSPROXY_SCHEMA_REGISTRY_URL"]),
     unsupported("kafka-client.schema-registry.auto-register-schemas", &["WSPROXY_SCHEMA_AUTO_REGISTER"]),
     unsupported("kafka-client.auto-register-schemas", &[]),
     unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source", &["WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC"]),
-    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info", &["WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO"]),
-    unsupported("kafka-client.schema-registry.*", &[]),
+    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info", &["WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO"]).secret(),
+    unsupported("kafka-client.schema-registry.*", &[]).secret(),
     // The older spelling of kafka-client.schema-registry.url: the same flag.
     unsupported("kafka-client.schema-registry-url.*", &[]),
     unsupported("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"]),
     unsupported("kafka-client.monitoring-enabled", &[]),
     unsupported("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"]),
     unsupported("kafka-client.confluent-monitoring.bootstrap-hosts", &[]),
-    unsupported("kafka-client.confluent-monitoring.*", &[]),
+    unsupported("kafka-client.confluent-monitoring.*", &[]).secret(),
     unsupported("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"]),
-    unsupported("kafka-client.confluent-metrics.*", &[]),
+    unsupported("kafka-client.confluent-metrics.*", &[]).secret(),
 
     // The server.
     setting("server.port", &["WSPROXY_PORT"], Setting {
@@ -90,15 +90,15 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"]),
     unsupported("server.ssl.port", &["WSPROXY_SSL_PORT"]),
     unsupported("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"]),
-    unsupported("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"]),
+    unsupported("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"]).secret(),
     unsupported("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"]),
-    unsupported("server.ssl.*", &[]),
+    unsupported("server.ssl.*", &[]).secret(),
     unsupported("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"]),
     unsupported("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"]),
     unsupported("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"]),
-    unsupported("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"]),
-    unsupported("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"]),
-    unsupported("server.basic-auth.*", &[]),
+    unsupported("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"]).secret(),
+    unsupported("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"]).secret(),
+    unsupported("server.basic-auth.*", &[]).secret(),
     unsupported("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"]),
     unsupported("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"]),
     unsupported("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"]),
@@ -109,7 +109,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"]),
     unsupported("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"]),
     unsupported("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"]),
-    unsupported("server.openid-connect.*", &[]),
+    unsupported("server.openid-connect.*", &[]).secret(),
     unsupported("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"]),
     unsupported("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"]),
     unsupported("server.admin.port", &["WSPROXY_ADMIN_PORT"]),
@@ -206,18 +206,9 @@ const fn setting(
     variables: &'static [&'static str],
     setting: Setting,
 ) -> ConfigKey {
-    let handling = KeyHandling::Setting(setting);
-    ConfigKey {
-        name,
-        variables,
-        handling,
-    }
+    ConfigKey::new(name, variables, KeyHandling::Setting(setting))
 }
 
 const fn unsupported(name: &'static str, variables: &'static [&'static str]) -> ConfigKey {
-    ConfigKey {
-        name,
-        variables,
-        handling: KeyHandling::Unsupported,
-    }
+    ConfigKey::new(name, variables, KeyHandling::Unsupported)
 }

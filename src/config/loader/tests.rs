@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::super::keys::KeyHandling;
 use super::*;
 
 fn flag(key: &str, value: &str) -> FlagValue {
