@@ -1,11 +1,14 @@
 //! What may use what, where Cargo does not already see to it: the order of the proxy's own
-//! modules, read from the sources, and what the manifests of its crates may name.
+//! modules, read from the sources, and what each crate may depend on.
 
-use std::collections::BTreeSet;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::kafka::root;
+use source::{SourceFile, SourcePath};
 
 /// The proxy's modules, top to bottom: one may use only modules of rows below its own.
 const LAYERS: &[&[&str]] = &[
@@ -21,265 +24,397 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// A crate, and the only modules of the proxy that may name it.
-const CONFINED: &[(&str, &[&str])] = &[("warp", &["server", "routes", "socket"])];
-
-/// The folder of each crate below the proxy, and which of our crates it may depend on.
-const CRATES: &[(&str, &[&str])] = &[
-    ("broker", &["kafka-client", "runtime"]),
-    ("kafka", &["runtime"]),
-    ("websocket", &[]),
-    ("runtime", &[]),
-    ("alloc", &[]),
+const CONFINED: &[(&str, &[&str])] = &[
+    ("clap", &["cli"]),
+    ("hyper", &["server", "cors", "http_keep_alive", "socket"]),
+    ("hyper_util", &["server", "http_keep_alive", "socket"]),
+    ("memory_broker", &["main"]),
+    ("warp", &["server", "routes", "socket"]),
+    ("websocket", &["socket"]),
 ];
 
-/// A crate of others, and the only folders whose crates may depend on it; `""` is the proxy.
-const DEPENDENTS: &[(&str, &[&str])] = &[
-    ("kafka-protocol", &["kafka", "broker"]),
-    ("warp", &[""]),
-    ("serde_json", &[""]),
+/// Each crate, with its folder and all that it depends on. Its tests may depend on more.
+const CRATES: &[(&str, &str, &[&str])] = &[
+    (
+        "kafka-websocket-proxy",
+        "",
+        &[
+            "base64",
+            "bytes",
+            "clap",
+            "form_urlencoded",
+            "futures-util",
+            "http",
+            "hyper",
+            "hyper-util",
+            "itoa",
+            "kafka-client",
+            "memory-broker",
+            "runtime",
+            "serde",
+            "serde_json",
+            "sha1",
+            "strsim",
+            "thiserror",
+            "thread-cached-alloc",
+            "tokio",
+            "tokio-util",
+            "tracing",
+            "tracing-subscriber",
+            "warp",
+            "websocket",
+        ],
+    ),
+    (
+        "memory-broker",
+        "src/broker",
+        &[
+            "bytes",
+            "crc32c",
+            "kafka-client",
+            "kafka-protocol",
+            "runtime",
+            "thiserror",
+            "tokio",
+            "tokio-util",
+            "tracing",
+            "uuid",
+        ],
+    ),
+    (
+        "kafka-client",
+        "src/kafka",
+        &[
+            "bytes",
+            "crc32c",
+            "flate2",
+            "futures-util",
+            "kafka-protocol",
+            "lz4_flex",
+            "runtime",
+            "snap",
+            "structured-zstd",
+            "thiserror",
+            "tokio",
+            "tokio-util",
+            "tracing",
+            "uuid",
+        ],
+    ),
+    (
+        "websocket",
+        "src/websocket",
+        &["base64", "bytes", "headers", "http", "thiserror"],
+    ),
+    ("runtime", "src/runtime", &["futures-util", "tracing"]),
+    ("thread-cached-alloc", "src/alloc", &[]),
 ];
+
+/// What the crate `websocket`, which does no I/O, must not name.
+const IO: &[&str] = &["fs", "io", "net", "process", "thread", "time"];
 
 #[test]
 fn modules_use_only_the_layers_below_them() {
-    let mut faults = Vec::new();
-    for source in sources() {
-        for (line, used) in source.modules_used() {
-            let (from, to) = (layer(&source.module), layer(&used));
-            if source.module == "lib" || used == source.module || !is_module(&used) {
-                continue;
-            }
-            if to.is_none() || to <= from {
-                let Source { path, module, .. } = &source;
-                faults.push(format!("{path}:{line}: {module} must not use {used}"));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert_none(proxy_sources().iter().flat_map(layer_faults));
 }
 
 #[test]
 fn crates_stay_in_the_modules_they_are_confined_to() {
-    let mut faults = Vec::new();
-    for Source { path, module, code } in sources() {
-        for (name, allowed) in CONFINED {
-            for (at, _) in code.match_indices(&format!("{name}::")) {
-                let part_of_a_name =
-                    code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-                if !part_of_a_name && !allowed.contains(&module.as_str()) {
-                    let line = line_of(&code, at);
-                    faults.push(format!("{path}:{line}: {name} in {module}"));
-                }
-            }
-        }
-    }
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert_none(proxy_sources().iter().flat_map(confinement_faults));
 }
 
 #[test]
 fn consuming_sockets_see_nothing_of_the_kafka_client_but_its_consumer() {
-    const CRATE: &str = "kafka_client::";
-    let mut seen = 0;
-    let mut faults = Vec::new();
-    for Source { path, code, .. } in sources() {
-        if !path.starts_with("src/socket/consume") {
-            continue;
-        }
-        for (at, _) in code.match_indices(CRATE) {
-            seen += 1;
-            let named = &code[at + CRATE.len()..];
-            if !named.starts_with("consumer::") && !named.starts_with("TopicPartition;") {
-                let line = line_of(&code, at);
-                let named = named.lines().next().unwrap_or_default();
-                faults.push(format!("{path}:{line}: {CRATE}{named}"));
-            }
-        }
+    let sources = proxy_sources();
+    let consuming = |source: &&SourceFile| source.path.starts_with("src/socket/consume");
+    assert!(
+        sources.iter().any(|s| consuming(&s)),
+        "the path has changed"
+    );
+    assert_none(sources.iter().filter(consuming).flat_map(consumer_faults));
+}
+
+#[test]
+fn websocket_frames_and_handshakes_do_no_io() {
+    assert_none(sources_in("src/websocket").iter().flat_map(io_faults));
+}
+
+#[test]
+fn what_crosses_a_wall_is_seen_however_it_is_written() {
+    let faults_of = |path: &str, text: &str| {
+        let source = SourceFile::parse(path, text);
+        let faults = layer_faults(&source).into_iter();
+        let faults = faults.chain(confinement_faults(&source));
+        let of_consumer = path.starts_with("src/socket/consume");
+        let faults = faults.chain(consumer_faults(&source).into_iter().filter(|_| of_consumer));
+        let of_websocket = path.starts_with("src/websocket/");
+        let io = io_faults(&source).into_iter().filter(|_| of_websocket);
+        faults.chain(io).collect::<Vec<_>>()
+    };
+    for (path, text) in [
+        ("src/app.rs", "use crate::server::run;"),
+        (
+            "src/app.rs",
+            "use crate::{config::Config, server::{self, run}};",
+        ),
+        ("src/app.rs", "fn f() { crate::server::run() }"),
+        ("src/app.rs", "use super::server;"),
+        ("src/app/mod.rs", "use super::server;"),
+        ("src/app/mod.rs", "use crate::server;"),
+        ("src/app/registry.rs", "use super::super::server;"),
+        ("src/app.rs", "mod tests { use super::super::server::run; }"),
+        ("src/app.rs", "use crate::{self as c};"),
+        ("src/app.rs", "use crate as c;"),
+        ("src/app.rs", "use crate::*;"),
+        ("src/app.rs", "use kafka_websocket_proxy::server;"),
+        ("src/app.rs", "use super::{self as up};"),
+        ("src/app.rs", "const A: char = '\"'; use crate::server;"),
+        ("src/app.rs", "const A: u8 = b'\"'; use crate::server;"),
+        (
+            "src/app.rs",
+            "const A: &str = \"// \\\" \"; use crate::server;",
+        ),
+        (
+            "src/app.rs",
+            "const A: &str = r#\"\"\"#; use crate::server;",
+        ),
+        ("src/app.rs", "fn f<'a>(a: &'a str) {} use crate::server;"),
+        ("src/app.rs", "/* /* */ */ use crate::server;"),
+        ("src/codec.rs", "use warp as w;"),
+        ("src/codec.rs", "use warp;"),
+        ("src/codec.rs", "use {bytes::Bytes, warp::Filter};"),
+        ("src/codec.rs", "fn f(a: impl ::warp::Filter) {}"),
+        ("src/codec.rs", "extern crate warp;"),
+        ("src/codec.rs", "use hyper::Request;"),
+        ("src/config.rs", "use clap::Arg;"),
+        ("src/server.rs", "use memory_broker::MemoryBroker;"),
+        ("src/server.rs", "fn f() { websocket::handshake::accept() }"),
+        ("src/socket/consume.rs", "use kafka_client as k;"),
+        ("src/socket/consume.rs", "use kafka_client::{self};"),
+        ("src/socket/consume.rs", "use kafka_client::*;"),
+        (
+            "src/socket/consume.rs",
+            "use kafka_client::{consumer::Chunk, Cluster};",
+        ),
+        (
+            "src/socket/consume/chunk.rs",
+            "use kafka_client::producer::Producer;",
+        ),
+        ("src/websocket/frame.rs", "use std::net::TcpStream;"),
+        (
+            "src/websocket/frame.rs",
+            "use std::{fmt, io::{self, Read}};",
+        ),
+        ("src/websocket/frame.rs", "use std as s;"),
+        ("src/websocket/frame.rs", "fn f() { std::thread::sleep(d) }"),
+    ] {
+        assert!(!faults_of(path, text).is_empty(), "{path}: {text}");
     }
-    assert!(seen > 0, "the path has changed");
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    for (path, text) in [
+        ("src/app.rs", "use crate::config::Config; use super::codec;"),
+        ("src/app.rs", "use self::registry::SocketRegistry;"),
+        (
+            "src/app.rs",
+            "// use crate::server;\n/* use warp::Filter; */",
+        ),
+        ("src/app.rs", "const A: &str = \"crate::server\";"),
+        (
+            "src/app/registry.rs",
+            "use super::App; mod tests { use super::super::App; }",
+        ),
+        (
+            "src/config.rs",
+            "struct A { websocket: u8 } fn f(a: A) { a.websocket }",
+        ),
+        (
+            "src/socket/consume.rs",
+            "use kafka_client::consumer::{self, Chunk};",
+        ),
+        ("src/websocket/frame.rs", "use std::{fmt, mem};"),
+    ] {
+        assert!(faults_of(path, text).is_empty(), "{path}: {text}");
+    }
 }
 
 #[test]
 fn the_tables_name_every_module_and_crate_and_nothing_else() {
     let named: BTreeSet<String> = LAYERS.concat().into_iter().map(str::to_owned).collect();
     assert_eq!(named.len(), LAYERS.concat().len(), "a module stands twice");
-    let mut there: BTreeSet<String> = sources().into_iter().map(|s| s.module).collect();
-    there.remove("lib");
+    let sources = proxy_sources();
+    let modules = sources.iter().map(|source| source.top_module().to_owned());
+    let there: BTreeSet<String> = modules.filter(|module| module != "lib").collect();
     assert_eq!(named, there, "modules of the proxy");
     for (name, modules) in CONFINED {
-        let known = modules.iter().all(|module| named.contains(*module));
-        assert!(known, "{name}: {modules:?}");
-    }
-
-    let named: BTreeSet<&str> = CRATES.iter().map(|(folder, _)| *folder).collect();
-    let there: Vec<String> = crate_folders();
-    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
-    assert_eq!(named, there, "crates in src/");
-    for (name, folders) in DEPENDENTS {
-        for folder in *folders {
-            let has = dependencies(folder).contains(*name);
-            assert!(has, "{name} is no dependency of src/{folder}");
+        for module in *modules {
+            let is_it = |source: &&SourceFile| source.top_module() == *module;
+            let mut paths = sources.iter().filter(is_it).flat_map(|s| &s.paths);
+            let names = paths.any(|path| path.segments[0] == *name);
+            assert!(names, "{module} does not name {name}");
         }
     }
 }
 
 #[test]
-fn crates_depend_only_on_what_is_below_them() {
-    let ours: BTreeSet<String> = CRATES.iter().map(|(folder, _)| package(folder)).collect();
-    for (folder, allowed) in CRATES {
-        for dependency in dependencies(folder) {
-            let fault = ours.contains(&dependency) && !allowed.contains(&dependency.as_str());
-            assert!(!fault, "src/{folder} must not depend on {dependency}");
-        }
-    }
-    for (name, allowed) in DEPENDENTS {
-        for folder in CRATES.iter().map(|(folder, _)| *folder).chain([""]) {
-            let fault = dependencies(folder).contains(*name) && !allowed.contains(&folder);
-            assert!(!fault, "src/{folder} must not depend on {name}");
-        }
+fn each_crate_depends_on_what_the_table_says_and_on_nothing_else() {
+    let packages = Package::all();
+    let there: BTreeSet<_> = packages.keys().map(String::as_str).collect();
+    let named: BTreeSet<_> = CRATES.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(named, there, "crates of the workspace");
+    for (name, folder, allowed) in CRATES {
+        let package = &packages[*name];
+        let manifest = root().join(folder).join("Cargo.toml");
+        assert_eq!(package.manifest, manifest, "{name}");
+        let allowed: BTreeSet<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(package.dependencies, allowed, "dependencies of {name}");
     }
 }
 
 /// `forbid` cannot be taken back by an attribute in the sources.
 #[test]
 fn unsafe_code_is_forbidden_in_all_crates_but_the_allocator() {
+    let manifest = |folder: &str| {
+        let path = root().join(folder).join("Cargo.toml");
+        fs::read_to_string(path).unwrap()
+    };
     let workspace = section(&manifest(""), "[workspace.lints.rust]");
     let forbids = |line: &String| line.starts_with("unsafe_code = \"forbid\"");
     assert!(workspace.iter().any(forbids), "{workspace:?}");
-    for folder in CRATES.iter().map(|(folder, _)| *folder).chain([""]) {
+    for (name, folder, _) in CRATES {
         let lints = section(&manifest(folder), "[lints]");
         let inherits = lints.contains(&"workspace = true".to_owned());
-        assert_eq!(inherits, folder != "alloc", "src/{folder}: {lints:?}");
+        assert_eq!(
+            inherits,
+            *name != "thread-cached-alloc",
+            "{name}: {lints:?}"
+        );
     }
+}
+
+/// Fails with one line for each fault.
+fn assert_none(faults: impl IntoIterator<Item = String>) {
+    let faults: Vec<_> = faults.into_iter().collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// Uses of modules that are not below the source's own, and what could hide one.
+fn layer_faults(source: &SourceFile) -> Vec<String> {
+    let module = source.top_module();
+    let mut faults = Vec::new();
+    for path in source.paths.iter().filter(|_| module != "lib") {
+        let used = match path.absolute.as_deref() {
+            None => continue,
+            Some([]) => "the whole crate",
+            Some([used, ..]) if used == module => continue,
+            Some([used, ..]) => used.as_str(),
+        };
+        let (from, to) = (layer(module), layer(used));
+        if to.is_none() || to <= from {
+            faults.push(source.fault(path, &format!("{module} must not use {used}")));
+        }
+    }
+    faults
 }
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|row| row.contains(&module))
 }
 
-/// Whether the proxy has a module of that name, in the tables or not.
-fn is_module(name: &str) -> bool {
-    let file = root().join("src").join(format!("{name}.rs"));
-    file.exists() && name != "lib"
-}
-
-/// A source file of the proxy, with its unit tests.
-struct Source {
-    path: String,
-    /// Its top-level module.
-    module: String,
-    /// Its text, with neither comments nor what stands in quotes. Lines stay where they are.
-    code: String,
-}
-
-impl Source {
-    /// The top-level modules that are named in paths from the crate's root, and in which lines.
-    fn modules_used(&self) -> Vec<(usize, String)> {
-        let mut used = Vec::new();
-        for (at, prefix) in self.code.match_indices("crate::") {
-            let rest = &self.code[at + prefix.len()..];
-            let line = line_of(&self.code, at);
-            used.extend(first_names(rest).into_iter().map(|name| (line, name)));
+/// Crates that are named outside of the modules that they are confined to.
+fn confinement_faults(source: &SourceFile) -> Vec<String> {
+    let module = source.top_module();
+    let mut faults = Vec::new();
+    for path in &source.paths {
+        let confined = CONFINED.iter().find(|(name, _)| path.segments[0] == *name);
+        if let Some((name, allowed)) = confined
+            && !allowed.contains(&module)
+        {
+            faults.push(source.fault(path, &format!("{name} in {module}")));
         }
-        // From src/a/b.rs, `super::super::` is the root, too.
-        let to_root = "super::".repeat(self.path.split('/').count() - 1);
-        for (at, prefix) in self.code.match_indices(&to_root) {
-            let rest = self.code[at + prefix.len()..].trim_start_matches("super::");
-            let line = line_of(&self.code, at);
-            used.extend(first_names(rest).into_iter().map(|name| (line, name)));
-        }
-        used
     }
+    faults
 }
 
-/// The first name of each path in `a::b` or in `{a::b, c::{d, e}}`.
-fn first_names(rest: &str) -> Vec<String> {
-    let name = |text: &str| {
-        let ends = |c: char| !(c.is_alphanumeric() || c == '_');
-        text.split(ends).next().unwrap_or_default().to_owned()
+/// What a consuming socket names of the Kafka client that is not of its consumer.
+fn consumer_faults(source: &SourceFile) -> Vec<String> {
+    let is_other = |path: &&SourcePath| {
+        let [first, rest @ ..] = &path.segments[..] else {
+            return false;
+        };
+        first == "kafka_client" && rest.first().is_none_or(|second| second != "consumer")
     };
-    if !rest.starts_with('{') {
-        return vec![name(rest)];
-    }
-    let (mut names, mut depth, mut begin) = (Vec::new(), 0, 1);
-    for (at, c) in rest.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 || depth == 1 && c == ',' {
-            names.push(name(rest[begin..at].trim_start()));
-            begin = at + 1;
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    names.retain(|name| !name.is_empty());
-    names
+    let others = source.paths.iter().filter(is_other);
+    others
+        .map(|path| source.fault(path, &path.segments.join("::")))
+        .collect()
 }
 
-fn line_of(text: &str, at: usize) -> usize {
-    text[..at].matches('\n').count() + 1
-}
-
-/// Every source file of the proxy itself.
-fn sources() -> Vec<Source> {
-    let src = root().join("src");
-    let mut files = Vec::new();
-    walk(&src, &mut files);
-    let sources = files.into_iter().map(|file| {
-        let relative = file.strip_prefix(&src).unwrap();
-        let first = relative.iter().next().unwrap().to_str().unwrap();
-        Source {
-            path: format!("src/{}", relative.display()),
-            module: first.strip_suffix(".rs").unwrap_or(first).to_owned(),
-            code: code_of(&fs::read_to_string(&file).unwrap()),
-        }
-    });
-    sources.collect()
-}
-
-/// The Rust files in a folder and below, without those of other crates.
-fn walk(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.join("Cargo.toml").exists() {
-            walk(&path, into);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-/// Rust without its line comments and without what stands in quotes, as far as a line tells.
-fn code_of(text: &str) -> String {
-    let line = |line: &str| {
-        let unquoted = line.replace("\\\"", "");
-        let unquoted: Vec<&str> = unquoted.split('"').step_by(2).collect();
-        let code = unquoted.join("\"\"");
-        code.split("//").next().unwrap_or_default().to_owned()
+/// What does I/O, waits or reads a clock.
+fn io_faults(source: &SourceFile) -> Vec<String> {
+    let does_io = |path: &&SourcePath| {
+        let [first, rest @ ..] = &path.segments[..] else {
+            return false;
+        };
+        let second = rest.first().map(String::as_str);
+        first == "std" && second.is_none_or(|second| second == "*" || IO.contains(&second))
     };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
+    let io = source.paths.iter().filter(does_io);
+    io.map(|path| source.fault(path, &path.segments.join("::")))
+        .collect()
 }
 
-/// The folders in src/ that hold a crate.
-fn crate_folders() -> Vec<String> {
-    let entries = fs::read_dir(root().join("src")).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let crates = paths.filter(|path| path.join("Cargo.toml").exists());
-    let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    crates.map(name).collect()
+/// Every source file of the proxy itself, with its unit tests.
+fn proxy_sources() -> Vec<SourceFile> {
+    sources_in("src")
 }
 
-/// The manifest of the crate in src/`folder`, or of the proxy.
-fn manifest(folder: &str) -> String {
-    let dir = if folder.is_empty() {
-        root().to_owned()
-    } else {
-        root().join("src").join(folder)
-    };
-    fs::read_to_string(dir.join("Cargo.toml")).unwrap()
+/// The sources in a folder and below, without those of other crates.
+fn sources_in(folder: &str) -> Vec<SourceFile> {
+    let mut sources = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.join("Cargo.toml").exists() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                sources.push(SourceFile::parse(&name, &fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    sources
+}
+
+/// A package of the workspace, as Cargo knows it.
+struct Package {
+    manifest: std::path::PathBuf,
+    /// All but those of its tests, under their own names.
+    dependencies: BTreeSet<String>,
+}
+
+impl Package {
+    fn all() -> BTreeMap<String, Package> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let out = Command::new(cargo)
+            .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "cargo metadata: {out:?}");
+        let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        let package = |package: &serde_json::Value| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            let dependencies = package["dependencies"].as_array().unwrap().iter();
+            let dependencies = dependencies.filter(|dependency| dependency["kind"] != "dev");
+            let read = Package {
+                manifest: text(&package["manifest_path"]).into(),
+                dependencies: dependencies.map(|d| text(&d["name"])).collect(),
+            };
+            (text(&package["name"]), read)
+        };
+        packages.map(package).collect()
+    }
 }
 
 /// The lines of a manifest's section.
@@ -287,25 +422,4 @@ fn section(manifest: &str, heading: &str) -> Vec<String> {
     let lines = manifest.lines().skip_while(|line| line.trim() != heading);
     let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
     lines.map(|line| line.trim().to_owned()).collect()
-}
-
-fn package(folder: &str) -> String {
-    let package = section(&manifest(folder), "[package]");
-    let name = package.iter().find_map(|line| line.strip_prefix("name = "));
-    name.unwrap().trim_matches('"').to_owned()
-}
-
-/// What a crate depends on, but for its tests.
-fn dependencies(folder: &str) -> BTreeSet<String> {
-    let manifest = manifest(folder);
-    let headings = manifest.lines().filter(|line| {
-        let heading = line.starts_with('[') && line.ends_with("dependencies]");
-        heading && !line.contains("dev-") && !line.contains("workspace.")
-    });
-    let lines = headings.flat_map(|heading| section(&manifest, heading));
-    let name = |line: String| {
-        let name = line.split(['.', ' ', '=']).next()?.to_owned();
-        (!name.is_empty() && !name.starts_with('#')).then_some(name)
-    };
-    lines.filter_map(name).collect()
 }

@@ -15,8 +15,7 @@ use super::chunk::OutgoingChunk;
 use super::delivery_listener::DeliveryListener;
 use super::encoded_frames::RecordFrame;
 use crate::socket::write_buffer::WriteBuffer;
-use kafka_client::TopicPartition;
-use kafka_client::consumer::FetchPosition;
+use kafka_client::consumer::{FetchPosition, TopicPartition};
 use websocket::frame;
 
 /// How long after its first record an array is sent that is not full.

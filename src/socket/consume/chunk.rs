@@ -17,8 +17,7 @@ use tokio::time::Instant;
 
 use super::encoded_frames::EncodedFrames;
 use crate::codec::RecordFormats;
-use kafka_client::TopicPartition;
-use kafka_client::consumer::{Chunk, FetchPosition, PartitionRecords};
+use kafka_client::consumer::{Chunk, FetchPosition, PartitionRecords, TopicPartition};
 
 /// Records of one partition, as far as they are sent.
 #[derive(Debug)]

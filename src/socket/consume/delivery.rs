@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{CHUNK_HELD_MAX, ConsumingSocket, OutgoingChunk};
 use crate::socket::close::CloseReason;
-use kafka_client::TopicPartition;
+use kafka_client::consumer::TopicPartition;
 
 /// Bytes of frames that a socket with a `rate` keeps ahead, in a copy, of a chunk that it held
 /// for long.

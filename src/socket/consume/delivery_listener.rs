@@ -1,8 +1,7 @@
 //! What the ways of sending report to.
 
 use super::encoded_frames::RecordFrame;
-use kafka_client::TopicPartition;
-use kafka_client::consumer::FetchPosition;
+use kafka_client::consumer::{FetchPosition, TopicPartition};
 
 /// Is told what the kernel has taken whole.
 pub(super) trait DeliveryListener {

@@ -12,8 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::codec::RecordFormats;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
-use kafka_client::TopicPartition;
-use kafka_client::consumer::{Chunk, FetchPosition};
+use kafka_client::consumer::{Chunk, FetchPosition, TopicPartition};
 use websocket::frame::{self, Opcode};
 
 /// Frames, one after the other, and where each of them ends.

@@ -12,8 +12,7 @@ use super::encoded_frames::RecordFrame;
 use super::uncommitted::UncommittedRecords;
 use crate::codec::commit::{self, CommitRejection};
 use crate::codec::socket_error::{EchoedId, SocketErrorCode};
-use kafka_client::TopicPartition;
-use kafka_client::consumer::{Consumer, FetchPosition};
+use kafka_client::consumer::{Consumer, FetchPosition, TopicPartition};
 
 /// How often stored offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use super::delivery_listener::DeliveryListener;
 use super::single_frames::{self, SentRecords};
 use crate::socket::session::SocketSession;
 use crate::socket::write_buffer::WriteBuffer;
-use kafka_client::TopicPartition;
+use kafka_client::consumer::TopicPartition;
 
 /// How one socket sends its records.
 #[derive(Debug)]

@@ -12,8 +12,7 @@
 use std::collections::VecDeque;
 
 use super::encoded_frames::RecordFrame;
-use kafka_client::TopicPartition;
-use kafka_client::consumer::FetchPosition;
+use kafka_client::consumer::{FetchPosition, TopicPartition};
 
 /// Deliveries and commits of one socket.
 #[derive(Debug)]
