@@ -25,11 +25,11 @@ pub struct AppState {
     /// Reads from, writes to and talks to the cluster, as the proxy itself.
     pub(crate) client: Client,
     /// Owns the sockets' tasks.
-    pub(crate) sockets: TaskTracker,
+    pub(crate) socket_tasks: TaskTracker,
     /// The open sockets.
     pub(crate) registry: SocketRegistry,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
-    pub(crate) draining: CancellationToken,
+    pub(crate) stopping: CancellationToken,
     kafka_tasks: TaskTracker,
     kafka_stop: CancellationToken,
 }
@@ -58,9 +58,9 @@ impl App {
         Self(Arc::new(AppState {
             config,
             client,
-            sockets: TaskTracker::new(),
+            socket_tasks: TaskTracker::new(),
             registry: SocketRegistry::default(),
-            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
             kafka_tasks,
             kafka_stop,
         }))
@@ -74,7 +74,7 @@ impl App {
     /// Why new work should go elsewhere; empty when all is well.
     pub(crate) fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.is_cancelled() {
+        if self.stopping.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
         }
         if let Some(reason) = self.cluster().metadata().last_update_error() {
@@ -84,10 +84,10 @@ impl App {
     }
 
     /// Begins the stop.
-    pub(crate) fn begin_drain(&self) {
-        self.draining.cancel();
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.cancel();
         self.registry.stop_sockets();
-        self.sockets.close();
+        self.socket_tasks.close();
     }
 
     /// Stops the Kafka clients and waits for them.

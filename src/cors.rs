@@ -4,7 +4,7 @@
 //! request ─▶ Origin ─┬─ absent or allowed ─▶ service ─▶ response, with Access-Control-…
 //!                    └─ not allowed ─┬─▶ 403
 //!                                    └─ errors=close on a socket path ─▶ service, marked with
-//!                                       ForeignOrigin, which refuses it by a close frame
+//!                                       DisallowedOrigin, which refuses it by a close frame
 //! ```
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use hyper::service::Service;
 
 use crate::config::AllowedOrigins;
 use crate::http_error::HttpError;
-use crate::socket::{self, ForeignOrigin};
+use crate::socket::{self, DisallowedOrigin};
 
 /// A service behind the check of `Origin`.
 #[derive(Clone, Debug)]
@@ -62,10 +62,10 @@ where
             .boxed();
         }
         if socket::closes_with_errors(&request) {
-            request.extensions_mut().insert(ForeignOrigin);
+            request.extensions_mut().insert(DisallowedOrigin);
             return self.inner.call(request).boxed();
         }
-        let refused = HttpError::foreign_origin().into_response().map(B::from);
+        let refused = HttpError::disallowed_origin().into_response().map(B::from);
         std::future::ready(Ok(refused)).boxed()
     }
 }

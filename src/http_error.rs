@@ -38,13 +38,13 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// 403: the client has not the right.
+    /// 403: the client lacks permission.
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
     /// 403 for a page whose origin is none of those allowed.
-    pub(crate) fn foreign_origin() -> Self {
+    pub(crate) fn disallowed_origin() -> Self {
         Self::forbidden("this Origin may not use this server")
     }
 

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! accepted ─▶ head of the first request ─▶ answer ─▶ idle ─▶ head of the next one ─▶ answer ─▶ …
-//!             └─────── HEAD_MAX ───────┘             └ IDLE_MAX ┘
-//!                                                         └── HEAD_MAX after its first byte ──┘
+//!             └───── HEAD_TIMEOUT ─────┘             └ IDLE_TIMEOUT ┘
+//!                                                         └─ HEAD_TIMEOUT after its first byte ─┘
 //! ```
 //!
 //! hyper arms its timer when it begins to wait for a head. [`KeepAliveTimer`] hands it a sleep
@@ -24,12 +24,12 @@ use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How long a client may take to send a request's head.
-pub(crate) const HEAD_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between two requests.
-pub(crate) const IDLE_MAX: Duration = Duration::from_secs(75);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The stream of one connection, and the timer for hyper's `header_read_timeout` of
-/// [`HEAD_MAX`] on it.
+/// [`HEAD_TIMEOUT`] on it.
 pub(crate) fn keep_alive<T>(stream: T) -> (KeepAliveStream<T>, KeepAliveTimer) {
     let received = Arc::new(AtomicBool::new(false));
     let timer = KeepAliveTimer {
@@ -116,7 +116,7 @@ impl Timer for KeepAliveTimer {
         self.received.store(false, Ordering::Relaxed);
         let is_idle = self.has_had_head.swap(true, Ordering::Relaxed);
         let deadline = match is_idle {
-            true => self.now() + IDLE_MAX,
+            true => self.now() + IDLE_TIMEOUT,
             false => deadline,
         };
         Box::pin(HeadSleep {
@@ -147,7 +147,7 @@ impl Future for HeadSleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_idle && self.received.load(Ordering::Relaxed) {
             self.is_idle = false;
-            let deadline = tokio::time::Instant::now() + HEAD_MAX;
+            let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
             self.sleep.as_mut().reset(deadline);
         }
         self.sleep.as_mut().poll(cx)
@@ -176,7 +176,7 @@ mod tests {
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new("hi".to_owned())));
         let connection = http1::Builder::new()
             .timer(timer)
-            .header_read_timeout(HEAD_MAX)
+            .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
         client
@@ -222,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_head_is_due_within_10_seconds_of_the_connection() {
         let mut client = connect();
-        assert_is(closed_after(&mut client).await, HEAD_MAX);
+        assert_is(closed_after(&mut client).await, HEAD_TIMEOUT);
 
         let mut client = connect();
         sleep(Duration::from_secs(9)).await;

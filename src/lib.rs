@@ -5,7 +5,7 @@
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → default; one table of keys
-//! server, cors    accepts connections, checks origins, routes, drains
+//! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
 //! codec           JSON messages, typed values ⇄ bytes
@@ -14,14 +14,14 @@
 //! secret          texts that never print
 //! ```
 //!
-//! A module uses only what stands below it; `proto-tests/layers.rs` reads the sources and
-//! holds the order. Below them all stand crates of their own, whose walls Cargo holds:
+//! A module uses only modules of lower rows, which `proto-tests/layers.rs` checks. All of them
+//! may use the crates in `src/`, which depend on each other only as far as their manifests say:
 //!
 //! ```text
 //! src/broker      the in-memory broker of --dev and of the tests
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
 //! src/websocket   RFC 6455: the opening handshake and frames, without I/O
-//! src/runtime     waking one task, and what a panic ends
+//! src/runtime     waking a task; which panics end the process, which only their task
 //! src/alloc       the static binary's allocator, the only unsafe code
 //! ```
 //!

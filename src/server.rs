@@ -4,7 +4,7 @@
 //! accept ─▶ task per connection: hyper ─▶ CORS ─▶ routes (warp)
 //!                                  └─ upgrade ─▶ socket task, without hyper
 //!
-//! stop ─▶ no more accepts ─▶ sockets drain ─▶ HTTP closes ─▶ Kafka clients stop
+//! stop ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
 //!         └───────────────────── all within the grace ─────────────────────┘
 //! ```
 //!
@@ -38,21 +38,21 @@ use warp::Filter;
 
 use crate::app::App;
 use crate::cors::CorsService;
-use crate::http_keep_alive::{HEAD_MAX, keep_alive};
+use crate::http_keep_alive::{HEAD_TIMEOUT, keep_alive};
 use crate::socket::PeerAddress;
 use crate::{routes, socket};
 use runtime::panic_policy;
 
 /// How long a connection without an active request may take to end when the server stops: the
 /// end of its last answer may still be on its way.
-const LAST_BYTES_MAX: Duration = Duration::from_millis(500);
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long beyond its deadline a stop may take, so that what is written is not lost on a busy
 /// machine.
 const BEYOND_GRACE_MAX: Duration = Duration::from_millis(200);
 /// The pause after an accept that failed for lack of a resource, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, then drains for at most `grace`.
+/// Serves until `stop`, then stops within `grace`.
 ///
 /// Boxed, so that everything below is compiled here once, and not again in each program
 /// that calls it.
@@ -88,7 +88,7 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
     }
     drop(listener);
     let deadline = Instant::now() + grace;
-    drain(&app, &connections, &close_http, deadline).await;
+    stop_in_order(&app, &connections, &close_http, deadline).await;
 }
 
 /// The routes of all endpoints.
@@ -113,17 +113,17 @@ async fn pause_after_failed_accept(error: &io::Error) {
     }
 }
 
-async fn drain(
+async fn stop_in_order(
     app: &App,
     connections: &TaskTracker,
     close_http: &CancellationToken,
     deadline: Instant,
 ) {
-    info!(sockets = app.sockets.len(), "stopping");
-    app.begin_drain();
-    let drained = timeout_at(deadline, app.sockets.wait()).await;
-    if drained.is_err() {
-        let sockets = app.sockets.len();
+    info!(sockets = app.socket_tasks.len(), "stopping");
+    app.begin_stop();
+    let ended = timeout_at(deadline, app.socket_tasks.wait()).await;
+    if ended.is_err() {
+        let sockets = app.socket_tasks.len();
         warn!(sockets, "the grace is over, sockets are cut");
     }
     close_http.cancel();
@@ -163,7 +163,7 @@ async fn serve_connection<S, B, F>(
     let (stream, timer) = keep_alive(stream);
     let connection = http1::Builder::new()
         .timer(timer)
-        .header_read_timeout(HEAD_MAX)
+        .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -173,7 +173,7 @@ async fn serve_connection<S, B, F>(
             connection.as_mut().graceful_shutdown();
             if active.load(Ordering::Relaxed) == 0 {
                 // No answer is due, and half a request is not waited for.
-                timeout(LAST_BYTES_MAX, connection).await.unwrap_or(Ok(()))
+                timeout(LAST_BYTES_TIMEOUT, connection).await.unwrap_or(Ok(()))
             } else {
                 connection.await
             }

@@ -35,7 +35,7 @@ pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 /// Marks, as an extension of a request, that its `Origin` is not among those allowed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ForeignOrigin;
+pub(crate) struct DisallowedOrigin;
 
 /// Whether this request, if it is refused, is answered by a close frame (`errors=close`).
 pub(crate) fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
@@ -69,20 +69,20 @@ fn upgrade_request(
         .and(query)
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<PeerAddress>())
-        .and(warp::ext::optional::<ForeignOrigin>())
+        .and(warp::ext::optional::<DisallowedOrigin>())
         .map(
             move |headers: HeaderMap,
                   query: String,
                   upgrade,
                   peer: Option<PeerAddress>,
-                  foreign_origin| {
+                  disallowed_origin| {
                 UpgradeRequest {
                     endpoint,
                     headers,
                     query,
                     upgrade,
                     peer: peer.map(|PeerAddress(address)| address),
-                    foreign_origin,
+                    disallowed_origin,
                 }
             },
         )

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use runtime::wake::WakeSignal;
 
 /// How long a socket may take to show that it lives when its client id comes again.
-const PROBE_MAX: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All sockets of this process.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +213,7 @@ impl SocketRegistry {
                         group: group.to_owned(),
                     });
                 }
-                () = sleep(PROBE_MAX) => {
+                () = sleep(PROBE_TIMEOUT) => {
                     holder.send_signal(SocketSignal::Evict);
                     self.remove(group, client_id, &holder);
                 }
@@ -229,15 +229,16 @@ impl SocketRegistry {
         handle: &Arc<SocketHandle>,
     ) -> Result<GroupPermitAttempt, AdmissionError> {
         let mut state = self.lock();
-        let sockets = state.groups.entry(group.to_owned()).or_default();
-        if let Some(holder) = sockets.get(client_id) {
+        let sockets = state.groups.get(group);
+        if let Some(holder) = sockets.and_then(|sockets| sockets.get(client_id)) {
             return Ok(GroupPermitAttempt::HeldBy(holder.handle.clone()));
         }
-        let partitions = count_partitions(topics, sockets.values());
-        if sockets.len() >= partitions {
+        let partitions = count_partitions(topics, sockets.into_iter().flat_map(HashMap::values));
+        let sockets = sockets.map_or(0, HashMap::len);
+        if sockets >= partitions {
             return Err(AdmissionError::GroupFull {
                 group: group.to_owned(),
-                sockets: sockets.len(),
+                sockets,
                 partitions,
             });
         }
@@ -245,6 +246,7 @@ impl SocketRegistry {
             handle: Arc::clone(handle),
             topics: topics.iter().cloned().collect(),
         };
+        let sockets = state.groups.entry(group.to_owned()).or_default();
         sockets.insert(client_id.to_owned(), socket);
         Ok(GroupPermitAttempt::Acquired(GroupPermit {
             registry: self.clone(),
@@ -423,6 +425,15 @@ mod tests {
             assert_eq!(permit.handle.take_signal(), Some(SocketSignal::Stop));
             assert_eq!(permit.handle.take_signal(), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_refused_its_first_socket_leaves_nothing() {
+        let registry = SocketRegistry::default();
+        let topics = [("t".to_owned(), 0)];
+        let refused = acquire(&registry, "g", "a", &topics).await;
+        assert!(matches!(refused, Err(AdmissionError::GroupFull { .. })));
+        assert!(registry.lock().groups.is_empty());
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl<'a> RawJson<'a> {
         self.text
     }
 
-    /// Its type.
+    /// The type of the value, which its first byte tells.
     #[inline]
     pub(crate) fn json_type(self) -> JsonType {
         match self.text[0] {

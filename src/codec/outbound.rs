@@ -26,7 +26,7 @@ use kafka_client::record::{Headers, Record, UnreadableRecords};
 /// A fetched record, as far as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboundRecord<'a, H> {
-    /// Its offset.
+    /// The offset in its partition.
     pub(crate) offset: i64,
     /// Milliseconds since 1970; -1 when it has none.
     pub(crate) timestamp: i64,

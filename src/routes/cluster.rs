@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::http_error::{HttpError, json_response};
 
 /// How long the metadata may take to be refreshed.
-const REFRESH_MAX: Duration = Duration::from_secs(5);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct BrokerInfo<'a> {
@@ -25,12 +25,12 @@ struct BrokerInfo<'a> {
 /// `[{"id","host","port","rack"?}]`, or 503 when no broker answers in time.
 pub(super) async fn cluster_info(app: App) -> Response<String> {
     let metadata = app.cluster().metadata();
-    let reason = match timeout(REFRESH_MAX, metadata.refresh()).await {
+    let reason = match timeout(REFRESH_TIMEOUT, metadata.refresh()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(match metadata.last_update_error() {
             Some(reason) => reason.to_string(),
-            None => format!("no broker answered within {} s", REFRESH_MAX.as_secs()),
+            None => format!("no broker answered within {} s", REFRESH_TIMEOUT.as_secs()),
         }),
     };
     if let Some(reason) = reason {

@@ -1,4 +1,4 @@
-//! QueryParams parameters of the two endpoints, typed.
+//! The query parameters of the two endpoints, typed.
 //!
 //! Unknown names are ignored, since proxies and clients add their own; an invalid value of a
 //! known name is refused, by name and with what is allowed.
@@ -169,7 +169,7 @@ impl QueryParams {
             return Err(ParamError::Unsupported {
                 name: "transactional",
                 value: "true".to_owned(),
-                allowed: "false, unless producer.exactly-once-enabled is set",
+                allowed: "false",
             });
         }
         Ok(())

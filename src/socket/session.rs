@@ -155,7 +155,7 @@ impl SocketSession {
                 WebSocketMessage::Binary(_) => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::UNSUPPORTED_DATA,
-                        "binary frames need socketPayload=avro",
+                        "binary messages are not supported yet",
                     )));
                 }
                 WebSocketMessage::Ping(payload) => {

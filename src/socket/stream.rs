@@ -131,7 +131,7 @@ impl WebSocketStream {
         if self.stream.shutdown().await.is_err() {
             return;
         }
-        let _ = timeout(PEER_CLOSES_MAX, self.discard_to_eof()).await;
+        let _ = timeout(PEER_CLOSES_TIMEOUT, self.discard_to_eof()).await;
     }
 
     /// Ends the connection at once; the peer sees a reset.
@@ -158,7 +158,7 @@ impl WebSocketStream {
 }
 
 /// How long a peer may take to close after our close frame.
-const PEER_CLOSES_MAX: Duration = Duration::from_secs(2);
+const PEER_CLOSES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads and drops what is there.
 fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span};
 
-use super::ForeignOrigin;
+use super::DisallowedOrigin;
 use super::consume::ConsumingSocket;
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
 use super::produce::ProducingSocket;
@@ -33,11 +33,11 @@ use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
 
 /// How long the metadata of all topics of a request may take before the client is answered 503.
-const TOPICS_MAX: Duration = Duration::from_secs(5);
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the connection may take to be handed over after the 101.
-const UPGRADE_MAX: Duration = Duration::from_secs(10);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the close frame of a refused upgrade may take to be sent.
-const REFUSAL_MAX: Duration = Duration::from_secs(5);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Partitions of a topic that is created on first use.
 const DEV_PARTITIONS: i32 = 1;
 
@@ -57,7 +57,7 @@ pub(super) struct UpgradeRequest {
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) foreign_origin: Option<ForeignOrigin>,
+    pub(super) disallowed_origin: Option<DisallowedOrigin>,
 }
 
 /// Admits and starts sockets.
@@ -113,7 +113,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     match admitted {
         Ok(admitted) => {
             span.record("client", admitted.client_id());
-            let tracker = opener.app.sockets.clone();
+            let tracker = opener.app.socket_tasks.clone();
             let socket = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
                     opener.start(admitted, socket, span);
@@ -126,12 +126,12 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let close = CloseFrame::new(code, &error.message);
             let closing = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
-                    socket.close(BytesMut::new(), &close, REFUSAL_MAX).await;
+                    socket.close(BytesMut::new(), &close, REFUSAL_TIMEOUT).await;
                 }
             };
             opener
                 .app
-                .sockets
+                .socket_tasks
                 .spawn(panic_policy::contain_panics(closing));
         }
         Err(error) => {
@@ -144,8 +144,8 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
 
 /// Whether the request's headers alone rule it out.
 fn refused_by_headers(request: &UpgradeRequest) -> Option<HttpError> {
-    if request.foreign_origin.is_some() {
-        return Some(HttpError::foreign_origin());
+    if request.disallowed_origin.is_some() {
+        return Some(HttpError::disallowed_origin());
     }
     // Ignoring the client's credentials would serve it as the proxy's own principal, which
     // may be allowed more.
@@ -173,7 +173,7 @@ impl SocketOpener {
         endpoint: SocketEndpoint,
         query: &QueryParams,
     ) -> Result<AdmittedSocket, HttpError> {
-        if self.app.draining.is_cancelled() {
+        if self.app.stopping.is_cancelled() {
             return Err(HttpError::unavailable("the server is stopping"));
         }
         match endpoint {
@@ -244,7 +244,7 @@ impl SocketOpener {
             let found: Result<Vec<_>, _> = found.into_iter().collect();
             found.map_err(HttpError::from)
         };
-        match timeout(TOPICS_MAX, find).await {
+        match timeout(TOPICS_TIMEOUT, find).await {
             Ok(found) => found,
             Err(_) => Err(HttpError::from(MetadataError::Unavailable {
                 reason: metadata
@@ -280,7 +280,7 @@ impl SocketOpener {
 
     /// Spawns the socket's task, which holds nothing of how it was opened.
     fn start(self, admitted: AdmittedSocket, socket: WebSocketStream, span: Span) {
-        let tasks = self.app.sockets.clone();
+        let tasks = self.app.socket_tasks.clone();
         match admitted {
             AdmittedSocket::Producing {
                 params,
@@ -308,7 +308,7 @@ impl SocketOpener {
 
 /// Takes the connection over from hyper, of which nothing remains.
 async fn take_over(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSocketStream> {
-    let upgraded = match timeout(UPGRADE_MAX, upgrade).await {
+    let upgraded = match timeout(UPGRADE_TIMEOUT, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => {
             debug!(%error, "connection lost before the upgrade");

@@ -31,7 +31,7 @@ pub enum HandshakeError {
 /// Checks a GET request's headers; gives the headers of the 101 response.
 ///
 /// # Errors
-/// See [`HandshakeError`].
+/// [`HandshakeError`] says which header is missing or wrong.
 pub fn accept(request: &HeaderMap) -> Result<HeaderMap, HandshakeError> {
     if !has_token(request, &CONNECTION, "upgrade") || !has_token(request, &UPGRADE, "websocket") {
         return Err(HandshakeError::NotAnUpgrade);
