@@ -218,6 +218,43 @@ async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() 
 }
 
 #[tokio::test]
+async fn a_request_with_several_origins_is_refused_whichever_are_allowed() {
+    let origins = AllowedOrigins::parse("https://good.example").unwrap();
+    for origins in [origins, AllowedOrigins::Any] {
+        let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
+        proxy.topic("t", 1);
+        let several = "\nOrigin: https://good.example\nOrigin: https://bad.example";
+        for path in ["/healthcheck", "/socket/in?topic=t"] {
+            let refused = get(&proxy, path, &format!("{several}{UPGRADE}")).await;
+            assert!(refused.starts_with("HTTP/1.1 403"), "{path}: {refused}");
+        }
+        proxy.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn every_answer_varies_by_origin_when_only_some_are_allowed() {
+    let origins = AllowedOrigins::parse("https://good.example").unwrap();
+    let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
+    for origin in [
+        "",
+        "\nOrigin: https://good.example",
+        "\nOrigin: https://bad.example",
+    ] {
+        for path in ["/healthcheck", "/nowhere"] {
+            let answer = get(&proxy, path, origin).await;
+            assert!(answer.contains("\r\nvary: origin\r\n"), "{answer}");
+        }
+    }
+    proxy.stopped().await;
+
+    let proxy = Proxy::start().await;
+    let answer = get(&proxy, "/healthcheck", "\nOrigin: https://a.example").await;
+    assert!(!answer.contains("vary:"), "{answer}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn the_limit_of_connections_is_429() {
     let proxy = Proxy::with(|config| config.server.websocket.max_connections = 1).await;
     proxy.topic("t", 1);
@@ -288,7 +325,7 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
 }
 
 #[tokio::test]
-async fn a_foreign_origin_is_refused_by_a_close_frame_with_errors_close() {
+async fn an_origin_that_is_not_allowed_is_refused_by_a_close_frame_with_errors_close() {
     let origins = AllowedOrigins::parse("https://good.example").unwrap();
     let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;
     let path = "/socket/in?topic=t&errors=close";

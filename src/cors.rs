@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! request ─▶ Origin ─┬─ absent or allowed ─▶ service ─▶ response, with Access-Control-…
-//!                    └─ not allowed ─┬─▶ 403
-//!                                    └─ errors=close on a socket path ─▶ service, marked with
-//!                                       DisallowedOrigin, which refuses it by a close frame
+//!                    └─ not allowed, or given twice
+//!                         ├─▶ 403
+//!                         └─ errors=close on a socket path ─▶ service, marked with
+//!                            DisallowedOrigin, which refuses it by a close frame
 //! ```
+//!
+//! # Invariants
+//! - A response that depends on `Origin` says so in `Vary`, whatever the request's was.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt, ready};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, VARY};
 use http::{HeaderMap, Request, Response};
 use hyper::service::Service;
@@ -45,55 +49,59 @@ where
     type Future = BoxFuture<'static, Result<Response<B>, Infallible>>;
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
-        let Some(origin) = request.headers().get(ORIGIN).cloned() else {
-            return self.inner.call(request).boxed();
-        };
-        if is_allowed(&self.allowed, &origin) {
-            let grant = match *self.allowed {
-                AllowedOrigins::Any => Grant::ToAll,
-                AllowedOrigins::Only(_) => Grant::To(origin),
-            };
-            let answer = self.inner.call(request);
-            return async move {
-                let mut response = answer.await?;
-                grant.write(response.headers_mut());
-                Ok(response)
-            }
-            .boxed();
-        }
-        if socket::closes_with_errors(&request) {
+        let origin = RequestOrigin::of(request.headers(), &self.allowed);
+        let answer = if origin != RequestOrigin::Disallowed {
+            Either::Left(self.inner.call(request))
+        } else if socket::closes_with_errors(&request) {
             request.extensions_mut().insert(DisallowedOrigin);
-            return self.inner.call(request).boxed();
-        }
-        let refused = HttpError::disallowed_origin().into_response().map(B::from);
-        std::future::ready(Ok(refused)).boxed()
-    }
-}
-
-fn is_allowed(allowed: &AllowedOrigins, origin: &HeaderValue) -> bool {
-    match origin.to_str() {
-        Ok(origin) => allowed.contains(origin),
-        Err(_) => *allowed == AllowedOrigins::Any,
-    }
-}
-
-/// The pages that may read a response.
-enum Grant {
-    ToAll,
-    To(HeaderValue),
-}
-
-impl Grant {
-    fn write(self, headers: &mut HeaderMap) {
-        match self {
-            Grant::ToAll => {
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            Either::Left(self.inner.call(request))
+        } else {
+            let refused = HttpError::disallowed_origin().into_response();
+            Either::Right(ready(Ok(refused.map(B::from))))
+        };
+        let varies = *self.allowed != AllowedOrigins::Any;
+        async move {
+            let mut response = answer.await?;
+            if let RequestOrigin::Allowed(grant) = origin {
+                let headers = response.headers_mut();
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, grant);
             }
-            Grant::To(origin) => {
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-                // A cache must not give it to another page.
+            if varies {
+                // A cache must not give the response to another page.
+                let headers = response.headers_mut();
                 headers.append(VARY, HeaderValue::from_static("origin"));
             }
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+/// What the `Origin` of a request says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RequestOrigin {
+    /// It comes from no page.
+    Absent,
+    /// Its page may use this server; with the value of `Access-Control-Allow-Origin`.
+    Allowed(HeaderValue),
+    /// Its page may not, or there are several (RFC 6454, section 7.3: at most one is sent).
+    Disallowed,
+}
+
+impl RequestOrigin {
+    fn of(headers: &HeaderMap, allowed: &AllowedOrigins) -> Self {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => return RequestOrigin::Absent,
+            (Some(origin), None) => origin,
+            (Some(_), Some(_)) => return RequestOrigin::Disallowed,
+        };
+        if *allowed == AllowedOrigins::Any {
+            return RequestOrigin::Allowed(HeaderValue::from_static("*"));
+        }
+        match origin.to_str() {
+            Ok(text) if allowed.contains(text) => RequestOrigin::Allowed(origin.clone()),
+            _ => RequestOrigin::Disallowed,
         }
     }
 }
