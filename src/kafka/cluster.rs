@@ -85,7 +85,7 @@ impl Cluster {
         }
     }
 
-    /// Its settings.
+    /// What the connections are configured with.
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.shared.config
     }

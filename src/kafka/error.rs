@@ -89,7 +89,7 @@ pub enum RequestError {
     TooLarge {
         /// The request's name.
         api: &'static str,
-        /// Its size in bytes.
+        /// The size of the request in bytes.
         size: usize,
         /// The limit in bytes.
         limit: usize,

@@ -32,7 +32,7 @@ pub struct ClusterSnapshot {
 /// One broker (Java's `Node`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerNode {
-    /// Its `node.id`.
+    /// The `node.id` of the broker.
     pub id: BrokerId,
     /// Its advertised name or address.
     pub host: Arc<str>,
@@ -45,7 +45,7 @@ pub struct BrokerNode {
 /// One topic.
 #[derive(Debug)]
 pub struct TopicMetadata {
-    /// Its name.
+    /// The name, unique in the cluster.
     pub name: Arc<str>,
     /// Its id; nil from brokers before 2.8. A topic that was deleted and recreated has
     /// another.

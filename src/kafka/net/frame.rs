@@ -229,7 +229,7 @@ mod tests {
     async fn bytes_may_come_one_by_one_and_reading_may_be_given_up_in_between() {
         let (mut ours, theirs) = tokio::io::duplex(1);
         let bytes = stream(&[9, 4, 300]);
-        let feed = async move {
+        let send = async move {
             for byte in bytes {
                 ours.write_all(&[byte]).await.unwrap();
             }
@@ -248,7 +248,7 @@ mod tests {
                 }
             }
         };
-        let ((), lengths) = tokio::join!(feed, read);
+        let ((), lengths) = tokio::join!(send, read);
         assert_eq!(lengths, [9, 4, 300]);
     }
 

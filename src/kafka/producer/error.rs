@@ -26,7 +26,7 @@ pub enum ProduceError {
     /// The topic does not exist, or not any more.
     #[error("topic {topic} does not exist")]
     UnknownTopic {
-        /// Its name.
+        /// The topic that was produced to.
         topic: Arc<str>,
     },
     /// The topic has no such partition.

@@ -32,7 +32,7 @@ pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync +
 /// What [`Api`] says of one request, as a value.
 #[derive(Debug)]
 pub struct ApiSpec {
-    /// Its key.
+    /// The API key.
     pub key: i16,
     /// As [`Api::NAME`].
     pub name: &'static str,
