@@ -14,20 +14,20 @@ use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
 use crate::support::ws_client::WsClient;
 
-struct Bench {
+struct ProxiedTopic {
     kafka: Arc<Kafka>,
     proxy: Program,
     topic: String,
 }
 
 /// A proxy in front of the shared cluster, and a topic of the test's own.
-fn bench(version: &str, args: &[&str]) -> Bench {
+fn proxied_topic(version: &str, args: &[&str]) -> ProxiedTopic {
     block_in_place(|| {
         let kafka = Kafka::shared(version, 1);
         let topic = unique("both");
         kafka.create_topic(&topic, 1, 1);
         let proxy = Program::for_cluster(kafka.bootstrap(), args);
-        Bench {
+        ProxiedTopic {
             kafka,
             proxy,
             topic,
@@ -35,7 +35,7 @@ fn bench(version: &str, args: &[&str]) -> Bench {
     })
 }
 
-impl Bench {
+impl ProxiedTopic {
     async fn producer(&self, query: &str) -> WsClient {
         let path = format!("/socket/in?topic={}{query}", self.topic);
         self.proxy.connect(&path).await
@@ -79,8 +79,8 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_part_of_a_record_reaches_javas_client_unchanged() {
-    let bench = bench("4.4", &[]);
-    let mut socket = bench.producer("").await;
+    let proxied = proxied_topic("4.4", &[]);
+    let mut socket = proxied.producer("").await;
     let answer = socket
         .ask(
             r#"{"key":{"value":"k1","format":"string"},"value":{"value":"grüße 🎈","format":"string"},
@@ -91,7 +91,7 @@ async fn every_part_of_a_record_reaches_javas_client_unchanged() {
         .await;
     assert_eq!(
         answer,
-        json!({"topic": bench.topic, "partition": 0, "offset": 0, "timestamp": 1_700_000_000_123_i64, "messageId": "m"})
+        json!({"topic": proxied.topic, "partition": 0, "offset": 0, "timestamp": 1_700_000_000_123_i64, "messageId": "m"})
     );
     let others = [
         r#"{"key":{"value":"k1","format":"string"},"value":null}"#,
@@ -102,7 +102,7 @@ async fn every_part_of_a_record_reaches_javas_client_unchanged() {
         let answer = socket.ask(record).await;
         assert_eq!(answer["offset"], offset, "{answer}");
     }
-    let lines = bench.dump(4);
+    let lines = proxied.dump(4);
     assert_eq!(
         lines[0],
         [
@@ -130,8 +130,8 @@ async fn every_part_of_a_record_reaches_javas_client_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_is_what_javas_deserializer_of_that_name_expects() {
     for (format, literals) in FORMATS {
-        let bench = bench("4.4", &[]);
-        let mut socket = bench.producer(&format!("&valType={format}")).await;
+        let proxied = proxied_topic("4.4", &[]);
+        let mut socket = proxied.producer(&format!("&valType={format}")).await;
         for literal in *literals {
             let answer = socket
                 .ask(format!(r#"{{"value":{{"value":{literal}}}}}"#))
@@ -141,7 +141,7 @@ async fn every_format_is_what_javas_deserializer_of_that_name_expects() {
                 "{format} {literal}: {answer}"
             );
         }
-        let read = bench.java("read", &[&literals.len().to_string(), format]);
+        let read = proxied.java("read", &[&literals.len().to_string(), format]);
         for (line, literal) in read.lines().zip(*literals) {
             let wanted = literal.trim_matches('"');
             match *format {
@@ -162,10 +162,10 @@ async fn every_format_is_what_javas_deserializer_of_that_name_expects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_that_javas_serializers_write_comes_out_as_json() {
     for (format, literals) in FORMATS {
-        let bench = bench("4.4", &[]);
+        let proxied = proxied_topic("4.4", &[]);
         let values: Vec<&str> = literals.iter().map(|l| l.trim_matches('"')).collect();
-        bench.java("write", &[&[*format], &values[..]].concat());
-        let mut socket = bench.consumer(&format!("&valType={format}")).await;
+        proxied.java("write", &[&[*format], &values[..]].concat());
+        let mut socket = proxied.consumer(&format!("&valType={format}")).await;
         for literal in *literals {
             let message = socket.next().await;
             assert_eq!(message["value"]["format"], *format);
@@ -212,8 +212,8 @@ const FORMATS: &[(&str, &[&str])] = &[
 async fn librdkafka_reads_every_codec_that_we_write() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let setting = format!("producer.kafka-client-properties.compression.type={codec}");
-        let bench = bench("4.4", &["-D", &setting]);
-        let mut socket = bench.producer("").await;
+        let proxied = proxied_topic("4.4", &["-D", &setting]);
+        let mut socket = proxied.producer("").await;
         let records: Vec<Value> = (0..500)
             .map(|i| json!({"value": {"value": format!("{i} {}", "compressible ".repeat(20))}}))
             .collect();
@@ -222,36 +222,36 @@ async fn librdkafka_reads_every_codec_that_we_write() {
         let args = [
             "-C",
             "-t",
-            &bench.topic,
+            &proxied.topic,
             "-o",
             "beginning",
             "-e",
             "-f",
             "%s\n",
         ];
-        let read = block_in_place(|| bench.kafka.kcat(&args, b""));
+        let read = block_in_place(|| proxied.kafka.kcat(&args, b""));
         let read = String::from_utf8(read).unwrap();
         for (i, line) in read.lines().enumerate() {
             assert_eq!(line, format!("{i} {}", "compressible ".repeat(20)));
         }
         assert_eq!(read.lines().count(), 500, "{codec}");
         if codec != "none" {
-            let size = block_in_place(|| log_bytes(&bench));
+            let size = block_in_place(|| log_bytes(&proxied));
             assert!(size < 50_000, "{codec}: {size} bytes in the log");
         }
     }
 }
 
 /// What the topic takes on the broker's disk.
-fn log_bytes(bench: &Bench) -> u64 {
-    let out = bench.kafka.java("Topics.java", &["size", &bench.topic]);
+fn log_bytes(proxied: &ProxiedTopic) -> u64 {
+    let out = proxied.kafka.java("Topics.java", &["size", &proxied.topic]);
     out.trim().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_codec_and_part_that_javas_client_writes_comes_out_unchanged() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        let bench = bench("4.4", &[]);
+        let proxied = proxied_topic("4.4", &[]);
         let mut lines = String::new();
         for i in 0..300 {
             lines += &format!(
@@ -260,14 +260,14 @@ async fn every_codec_and_part_that_javas_client_writes_comes_out_unchanged() {
             );
         }
         lines += "0\t1700000001000\t-\t-\n0\t1700000001001\t/w==\t/w==\n";
-        bench.put(codec, &lines);
-        let mut socket = bench.consumer("").await;
+        proxied.put(codec, &lines);
+        let mut socket = proxied.consumer("").await;
         for i in 0..300 {
             assert_eq!(
                 socket.next().await,
                 json!({
-                    "wsProxyMessageId": format!("{}-0-{i}-{}", bench.topic, 1_700_000_000_000_i64 + i),
-                    "topic": bench.topic, "partition": 0, "offset": i,
+                    "wsProxyMessageId": format!("{}-0-{i}-{}", proxied.topic, 1_700_000_000_000_i64 + i),
+                    "topic": proxied.topic, "partition": 0, "offset": i,
                     "timestamp": 1_700_000_000_000_i64 + i,
                     "headers": [{"key": "h", "value": "1"}, {"key": "h", "value": null}],
                     "key": {"value": "k1", "format": "string"},
@@ -292,9 +292,9 @@ async fn every_codec_and_part_that_javas_client_writes_comes_out_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_supported_version_produces_consumes_commits_and_resumes() {
     for version in ["4.4", "3.9", "2.8"] {
-        let bench = bench(version, &[]);
+        let proxied = proxied_topic(version, &[]);
         let group = unique("resumes");
-        let mut producer = bench.producer("").await;
+        let mut producer = proxied.producer("").await;
         for i in 0..5 {
             let answer = producer
                 .ask(format!(r#"{{"value":{{"value":"v{i}"}}}}"#))
@@ -302,7 +302,7 @@ async fn every_supported_version_produces_consumes_commits_and_resumes() {
             assert_eq!(answer["offset"], i, "{version}: {answer}");
         }
         let query = format!("&groupId={group}&autoCommit=false");
-        let mut first = bench.consumer(&query).await;
+        let mut first = proxied.consumer(&query).await;
         let mut messages = Vec::new();
         for i in 0..5 {
             let message = first.next().await;
@@ -315,17 +315,17 @@ async fn every_supported_version_produces_consumes_commits_and_resumes() {
             .await;
         // Closing waits for the commit.
         first.close().await;
-        let mut second = bench.consumer(&query).await;
+        let mut second = proxied.consumer(&query).await;
         assert_eq!(second.next().await["offset"], 3, "{version}");
         second.close().await;
 
         let query = format!("&groupId={}&autoCommit=true", unique("auto"));
-        let mut first = bench.consumer(&query).await;
+        let mut first = proxied.consumer(&query).await;
         for _ in 0..5 {
             first.next().await;
         }
         first.close().await;
-        let mut second = bench.consumer(&query).await;
+        let mut second = proxied.consumer(&query).await;
         let answer = producer.ask(r#"{"value":{"value":"after"}}"#).await;
         assert_eq!(second.next().await["offset"], answer["offset"], "{version}");
     }

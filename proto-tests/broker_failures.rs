@@ -74,7 +74,7 @@ async fn acknowledged_records_survive_the_death_of_each_broker_once_and_in_order
             "ws://{}/socket/out?topic={topic}&groupId={group}&clientId={name}&autoCommit=false",
             proxy.address()
         );
-        Consumer::open(url, Arc::clone(&deliveries))
+        CommittingSocket::open(url, Arc::clone(&deliveries))
     };
     let mut consumers = vec![join("c0").await, join("c1").await];
 
@@ -174,13 +174,13 @@ async fn reaches(acked: &AtomicUsize, wanted: usize) {
 }
 
 /// A consuming socket of the group.
-struct Consumer {
+struct CommittingSocket {
     close: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-impl Consumer {
-    async fn open(url: String, deliveries: Arc<Deliveries>) -> Consumer {
+impl CommittingSocket {
+    async fn open(url: String, deliveries: Arc<Deliveries>) -> CommittingSocket {
         let mut after = Instant::now();
         let (socket, _) = connect_async(url).await.unwrap();
         let (close, mut closing) = watch::channel(false);
@@ -211,7 +211,7 @@ impl Consumer {
                 }
             }
         });
-        Consumer { close, task }
+        CommittingSocket { close, task }
     }
 
     /// Closes the socket and takes what is still on its way.

@@ -54,12 +54,12 @@ fn line_of(arguments: &[&str]) -> String {
 }
 
 /// A running program, ended with the test.
-struct Running {
+struct RunningProgram {
     child: Child,
     address: String,
 }
 
-impl Running {
+impl RunningProgram {
     fn start(arguments: &[&str]) -> Self {
         let mut child = program()
             .args(["--bind-interface", "127.0.0.1", "--port", "0"])
@@ -99,7 +99,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -305,7 +305,7 @@ fn help_lists_the_flags_with_their_variables_and_defaults() {
 
 #[tokio::test]
 async fn dev_serves_both_directions_makes_topics_and_stops_cleanly_on_sigterm() {
-    let mut running = Running::start(&["--dev"]);
+    let mut running = RunningProgram::start(&["--dev"]);
     let mut out = WsClient::connect(&running.address, "/socket/out?topic=t&clientId=a")
         .await
         .unwrap();
@@ -335,7 +335,7 @@ async fn a_second_signal_ends_what_the_first_one_waits_for() {
         "--bootstrap-hosts",
         &bootstrap,
     ];
-    let mut running = Running::start(&arguments);
+    let mut running = RunningProgram::start(&arguments);
     let mut socket = WsClient::connect(&running.address, "/socket/in?topic=t")
         .await
         .unwrap();
@@ -355,7 +355,7 @@ async fn a_second_signal_ends_what_the_first_one_waits_for() {
 
 #[tokio::test]
 async fn brokers_that_are_absent_at_the_start_do_not_keep_the_program_from_serving() {
-    let mut running = Running::start(&["--bootstrap-hosts", "127.0.0.1:1"]);
+    let mut running = RunningProgram::start(&["--bootstrap-hosts", "127.0.0.1:1"]);
     let refused = WsClient::connect(&running.address, "/socket/in?topic=t").await;
     assert_eq!(refused.err().unwrap().status, 503);
     running.signal("-INT");

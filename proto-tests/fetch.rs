@@ -19,14 +19,14 @@ use tokio_util::task::TaskTracker;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::{PATIENCE, until};
 
-struct Scene {
+struct FetchFixture {
     broker: MemoryBroker,
     cluster: Cluster,
     fetcher: Fetcher,
     tp: TopicPartition,
 }
 
-impl Scene {
+impl FetchFixture {
     async fn new() -> Self {
         Self::with(BrokerConfig::default(), ConsumerConfig::default()).await
     }
@@ -49,16 +49,16 @@ impl Scene {
         append(&self.broker, &self.tp, count, size, compression);
     }
 
-    fn reader(&self, offset: i64) -> Reader {
+    fn reader(&self, offset: i64) -> CheckedCursor {
         self.reader_at(&self.tp, offset, -1)
     }
 
-    fn reader_at(&self, tp: &TopicPartition, offset: i64, leader_epoch: i32) -> Reader {
+    fn reader_at(&self, tp: &TopicPartition, offset: i64, leader_epoch: i32) -> CheckedCursor {
         let position = FetchPosition {
             offset,
             leader_epoch,
         };
-        Reader::new(&self.fetcher, tp, position)
+        CheckedCursor::new(&self.fetcher, tp, position)
     }
 
     fn fetches(&self) -> u64 {
@@ -118,13 +118,13 @@ fn fetcher(cluster: &Cluster, config: ConsumerConfig) -> Fetcher {
 }
 
 /// A cursor that checks that every offset comes once.
-struct Reader {
+struct CheckedCursor {
     cursor: Cursor,
     wake: Arc<WakeSignal>,
     seen: i64,
 }
 
-impl Reader {
+impl CheckedCursor {
     fn new(fetcher: &Fetcher, tp: &TopicPartition, position: FetchPosition) -> Self {
         let wake = Arc::new(WakeSignal::default());
         let isolation = IsolationLevel::ReadUncommitted;
@@ -178,11 +178,11 @@ impl Reader {
     }
 
     /// Waits at the end of the log until the tail is at work.
-    async fn settle(&mut self, scene: &Scene) {
+    async fn settle(&mut self, fixture: &FetchFixture) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(self.cursor.try_next().unwrap().is_none());
-            if scene.fetcher.tails() > 0 {
+            if fixture.fetcher.tails() > 0 {
                 return;
             }
             assert!(Instant::now() < deadline, "no tail for {:?}", self.cursor);
@@ -204,29 +204,29 @@ async fn a_log_is_read_from_its_start_and_followed_at_its_end() {
             versions: release.versions(),
             ..BrokerConfig::default()
         };
-        let scene = Scene::with(config, ConsumerConfig::default()).await;
+        let fixture = FetchFixture::with(config, ConsumerConfig::default()).await;
         for compression in [
             CompressionType::None,
             CompressionType::Gzip,
             CompressionType::Snappy,
             CompressionType::Lz4,
         ] {
-            scene.append(100, 50, compression);
+            fixture.append(100, 50, compression);
         }
-        let mut reader = scene.reader(0);
+        let mut reader = fixture.reader(0);
         reader.read_to(400).await;
         for end in 401..430 {
-            scene.append(1, 50, CompressionType::None);
+            fixture.append(1, 50, CompressionType::None);
             reader.read_to(end).await;
         }
-        scene.stop().await;
+        fixture.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_lagging_cursor_joins_the_tail_without_a_gap_or_a_repeat() {
-    let scene = Arc::new(
-        Scene::with(
+    let fixture = Arc::new(
+        FetchFixture::with(
             BrokerConfig::default(),
             ConsumerConfig {
                 max_partition_fetch_bytes: 20_000,
@@ -237,28 +237,28 @@ async fn a_lagging_cursor_joins_the_tail_without_a_gap_or_a_repeat() {
         .await,
     );
     for _ in 0..200 {
-        scene.append(20, 100, CompressionType::None);
+        fixture.append(20, 100, CompressionType::None);
     }
     let end = 4000 + 400 * 3;
     let producer = {
-        let scene = Arc::clone(&scene);
+        let fixture = Arc::clone(&fixture);
         tokio::spawn(async move {
             for _ in 0..400 {
-                scene.append(3, 100, CompressionType::None);
+                fixture.append(3, 100, CompressionType::None);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
     };
     let mut readers = Vec::new();
     for start in [0, 0, 1, 1777, 3999, 4000] {
-        let mut reader = scene.reader(start);
+        let mut reader = fixture.reader(start);
         readers.push(tokio::spawn(async move { reader.read_to(end).await }));
     }
     for reader in readers {
         timeout(PATIENCE, reader).await.unwrap().unwrap();
     }
     producer.await.unwrap();
-    Arc::into_inner(scene).unwrap().stop().await;
+    Arc::into_inner(fixture).unwrap().stop().await;
 }
 
 #[tokio::test]
@@ -268,32 +268,32 @@ async fn a_cursor_that_fell_behind_the_ring_reads_on_by_itself() {
         max_partition_fetch_bytes: 20_000,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
-    let mut quick = scene.reader(0);
-    let mut slow = scene.reader(0);
-    quick.settle(&scene).await;
-    slow.settle(&scene).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
+    let mut quick = fixture.reader(0);
+    let mut slow = fixture.reader(0);
+    quick.settle(&fixture).await;
+    slow.settle(&fixture).await;
     for round in 1..=100 {
-        scene.append(50, 200, CompressionType::None);
+        fixture.append(50, 200, CompressionType::None);
         quick.read_to(round * 50).await;
-        assert!(scene.fetcher.budget().used() <= 400_000 + 20_000);
+        assert!(fixture.fetcher.budget().used() <= 400_000 + 20_000);
     }
     slow.read_to(5000).await;
-    scene.append(1, 200, CompressionType::None);
+    fixture.append(1, 200, CompressionType::None);
     slow.read_to(5001).await;
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_thousand_cursors_on_one_partition_share_one_stream() {
-    let scene = Scene::new().await;
-    let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
+    let fixture = FetchFixture::new().await;
+    let mut readers: Vec<CheckedCursor> = (0..1000).map(|_| fixture.reader(0)).collect();
     for reader in &mut readers {
-        reader.settle(&scene).await;
+        reader.settle(&fixture).await;
     }
-    let before = scene.fetches();
+    let before = fixture.fetches();
     for round in 1..=20 {
-        scene.append(1, 100, CompressionType::None);
+        fixture.append(1, 100, CompressionType::None);
         let mut chunks = Vec::new();
         for reader in &mut readers {
             chunks.push(reader.take().await);
@@ -301,11 +301,11 @@ async fn a_thousand_cursors_on_one_partition_share_one_stream() {
         }
         assert!(chunks.iter().all(|chunk| Arc::ptr_eq(chunk, &chunks[0])));
     }
-    let fetches = scene.fetches() - before;
+    let fetches = fixture.fetches() - before;
     assert!(fetches <= 20 * 3, "{fetches} fetches for 20 records");
     // Metadata, the tail, and at most two catch-up connections.
-    assert!(scene.cluster.connections() <= 4);
-    scene.stop().await;
+    assert!(fixture.cluster.connections() <= 4);
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -314,11 +314,11 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
         max_partition_fetch_bytes: 3_000,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
     for _ in 0..50 {
-        scene.append(10, 60, CompressionType::None);
+        fixture.append(10, 60, CompressionType::None);
     }
-    let mut readers: Vec<Reader> = (0..1000).map(|_| scene.reader(0)).collect();
+    let mut readers: Vec<CheckedCursor> = (0..1000).map(|_| fixture.reader(0)).collect();
     for reader in &mut readers {
         assert!(reader.cursor.try_next().unwrap().is_none());
     }
@@ -328,9 +328,9 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
     timeout(PATIENCE, futures_util::future::join_all(reads))
         .await
         .unwrap();
-    let fetches = scene.fetches();
+    let fetches = fixture.fetches();
     assert!(fetches < 200, "{fetches} fetches for about 12 chunks");
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -340,17 +340,17 @@ async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
         fetch_max_wait: Duration::from_secs(600),
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
-    let mut first = scene.reader(0);
-    first.settle(&scene).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
+    let mut first = fixture.reader(0);
+    first.settle(&fixture).await;
     let other = TopicPartition::new("t", 1);
-    let mut second = scene.reader_at(&other, 0, -1);
+    let mut second = fixture.reader_at(&other, 0, -1);
     assert!(second.cursor.try_next().unwrap().is_none());
     for end in 1..=20 {
-        append(&scene.broker, &other, 1, 10, CompressionType::None);
+        append(&fixture.broker, &other, 1, 10, CompressionType::None);
         second.read_to(end).await;
     }
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -360,29 +360,29 @@ async fn a_lost_fetch_session_or_none_at_all_changes_nothing() {
             fetch_session_slots: slots,
             ..BrokerConfig::default()
         };
-        let scene = Scene::with(config, ConsumerConfig::default()).await;
-        let mut reader = scene.reader(0);
-        reader.settle(&scene).await;
+        let fixture = FetchFixture::with(config, ConsumerConfig::default()).await;
+        let mut reader = fixture.reader(0);
+        reader.settle(&fixture).await;
         for end in 1..=50 {
-            scene.append(1, 10, CompressionType::None);
+            fixture.append(1, 10, CompressionType::None);
             if end % 10 == 0 {
-                scene.broker.evict_fetch_sessions(BrokerId(1));
+                fixture.broker.evict_fetch_sessions(BrokerId(1));
             }
             reader.read_to(end).await;
         }
-        scene.stop().await;
+        fixture.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_fetch_session_names_only_what_changed() {
-    let scene = Scene::new().await;
-    let mut reader = scene.reader(0);
-    reader.settle(&scene).await;
-    scene.append(1, 10, CompressionType::None);
+    let fixture = FetchFixture::new().await;
+    let mut reader = fixture.reader(0);
+    reader.settle(&fixture).await;
+    fixture.append(1, 10, CompressionType::None);
     reader.read_to(1).await;
-    assert_eq!(scene.broker.fetch_sessions(BrokerId(1)), 1);
-    scene.stop().await;
+    assert_eq!(fixture.broker.fetch_sessions(BrokerId(1)), 1);
+    fixture.stop().await;
 }
 
 fn three_nodes() -> BrokerConfig {
@@ -394,30 +394,30 @@ fn three_nodes() -> BrokerConfig {
 
 #[tokio::test]
 async fn cursors_follow_a_leader_that_moves() {
-    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
-    let mut at_end = scene.reader(0);
-    let mut lagging = scene.reader(0);
-    at_end.settle(&scene).await;
+    let fixture = FetchFixture::with(three_nodes(), ConsumerConfig::default()).await;
+    let mut at_end = fixture.reader(0);
+    let mut lagging = fixture.reader(0);
+    at_end.settle(&fixture).await;
     for round in 0..9 {
-        scene.append(10, 50, CompressionType::None);
+        fixture.append(10, 50, CompressionType::None);
         let node = BrokerId(1 + round as i32 % 3);
-        assert!(scene.broker.move_leader(&scene.tp, node));
-        scene.append(10, 50, CompressionType::None);
+        assert!(fixture.broker.move_leader(&fixture.tp, node));
+        fixture.append(10, 50, CompressionType::None);
         at_end.read_to((round + 1) * 20).await;
         if round % 3 == 0 {
             lagging.take().await;
         }
     }
     lagging.read_to(180).await;
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 /// A cluster of three whose brokers may hang for longer than the test waits.
-async fn patient_scene() -> Scene {
-    let mut scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+async fn patient_scene() -> FetchFixture {
+    let mut fixture = FetchFixture::with(three_nodes(), ConsumerConfig::default()).await;
     let config = ClientConfig {
         bootstrap_servers: vec![
-            scene
+            fixture
                 .broker
                 .bootstrap()
                 .split(',')
@@ -428,76 +428,76 @@ async fn patient_scene() -> Scene {
         request_timeout: PATIENCE * 10,
         ..ClientConfig::default()
     };
-    scene.cluster.stop().cancel();
-    scene.cluster = Cluster::new(
+    fixture.cluster.stop().cancel();
+    fixture.cluster = Cluster::new(
         config,
         Principal::Proxy,
         TaskTracker::new(),
         CancellationToken::new(),
     );
-    scene.fetcher = fetcher(&scene.cluster, ConsumerConfig::default());
-    assert!(scene.broker.move_leader(&scene.tp, BrokerId(1)));
-    scene
+    fixture.fetcher = fetcher(&fixture.cluster, ConsumerConfig::default());
+    assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(1)));
+    fixture
 }
 
 /// The next Fetch request at node 1 is never answered.
-fn fetch_hangs(scene: &Scene) {
+fn fetch_hangs(fixture: &FetchFixture) {
     let rule = FaultRule::on(ApiKey::Fetch, FaultAction::Silence).at(1);
-    scene.broker.faults().add(rule);
+    fixture.broker.faults().add(rule);
 }
 
 #[tokio::test]
 async fn a_tail_whose_broker_hangs_is_left_when_the_metadata_names_another_leader() {
-    let scene = patient_scene().await;
-    let mut reader = scene.reader(0);
-    reader.settle(&scene).await;
-    scene.append(1, 10, CompressionType::None);
+    let fixture = patient_scene().await;
+    let mut reader = fixture.reader(0);
+    reader.settle(&fixture).await;
+    fixture.append(1, 10, CompressionType::None);
     reader.read_to(1).await;
     until("the tail reads at node 1", || {
-        scene.broker.fetch_sessions(BrokerId(1)) == 1
+        fixture.broker.fetch_sessions(BrokerId(1)) == 1
     })
     .await;
     assert!(reader.cursor.try_next().unwrap().is_none());
-    fetch_hangs(&scene);
-    until("a fetch hangs", || scene.broker.faults().left() == 0).await;
-    assert!(scene.broker.move_leader(&scene.tp, BrokerId(2)));
-    scene.append(1, 10, CompressionType::None);
+    fetch_hangs(&fixture);
+    until("a fetch hangs", || fixture.broker.faults().left() == 0).await;
+    assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(2)));
+    fixture.append(1, 10, CompressionType::None);
     // Nobody has told: it asks because the answer is overdue.
     reader.read_to(2).await;
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_read_whose_broker_hangs_is_abandoned_when_the_metadata_names_another_leader() {
-    let scene = patient_scene().await;
-    scene.append(10, 10, CompressionType::None);
-    fetch_hangs(&scene);
-    let mut reader = scene.reader(0);
+    let fixture = patient_scene().await;
+    fixture.append(10, 10, CompressionType::None);
+    fetch_hangs(&fixture);
+    let mut reader = fixture.reader(0);
     assert!(reader.cursor.try_next().unwrap().is_none());
-    until("a fetch hangs", || scene.broker.faults().left() == 0).await;
-    assert!(scene.broker.move_leader(&scene.tp, BrokerId(2)));
-    scene.cluster.metadata().refresh().await.unwrap();
+    until("a fetch hangs", || fixture.broker.faults().left() == 0).await;
+    assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(2)));
+    fixture.cluster.metadata().refresh().await.unwrap();
     reader.read_to(10).await;
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn cursors_outlive_brokers_that_stop_and_start() {
-    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
-    let mut reader = scene.reader(0);
-    reader.settle(&scene).await;
+    let fixture = FetchFixture::with(three_nodes(), ConsumerConfig::default()).await;
+    let mut reader = fixture.reader(0);
+    reader.settle(&fixture).await;
     let mut end = 0;
     for node in [1, 2, 3] {
-        assert!(scene.broker.stop_node(BrokerId(node)).await);
-        scene.append(10, 50, CompressionType::None);
+        assert!(fixture.broker.stop_node(BrokerId(node)).await);
+        fixture.append(10, 50, CompressionType::None);
         end += 10;
         reader.read_to(end).await;
-        scene.broker.start_node(BrokerId(node)).await.unwrap();
-        scene.append(10, 50, CompressionType::None);
+        fixture.broker.start_node(BrokerId(node)).await.unwrap();
+        fixture.append(10, 50, CompressionType::None);
         end += 10;
         reader.read_to(end).await;
     }
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -527,37 +527,37 @@ async fn fetch_errors_are_repaired_inside() {
             fetch_max_wait: Duration::from_millis(50),
             ..ConsumerConfig::default()
         };
-        let scene = Scene::with(BrokerConfig::default(), config).await;
-        scene.append(10, 10, CompressionType::None);
-        scene
+        let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
+        fixture.append(10, 10, CompressionType::None);
+        fixture
             .broker
             .faults()
             .add(FaultRule::on(ApiKey::Fetch, action.clone()).times(2));
-        let mut reader = scene.reader(0);
+        let mut reader = fixture.reader(0);
         reader.read_to(10).await;
-        reader.settle(&scene).await;
-        scene
+        reader.settle(&fixture).await;
+        fixture
             .broker
             .faults()
             .add(FaultRule::on(ApiKey::Fetch, action).times(3));
         for end in 11..=30 {
-            scene.append(1, 10, CompressionType::None);
+            fixture.append(1, 10, CompressionType::None);
             reader.read_to(end).await;
         }
-        scene.stop().await;
+        fixture.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_position_outside_the_log_is_an_error_with_the_logs_bounds() {
-    let scene = Scene::new().await;
-    scene.append(10, 10, CompressionType::None);
-    scene.append(10, 10, CompressionType::None);
-    scene.broker.delete_before(&scene.tp, 10);
+    let fixture = FetchFixture::new().await;
+    fixture.append(10, 10, CompressionType::None);
+    fixture.append(10, 10, CompressionType::None);
+    fixture.broker.delete_before(&fixture.tp, 10);
     for offset in [0, 9, 21, 1000] {
-        let mut reader = scene.reader(offset);
+        let mut reader = fixture.reader(offset);
         let expected = FetchError::OutOfRange {
-            tp: scene.tp.clone(),
+            tp: fixture.tp.clone(),
             offset,
             start: 10,
             end: 20,
@@ -572,7 +572,7 @@ async fn a_position_outside_the_log_is_an_error_with_the_logs_bounds() {
         reader.seen = 10;
         reader.read_to(20).await;
     }
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -581,13 +581,13 @@ async fn retention_that_overtakes_a_cursor_is_an_out_of_range_error() {
         max_partition_fetch_bytes: 1000,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
     for _ in 0..100 {
-        scene.append(10, 100, CompressionType::None);
+        fixture.append(10, 100, CompressionType::None);
     }
-    let mut reader = scene.reader(0);
+    let mut reader = fixture.reader(0);
     reader.read_to(10).await;
-    scene.broker.delete_before(&scene.tp, 900);
+    fixture.broker.delete_before(&fixture.tp, 900);
     let error = loop {
         // One chunk may have been read ahead.
         match reader.records().await {
@@ -603,41 +603,41 @@ async fn retention_that_overtakes_a_cursor_is_an_out_of_range_error() {
             ..
         }
     ));
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn truncation_is_reported_to_cursors_that_had_read_further() {
-    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
+    let fixture = FetchFixture::with(three_nodes(), ConsumerConfig::default()).await;
     for _ in 0..3 {
-        scene.append(10, 10, CompressionType::None);
+        fixture.append(10, 10, CompressionType::None);
     }
-    let mut at_end = scene.reader(0);
-    let mut behind = scene.reader(0);
+    let mut at_end = fixture.reader(0);
+    let mut behind = fixture.reader(0);
     at_end.read_to(30).await;
-    at_end.settle(&scene).await;
+    at_end.settle(&fixture).await;
     let epoch = at_end.cursor.position().leader_epoch;
     assert!(epoch >= 0);
     // An unclean election: the new leader lacks the last records, and appends others.
-    scene.broker.truncate(&scene.tp, 20);
-    let (leader, _) = scene.broker.leader(&scene.tp).unwrap();
+    fixture.broker.truncate(&fixture.tp, 20);
+    let (leader, _) = fixture.broker.leader(&fixture.tp).unwrap();
     let next = BrokerId(1 + leader.unwrap().0 % 3);
-    assert!(scene.broker.move_leader(&scene.tp, next));
+    assert!(fixture.broker.move_leader(&fixture.tp, next));
     for _ in 0..3 {
-        scene.append(10, 10, CompressionType::None);
+        fixture.append(10, 10, CompressionType::None);
     }
     let to = FetchPosition {
         offset: 20,
         leader_epoch: epoch,
     };
     let expected = |offset| FetchError::Truncated {
-        tp: scene.tp.clone(),
+        tp: fixture.tp.clone(),
         offset,
         to,
     };
     assert_eq!(at_end.fails().await, expected(30));
     // A position that was committed before, of a new cursor.
-    let mut resumed = scene.reader_at(&scene.tp, 25, epoch);
+    let mut resumed = fixture.reader_at(&fixture.tp, 25, epoch);
     assert_eq!(resumed.fails().await, expected(25));
     for reader in [&mut at_end, &mut resumed] {
         reader.cursor.seek(to);
@@ -645,48 +645,48 @@ async fn truncation_is_reported_to_cursors_that_had_read_further() {
         reader.read_to(50).await;
     }
     behind.read_to(50).await;
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_position_beyond_the_end_of_a_truncated_log_is_truncation() {
-    let scene = Scene::new().await;
-    scene.append(10, 10, CompressionType::None);
-    scene.append(10, 10, CompressionType::None);
-    let mut reader = scene.reader(0);
+    let fixture = FetchFixture::new().await;
+    fixture.append(10, 10, CompressionType::None);
+    fixture.append(10, 10, CompressionType::None);
+    let mut reader = fixture.reader(0);
     reader.read_to(20).await;
     let position = reader.cursor.position();
     drop(reader);
-    scene.broker.truncate(&scene.tp, 10);
-    let mut reader = scene.reader_at(&scene.tp, 20, position.leader_epoch);
+    fixture.broker.truncate(&fixture.tp, 10);
+    let mut reader = fixture.reader_at(&fixture.tp, 20, position.leader_epoch);
     let error = reader.fails().await;
     assert!(
         matches!(&error, FetchError::Truncated { to, .. } if to.offset == 10),
         "{error:?}"
     );
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_topic_that_is_deleted_or_recreated_ends_its_cursors() {
-    let scene = Scene::new().await;
-    scene.append(10, 10, CompressionType::None);
-    let mut at_end = scene.reader(0);
+    let fixture = FetchFixture::new().await;
+    fixture.append(10, 10, CompressionType::None);
+    let mut at_end = fixture.reader(0);
     at_end.read_to(10).await;
-    at_end.settle(&scene).await;
-    assert!(scene.broker.delete_topic("t"));
+    at_end.settle(&fixture).await;
+    assert!(fixture.broker.delete_topic("t"));
     let gone = FetchError::UnknownTopic { topic: "t".into() };
     assert_eq!(at_end.fails().await, gone);
-    assert!(scene.broker.create_topic("t", 1));
-    scene.append(5, 10, CompressionType::None);
-    let mut fresh = scene.reader(0);
+    assert!(fixture.broker.create_topic("t", 1));
+    fixture.append(5, 10, CompressionType::None);
+    let mut fresh = fixture.reader(0);
     fresh.read_to(5).await;
-    fresh.settle(&scene).await;
-    assert!(scene.broker.delete_topic("t"));
-    assert!(scene.broker.create_topic("t", 1));
+    fresh.settle(&fixture).await;
+    assert!(fixture.broker.delete_topic("t"));
+    assert!(fixture.broker.create_topic("t", 1));
     assert_eq!(fresh.fails().await, gone);
     assert_eq!(at_end.fails().await, gone);
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -697,38 +697,38 @@ async fn batches_beyond_every_limit_are_read_nevertheless() {
         fetch_memory: 40_000,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
     let mut readers = Vec::new();
     for partition in 0..3 {
         let tp = TopicPartition::new("t", partition);
         for size in [10, 60_000, 10, 50_000] {
-            append(&scene.broker, &tp, 2, size, CompressionType::None);
+            append(&fixture.broker, &tp, 2, size, CompressionType::None);
         }
-        readers.push(scene.reader_at(&tp, 0, -1));
+        readers.push(fixture.reader_at(&tp, 0, -1));
     }
     let reads = readers.iter_mut().map(|reader| reader.read_to(8));
     futures_util::future::join_all(reads).await;
     for reader in &mut readers {
         let tp = reader.cursor.tp().clone();
         for end in [10, 12] {
-            append(&scene.broker, &tp, 2, 60_000, CompressionType::None);
+            append(&fixture.broker, &tp, 2, 60_000, CompressionType::None);
             reader.read_to(end).await;
         }
     }
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() {
-    let scene = Scene::new().await;
-    scene.append(10, 10, CompressionType::None);
-    let batch = scene.broker.batches(&scene.tp);
+    let fixture = FetchFixture::new().await;
+    fixture.append(10, 10, CompressionType::None);
+    let batch = fixture.broker.batches(&fixture.tp);
     let mut damaged = batch.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
-    scene.broker.append(&scene.tp, &damaged).unwrap();
-    scene.append(5, 10, CompressionType::None);
+    fixture.broker.append(&fixture.tp, &damaged).unwrap();
+    fixture.append(5, 10, CompressionType::None);
     for _ in 0..2 {
-        let mut reader = scene.reader(0);
+        let mut reader = fixture.reader(0);
         reader.read_to(10).await;
         let records = reader.records().await.unwrap();
         let unreadable = &records.chunk.decoded.unreadable;
@@ -741,12 +741,12 @@ async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() 
         let offsets = records.records().map(|record| record.offset);
         reader.seen += offsets.count() as i64;
         reader.read_to(25).await;
-        scene.append(1, 10, CompressionType::None);
+        fixture.append(1, 10, CompressionType::None);
         reader.read_to(26).await;
-        scene.broker.truncate(&scene.tp, 25);
+        fixture.broker.truncate(&fixture.tp, 25);
     }
-    assert_eq!(scene.fetcher.unreadable_count(), 1, "counted once");
-    scene.stop().await;
+    assert_eq!(fixture.fetcher.unreadable_count(), 1, "counted once");
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -755,15 +755,15 @@ async fn a_batch_is_read_however_large_it_is_when_unpacked() {
         fetch_memory: 8 << 20,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config.clone()).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config.clone()).await;
     for codec in [
         CompressionType::Zstd,
         CompressionType::Gzip,
         CompressionType::Lz4,
     ] {
-        scene.append(24, 500_000, codec);
+        fixture.append(24, 500_000, codec);
     }
-    let mut readers = [scene.reader(0), scene.reader(0)];
+    let mut readers = [fixture.reader(0), fixture.reader(0)];
     for reader in &mut readers {
         while reader.seen < 72 {
             let chunk = reader.take().await;
@@ -772,18 +772,18 @@ async fn a_batch_is_read_however_large_it_is_when_unpacked() {
                 "{}",
                 chunk.decoded.bytes
             );
-            let used = scene.fetcher.budget().used();
+            let used = fixture.fetcher.budget().used();
             assert!(used <= 2 * config.fetch_memory, "{used}");
         }
         assert_eq!(reader.seen, 72);
     }
     // At the end of the log, too.
-    readers[0].settle(&scene).await;
-    scene.append(24, 500_000, CompressionType::Zstd);
+    readers[0].settle(&fixture).await;
+    fixture.append(24, 500_000, CompressionType::Zstd);
     for reader in &mut readers {
         reader.read_to(96).await;
     }
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -793,13 +793,13 @@ async fn memory_is_acquired_before_records_are_unpacked() {
         fetch_memory: memory,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
-    assert!(scene.broker.create_topic("zeros", 20));
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
+    assert!(fixture.broker.create_topic("zeros", 20));
     let mut readers = Vec::new();
     for partition in 0..20 {
         let tp = TopicPartition::new("zeros", partition);
-        append(&scene.broker, &tp, 40, 100_000, CompressionType::Zstd);
-        readers.push(scene.reader_at(&tp, 0, -1));
+        append(&fixture.broker, &tp, 40, 100_000, CompressionType::Zstd);
+        readers.push(fixture.reader_at(&tp, 0, -1));
     }
     // Each holds its chunk until all have got what there is room for.
     let mut held = Vec::new();
@@ -809,7 +809,7 @@ async fn memory_is_acquired_before_records_are_unpacked() {
                 reader.seen = reader.cursor.position().offset;
                 held.push(records);
             }
-            let used = scene.fetcher.budget().used();
+            let used = fixture.fetcher.budget().used();
             assert!(
                 used <= memory + (1 << 20),
                 "{used} with {} held",
@@ -824,7 +824,7 @@ async fn memory_is_acquired_before_records_are_unpacked() {
         }
     }
     drop(held);
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -835,14 +835,14 @@ async fn memory_is_bounded_whatever_cursors_hold() {
         max_partition_fetch_bytes: 100_000,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
     for _ in 0..300 {
-        scene.append(100, 100, CompressionType::None);
+        fixture.append(100, 100, CompressionType::None);
     }
-    let budget = scene.fetcher.budget().clone();
+    let budget = fixture.fetcher.budget().clone();
     let response = 100_000;
     // Each at an offset of its own, each holding its chunk.
-    let mut readers: Vec<Reader> = (0..300).map(|n| scene.reader(n * 100)).collect();
+    let mut readers: Vec<CheckedCursor> = (0..300).map(|n| fixture.reader(n * 100)).collect();
     let mut held = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     let mut got = vec![false; readers.len()];
@@ -884,7 +884,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(readers);
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -894,8 +894,8 @@ async fn an_open_transaction_holds_back_only_read_committed_cursors() {
         fetch_max_wait: wait,
         ..ConsumerConfig::default()
     };
-    let scene = Scene::with(BrokerConfig::default(), config).await;
-    scene.append(10, 10, CompressionType::None);
+    let fixture = FetchFixture::with(BrokerConfig::default(), config).await;
+    fixture.append(10, 10, CompressionType::None);
     let mut builder = RecordBatchBuilder::new(100);
     builder.append(&NewRecord {
         key: None,
@@ -906,17 +906,17 @@ async fn an_open_transaction_holds_back_only_read_committed_cursors() {
     let mut batch = builder.build(CompressionType::None);
     batch.set_transactional(true);
     batch.set_producer_state(7, 0, 0);
-    scene.broker.append(&scene.tp, &batch.bytes()).unwrap();
-    let mut uncommitted = scene.reader(0);
+    fixture.broker.append(&fixture.tp, &batch.bytes()).unwrap();
+    let mut uncommitted = fixture.reader(0);
     uncommitted.read_to(11).await;
     let wake = Arc::new(WakeSignal::default());
     let position = FetchPosition {
         offset: 0,
         leader_epoch: -1,
     };
-    let mut committed = Reader {
-        cursor: scene.fetcher.cursor(
-            scene.tp.clone(),
+    let mut committed = CheckedCursor {
+        cursor: fixture.fetcher.cursor(
+            fixture.tp.clone(),
             position,
             IsolationLevel::ReadCommitted,
             Arc::clone(&wake),
@@ -925,34 +925,34 @@ async fn an_open_transaction_holds_back_only_read_committed_cursors() {
         seen: 0,
     };
     committed.read_to(10).await;
-    committed.settle(&scene).await;
+    committed.settle(&fixture).await;
     // It waits, it does not spin: of six fetches one of the two cursors at the end sends
     // three or more, each after the other was answered.
-    let (before, begin) = (scene.fetches(), Instant::now());
-    until("it asks again", || scene.fetches() >= before + 6).await;
+    let (before, begin) = (fixture.fetches(), Instant::now());
+    until("it asks again", || fixture.fetches() >= before + 6).await;
     assert!(begin.elapsed() >= 2 * wait, "{:?}", begin.elapsed());
     assert!(committed.cursor.try_next().unwrap().is_none());
     // Aborted: 10 and its marker at 11 are skipped at read_committed.
-    scene.broker.end_transaction(&scene.tp, 7, 0, false);
-    scene.append(3, 10, CompressionType::None);
+    fixture.broker.end_transaction(&fixture.tp, 7, 0, false);
+    fixture.append(3, 10, CompressionType::None);
     let records = committed.records().await.unwrap();
     let offsets: Vec<i64> = records.records().map(|record| record.offset).collect();
     assert_eq!(offsets, [12, 13, 14]);
     assert_eq!(committed.cursor.position().offset, 15);
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn many_offset_lookups_are_sent_together() {
-    let scene = Scene::with(three_nodes(), ConsumerConfig::default()).await;
-    scene.append(10, 10, CompressionType::None);
-    scene.broker.delete_before(&scene.tp, 3);
-    scene
+    let fixture = FetchFixture::with(three_nodes(), ConsumerConfig::default()).await;
+    fixture.append(10, 10, CompressionType::None);
+    fixture.broker.delete_before(&fixture.tp, 3);
+    fixture
         .broker
         .faults()
         .add(FaultRule::on(ApiKey::ListOffsets, FaultAction::Error(6)).times(2));
     let ask = |at| {
-        let (fetcher, tp) = (scene.fetcher.clone(), scene.tp.clone());
+        let (fetcher, tp) = (fixture.fetcher.clone(), fixture.tp.clone());
         async move {
             let found = fetcher.list_offset(&tp, at, IsolationLevel::ReadCommitted);
             found.await.unwrap().offset
@@ -963,11 +963,11 @@ async fn many_offset_lookups_are_sent_together() {
     let (earliest, latest) = tokio::join!(earliest, latest);
     assert!(earliest.iter().all(|offset| *offset == 3));
     assert!(latest.iter().all(|offset| *offset == 10));
-    let asked = scene.broker.requests(ApiKey::ListOffsets);
+    let asked = fixture.broker.requests(ApiKey::ListOffsets);
     assert!(asked < 60, "{asked} requests");
     let unknown = TopicPartition::new("nowhere", 0);
     let isolation = IsolationLevel::ReadUncommitted;
-    let answer = scene
+    let answer = fixture
         .fetcher
         .list_offset(&unknown, OffsetSpec::Latest, isolation);
     assert_eq!(
@@ -976,19 +976,19 @@ async fn many_offset_lookups_are_sent_together() {
             topic: "nowhere".into()
         })
     );
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn when_the_client_stops_every_cursor_fails() {
-    let scene = Scene::new().await;
-    let mut reader = scene.reader(0);
-    reader.settle(&scene).await;
-    scene.cluster.stop().cancel();
+    let fixture = FetchFixture::new().await;
+    let mut reader = fixture.reader(0);
+    reader.settle(&fixture).await;
+    fixture.cluster.stop().cancel();
     assert_eq!(reader.fails().await, FetchError::Stopped);
-    let mut late = scene.reader(0);
+    let mut late = fixture.reader(0);
     assert_eq!(late.fails().await, FetchError::Stopped);
-    scene.stop().await;
+    fixture.stop().await;
 }
 
 /// What librdkafka writes to real brokers, in every codec, is read from the start by some
@@ -1016,7 +1016,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
         let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
         let (each, total) = (2000, 10_000);
         let follow = |fetcher: &Fetcher, position| {
-            let mut reader = Reader::new(fetcher, &tp, position);
+            let mut reader = CheckedCursor::new(fetcher, &tp, position);
             tokio::spawn(async move { reader.read_to(total).await })
         };
         let start = FetchPosition {
@@ -1045,7 +1045,7 @@ async fn real_brokers_are_read_from_the_start_and_at_the_end() {
             offset: 20_000,
             leader_epoch: -1,
         };
-        let error = Reader::new(&fetcher, &tp, beyond).fails().await;
+        let error = CheckedCursor::new(&fetcher, &tp, beyond).fails().await;
         assert!(
             matches!(
                 error,

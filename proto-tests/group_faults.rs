@@ -39,12 +39,12 @@ pub(crate) fn with_short_sessions() -> ConsumerConfig {
     }
 }
 
-pub(crate) struct Rig {
+pub(crate) struct GroupFixture {
     pub(crate) broker: MemoryBroker,
     pub(crate) process: Process,
 }
 
-impl Rig {
+impl GroupFixture {
     pub(crate) async fn new(nodes: usize) -> Self {
         Self::with(nodes, KafkaRelease::V4, quick()).await
     }
@@ -121,8 +121,8 @@ pub(crate) async fn next(consumer: &mut kafka_client::consumer::Consumer) -> Con
     timeout(PATIENCE, consumer.next()).await.expect("an event")
 }
 
-async fn closed(rig: &Rig, subscription: Subscription) -> ConsumerError {
-    let mut consumer = rig.process.consumer(subscription);
+async fn closed(fixture: &GroupFixture, subscription: Subscription) -> ConsumerError {
+    let mut consumer = fixture.process.consumer(subscription);
     loop {
         if let ConsumerEvent::Closed(error) = next(&mut consumer).await {
             return error;
@@ -139,17 +139,17 @@ async fn every_release_can_be_joined_read_and_committed_to() {
         KafkaRelease::V4,
     ] {
         for instance in [None, Some("i")] {
-            let rig = Rig::with(1, release, quick()).await;
-            let all = rig.topic("t", 2).await;
+            let fixture = GroupFixture::with(1, release, quick()).await;
+            let all = fixture.topic("t", 2).await;
             let mut subscription = subscription("g", &["t"]);
             subscription.instance_id = instance.map(Into::into);
-            let mut reader = rig.process.reader(subscription);
+            let mut reader = fixture.process.reader(subscription);
             reader.until("all of it", |seen| seen.count() == 10).await;
             reader.close().await;
             for tp in &all {
-                assert_eq!(rig.broker.committed("g", tp), Some(5), "{release:?}");
+                assert_eq!(fixture.broker.committed("g", tp), Some(5), "{release:?}");
             }
-            assert_eq!(rig.members("g"), 0, "{release:?}: it has left");
+            assert_eq!(fixture.members("g"), 0, "{release:?}: it has left");
         }
     }
 }
@@ -183,24 +183,27 @@ fn passing_faults() -> Vec<(ApiKey, FaultAction)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_once_everything_is_read_and_committed() {
-    let rig = Rig::with(1, KafkaRelease::V4, with_short_sessions()).await;
-    let all = rig.topic("t", 2).await;
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    let all = fixture.topic("t", 2).await;
     for (number, (api, action)) in passing_faults().into_iter().enumerate() {
         let what = format!("{api:?} {action:?}");
         let group = format!("g{number}");
-        rig.broker.faults().add(FaultRule::on(api, action));
-        let mut reader = rig.process.reader(subscription(&group, &["t"]));
+        fixture.broker.faults().add(FaultRule::on(api, action));
+        let mut reader = fixture.process.reader(subscription(&group, &["t"]));
         let read = |seen: &Seen| seen.values.len() == 2 && seen.count() >= 10;
         reader.until(&what, read).await;
-        rig.until(&what, || rig.broker.faults().left() == 0).await;
+        fixture
+            .until(&what, || fixture.broker.faults().left() == 0)
+            .await;
         for tp in &all {
-            rig.until(&what, || rig.broker.committed(&group, tp) == Some(5))
+            fixture
+                .until(&what, || fixture.broker.committed(&group, tp) == Some(5))
                 .await;
         }
         let seen = reader.until(&what, |seen| seen.owned.len() == 2).await;
         assert_eq!(seen.closed, None, "{what}");
         reader.close().await;
-        rig.until(&what, || rig.members(&group) == 0).await;
+        fixture.until(&what, || fixture.members(&group) == 0).await;
     }
 }
 
@@ -223,38 +226,40 @@ async fn a_fatal_error_code_ends_the_consumer_with_its_reason() {
         (ApiKey::OffsetFetch, 30, "not authorized to use group"),
     ];
     for (api, code, text) in cases {
-        let rig = Rig::new(1).await;
-        rig.topic("t", 1).await;
-        rig.broker
+        let fixture = GroupFixture::new(1).await;
+        fixture.topic("t", 1).await;
+        fixture
+            .broker
             .faults()
             .add(FaultRule::on(*api, FaultAction::Error(*code)));
-        let error = closed(&rig, subscription("g", &["t"])).await;
+        let error = closed(&fixture, subscription("g", &["t"])).await;
         assert!(error.to_string().contains(text), "{api:?} {code}: {error}");
     }
 }
 
 #[tokio::test]
 async fn a_fenced_member_is_closed_by_its_commit() {
-    let rig = Rig::new(1).await;
-    rig.topic("t", 1).await;
-    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    fixture.topic("t", 1).await;
+    let mut reader = fixture.process.reader(subscription("g", &["t"]));
     let fenced = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(82));
-    rig.broker.faults().add(fenced);
+    fixture.broker.faults().add(fenced);
     let seen = reader.until("fenced", |seen| seen.closed.is_some()).await;
     assert!(matches!(seen.closed, Some(ConsumerError::Fenced { .. })));
 }
 
 #[tokio::test]
 async fn an_unauthorized_commit_fails_alone() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     let at = |offset| FetchPosition {
         offset,
         leader_epoch: 0,
     };
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(29)));
     consumer.store_offset(&all[0], at(3));
@@ -265,36 +270,36 @@ async fn an_unauthorized_commit_fails_alone() {
     );
     consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(4));
     assert_eq!(consumer.commit().await, Ok(()), "nothing to commit");
     consumer.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_survives_a_move_of_its_coordinator() {
-    let rig = Rig::new(3).await;
-    let all = rig.topic("t", 4).await;
-    let mut a = rig.process.reader(subscription("g", &["t"]));
-    let mut b = rig.process.reader(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(3).await;
+    let all = fixture.topic("t", 4).await;
+    let mut a = fixture.process.reader(subscription("g", &["t"]));
+    let mut b = fixture.process.reader(subscription("g", &["t"]));
     until_assigned("two", &mut [&mut a, &mut b], 4, 2).await;
     for node in [2, 3, 1] {
-        rig.broker.move_coordinator("g", BrokerId(node));
+        fixture.broker.move_coordinator("g", BrokerId(node));
         for tp in &all {
-            rig.produce(tp, 5).await;
+            fixture.produce(tp, 5).await;
         }
         for tp in &all {
-            let end = rig.broker.offsets(tp).unwrap().1;
-            rig.committed("g", tp, end).await;
+            let end = fixture.broker.offsets(tp).unwrap().1;
+            fixture.committed("g", tp, end).await;
         }
     }
-    let coordinator = rig.broker.coordinator("g").unwrap();
-    rig.broker.stop_node(coordinator).await;
+    let coordinator = fixture.broker.coordinator("g").unwrap();
+    fixture.broker.stop_node(coordinator).await;
     for tp in &all {
-        rig.produce(tp, 5).await;
+        fixture.produce(tp, 5).await;
     }
     for tp in &all {
-        let end = rig.broker.offsets(tp).unwrap().1;
-        rig.committed("g", tp, end).await;
+        let end = fixture.broker.offsets(tp).unwrap().1;
+        fixture.committed("g", tp, end).await;
     }
     until_assigned("still two", &mut [&mut a, &mut b], 4, 2).await;
     a.close().await;
@@ -309,68 +314,77 @@ async fn commits_that_are_replicated_slowly_delay_no_heartbeat() {
         session_timeout: Duration::from_secs(10),
         ..quick()
     };
-    let rig = Rig::with(1, KafkaRelease::V4, config).await;
-    let all = rig.topic("t", 1).await;
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;
+    let all = fixture.topic("t", 1).await;
     let answer = CancellationToken::new();
     let slow = FaultAction::Hold(answer.clone());
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(MEMBERS));
     let group = |n: usize| format!("g{n}");
     let mut readers: Vec<Reader> = (0..MEMBERS)
-        .map(|n| rig.process.reader(subscription(&group(n), &["t"])))
+        .map(|n| fixture.process.reader(subscription(&group(n), &["t"])))
         .collect();
     for reader in &mut readers {
         reader.until("read", |seen| seen.count() == 5).await;
     }
-    rig.until("commits are held", || rig.broker.faults().left() < MEMBERS)
+    fixture
+        .until("commits are held", || {
+            fixture.broker.faults().left() < MEMBERS
+        })
         .await;
     // Were one heartbeat to wait behind a commit, then no more would be answered.
-    let before = rig.broker.requests(ApiKey::Heartbeat);
+    let before = fixture.broker.requests(ApiKey::Heartbeat);
     let enough = before + 20 * MEMBERS as u64;
-    rig.until("heartbeats", || {
-        rig.broker.requests(ApiKey::Heartbeat) >= enough
-    })
-    .await;
+    fixture
+        .until("heartbeats", || {
+            fixture.broker.requests(ApiKey::Heartbeat) >= enough
+        })
+        .await;
     // Nor do the positions of another member.
-    let mut other = rig.process.reader(subscription("other", &["t"]));
+    let mut other = fixture.process.reader(subscription("other", &["t"]));
     other.until("read", |seen| seen.count() == 5).await;
     answer.cancel();
     for (n, reader) in readers.into_iter().enumerate() {
-        rig.committed(&group(n), &all[0], 5).await;
+        fixture.committed(&group(n), &all[0], 5).await;
         assert_eq!(reader.close().await.lost, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_more() {
-    let rig = Rig::new(2).await;
-    let all = rig.topic("t", 1).await;
-    rig.broker.move_coordinator("g", BrokerId(1));
+    let fixture = GroupFixture::new(2).await;
+    let all = fixture.topic("t", 1).await;
+    fixture.broker.move_coordinator("g", BrokerId(1));
     let unanswered = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Silence);
-    rig.broker.faults().add(unanswered.at(1));
-    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    fixture.broker.faults().add(unanswered.at(1));
+    let mut reader = fixture.process.reader(subscription("g", &["t"]));
     reader.until("read", |seen| seen.count() == 5).await;
-    rig.until("the commit is sent", || rig.broker.faults().left() == 0)
+    fixture
+        .until("the commit is sent", || fixture.broker.faults().left() == 0)
         .await;
-    rig.broker.move_coordinator("g", BrokerId(2));
+    fixture.broker.move_coordinator("g", BrokerId(2));
     // By the heartbeat, long before the request times out.
-    rig.committed("g", &all[0], 5).await;
+    fixture.committed("g", &all[0], 5).await;
     reader.close().await;
 }
 
 #[tokio::test]
 async fn an_unanswered_join_blocks_no_other_group() {
-    let rig = Rig::new(1).await;
-    rig.topic("t", 1).await;
-    rig.broker
+    let fixture = GroupFixture::new(1).await;
+    fixture.topic("t", 1).await;
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::JoinGroup, FaultAction::Silence));
-    let stuck = rig.process.reader(subscription("stuck", &["t"]));
-    let stuck_asked = || rig.broker.faults().left() == 0;
-    rig.until("the join is sent", stuck_asked).await;
+    let stuck = fixture.process.reader(subscription("stuck", &["t"]));
+    let stuck_asked = || fixture.broker.faults().left() == 0;
+    fixture.until("the join is sent", stuck_asked).await;
     for n in 0..10 {
-        let mut reader = rig.process.reader(subscription(&format!("g{n}"), &["t"]));
+        let mut reader = fixture
+            .process
+            .reader(subscription(&format!("g{n}"), &["t"]));
         reader.until("free", |seen| seen.count() == 5).await;
         reader.close().await;
     }
@@ -382,37 +396,44 @@ async fn parked_joins_hold_up_no_other_group() {
     // As many as `group.initial.rebalance.delay.ms` parks at once.
     const GROUPS: usize = 200;
     const MANY: usize = 100_000;
-    let rig = Rig::new(1).await;
-    rig.topic("t", 1).await;
+    let fixture = GroupFixture::new(1).await;
+    fixture.topic("t", 1).await;
     let answer = CancellationToken::new();
     let parked = FaultAction::Hold(answer.clone());
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::JoinGroup, parked).times(MANY));
     let mut readers: Vec<Reader> = (0..GROUPS)
-        .map(|n| rig.process.reader(subscription(&format!("g{n}"), &["t"])))
+        .map(|n| {
+            fixture
+                .process
+                .reader(subscription(&format!("g{n}"), &["t"]))
+        })
         .collect();
-    rig.until("all are parked", || {
-        rig.broker.faults().left() <= MANY - GROUPS
-    })
-    .await;
+    fixture
+        .until("all are parked", || {
+            fixture.broker.faults().left() <= MANY - GROUPS
+        })
+        .await;
     answer.cancel();
     for reader in &mut readers {
         reader.until("read", |seen| seen.count() == 5).await;
     }
     // Their connections are closed when they are not needed any more.
-    rig.until("few connections", || rig.broker.connections() < 40)
+    fixture
+        .until("few connections", || fixture.broker.connections() < 40)
         .await;
 }
 
 #[tokio::test]
 async fn the_commit_of_a_topic_that_the_coordinator_does_not_know_is_given_up() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     let unknown = FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(3));
-    rig.broker.faults().add(unknown.always());
+    fixture.broker.faults().add(unknown.always());
     let position = FetchPosition {
         offset: 3,
         leader_epoch: 0,
@@ -424,10 +445,10 @@ async fn the_commit_of_a_topic_that_the_coordinator_does_not_know_is_given_up() 
         "{refused:?}"
     );
     // The next one is tried again.
-    rig.broker.faults().clear();
+    fixture.broker.faults().clear();
     consumer.store_offset(&all[0], position);
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(3));
     consumer.close().await;
 }
 
@@ -438,9 +459,9 @@ async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads
             assignors: vec![assignor],
             ..quick()
         };
-        let rig = Rig::with(1, KafkaRelease::V4, config).await;
-        rig.topic("t", 2).await;
-        let mut a = rig.process.consumer(subscription("g", &["t"]));
+        let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;
+        fixture.topic("t", 2).await;
+        let mut a = fixture.process.consumer(subscription("g", &["t"]));
         let mut read = BTreeSet::new();
         while read.len() < 2 {
             if let ConsumerEvent::Records(slice) = next(&mut a).await {
@@ -456,7 +477,7 @@ async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads
                 read.insert(tp);
             }
         }
-        let b = rig.process.reader(subscription("g", &["t"]));
+        let b = fixture.process.reader(subscription("g", &["t"]));
         let revocation = loop {
             if let ConsumerEvent::Revoked(revocation) = next(&mut a).await {
                 break revocation;
@@ -465,13 +486,17 @@ async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads
         // The partition stays with its owner until the slow commit is answered.
         let answer = CancellationToken::new();
         let slow = FaultAction::Hold(answer.clone());
-        rig.broker
+        fixture
+            .broker
             .faults()
             .add(FaultRule::on(ApiKey::OffsetCommit, slow));
         a.release(revocation);
         let mut a = Reader::start(a);
         let mut b = b;
-        rig.until("the request is held", || rig.broker.faults().left() == 0)
+        fixture
+            .until("the request is held", || {
+                fixture.broker.faults().left() == 0
+            })
             .await;
         assert_eq!(b.owned().len(), 0, "{assignor:?}");
         answer.cancel();
@@ -489,11 +514,11 @@ async fn a_consumer_that_does_not_release_its_partitions_loses_them_in_bounded_t
         max_poll_interval: Duration::from_secs(1),
         ..quick()
     };
-    let rig = Rig::with(1, KafkaRelease::V4, config).await;
-    let all = rig.topic("t", 2).await;
-    let mut a = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;
+    let all = fixture.topic("t", 2).await;
+    let mut a = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut a).await, ConsumerEvent::Records(_)) {}
-    let mut b = rig.process.reader(subscription("g", &["t"]));
+    let mut b = fixture.process.reader(subscription("g", &["t"]));
     let revocation = loop {
         if let ConsumerEvent::Revoked(revocation) = next(&mut a).await {
             break revocation;
@@ -520,7 +545,7 @@ async fn a_consumer_that_does_not_release_its_partitions_loses_them_in_bounded_t
     // Too late: another member owns the partition and commits its offsets.
     a.release(revocation);
     assert_eq!(a.commit().await, Ok(()));
-    rig.committed("g", &revoked[0], 5).await;
+    fixture.committed("g", &revoked[0], 5).await;
     drop(all);
 }
 
@@ -536,35 +561,39 @@ async fn a_consumer_that_is_closed_while_it_joins_leaves_no_member_behind() {
             (ApiKey::OffsetFetch, 0),
         ];
         for (api, after) in moments {
-            let rig = Rig::new(1).await;
-            rig.topic("t", 1).await;
+            let fixture = GroupFixture::new(1).await;
+            fixture.topic("t", 1).await;
             let answer = CancellationToken::new();
             let slow = FaultAction::Hold(answer.clone());
-            rig.broker
+            fixture
+                .broker
                 .faults()
                 .add(FaultRule::on(api, slow).after(after));
             let mut subscription = subscription("g", &["t"]);
             subscription.instance_id = instance.map(Into::into);
-            let consumer = rig.process.consumer(subscription);
+            let consumer = fixture.process.consumer(subscription);
             if !(api == ApiKey::JoinGroup && after == 1 && instance.is_some()) {
-                rig.until("the request is held", || rig.broker.faults().left() == 0)
+                fixture
+                    .until("the request is held", || {
+                        fixture.broker.faults().left() == 0
+                    })
                     .await;
             }
             let closing = tokio::spawn(consumer.close());
-            barrier(&rig.broker).await;
+            barrier(&fixture.broker).await;
             answer.cancel();
             let what = format!("{api:?} {after} {instance:?}");
             timeout(PATIENCE, closing).await.expect(&what).unwrap();
-            rig.until(&what, || rig.members("g") == 0).await;
+            fixture.until(&what, || fixture.members("g") == 0).await;
         }
     }
 }
 
 #[tokio::test]
 async fn dropping_a_consumer_leaves_the_group_and_commits_what_was_stored() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     consumer.store_offset(
         &all[0],
@@ -574,31 +603,32 @@ async fn dropping_a_consumer_leaves_the_group_and_commits_what_was_stored() {
         },
     );
     drop(consumer);
-    rig.committed("g", &all[0], 2).await;
-    rig.until("left", || rig.members("g") == 0).await;
+    fixture.committed("g", &all[0], 2).await;
+    fixture.until("left", || fixture.members("g") == 0).await;
 }
 
 #[tokio::test]
 async fn only_what_was_stored_is_committed() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     consumer.request_commit();
     assert_eq!(consumer.commit().await, Ok(()));
     consumer.close().await;
-    assert_eq!(rig.broker.committed("g", &all[0]), None);
+    assert_eq!(fixture.broker.committed("g", &all[0]), None);
 }
 
 #[tokio::test]
 async fn commits_made_while_one_is_in_flight_become_one() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
     let answer = CancellationToken::new();
     let slow = FaultAction::Hold(answer.clone());
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).times(100));
     for offset in 1..=5 {
@@ -610,42 +640,43 @@ async fn commits_made_while_one_is_in_flight_become_one() {
             },
         );
         consumer.request_commit();
-        rig.until("the first is in flight", || {
-            rig.broker.faults().left() < 100
-        })
-        .await;
-        barrier(&rig.broker).await;
+        fixture
+            .until("the first is in flight", || {
+                fixture.broker.faults().left() < 100
+            })
+            .await;
+        barrier(&fixture.broker).await;
     }
     answer.cancel();
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
-    let sent = 100 - rig.broker.faults().left();
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(5));
+    let sent = 100 - fixture.broker.faults().left();
     assert!(sent <= 2, "{sent} commits");
 }
 
 #[tokio::test]
 async fn the_reset_strategy_applies_without_a_committed_offset() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
     let with = |group: &str, reset| {
         let mut subscription = subscription(group, &["t"]);
         subscription.reset = reset;
         subscription
     };
-    let error = closed(&rig, with("none", OffsetResetStrategy::None)).await;
+    let error = closed(&fixture, with("none", OffsetResetStrategy::None)).await;
     assert!(
         matches!(error, ConsumerError::NoCommittedOffset { .. }),
         "{error}"
     );
-    let mut latest = rig
+    let mut latest = fixture
         .process
         .reader(with("latest", OffsetResetStrategy::Latest));
     latest.until("assigned", |seen| seen.assigned == 1).await;
-    rig.produce(&all[0], 1).await;
+    fixture.produce(&all[0], 1).await;
     let seen = latest.until("the new one", |seen| seen.count() > 0).await;
     assert_eq!(seen.values[&all[0]][0].0, 5);
     latest.close().await;
-    let mut resumed = rig
+    let mut resumed = fixture
         .process
         .reader(with("latest", OffsetResetStrategy::None));
     resumed.until("assigned", |seen| seen.assigned == 1).await;
@@ -659,9 +690,9 @@ async fn a_committed_offset_out_of_range_is_reset_by_the_strategy() {
         OffsetResetStrategy::Latest,
         OffsetResetStrategy::None,
     ] {
-        let rig = Rig::new(1).await;
-        let all = rig.topic("t", 1).await;
-        let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+        let fixture = GroupFixture::new(1).await;
+        let all = fixture.topic("t", 1).await;
+        let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
         while !matches!(next(&mut consumer).await, ConsumerEvent::Records(_)) {}
         consumer.store_offset(
             &all[0],
@@ -671,24 +702,24 @@ async fn a_committed_offset_out_of_range_is_reset_by_the_strategy() {
             },
         );
         consumer.close().await;
-        rig.broker.delete_before(&all[0], 3);
+        fixture.broker.delete_before(&all[0], 3);
         let mut subscription = subscription("g", &["t"]);
         subscription.reset = reset;
         if reset == OffsetResetStrategy::None {
-            let error = closed(&rig, subscription).await;
+            let error = closed(&fixture, subscription).await;
             assert!(
                 matches!(error, ConsumerError::NoCommittedOffset { .. }),
                 "{error}"
             );
             continue;
         }
-        let mut reader = rig.process.reader(subscription);
+        let mut reader = fixture.process.reader(subscription);
         reader.until("assigned", |seen| seen.assigned == 1).await;
         if reset == OffsetResetStrategy::Latest {
             // It is at the end when it is given what is written now.
             let writing = async {
                 while reader.seen.borrow().count() == 0 {
-                    rig.produce(&all[0], 1).await;
+                    fixture.produce(&all[0], 1).await;
                 }
             };
             timeout(PATIENCE, writing).await.expect("it reads on");
@@ -708,19 +739,19 @@ async fn a_committed_offset_out_of_range_is_reset_by_the_strategy() {
 
 #[tokio::test]
 async fn a_truncated_log_is_read_on_from_the_truncation() {
-    let rig = Rig::new(2).await;
-    assert!(rig.broker.create_topic("t", 1));
+    let fixture = GroupFixture::new(2).await;
+    assert!(fixture.broker.create_topic("t", 1));
     let tp = TopicPartition::new("t", 0);
-    rig.produce(&tp, 5).await;
-    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    fixture.produce(&tp, 5).await;
+    let mut reader = fixture.process.reader(subscription("g", &["t"]));
     reader.until("all", |seen| seen.count() == 5).await;
-    rig.broker.truncate(&tp, 2);
-    let (leader, _) = rig.broker.leader(&tp).unwrap();
+    fixture.broker.truncate(&tp, 2);
+    let (leader, _) = fixture.broker.leader(&tp).unwrap();
     let other = BrokerId(3 - leader.unwrap().0);
-    rig.broker.move_leader(&tp, other);
+    fixture.broker.move_leader(&tp, other);
     // By another producer: the first one's sequence was truncated too.
-    let fresh = Process::new(&rig.broker.bootstrap(), quick());
-    Rig::produce_by(&fresh, &tp, 4).await;
+    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
+    GroupFixture::produce_by(&fresh, &tp, 4).await;
     let seen = reader
         .until("what came after the truncation", |seen| seen.count() >= 9)
         .await;
@@ -731,11 +762,11 @@ async fn a_truncated_log_is_read_on_from_the_truncation() {
 
 #[tokio::test]
 async fn a_deleted_topic_ends_its_consumers() {
-    let rig = Rig::new(1).await;
-    rig.topic("t", 1).await;
-    let mut reader = rig.process.reader(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    fixture.topic("t", 1).await;
+    let mut reader = fixture.process.reader(subscription("g", &["t"]));
     reader.until("all", |seen| seen.count() == 5).await;
-    assert!(rig.broker.delete_topic("t"));
+    assert!(fixture.broker.delete_topic("t"));
     let seen = reader.until("closed", |seen| seen.closed.is_some()).await;
     assert!(
         matches!(seen.closed, Some(ConsumerError::UnknownTopic { .. })),
@@ -746,9 +777,9 @@ async fn a_deleted_topic_ends_its_consumers() {
 
 #[tokio::test]
 async fn partitions_take_turns() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 3).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 3).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     let mut order = Vec::new();
     while order.len() < 3 {
         if let ConsumerEvent::Records(slice) = next(&mut consumer).await {
@@ -756,7 +787,7 @@ async fn partitions_take_turns() {
             // All three have something before the second is asked for: cursors of our own
             // share the reads of the consumer's.
             for tp in &all {
-                fetched(&rig, tp).await;
+                fetched(&fixture, tp).await;
             }
         }
     }
@@ -765,8 +796,8 @@ async fn partitions_take_turns() {
 }
 
 /// Waits until the start of a partition has been read from the broker.
-async fn fetched(rig: &Rig, tp: &TopicPartition) {
-    let client = &rig.process.client;
+async fn fetched(fixture: &GroupFixture, tp: &TopicPartition) {
+    let client = &fixture.process.client;
     let start = FetchPosition {
         offset: 0,
         leader_epoch: -1,
@@ -783,15 +814,15 @@ async fn fetched(rig: &Rig, tp: &TopicPartition) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_members_of_one_group_in_one_process_join_together() {
-    let rig = Rig::new(1).await;
-    assert!(rig.broker.create_topic("t", 40));
+    let fixture = GroupFixture::new(1).await;
+    assert!(fixture.broker.create_topic("t", 40));
     let mut readers: Vec<Reader> = (0..40)
-        .map(|_| rig.process.reader(subscription("g", &["t"])))
+        .map(|_| fixture.process.reader(subscription("g", &["t"])))
         .collect();
     let mut all: Vec<&mut Reader> = readers.iter_mut().collect();
     until_assigned("forty", &mut all, 40, 1).await;
     for reader in readers {
         reader.close().await;
     }
-    assert_eq!(rig.members("g"), 0);
+    assert_eq!(fixture.members("g"), 0);
 }

@@ -12,7 +12,7 @@ use memory_broker::{ApiKey, FaultAction, FaultRule, KafkaRelease};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::group_faults::{Rig, next, quick, with_short_sessions};
+use crate::group_faults::{GroupFixture, next, quick, with_short_sessions};
 use crate::support::PATIENCE;
 use crate::support::reader::{Process, Reader, subscription, until_assigned};
 
@@ -46,11 +46,11 @@ fn with_reset(reset: OffsetResetStrategy) -> Subscription {
 
 #[tokio::test]
 async fn a_coordinator_lookup_while_joining_delays_no_sync() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
-    let faults = rig.broker.faults();
+    let faults = fixture.broker.faults();
     // JoinGroup is answered while FindCoordinator is not.
     let (joined, found) = (CancellationToken::new(), CancellationToken::new());
     let join = FaultAction::Hold(joined.clone());
@@ -59,20 +59,21 @@ async fn a_coordinator_lookup_while_joining_delays_no_sync() {
     faults.add(FaultRule::on(ApiKey::FindCoordinator, find));
     faults.add(FaultRule::on(ApiKey::OffsetCommit, FaultAction::Error(16)));
     faults.add(FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(27)));
-    rig.until("it joins", || faults.left() == 2).await;
+    fixture.until("it joins", || faults.left() == 2).await;
     consumer.store_offset(&all[0], at(3));
     consumer.request_commit();
-    rig.until("it seeks", || faults.left() == 0).await;
-    let synced = rig.broker.requests(ApiKey::SyncGroup);
+    fixture.until("it seeks", || faults.left() == 0).await;
+    let synced = fixture.broker.requests(ApiKey::SyncGroup);
     joined.cancel();
-    rig.until("it syncs", || {
-        rig.broker.requests(ApiKey::SyncGroup) > synced
-    })
-    .await;
+    fixture
+        .until("it syncs", || {
+            fixture.broker.requests(ApiKey::SyncGroup) > synced
+        })
+        .await;
     found.cancel();
     let committed = timeout(PATIENCE, consumer.commit()).await;
     assert_eq!(committed, Ok(Ok(())));
-    assert_eq!(rig.broker.group("g").unwrap().state, "Stable");
+    assert_eq!(fixture.broker.group("g").unwrap().state, "Stable");
 }
 
 #[tokio::test]
@@ -82,23 +83,25 @@ async fn records_written_while_a_partition_moves_are_read_from_where_the_group_b
             assignors: vec![assignor],
             ..quick()
         };
-        let rig = Rig::with(1, KafkaRelease::V4, config).await;
-        let all = rig.topic("t", 2).await;
+        let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;
+        let all = fixture.topic("t", 2).await;
         // At the end of both, where no records come: there is nothing to acknowledge.
-        let mut a = rig
+        let mut a = fixture
             .process
             .consumer(with_reset(OffsetResetStrategy::Latest));
         while !matches!(next(&mut a).await, ConsumerEvent::Assigned(_)) {}
-        let mut b = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
+        let mut b = fixture
+            .process
+            .reader(with_reset(OffsetResetStrategy::Latest));
         let revocation = revoked(&mut a).await;
         for tp in &all {
-            rig.produce(tp, 5).await;
+            fixture.produce(tp, 5).await;
         }
         a.release(revocation);
         let mut a = Reader::start(a);
         until_assigned("shared", &mut [&mut a, &mut b], 2, 1).await;
         for tp in &all {
-            rig.produce(tp, 1).await;
+            fixture.produce(tp, 1).await;
         }
         for reader in [a, b] {
             let mut reader = reader;
@@ -111,15 +114,17 @@ async fn records_written_while_a_partition_moves_are_read_from_where_the_group_b
 
 #[tokio::test]
 async fn a_group_that_begins_at_the_end_resumes_where_it_began() {
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture
         .process
         .consumer(with_reset(OffsetResetStrategy::Latest));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     consumer.close().await;
-    rig.produce(&all[0], 1).await;
-    let mut again = rig.process.reader(with_reset(OffsetResetStrategy::Latest));
+    fixture.produce(&all[0], 1).await;
+    let mut again = fixture
+        .process
+        .reader(with_reset(OffsetResetStrategy::Latest));
     let seen = again.until("what came", |seen| seen.count() > 0).await;
     assert_eq!(seen.values[&all[0]][0].0, 5);
 }
@@ -130,14 +135,14 @@ async fn a_reset_replaces_the_offset_out_of_range() {
         (OffsetResetStrategy::Earliest, 3),
         (OffsetResetStrategy::Latest, 5),
     ] {
-        let rig = Rig::new(1).await;
-        let all = rig.topic("t", 1).await;
-        let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+        let fixture = GroupFixture::new(1).await;
+        let all = fixture.topic("t", 1).await;
+        let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
         started(&mut consumer).await;
         consumer.store_offset(&all[0], at(1));
         consumer.close().await;
-        rig.broker.delete_before(&all[0], 3);
-        let mut consumer = rig.process.consumer(with_reset(reset));
+        fixture.broker.delete_before(&all[0], 3);
+        let mut consumer = fixture.process.consumer(with_reset(reset));
         let reading = async {
             loop {
                 consumer.next().await;
@@ -145,7 +150,7 @@ async fn a_reset_replaces_the_offset_out_of_range() {
         };
         tokio::select! {
             () = reading => {}
-            () = rig.committed("g", &all[0], now) => {}
+            () = fixture.committed("g", &all[0], now) => {}
         }
     }
 }
@@ -154,16 +159,17 @@ async fn a_reset_replaces_the_offset_out_of_range() {
 async fn a_client_that_commits_all_the_time_releases_partitions_in_time() {
     // The revocation timeout is longer than this test.
     assert!(quick().max_poll_interval > PATIENCE);
-    let rig = Rig::new(1).await;
-    let all = rig.topic("t", 2).await;
-    let mut a = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    let all = fixture.topic("t", 2).await;
+    let mut a = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut a).await;
-    let mut b = rig.process.reader(subscription("g", &["t"]));
+    let mut b = fixture.process.reader(subscription("g", &["t"]));
     let revocation = revoked(&mut a).await;
     let gone = revocation.partitions().to_vec();
     let kept = all.iter().find(|tp| !gone.contains(tp)).unwrap();
     let slow = FaultAction::Delay(Duration::from_millis(20));
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, slow).always());
     a.store_offset(kept, at(1));
@@ -187,27 +193,29 @@ async fn a_client_that_commits_all_the_time_releases_partitions_in_time() {
 
 #[tokio::test]
 async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
-    let rig = Rig::with(1, KafkaRelease::V4, with_short_sessions()).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(3));
     // The group removes the member and assigns the partition to it again at once; the consumer
     // has received neither event yet.
     let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    rig.broker.faults().add(unknown_member);
-    let asked = rig.broker.requests(ApiKey::OffsetFetch);
-    rig.until("reassigned", || {
-        rig.broker.requests(ApiKey::OffsetFetch) > asked
-    })
-    .await;
-    let heartbeats = rig.broker.requests(ApiKey::Heartbeat);
-    rig.until("positions are initialized", || {
-        rig.broker.requests(ApiKey::Heartbeat) > heartbeats + 1
-    })
-    .await;
+    fixture.broker.faults().add(unknown_member);
+    let asked = fixture.broker.requests(ApiKey::OffsetFetch);
+    fixture
+        .until("reassigned", || {
+            fixture.broker.requests(ApiKey::OffsetFetch) > asked
+        })
+        .await;
+    let heartbeats = fixture.broker.requests(ApiKey::Heartbeat);
+    fixture
+        .until("positions are initialized", || {
+            fixture.broker.requests(ApiKey::Heartbeat) > heartbeats + 1
+        })
+        .await;
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), None);
+    assert_eq!(fixture.broker.committed("g", &all[0]), None);
     assert!(matches!(next(&mut consumer).await, ConsumerEvent::Lost(_)));
     assert!(matches!(
         next(&mut consumer).await,
@@ -215,57 +223,58 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
     ));
     consumer.store_offset(&all[0], at(1));
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(1));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(1));
 }
 
 #[tokio::test]
 async fn an_acknowledgement_from_before_a_loss_does_not_move_the_committed_offset_back() {
-    let rig = Rig::with(1, KafkaRelease::V4, with_short_sessions()).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
     let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    rig.broker.faults().add(unknown_member);
+    fixture.broker.faults().add(unknown_member);
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     consumer.store_offset(&all[0], at(2));
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(4));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(4));
     consumer.store_offset(&all[0], at(5));
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(5));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(5));
 }
 
 #[tokio::test]
 async fn records_after_a_truncation_are_acknowledged_below_where_reading_began() {
-    let rig = Rig::new(2).await;
-    let all = rig.topic("t", 1).await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(2).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(5));
     consumer.close().await;
-    let mut consumer = rig.process.consumer(subscription("g", &["t"]));
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
-    rig.broker.truncate(&all[0], 2);
-    let (leader, _) = rig.broker.leader(&all[0]).unwrap();
-    rig.broker
+    fixture.broker.truncate(&all[0], 2);
+    let (leader, _) = fixture.broker.leader(&all[0]).unwrap();
+    fixture
+        .broker
         .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
     // By another producer: the first one's sequence was truncated too.
-    let fresh = Process::new(&rig.broker.bootstrap(), quick());
-    Rig::produce_by(&fresh, &all[0], 2).await;
+    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
+    GroupFixture::produce_by(&fresh, &all[0], 2).await;
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(3));
     assert_eq!(consumer.commit().await, Ok(()));
-    assert_eq!(rig.broker.committed("g", &all[0]), Some(3));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(3));
 }
 
 #[tokio::test]
 async fn a_slow_commit_delays_no_other_members() {
-    let rig = Rig::new(1).await;
-    rig.topic("t", 2).await;
-    let mut slow = rig.process.consumer(subscription("g", &["t"]));
-    let mut quick = rig.process.consumer(subscription("g", &["t"]));
+    let fixture = GroupFixture::new(1).await;
+    fixture.topic("t", 2).await;
+    let mut slow = fixture.process.consumer(subscription("g", &["t"]));
+    let mut quick = fixture.process.consumer(subscription("g", &["t"]));
     let (mut a, mut b) = (None, None);
     // Each has released all but one partition.
     while a.is_none() || b.is_none() || a == b {
@@ -282,12 +291,14 @@ async fn a_slow_commit_delays_no_other_members() {
     }
     let answer = CancellationToken::new();
     let hold = FaultAction::Hold(answer.clone());
-    rig.broker
+    fixture
+        .broker
         .faults()
         .add(FaultRule::on(ApiKey::OffsetCommit, hold));
     slow.store_offset(&a.unwrap(), at(3));
     slow.request_commit();
-    rig.until("the commit is held", || rig.broker.faults().left() == 0)
+    fixture
+        .until("the commit is held", || fixture.broker.faults().left() == 0)
         .await;
     quick.store_offset(&b.unwrap(), at(3));
     let committed = timeout(PATIENCE, quick.commit()).await;

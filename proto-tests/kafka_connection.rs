@@ -44,14 +44,14 @@ fn text(text: &str) -> StrBytes {
 }
 
 /// One connection, one topic of one partition, one group: what the requests are about.
-struct Subject {
+struct RequestFixture {
     connection: Connection,
     topic: String,
     topic_id: Uuid,
     group: GroupId,
 }
 
-impl Subject {
+impl RequestFixture {
     async fn new(kafka: &Kafka) -> Self {
         let cluster = cluster(kafka);
         let name = unique("versions");
@@ -101,8 +101,8 @@ impl Subject {
     }
 }
 
-impl Subject {
-    /// As [`Subject::ask`], again while what stands behind the answer is still being made:
+impl RequestFixture {
+    /// As [`RequestFixture::ask`], again while what stands behind the answer is still being made:
     /// COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR.
     async fn ask_when_ready<A: Api>(
         &self,
@@ -132,14 +132,18 @@ fn all_are(expected: i16, codes: BTreeMap<i16, i16>, what: &str) {
 
 /// Every API that we send, in every version.
 async fn every_version_is_understood(kafka: &Kafka) {
-    let subject = Subject::new(kafka).await;
-    topics_and_records(&subject).await;
-    groups(&subject).await;
-    assert!(!subject.connection.is_closed());
+    let fixture = RequestFixture::new(kafka).await;
+    versions_and_metadata(&fixture).await;
+    let written = records(&fixture).await;
+    leader_epochs(&fixture, written).await;
+    producer_id_and_topics(&fixture).await;
+    committed_offsets(&fixture).await;
+    memberships(&fixture).await;
+    assert!(!fixture.connection.is_closed());
 }
 
-async fn topics_and_records(subject: &Subject) {
-    let codes = subject.ask(
+async fn versions_and_metadata(fixture: &RequestFixture) {
+    let codes = fixture.ask(
         |version| match version {
             3.. => ApiVersionsRequest::default()
                 .with_client_software_name(text("us"))
@@ -150,10 +154,10 @@ async fn topics_and_records(subject: &Subject) {
     );
     all_are(0, codes.await, "ApiVersions");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             let topic =
-                metadata_request::MetadataRequestTopic::default().with_name(Some(subject.name()));
+                metadata_request::MetadataRequestTopic::default().with_name(Some(fixture.name()));
             MetadataRequest::default()
                 .with_topics(Some(vec![topic]))
                 .with_allow_auto_topic_creation(false)
@@ -161,8 +165,11 @@ async fn topics_and_records(subject: &Subject) {
         |response| response.topics[0].error_code + response.topics[0].partitions[0].error_code,
     );
     all_are(0, codes.await, "Metadata");
+}
 
-    let codes = subject.ask(
+/// Writes and reads; how many records were written.
+async fn records(fixture: &RequestFixture) -> i64 {
+    let codes = fixture.ask(
         |version| {
             let mut batch = RecordBatchBuilder::new(1024);
             batch.append(&NewRecord {
@@ -178,8 +185,8 @@ async fn topics_and_records(subject: &Subject) {
             let topic =
                 produce_request::TopicProduceData::default().with_partition_data(vec![partition]);
             let topic = match version {
-                13.. => topic.with_topic_id(subject.topic_id),
-                _ => topic.with_name(subject.name()),
+                13.. => topic.with_topic_id(fixture.topic_id),
+                _ => topic.with_name(fixture.name()),
             };
             ProduceRequest::default()
                 .with_transactional_id(None)
@@ -193,12 +200,12 @@ async fn topics_and_records(subject: &Subject) {
     let written = codes.len() as i64;
     all_are(0, codes, "Produce");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             let partition =
                 list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1);
             let topic = list_offsets_request::ListOffsetsTopic::default()
-                .with_name(subject.name())
+                .with_name(fixture.name())
                 .with_partitions(vec![partition]);
             ListOffsetsRequest::default()
                 .with_replica_id((-1).into())
@@ -212,14 +219,14 @@ async fn topics_and_records(subject: &Subject) {
     );
     all_are(0, codes.await, "ListOffsets");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |version| {
             let partition =
                 fetch_request::FetchPartition::default().with_partition_max_bytes(1 << 20);
             let topic = fetch_request::FetchTopic::default().with_partitions(vec![partition]);
             let topic = match version {
-                13.. => topic.with_topic_id(subject.topic_id),
-                _ => topic.with_topic(subject.name()),
+                13.. => topic.with_topic_id(fixture.topic_id),
+                _ => topic.with_topic(fixture.name()),
             };
             let request = FetchRequest::default()
                 .with_max_wait_ms(10)
@@ -241,12 +248,15 @@ async fn topics_and_records(subject: &Subject) {
         },
     );
     all_are(0, codes.await, "Fetch");
+    written
+}
 
-    let codes = subject.ask(
+async fn leader_epochs(fixture: &RequestFixture, written: i64) {
+    let codes = fixture.ask(
         |version| {
             let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
             let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
-                .with_topic(subject.name())
+                .with_topic(fixture.name())
                 .with_partitions(vec![partition]);
             let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
             if version >= 3 {
@@ -261,8 +271,10 @@ async fn topics_and_records(subject: &Subject) {
         },
     );
     all_are(0, codes.await, "OffsetForLeaderEpoch");
+}
 
-    let codes = subject.ask_when_ready(
+async fn producer_id_and_topics(fixture: &RequestFixture) {
+    let codes = fixture.ask_when_ready(
         |_| {
             InitProducerIdRequest::default()
                 .with_transactional_id(None)
@@ -275,10 +287,10 @@ async fn topics_and_records(subject: &Subject) {
     );
     all_are(0, codes.await, "InitProducerId");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             let topic = create_topics_request::CreatableTopic::default()
-                .with_name(subject.name())
+                .with_name(fixture.name())
                 .with_num_partitions(1)
                 .with_replication_factor(1);
             CreateTopicsRequest::default()
@@ -289,7 +301,7 @@ async fn topics_and_records(subject: &Subject) {
     );
     all_are(36, codes.await, "CreateTopics: TOPIC_ALREADY_EXISTS");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |version| {
             let name = TopicName(text("no-such-topic"));
             match version {
@@ -306,13 +318,13 @@ async fn topics_and_records(subject: &Subject) {
     all_are(3, codes.await, "DeleteTopics: UNKNOWN_TOPIC_OR_PARTITION");
 }
 
-async fn groups(subject: &Subject) {
+async fn committed_offsets(fixture: &RequestFixture) {
     // The first use of a coordinator makes its topic.
-    let codes = subject.ask_when_ready(
+    let codes = fixture.ask_when_ready(
         |version| match version {
             4.. => FindCoordinatorRequest::default()
-                .with_coordinator_keys(vec![subject.group.0.clone()]),
-            _ => FindCoordinatorRequest::default().with_key(subject.group.0.clone()),
+                .with_coordinator_keys(vec![fixture.group.0.clone()]),
+            _ => FindCoordinatorRequest::default().with_key(fixture.group.0.clone()),
         },
         |response| match response.coordinators.first() {
             Some(coordinator) => coordinator.error_code,
@@ -326,37 +338,37 @@ async fn groups(subject: &Subject) {
             .with_committed_offset(1)
             .with_committed_metadata(Some(text("")));
         let topic = offset_commit_request::OffsetCommitRequestTopic::default()
-            .with_name(subject.name())
+            .with_name(fixture.name())
             .with_partitions(vec![partition]);
         OffsetCommitRequest::default()
-            .with_group_id(subject.group.clone())
+            .with_group_id(fixture.group.clone())
             .with_generation_id_or_member_epoch(-1)
             .with_topics(vec![topic])
     };
     let code = |response: &<OffsetCommitRequest as kafka_protocol::protocol::Request>::Response| {
         response.topics[0].partitions[0].error_code
     };
-    let codes = subject.ask_when_ready(commit, code).await;
+    let codes = fixture.ask_when_ready(commit, code).await;
     all_are(0, codes, "OffsetCommit");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |version| match version {
             8.. => {
                 let topic = offset_fetch_request::OffsetFetchRequestTopics::default()
-                    .with_name(subject.name())
+                    .with_name(fixture.name())
                     .with_partition_indexes(vec![0]);
                 let group = offset_fetch_request::OffsetFetchRequestGroup::default()
-                    .with_group_id(subject.group.clone())
+                    .with_group_id(fixture.group.clone())
                     .with_member_id(None)
                     .with_topics(Some(vec![topic]));
                 OffsetFetchRequest::default().with_groups(vec![group])
             }
             _ => {
                 let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
-                    .with_name(subject.name())
+                    .with_name(fixture.name())
                     .with_partition_indexes(vec![0]);
                 OffsetFetchRequest::default()
-                    .with_group_id(subject.group.clone())
+                    .with_group_id(fixture.group.clone())
                     .with_topics(Some(vec![topic]))
             }
         },
@@ -372,14 +384,16 @@ async fn groups(subject: &Subject) {
         },
     );
     all_are(0, codes.await, "OffsetFetch");
+}
 
+async fn memberships(fixture: &RequestFixture) {
     // A member id first, from version 4 on; then it is a member that nobody knows.
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             let protocol =
                 join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
             JoinGroupRequest::default()
-                .with_group_id(subject.group.clone())
+                .with_group_id(fixture.group.clone())
                 .with_session_timeout_ms(6000)
                 .with_rebalance_timeout_ms(6000)
                 .with_member_id(text("stranger"))
@@ -390,11 +404,11 @@ async fn groups(subject: &Subject) {
     );
     all_are(25, codes.await, "JoinGroup: UNKNOWN_MEMBER_ID");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             let assignment = sync_group_request::SyncGroupRequestAssignment::default();
             SyncGroupRequest::default()
-                .with_group_id(subject.group.clone())
+                .with_group_id(fixture.group.clone())
                 .with_member_id(text("stranger"))
                 .with_assignments(vec![assignment])
                 .with_protocol_type(None)
@@ -408,19 +422,19 @@ async fn groups(subject: &Subject) {
         "{codes:?}"
     );
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |_| {
             HeartbeatRequest::default()
-                .with_group_id(subject.group.clone())
+                .with_group_id(fixture.group.clone())
                 .with_member_id(text("stranger"))
         },
         |response| response.error_code,
     );
     all_are(25, codes.await, "Heartbeat: UNKNOWN_MEMBER_ID");
 
-    let codes = subject.ask(
+    let codes = fixture.ask(
         |version| {
-            let request = LeaveGroupRequest::default().with_group_id(subject.group.clone());
+            let request = LeaveGroupRequest::default().with_group_id(fixture.group.clone());
             match version {
                 3.. => {
                     let member = leave_group_request::MemberIdentity::default()

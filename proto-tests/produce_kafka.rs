@@ -16,13 +16,13 @@ use tokio_util::task::TaskTracker;
 use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
 
-struct Client {
+struct TopicProducer {
     cluster: Cluster,
     producer: Producer,
     topic: Arc<TopicMetadata>,
 }
 
-impl Client {
+impl TopicProducer {
     async fn new(kafka: &Kafka, topic: &str, config: ProducerConfig) -> Self {
         let client = ClientConfig {
             bootstrap_servers: kafka.bootstrap().split(',').map(str::to_owned).collect(),
@@ -46,7 +46,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for TopicProducer {
     fn drop(&mut self) {
         self.cluster.stop().cancel();
     }
@@ -103,7 +103,7 @@ async fn librdkafka_reads_what_we_write(version: &str) {
             compression,
             ..ProducerConfig::default()
         };
-        let client = within(Client::new(&kafka, &topic, config)).await;
+        let client = within(TopicProducer::new(&kafka, &topic, config)).await;
         // Retention goes by the records' time: an old one would be deleted meanwhile.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let started = started.as_millis() as i64;
@@ -189,7 +189,7 @@ async fn kafka_refuses_a_record_and_appends_the_others_of_its_batch() {
         batch_size: 1 << 20,
         ..ProducerConfig::default()
     };
-    let client = within(Client::new(&kafka, &topic, config)).await;
+    let client = within(TopicProducer::new(&kafka, &topic, config)).await;
     let big = vec![b'x'; 6_000];
     let mut deliveries = Vec::new();
     for n in 0..300u32 {

@@ -38,7 +38,7 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
 
     let empty = tempfile::tempdir().unwrap();
     fs::copy(&binary, empty.path().join("proxy")).unwrap();
-    let mut proxy = Running(in_root(&empty));
+    let mut proxy = KilledChild(in_root(&empty));
     let stdout = proxy.0.stdout.take().unwrap();
     // The line that says where it listens, on the port that the system chose.
     let port = BufReader::new(stdout)
@@ -62,6 +62,23 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
     http.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("I'm healthy"), "{answer}");
+}
+
+/// Scripted faults are for tests: a Cargo feature that no normal dependency may switch on.
+#[test]
+fn what_is_shipped_holds_no_scripted_faults() {
+    let holds = |program: PathBuf| {
+        let mut grep = Command::new("grep");
+        grep.args(["-aqF", "closed by a scripted fault"]);
+        match grep.arg(&program).status().unwrap().code() {
+            Some(0) => true,
+            Some(1) => false,
+            failed => panic!("grep in {}: {failed:?}", program.display()),
+        }
+    };
+    let with_faults = std::env::current_exe().unwrap();
+    assert!(holds(with_faults), "the text has changed");
+    assert!(!holds(binary()));
 }
 
 fn in_root(dir: &tempfile::TempDir) -> Child {
@@ -89,9 +106,9 @@ fn in_root(dir: &tempfile::TempDir) -> Child {
 }
 
 /// Ends the process when the test ends.
-struct Running(Child);
+struct KilledChild(Child);
 
-impl Drop for Running {
+impl Drop for KilledChild {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

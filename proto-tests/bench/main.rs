@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use processes::{KafkaProcess, ProxyProcess, root};
+use processes::{KafkaProcess, ProxyProcess};
 
 /// 100 bytes.
 pub(crate) const VALUE: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyzAB";
@@ -142,13 +142,13 @@ const ALL: &[&str] = &[
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let mut proxy = root().join("target/release/kafka-websocket-proxy");
+    let mut proxy = None;
     let mut label = "release".to_owned();
     let mut wanted = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--proxy" => proxy = args.next().expect("--proxy PATH").into(),
+            "--proxy" => proxy = Some(args.next().expect("--proxy PATH").into()),
             "--label" => label = args.next().expect("--label NAME"),
             "--bench" => {} // cargo bench adds it
             name => match ALL.iter().find(|known| **known == name) {
@@ -163,6 +163,11 @@ async fn main() {
     if wanted.is_empty() {
         wanted = ALL.to_vec();
     }
+    // Cargo's own of this profile is not taken: it was built for tests and figures.
+    let Some(proxy) = proxy else {
+        eprintln!("--proxy PATH is missing: scripts/bench builds and names the program to measure");
+        std::process::exit(2);
+    };
     let bench = Bench::new(proxy, label);
     for name in wanted {
         match name {

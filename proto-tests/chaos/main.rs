@@ -10,6 +10,8 @@
 //! it, and with `CHAOS_ALL=1` known defects fail the test, too. `RUST_LOG=proto=info` shows
 //! what happens when.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod clients;
 mod driver;
 mod history;
@@ -35,9 +37,12 @@ use schedule::ChaosSchedule;
 /// How long faults go on.
 const LENGTH: Duration = Duration::from_secs(60);
 
+/// A defect, and the violations that come of it.
+type KnownDefect = (&'static str, fn(&ChaosViolation) -> bool);
+
 /// The promises that are not kept yet, each with the defect that breaks it. They are printed,
 /// and fail the test with `CHAOS_ALL=1` only.
-const NOT_KEPT_YET: &[(&str, fn(&ChaosViolation) -> bool)] = &[
+const NOT_KEPT_YET: &[KnownDefect] = &[
     (
         "a member does not stop when its session has run out: it delivers on while its \
          heartbeats, joins or look-ups wait, and takes what a late answer assigns to it",

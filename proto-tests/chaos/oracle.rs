@@ -39,9 +39,9 @@ pub(super) enum ChaosViolation {
     /// Its client was reported nothing.
     Unanswered { id: RecordId, topic: String },
     /// Never delivered to the group, though it committed what is behind them.
-    Skipped(OffsetRange),
+    Skipped(GroupOffsetRange),
     /// Not delivered to the group until the deadline, long after the last fault.
-    Unread(OffsetRange),
+    Unread(GroupOffsetRange),
     /// Delivered as what the log does not have there.
     WrongRecord {
         client: String,
@@ -56,7 +56,7 @@ pub(super) enum ChaosViolation {
 
 /// Neighbouring offsets of a partition, as a group sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OffsetRange {
+pub(super) struct GroupOffsetRange {
     pub(super) group: String,
     pub(super) tp: TopicPartition,
     pub(super) first: i64,
@@ -167,7 +167,7 @@ fn check_delivered(
         let log = history.logs.get(tp);
         let missing = log.into_iter().flat_map(BTreeMap::keys);
         let missing = missing.filter(|offset| !delivered.contains(offset));
-        let mut ranges: Vec<(bool, OffsetRange)> = Vec::new();
+        let mut ranges: Vec<(bool, GroupOffsetRange)> = Vec::new();
         for &offset in missing {
             let skipped = committed.is_some_and(|committed| offset < committed);
             match ranges.last_mut() {
@@ -176,7 +176,7 @@ fn check_delivered(
                 }
                 _ => ranges.push((
                     skipped,
-                    OffsetRange {
+                    GroupOffsetRange {
                         group: group.to_owned(),
                         tp: tp.clone(),
                         first: offset,
@@ -273,7 +273,7 @@ impl fmt::Display for RecordId {
     }
 }
 
-impl fmt::Display for OffsetRange {
+impl fmt::Display for GroupOffsetRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             group,
@@ -368,8 +368,8 @@ mod tests {
         history.groups.get_mut("g").unwrap()
     }
 
-    fn range(first: i64, last: i64) -> OffsetRange {
-        OffsetRange {
+    fn range(first: i64, last: i64) -> GroupOffsetRange {
+        GroupOffsetRange {
             group: "g".to_owned(),
             tp: tp(),
             first,

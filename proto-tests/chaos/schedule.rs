@@ -165,7 +165,7 @@ impl ScheduleDraft<'_> {
             5 if !codes_after.is_empty() => {
                 PlannedAction::ErrorAfter(*self.random.pick(codes_after))
             }
-            0..6 => PlannedAction::CloseBefore,
+            3..6 => PlannedAction::CloseBefore,
             6 => PlannedAction::CloseAfter,
             7 => match self.random.below(2) {
                 0 => PlannedAction::Silence,
@@ -297,7 +297,7 @@ impl XorShift {
 
     /// Below `bound`, which is not 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
-        ((self.next() >> 32) * bound as u64 >> 32) as usize
+        (((self.next() >> 32) * bound as u64) >> 32) as usize
     }
 
     /// Up to, and not, `longest`; in milliseconds.

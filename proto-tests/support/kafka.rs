@@ -15,12 +15,12 @@ pub(crate) struct Kafka {
     owned: bool,
 }
 
-type Shared = Mutex<HashMap<(String, u8), Arc<OnceLock<Arc<Kafka>>>>>;
+type SharedClusters = Mutex<HashMap<(String, u8), Arc<OnceLock<Arc<Kafka>>>>>;
 
 impl Kafka {
     /// The cluster of this version and size that tests share.
     pub(crate) fn shared(version: &str, brokers: u8) -> Arc<Kafka> {
-        static SHARED: OnceLock<Shared> = OnceLock::new();
+        static SHARED: OnceLock<SharedClusters> = OnceLock::new();
         let slot = {
             let mut shared = SHARED.get_or_init(Default::default).lock().unwrap();
             Arc::clone(shared.entry((version.to_owned(), brokers)).or_default())

@@ -46,12 +46,12 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Relay {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
     _accept: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct RelayState {
     target: SocketAddr,
     mode: watch::Sender<Mode>,
     /// Rises to cut what is open.
@@ -68,7 +68,7 @@ impl Relay {
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RelayState {
             target,
             mode: watch::Sender::new(Mode::Pass),
             cuts: watch::Sender::new(0),
@@ -119,7 +119,7 @@ impl Relay {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<RelayState>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -129,7 +129,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn relay(client: TcpStream, shared: Arc<Shared>) {
+async fn relay(client: TcpStream, shared: Arc<RelayState>) {
     let mut cuts = shared.cuts.subscribe();
     let Ok(broker) = TcpStream::connect(shared.target).await else {
         return;
@@ -156,7 +156,7 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     direction: Direction,
-    shared: &Shared,
+    shared: &RelayState,
 ) -> Result<(), Cut> {
     let mut half_close = shared.half_closes[direction as usize].subscribe();
     let mut mode = shared.mode.subscribe();
@@ -198,7 +198,7 @@ async fn pump(
     }
 }
 
-impl Shared {
+impl RelayState {
     /// How many of `read` bytes may pass if the connection is to be cut within them.
     fn count(&self, direction: Direction, read: usize) -> Option<usize> {
         let mut cut_after = self.cut_after.lock().unwrap();
