@@ -82,7 +82,7 @@ impl ConsumingClient {
 
     /// Reads until it is told to part; an error says how the server ended the connection.
     async fn consume(&mut self, mut stream: ClientStream) -> Result<(), String> {
-        let mut uncommitted = UncommittedRecords::default();
+        let mut uncommitted = NewestUncommitted::default();
         loop {
             let idle = sleep(COMMIT_AFTER);
             tokio::select! {
@@ -117,14 +117,14 @@ impl ConsumingClient {
         let _ = stream.close(None).await;
         let reading = async {
             while let Ok(record) = text_of(stream.next().await) {
-                self.take(record, &mut UncommittedRecords::default());
+                self.take(record, &mut NewestUncommitted::default());
             }
         };
         let ended = timeout(PATIENCE, reading).await;
         ended.map_err(|_| "the connection stays open after a close frame".to_owned())
     }
 
-    fn take(&self, record: Option<Value>, uncommitted: &mut UncommittedRecords) {
+    fn take(&self, record: Option<Value>, uncommitted: &mut NewestUncommitted) {
         // A commit that came too late is answered by an error.
         if let Some(record) = record.filter(|record| record["error"].is_null()) {
             self.recorder
@@ -138,12 +138,12 @@ impl ConsumingClient {
 
 /// The newest record of each partition that a client has not committed yet.
 #[derive(Default)]
-struct UncommittedRecords {
+struct NewestUncommitted {
     newest: HashMap<(String, i64), String>,
     count: usize,
 }
 
-impl UncommittedRecords {
+impl NewestUncommitted {
     fn add(&mut self, record: &Value) {
         let topic = record["topic"].as_str().unwrap().to_owned();
         let partition = record["partition"].as_i64().unwrap();

@@ -41,17 +41,17 @@ impl Client {
         &self.cluster
     }
 
-    /// Its producer.
+    /// The producer, which all sockets share.
     pub fn producer(&self) -> &Producer {
         &self.producer
     }
 
-    /// Its consumers.
+    /// Makes the consumers.
     pub fn consumers(&self) -> &ConsumerFactory {
         &self.consumers
     }
 
-    /// Its fetcher.
+    /// The fetcher, which all consumers share.
     pub fn fetcher(&self) -> &Fetcher {
         self.consumers.fetcher()
     }

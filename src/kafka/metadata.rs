@@ -66,13 +66,13 @@ pub enum MetadataError {
     /// The cluster has no such topic.
     #[error("topic {topic} does not exist")]
     UnknownTopic {
-        /// Its name.
+        /// The name that was asked for.
         topic: Arc<str>,
     },
     /// The cluster does not let us see it.
     #[error("not authorized for topic {topic}")]
     NotAuthorized {
-        /// Its name.
+        /// The name that was asked for.
         topic: Arc<str>,
     },
     /// No topic can have that name.

@@ -66,7 +66,7 @@ pub(super) enum BatchState {
     /// Has its result.
     Done {
         result: Result<LogAppendInfo, ProduceError>,
-        /// See `InFlight`.
+        /// The topic was deleted and created again while the batch was in flight.
         of_old_topic: bool,
     },
 }
