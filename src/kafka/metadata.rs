@@ -154,6 +154,15 @@ impl Metadata {
         found.remove(0)
     }
 
+    /// Topics, in the order of `names`. Waits for one update about all that are not known, for
+    /// `request.timeout.ms` at most.
+    pub(crate) async fn topics(
+        &self,
+        names: &[Arc<str>],
+    ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
+        self.find_topics(names, None).await
+    }
+
     /// Topics, each as described by the response to a request that was sent after `asked_at`, in
     /// the order of `names`: nothing is accepted or rejected by what was known before the request.
     /// Waits for one update about all of them, for `request.timeout.ms` at most.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::assignor::{PartitionsPerTopic, RackSet};
 use super::error::GroupError;
-use super::membership::LeaderElection;
+use super::membership::LeaderInput;
 use crate::metadata::{ClusterSnapshot, MetadataError, PartitionMetadata, TopicMetadata};
 use crate::{Cluster, TopicPartition};
 
@@ -40,24 +40,25 @@ impl AssignmentSnapshot {
     /// Takes the metadata of all topics of the group; requests what is not known yet.
     pub(super) async fn take(
         cluster: &Cluster,
-        election: &LeaderElection,
+        leader_input: &LeaderInput,
     ) -> Result<Self, GroupError> {
-        let subscriptions = election.members.iter().map(|member| &member.subscription);
+        let subscriptions = leader_input.members.iter().map(|member| &member.subscription);
         let mut names: Vec<&Arc<str>> = subscriptions.clone().flat_map(|s| &s.topics).collect();
         names.sort_unstable();
         names.dedup();
+        let names: Vec<Arc<str>> = names.into_iter().cloned().collect();
+        let known = cluster.metadata().topics(&names).await;
         let mut topics = Vec::with_capacity(names.len());
-        // Mostly they are known already, so one after the other costs no time.
-        for name in names {
-            let topic = match cluster.metadata().topic(name).await {
+        for (name, topic) in names.into_iter().zip(known) {
+            let topic = match topic {
                 Ok(topic) => Some(topic),
                 Err(MetadataError::Unavailable { reason }) => {
                     tracing::debug!(%reason, topic = %name, "a leader cannot assign yet");
-                    return Err(GroupError::MalformedResponse);
+                    return Err(GroupError::MetadataUnavailable(reason));
                 }
                 Err(_) => None,
             };
-            topics.push((Arc::clone(name), topic));
+            topics.push((name, topic));
         }
         let any_member_has_rack = subscriptions.clone().any(|s| s.rack.is_some());
         let snapshot = cluster.metadata().snapshot();

@@ -46,9 +46,9 @@ enum GroupResponse {
     FindCoordinator(Result<BrokerId, GroupError>),
     /// To the heartbeat of that generation.
     Heartbeat(Generation, Result<(), GroupError>),
-    /// Looked up under that ownership epoch.
+    /// Looked up under that ownership version.
     Positions(u64, Result<Vec<InitialPosition>, PositionError>),
-    /// Reset under that ownership epoch.
+    /// Reset under that ownership version.
     PositionsReset(
         u64,
         Result<Vec<(TopicPartition, FetchPosition)>, PositionError>,
@@ -164,7 +164,7 @@ impl ConsumerCoordinator {
         drop(guard);
 
         if !to_reset.is_empty() && !self.member.is_leaving() {
-            let epoch = self.member.ownership_epoch();
+            let epoch = self.member.ownership_version();
             let reset = self.positions.clone().reset(to_reset);
             let response = reset.map(move |found| GroupResponse::PositionsReset(epoch, found));
             self.requests.push(response.boxed());
@@ -295,7 +295,7 @@ impl ConsumerCoordinator {
             }
             GroupResponse::Positions(epoch, Ok(found)) => return self.on_positions(epoch, found),
             GroupResponse::PositionsReset(epoch, Ok(found)) => {
-                if epoch == self.member.ownership_epoch() {
+                if epoch == self.member.ownership_version() {
                     for (tp, position) in found {
                         let event = BackgroundEvent::PositionReset(tp, position);
                         self.channel.send(event);
@@ -327,13 +327,13 @@ impl ConsumerCoordinator {
 
     fn on_positions(
         &mut self,
-        ownership_epoch: u64,
+        ownership_version: u64,
         mut found: Vec<InitialPosition>,
     ) -> Vec<MembershipAction> {
         let member = &self.member;
-        found.retain(|initial| member.is_initializing(ownership_epoch, &initial.tp));
+        found.retain(|initial| member.is_initializing(ownership_version, &initial.tp));
         let partitions = found.iter().map(|initial| initial.tp.clone()).collect();
-        let event = MembershipEvent::PositionsInitialized(ownership_epoch, Ok(partitions));
+        let event = MembershipEvent::PositionsInitialized(ownership_version, Ok(partitions));
         let actions = self.member.handle(event, Instant::now());
         if !found.is_empty() {
             // Before the consumer is given them: whatever it stores is newer.

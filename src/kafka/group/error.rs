@@ -141,7 +141,8 @@ pub enum CommitError {
 pub(crate) enum PositionError {
     /// The consumer ends.
     Fatal(ConsumerError),
-    /// The member has to start over: lose its partitions, and join as a new one.
+    /// The offsets could not be fetched in a number of attempts, or the coordinator does not
+    /// count this member in: it loses its partitions, and joins again under its member id.
     RejoinNeeded,
 }
 
@@ -160,6 +161,8 @@ pub(crate) enum GroupError {
     Request(RequestError),
     /// The response is inconsistent.
     MalformedResponse,
+    /// No broker describes the topics that a leader is to assign.
+    MetadataUnavailable(Arc<str>),
 }
 
 impl GroupError {
@@ -182,7 +185,7 @@ impl GroupError {
             Self::Request(RequestError::Stopped) => Action::Stop,
             Self::Request(error) if error.is_retriable() => Action::FindCoordinator,
             Self::Request(_) => Action::Fail,
-            Self::MalformedResponse => Action::Retry,
+            Self::MalformedResponse | Self::MetadataUnavailable(_) => Action::Retry,
             Self::Code(code) => match code {
                 E::NotCoordinator | E::CoordinatorNotAvailable => Action::FindCoordinator,
                 E::RebalanceInProgress => Action::Rejoin,
@@ -208,12 +211,14 @@ impl GroupError {
         let reason = self.message();
         match self {
             Self::Code(_) => ConsumerError::Rejected { group, reason },
-            Self::Request(_) | Self::MalformedResponse => ConsumerError::Failed { group, reason },
+            Self::Request(_) | Self::MalformedResponse | Self::MetadataUnavailable(_) => {
+                ConsumerError::Failed { group, reason }
+            }
         }
     }
 
-    /// For errors and logs: as short as the reason of a close frame has to be, and what can be
-    /// done if the broker's code does not say it.
+    /// For errors and logs: a short text, with what can be done if the broker's code does not
+    /// say it.
     pub(crate) fn message(&self) -> Arc<str> {
         use ResponseError as E;
         match self {
@@ -234,6 +239,7 @@ impl GroupError {
             Self::Code(code) => code.to_string().into(),
             Self::Request(error) => error.to_string().into(),
             Self::MalformedResponse => "malformed answer".into(),
+            Self::MetadataUnavailable(reason) => Arc::clone(reason),
         }
     }
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each side only leaves a message and wakes the other; neither waits. What can pile up is
-//! bounded by the partitions of one member: the task sends nothing new before the consumer
-//! has answered a revocation.
+//! bounded by the partitions of one member: at most one revocation is outstanding, and each
+//! partition is assigned, reset and lost by turns.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

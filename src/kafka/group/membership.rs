@@ -41,7 +41,7 @@ use tokio::time::Instant;
 
 use self::coordinator_state::CoordinatorState;
 pub(crate) use self::events::{
-    Generation, GroupRebalanceConfig, JoinGroupResult, LeaderElection, MembershipAction,
+    Generation, GroupRebalanceConfig, JoinGroupResult, LeaderInput, MembershipAction,
     MembershipEnd, MembershipEvent,
 };
 use self::heartbeat_timer::HeartbeatTimer;
@@ -109,15 +109,16 @@ pub(crate) struct Membership {
     generation: i32,
     /// The assignor of the last generation.
     assignor: Option<AssignorName>,
-    election: Option<LeaderElection>,
+    leader_input: Option<LeaderInput>,
     /// The partitions of the last assignment.
     owned: PartitionSet,
-    /// The partitions that the consumer was given and has not released.
-    delivered: PartitionSet,
+    /// The partitions that the consumer was handed, with their positions, and has not released.
+    handed_over: PartitionSet,
     /// The partitions whose positions are being looked up.
     initializing: PartitionSet,
-    /// Counts losses, so that positions that were looked up before a loss are not used after it.
-    ownership_epoch: u64,
+    /// Incremented whenever `owned` is cleared, so that positions that were looked up before
+    /// are not used afterwards.
+    ownership_version: u64,
     /// Counts revocations.
     revocation: u64,
     rejoin_needed: bool,
@@ -138,11 +139,11 @@ impl Membership {
             member_id: String::new(),
             generation: NO_GENERATION,
             assignor: None,
-            election: None,
+            leader_input: None,
             owned: PartitionSet::default(),
-            delivered: PartitionSet::default(),
+            handed_over: PartitionSet::default(),
             initializing: PartitionSet::default(),
-            ownership_epoch: 0,
+            ownership_version: 0,
             revocation: 0,
             rejoin_needed: false,
             rejoin_backoff: backoff,
@@ -180,9 +181,9 @@ impl Membership {
         self.coordinator.heartbeat_broker()
     }
 
-    /// What this member is given as the leader of the generation; taken once.
-    pub(crate) fn take_election(&mut self) -> Option<LeaderElection> {
-        self.election.take()
+    /// The leader's input, if this member is the leader of the generation; taken once.
+    pub(crate) fn take_leader_input(&mut self) -> Option<LeaderInput> {
+        self.leader_input.take()
     }
 
     /// Whether a commit may be sent now: the broker counts this member in, and no assignment of
@@ -193,7 +194,7 @@ impl Membership {
             MemberState::Stable | MemberState::Revoking { .. } => member,
             // Of the generation that still counts, also while this member waits in line.
             MemberState::Unjoined { .. } | MemberState::PreparingRebalance => {
-                member && !self.delivered.is_empty()
+                member && !self.handed_over.is_empty()
             }
             _ => false,
         }
@@ -201,17 +202,17 @@ impl Membership {
 
     /// Whether this member may still commit offsets of `tp`.
     pub(crate) fn can_commit_partition(&self, tp: &TopicPartition) -> bool {
-        self.delivered.contains(tp)
+        self.handed_over.contains(tp)
     }
 
-    /// Counts the losses of all partitions.
-    pub(crate) fn ownership_epoch(&self) -> u64 {
-        self.ownership_epoch
+    /// Incremented whenever nothing is owned any more: all was lost, or an eager member rejoins.
+    pub(crate) fn ownership_version(&self) -> u64 {
+        self.ownership_version
     }
 
-    /// Whether the position of `tp`, looked up under that ownership epoch, is still needed.
-    pub(crate) fn is_initializing(&self, ownership_epoch: u64, tp: &TopicPartition) -> bool {
-        ownership_epoch == self.ownership_epoch
+    /// Whether the position of `tp`, looked up under that ownership version, is still needed.
+    pub(crate) fn is_initializing(&self, ownership_version: u64, tp: &TopicPartition) -> bool {
+        ownership_version == self.ownership_version
             && self.initializing.contains(tp)
             && self.owned.contains(tp)
     }
@@ -331,8 +332,8 @@ impl Membership {
             Event::CommitFailed(generation, error) => {
                 self.on_generation_error(&generation, &error, now);
             }
-            Event::PositionsInitialized(ownership_epoch, result) => {
-                self.on_positions_initialized(ownership_epoch, result, now);
+            Event::PositionsInitialized(ownership_version, result) => {
+                self.on_positions_initialized(ownership_version, result, now);
             }
             Event::RevocationComplete(revocation) => self.on_revocation_complete(revocation, now),
             Event::LocalMembersChanged => {
@@ -401,7 +402,7 @@ impl Membership {
     fn close(&mut self, end: MembershipEnd) {
         self.cancel_rebalance();
         self.clear_owned();
-        self.delivered.clear();
+        self.handed_over.clear();
         self.state = MemberState::Closed;
         self.actions.push(MembershipAction::Close(end));
     }

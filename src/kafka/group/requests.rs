@@ -23,7 +23,7 @@ pub(crate) use self::offsets::{
 use super::assignor::GroupMember;
 use super::consumer_protocol::{self, PROTOCOL_TYPE};
 use super::error::GroupError;
-use super::membership::{Generation, JoinGroupResult, LeaderElection, Membership};
+use super::membership::{Generation, JoinGroupResult, LeaderInput, Membership};
 use crate::TopicPartition;
 
 /// What names a member in each of its requests, as Java's `ConsumerGroupMetadata`.
@@ -98,7 +98,7 @@ pub(crate) fn join_group_result(
     if let Some(error) = GroupError::from_code(response.error_code) {
         return Err(error);
     }
-    let election = if response.leader == response.member_id {
+    let leader_input = if response.leader == response.member_id {
         let mut members = Vec::with_capacity(response.members.len());
         for member in &response.members {
             members.push(GroupMember {
@@ -108,7 +108,7 @@ pub(crate) fn join_group_result(
                     .map_err(|_| GroupError::MalformedResponse)?,
             });
         }
-        Some(LeaderElection {
+        Some(LeaderInput {
             members,
             skip_assignment: response.skip_assignment,
         })
@@ -121,7 +121,7 @@ pub(crate) fn join_group_result(
         protocol: response
             .protocol_name
             .map_or_else(String::new, |name| name.to_string()),
-        election,
+        leader_input,
     })
 }
 
@@ -309,17 +309,17 @@ mod tests {
                 .with_members(vec![member(metadata)])
         };
         let good = [0, 0, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff];
-        let Ok(JoinGroupResult::Joined { election, .. }) = join_group_result(response("m", &good))
+        let Ok(JoinGroupResult::Joined { leader_input, .. }) = join_group_result(response("m", &good))
         else {
             panic!("a member");
         };
-        assert_eq!(&*election.unwrap().members[0].subscription.topics[0], "t");
-        let Ok(JoinGroupResult::Joined { election, .. }) =
+        assert_eq!(&*leader_input.unwrap().members[0].subscription.topics[0], "t");
+        let Ok(JoinGroupResult::Joined { leader_input, .. }) =
             join_group_result(response("other", &good))
         else {
             panic!("a member");
         };
-        assert!(election.is_none());
+        assert!(leader_input.is_none());
         assert!(matches!(
             join_group_result(response("m", &[0])),
             Err(GroupError::MalformedResponse)

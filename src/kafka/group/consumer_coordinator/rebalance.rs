@@ -15,7 +15,7 @@ use crate::group::assignor::assign_convergent;
 use crate::group::coordinator_handle::CoordinatorHandle;
 use crate::group::error::GroupError;
 use crate::group::membership::{
-    JoinGroupResult, LeaderElection, MembershipAction, MembershipEvent,
+    JoinGroupResult, LeaderInput, MembershipAction, MembershipEvent,
 };
 use crate::group::requests::{self, ConsumerGroupMetadata};
 use crate::net::pool::JoinConnection;
@@ -24,9 +24,9 @@ use crate::{BrokerId, TopicPartition};
 /// JoinGroup is answered this much after the rebalance timeout at the latest.
 const JOIN_GROUP_GRACE: Duration = Duration::from_secs(5);
 
-/// The response to JoinGroup or SyncGroup, and the broker that it was sent to.
+/// How a step of a rebalance has ended: the broker that it went to, and the result.
 pub(super) enum RebalanceResponse {
-    /// A connection for JoinGroup.
+    /// The wait for a connection for JoinGroup.
     JoinConnection(BrokerId, Result<JoinConnection, RequestError>),
     JoinGroup(
         BrokerId,
@@ -82,8 +82,9 @@ impl ConsumerCoordinator {
         self.rebalance = Some(join.boxed());
     }
 
-    /// Goes to the broker that JoinGroup went to: the coordinator may be marked unknown by now,
-    /// for an error on the coordinator connection, but only this broker has the assignment.
+    /// Goes to the broker that answered JoinGroup, over the same connection: the coordinator may
+    /// be marked unknown by now, for the error of another request, but only this broker
+    /// collects the generation's assignment.
     pub(super) fn sync_group(&mut self) {
         let (broker, connection) = self
             .join_connection
@@ -93,10 +94,10 @@ impl ConsumerCoordinator {
             .member
             .assignor()
             .expect("a joined member has an assignor");
-        let election = self.member.take_election();
+        let leader_input = self.member.take_leader_input();
         let metadata = ConsumerGroupMetadata::of(&self.member);
         let handle = self.handle.clone();
-        let sync = sync_group(handle, broker, connection, metadata, assignor, election);
+        let sync = sync_group(handle, broker, connection, metadata, assignor, leader_input);
         self.rebalance = Some(sync.boxed());
     }
 
@@ -165,19 +166,19 @@ async fn sync_group(
     connection: JoinConnection,
     metadata: ConsumerGroupMetadata,
     assignor: AssignorName,
-    election: Option<LeaderElection>,
+    leader_input: Option<LeaderInput>,
 ) -> RebalanceResponse {
     let mut snapshot = None;
     let mut assignments = Vec::new();
-    if let Some(election) = election {
-        let taken = match AssignmentSnapshot::take(&handle.cluster, &election).await {
+    if let Some(leader_input) = leader_input {
+        let taken = match AssignmentSnapshot::take(&handle.cluster, &leader_input).await {
             Ok(taken) => taken,
             Err(error) => return RebalanceResponse::SyncGroup(broker, Err(error), None),
         };
-        if !election.skip_assignment {
+        if !leader_input.skip_assignment {
             let partitions = taken.partitions_per_topic();
-            let lists = assign_convergent(assignor, &election.members, &partitions);
-            let members = election.members.into_iter().map(|m| m.member_id);
+            let lists = assign_convergent(assignor, &leader_input.members, &partitions);
+            let members = leader_input.members.into_iter().map(|m| m.member_id);
             assignments = members.zip(lists).collect();
         }
         snapshot = Some(taken);

@@ -39,13 +39,13 @@ pub(crate) enum JoinGroupResult {
         generation: i32,
         protocol: String,
         /// If this member is the leader.
-        election: Option<LeaderElection>,
+        leader_input: Option<LeaderInput>,
     },
 }
 
-/// What the leader is given to assign partitions.
+/// The members that the leader is to assign partitions to.
 #[derive(Clone, Debug)]
-pub(crate) struct LeaderElection {
+pub(crate) struct LeaderInput {
     pub(crate) members: Vec<GroupMember>,
     /// A static leader has rejoined: the broker has the assignment already (KIP-814).
     pub(crate) skip_assignment: bool,
@@ -73,7 +73,7 @@ pub(crate) enum MembershipEvent {
     /// A commit of that generation failed with an error that concerns the membership.
     CommitFailed(Generation, GroupError),
     /// The consumer was given the positions of these partitions, or there are none; looked up
-    /// under that ownership epoch.
+    /// under that ownership version.
     PositionsInitialized(u64, Result<Vec<TopicPartition>, PositionError>),
     /// The consumer has released the partitions of that revocation, and their offsets are
     /// committed.
@@ -101,7 +101,7 @@ pub(crate) enum MembershipAction {
     Heartbeat,
     /// Cancel JoinGroup, SyncGroup, or the wait for a connection.
     CancelRebalance,
-    /// Look up the positions of these, under that ownership epoch.
+    /// Look up the positions of these, under that ownership version.
     InitializePositions(u64, Vec<TopicPartition>),
     /// Have the consumer release these, then expect
     /// [`MembershipEvent::RevocationComplete`] with that id.

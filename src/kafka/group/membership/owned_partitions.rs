@@ -10,16 +10,16 @@ use crate::TopicPartition;
 impl Membership {
     pub(super) fn on_positions_initialized(
         &mut self,
-        ownership_epoch: u64,
+        ownership_version: u64,
         result: Result<Vec<TopicPartition>, PositionError>,
         now: Instant,
     ) {
         match result {
-            _ if ownership_epoch != self.ownership_epoch => {}
+            _ if ownership_version != self.ownership_version => {}
             Ok(partitions) => {
                 for tp in partitions {
                     if self.initializing.remove(&tp) && self.owned.contains(&tp) {
-                        self.delivered.insert(tp);
+                        self.handed_over.insert(tp);
                     }
                 }
             }
@@ -41,7 +41,7 @@ impl Membership {
             return;
         }
         for tp in std::mem::take(partitions) {
-            self.delivered.remove(&tp);
+            self.handed_over.remove(&tp);
         }
         self.schedule_join(now);
     }
@@ -60,12 +60,12 @@ impl Membership {
     pub(super) fn prepare_join(&mut self, now: Instant) {
         if self.is_cooperative() {
             self.schedule_join(now);
-        } else if self.delivered.is_empty() {
+        } else if self.handed_over.is_empty() {
             self.clear_owned();
             self.schedule_join(now);
         } else {
             self.clear_owned();
-            self.start_revocation(self.delivered.to_vec(), now);
+            self.start_revocation(self.handed_over.to_vec(), now);
         }
     }
 
@@ -81,15 +81,15 @@ impl Membership {
         };
     }
 
-    /// Looks up positions of what is owned and neither delivered nor being looked up.
+    /// Looks up positions of what is owned and neither handed over nor being looked up.
     pub(super) fn initialize_positions(&mut self) {
-        let mut new = self.owned.without(&self.delivered);
+        let mut new = self.owned.without(&self.handed_over);
         new.retain(|tp| !self.initializing.contains(tp));
         if !new.is_empty() {
             for tp in &new {
                 self.initializing.insert(tp.clone());
             }
-            let epoch = self.ownership_epoch;
+            let epoch = self.ownership_version;
             self.actions
                 .push(MembershipAction::InitializePositions(epoch, new));
         }
@@ -98,21 +98,21 @@ impl Membership {
     pub(super) fn clear_owned(&mut self) {
         self.owned.clear();
         self.initializing.clear();
-        self.ownership_epoch += 1;
+        self.ownership_version += 1;
     }
 
     pub(super) fn lose(&mut self, partitions: Vec<TopicPartition>) {
-        let delivered: Vec<_> = partitions
+        let lost: Vec<_> = partitions
             .into_iter()
-            .filter(|tp| self.delivered.remove(tp))
+            .filter(|tp| self.handed_over.remove(tp))
             .collect();
-        if !delivered.is_empty() {
-            self.actions.push(MembershipAction::Lose(delivered));
+        if !lost.is_empty() {
+            self.actions.push(MembershipAction::Lose(lost));
         }
     }
 
     pub(super) fn lose_all(&mut self) {
         self.clear_owned();
-        self.lose(self.delivered.to_vec());
+        self.lose(self.handed_over.to_vec());
     }
 }

@@ -104,7 +104,7 @@ impl Membership {
                 member_id,
                 generation,
                 protocol,
-                election,
+                leader_input,
             }) => {
                 let offered = &self.config.assignors;
                 let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
@@ -116,7 +116,7 @@ impl Membership {
                 self.assignor = Some(*chosen);
                 self.member_id = member_id;
                 self.generation = generation;
-                self.election = election;
+                self.leader_input = leader_input;
                 self.heartbeat.start_session(now);
                 self.state = MemberState::CompletingRebalance;
                 self.actions.push(MembershipAction::SyncGroup);
@@ -153,7 +153,7 @@ impl Membership {
         self.owned = assigned.into_iter().filter(subscribed).collect();
         self.initializing.retain(|tp| self.owned.contains(tp));
         let any_revoked = !before.without(&self.owned).is_empty();
-        let to_revoke = self.delivered.without(&self.owned);
+        let to_revoke = self.handed_over.without(&self.owned);
         if self.is_cooperative() {
             self.rejoin_needed |= any_revoked;
             if !to_revoke.is_empty() {

@@ -110,7 +110,7 @@ impl Harness {
                 member_id: "m-1".to_owned(),
                 generation,
                 protocol: protocol.to_owned(),
-                election: None,
+                leader_input: None,
             },
         )))
     }
@@ -120,7 +120,7 @@ impl Harness {
     }
 
     fn initialize(&mut self, list: &[i32]) {
-        let epoch = self.member.ownership_epoch;
+        let epoch = self.member.ownership_version;
         let actions = self.handle(MembershipEvent::PositionsInitialized(
             epoch,
             Ok(partitions(list)),
@@ -687,7 +687,7 @@ fn positions_survive_a_rebalance_that_leaves_their_partitions() {
     harness.assign(&[0, 1]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
-    // 0 and 1 are still being looked up; 1 is revoked before it was delivered: rejoin at once.
+    // 0 and 1 are still being looked up; 1 is revoked before it was handed over: rejoin at once.
     assert_eq!(harness.assign(&[0]), [MembershipAction::JoinGroup]);
     harness.initialize(&[0, 1]);
     assert!(harness.member.can_commit_partition(&partitions(&[0])[0]));

@@ -102,8 +102,8 @@ pub(crate) fn offset_fetch(
         .with_topics(Some(topics.into_iter().map(topic).collect()))
 }
 
-/// The committed offset of one partition, if there is one, with its leader epoch: Java's
-/// `OffsetAndMetadata`.
+/// A partition, and its committed offset with the leader epoch (Java's `OffsetAndMetadata`);
+/// `None` if nothing is committed.
 pub(crate) type CommittedPosition = (TopicPartition, Result<Option<FetchPosition>, GroupError>);
 
 /// What the OffsetFetch response says of each of `partitions`; one that it leaves out has failed.
