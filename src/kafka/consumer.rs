@@ -31,7 +31,7 @@ use super::config::ConsumerConfig;
 use super::fetcher::{Cursor, Fetcher};
 use super::group::{
     BackgroundEvent, ConsumerCoordinator, ConsumerGroups, GroupRebalanceConfig, MemberChannel,
-    Membership,
+    Membership, PartitionAssignment,
 };
 use runtime::wake::WakeSignal;
 
@@ -74,6 +74,7 @@ pub enum ConsumerEvent {
 #[must_use = "the group waits until it is released"]
 pub struct PartitionRevocation {
     number: u64,
+    assignments: Vec<PartitionAssignment>,
     partitions: Vec<TopicPartition>,
 }
 
@@ -247,11 +248,11 @@ impl Consumer {
 
     /// Gives revoked partitions to the group, after their stored offsets are committed.
     pub fn release(&mut self, revocation: PartitionRevocation) {
-        let named = |tp: &TopicPartition| revocation.partitions.contains(tp);
+        let named = |assignment: &PartitionAssignment| revocation.assignments.contains(assignment);
         self.queue_commits(named);
         self.subscriptions
-            .remove(|state| state.is_revoked() && named(&state.tp));
-        let released = (revocation.number, revocation.partitions);
+            .remove(|state| state.is_revoked() && named(&state.assignment));
+        let released = (revocation.number, revocation.assignments);
         self.channel.state().released_revocation = Some(released);
         self.channel.coordinator_wake.notify_one();
     }
@@ -273,17 +274,17 @@ impl Consumer {
     /// Queues the stored offsets of these partitions for commit; false if there are none. Not
     /// those of a partition whose loss is not processed yet: it may be owned again since, and
     /// its committed offset further on.
-    fn queue_commits(&mut self, which: impl Fn(&TopicPartition) -> bool) -> bool {
+    fn queue_commits(&mut self, which: impl Fn(&PartitionAssignment) -> bool) -> bool {
         let mut channel = None;
         for state in self
             .subscriptions
             .iter_mut()
-            .filter(|state| which(&state.tp))
+            .filter(|state| which(&state.assignment))
         {
             if let Some(next) = state.stored.take() {
                 let channel = channel.get_or_insert_with(|| self.channel.state());
-                if !channel.has_unread_loss_of(&state.tp) {
-                    channel.commits.add(state.tp.clone(), next);
+                if !channel.has_unread_loss_of(&state.assignment) {
+                    channel.commits.add(state.assignment.clone(), next);
                 }
             }
         }
@@ -307,34 +308,37 @@ impl Consumer {
     fn apply(&mut self, event: BackgroundEvent) -> Option<ConsumerEvent> {
         match event {
             BackgroundEvent::Assigned(positions) => {
-                let assigned = positions.iter().map(|(tp, _)| tp.clone()).collect();
-                for (tp, position) in positions {
-                    let cursor = self.cursor(tp.clone(), position);
-                    self.subscriptions.assign(&tp, position, cursor);
+                let mut assigned = Vec::with_capacity(positions.len());
+                for (assignment, position) in positions {
+                    assigned.push(assignment.tp.clone());
+                    let cursor = self.cursor(assignment.tp.clone(), position);
+                    self.subscriptions.assign(assignment, position, cursor);
                 }
                 Some(ConsumerEvent::Assigned(assigned))
             }
-            BackgroundEvent::PositionReset(tp, position) => {
-                self.complete_reset(&tp, position);
+            BackgroundEvent::PositionReset(assignment, position) => {
+                self.complete_reset(&assignment, position);
                 None
             }
-            BackgroundEvent::Revoke(number, partitions) => {
-                for tp in &partitions {
-                    if let Some(state) = self.subscriptions.get_mut(tp) {
+            BackgroundEvent::Revoke(number, assignments) => {
+                for assignment in &assignments {
+                    if let Some(state) = self.subscriptions.get_assigned(assignment) {
                         state.fetching = FetchingState::Revoked;
                     }
                 }
                 Some(ConsumerEvent::Revoked(PartitionRevocation {
                     number,
-                    partitions,
+                    partitions: partitions_of(&assignments),
+                    assignments,
                 }))
             }
-            BackgroundEvent::Lost(mut partitions) => {
+            BackgroundEvent::Lost(mut assignments) => {
                 // Those that were released in the meantime are not lost.
-                partitions.retain(|tp| self.subscriptions.is_owned(tp));
+                assignments.retain(|of| self.subscriptions.get_assigned(of).is_some());
                 self.subscriptions
-                    .remove(|state| partitions.contains(&state.tp));
-                (!partitions.is_empty()).then_some(ConsumerEvent::Lost(partitions))
+                    .remove(|state| assignments.contains(&state.assignment));
+                let lost = partitions_of(&assignments);
+                (!lost.is_empty()).then_some(ConsumerEvent::Lost(lost))
             }
             BackgroundEvent::Closed(error) => Some(self.end(error)),
         }
@@ -343,16 +347,16 @@ impl Consumer {
     /// Reads on where the reset policy says, unless the partition was given back and assigned
     /// again since. The position is committed at once and whatever the policy: the log may
     /// grow past the offset that was out of range, and the next owner would skip to it.
-    fn complete_reset(&mut self, tp: &TopicPartition, position: FetchPosition) {
+    fn complete_reset(&mut self, assignment: &PartitionAssignment, position: FetchPosition) {
         let awaits_reset = self
             .subscriptions
-            .get_mut(tp)
+            .get_assigned(assignment)
             .is_some_and(|state| state.awaits_reset());
         if !awaits_reset {
             return;
         }
-        let cursor = self.cursor(tp.clone(), position);
-        if let Some(state) = self.subscriptions.get_mut(tp) {
+        let cursor = self.cursor(assignment.tp.clone(), position);
+        if let Some(state) = self.subscriptions.get_assigned(assignment) {
             state.complete_reset(position, cursor);
         }
         self.request_commit();
@@ -392,7 +396,8 @@ impl Consumer {
             FetchError::OutOfRange { .. } => {
                 tracing::warn!(%error, "starting again by the reset policy");
                 state.await_reset();
-                self.channel.state().reset_partitions.push(state.tp.clone());
+                let assignment = state.assignment.clone();
+                self.channel.state().reset_partitions.push(assignment);
                 self.channel.coordinator_wake.notify_one();
                 None
             }
@@ -422,6 +427,10 @@ impl Drop for Consumer {
         self.channel.state().leave_requested = true;
         self.channel.coordinator_wake.notify_one();
     }
+}
+
+fn partitions_of(assignments: &[PartitionAssignment]) -> Vec<TopicPartition> {
+    assignments.iter().map(|of| of.tp.clone()).collect()
 }
 
 /// How long a caller may take to release revoked partitions.

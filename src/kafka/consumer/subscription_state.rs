@@ -2,6 +2,7 @@
 
 use super::TopicPartition;
 use crate::fetcher::{Cursor, FetchPosition};
+use crate::group::PartitionAssignment;
 
 /// The owned partitions, in the order in which they take turns.
 #[derive(Debug, Default)]
@@ -14,7 +15,7 @@ pub(super) struct SubscriptionState {
 /// One owned partition.
 #[derive(Debug)]
 pub(super) struct TopicPartitionState {
-    pub(super) tp: TopicPartition,
+    pub(super) assignment: PartitionAssignment,
     pub(super) fetching: FetchingState,
     /// No offset below was delivered under this assignment.
     pub(super) first_offset: i64,
@@ -38,19 +39,27 @@ impl SubscriptionState {
     /// The partitions that are read.
     pub(super) fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
         let assigned = self.partitions.iter().filter(|state| !state.is_revoked());
-        assigned.map(|state| &state.tp)
+        assigned.map(|state| &state.assignment.tp)
     }
 
-    pub(super) fn is_owned(&self, tp: &TopicPartition) -> bool {
-        self.partitions.iter().any(|state| state.tp == *tp)
+    /// The partition, if it is owned under that assignment.
+    pub(super) fn get_assigned(
+        &mut self,
+        assignment: &PartitionAssignment,
+    ) -> Option<&mut TopicPartitionState> {
+        let state = self.get_mut(&assignment.tp)?;
+        (state.assignment == *assignment).then_some(state)
     }
 
     pub(super) fn get_mut(&mut self, tp: &TopicPartition) -> Option<&mut TopicPartitionState> {
         // Most often it is the one that was read last.
         let last = self.turn.wrapping_sub(1);
         let index = match self.partitions.get(last) {
-            Some(state) if state.tp == *tp => last,
-            _ => self.partitions.iter().position(|state| state.tp == *tp)?,
+            Some(state) if state.assignment.tp == *tp => last,
+            _ => {
+                let mut partitions = self.partitions.iter();
+                partitions.position(|state| state.assignment.tp == *tp)?
+            }
         };
         self.partitions.get_mut(index)
     }
@@ -59,12 +68,20 @@ impl SubscriptionState {
         self.partitions.iter_mut()
     }
 
-    /// Owns `tp` from `position` on, whatever was known of it.
-    pub(super) fn assign(&mut self, tp: &TopicPartition, position: FetchPosition, cursor: Cursor) {
-        self.remove(|state| state.tp == *tp);
+    /// Owns a partition from `position` on, whatever was known of it.
+    pub(super) fn assign(
+        &mut self,
+        assignment: PartitionAssignment,
+        position: FetchPosition,
+        cursor: Cursor,
+    ) {
+        self.remove(|state| state.assignment.tp == assignment.tp);
         self.partitions.push(TopicPartitionState {
-            // The topic name that its records share: comparing is quick then.
-            tp: cursor.tp().clone(),
+            assignment: PartitionAssignment {
+                // The topic name that its records share: comparing is quick then.
+                tp: cursor.tp().clone(),
+                number: assignment.number,
+            },
             fetching: FetchingState::Fetching(cursor),
             first_offset: position.offset,
             stored: None,

@@ -42,7 +42,10 @@ impl AssignmentSnapshot {
         cluster: &Cluster,
         leader_input: &LeaderInput,
     ) -> Result<Self, GroupError> {
-        let subscriptions = leader_input.members.iter().map(|member| &member.subscription);
+        let subscriptions = leader_input
+            .members
+            .iter()
+            .map(|member| &member.subscription);
         let mut names: Vec<&Arc<str>> = subscriptions.clone().flat_map(|s| &s.topics).collect();
         names.sort_unstable();
         names.dedup();

@@ -32,11 +32,12 @@ use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
+use super::partition_assignment::PartitionAssignment;
 use super::positions::{InitialPosition, OffsetResetStrategy, PositionInitializer};
 use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;
-use crate::{BrokerId, ConnectionPurpose, IsolationLevel, TopicPartition};
+use crate::{BrokerId, ConnectionPurpose, IsolationLevel};
 
 /// How long the last commit may hold up leaving.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,17 +47,20 @@ enum GroupResponse {
     FindCoordinator(Result<BrokerId, GroupError>),
     /// To the heartbeat of that generation.
     Heartbeat(Generation, Result<(), GroupError>),
-    /// Looked up under that ownership version.
-    Positions(u64, Result<Vec<InitialPosition>, PositionError>),
-    /// Reset under that ownership version.
+    /// The initial positions of these.
+    Positions(
+        Vec<PartitionAssignment>,
+        Result<Vec<InitialPosition>, PositionError>,
+    ),
+    /// The positions of these, by the reset strategy.
     PositionsReset(
-        u64,
-        Result<Vec<(TopicPartition, FetchPosition)>, PositionError>,
+        Vec<PartitionAssignment>,
+        Result<Vec<(PartitionAssignment, FetchPosition)>, PositionError>,
     ),
     /// A commit may be sent now, or that broker is not the coordinator any more.
     CommitPermit(Result<GroupCommitPermit, BrokerId>),
     /// To the commit of that generation: the error code per partition.
-    OffsetCommit(Generation, Result<Vec<(TopicPartition, i16)>, GroupError>),
+    OffsetCommit(Generation, Result<Vec<(PartitionAssignment, i16)>, GroupError>),
     LeaveGroup(Result<(), GroupError>),
 }
 
@@ -164,9 +168,8 @@ impl ConsumerCoordinator {
         drop(guard);
 
         if !to_reset.is_empty() && !self.member.is_leaving() {
-            let epoch = self.member.ownership_version();
-            let reset = self.positions.clone().reset(to_reset);
-            let response = reset.map(move |found| GroupResponse::PositionsReset(epoch, found));
+            let reset = self.positions.clone().reset(to_reset.clone());
+            let response = reset.map(|found| GroupResponse::PositionsReset(to_reset, found));
             self.requests.push(response.boxed());
         }
         if let Some((revocation, _)) = released {
@@ -198,9 +201,9 @@ impl ConsumerCoordinator {
                     self.rebalance = None;
                     self.join_connection = None;
                 }
-                Action::InitializePositions(epoch, partitions) => {
-                    let found = self.positions.clone().initialize(partitions);
-                    let response = found.map(move |found| GroupResponse::Positions(epoch, found));
+                Action::InitializePositions(assignments) => {
+                    let found = self.positions.clone().initialize(assignments.clone());
+                    let response = found.map(|found| GroupResponse::Positions(assignments, found));
                     self.requests.push(response.boxed());
                 }
                 Action::Revoke(revocation, partitions) => {
@@ -293,19 +296,19 @@ impl ConsumerCoordinator {
             GroupResponse::Heartbeat(generation, result) => {
                 MembershipEvent::HeartbeatResponse(generation, result)
             }
-            GroupResponse::Positions(epoch, Ok(found)) => return self.on_positions(epoch, found),
-            GroupResponse::PositionsReset(epoch, Ok(found)) => {
-                if epoch == self.member.ownership_version() {
-                    for (tp, position) in found {
-                        let event = BackgroundEvent::PositionReset(tp, position);
+            GroupResponse::Positions(_, Ok(found)) => return self.on_positions(found),
+            GroupResponse::PositionsReset(_, Ok(found)) => {
+                for (assignment, position) in found {
+                    if self.member.is_handed_over(&assignment) {
+                        let event = BackgroundEvent::PositionReset(assignment, position);
                         self.channel.send(event);
                     }
                 }
                 return Vec::new();
             }
-            GroupResponse::Positions(epoch, Err(error))
-            | GroupResponse::PositionsReset(epoch, Err(error)) => {
-                MembershipEvent::PositionsInitialized(epoch, Err(error))
+            GroupResponse::Positions(assignments, Err(error))
+            | GroupResponse::PositionsReset(assignments, Err(error)) => {
+                MembershipEvent::PositionsFailed(assignments, error)
             }
             GroupResponse::CommitPermit(Ok(permit)) => {
                 self.commit(permit);
@@ -325,26 +328,23 @@ impl ConsumerCoordinator {
         self.member.handle(event, Instant::now())
     }
 
-    fn on_positions(
-        &mut self,
-        ownership_version: u64,
-        mut found: Vec<InitialPosition>,
-    ) -> Vec<MembershipAction> {
+    fn on_positions(&mut self, mut found: Vec<InitialPosition>) -> Vec<MembershipAction> {
         let member = &self.member;
-        found.retain(|initial| member.is_initializing(ownership_version, &initial.tp));
-        let partitions = found.iter().map(|initial| initial.tp.clone()).collect();
-        let event = MembershipEvent::PositionsInitialized(ownership_version, Ok(partitions));
+        found.retain(|initial| member.is_initializing(&initial.assignment));
+        let assignments = found.iter().map(|initial| initial.assignment.clone());
+        let event = MembershipEvent::PositionsInitialized(assignments.collect());
         let actions = self.member.handle(event, Instant::now());
         if !found.is_empty() {
             // Before the consumer is given them: whatever it stores is newer.
             let mut state = self.channel.state();
             for initial in found.iter().filter(|initial| initial.commit) {
-                state.commits.add(initial.tp.clone(), initial.position);
+                let assignment = initial.assignment.clone();
+                state.commits.add(assignment, initial.position);
             }
             drop(state);
             let positions = found
                 .into_iter()
-                .map(|initial| (initial.tp, initial.position));
+                .map(|initial| (initial.assignment, initial.position));
             self.channel
                 .send(BackgroundEvent::Assigned(positions.collect()));
         }

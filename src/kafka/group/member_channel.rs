@@ -17,8 +17,8 @@ use runtime::mutex::lock;
 use tokio::sync::Notify;
 
 use super::error::{CommitError, ConsumerError};
+use super::partition_assignment::PartitionAssignment;
 use super::pending_commits::PendingCommits;
-use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
 use runtime::wake::WakeSignal;
 
@@ -26,13 +26,13 @@ use runtime::wake::WakeSignal;
 #[derive(Debug)]
 pub(crate) enum BackgroundEvent {
     /// New partitions, with the position from which to read each.
-    Assigned(Vec<(TopicPartition, FetchPosition)>),
+    Assigned(Vec<(PartitionAssignment, FetchPosition)>),
     /// The position of a partition was reset by `auto.offset.reset`.
-    PositionReset(TopicPartition, FetchPosition),
+    PositionReset(PartitionAssignment, FetchPosition),
     /// Partitions to release; the release names the revocation's number.
-    Revoke(u64, Vec<TopicPartition>),
+    Revoke(u64, Vec<PartitionAssignment>),
     /// Partitions that the group has taken away.
-    Lost(Vec<TopicPartition>),
+    Lost(Vec<PartitionAssignment>),
     /// The membership has ended; nothing follows.
     Closed(ConsumerError),
 }
@@ -55,18 +55,18 @@ pub(crate) struct MemberChannelState {
     events: VecDeque<BackgroundEvent>,
     pub(crate) commits: PendingCommits,
     /// The last revocation whose partitions the consumer has released, and these.
-    pub(crate) released_revocation: Option<(u64, Vec<TopicPartition>)>,
+    pub(crate) released_revocation: Option<(u64, Vec<PartitionAssignment>)>,
     /// Partitions whose position is out of range.
-    pub(crate) reset_partitions: Vec<TopicPartition>,
+    pub(crate) reset_partitions: Vec<PartitionAssignment>,
     pub(crate) leave_requested: bool,
     /// The coordinator's task has ended.
     pub(crate) closed: bool,
 }
 
 impl MemberChannelState {
-    /// Whether `tp` was lost in an event that the consumer has not received yet.
-    pub(crate) fn has_unread_loss_of(&self, tp: &TopicPartition) -> bool {
-        let lost = |event: &BackgroundEvent| matches!(event, BackgroundEvent::Lost(list) if list.contains(tp));
+    /// Whether an event that the consumer has not received yet says that it is lost.
+    pub(crate) fn has_unread_loss_of(&self, assignment: &PartitionAssignment) -> bool {
+        let lost = |event: &BackgroundEvent| matches!(event, BackgroundEvent::Lost(list) if list.contains(assignment));
         self.events.iter().any(lost)
     }
 }

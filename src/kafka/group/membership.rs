@@ -24,7 +24,8 @@
 //! - Nothing is delivered after the time at which the broker may have ended the session:
 //!   `session.timeout.ms` after the last answered request was sent. Another member may own the
 //!   partitions then.
-//! - A response to a request of an older generation changes nothing.
+//! - A response to a request of an older generation changes nothing, and neither does one about
+//!   an assignment of a partition that has ended: each assignment has a number.
 //! - Every wait has an end: see [`Membership::deadline`].
 
 mod coordinator_state;
@@ -47,6 +48,7 @@ pub(crate) use self::events::{
 use self::heartbeat_timer::HeartbeatTimer;
 use super::consumer_protocol::MemberSubscription;
 use super::error::{GroupError, GroupErrorAction};
+use super::partition_assignment::{AssignmentSet, PartitionAssignment};
 use super::partition_set::PartitionSet;
 use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
@@ -67,7 +69,7 @@ enum MemberState {
     /// The consumer is releasing partitions; JoinGroup follows.
     Revoking {
         deadline: Instant,
-        partitions: Vec<TopicPartition>,
+        partitions: Vec<PartitionAssignment>,
     },
     Leaving {
         /// Whether a JoinGroup or SyncGroup is still in flight.
@@ -113,12 +115,11 @@ pub(crate) struct Membership {
     /// The partitions of the last assignment.
     owned: PartitionSet,
     /// The partitions that the consumer was handed, with their positions, and has not released.
-    handed_over: PartitionSet,
+    handed_over: AssignmentSet,
     /// The partitions whose positions are being looked up.
-    initializing: PartitionSet,
-    /// Incremented whenever `owned` is cleared, so that positions that were looked up before
-    /// are not used afterwards.
-    ownership_version: u64,
+    initializing: AssignmentSet,
+    /// The number of the last assignment of a partition.
+    last_assignment: u64,
     /// Counts revocations.
     revocation: u64,
     rejoin_needed: bool,
@@ -141,9 +142,9 @@ impl Membership {
             assignor: None,
             leader_input: None,
             owned: PartitionSet::default(),
-            handed_over: PartitionSet::default(),
-            initializing: PartitionSet::default(),
-            ownership_version: 0,
+            handed_over: AssignmentSet::default(),
+            initializing: AssignmentSet::default(),
+            last_assignment: 0,
             revocation: 0,
             rejoin_needed: false,
             rejoin_backoff: backoff,
@@ -200,21 +201,14 @@ impl Membership {
         }
     }
 
-    /// Whether this member may still commit offsets of `tp`.
-    pub(crate) fn can_commit_partition(&self, tp: &TopicPartition) -> bool {
-        self.handed_over.contains(tp)
+    /// Whether the consumer has that assignment: it is read, and its offsets may be committed.
+    pub(crate) fn is_handed_over(&self, assignment: &PartitionAssignment) -> bool {
+        self.handed_over.contains(assignment)
     }
 
-    /// Incremented whenever nothing is owned any more: all was lost, or an eager member rejoins.
-    pub(crate) fn ownership_version(&self) -> u64 {
-        self.ownership_version
-    }
-
-    /// Whether the position of `tp`, looked up under that ownership version, is still needed.
-    pub(crate) fn is_initializing(&self, ownership_version: u64, tp: &TopicPartition) -> bool {
-        ownership_version == self.ownership_version
-            && self.initializing.contains(tp)
-            && self.owned.contains(tp)
+    /// Whether the initial position of that assignment is still needed.
+    pub(crate) fn is_initializing(&self, assignment: &PartitionAssignment) -> bool {
+        self.initializing.contains(assignment)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -332,8 +326,11 @@ impl Membership {
             Event::CommitFailed(generation, error) => {
                 self.on_generation_error(&generation, &error, now);
             }
-            Event::PositionsInitialized(ownership_version, result) => {
-                self.on_positions_initialized(ownership_version, result, now);
+            Event::PositionsInitialized(assignments) => {
+                self.on_positions_initialized(assignments);
+            }
+            Event::PositionsFailed(assignments, error) => {
+                self.on_positions_failed(&assignments, error, now);
             }
             Event::RevocationComplete(revocation) => self.on_revocation_complete(revocation, now),
             Event::LocalMembersChanged => {

@@ -12,29 +12,6 @@ impl PartitionSet {
         self.0.binary_search(tp).is_ok()
     }
 
-    pub(crate) fn insert(&mut self, tp: TopicPartition) {
-        if let Err(at) = self.0.binary_search(&tp) {
-            self.0.reserve_exact(1);
-            self.0.insert(at, tp);
-        }
-    }
-
-    /// Takes `tp` out; false if it was not there.
-    pub(crate) fn remove(&mut self, tp: &TopicPartition) -> bool {
-        let found = self.0.binary_search(tp);
-        if let Ok(at) = found {
-            self.0.remove(at);
-            if self.0.is_empty() {
-                self.clear();
-            }
-        }
-        found.is_ok()
-    }
-
-    pub(crate) fn retain(&mut self, keep: impl FnMut(&TopicPartition) -> bool) {
-        self.0.retain(keep);
-    }
-
     /// Those that `other` lacks.
     pub(crate) fn without(&self, other: &Self) -> Vec<TopicPartition> {
         let missing = self.0.iter().filter(|tp| !other.contains(tp));
@@ -43,10 +20,6 @@ impl PartitionSet {
 
     pub(crate) fn to_vec(&self) -> Vec<TopicPartition> {
         self.0.clone()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Gives its memory back as well.
@@ -75,14 +48,11 @@ mod tests {
 
     #[test]
     fn it_is_sorted_and_holds_each_once() {
-        let mut some = set(&[3, 1, 3]);
-        some.insert(TopicPartition::new("t", 2));
-        some.insert(TopicPartition::new("t", 2));
+        let mut some = set(&[3, 1, 2, 3]);
         assert_eq!(some, set(&[1, 2, 3]));
-        assert!(some.remove(&TopicPartition::new("t", 1)));
-        assert!(!some.remove(&TopicPartition::new("t", 1)));
-        assert_eq!(some.without(&set(&[3, 4])), set(&[2]).to_vec());
-        some.retain(|tp| tp.partition > 5);
-        assert!(some.is_empty());
+        assert!(some.contains(&TopicPartition::new("t", 2)));
+        assert_eq!(some.without(&set(&[1, 3, 4])), set(&[2]).to_vec());
+        some.clear();
+        assert_eq!(some, set(&[]));
     }
 }

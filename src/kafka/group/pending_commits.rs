@@ -10,7 +10,8 @@
 //! - One OffsetCommit request is in flight at a time; offsets that are added meanwhile are
 //!   gathered for the next.
 //! - An older offset is never committed after a newer one of its partition, also not after one
-//!   that another member has committed: what was lost while in flight is not retried.
+//!   that another member has committed: an offset belongs to one assignment of its partition,
+//!   and what was lost while in flight is not retried.
 //! - A partition that the coordinator does not know is given up after a number of attempts: its
 //!   topic was deleted. It is retried until then: metadata of a new one may still be on its way.
 //! - A waiting caller is notified when everything that was added before its call is committed or
@@ -22,6 +23,7 @@ use kafka_protocol::error::ResponseError;
 use tokio::sync::oneshot;
 
 use super::error::{CommitError, GroupError, GroupErrorAction};
+use super::partition_assignment::PartitionAssignment;
 use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
 
@@ -36,17 +38,16 @@ pub(crate) struct PendingCommits {
     unsent: CommitBatch,
     in_flight: Option<CommitBatch>,
     /// Partitions that the coordinator did not know the last time, and how often in a row.
-    unknown: BTreeMap<TopicPartition, u32>,
+    unknown: BTreeMap<PartitionAssignment, u32>,
 }
 
 /// The offsets of one OffsetCommit request: Java's `Map<TopicPartition, OffsetAndMetadata>`.
 #[derive(Debug, Default)]
 struct CommitBatch {
-    offsets: BTreeMap<TopicPartition, FetchPosition>,
+    offsets: BTreeMap<PartitionAssignment, FetchPosition>,
     waiters: Vec<CommitWaiter>,
-    /// Partitions that were lost while this was in flight: a partition may be owned again, at
-    /// a newer offset, by the time of the response.
-    lost: Vec<TopicPartition>,
+    /// What was lost while this was in flight.
+    lost: Vec<PartitionAssignment>,
     /// The first error of one of its partitions.
     error: Option<CommitError>,
 }
@@ -63,9 +64,9 @@ pub(crate) struct CommitOutcome {
 }
 
 impl PendingCommits {
-    /// Everything before `next` has been processed.
-    pub(crate) fn add(&mut self, tp: TopicPartition, next: FetchPosition) {
-        self.unsent.offsets.insert(tp, next);
+    /// Everything before `next` has been processed under that assignment.
+    pub(crate) fn add(&mut self, assignment: PartitionAssignment, next: FetchPosition) {
+        self.unsent.offsets.insert(assignment, next);
     }
 
     /// Resolves when everything that was added is committed or has failed; `None` if it is.
@@ -86,10 +87,10 @@ impl PendingCommits {
         self.unsent.offsets.is_empty() && self.in_flight.is_none()
     }
 
-    /// Nothing of these partitions is unsent or in flight.
-    pub(crate) fn is_settled(&self, partitions: &[TopicPartition]) -> bool {
+    /// Nothing of these is unsent or in flight.
+    pub(crate) fn is_settled(&self, assignments: &[PartitionAssignment]) -> bool {
         let batches = [Some(&self.unsent), self.in_flight.as_ref()];
-        let held = |batch: &CommitBatch| partitions.iter().any(|tp| batch.offsets.contains_key(tp));
+        let held = |batch: &CommitBatch| assignments.iter().any(|a| batch.offsets.contains_key(a));
         !batches.into_iter().flatten().any(held)
     }
 
@@ -98,38 +99,41 @@ impl PendingCommits {
         !self.unsent.offsets.is_empty() && self.in_flight.is_none()
     }
 
-    /// Takes everything unsent of partitions that are `owned` into one request.
+    /// Takes everything unsent that is still `owned` into one request, of each partition one
+    /// assignment.
     pub(crate) fn start_request(
         &mut self,
-        owned: impl Fn(&TopicPartition) -> bool,
-    ) -> Vec<(TopicPartition, FetchPosition)> {
+        owned: impl Fn(&PartitionAssignment) -> bool,
+    ) -> Vec<(PartitionAssignment, FetchPosition)> {
         self.retain_owned(owned);
         if !self.is_sendable() {
             return Vec::new();
         }
         let batch = std::mem::take(&mut self.unsent);
-        let offsets = batch.offsets.iter().map(|(tp, next)| (tp.clone(), *next));
+        let offsets = batch.offsets.iter();
+        let offsets = offsets.map(|(assignment, next)| (assignment.clone(), *next));
         let offsets = offsets.collect();
         self.in_flight = Some(batch);
         offsets
     }
 
-    /// Drops the offsets of partitions that are no longer `owned`.
-    pub(crate) fn retain_owned(&mut self, owned: impl Fn(&TopicPartition) -> bool) {
+    /// Drops the offsets of what is no longer `owned`.
+    pub(crate) fn retain_owned(&mut self, owned: impl Fn(&PartitionAssignment) -> bool) {
         if let Some(sent) = &mut self.in_flight {
-            let lost = sent.offsets.keys().filter(|tp| !owned(tp));
+            let lost = sent.offsets.keys().filter(|assignment| !owned(assignment));
             sent.lost.extend(lost.cloned());
         }
         let batch = &mut self.unsent;
         let error = &mut batch.error;
-        batch.offsets.retain(|tp, _| {
-            let keep = owned(tp);
+        batch.offsets.retain(|assignment, _| {
+            let keep = owned(assignment);
             if !keep {
-                error.get_or_insert_with(|| CommitError::Lost { tp: tp.clone() });
+                let tp = || assignment.tp.clone();
+                error.get_or_insert_with(|| CommitError::Lost { tp: tp() });
             }
             keep
         });
-        self.unknown.retain(|tp, _| owned(tp));
+        self.unknown.retain(|assignment, _| owned(assignment));
         if batch.offsets.is_empty() && self.in_flight.is_none() {
             std::mem::take(batch).notify_waiters();
         }
@@ -138,7 +142,7 @@ impl PendingCommits {
     /// The response to the request: the error code per partition; one without a code has failed.
     pub(crate) fn complete_request(
         &mut self,
-        result: Result<Vec<(TopicPartition, i16)>, GroupError>,
+        result: Result<Vec<(PartitionAssignment, i16)>, GroupError>,
     ) -> CommitOutcome {
         let mut outcome = CommitOutcome::default();
         let Some(mut batch) = self.in_flight.take() else {
@@ -146,15 +150,15 @@ impl PendingCommits {
         };
         match result {
             Ok(codes) => {
-                for (tp, code) in codes {
+                for (assignment, code) in codes {
                     let Some(error) = GroupError::from_code(code) else {
-                        batch.offsets.remove(&tp);
-                        self.unknown.remove(&tp);
+                        batch.offsets.remove(&assignment);
+                        self.unknown.remove(&assignment);
                         continue;
                     };
-                    match self.partition_error(&tp, &error) {
+                    match self.partition_error(&assignment, &error) {
                         Some(error) => {
-                            batch.offsets.remove(&tp);
+                            batch.offsets.remove(&assignment);
                             outcome.failed.push(error.clone());
                             batch.error.get_or_insert(error);
                         }
@@ -164,8 +168,9 @@ impl PendingCommits {
             }
             Err(error) => outcome.error = Some(error),
         }
-        for tp in std::mem::take(&mut batch.lost) {
-            if batch.offsets.remove(&tp).is_some() {
+        for assignment in std::mem::take(&mut batch.lost) {
+            if batch.offsets.remove(&assignment).is_some() {
+                let tp = assignment.tp;
                 batch.error.get_or_insert(CommitError::Lost { tp });
             }
         }
@@ -175,8 +180,8 @@ impl PendingCommits {
         }
         outcome.retry = true;
         // Unsent again; what was added meanwhile is newer.
-        for (tp, next) in batch.offsets {
-            self.unsent.offsets.entry(tp).or_insert(next);
+        for (assignment, next) in batch.offsets {
+            self.unsent.offsets.entry(assignment).or_insert(next);
         }
         self.unsent.waiters.append(&mut batch.waiters);
         if self.unsent.error.is_none() {
@@ -186,22 +191,26 @@ impl PendingCommits {
     }
 
     /// The error of this partition if it is not to be committed any more.
-    fn partition_error(&mut self, tp: &TopicPartition, error: &GroupError) -> Option<CommitError> {
+    fn partition_error(
+        &mut self,
+        assignment: &PartitionAssignment,
+        error: &GroupError,
+    ) -> Option<CommitError> {
         if !matches!(
             error,
             GroupError::Code(ResponseError::UnknownTopicOrPartition)
         ) {
-            self.unknown.remove(tp);
-            return fatal_partition_error(tp, error);
+            self.unknown.remove(assignment);
+            return fatal_partition_error(&assignment.tp, error);
         }
-        let attempts = self.unknown.entry(tp.clone()).or_default();
+        let attempts = self.unknown.entry(assignment.clone()).or_default();
         *attempts += 1;
         if *attempts < UNKNOWN_PARTITION_ATTEMPTS {
             return None;
         }
-        self.unknown.remove(tp);
+        self.unknown.remove(assignment);
         Some(CommitError::Rejected {
-            tp: tp.clone(),
+            tp: assignment.tp.clone(),
             reason: error.message(),
         })
     }
@@ -260,8 +269,20 @@ fn fatal_partition_error(tp: &TopicPartition, error: &GroupError) -> Option<Comm
 mod tests {
     use super::*;
 
-    fn tp(partition: i32) -> TopicPartition {
+    fn topic_partition(partition: i32) -> TopicPartition {
         TopicPartition::new("t", partition)
+    }
+
+    /// The first assignment of that partition.
+    fn first_of(partition: i32) -> PartitionAssignment {
+        assigned(partition, 1)
+    }
+
+    fn assigned(partition: i32, number: u64) -> PartitionAssignment {
+        PartitionAssignment {
+            tp: topic_partition(partition),
+            number,
+        }
     }
 
     fn at(offset: i64) -> FetchPosition {
@@ -271,7 +292,7 @@ mod tests {
         }
     }
 
-    fn all(_: &TopicPartition) -> bool {
+    fn all(_: &PartitionAssignment) -> bool {
         true
     }
 
@@ -281,12 +302,12 @@ mod tests {
     fn only_the_newest_offset_of_a_partition_is_sent() {
         let mut commits = PendingCommits::default();
         for offset in 1..100 {
-            commits.add(tp(0), at(offset));
+            commits.add(first_of(0), at(offset));
         }
-        commits.add(tp(1), at(7));
+        commits.add(first_of(1), at(7));
         assert_eq!(
             commits.start_request(all),
-            [(tp(0), at(99)), (tp(1), at(7))]
+            [(first_of(0), at(99)), (first_of(1), at(7))]
         );
         assert!(!commits.is_sendable());
     }
@@ -294,17 +315,17 @@ mod tests {
     #[test]
     fn offsets_added_while_a_request_is_in_flight_wait_for_the_next() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
+        commits.add(first_of(0), at(1));
         commits.start_request(all);
         let mut first = commits.completion().unwrap();
-        commits.add(tp(0), at(2));
+        commits.add(first_of(0), at(2));
         let mut second = commits.completion().unwrap();
         assert!(commits.start_request(all).is_empty(), "one at a time");
-        commits.complete_request(Ok(vec![(tp(0), 0)]));
+        commits.complete_request(Ok(vec![(first_of(0), 0)]));
         assert_eq!(first.try_recv(), Ok(Ok(())));
         assert!(second.try_recv().is_err());
-        assert_eq!(commits.start_request(all), [(tp(0), at(2))]);
-        commits.complete_request(Ok(vec![(tp(0), 0)]));
+        assert_eq!(commits.start_request(all), [(first_of(0), at(2))]);
+        commits.complete_request(Ok(vec![(first_of(0), 0)]));
         assert_eq!(second.try_recv(), Ok(Ok(())));
         assert!(commits.is_idle() && commits.completion().is_none());
     }
@@ -312,21 +333,21 @@ mod tests {
     #[test]
     fn an_offset_that_failed_never_overtakes_a_newer_one() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
+        commits.add(first_of(0), at(1));
         let mut completed = commits.completion().unwrap();
         commits.start_request(all);
-        commits.add(tp(0), at(5));
-        let outcome = commits.complete_request(Ok(vec![(tp(0), REBALANCE)]));
+        commits.add(first_of(0), at(5));
+        let outcome = commits.complete_request(Ok(vec![(first_of(0), REBALANCE)]));
         assert!(outcome.retry);
         assert_eq!(outcome.error.unwrap().action(), GroupErrorAction::Rejoin);
         assert!(completed.try_recv().is_err(), "kept, not failed");
-        assert_eq!(commits.start_request(all), [(tp(0), at(5))]);
+        assert_eq!(commits.start_request(all), [(first_of(0), at(5))]);
     }
 
     #[test]
     fn a_request_without_a_response_is_retried() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
+        commits.add(first_of(0), at(1));
         commits.start_request(all);
         assert!(
             commits
@@ -336,87 +357,118 @@ mod tests {
         commits.start_request(all);
         // A response that leaves a partition out did not commit it.
         assert!(commits.complete_request(Ok(vec![])).retry);
-        assert_eq!(commits.start_request(all), [(tp(0), at(1))]);
+        assert_eq!(commits.start_request(all), [(first_of(0), at(1))]);
     }
 
     #[test]
     fn a_lost_partition_is_dropped_and_its_waiters_notified() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
-        commits.add(tp(1), at(1));
+        commits.add(first_of(0), at(1));
+        commits.add(first_of(1), at(1));
         let mut completed = commits.completion().unwrap();
         assert_eq!(
-            commits.start_request(|tp| tp.partition == 1),
-            [(tp(1), at(1))]
+            commits.start_request(|assignment| assignment.tp.partition == 1),
+            [(first_of(1), at(1))]
         );
-        commits.complete_request(Ok(vec![(tp(1), 0)]));
+        commits.complete_request(Ok(vec![(first_of(1), 0)]));
         assert_eq!(
             completed.try_recv(),
-            Ok(Err(CommitError::Lost { tp: tp(0) }))
+            Ok(Err(CommitError::Lost {
+                tp: topic_partition(0)
+            }))
         );
-        commits.add(tp(0), at(2));
+        commits.add(first_of(0), at(2));
         let mut completed = commits.completion().unwrap();
         commits.retain_owned(|_| false);
         assert_eq!(
             completed.try_recv(),
-            Ok(Err(CommitError::Lost { tp: tp(0) }))
+            Ok(Err(CommitError::Lost {
+                tp: topic_partition(0)
+            }))
         );
     }
 
     #[test]
     fn what_is_lost_in_flight_is_not_retried() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
-        commits.add(tp(1), at(1));
+        commits.add(first_of(0), at(1));
+        commits.add(first_of(1), at(1));
         let mut completed = commits.completion().unwrap();
         commits.start_request(all);
-        commits.retain_owned(|tp| tp.partition == 1);
+        commits.retain_owned(|assignment| assignment.tp.partition == 1);
         // It is owned again, at 10, when the response comes.
         assert!(
             commits
                 .complete_request(Err(GroupError::MalformedResponse))
                 .retry
         );
-        assert_eq!(commits.start_request(all), [(tp(1), at(1))]);
-        commits.complete_request(Ok(vec![(tp(1), 0)]));
+        assert_eq!(commits.start_request(all), [(first_of(1), at(1))]);
+        commits.complete_request(Ok(vec![(first_of(1), 0)]));
         assert_eq!(
             completed.try_recv(),
-            Ok(Err(CommitError::Lost { tp: tp(0) }))
+            Ok(Err(CommitError::Lost {
+                tp: topic_partition(0)
+            }))
         );
         // What was committed all the same is not lost.
-        commits.add(tp(0), at(2));
+        commits.add(first_of(0), at(2));
         let mut completed = commits.completion().unwrap();
         commits.start_request(all);
         commits.retain_owned(|_| false);
-        commits.complete_request(Ok(vec![(tp(0), 0)]));
+        commits.complete_request(Ok(vec![(first_of(0), 0)]));
         assert_eq!(completed.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn an_offset_of_an_assignment_that_ended_is_not_committed_under_the_next() {
+        let mut commits = PendingCommits::default();
+        let second = |assignment: &PartitionAssignment| *assignment == assigned(0, 2);
+        // It comes late, when the partition was revoked and assigned again.
+        commits.add(assigned(0, 2), at(9));
+        commits.add(first_of(0), at(4));
+        let mut completed = commits.completion().unwrap();
+        assert_eq!(commits.start_request(second), [(assigned(0, 2), at(9))]);
+        commits.complete_request(Ok(vec![(assigned(0, 2), 0)]));
+        let lost = CommitError::Lost {
+            tp: topic_partition(0),
+        };
+        assert_eq!(completed.try_recv(), Ok(Err(lost)));
+
+        // It was in flight when the partition was revoked, and failed.
+        commits.add(first_of(0), at(4));
+        commits.start_request(all);
+        commits.add(assigned(0, 2), at(9));
+        commits.complete_request(Err(GroupError::MalformedResponse));
+        assert_eq!(commits.start_request(second), [(assigned(0, 2), at(9))]);
     }
 
     #[test]
     fn partitions_are_settled_independently_of_others() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
+        commits.add(first_of(0), at(1));
         commits.start_request(all);
-        commits.add(tp(1), at(1));
-        assert!(!commits.is_settled(&[tp(0)]), "in flight");
-        assert!(!commits.is_settled(&[tp(2), tp(1)]), "unsent");
-        assert!(commits.is_settled(&[tp(2)]));
-        commits.complete_request(Ok(vec![(tp(0), 0)]));
-        assert!(commits.is_settled(&[tp(0)]) && !commits.is_idle());
+        commits.add(first_of(1), at(1));
+        assert!(!commits.is_settled(&[first_of(0)]), "in flight");
+        assert!(!commits.is_settled(&[first_of(2), first_of(1)]), "unsent");
+        assert!(commits.is_settled(&[first_of(2)]));
+        commits.complete_request(Ok(vec![(first_of(0), 0)]));
+        assert!(commits.is_settled(&[first_of(0)]) && !commits.is_idle());
     }
 
     #[test]
     fn a_refused_partition_does_not_hold_up_the_others() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
-        commits.add(tp(1), at(1));
+        commits.add(first_of(0), at(1));
+        commits.add(first_of(1), at(1));
         let mut completed = commits.completion().unwrap();
         commits.start_request(all);
-        let outcome = commits.complete_request(Ok(vec![(tp(0), 29), (tp(1), 0)]));
+        let outcome = commits.complete_request(Ok(vec![(first_of(0), 29), (first_of(1), 0)]));
         assert!(!outcome.retry && outcome.error.is_none());
         assert_eq!(
             completed.try_recv(),
-            Ok(Err(CommitError::NotAuthorized { tp: tp(0) }))
+            Ok(Err(CommitError::NotAuthorized {
+                tp: topic_partition(0)
+            }))
         );
         assert!(commits.is_idle());
     }
@@ -426,12 +478,12 @@ mod tests {
         const UNKNOWN: i16 = 3;
         let mut commits = PendingCommits::default();
         let respond = |commits: &mut PendingCommits, code| {
-            assert_eq!(commits.start_request(all), [(tp(0), at(1))]);
-            commits.complete_request(Ok(vec![(tp(0), code)]))
+            assert_eq!(commits.start_request(all), [(first_of(0), at(1))]);
+            commits.complete_request(Ok(vec![(first_of(0), code)]))
         };
         // A response of another kind in between starts over.
         for last in [0, UNKNOWN] {
-            commits.add(tp(0), at(1));
+            commits.add(first_of(0), at(1));
             let mut completed = commits.completion().unwrap();
             for _ in 1..UNKNOWN_PARTITION_ATTEMPTS {
                 let outcome = respond(&mut commits, UNKNOWN);
@@ -449,10 +501,10 @@ mod tests {
     #[test]
     fn closing_fails_every_waiter() {
         let mut commits = PendingCommits::default();
-        commits.add(tp(0), at(1));
+        commits.add(first_of(0), at(1));
         commits.start_request(all);
         let mut first = commits.completion().unwrap();
-        commits.add(tp(1), at(1));
+        commits.add(first_of(1), at(1));
         let mut second = commits.completion().unwrap();
         commits.close(&CommitError::Closed);
         assert_eq!(first.try_recv(), Ok(Err(CommitError::Closed)));

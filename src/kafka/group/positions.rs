@@ -23,6 +23,7 @@ use kafka_protocol::messages::OffsetFetchRequest;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
+use super::partition_assignment::PartitionAssignment;
 use super::requests;
 use crate::backoff::ExponentialBackoff;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
@@ -46,7 +47,7 @@ const ATTEMPTS: u32 = 10;
 /// The position from which to read one partition.
 #[derive(Debug)]
 pub(crate) struct InitialPosition {
-    pub(crate) tp: TopicPartition,
+    pub(crate) assignment: PartitionAssignment,
     pub(crate) position: FetchPosition,
     /// To be committed, so that other members begin there too.
     pub(crate) commit: bool,
@@ -77,24 +78,27 @@ impl PositionInitializer {
     /// Where to start in each of `partitions`: the committed offset, or by the reset strategy.
     pub(crate) async fn initialize(
         self,
-        partitions: Vec<TopicPartition>,
+        assignments: Vec<PartitionAssignment>,
     ) -> Result<Vec<InitialPosition>, PositionError> {
-        let mut found = Vec::with_capacity(partitions.len());
+        let mut found = Vec::with_capacity(assignments.len());
         let mut uncommitted = Vec::new();
-        for (tp, committed) in self.committed(&partitions).await? {
+        let partitions: Vec<_> = assignments.iter().map(|a| a.tp.clone()).collect();
+        let committed = self.committed(&partitions).await?;
+        for (assignment, (_, committed)) in assignments.into_iter().zip(committed) {
             match committed {
                 Some(position) => found.push(InitialPosition {
-                    tp,
+                    assignment,
                     position,
                     commit: false,
                 }),
-                None => uncommitted.push(tp),
+                None => uncommitted.push(assignment),
             }
         }
         let commit = self.reset == OffsetResetStrategy::Latest;
         let reset = self.reset(uncommitted).await?;
-        found.extend(reset.into_iter().map(|(tp, position)| InitialPosition {
-            tp,
+        let reset = reset.into_iter();
+        found.extend(reset.map(|(assignment, position)| InitialPosition {
+            assignment,
             position,
             commit,
         }));
@@ -104,32 +108,33 @@ impl PositionInitializer {
     /// Where the reset strategy starts in each of `partitions`.
     pub(crate) async fn reset(
         self,
-        partitions: Vec<TopicPartition>,
-    ) -> Result<Vec<(TopicPartition, FetchPosition)>, PositionError> {
-        let spec = match (self.reset, partitions.first()) {
+        assignments: Vec<PartitionAssignment>,
+    ) -> Result<Vec<(PartitionAssignment, FetchPosition)>, PositionError> {
+        let spec = match (self.reset, assignments.first()) {
             (_, None) => return Ok(Vec::new()),
             (OffsetResetStrategy::Earliest, _) => OffsetSpec::Earliest,
             (OffsetResetStrategy::Latest, _) => OffsetSpec::Latest,
-            (OffsetResetStrategy::None, Some(tp)) => {
+            (OffsetResetStrategy::None, Some(PartitionAssignment { tp, .. })) => {
                 return Err(PositionError::Fatal(ConsumerError::NoCommittedOffset {
                     group: self.handle.group_id.clone(),
                     tp: tp.clone(),
                 }));
             }
         };
-        let list_offset = |tp| self.list_offset(tp, spec);
-        try_join_all(partitions.into_iter().map(list_offset)).await
+        let list_offset = |assignment| self.list_offset(assignment, spec);
+        try_join_all(assignments.into_iter().map(list_offset)).await
     }
 
     async fn list_offset(
         &self,
-        tp: TopicPartition,
+        assignment: PartitionAssignment,
         spec: OffsetSpec,
-    ) -> Result<(TopicPartition, FetchPosition), PositionError> {
+    ) -> Result<(PartitionAssignment, FetchPosition), PositionError> {
         let fetcher = &self.handle.fetcher;
+        let tp = &assignment.tp;
         loop {
-            match fetcher.list_offset(&tp, spec, self.isolation).await {
-                Ok(position) => return Ok((tp, position)),
+            match fetcher.list_offset(tp, spec, self.isolation).await {
+                Ok(position) => return Ok((assignment, position)),
                 Err(FetchError::Unavailable { reason, .. }) => {
                     tracing::debug!(%tp, reason, "the log's offsets are not available yet");
                 }

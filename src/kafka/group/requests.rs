@@ -218,6 +218,7 @@ mod tests {
     use crate::config::AssignorName;
     use crate::fetcher::FetchPosition;
     use crate::group::membership::GroupRebalanceConfig;
+    use crate::group::partition_assignment::PartitionAssignment;
     use crate::protocol::versions::Api;
 
     fn metadata() -> ConsumerGroupMetadata {
@@ -229,16 +230,19 @@ mod tests {
         }
     }
 
-    fn offsets() -> Vec<(TopicPartition, FetchPosition)> {
+    fn offsets() -> Vec<(PartitionAssignment, FetchPosition)> {
         let at = |offset| FetchPosition {
             offset,
             leader_epoch: 5,
         };
-        let tp = TopicPartition::new;
+        let assigned = |topic: &str, partition| PartitionAssignment {
+            tp: TopicPartition::new(topic, partition),
+            number: 1,
+        };
         vec![
-            (tp("a", 0), at(1)),
-            (tp("a", 2), at(2)),
-            (tp("b", 0), at(3)),
+            (assigned("a", 0), at(1)),
+            (assigned("a", 2), at(2)),
+            (assigned("b", 0), at(3)),
         ]
     }
 
@@ -309,11 +313,15 @@ mod tests {
                 .with_members(vec![member(metadata)])
         };
         let good = [0, 0, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff];
-        let Ok(JoinGroupResult::Joined { leader_input, .. }) = join_group_result(response("m", &good))
+        let Ok(JoinGroupResult::Joined { leader_input, .. }) =
+            join_group_result(response("m", &good))
         else {
             panic!("a member");
         };
-        assert_eq!(&*leader_input.unwrap().members[0].subscription.topics[0], "t");
+        assert_eq!(
+            &*leader_input.unwrap().members[0].subscription.topics[0],
+            "t"
+        );
         let Ok(JoinGroupResult::Joined { leader_input, .. }) =
             join_group_result(response("other", &good))
         else {

@@ -7,13 +7,14 @@ use kafka_protocol::messages::OffsetCommitRequest;
 use tokio::time::Instant;
 
 use super::{ConsumerCoordinator, GroupResponse};
+use crate::BrokerId;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::group::coordinator_handle::GroupCommitPermit;
 use crate::group::error::GroupError;
 use crate::group::membership::{Generation, MembershipAction, MembershipEvent};
+use crate::group::partition_assignment::PartitionAssignment;
 use crate::group::requests::{self, ConsumerGroupMetadata};
-use crate::{BrokerId, TopicPartition};
 
 /// When the next OffsetCommit may be sent.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl ConsumerCoordinator {
             // The coordinator may be another broker by now, which has permits of its own.
             Some(broker) if broker == permit.broker.broker() && member.can_commit() => {
                 let mut state = self.channel.state();
-                let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
+                let owned = |assignment: &_| member.is_handed_over(assignment);
                 Some((broker, state.commits.start_request(owned)))
             }
             _ => None,
@@ -105,7 +106,7 @@ impl ConsumerCoordinator {
     pub(super) fn on_commit_response(
         &mut self,
         generation: Generation,
-        result: Result<Vec<(TopicPartition, i16)>, GroupError>,
+        result: Result<Vec<(PartitionAssignment, i16)>, GroupError>,
     ) -> Vec<MembershipAction> {
         self.commits.in_flight = false;
         let now = Instant::now();
@@ -133,7 +134,7 @@ impl ConsumerCoordinator {
     pub(super) fn drop_lost_commits(&self) {
         let member = &self.member;
         let mut state = self.channel.state();
-        let owned = |tp: &TopicPartition| member.can_commit_partition(tp);
+        let owned = |assignment: &_| member.is_handed_over(assignment);
         state.commits.retain_owned(owned);
     }
 }

@@ -14,9 +14,7 @@ use crate::group::assignment_snapshot::{AssignmentSnapshot, AssignmentWatch};
 use crate::group::assignor::assign_convergent;
 use crate::group::coordinator_handle::CoordinatorHandle;
 use crate::group::error::GroupError;
-use crate::group::membership::{
-    JoinGroupResult, LeaderInput, MembershipAction, MembershipEvent,
-};
+use crate::group::membership::{JoinGroupResult, LeaderInput, MembershipAction, MembershipEvent};
 use crate::group::requests::{self, ConsumerGroupMetadata};
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, TopicPartition};

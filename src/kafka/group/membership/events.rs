@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::assignor::GroupMember;
 use super::super::error::{ConsumerError, GroupError, PositionError};
+use super::super::partition_assignment::PartitionAssignment;
 use crate::config::AssignorName;
 use crate::{BrokerId, TopicPartition};
 
@@ -72,9 +73,10 @@ pub(crate) enum MembershipEvent {
     HeartbeatResponse(Generation, Result<(), GroupError>),
     /// A commit of that generation failed with an error that concerns the membership.
     CommitFailed(Generation, GroupError),
-    /// The consumer was given the positions of these partitions, or there are none; looked up
-    /// under that ownership version.
-    PositionsInitialized(u64, Result<Vec<TopicPartition>, PositionError>),
+    /// The consumer is handed these, with the position of each.
+    PositionsInitialized(Vec<PartitionAssignment>),
+    /// These have no position, or cannot be given another.
+    PositionsFailed(Vec<PartitionAssignment>, PositionError),
     /// The consumer has released the partitions of that revocation, and their offsets are
     /// committed.
     RevocationComplete(u64),
@@ -101,13 +103,13 @@ pub(crate) enum MembershipAction {
     Heartbeat,
     /// Cancel JoinGroup, SyncGroup, or the wait for a connection.
     CancelRebalance,
-    /// Look up the positions of these, under that ownership version.
-    InitializePositions(u64, Vec<TopicPartition>),
+    /// Look up the position of each, until it is known or the assignment has ended.
+    InitializePositions(Vec<PartitionAssignment>),
     /// Have the consumer release these, then expect
     /// [`MembershipEvent::RevocationComplete`] with that id.
-    Revoke(u64, Vec<TopicPartition>),
+    Revoke(u64, Vec<PartitionAssignment>),
     /// Tell the consumer that these are lost.
-    Lose(Vec<TopicPartition>),
+    Lose(Vec<PartitionAssignment>),
     LeaveGroup,
     Close(MembershipEnd),
 }

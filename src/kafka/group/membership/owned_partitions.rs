@@ -4,27 +4,34 @@
 use tokio::time::Instant;
 
 use super::super::error::PositionError;
+use super::super::partition_assignment::PartitionAssignment;
 use super::{MemberState, Membership, MembershipAction, NO_GENERATION};
-use crate::TopicPartition;
 
 impl Membership {
-    pub(super) fn on_positions_initialized(
+    pub(super) fn on_positions_initialized(&mut self, assignments: Vec<PartitionAssignment>) {
+        for assignment in assignments {
+            if self.initializing.remove(&assignment) {
+                self.handed_over.insert(assignment);
+            }
+        }
+    }
+
+    /// Ignored when none of these assignments goes on.
+    pub(super) fn on_positions_failed(
         &mut self,
-        ownership_version: u64,
-        result: Result<Vec<TopicPartition>, PositionError>,
+        assignments: &[PartitionAssignment],
+        error: PositionError,
         now: Instant,
     ) {
-        match result {
-            _ if ownership_version != self.ownership_version => {}
-            Ok(partitions) => {
-                for tp in partitions {
-                    if self.initializing.remove(&tp) && self.owned.contains(&tp) {
-                        self.handed_over.insert(tp);
-                    }
-                }
-            }
-            Err(PositionError::Fatal(error)) => self.fail(error),
-            Err(PositionError::RejoinNeeded) => {
+        let goes_on = |assignment: &PartitionAssignment| {
+            self.is_initializing(assignment) || self.is_handed_over(assignment)
+        };
+        if !assignments.iter().any(goes_on) {
+            return;
+        }
+        match error {
+            PositionError::Fatal(error) => self.fail(error),
+            PositionError::RejoinNeeded => {
                 // Partitions without a position would silently never be read: start over.
                 self.lose_all();
                 self.generation = NO_GENERATION;
@@ -40,8 +47,8 @@ impl Membership {
         if revocation != self.revocation {
             return;
         }
-        for tp in std::mem::take(partitions) {
-            self.handed_over.remove(&tp);
+        for assignment in std::mem::take(partitions) {
+            self.handed_over.remove(&assignment);
         }
         self.schedule_join(now);
     }
@@ -69,7 +76,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn start_revocation(&mut self, partitions: Vec<TopicPartition>, now: Instant) {
+    pub(super) fn start_revocation(&mut self, partitions: Vec<PartitionAssignment>, now: Instant) {
         self.revocation += 1;
         self.actions.push(MembershipAction::Revoke(
             self.revocation,
@@ -83,28 +90,31 @@ impl Membership {
 
     /// Looks up positions of what is owned and neither handed over nor being looked up.
     pub(super) fn initialize_positions(&mut self) {
-        let mut new = self.owned.without(&self.handed_over);
-        new.retain(|tp| !self.initializing.contains(tp));
-        if !new.is_empty() {
-            for tp in &new {
-                self.initializing.insert(tp.clone());
-            }
-            let epoch = self.ownership_version;
+        let mut new = self.owned.to_vec();
+        new.retain(|tp| self.handed_over.get(tp).is_none() && self.initializing.get(tp).is_none());
+        let mut assignments = Vec::with_capacity(new.len());
+        for tp in new {
+            self.last_assignment += 1;
+            let number = self.last_assignment;
+            let assignment = PartitionAssignment { tp, number };
+            self.initializing.insert(assignment.clone());
+            assignments.push(assignment);
+        }
+        if !assignments.is_empty() {
             self.actions
-                .push(MembershipAction::InitializePositions(epoch, new));
+                .push(MembershipAction::InitializePositions(assignments));
         }
     }
 
     pub(super) fn clear_owned(&mut self) {
         self.owned.clear();
         self.initializing.clear();
-        self.ownership_version += 1;
     }
 
-    pub(super) fn lose(&mut self, partitions: Vec<TopicPartition>) {
-        let lost: Vec<_> = partitions
+    pub(super) fn lose(&mut self, assignments: Vec<PartitionAssignment>) {
+        let lost: Vec<_> = assignments
             .into_iter()
-            .filter(|tp| self.handed_over.remove(tp))
+            .filter(|assignment| self.handed_over.remove(assignment))
             .collect();
         if !lost.is_empty() {
             self.actions.push(MembershipAction::Lose(lost));

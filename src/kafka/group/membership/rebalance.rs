@@ -151,9 +151,13 @@ impl Membership {
         let subscribed = |tp: &TopicPartition| topics.contains(&tp.topic);
         let before = std::mem::take(&mut self.owned);
         self.owned = assigned.into_iter().filter(subscribed).collect();
-        self.initializing.retain(|tp| self.owned.contains(tp));
+        let owned = &self.owned;
+        self.initializing
+            .retain(|assignment| owned.contains(&assignment.tp));
         let any_revoked = !before.without(&self.owned).is_empty();
-        let to_revoke = self.handed_over.without(&self.owned);
+        let revoked = self.handed_over.iter();
+        let revoked = revoked.filter(|assignment| !self.owned.contains(&assignment.tp));
+        let to_revoke: Vec<_> = revoked.cloned().collect();
         if self.is_cooperative() {
             self.rejoin_needed |= any_revoked;
             if !to_revoke.is_empty() {

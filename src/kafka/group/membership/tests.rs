@@ -9,6 +9,15 @@ fn partitions(list: &[i32]) -> Vec<TopicPartition> {
     list.iter().map(|p| TopicPartition::new("t", *p)).collect()
 }
 
+/// Partitions with the number of their assignment.
+fn assigned(list: &[(i32, u64)]) -> Vec<PartitionAssignment> {
+    let assignment = |&(partition, number): &(i32, u64)| PartitionAssignment {
+        tp: TopicPartition::new("t", partition),
+        number,
+    };
+    list.iter().map(assignment).collect()
+}
+
 fn code(error: E) -> GroupError {
     GroupError::Code(error)
 }
@@ -119,16 +128,17 @@ impl Harness {
         self.handle(MembershipEvent::SyncGroupResponse(Ok(partitions(list))))
     }
 
-    fn initialize(&mut self, list: &[i32]) {
-        let epoch = self.member.ownership_version;
-        let actions = self.handle(MembershipEvent::PositionsInitialized(
-            epoch,
-            Ok(partitions(list)),
-        ));
+    fn initialize(&mut self, list: &[(i32, u64)]) {
+        let actions = self.handle(MembershipEvent::PositionsInitialized(assigned(list)));
         assert_eq!(actions, []);
     }
 
-    /// Stable with these partitions, in generation 1.
+    fn is_handed_over(&self, partition: i32, number: u64) -> bool {
+        let assignment = &assigned(&[(partition, number)])[0];
+        self.member.is_handed_over(assignment)
+    }
+
+    /// Stable with these partitions, whose assignments are numbered from 1 on, in generation 1.
     fn stable(protocol: &str, list: &[i32]) -> Self {
         let mut harness = Self::new(None);
         assert_eq!(
@@ -137,11 +147,12 @@ impl Harness {
         );
         assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
         assert_eq!(harness.join_as(protocol, 1), [MembershipAction::SyncGroup]);
+        let numbered: Vec<_> = list.iter().copied().zip(1..).collect();
         assert_eq!(
             harness.assign(list),
-            [MembershipAction::InitializePositions(0, partitions(list))]
+            [MembershipAction::InitializePositions(assigned(&numbered))]
         );
-        harness.initialize(list);
+        harness.initialize(&numbered);
         harness
     }
 
@@ -236,7 +247,7 @@ fn a_cooperative_member_keeps_reading_while_it_rejoins() {
     let new = harness.assign(&[0, 1, 2]);
     assert_eq!(
         new,
-        [MembershipAction::InitializePositions(0, partitions(&[2]))]
+        [MembershipAction::InitializePositions(assigned(&[(2, 3)]))]
     );
 }
 
@@ -246,13 +257,11 @@ fn a_cooperative_member_releases_what_moves_and_then_rejoins() {
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     let actions = harness.assign(&[0, 3]);
-    let revoke = MembershipAction::Revoke(1, partitions(&[1, 2]));
-    let initialize = MembershipAction::InitializePositions(0, partitions(&[3]));
+    let revoke = MembershipAction::Revoke(1, assigned(&[(1, 2), (2, 3)]));
+    let initialize = MembershipAction::InitializePositions(assigned(&[(3, 4)]));
     assert_eq!(actions, [revoke, initialize]);
     assert_eq!(harness.owned(), partitions(&[0, 3]));
-    assert!(
-        harness.member.can_commit() && harness.member.can_commit_partition(&partitions(&[1])[0])
-    );
+    assert!(harness.member.can_commit() && harness.is_handed_over(1, 2));
     assert_eq!(
         harness.handle(MembershipEvent::RevocationComplete(0)),
         [],
@@ -262,15 +271,18 @@ fn a_cooperative_member_releases_what_moves_and_then_rejoins() {
         harness.handle(MembershipEvent::RevocationComplete(1)),
         [MembershipAction::JoinGroup]
     );
-    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
-    assert!(harness.member.can_commit_partition(&partitions(&[0])[0]));
+    assert!(!harness.is_handed_over(1, 2));
+    assert!(harness.is_handed_over(0, 1));
 }
 
 #[test]
 fn an_eager_member_releases_everything_before_it_rejoins() {
     let mut harness = Harness::stable("range", &[0, 1]);
     let actions = harness.heartbeat(Err(code(E::RebalanceInProgress)));
-    assert_eq!(actions, [MembershipAction::Revoke(1, partitions(&[0, 1]))]);
+    assert_eq!(
+        actions,
+        [MembershipAction::Revoke(1, assigned(&[(0, 1), (1, 2)]))]
+    );
     assert!(harness.member.can_commit());
     assert_eq!(
         harness.handle(MembershipEvent::RevocationComplete(1)),
@@ -283,10 +295,10 @@ fn an_eager_member_releases_everything_before_it_rejoins() {
     let actions = harness.assign(&[0, 1]);
     assert_eq!(
         actions,
-        [MembershipAction::InitializePositions(
-            1,
-            partitions(&[0, 1])
-        )]
+        [MembershipAction::InitializePositions(assigned(&[
+            (0, 3),
+            (1, 4)
+        ]))]
     );
 }
 
@@ -298,7 +310,7 @@ fn a_consumer_that_does_not_release_partitions_loses_them() {
     // Heartbeats go on, and the rebalance that they report is known already.
     let rebalance = || Err(code(E::RebalanceInProgress));
     assert_eq!(harness.heartbeat(rebalance()), []);
-    let lost = MembershipAction::Lose(partitions(&[0]));
+    let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     assert_eq!(harness.wait(), [lost, MembershipAction::JoinGroup]);
     assert_eq!(harness.now, until);
     assert_eq!(
@@ -314,12 +326,12 @@ fn a_group_that_falls_back_to_eager_takes_what_it_assigned_elsewhere() {
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as("range", 2);
     let actions = harness.assign(&[1, 2]);
-    let lost = MembershipAction::Lose(partitions(&[0]));
+    let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     assert_eq!(
         actions,
         [
             lost,
-            MembershipAction::InitializePositions(0, partitions(&[2]))
+            MembershipAction::InitializePositions(assigned(&[(2, 3)]))
         ]
     );
 }
@@ -332,7 +344,7 @@ fn an_unknown_member_loses_everything_and_starts_over() {
         assert_eq!(
             actions,
             [
-                MembershipAction::Lose(partitions(&[0])),
+                MembershipAction::Lose(assigned(&[(0, 1)])),
                 MembershipAction::JoinGroup
             ]
         );
@@ -351,7 +363,7 @@ fn a_member_of_an_old_generation_keeps_its_member_id() {
     assert_eq!(
         actions,
         [
-            MembershipAction::Lose(partitions(&[0])),
+            MembershipAction::Lose(assigned(&[(0, 1)])),
             MembershipAction::JoinGroup
         ]
     );
@@ -399,7 +411,7 @@ fn a_failed_commit_starts_the_rejoin_as_well() {
     assert_eq!(harness.handle(failed), [MembershipAction::JoinGroup]);
     let mut harness = Harness::stable(COOPERATIVE, &[0]);
     let failed = MembershipEvent::CommitFailed(generation(1), code(E::UnknownMemberId));
-    let lost = MembershipAction::Lose(partitions(&[0]));
+    let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     assert_eq!(harness.handle(failed), [lost, MembershipAction::JoinGroup]);
 }
 
@@ -456,7 +468,7 @@ fn a_member_that_waits_in_line_to_rejoin_sends_heartbeats_and_commits() {
 #[test]
 fn a_member_that_the_group_forgets_keeps_its_place_in_line() {
     let mut harness = Harness::in_line(COOPERATIVE, &[0]);
-    let lost = MembershipAction::Lose(partitions(&[0]));
+    let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     let forgotten = Err(code(E::UnknownMemberId));
     assert_eq!(harness.heartbeat(forgotten), [lost]);
     assert_eq!(harness.member.member_id(), "");
@@ -505,7 +517,10 @@ fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() 
         assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
         let mut actions = harness.wait();
         assert_eq!(harness.now, sent_at + SESSION_TIMEOUT);
-        assert_eq!(actions.remove(0), MembershipAction::Lose(partitions(&[0])));
+        assert_eq!(
+            actions.remove(0),
+            MembershipAction::Lose(assigned(&[(0, 1)]))
+        );
         let join = [MembershipAction::JoinGroup];
         assert_eq!(actions, if in_line { &[][..] } else { &join[..] });
         assert_eq!(harness.member.generation(), -1);
@@ -529,7 +544,7 @@ fn an_answer_that_refuses_the_member_does_not_prolong_its_session() {
     let actions = harness.wait();
     assert_eq!(harness.now, start + SESSION_TIMEOUT);
     assert!(
-        actions.contains(&MembershipAction::Lose(partitions(&[0]))),
+        actions.contains(&MembershipAction::Lose(assigned(&[(0, 1)]))),
         "{actions:?}"
     );
 }
@@ -591,7 +606,7 @@ fn a_sync_during_the_next_rebalance_joins_that_one() {
     let failed = MembershipEvent::SyncGroupResponse(Err(code(E::UnknownMemberId)));
     assert_eq!(
         harness.handle(failed)[0],
-        MembershipAction::Lose(partitions(&[0]))
+        MembershipAction::Lose(assigned(&[(0, 1)]))
     );
 }
 
@@ -656,26 +671,21 @@ fn positions_that_cannot_be_looked_up_reset_the_generation() {
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     harness.assign(&[0, 1]);
-    let actions = harness.handle(MembershipEvent::PositionsInitialized(
-        0,
-        Err(PositionError::RejoinNeeded),
-    ));
+    let failed = MembershipEvent::PositionsFailed(assigned(&[(1, 2)]), PositionError::RejoinNeeded);
+    let actions = harness.handle(failed);
     assert_eq!(
         actions,
         [
-            MembershipAction::Lose(partitions(&[0])),
+            MembershipAction::Lose(assigned(&[(0, 1)])),
             MembershipAction::JoinGroup
         ]
     );
     assert_eq!(harness.member.generation(), -1);
     assert_eq!(
-        harness.handle(MembershipEvent::PositionsInitialized(
-            0,
-            Ok(partitions(&[1]))
-        )),
+        harness.handle(MembershipEvent::PositionsInitialized(assigned(&[(1, 2)]))),
         []
     );
-    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
+    assert!(!harness.is_handed_over(1, 2));
 }
 
 #[test]
@@ -689,9 +699,79 @@ fn positions_survive_a_rebalance_that_leaves_their_partitions() {
     harness.join_as(COOPERATIVE, 2);
     // 0 and 1 are still being looked up; 1 is revoked before it was handed over: rejoin at once.
     assert_eq!(harness.assign(&[0]), [MembershipAction::JoinGroup]);
-    harness.initialize(&[0, 1]);
-    assert!(harness.member.can_commit_partition(&partitions(&[0])[0]));
-    assert!(!harness.member.can_commit_partition(&partitions(&[1])[0]));
+    harness.initialize(&[(0, 1), (1, 2)]);
+    assert!(harness.is_handed_over(0, 1));
+    assert!(!harness.is_handed_over(1, 2));
+}
+
+/// A member whose partition 0 was assigned (1), revoked before its position was known, and
+/// assigned again (2).
+fn assigned_again() -> Harness {
+    let mut harness = Harness::new(None);
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    harness.join_as(COOPERATIVE, 1);
+    assert_eq!(
+        harness.assign(&[0]),
+        [MembershipAction::InitializePositions(assigned(&[(0, 1)]))]
+    );
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    assert_eq!(harness.assign(&[]), [MembershipAction::JoinGroup]);
+    harness.join_as(COOPERATIVE, 3);
+    assert_eq!(
+        harness.assign(&[0]),
+        [MembershipAction::InitializePositions(assigned(&[(0, 2)]))]
+    );
+    harness
+}
+
+#[test]
+fn a_position_that_was_asked_for_a_former_assignment_is_not_taken_for_the_next() {
+    let mut harness = assigned_again();
+    harness.initialize(&[(0, 1)]);
+    assert!(!harness.is_handed_over(0, 1) && !harness.is_handed_over(0, 2));
+    let still_needed = &assigned(&[(0, 2)])[0];
+    assert!(harness.member.is_initializing(still_needed));
+    harness.initialize(&[(0, 2)]);
+    assert!(harness.is_handed_over(0, 2) && !harness.is_handed_over(0, 1));
+    // In the other order.
+    harness.initialize(&[(0, 1)]);
+    assert!(harness.is_handed_over(0, 2) && !harness.is_handed_over(0, 1));
+}
+
+#[test]
+fn a_failure_that_concerns_a_former_assignment_does_not_end_the_next() {
+    let fatal = PositionError::Fatal(ConsumerError::NoCommittedOffset {
+        group: "g".into(),
+        tp: TopicPartition::new("t", 0),
+    });
+    for error in [fatal, PositionError::RejoinNeeded] {
+        let mut harness = assigned_again();
+        let failed = MembershipEvent::PositionsFailed(assigned(&[(0, 1)]), error);
+        assert_eq!(harness.handle(failed), []);
+        harness.initialize(&[(0, 2)]);
+        assert!(harness.is_handed_over(0, 2));
+    }
+}
+
+#[test]
+fn an_offset_stored_under_a_revoked_assignment_may_not_be_committed_under_the_next() {
+    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
+    harness.heartbeat(Err(code(E::RebalanceInProgress)));
+    harness.join_as(COOPERATIVE, 2);
+    let revoke = MembershipAction::Revoke(1, assigned(&[(1, 2)]));
+    assert_eq!(harness.assign(&[0]), [revoke]);
+    assert!(harness.is_handed_over(1, 2), "its last offset is committed");
+    harness.handle(MembershipEvent::RevocationComplete(1));
+    harness.join_as(COOPERATIVE, 3);
+    harness.assign(&[0, 1]);
+    harness.initialize(&[(1, 3)]);
+    assert!(harness.is_handed_over(1, 3) && harness.is_handed_over(0, 1));
+    assert!(!harness.is_handed_over(1, 2));
+    // Nor does the former revocation end the next assignment.
+    assert_eq!(harness.handle(MembershipEvent::RevocationComplete(1)), []);
+    assert!(harness.is_handed_over(1, 3));
 }
 
 #[test]
@@ -701,10 +781,9 @@ fn partitions_without_a_starting_offset_end_the_consumer() {
         group: "g".into(),
         tp: TopicPartition::new("t", 0),
     };
-    let actions = harness.handle(MembershipEvent::PositionsInitialized(
-        0,
-        Err(PositionError::Fatal(error.clone())),
-    ));
+    let failed =
+        MembershipEvent::PositionsFailed(assigned(&[(0, 1)]), PositionError::Fatal(error.clone()));
+    let actions = harness.handle(failed);
     assert_eq!(
         actions,
         [MembershipAction::Close(MembershipEnd::Failed(error))]
