@@ -12,6 +12,7 @@ mod cli;
 mod embedded_broker;
 mod fetch;
 mod group_faults;
+mod group_positions;
 mod group_races;
 mod groups;
 mod kafka_connection;

@@ -10,10 +10,13 @@
 //! # Invariants
 //! - Heartbeats depend on nothing that the consumer does, and wait for no other request: not for
 //!   commits, joins or look-ups.
+//! - A partition is handed to the consumer as soon as its position is found, whatever the
+//!   others' leaders do.
 //! - At most one commit of a member is in flight, and a few of a group in this process.
 //! - Whatever ends the task, the consumer is told.
 
 mod commits;
+mod positions;
 mod rebalance;
 
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use tokio::time::Instant;
 
 use self::commits::CommitSchedule;
+use self::positions::PositionResets;
 use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
@@ -33,8 +37,8 @@ use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
-use super::positions::{InitialPosition, OffsetResetStrategy, PositionInitializer};
-use super::requests::{self, ConsumerGroupMetadata};
+use super::positions::{OffsetFetchBatch, OffsetResetStrategy, PositionInitializer};
+use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel};
@@ -47,20 +51,20 @@ enum GroupResponse {
     FindCoordinator(Result<BrokerId, GroupError>),
     /// To the heartbeat of that generation.
     Heartbeat(Generation, Result<(), GroupError>),
-    /// The initial positions of these.
-    Positions(
-        Vec<PartitionAssignment>,
-        Result<Vec<InitialPosition>, PositionError>,
-    ),
-    /// The positions of these, by the reset strategy.
-    PositionsReset(
-        Vec<PartitionAssignment>,
-        Result<Vec<(PartitionAssignment, FetchPosition)>, PositionError>,
+    /// To OffsetFetch.
+    OffsetFetch(OffsetFetchBatch, Result<Vec<CommittedPosition>, GroupError>),
+    /// A position by the reset strategy; `None` if the lookup was cancelled.
+    PositionReset(
+        PartitionAssignment,
+        Option<Result<FetchPosition, PositionError>>,
     ),
     /// A commit may be sent now, or that broker is not the coordinator any more.
     CommitPermit(Result<GroupCommitPermit, BrokerId>),
     /// To the commit of that generation: the error code per partition.
-    OffsetCommit(Generation, Result<Vec<(PartitionAssignment, i16)>, GroupError>),
+    OffsetCommit(
+        Generation,
+        Result<Vec<(PartitionAssignment, i16)>, GroupError>,
+    ),
     LeaveGroup(Result<(), GroupError>),
 }
 
@@ -80,6 +84,7 @@ pub(crate) struct ConsumerCoordinator {
     /// The membership changes announced in this process that this member has handled.
     announced_changes: usize,
     commits: CommitSchedule,
+    resets: PositionResets,
     /// When a member whose consumer was closed leaves at the latest.
     leave_by: Option<Instant>,
 }
@@ -102,6 +107,7 @@ impl ConsumerCoordinator {
             assignment: None,
             announced_changes: handle.announced_changes(),
             commits: CommitSchedule::new(handle.cluster.config()),
+            resets: PositionResets::default(),
             leave_by: None,
             handle,
         }
@@ -132,6 +138,7 @@ impl ConsumerCoordinator {
             };
             self.perform(actions);
             self.read_channel();
+            self.cancel_unneeded_resets();
         }
         drop(close_channel);
     }
@@ -167,10 +174,11 @@ impl ConsumerCoordinator {
         let sendable = state.commits.is_sendable();
         drop(guard);
 
-        if !to_reset.is_empty() && !self.member.is_leaving() {
-            let reset = self.positions.clone().reset(to_reset.clone());
-            let response = reset.map(|found| GroupResponse::PositionsReset(to_reset, found));
-            self.requests.push(response.boxed());
+        if !self.member.is_leaving() {
+            for assignment in to_reset {
+                let actions = self.reset_position(assignment);
+                self.perform(actions);
+            }
         }
         if let Some((revocation, _)) = released {
             self.handle_event(MembershipEvent::RevocationComplete(revocation));
@@ -202,9 +210,7 @@ impl ConsumerCoordinator {
                     self.join_connection = None;
                 }
                 Action::InitializePositions(assignments) => {
-                    let found = self.positions.clone().initialize(assignments.clone());
-                    let response = found.map(|found| GroupResponse::Positions(assignments, found));
-                    self.requests.push(response.boxed());
+                    self.initialize_positions(assignments);
                 }
                 Action::Revoke(revocation, partitions) => {
                     let event = BackgroundEvent::Revoke(revocation, partitions);
@@ -296,19 +302,11 @@ impl ConsumerCoordinator {
             GroupResponse::Heartbeat(generation, result) => {
                 MembershipEvent::HeartbeatResponse(generation, result)
             }
-            GroupResponse::Positions(_, Ok(found)) => return self.on_positions(found),
-            GroupResponse::PositionsReset(_, Ok(found)) => {
-                for (assignment, position) in found {
-                    if self.member.is_handed_over(&assignment) {
-                        let event = BackgroundEvent::PositionReset(assignment, position);
-                        self.channel.send(event);
-                    }
-                }
-                return Vec::new();
+            GroupResponse::OffsetFetch(batch, result) => {
+                return self.on_offset_fetch_response(batch, result);
             }
-            GroupResponse::Positions(assignments, Err(error))
-            | GroupResponse::PositionsReset(assignments, Err(error)) => {
-                MembershipEvent::PositionsFailed(assignments, error)
+            GroupResponse::PositionReset(assignment, found) => {
+                return self.on_position_reset(assignment, found);
             }
             GroupResponse::CommitPermit(Ok(permit)) => {
                 self.commit(permit);
@@ -326,29 +324,6 @@ impl ConsumerCoordinator {
             }
         };
         self.member.handle(event, Instant::now())
-    }
-
-    fn on_positions(&mut self, mut found: Vec<InitialPosition>) -> Vec<MembershipAction> {
-        let member = &self.member;
-        found.retain(|initial| member.is_initializing(&initial.assignment));
-        let assignments = found.iter().map(|initial| initial.assignment.clone());
-        let event = MembershipEvent::PositionsInitialized(assignments.collect());
-        let actions = self.member.handle(event, Instant::now());
-        if !found.is_empty() {
-            // Before the consumer is given them: whatever it stores is newer.
-            let mut state = self.channel.state();
-            for initial in found.iter().filter(|initial| initial.commit) {
-                let assignment = initial.assignment.clone();
-                state.commits.add(assignment, initial.position);
-            }
-            drop(state);
-            let positions = found
-                .into_iter()
-                .map(|initial| (initial.assignment, initial.position));
-            self.channel
-                .send(BackgroundEvent::Assigned(positions.collect()));
-        }
-        actions
     }
 
     /// As the leader: whether the group's topics have changed since they were assigned.

@@ -25,7 +25,7 @@ use runtime::wake::WakeSignal;
 /// From the coordinator's task to the consumer, as Java's `BackgroundEvent`.
 #[derive(Debug)]
 pub(crate) enum BackgroundEvent {
-    /// New partitions, with the position from which to read each.
+    /// New partitions, with the position from which to read each, as they are found.
     Assigned(Vec<(PartitionAssignment, FetchPosition)>),
     /// The position of a partition was reset by `auto.offset.reset`.
     PositionReset(PartitionAssignment, FetchPosition),
@@ -118,7 +118,13 @@ impl MemberChannel {
     }
 
     fn post(&self, state: &mut MemberChannelState, event: BackgroundEvent) {
-        state.events.push_back(event);
+        match (state.events.back_mut(), event) {
+            // Positions that are found one after another are received together.
+            (Some(BackgroundEvent::Assigned(unread)), BackgroundEvent::Assigned(more)) => {
+                unread.extend(more);
+            }
+            (_, event) => state.events.push_back(event),
+        }
         self.has_events.store(true, Ordering::Release);
     }
 }

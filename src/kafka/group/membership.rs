@@ -50,9 +50,9 @@ use super::consumer_protocol::MemberSubscription;
 use super::error::{GroupError, GroupErrorAction};
 use super::partition_assignment::{AssignmentSet, PartitionAssignment};
 use super::partition_set::PartitionSet;
+use crate::BrokerId;
 use crate::backoff::ExponentialBackoff;
 use crate::config::AssignorName;
-use crate::{BrokerId, TopicPartition};
 
 /// As Java's `MemberState`, with its waits.
 #[derive(Clone, Debug, PartialEq, Eq)]

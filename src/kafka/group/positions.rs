@@ -14,18 +14,26 @@
 //! `autoCommit=false`: it acknowledges no record, it says where the group begins. The
 //! log's start needs no such commit: a member that finds nothing committed begins there again.
 //!
-//! Requests are retried until there is a response: the caller drops the future when the
-//! positions are not needed any more.
+//! # Who may wait for whom
+//! - The committed offsets of partitions that are assigned together are asked for together: one
+//!   coordinator knows them all. A partition for which it has none to give yet is asked about
+//!   again alone, with those for which it has none either.
+//! - The log's start or end is each partition's own: a leader that is missing, cannot be reached
+//!   or hangs holds up the partitions that it leads.
+//! - A position is looked up until it is found, or its assignment has ended: the caller drops
+//!   what is not needed any more.
 
-use futures_util::future::try_join_all;
+use std::time::Duration;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::OffsetFetchRequest;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
 use super::partition_assignment::PartitionAssignment;
-use super::requests;
+use super::requests::{self, CommittedPosition};
 use crate::backoff::ExponentialBackoff;
+use crate::config::ClientConfig;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::{ConnectionPurpose, IsolationLevel, TopicPartition};
 
@@ -44,13 +52,117 @@ pub enum OffsetResetStrategy {
 /// Attempts of OffsetFetch when its error is not known to pass.
 const ATTEMPTS: u32 = 10;
 
-/// The position from which to read one partition.
+/// Partitions whose committed offsets are asked for in one OffsetFetch, again after failures.
 #[derive(Debug)]
-pub(crate) struct InitialPosition {
-    pub(crate) assignment: PartitionAssignment,
-    pub(crate) position: FetchPosition,
-    /// To be committed, so that other members begin there too.
-    pub(crate) commit: bool,
+pub(crate) struct OffsetFetchBatch {
+    pub(crate) assignments: Vec<PartitionAssignment>,
+    backoff: ExponentialBackoff,
+}
+
+/// What follows from the response to an OffsetFetch.
+#[derive(Debug, Default)]
+pub(crate) struct OffsetFetchOutcome {
+    /// Reading begins there.
+    pub(crate) committed: Vec<(PartitionAssignment, FetchPosition)>,
+    /// Reading begins where the reset strategy says.
+    pub(crate) uncommitted: Vec<PartitionAssignment>,
+    /// To be asked again after that time.
+    pub(crate) retry: Option<(OffsetFetchBatch, Duration)>,
+    /// There is no use in asking again.
+    pub(crate) failed: Option<(Vec<PartitionAssignment>, PositionError)>,
+}
+
+impl OffsetFetchBatch {
+    pub(crate) fn new(assignments: Vec<PartitionAssignment>, config: &ClientConfig) -> Self {
+        Self {
+            assignments,
+            backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+        }
+    }
+
+    /// The response: what each partition of this batch has committed, in its order.
+    pub(crate) fn complete(
+        mut self,
+        group_id: &str,
+        result: Result<Vec<CommittedPosition>, GroupError>,
+    ) -> OffsetFetchOutcome {
+        let mut outcome = OffsetFetchOutcome::default();
+        let committed = match result {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::debug!(group = %group_id, ?error, "fetching committed offsets");
+                match self.failure(group_id, error) {
+                    Some(error) => outcome.failed = Some((self.assignments, error)),
+                    None => outcome.retry = Some(self.after_backoff()),
+                }
+                return outcome;
+            }
+        };
+        let mut pending = Vec::new();
+        let assignments = std::mem::take(&mut self.assignments);
+        for (assignment, (tp, offset)) in assignments.into_iter().zip(committed) {
+            match offset {
+                Ok(Some(position)) => outcome.committed.push((assignment, position)),
+                // Nothing can have been committed of a partition that the coordinator does
+                // not know.
+                Ok(None) | Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => {
+                    outcome.uncommitted.push(assignment);
+                }
+                Err(GroupError::Code(ResponseError::TopicAuthorizationFailed)) => {
+                    let error = ConsumerError::TopicNotAuthorized { topic: tp.topic };
+                    outcome.failed = Some((vec![assignment], error.into()));
+                }
+                Err(error) => {
+                    tracing::debug!(group = %group_id, %tp, ?error, "fetching a committed offset");
+                    if self.backoff.failures() + 1 == ATTEMPTS && !is_known_to_pass(&error) {
+                        tracing::warn!(group = %group_id, %tp, error = %error.message(),
+                            "the committed offset cannot be fetched; it is asked for again");
+                    }
+                    pending.push(assignment);
+                }
+            }
+        }
+        if !pending.is_empty() {
+            self.assignments = pending;
+            outcome.retry = Some(self.after_backoff());
+        }
+        outcome
+    }
+
+    fn after_backoff(mut self) -> (Self, Duration) {
+        let delay = self.backoff.after_failure();
+        (self, delay)
+    }
+
+    /// Why there is no use in asking again after this error of the whole request, if so.
+    fn failure(&self, group_id: &str, error: GroupError) -> Option<PositionError> {
+        let group = || group_id.into();
+        match error.action() {
+            GroupErrorAction::FindCoordinator => None,
+            GroupErrorAction::Retry => {
+                let is_last = self.backoff.failures() >= ATTEMPTS && !is_known_to_pass(&error);
+                is_last.then_some(PositionError::RejoinNeeded)
+            }
+            GroupErrorAction::FailNotAuthorized => {
+                Some(ConsumerError::GroupNotAuthorized { group: group() }.into())
+            }
+            GroupErrorAction::Stop => Some(ConsumerError::Stopped.into()),
+            GroupErrorAction::Fail => Some(error.into_consumer_error(group()).into()),
+            GroupErrorAction::FailFenced
+            | GroupErrorAction::Rejoin
+            | GroupErrorAction::ResetMemberId
+            | GroupErrorAction::ResetGeneration => Some(PositionError::RejoinNeeded),
+        }
+    }
+}
+
+fn is_known_to_pass(error: &GroupError) -> bool {
+    matches!(
+        error,
+        GroupError::Code(
+            ResponseError::UnstableOffsetCommit | ResponseError::CoordinatorLoadInProgress
+        )
+    )
 }
 
 /// Looks up the positions of partitions that a consumer is to read, as Java's
@@ -75,66 +187,36 @@ impl PositionInitializer {
         }
     }
 
-    /// Where to start in each of `partitions`: the committed offset, or by the reset strategy.
-    pub(crate) async fn initialize(
-        self,
-        assignments: Vec<PartitionAssignment>,
-    ) -> Result<Vec<InitialPosition>, PositionError> {
-        let mut found = Vec::with_capacity(assignments.len());
-        let mut uncommitted = Vec::new();
-        let partitions: Vec<_> = assignments.iter().map(|a| a.tp.clone()).collect();
-        let committed = self.committed(&partitions).await?;
-        for (assignment, (_, committed)) in assignments.into_iter().zip(committed) {
-            match committed {
-                Some(position) => found.push(InitialPosition {
-                    assignment,
-                    position,
-                    commit: false,
-                }),
-                None => uncommitted.push(assignment),
-            }
-        }
-        let commit = self.reset == OffsetResetStrategy::Latest;
-        let reset = self.reset(uncommitted).await?;
-        let reset = reset.into_iter();
-        found.extend(reset.map(|(assignment, position)| InitialPosition {
-            assignment,
-            position,
-            commit,
-        }));
-        Ok(found)
+    /// Whether an initial position by the reset strategy has to be committed, so that other
+    /// members begin there too.
+    pub(crate) fn commits_initial_reset(&self) -> bool {
+        self.reset == OffsetResetStrategy::Latest
     }
 
-    /// Where the reset strategy starts in each of `partitions`.
-    pub(crate) async fn reset(
-        self,
-        assignments: Vec<PartitionAssignment>,
-    ) -> Result<Vec<(PartitionAssignment, FetchPosition)>, PositionError> {
-        let spec = match (self.reset, assignments.first()) {
-            (_, None) => return Ok(Vec::new()),
-            (OffsetResetStrategy::Earliest, _) => OffsetSpec::Earliest,
-            (OffsetResetStrategy::Latest, _) => OffsetSpec::Latest,
-            (OffsetResetStrategy::None, Some(PartitionAssignment { tp, .. })) => {
-                return Err(PositionError::Fatal(ConsumerError::NoCommittedOffset {
+    /// Which end of the log the reset strategy starts at.
+    pub(crate) fn reset_spec(&self, tp: &TopicPartition) -> Result<OffsetSpec, PositionError> {
+        match self.reset {
+            OffsetResetStrategy::Earliest => Ok(OffsetSpec::Earliest),
+            OffsetResetStrategy::Latest => Ok(OffsetSpec::Latest),
+            OffsetResetStrategy::None => {
+                Err(PositionError::Fatal(ConsumerError::NoCommittedOffset {
                     group: self.handle.group_id.clone(),
                     tp: tp.clone(),
-                }));
+                }))
             }
-        };
-        let list_offset = |assignment| self.list_offset(assignment, spec);
-        try_join_all(assignments.into_iter().map(list_offset)).await
+        }
     }
 
-    async fn list_offset(
-        &self,
-        assignment: PartitionAssignment,
+    /// An end of a partition's log; asked for until there is an answer.
+    pub(crate) async fn list_offset(
+        self,
+        tp: TopicPartition,
         spec: OffsetSpec,
-    ) -> Result<(PartitionAssignment, FetchPosition), PositionError> {
+    ) -> Result<FetchPosition, PositionError> {
         let fetcher = &self.handle.fetcher;
-        let tp = &assignment.tp;
         loop {
-            match fetcher.list_offset(tp, spec, self.isolation).await {
-                Ok(position) => return Ok((assignment, position)),
+            match fetcher.list_offset(&tp, spec, self.isolation).await {
+                Ok(position) => return Ok(position),
                 Err(FetchError::Unavailable { reason, .. }) => {
                     tracing::debug!(%tp, reason, "the log's offsets are not available yet");
                 }
@@ -143,77 +225,133 @@ impl PositionInitializer {
         }
     }
 
-    /// The committed offset of each partition, if there is one.
-    async fn committed(
+    /// One attempt to fetch the committed offsets of these.
+    pub(crate) async fn fetch_committed(
         &self,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, Option<FetchPosition>)>, PositionError> {
-        let config = self.handle.cluster.config();
-        let group = || self.handle.group_id.clone();
-        let mut backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
-        loop {
-            let error = match self.fetch_committed(partitions).await {
-                Ok(positions) => return Ok(positions),
-                Err(error) => error,
-            };
-            tracing::debug!(group = %group(), ?error, "fetching committed offsets");
-            match error.action() {
-                GroupErrorAction::FindCoordinator => {}
-                GroupErrorAction::Retry => {
-                    let known_to_pass = matches!(
-                        error,
-                        GroupError::Code(
-                            ResponseError::UnstableOffsetCommit
-                                | ResponseError::CoordinatorLoadInProgress
-                        )
-                    );
-                    if !known_to_pass && backoff.failures() >= ATTEMPTS {
-                        return Err(PositionError::RejoinNeeded);
-                    }
-                }
-                GroupErrorAction::FailNotAuthorized => {
-                    let group = group();
-                    return Err(ConsumerError::GroupNotAuthorized { group }.into());
-                }
-                GroupErrorAction::Stop => return Err(ConsumerError::Stopped.into()),
-                GroupErrorAction::Fail => {
-                    return Err(error.into_consumer_error(group()).into());
-                }
-                GroupErrorAction::FailFenced
-                | GroupErrorAction::Rejoin
-                | GroupErrorAction::ResetMemberId
-                | GroupErrorAction::ResetGeneration => return Err(PositionError::RejoinNeeded),
-            }
-            tokio::time::sleep(backoff.after_failure()).await;
-        }
-    }
-
-    async fn fetch_committed(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, Option<FetchPosition>)>, GroupError> {
+        assignments: &[PartitionAssignment],
+    ) -> Result<Vec<CommittedPosition>, GroupError> {
         let handle = &self.handle;
         let coordinator = handle.coordinator().await?;
+        let partitions: Vec<_> = assignments.iter().map(|of| of.tp.clone()).collect();
         let require_stable = self.isolation == IsolationLevel::ReadCommitted;
-        let build =
-            |version| requests::offset_fetch(version, &handle.group_id, partitions, require_stable);
+        let build = |version| {
+            requests::offset_fetch(version, &handle.group_id, &partitions, require_stable)
+        };
         let timeout = handle.cluster.config().request_timeout;
         let result = handle
             .call::<OffsetFetchRequest>(coordinator, ConnectionPurpose::Coordinator, build, timeout)
             .await;
-        let result = result.and_then(|response| requests::committed_offsets(response, partitions));
+        let result = result.and_then(|response| requests::committed_offsets(response, &partitions));
         let result = result.and_then(|committed| {
-            let settle = |(tp, offset): requests::CommittedPosition| match offset {
-                Ok(position) => Ok((tp, position)),
-                // Nothing can have been committed there.
-                Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => Ok((tp, None)),
-                Err(error) => Err(error),
-            };
-            committed.into_iter().map(settle).collect()
+            // Before version 2, an error of the whole group is given for each partition.
+            let of_group = committed.iter().find_map(|(_, offset)| match offset {
+                Err(error) if error.action() != GroupErrorAction::Retry => Some(error.clone()),
+                _ => None,
+            });
+            of_group.map_or(Ok(committed), Err)
         });
         if let Err(error) = &result {
             handle.check_coordinator(coordinator, error);
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(partition: i32) -> PartitionAssignment {
+        PartitionAssignment {
+            tp: TopicPartition::new("t", partition),
+            number: 7,
+        }
+    }
+
+    fn batch(count: i32) -> OffsetFetchBatch {
+        let assignments = (0..count).map(assigned).collect();
+        OffsetFetchBatch::new(assignments, &ClientConfig::default())
+    }
+
+    fn code(error: ResponseError) -> GroupError {
+        GroupError::Code(error)
+    }
+
+    const AT_3: FetchPosition = FetchPosition {
+        offset: 3,
+        leader_epoch: 1,
+    };
+
+    #[test]
+    fn a_partition_without_a_committed_offset_to_give_holds_up_no_other() {
+        let unstable = code(ResponseError::UnstableOffsetCommit);
+        let response = [
+            Ok(Some(AT_3)),
+            Err(unstable.clone()),
+            Ok(None),
+            Err(code(ResponseError::UnknownTopicOrPartition)),
+            Err(GroupError::MalformedResponse),
+        ];
+        let response = (0..).map(|p| assigned(p).tp).zip(response).collect();
+        let outcome = batch(5).complete("g", Ok(response));
+        assert_eq!(outcome.committed, [(assigned(0), AT_3)]);
+        assert_eq!(outcome.uncommitted, [assigned(2), assigned(3)]);
+        assert!(outcome.failed.is_none());
+        let (mut again, first_delay) = outcome.retry.unwrap();
+        assert_eq!(again.assignments, [assigned(1), assigned(4)]);
+        // However often it is asked again.
+        for _ in 0..2 * ATTEMPTS {
+            let response = again.assignments.iter();
+            let response = response.map(|of| (of.tp.clone(), Err(unstable.clone())));
+            let response = Ok(response.collect());
+            let outcome = again.complete("g", response);
+            assert!(outcome.failed.is_none());
+            let (next, delay) = outcome.retry.unwrap();
+            assert!(delay > first_delay / 2);
+            again = next;
+        }
+        assert_eq!(again.assignments, [assigned(1), assigned(4)]);
+    }
+
+    #[test]
+    fn a_request_that_fails_is_repeated_and_in_the_end_the_member_rejoins() {
+        let mut batch = batch(2);
+        for _ in 0..ATTEMPTS {
+            let outcome = batch.complete("g", Err(GroupError::MalformedResponse));
+            batch = outcome.retry.unwrap().0;
+            assert_eq!(batch.assignments.len(), 2);
+        }
+        // What is known to pass, or to be elsewhere, does not count.
+        let loading = code(ResponseError::CoordinatorLoadInProgress);
+        batch = batch.complete("g", Err(loading)).retry.unwrap().0;
+        let moved = code(ResponseError::NotCoordinator);
+        batch = batch.complete("g", Err(moved)).retry.unwrap().0;
+        let outcome = batch.complete("g", Err(GroupError::MalformedResponse));
+        assert!(outcome.retry.is_none());
+        let (assignments, error) = outcome.failed.unwrap();
+        assert_eq!(assignments.len(), 2);
+        assert!(matches!(error, PositionError::RejoinNeeded), "{error:?}");
+    }
+
+    #[test]
+    fn a_refusal_is_not_repeated() {
+        let refused = code(ResponseError::GroupAuthorizationFailed);
+        let (_, error) = batch(1).complete("g", Err(refused)).failed.unwrap();
+        let group = "g".into();
+        assert!(
+            matches!(&error, PositionError::Fatal(error)
+                if *error == ConsumerError::GroupNotAuthorized { group }),
+            "{error:?}"
+        );
+        let refused = Err(code(ResponseError::TopicAuthorizationFailed));
+        let response = vec![(assigned(0).tp, Ok(None)), (assigned(1).tp, refused)];
+        let outcome = batch(2).complete("g", Ok(response));
+        assert_eq!(outcome.uncommitted, [assigned(0)]);
+        let (assignments, error) = outcome.failed.unwrap();
+        assert_eq!(assignments, [assigned(1)]);
+        assert!(matches!(
+            error,
+            PositionError::Fatal(ConsumerError::TopicNotAuthorized { .. })
+        ));
     }
 }

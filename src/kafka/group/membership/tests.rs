@@ -3,6 +3,7 @@ use kafka_protocol::error::ResponseError as E;
 use super::super::error::{ConsumerError, PositionError};
 use super::leaving::LEAVE_TIMEOUT;
 use super::*;
+use crate::TopicPartition;
 use crate::error::{BrokerAddress, RequestError};
 
 fn partitions(list: &[i32]) -> Vec<TopicPartition> {

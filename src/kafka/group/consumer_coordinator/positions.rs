@@ -1,0 +1,156 @@
+//! The positions of what is assigned: OffsetFetch for those that are assigned together, then a
+//! lookup of its own for each partition that needs the reset strategy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{ConsumerCoordinator, GroupResponse};
+use crate::fetcher::FetchPosition;
+use crate::group::error::{GroupError, PositionError};
+use crate::group::member_channel::BackgroundEvent;
+use crate::group::membership::{MembershipAction, MembershipEvent};
+use crate::group::partition_assignment::PartitionAssignment;
+use crate::group::positions::OffsetFetchBatch;
+use crate::group::requests::CommittedPosition;
+
+/// The lookups by the reset strategy that are under way; each is cancelled when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct PositionResets(BTreeMap<PartitionAssignment, DropGuard>);
+
+impl ConsumerCoordinator {
+    pub(super) fn initialize_positions(&mut self, assignments: Vec<PartitionAssignment>) {
+        let batch = OffsetFetchBatch::new(assignments, self.handle.cluster.config());
+        self.fetch_committed(batch, Duration::ZERO);
+    }
+
+    /// Sends OffsetFetch after that time.
+    fn fetch_committed(&mut self, mut batch: OffsetFetchBatch, delay: Duration) {
+        let member = &self.member;
+        batch.assignments.retain(|of| member.is_initializing(of));
+        if batch.assignments.is_empty() {
+            return;
+        }
+        let positions = self.positions.clone();
+        let fetch = async move {
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            let result = positions.fetch_committed(&batch.assignments).await;
+            GroupResponse::OffsetFetch(batch, result)
+        };
+        self.requests.push(fetch.boxed());
+    }
+
+    pub(super) fn on_offset_fetch_response(
+        &mut self,
+        batch: OffsetFetchBatch,
+        result: Result<Vec<CommittedPosition>, GroupError>,
+    ) -> Vec<MembershipAction> {
+        let outcome = batch.complete(&self.handle.group_id, result);
+        if let Some((batch, delay)) = outcome.retry {
+            self.fetch_committed(batch, delay);
+        }
+        let mut actions = self.hand_over(outcome.committed);
+        for assignment in outcome.uncommitted {
+            actions.extend(self.reset_position(assignment));
+        }
+        if let Some((assignments, error)) = outcome.failed {
+            actions.extend(self.positions_failed(assignments, error));
+        }
+        actions
+    }
+
+    /// Looks up where the reset strategy starts, for an initial position or one that replaces
+    /// an offset out of range.
+    pub(super) fn reset_position(
+        &mut self,
+        assignment: PartitionAssignment,
+    ) -> Vec<MembershipAction> {
+        if !self.needs_position(&assignment) {
+            return Vec::new();
+        }
+        let spec = match self.positions.reset_spec(&assignment.tp) {
+            Ok(spec) => spec,
+            Err(error) => return self.positions_failed(vec![assignment], error),
+        };
+        let cancelled = CancellationToken::new();
+        let guard = cancelled.clone().drop_guard();
+        self.resets.0.insert(assignment.clone(), guard);
+        let position = self.positions.clone();
+        let lookup = async move {
+            let position = position.list_offset(assignment.tp.clone(), spec);
+            let found = cancelled.run_until_cancelled(position).await;
+            GroupResponse::PositionReset(assignment, found)
+        };
+        self.requests.push(lookup.boxed());
+        Vec::new()
+    }
+
+    /// Without a result the lookup was cancelled.
+    pub(super) fn on_position_reset(
+        &mut self,
+        assignment: PartitionAssignment,
+        found: Option<Result<FetchPosition, PositionError>>,
+    ) -> Vec<MembershipAction> {
+        let Some(found) = found else {
+            return Vec::new();
+        };
+        self.resets.0.remove(&assignment);
+        let position = match found {
+            Ok(position) => position,
+            Err(error) => return self.positions_failed(vec![assignment], error),
+        };
+        if self.member.is_handed_over(&assignment) {
+            let event = BackgroundEvent::PositionReset(assignment, position);
+            self.channel.send(event);
+            return Vec::new();
+        }
+        if self.positions.commits_initial_reset() && self.member.is_initializing(&assignment) {
+            // Before the consumer is handed it: whatever it stores is newer.
+            let mut state = self.channel.state();
+            state.commits.add(assignment.clone(), position);
+        }
+        self.hand_over(vec![(assignment, position)])
+    }
+
+    /// Cancels the lookups whose assignment has ended.
+    pub(super) fn cancel_unneeded_resets(&mut self) {
+        let member = &self.member;
+        let needed = |of: &_| member.is_initializing(of) || member.is_handed_over(of);
+        self.resets.0.retain(|assignment, _| needed(assignment));
+    }
+
+    fn needs_position(&self, assignment: &PartitionAssignment) -> bool {
+        self.member.is_initializing(assignment) || self.member.is_handed_over(assignment)
+    }
+
+    /// Hands over what is still assigned.
+    fn hand_over(
+        &mut self,
+        mut found: Vec<(PartitionAssignment, FetchPosition)>,
+    ) -> Vec<MembershipAction> {
+        let member = &self.member;
+        found.retain(|(assignment, _)| member.is_initializing(assignment));
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let assignments = found.iter().map(|(assignment, _)| assignment.clone());
+        let event = MembershipEvent::PositionsInitialized(assignments.collect());
+        let actions = self.member.handle(event, Instant::now());
+        self.channel.send(BackgroundEvent::Assigned(found));
+        actions
+    }
+
+    fn positions_failed(
+        &mut self,
+        assignments: Vec<PartitionAssignment>,
+        error: PositionError,
+    ) -> Vec<MembershipAction> {
+        let event = MembershipEvent::PositionsFailed(assignments, error);
+        self.member.handle(event, Instant::now())
+    }
+}
