@@ -29,7 +29,6 @@ use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use tokio::time::Instant;
 
 use self::commits::CommitSchedule;
-use self::positions::PositionResets;
 use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
@@ -37,7 +36,9 @@ use super::error::{ConsumerError, GroupError, PositionError};
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
-use super::positions::{OffsetFetchBatch, OffsetResetStrategy, PositionInitializer};
+use super::positions::{
+    OffsetFetchBatch, OffsetResetStrategy, PositionInitializer, PositionResets,
+};
 use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;

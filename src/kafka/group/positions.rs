@@ -23,10 +23,12 @@
 //! - A position is looked up until it is found, or its assignment has ended: the caller drops
 //!   what is not needed any more.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::OffsetFetchRequest;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
@@ -163,6 +165,30 @@ fn is_known_to_pass(error: &GroupError) -> bool {
             ResponseError::UnstableOffsetCommit | ResponseError::CoordinatorLoadInProgress
         )
     )
+}
+
+/// The lookups by the reset strategy that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct PositionResets(BTreeMap<PartitionAssignment, DropGuard>);
+
+impl PositionResets {
+    /// Begins a lookup; the token is cancelled when its result is not needed any more.
+    pub(crate) fn start(&mut self, assignment: PartitionAssignment) -> CancellationToken {
+        let cancelled = CancellationToken::new();
+        let guard = cancelled.clone().drop_guard();
+        self.0.insert(assignment, guard);
+        cancelled
+    }
+
+    /// The lookup has a result.
+    pub(crate) fn finish(&mut self, assignment: &PartitionAssignment) {
+        self.0.remove(assignment);
+    }
+
+    /// Cancels the lookups of assignments that are not `needed`.
+    pub(crate) fn cancel_unless(&mut self, needed: impl Fn(&PartitionAssignment) -> bool) {
+        self.0.retain(|assignment, _| needed(assignment));
+    }
 }
 
 /// Looks up the positions of partitions that a consumer is to read, as Java's

@@ -1,12 +1,10 @@
 //! The positions of what is assigned: OffsetFetch for those that are assigned together, then a
 //! lookup of its own for each partition that needs the reset strategy.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{ConsumerCoordinator, GroupResponse};
 use crate::fetcher::FetchPosition;
@@ -16,10 +14,6 @@ use crate::group::membership::{MembershipAction, MembershipEvent};
 use crate::group::partition_assignment::PartitionAssignment;
 use crate::group::positions::OffsetFetchBatch;
 use crate::group::requests::CommittedPosition;
-
-/// The lookups by the reset strategy that are under way; each is cancelled when it is dropped.
-#[derive(Debug, Default)]
-pub(super) struct PositionResets(BTreeMap<PartitionAssignment, DropGuard>);
 
 impl ConsumerCoordinator {
     pub(super) fn initialize_positions(&mut self, assignments: Vec<PartitionAssignment>) {
@@ -77,9 +71,7 @@ impl ConsumerCoordinator {
             Ok(spec) => spec,
             Err(error) => return self.positions_failed(vec![assignment], error),
         };
-        let cancelled = CancellationToken::new();
-        let guard = cancelled.clone().drop_guard();
-        self.resets.0.insert(assignment.clone(), guard);
+        let cancelled = self.resets.start(assignment.clone());
         let position = self.positions.clone();
         let lookup = async move {
             let position = position.list_offset(assignment.tp.clone(), spec);
@@ -99,7 +91,7 @@ impl ConsumerCoordinator {
         let Some(found) = found else {
             return Vec::new();
         };
-        self.resets.0.remove(&assignment);
+        self.resets.finish(&assignment);
         let position = match found {
             Ok(position) => position,
             Err(error) => return self.positions_failed(vec![assignment], error),
@@ -121,7 +113,7 @@ impl ConsumerCoordinator {
     pub(super) fn cancel_unneeded_resets(&mut self) {
         let member = &self.member;
         let needed = |of: &_| member.is_initializing(of) || member.is_handed_over(of);
-        self.resets.0.retain(|assignment, _| needed(assignment));
+        self.resets.cancel_unless(needed);
     }
 
     fn needs_position(&self, assignment: &PartitionAssignment) -> bool {
