@@ -853,13 +853,8 @@ async fn memory_is_bounded_whatever_cursors_hold() {
         rounds_in_vain += 1;
         for (reader, got) in readers.iter_mut().zip(&mut got) {
             if !*got && let Some(records) = reader.cursor.try_next().unwrap() {
-                let text = || {
-                    (
-                        Arc::new(vec![0u8; records.chunk.decoded.bytes]),
-                        records.chunk.decoded.bytes,
-                    )
-                };
-                held.push((records.chunk.derived.get_or_insert_with(1, text), records));
+                let bytes = records.chunk.decoded.bytes;
+                held.push((records.chunk.try_acquire_derived(bytes), records));
                 *got = true;
                 rounds_in_vain = 0;
             }

@@ -60,6 +60,8 @@ pub(crate) struct RecordWriter {
     topic_partition: BytesMut,
 }
 
+/// What a record has beside its key, its value and what all of its partition have.
+const REST_ESTIMATE: usize = 200;
 const OFFSET_FIELD: &[u8] = b",\"offset\":";
 
 impl RecordWriter {
@@ -134,15 +136,20 @@ impl RecordWriter {
         out.put_u8(b'}');
     }
 
-    /// About how long a record gets, so that the buffer grows once.
-    fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
-        const REST: usize = 200;
+    /// About how long a record gets: enough for most, so that the buffer grows once.
+    pub(crate) fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
         let grown = |bytes: Option<&[u8]>| bytes.map_or(0, |bytes| bytes.len() * 4 / 3);
         self.id_prefix.len()
             + self.topic_partition.len()
             + grown(record.key)
             + grown(record.value)
-            + REST
+            + REST_ESTIMATE
+    }
+
+    /// About how long `records` get whose keys, values and headers have `bytes` together.
+    pub(crate) fn estimated_total(&self, records: usize, bytes: usize) -> usize {
+        let each = self.id_prefix.len() + self.topic_partition.len() + REST_ESTIMATE;
+        bytes / 3 * 4 + records * each
     }
 }
 

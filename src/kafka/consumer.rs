@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-pub use super::fetcher::{Chunk, FetchError, FetchPosition, PartitionRecords};
+pub use super::fetcher::{Chunk, DerivedPermit, FetchError, FetchPosition, PartitionRecords};
 pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
+pub use super::record::{Records, RecordsMark};
 pub use super::{IsolationLevel, TopicPartition};
 
 use self::subscription_state::{FetchingState, SubscriptionState};

@@ -10,7 +10,7 @@
 //! A cursor is an offset and a signal to wake its owner. Near the end of its partition it is
 //! served from the tail cache, which one long poll per broker fills for all; where it lags, by
 //! fetches that the cursors at one offset share. What is fetched is decoded once and shared by
-//! `Arc`; [`DerivedCache`] keeps what the layers above make of it, made once as well.
+//! `Arc`, and so may be what the layers above make of it ([`Chunk::derived`]).
 //!
 //! # Invariants
 //! - Each cursor gets each offset of its partition once, in order, from whichever source.
@@ -45,7 +45,7 @@ use tokio::time::Instant;
 
 pub use self::budget::FetchBudget;
 use self::catch_up::CatchUpFetcher;
-pub use self::chunk::{Chunk, DerivedCache, PartitionRecords};
+pub use self::chunk::{Chunk, DerivedPermit, PartitionRecords};
 pub use self::cursor::Cursor;
 pub use self::error::FetchError;
 use self::offset_fetcher::OffsetFetcher;

@@ -35,4 +35,6 @@ pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder};
 pub use decoder::{DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};
-pub use records::{DecodedBatch, HeaderIter, Headers, Record, Records, UnreadableRecords};
+pub use records::{
+    DecodedBatch, HeaderIter, Headers, Record, Records, RecordsMark, UnreadableRecords,
+};

@@ -24,6 +24,7 @@ mod delivery_listener;
 mod encoded_frames;
 mod offset_tracker;
 mod rate;
+mod segment_cache;
 mod single_frames;
 mod sink;
 mod uncommitted;
@@ -190,9 +191,9 @@ impl ConsumingSocket {
             let event = match progress {
                 SendProgress::AllSent | SendProgress::TurnOver => self.consumer.try_next(),
                 // Records could not be taken.
-                SendProgress::Blocked | SendProgress::RateLimited(_) => {
-                    self.consumer.try_next_except_records()
-                }
+                SendProgress::Blocked
+                | SendProgress::AwaitingFrames
+                | SendProgress::RateLimited(_) => self.consumer.try_next_except_records(),
             };
             match event {
                 None => return Ok(progress),
@@ -243,7 +244,9 @@ impl ConsumingSocket {
     /// When [`on_timer`](Self::on_timer) or [`deliver`](Self::deliver) has something to do.
     fn next_due_at(&self, progress: SendProgress) -> Instant {
         let also_due_at = match progress {
-            SendProgress::AllSent | SendProgress::TurnOver => self.sink.due_at(),
+            SendProgress::AllSent | SendProgress::AwaitingFrames | SendProgress::TurnOver => {
+                self.sink.due_at()
+            }
             SendProgress::RateLimited(until) => {
                 Some(self.sink.due_at().map_or(until, |at| at.min(until)))
             }

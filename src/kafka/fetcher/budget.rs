@@ -124,12 +124,17 @@ impl BudgetPool {
     /// Takes `bytes` if they are free and no other waits.
     pub(super) fn try_acquire(self: &Arc<Self>, bytes: usize) -> Option<BudgetPermit> {
         let bytes = bytes.min(self.limit);
+        self.take(bytes)
+            .then(|| BudgetPermit::new(self.clone(), bytes))
+    }
+
+    fn take(&self, bytes: usize) -> bool {
         let mut state = self.lock();
-        if !state.waiting.is_empty() || state.used + bytes > self.limit {
-            return None;
+        let free = state.waiting.is_empty() && state.used + bytes <= self.limit;
+        if free {
+            state.used += bytes;
         }
-        state.used += bytes;
-        Some(BudgetPermit::new(self.clone(), bytes))
+        free
     }
 
     /// Counts `bytes` whether there is room or not.
@@ -167,11 +172,16 @@ impl BudgetPool {
     /// Evicts cached chunks, oldest first, until the pool is within its limit and has room
     /// for the oldest waiter, or nothing more can be evicted.
     pub(super) fn evict_to_limit(self: &Arc<Self>, now: Instant) {
+        self.evict_for(0, now);
+    }
+
+    /// As [`evict_to_limit`](Self::evict_to_limit), and until `bytes` are free.
+    fn evict_for(self: &Arc<Self>, bytes: usize, now: Instant) {
         let mut refused = Vec::new();
         loop {
             let candidate = {
                 let mut state = self.lock();
-                let needed = state.waiting.front().map_or(0, |waiting| waiting.bytes);
+                let needed = state.waiting.front().map_or(bytes, |waiting| waiting.bytes);
                 if state.used + needed <= self.limit {
                     break;
                 }
@@ -272,11 +282,33 @@ impl BudgetPermit {
         }
     }
 
-    /// Charges `bytes` more, and asks the pool to make room if that was too much.
-    pub(super) fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.pool.lock().used += bytes;
-        self.pool.evict_to_limit(Instant::now());
+    /// Takes `bytes` more if they are free and no other waits; asks the pool to make room.
+    pub(super) fn try_grow(&self, bytes: usize) -> bool {
+        let grown = self.pool.take(bytes) || {
+            self.pool.evict_for(bytes, Instant::now());
+            self.pool.take(bytes)
+        };
+        if grown {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        grown
+    }
+
+    /// Counts `bytes` more whether there is room or not, and asks the pool to make it.
+    pub(super) fn charge(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.pool.lock().used += bytes;
+            self.pool.evict_to_limit(Instant::now());
+        }
+    }
+
+    /// Returns `bytes` of it.
+    pub(super) fn shrink(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.pool.release(bytes);
+        }
     }
 
     pub(super) fn pool(&self) -> &Arc<BudgetPool> {
@@ -405,11 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_charged_and_evicts_cached_chunks() {
+    fn growth_evicts_cached_chunks() {
         let pool = BudgetPool::new(100);
         let cache = fake_cache(&pool, true, &[40, 40]);
         let held = pool.charge(20);
-        held.grow(30);
+        assert!(held.try_grow(30));
+        assert_eq!(pool.used(), 90);
+        held.charge(0);
         assert_eq!(pool.used(), 90);
         assert_eq!(cache.0.lock().unwrap().len(), 1);
     }

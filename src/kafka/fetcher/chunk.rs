@@ -1,12 +1,14 @@
 //! What one fetch brought of a partition, decoded once for all cursors that read there.
 //!
 //! # Invariants
-//! - A chunk's bytes, and those of what is derived from it, count in the budget until its
-//!   last holder lets go.
-//! - A derived value is made once, however many ask for it at the same time.
+//! - A chunk's bytes count in the budget until its last holder lets go, and those of what is
+//!   derived from it ([`DerivedPermit`]) until that is dropped.
+//! - Memory for what is derived is acquired before: what the read of the chunk has reserved
+//!   for it, then what the budget has free. Only where nothing else derived from the chunk
+//!   is in memory may it exceed both: a reader gets on whatever others hold.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use runtime::mutex::lock;
@@ -14,7 +16,7 @@ use runtime::mutex::lock;
 use super::budget::BudgetPermit;
 use super::tail_cache::OffsetRange;
 use crate::TopicPartition;
-use crate::record::{DecodedRecords, Records};
+use crate::record::{DecodedRecords, Records, RecordsMark};
 
 /// What a cursor returns: the records of one chunk from an offset on.
 #[derive(Clone, Debug)]
@@ -47,16 +49,23 @@ pub struct Chunk {
     pub last_epoch: i32,
     /// The records.
     pub decoded: DecodedRecords,
-    /// What the layers above derived from them.
-    pub derived: DerivedCache,
+    /// What the layers above keep of what they derived.
+    derived: OnceLock<Arc<dyn Any + Send + Sync>>,
+    memory: Arc<ChunkMemory>,
     serving_epoch: i32,
 }
 
 impl Chunk {
-    /// All records, whatever the offset of a cursor.
+    /// The records at or after `from`.
     #[inline]
-    pub fn records(&self) -> Records<'_> {
-        self.decoded.records()
+    pub fn records_from(&self, from: i64) -> Records<'_> {
+        self.decoded.records_from(from)
+    }
+
+    /// The records from a place on that [`Records::mark`] has named.
+    #[inline]
+    pub fn records_at(&self, mark: RecordsMark) -> Records<'_> {
+        self.decoded.records_at(mark)
     }
 
     /// The leader epoch to commit together with the offset `next`, which lies in this
@@ -81,7 +90,7 @@ impl Chunk {
         next_offset: i64,
         serving_epoch: i32,
         decoded: DecodedRecords,
-        derived: DerivedCache,
+        memory: Arc<ChunkMemory>,
     ) -> Self {
         Self {
             tp,
@@ -89,13 +98,37 @@ impl Chunk {
             next_offset,
             last_epoch: decoded.leader_epoch,
             decoded,
-            derived,
+            derived: OnceLock::new(),
+            memory,
             serving_epoch,
         }
     }
 
+    /// What the layer above keeps of what it derives from the chunk, for all who read it: a
+    /// value of one type, made by the first who asks. What grows in it holds permits of
+    /// [`try_acquire_derived`](Self::try_acquire_derived).
+    ///
+    /// # Panics
+    /// When it is asked for as a second type.
+    pub fn derived<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let value = self.derived.get_or_init(|| Arc::new(T::default()));
+        let value = Arc::clone(value).downcast::<T>();
+        value.expect("a chunk keeps derived values of one type")
+    }
+
+    /// Acquires memory for what will be derived from the chunk. `None` while there is none:
+    /// then something else derived from the chunk is in memory, and dropping that gives room.
+    pub fn try_acquire_derived(&self, bytes: usize) -> Option<DerivedPermit> {
+        let reserved = self.memory.try_acquire(bytes)?;
+        Some(DerivedPermit {
+            memory: Arc::clone(&self.memory),
+            bytes,
+            reserved,
+        })
+    }
+
     pub(super) fn permit(&self) -> &BudgetPermit {
-        &self.derived.permit
+        &self.memory.permit
     }
 }
 
@@ -121,104 +154,146 @@ impl OffsetRange for Chunk {
     }
 }
 
-/// What the layers above make of a chunk, for instance its records encoded for delivery: made
-/// once, however many readers want it, and counted in the budget with the chunk. There may be
-/// several variants (one per encoding), numbered by the layer that makes them.
-pub struct DerivedCache {
+/// What a chunk, and what is derived from it, takes of the budget.
+#[derive(Debug)]
+pub(super) struct ChunkMemory {
     permit: BudgetPermit,
-    /// Bytes of the permit that are reserved for values yet to be derived.
-    reserved: AtomicUsize,
+    derived: Mutex<DerivedMemory>,
     wire_bytes: usize,
-    bytes: AtomicUsize,
-    /// Most often all readers ask for one variant: its value is reached without a lock.
-    first: OnceLock<(u64, DerivedValue)>,
-    others: Mutex<Vec<(u64, Arc<OnceLock<DerivedValue>>)>>,
     estimator: Arc<ChunkSizeEstimator>,
 }
 
-type DerivedValue = Arc<dyn Any + Send + Sync>;
+/// How much of a chunk's permit is for what is derived from it.
+#[derive(Debug)]
+struct DerivedMemory {
+    /// Reserved for what is yet to be derived.
+    reserved: usize,
+    /// Permits that are out, and their bytes.
+    permits: usize,
+    bytes: usize,
+    /// The most that these ever were.
+    bytes_max: usize,
+}
 
-impl DerivedCache {
+/// Memory for something derived from a chunk; dropping it returns the bytes.
+#[derive(Debug)]
+pub struct DerivedPermit {
+    memory: Arc<ChunkMemory>,
+    bytes: usize,
+    /// How many of them the chunk had reserved.
+    reserved: usize,
+}
+
+impl ChunkMemory {
     /// `decoded_bytes` of the permit are the chunk's own; `wire_bytes` were fetched for it.
     pub(super) fn new(
         permit: BudgetPermit,
         decoded_bytes: usize,
         wire_bytes: usize,
         estimator: Arc<ChunkSizeEstimator>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let reserved = estimator.derived_bytes(wire_bytes);
         permit.resize(decoded_bytes + CHUNK_OVERHEAD + reserved);
-        Self {
+        Arc::new(Self {
             permit,
-            reserved: AtomicUsize::new(reserved),
+            derived: Mutex::new(DerivedMemory {
+                reserved,
+                permits: 0,
+                bytes: 0,
+                bytes_max: 0,
+            }),
             wire_bytes,
-            bytes: AtomicUsize::new(0),
-            first: OnceLock::new(),
-            others: Mutex::default(),
             estimator,
-        }
+        })
     }
 
-    /// That variant's value. If there is none yet, `make` makes it and says how many bytes it
-    /// takes. A caller that asks while it is being made waits for it: `make` should
-    /// compute, not block.
-    ///
-    /// A variant is of one type. Asked for as a second type, the value is made each time.
-    pub fn get_or_insert_with<T, F>(&self, variant: u64, make: F) -> Arc<T>
-    where
-        T: Send + Sync + 'static,
-        F: FnOnce() -> (Arc<T>, usize),
-    {
-        let mut make = Some(make);
-        let mut made = || {
-            let (value, bytes) = (make.take().expect("made once"))();
-            self.charge(bytes);
-            value
+    /// How many of the bytes were reserved; the others are taken from the pool, without the
+    /// lock: to make room, it may drop chunks of whatever partitions.
+    fn try_acquire(&self, bytes: usize) -> Option<usize> {
+        let (reserved, is_first) = {
+            let mut derived = lock(&self.derived);
+            derived.permits += 1;
+            (derived.take_reserved(bytes), derived.permits == 1)
         };
-        let (first, value) = self.first.get_or_init(|| (variant, made()));
-        let value: DerivedValue = match *first == variant {
-            true => Arc::clone(value),
-            false => Arc::clone(self.other(variant).get_or_init(|| made())),
-        };
-        value.downcast::<T>().unwrap_or_else(|_| made())
-    }
-
-    fn other(&self, variant: u64) -> Arc<OnceLock<DerivedValue>> {
-        let mut others = lock(&self.others);
-        if let Some((_, other)) = others.iter().find(|(known, _)| *known == variant) {
-            return Arc::clone(other);
+        let missing = bytes - reserved;
+        if missing > 0 && !self.permit.try_grow(missing) {
+            // One thing can always be derived: to wait for room that only the readers of this
+            // chunk could free would be to wait for ever.
+            if !is_first {
+                let mut derived = lock(&self.derived);
+                derived.permits -= 1;
+                derived.reserved += reserved;
+                return None;
+            }
+            self.permit.charge(missing);
         }
-        let other = Arc::default();
-        others.push((variant, Arc::clone(&other)));
-        other
-    }
-
-    fn charge(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let taken = self
-            .reserved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserved| {
-                Some(reserved - reserved.min(bytes))
-            })
-            .map_or(0, |reserved| reserved.min(bytes));
-        if bytes > taken {
-            self.permit.grow(bytes - taken);
-        }
+        lock(&self.derived).add(bytes);
+        Some(reserved)
     }
 }
 
-impl Drop for DerivedCache {
+impl DerivedMemory {
+    fn take_reserved(&mut self, bytes: usize) -> usize {
+        let taken = self.reserved.min(bytes);
+        self.reserved -= taken;
+        taken
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.bytes_max = self.bytes_max.max(self.bytes);
+    }
+}
+
+impl DerivedPermit {
+    /// How many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Sets it to what is really taken.
+    pub fn resize(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(missing) => {
+                let reserved = {
+                    let mut derived = lock(&self.memory.derived);
+                    derived.add(missing);
+                    derived.take_reserved(missing)
+                };
+                self.reserved += reserved;
+                self.memory.permit.charge(missing - reserved);
+                self.bytes = bytes;
+            }
+            None => self.give_back(self.bytes - bytes),
+        }
+    }
+
+    /// First what the pool gave, then what was reserved.
+    fn give_back(&mut self, bytes: usize) {
+        let returned = (self.bytes - self.reserved).min(bytes);
+        let unused = bytes - returned;
+        {
+            let mut derived = lock(&self.memory.derived);
+            derived.bytes -= bytes;
+            derived.reserved += unused;
+        }
+        self.bytes -= bytes;
+        self.reserved -= unused;
+        self.memory.permit.shrink(returned);
+    }
+}
+
+impl Drop for DerivedPermit {
     fn drop(&mut self) {
-        self.estimator
-            .record_derived(self.wire_bytes, self.bytes.load(Ordering::Relaxed));
+        self.give_back(self.bytes);
+        lock(&self.memory.derived).permits -= 1;
     }
 }
 
-impl std::fmt::Debug for DerivedCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DerivedCache")
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
+impl Drop for ChunkMemory {
+    fn drop(&mut self) {
+        let most = lock(&self.derived).bytes_max;
+        self.estimator.record_derived(self.wire_bytes, most);
     }
 }
 
@@ -291,46 +366,61 @@ pub(super) const CHUNK_OVERHEAD: usize = 512;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::budget::BudgetPool;
     use super::*;
+    use crate::record::{DecodeOptions, decode};
 
-    fn derived(pool: &Arc<BudgetPool>) -> DerivedCache {
-        DerivedCache::new(pool.charge(0), 10_000, 10_000, Arc::default())
+    fn chunk(pool: &Arc<BudgetPool>) -> Chunk {
+        let memory = ChunkMemory::new(pool.charge(0), 10_000, 10_000, Arc::default());
+        let decoded = decode(Bytes::new(), &DecodeOptions::from_offset(0)).unwrap();
+        Chunk::new(TopicPartition::new("t", 0), 0, 1, 0, decoded, memory)
     }
 
     #[test]
-    fn a_derived_value_is_made_once_for_all() {
-        let pool = BudgetPool::new(1 << 20);
-        let derived = derived(&pool);
-        let count = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let value = derived.get_or_insert_with(7, || {
-                        count.fetch_add(1, Ordering::Relaxed);
-                        (Arc::new("text".to_owned()), 4)
-                    });
-                    assert_eq!(*value, "text");
-                });
-            }
-        });
-        assert_eq!(count.load(Ordering::Relaxed), 1);
-        let other = derived.get_or_insert_with(8, || (Arc::new(8u64), 8));
-        assert_eq!(*other, 8);
+    fn what_is_kept_of_what_was_derived_is_one_value_for_all() {
+        let chunk = chunk(&BudgetPool::new(1 << 20));
+        let first = chunk.derived::<Mutex<u64>>();
+        *lock(&first) = 7;
+        assert_eq!(*lock(&chunk.derived::<Mutex<u64>>()), 7);
     }
 
     #[test]
-    fn derived_values_count_until_the_chunk_is_dropped() {
+    fn what_is_derived_counts_while_it_is_held_and_comes_out_of_what_was_reserved_first() {
         let pool = BudgetPool::new(1 << 20);
-        let derived = derived(&pool);
+        let chunk = chunk(&pool);
         let before = pool.used();
         assert_eq!(before, 10_000 + 10_000 + CHUNK_OVERHEAD);
-        derived.get_or_insert_with(1, || (Arc::new(()), 9_000));
+        let first = chunk.try_acquire_derived(9_000).unwrap();
         assert_eq!(pool.used(), before, "out of the reserved bytes");
-        derived.get_or_insert_with(2, || (Arc::new(()), 5_000));
+        let second = chunk.try_acquire_derived(5_000).unwrap();
         assert_eq!(pool.used(), before + 4_000);
-        drop(derived);
+        drop(first);
+        assert_eq!(pool.used(), before + 4_000, "reserved again");
+        drop(second);
+        assert_eq!(pool.used(), before);
+        drop(chunk);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_full_pool_lets_one_thing_be_derived_from_a_chunk_and_no_second() {
+        let pool = BudgetPool::new(21_000);
+        let chunk = chunk(&pool);
+        let mut held = chunk.try_acquire_derived(50_000).unwrap();
+        let used = pool.used();
+        assert_eq!(used, 10_000 + 50_000 + CHUNK_OVERHEAD);
+        assert!(chunk.try_acquire_derived(1).is_none());
+        assert_eq!(pool.used(), used, "nothing is taken in vain");
+        held.resize(8_000);
+        assert_eq!(pool.used(), 20_000 + CHUNK_OVERHEAD);
+        let small = chunk.try_acquire_derived(2_000).unwrap();
+        held.resize(9_000);
+        assert_eq!(pool.used(), 21_000 + CHUNK_OVERHEAD);
+        drop((held, small));
+        assert_eq!(pool.used(), 20_000 + CHUNK_OVERHEAD);
+        assert!(chunk.try_acquire_derived(50_000).is_some());
     }
 
     #[test]

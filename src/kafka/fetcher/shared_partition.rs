@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::budget::{BudgetPermit, ChunkCache};
-use super::chunk::{Chunk, ChunkSizeEstimator, DerivedCache};
+use super::chunk::{Chunk, ChunkMemory, ChunkSizeEstimator};
 use super::error::FetchError;
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
@@ -142,7 +142,7 @@ impl SharedPartition {
             wire_bytes,
             decoded_bytes,
         } = fetch;
-        let derived = DerivedCache::new(
+        let memory = ChunkMemory::new(
             permit,
             decoded_bytes,
             wire_bytes.min(decoded_bytes),
@@ -154,7 +154,7 @@ impl SharedPartition {
             next_offset,
             serving_epoch,
             decoded,
-            derived,
+            memory,
         )
     }
 

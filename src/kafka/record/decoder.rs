@@ -32,7 +32,7 @@ use super::error::RecordError;
 use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_OFFSET, RECORD_BATCH_OVERHEAD};
 use super::legacy_record;
 use super::partial_batch::{PartialRead, PartialRecords, read_part};
-use super::records::{DecodedBatch, RecordLayout, Records, UnreadableRecords};
+use super::records::{DecodedBatch, RecordLayout, Records, RecordsMark, UnreadableRecords};
 use super::varint::ByteReader;
 use crate::config::CompressionType;
 
@@ -102,6 +102,12 @@ impl DecodedRecords {
     pub(crate) fn records_from(&self, from: i64) -> Records<'_> {
         let first = self.batches.partition_point(|b| b.last_offset < from);
         Records::new(&self.batches[first..], from.max(self.fetch_offset))
+    }
+
+    /// The records from a place on that [`Records::mark`] has named.
+    #[inline]
+    pub(crate) fn records_at(&self, mark: RecordsMark) -> Records<'_> {
+        Records::at(&self.batches, mark)
     }
 
     /// How many records [`records`](Self::records) yields.

@@ -130,6 +130,15 @@ pub(super) enum RecordLayout {
     },
 }
 
+/// A place between two records; see [`Records::mark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsMark {
+    batches_left: usize,
+    /// Of the batch under way.
+    bytes_left: usize,
+    fetch_offset: i64,
+}
+
 /// Iterates over the records of decoded batches, in the order of the log.
 #[derive(Clone)]
 pub struct Records<'a> {
@@ -151,6 +160,30 @@ impl<'a> Records<'a> {
             },
             fetch_offset,
         }
+    }
+
+    /// Where it stands, to go on from there later without what comes before.
+    #[inline]
+    pub fn mark(&self) -> RecordsMark {
+        RecordsMark {
+            batches_left: self.batches.len(),
+            bytes_left: self.reader.rest().len(),
+            fetch_offset: self.fetch_offset,
+        }
+    }
+
+    /// Goes on at `mark`, which was taken of these batches.
+    pub(super) fn at(batches: &'a [DecodedBatch], mark: RecordsMark) -> Self {
+        let next = batches.len().saturating_sub(mark.batches_left);
+        let mut records = Self::new(&batches[next..], mark.fetch_offset);
+        if mark.bytes_left > 0
+            && let Some(current) = next.checked_sub(1).map(|index| &batches[index])
+        {
+            let read = current.records.len().saturating_sub(mark.bytes_left);
+            records.reader = ByteReader::new(&current.records[read..]);
+            records.layout = current.layout;
+        }
+        records
     }
 
     /// The next record of the current batch; `None` at its end.

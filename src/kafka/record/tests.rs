@@ -219,6 +219,24 @@ fn reading_starts_at_the_fetch_offset() {
 }
 
 #[test]
+fn records_go_on_from_any_mark_as_if_they_had_not_stopped() {
+    let batches: Vec<Bytes> = [0, 4, 8]
+        .map(|base| stored(&write(&numbered(4), CompressionType::None), base))
+        .into();
+    let decoded = decode(concat(&batches), &from(2)).unwrap();
+    let all: Vec<i64> = decoded.records().map(|record| record.offset).collect();
+    assert_eq!(all, (2..12).collect::<Vec<_>>());
+    let mut records = decoded.records();
+    for read in 0..=all.len() {
+        let rest = decoded
+            .records_at(records.mark())
+            .map(|record| record.offset);
+        assert_eq!(rest.collect::<Vec<_>>(), all[read..]);
+        records.next();
+    }
+}
+
+#[test]
 fn an_incomplete_last_batch_is_left_for_the_next_fetch() {
     let batch = write(&numbered(4), CompressionType::Lz4);
     let bytes = concat(&[stored(&batch, 0), stored(&batch, 4)]);

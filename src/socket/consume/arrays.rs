@@ -76,7 +76,7 @@ impl ArraySink {
         now: Instant,
     ) -> usize {
         let mut left = permits;
-        while left > 0 && !chunk.is_sent() && out.len() < GATHER_BYTES {
+        while left > 0 && chunk.has_frame() && out.len() < GATHER_BYTES {
             left -= self.gather(chunk, left, now);
             if self.is_full() {
                 self.finish_array(out);
@@ -87,14 +87,16 @@ impl ArraySink {
 
     fn gather(&mut self, chunk: &mut OutgoingChunk, permits: usize, now: Instant) -> usize {
         let mut taken = 0;
-        while taken < permits && !chunk.is_sent() && !self.is_full() {
+        while taken < permits
+            && !self.is_full()
+            && let Some((frame, payload)) = chunk.take_frame()
+        {
             if self.len == 0 {
                 self.since = now;
             }
             self.payload.put_u8(if self.len == 0 { b'[' } else { b',' });
-            let index = chunk.take_frame();
-            self.payload.put_slice(chunk.encoded.payload(index));
-            self.note_record(chunk.tp(), chunk.encoded.frames[index]);
+            self.payload.put_slice(payload);
+            self.note_record(chunk.tp(), frame);
             self.len += 1;
             taken += 1;
         }

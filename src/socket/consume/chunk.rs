@@ -1,12 +1,13 @@
 //! The chunk of records that one socket is sending.
 //!
 //! ```text
-//! PartitionRecords ─▶ OutgoingChunk: encoded frames, the next to complete, the next byte to send
-//!                        │ single frames: written from here
-//!                        └ batchSize: copied into an array
+//! PartitionRecords ─▶ OutgoingChunk ─ one segment after the other ─▶ the next frame, the next byte
+//!                                                                       │ single frames: written from here
+//!                                                                       └ batchSize: copied into an array
 //! ```
 //!
 //! # Invariants
+//! - Of a chunk, a socket holds at most one segment of frames.
 //! - A chunk is held while the client takes its frames, and released when it stops: then at
 //!   most the rest of one frame, or a few frames ahead, are kept in a copy.
 
@@ -15,14 +16,20 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::encoded_frames::EncodedFrames;
+use super::encoded_frames::{RecordFrame, SegmentStart};
+use super::segment_cache::{HeldSegment, SegmentCache};
 use crate::codec::RecordFormats;
 use kafka_client::consumer::{Chunk, FetchPosition, PartitionRecords, TopicPartition};
+use runtime::wake::WakeSignal;
 
 /// Records of one partition, as far as they are sent.
 #[derive(Debug)]
 pub(super) struct OutgoingChunk {
-    pub(super) encoded: Arc<EncodedFrames>,
+    tp: TopicPartition,
+    /// The frames under way.
+    segment: Option<HeldSegment>,
+    /// Where the segment after them begins; `None` after the last.
+    next_segment: Option<SegmentStart>,
     /// The next frame to complete.
     next: usize,
     /// The next byte to send.
@@ -36,43 +43,91 @@ pub(super) struct OutgoingChunk {
     pub(super) is_assigned: bool,
     /// Whether the first frame lacks its beginning, which was sent before it was copied.
     starts_inside_frame: bool,
-    /// Keeps what is encoded counted in the fetch memory.
-    _chunk: Option<Arc<Chunk>>,
+    /// What the segments are encoded from, until the chunk is released.
+    source: Option<ChunkSource>,
+}
+
+/// A chunk and its segments.
+#[derive(Debug)]
+struct ChunkSource {
+    segments: Arc<SegmentCache>,
+    chunk: Arc<Chunk>,
+    formats: RecordFormats,
 }
 
 impl OutgoingChunk {
     /// Nothing of these records is sent yet.
     pub(super) fn new(records: PartitionRecords, formats: RecordFormats, now: Instant) -> Self {
-        let encoded = EncodedFrames::of(&records.chunk, formats);
-        let next = encoded.index_at_or_after(records.from_offset);
+        let chunk = records.chunk;
         Self {
-            next,
-            at: encoded.start_of(next),
+            tp: chunk.tp.clone(),
+            segment: None,
+            next_segment: Some(SegmentStart::at(records.from_offset)),
+            next: 0,
+            at: 0,
             end: Some(FetchPosition {
-                offset: records.chunk.next_offset,
-                leader_epoch: records.chunk.last_epoch,
+                offset: chunk.next_offset,
+                leader_epoch: chunk.last_epoch,
             }),
             since: now,
             is_assigned: true,
             starts_inside_frame: false,
-            encoded,
-            _chunk: Some(records.chunk),
+            source: Some(ChunkSource {
+                segments: chunk.derived(),
+                chunk,
+                formats,
+            }),
         }
     }
 
     /// The partition.
     pub(super) fn tp(&self) -> &TopicPartition {
-        &self.encoded.tp
+        &self.tp
+    }
+
+    /// The frames of the segment under way.
+    pub(super) fn frames(&self) -> &[RecordFrame] {
+        self.segment.as_ref().map_or(&[], |segment| &segment.frames)
+    }
+
+    /// Whether there is a frame to send, of the segment under way.
+    pub(super) fn has_frame(&self) -> bool {
+        self.next < self.frames().len()
     }
 
     /// Whether all of it is sent.
     pub(super) fn is_sent(&self) -> bool {
-        self.next == self.encoded.frames.len()
+        !self.has_frame() && self.next_segment.is_none()
+    }
+
+    /// Takes the next segment, which others may have encoded, once the frames of the last are
+    /// sent. `false`: it is not to be had now, and `wake` is notified when it is worth asking
+    /// again; meanwhile nothing is held but the chunk.
+    pub(super) fn load_segment(&mut self, wake: &Arc<WakeSignal>) -> bool {
+        let (Some(source), Some(start)) = (&self.source, self.next_segment) else {
+            return true;
+        };
+        self.segment = None;
+        self.next = 0;
+        self.at = 0;
+        let ChunkSource {
+            segments,
+            chunk,
+            formats,
+        } = source;
+        let Some(segment) = segments.segment(chunk, *formats, start, wake) else {
+            return false;
+        };
+        self.next = segment.index_at_or_after(start.offset);
+        self.at = segment.start_of(self.next);
+        self.next_segment = segment.next;
+        self.segment = Some(segment);
+        true
     }
 
     /// Whether a frame is partly sent.
     pub(super) fn is_inside_frame(&self) -> bool {
-        self.at != self.encoded.start_of(self.next) || (self.starts_inside_frame && self.next == 0)
+        self.at != self.start_of(self.next) || (self.starts_inside_frame && self.next == 0)
     }
 
     /// Whether the chunk itself is held, not only a copy of some frames.
@@ -93,30 +148,37 @@ impl OutgoingChunk {
     /// What is to be sent to complete the frames before frame `end`; to the last one, if
     /// there are less.
     pub(super) fn bytes_before(&self, end: usize) -> &[u8] {
-        let end = end.min(self.encoded.frames.len());
-        &self.encoded.bytes[self.at..self.encoded.start_of(end)]
+        match &self.segment {
+            Some(segment) => {
+                let end = end.min(segment.frames.len());
+                &segment.bytes[self.at..segment.start_of(end)]
+            }
+            None => &[],
+        }
     }
 
     /// `bytes` were sent: the frames that completed.
     pub(super) fn sent(&mut self, bytes: usize) -> Range<usize> {
         self.at += bytes;
         let from = self.next;
-        let left = &self.encoded.frames[from..];
+        let left = &self.frames()[from..];
         // Mostly all of it goes at once.
         let done = match left.last() {
-            Some(last) if last.end as usize <= self.at => left.len(),
-            _ => left.partition_point(|frame| frame.end as usize <= self.at),
+            Some(last) if last.end <= self.at => left.len(),
+            _ => left.partition_point(|frame| frame.end <= self.at),
         };
         self.next += done;
         from..self.next
     }
 
-    /// The payload of the next frame, which is with that taken as sent; its index.
-    pub(super) fn take_frame(&mut self) -> usize {
-        let index = self.next;
+    /// The next frame and its payload, which is with that taken as sent.
+    pub(super) fn take_frame(&mut self) -> Option<(RecordFrame, &[u8])> {
+        let segment = self.segment.as_ref()?;
+        let frame = *segment.frames.get(self.next)?;
+        let payload = segment.payload(self.next);
         self.next += 1;
-        self.at = self.encoded.start_of(self.next);
-        index
+        self.at = frame.end;
+        Some((frame, payload))
     }
 
     /// Releases the chunk: keeps a copy of the rest of the frame under way, if any, and of
@@ -124,15 +186,20 @@ impl OutgoingChunk {
     /// `None` when the chunk is not held.
     pub(super) fn release(&mut self, bytes_max: usize) -> Option<FetchPosition> {
         let end = self.end.take()?;
-        let frames = &self.encoded.frames;
+        let frames = self.frames();
         let mut keep = self.begun();
-        while keep < frames.len() && frames[keep].end as usize - self.at <= bytes_max {
+        while keep < frames.len() && frames[keep].end - self.at <= bytes_max {
             keep += 1;
         }
-        let position = match frames.get(keep) {
-            None => end,
-            Some(_) if keep == 0 => self.before_first(),
-            Some(_) => frames[keep - 1].next_position(),
+        let following = frames.get(keep).map(|frame| frame.offset);
+        let following = following.or(self.next_segment.map(|start| start.offset));
+        let position = match (following, keep.checked_sub(1)) {
+            (None, _) => end,
+            (Some(_), Some(last_kept)) => frames[last_kept].next_position(),
+            (Some(offset), None) => FetchPosition {
+                offset,
+                leader_epoch: -1,
+            },
         };
         self.keep_before(keep);
         Some(position)
@@ -149,10 +216,13 @@ impl OutgoingChunk {
     /// Keeps a copy of what is to be sent before frame `end`.
     fn keep_before(&mut self, end: usize) {
         self.starts_inside_frame = self.is_inside_frame();
-        self.encoded = Arc::new(self.encoded.copy_range(self.at, self.next, end));
+        let segment = self.segment.take();
+        let kept = segment.map(|segment| segment.copy_range(self.at, self.next, end));
+        self.segment = kept.map(HeldSegment::own);
+        self.next_segment = None;
         self.next = 0;
         self.at = 0;
-        self._chunk = None;
+        self.source = None;
     }
 
     /// The rest of the frame under way; empty between frames.
@@ -163,42 +233,24 @@ impl OutgoingChunk {
         }
     }
 
-    fn before_first(&self) -> FetchPosition {
-        FetchPosition {
-            offset: self.encoded.frames[0].offset,
-            leader_epoch: -1,
-        }
+    fn start_of(&self, index: usize) -> usize {
+        self.segment
+            .as_ref()
+            .map_or(0, |segment| segment.start_of(index))
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use bytes::BytesMut;
-    use websocket::frame;
-
     use super::*;
-    use crate::socket::consume::encoded_frames::RecordFrame;
+    use crate::socket::consume::encoded_frames::tests::encoded;
 
     /// A chunk of records from offset 10 on, with these payloads.
     pub(in crate::socket::consume) fn chunk(payloads: &[&str]) -> OutgoingChunk {
-        let mut out = BytesMut::new();
-        let mut frames = Vec::new();
-        for (i, payload) in payloads.iter().enumerate() {
-            frame::write_text(&mut out, payload.as_bytes());
-            frames.push(RecordFrame {
-                end: out.len() as u32,
-                leader_epoch: 1,
-                offset: i as i64 + 10,
-                timestamp: 0,
-            });
-        }
-        let encoded = EncodedFrames {
-            tp: TopicPartition::new("t", 0),
-            bytes: out.freeze(),
-            frames,
-        };
         OutgoingChunk {
-            encoded: Arc::new(encoded),
+            tp: TopicPartition::new("t", 0),
+            segment: Some(HeldSegment::own(encoded(payloads, |i| i + 10))),
+            next_segment: None,
             next: 0,
             at: 0,
             end: Some(FetchPosition {
@@ -208,7 +260,7 @@ pub(super) mod tests {
             since: Instant::now(),
             is_assigned: true,
             starts_inside_frame: false,
-            _chunk: None,
+            source: None,
         }
     }
 
@@ -255,6 +307,6 @@ pub(super) mod tests {
         let mut chunk = chunk(&["aaaa", "bbbb", "cccc"]);
         assert_eq!(chunk.release(13).unwrap().offset, 12);
         assert_eq!(chunk.bytes_before(usize::MAX).len(), 12);
-        assert_eq!(chunk.encoded.frames.len(), 2);
+        assert_eq!(chunk.frames().len(), 2);
     }
 }

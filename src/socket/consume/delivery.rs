@@ -1,9 +1,9 @@
 //! Sends what a consuming socket has taken from its consumer, until something holds it up.
 //!
 //! ```text
-//! write buffer ─ flushed ─▶ chunk ─ rate ─▶ RecordSink: single frames, or arrays
-//!      │                      │                          │
-//!   Blocked                AllSent          RateLimited ─┴─ Blocked
+//! write buffer ─ flushed ─▶ chunk ─▶ segment ─ rate ─▶ RecordSink: single frames, or arrays
+//!      │                      │          │          │        │
+//!   Blocked                AllSent  AwaitingFrames  RateLimited  Blocked
 //! ```
 
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ pub(super) enum SendProgress {
     TurnOver,
     /// The kernel takes nothing more: its send buffer (`SO_SNDBUF`) is full.
     Blocked,
+    /// The next frames wait for memory, or are being encoded; the wake signal is notified.
+    AwaitingFrames,
     /// The rate allows nothing more until then.
     RateLimited(Instant),
 }
@@ -39,11 +41,17 @@ impl ConsumingSocket {
             let Some(chunk) = &mut self.chunk else {
                 return self.send_due(now);
             };
+            if !chunk.has_frame() && !chunk.load_segment(&self.session.handle().wake) {
+                return self.wait_for_frames(now);
+            }
             let mut listener = self.offsets.listener(&mut self.consumer, now);
             if chunk.is_sent() {
                 self.sink
                     .finish_chunk(chunk, &self.session.out, &mut listener);
                 self.chunk = None;
+                continue;
+            }
+            if !chunk.has_frame() {
                 continue;
             }
             let permits = match &mut self.rate {
@@ -77,6 +85,14 @@ impl ConsumingSocket {
         let mut listener = self.offsets.listener(&mut self.consumer, now);
         self.sink.take_delivered(&self.session.out, &mut listener);
         Ok(all)
+    }
+
+    /// The chunk's next frames are not to be had now.
+    fn wait_for_frames(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
+        match self.send_due(now)? {
+            SendProgress::Blocked => Ok(SendProgress::Blocked),
+            _ => Ok(SendProgress::AwaitingFrames),
+        }
     }
 
     /// Sends what has waited long enough for further records.

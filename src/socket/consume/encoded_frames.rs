@@ -1,36 +1,54 @@
-//! A chunk's records as frames, encoded once for all sockets with the same formats.
+//! A segment of a chunk's records as frames.
 //!
 //! ```text
-//! Chunk ─ derived[formats] ─▶ EncodedFrames { bytes: frame frame frame …, frames: end, offset, … }
-//!                                  ▲            ▲
-//!                               socket A     socket B      each writes slices of it
+//! Chunk │ record record … │ record record … │ one large record │ …
+//!            ▼ encode           ▼                  ▼
+//!        EncodedFrames      EncodedFrames      EncodedFrames { bytes: frame frame …, frames: end, offset, … }
 //! ```
-
-use std::sync::Arc;
+//!
+//! # Invariants
+//! - A segment has at most [`SEGMENT_BYTES`] of frames, or one larger frame.
+//! - Encoding a record again gives the same bytes.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::RecordFormats;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
-use kafka_client::consumer::{Chunk, FetchPosition, TopicPartition};
+use kafka_client::consumer::{Chunk, DerivedPermit, FetchPosition, Records, RecordsMark};
 use websocket::frame::{self, Opcode};
+
+/// How many bytes of frames are encoded at a time.
+pub(super) const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Frames, one after the other, and where each of them ends.
 #[derive(Debug)]
 pub(super) struct EncodedFrames {
-    /// The records' partition.
-    pub(super) tp: TopicPartition,
     /// Whole text frames.
     pub(super) bytes: Bytes,
     /// One per frame.
     pub(super) frames: Vec<RecordFrame>,
+    /// The first offset that it covers.
+    pub(super) first_offset: i64,
+    /// Where the next segment of the chunk begins; `None` after the last.
+    pub(super) next: Option<SegmentStart>,
+    /// Counts it in the fetch memory; a small copy is not counted.
+    _permit: Option<DerivedPermit>,
+}
+
+/// Where in a chunk a segment begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentStart {
+    /// Of the first record that may be in it.
+    pub(super) offset: i64,
+    /// Where that record stands, when it is known.
+    mark: Option<RecordsMark>,
 }
 
 /// One frame, and the record in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordFrame {
     /// Where in the bytes it ends.
-    pub(super) end: u32,
+    pub(super) end: usize,
     /// Of the batch that the record came in; -1 when unknown.
     pub(super) leader_epoch: i32,
     /// The record's offset.
@@ -49,59 +67,149 @@ impl RecordFrame {
     }
 }
 
-impl EncodedFrames {
-    /// The chunk's frames in these formats; encoded by the first socket that asks for them.
-    pub(super) fn of(chunk: &Chunk, formats: RecordFormats) -> Arc<Self> {
-        chunk.derived.get_or_insert_with(key(formats), || {
-            let encoded = Self::encode(chunk, formats);
-            let size = encoded.bytes.len() + size_of_val(encoded.frames.as_slice());
-            (Arc::new(encoded), size)
-        })
+impl SegmentStart {
+    /// At the first record that is not before `offset`.
+    pub(super) fn at(offset: i64) -> Self {
+        Self { offset, mark: None }
     }
+}
 
-    fn encode(chunk: &Chunk, formats: RecordFormats) -> Self {
-        let writer = RecordWriter::new(&chunk.tp.topic, chunk.tp.partition, formats);
-        let mut encoder = FrameEncoder {
-            chunk,
-            bytes: BytesMut::new(),
-            frames: Vec::new(),
-        };
-        let mut unreadable = chunk.decoded.unreadable.iter().peekable();
-        let mut records = chunk.records().peekable();
-        loop {
-            let record = records.peek().map(|record| record.offset);
-            // What cannot be delivered is reported in its place.
-            if let Some(range) =
-                unreadable.next_if(|range| record.is_none_or(|record| range.last_offset < record))
-            {
-                encoder.add(range.last_offset, NO_TIMESTAMP, |out| {
-                    writer.write_unreadable(out, range);
-                });
-                continue;
-            }
-            let Some(record) = records.next() else { break };
-            encoder.add(record.offset, record.timestamp, |out| {
-                writer.write(out, OutboundRecord::from(record));
-            });
-        }
+/// A segment that is to be encoded.
+pub(super) struct SegmentEncoder<'a> {
+    chunk: &'a Chunk,
+    start: SegmentStart,
+    /// It ends before this offset: what follows is encoded already.
+    end: i64,
+    writer: RecordWriter,
+}
+
+impl<'a> SegmentEncoder<'a> {
+    /// From `start` on, of records before `end`.
+    pub(super) fn new(
+        chunk: &'a Chunk,
+        formats: RecordFormats,
+        start: SegmentStart,
+        end: i64,
+    ) -> Self {
+        let tp = &chunk.tp;
         Self {
-            tp: chunk.tp.clone(),
-            bytes: encoder.bytes.freeze(),
-            frames: encoder.frames,
+            chunk,
+            start,
+            end,
+            writer: RecordWriter::new(&tp.topic, tp.partition, formats),
         }
     }
 
+    /// About how many bytes it gets.
+    pub(super) fn estimated_bytes(&self) -> usize {
+        let decoded = &self.chunk.decoded;
+        let all = self.writer.estimated_total(decoded.count(), decoded.bytes)
+            + decoded.unreadable.len() * UNREADABLE_ESTIMATE;
+        let first = self.records().next().map_or(0, |record| {
+            self.writer.estimated_size(&OutboundRecord::from(record))
+        });
+        all.min(SEGMENT_BYTES.max(first))
+    }
+
+    fn records(&self) -> Records<'a> {
+        match self.start.mark {
+            Some(mark) => self.chunk.records_at(mark),
+            None => self.chunk.records_from(self.start.offset),
+        }
+    }
+
+    /// Encodes it. `permit` is for [`estimated_bytes`](Self::estimated_bytes) or more.
+    pub(super) fn encode(self, mut permit: DerivedPermit) -> EncodedFrames {
+        let mut out = BytesMut::with_capacity(permit.bytes());
+        let mut frames: Vec<RecordFrame> = Vec::new();
+        let is_before = |last: i64| last < self.start.offset;
+        let unreadable = &self.chunk.decoded.unreadable;
+        let passed = unreadable.partition_point(|range| is_before(range.last_offset));
+        let mut unreadable = unreadable[passed..].iter().peekable();
+        let mut records = self.records();
+        let mut mark = records.mark();
+        let mut record = records.next();
+        let next = loop {
+            // What cannot be delivered is reported in its place.
+            let before = |offset: i64| record.is_none_or(|record| offset < record.offset);
+            let range = unreadable.peek().filter(|range| before(range.last_offset));
+            let (offset, timestamp, estimate) = match (range, record) {
+                (Some(range), _) => (range.last_offset, NO_TIMESTAMP, UNREADABLE_ESTIMATE),
+                (None, Some(record)) => {
+                    let size = self.writer.estimated_size(&OutboundRecord::from(record));
+                    (record.offset, record.timestamp, size)
+                }
+                (None, None) => break None,
+            };
+            let start = out.len();
+            let is_full = |bytes: usize| bytes > SEGMENT_BYTES && start > 0;
+            let follows = Some(SegmentStart {
+                offset,
+                mark: Some(mark),
+            });
+            if offset >= self.end || is_full(start + estimate) {
+                break follows;
+            }
+            frame::begin_frame(&mut out);
+            match (range, record) {
+                (Some(range), _) => self.writer.write_unreadable(&mut out, range),
+                (None, Some(record)) => self.writer.write(&mut out, record.into()),
+                (None, None) => {}
+            }
+            frame::end_frame(&mut out, start, Opcode::Text);
+            if is_full(out.len()) {
+                out.truncate(start);
+                break follows;
+            }
+            frames.push(RecordFrame {
+                end: out.len(),
+                leader_epoch: self.chunk.leader_epoch_before(offset + 1),
+                offset,
+                timestamp,
+            });
+            if range.is_some() {
+                unreadable.next();
+            } else {
+                mark = records.mark();
+                record = records.next();
+            }
+        };
+        let (bytes, capacity) = freeze(out);
+        frames.shrink_to_fit();
+        permit.resize(capacity + size_of_val(frames.as_slice()));
+        EncodedFrames {
+            bytes,
+            frames,
+            first_offset: self.start.offset,
+            next,
+            _permit: Some(permit),
+        }
+    }
+}
+
+/// What was written, and how many bytes of memory it takes: not much more than its length.
+fn freeze(out: BytesMut) -> (Bytes, usize) {
+    match out.capacity() - out.len() > out.len() / 4 {
+        true => (Bytes::copy_from_slice(&out), out.len()),
+        false => {
+            let capacity = out.capacity();
+            (out.freeze(), capacity)
+        }
+    }
+}
+
+impl EncodedFrames {
     /// Where frame `index` starts.
     pub(super) fn start_of(&self, index: usize) -> usize {
         match index.checked_sub(1) {
             None => 0,
-            Some(before) => self.frames[before].end as usize,
+            Some(before) => self.frames[before].end,
         }
     }
 
     /// The frame's payload: the record as JSON.
     pub(super) fn payload(&self, index: usize) -> &[u8] {
-        let bytes = &self.bytes[self.start_of(index)..self.frames[index].end as usize];
+        let bytes = &self.bytes[self.start_of(index)..self.frames[index].end];
         let header = match bytes[1] {
             127 => 10,
             126 => 4,
@@ -115,81 +223,68 @@ impl EncodedFrames {
         self.frames.partition_point(|frame| frame.offset < offset)
     }
 
+    /// Whether a record at `offset`, or the first one after it, is in it or comes after it.
+    pub(super) fn covers(&self, offset: i64) -> bool {
+        let is_before_next = self.next.is_none_or(|next| offset < next.offset);
+        self.first_offset <= offset && is_before_next
+    }
+
     /// A copy of the bytes from `at` to the end of the frame before `end`, with
     /// the frames from `next` on.
     pub(super) fn copy_range(&self, at: usize, next: usize, end: usize) -> Self {
         let bytes = Bytes::copy_from_slice(&self.bytes[at..self.start_of(end)]);
         let frames = self.frames[next..end].iter().map(|frame| RecordFrame {
-            end: frame.end - at as u32,
+            end: frame.end - at,
             ..*frame
         });
         Self {
-            tp: self.tp.clone(),
             bytes,
             frames: frames.collect(),
+            first_offset: self.first_offset,
+            next: None,
+            _permit: None,
         }
-    }
-}
-
-/// The frames of a chunk, as far as they are encoded.
-struct FrameEncoder<'a> {
-    chunk: &'a Chunk,
-    bytes: BytesMut,
-    frames: Vec<RecordFrame>,
-}
-
-impl FrameEncoder<'_> {
-    /// Adds a frame of what `write` writes, for the record at `offset`.
-    #[inline]
-    fn add(&mut self, offset: i64, timestamp: i64, write: impl FnOnce(&mut BytesMut)) {
-        let start = frame::begin_frame(&mut self.bytes);
-        write(&mut self.bytes);
-        frame::end_frame(&mut self.bytes, start, Opcode::Text);
-        self.frames.push(RecordFrame {
-            end: u32::try_from(self.bytes.len()).expect("a chunk is far below 4 GiB as JSON"),
-            leader_epoch: self.chunk.leader_epoch_before(offset + 1),
-            offset,
-            timestamp,
-        });
     }
 }
 
 /// The timestamp in the id of what has none.
 const NO_TIMESTAMP: i64 = -1;
-
-/// The formats as a key of what is derived from a chunk.
-fn key(formats: RecordFormats) -> u64 {
-    let key = formats.key.map_or(0, |format| format as u64 + 1);
-    key << 8 | formats.value as u64
-}
+/// About how long the notice of unreadable records gets.
+const UNREADABLE_ESTIMATE: usize = 500;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn encoded(texts: &[&str]) -> EncodedFrames {
+    /// Frames with these payloads, of records at these offsets.
+    pub(in crate::socket::consume) fn encoded(
+        texts: &[&str],
+        offset: impl Fn(i64) -> i64,
+    ) -> EncodedFrames {
         let mut out = BytesMut::new();
         let mut frames = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             frame::write_text(&mut out, text.as_bytes());
             frames.push(RecordFrame {
-                end: out.len() as u32,
-                leader_epoch: 0,
-                offset: i as i64 * 10,
+                end: out.len(),
+                leader_epoch: 1,
+                offset: offset(i as i64),
                 timestamp: 0,
             });
         }
         EncodedFrames {
-            tp: TopicPartition::new("t", 0),
             bytes: out.freeze(),
             frames,
+            first_offset: offset(0),
+            next: None,
+            _permit: None,
         }
     }
 
     #[test]
     fn payloads_are_found_after_headers_of_every_size() {
         let (long, longer) = ("x".repeat(1000), "y".repeat(70_000));
-        let encoded = encoded(&["a", &long, &longer]);
+        let encoded = encoded(&["a", &long, &longer], |i| i * 10);
         assert_eq!(encoded.payload(0), b"a");
         assert_eq!(encoded.payload(1), long.as_bytes());
         assert_eq!(encoded.payload(2), longer.as_bytes());
@@ -199,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_copy_has_the_rest_of_a_frame_and_those_after_it() {
-        let encoded = encoded(&["aaaa", "bbbb", "cccc"]);
+        let encoded = encoded(&["aaaa", "bbbb", "cccc"], |i| i * 10);
         let copy = encoded.copy_range(8, 1, 2);
         assert_eq!(&copy.bytes[..], b"bbbb");
         assert_eq!(copy.frames.len(), 1);

@@ -36,7 +36,7 @@ pub(super) fn send(
     let written = session.write(bytes)?;
     let completed = chunk.sent(written);
     if chunk.is_assigned {
-        listener.delivered(chunk.tp(), &chunk.encoded.frames[completed]);
+        listener.delivered(chunk.tp(), &chunk.frames()[completed]);
     }
     Ok(SentRecords {
         begun: chunk.begun() - begun,

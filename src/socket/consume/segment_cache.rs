@@ -1,0 +1,248 @@
+//! The segments of a chunk that are encoded, shared by all sockets with the same formats.
+//!
+//! ```text
+//! Chunk ─ derived ─▶ SegmentCache ─ formats ─▶ EncodedFrames, EncodedFrames, …  the newest 16
+//!                                                ▲        ▲
+//!                                             socket A  socket B     each writes slices of it
+//! ```
+//!
+//! # Invariants
+//! - Memory for a segment is acquired before it is encoded. When there is none, the oldest
+//!   segment that no socket writes from is dropped, whatever its formats; when there is no such
+//!   one, the socket waits until another lets go of its segment. A socket that waits holds none.
+//! - A segment is encoded once, however many sockets ask for it at the same time: the others
+//!   wait. No lock is held meanwhile.
+//! - A segment begins where another ends, or where a socket begins to read; it ends where one
+//!   is known that follows. So sockets that began at different places share what they get to.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex};
+
+use runtime::mutex::lock;
+use runtime::wake::WakeSignal;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+use super::encoded_frames::{EncodedFrames, SegmentEncoder, SegmentStart};
+use crate::codec::RecordFormats;
+use kafka_client::consumer::{Chunk, DerivedPermit};
+
+/// Segments that are kept for further sockets, of each chunk and formats.
+const SEGMENTS_MAX: usize = 16;
+/// From this many bytes on, encoding does not hold up the other tasks of its worker thread.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// The segments of one chunk.
+#[derive(Debug, Default)]
+pub(super) struct SegmentCache {
+    state: Mutex<SegmentCacheState>,
+    /// Whether a socket waits.
+    awaited: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct SegmentCacheState {
+    formats: Vec<FormatSegments>,
+    /// Sockets that wait for memory, or for a segment that another encodes.
+    waiting: Vec<Arc<WakeSignal>>,
+}
+
+/// The segments of one chunk in the same formats, oldest first.
+#[derive(Debug)]
+struct FormatSegments {
+    formats: RecordFormats,
+    segments: Vec<Arc<EncodedFrames>>,
+    /// Whether one is being encoded.
+    encoding: bool,
+}
+
+/// A segment that a socket writes from. When it is dropped, those who wait are woken.
+#[derive(Debug)]
+pub(super) struct HeldSegment {
+    encoded: Arc<EncodedFrames>,
+    /// Dropped after them.
+    _wakes_waiting: WakesWaiting,
+}
+
+/// Wakes, when dropped, the sockets that wait for a segment of the cache.
+#[derive(Debug)]
+struct WakesWaiting(Option<Arc<SegmentCache>>);
+
+impl Drop for WakesWaiting {
+    fn drop(&mut self) {
+        if let Some(cache) = &self.0 {
+            cache.wake_waiting();
+        }
+    }
+}
+
+impl SegmentCache {
+    /// The segment that covers `start`. `None`: `wake` is notified when it is worth asking
+    /// again.
+    pub(super) fn segment(
+        self: &Arc<Self>,
+        chunk: &Chunk,
+        formats: RecordFormats,
+        start: SegmentStart,
+        wake: &Arc<WakeSignal>,
+    ) -> Option<HeldSegment> {
+        let (encoder, permit) = {
+            let mut state = lock(&self.state);
+            let known = state.of(formats);
+            let covering = known.segments.iter().find(|s| s.covers(start.offset));
+            if let Some(found) = covering {
+                return Some(self.hold(Arc::clone(found)));
+            }
+            if known.encoding {
+                self.wait(&mut state, wake);
+                return None;
+            }
+            let following = known.segments.iter().map(|s| s.first_offset);
+            let end = following.filter(|first| *first > start.offset).min();
+            let encoder = SegmentEncoder::new(chunk, formats, start, end.unwrap_or(i64::MAX));
+            let permit = self.acquire(&mut state, chunk, encoder.estimated_bytes(), wake)?;
+            state.of(formats).encoding = true;
+            (encoder, permit)
+        };
+        let mut encoding = EncodingGuard {
+            cache: self,
+            formats,
+            encoded: None,
+        };
+        let encoded = Arc::new(encode(encoder, permit));
+        encoding.encoded = Some(Arc::clone(&encoded));
+        drop(encoding);
+        Some(self.hold(encoded))
+    }
+
+    fn hold(self: &Arc<Self>, encoded: Arc<EncodedFrames>) -> HeldSegment {
+        HeldSegment {
+            encoded,
+            _wakes_waiting: WakesWaiting(Some(Arc::clone(self))),
+        }
+    }
+
+    /// Acquires memory, at the cost of segments that nobody writes from.
+    fn acquire(
+        &self,
+        state: &mut SegmentCacheState,
+        chunk: &Chunk,
+        bytes: usize,
+        wake: &Arc<WakeSignal>,
+    ) -> Option<DerivedPermit> {
+        loop {
+            if let Some(permit) = chunk.try_acquire_derived(bytes) {
+                return Some(permit);
+            }
+            if state.drop_oldest_unused() {
+                continue;
+            }
+            self.wait(state, wake);
+            // One may have been let go before its holder could see that somebody waits.
+            fence(Ordering::SeqCst);
+            if !state.drop_oldest_unused() {
+                return None;
+            }
+        }
+    }
+
+    fn wait(&self, state: &mut SegmentCacheState, wake: &Arc<WakeSignal>) {
+        if !state.waiting.iter().any(|known| Arc::ptr_eq(known, wake)) {
+            state.waiting.push(Arc::clone(wake));
+        }
+        self.awaited.store(true, Ordering::SeqCst);
+    }
+
+    fn wake_waiting(&self) {
+        fence(Ordering::SeqCst);
+        if !self.awaited.load(Ordering::SeqCst) {
+            return;
+        }
+        let waiting = {
+            let mut state = lock(&self.state);
+            self.awaited.store(false, Ordering::SeqCst);
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.iter().for_each(|wake| wake.notify());
+    }
+}
+
+impl SegmentCacheState {
+    fn of(&mut self, formats: RecordFormats) -> &mut FormatSegments {
+        let known = self.formats.iter().position(|f| f.formats == formats);
+        let index = known.unwrap_or_else(|| {
+            self.formats.push(FormatSegments {
+                formats,
+                segments: Vec::new(),
+                encoding: false,
+            });
+            self.formats.len() - 1
+        });
+        &mut self.formats[index]
+    }
+
+    fn drop_oldest_unused(&mut self) -> bool {
+        for known in &mut self.formats {
+            let is_unused = |segment: &Arc<EncodedFrames>| Arc::strong_count(segment) == 1;
+            if let Some(index) = known.segments.iter().position(is_unused) {
+                known.segments.remove(index);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A large segment is encoded while other tasks of the worker thread go on elsewhere.
+fn encode(encoder: SegmentEncoder<'_>, permit: DerivedPermit) -> EncodedFrames {
+    let is_large = permit.bytes() >= LARGE_BYTES;
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) if is_large => block_in_place(|| encoder.encode(permit)),
+        _ => encoder.encode(permit),
+    }
+}
+
+/// Ends the encoding of a segment, be it by a panic.
+struct EncodingGuard<'a> {
+    cache: &'a SegmentCache,
+    formats: RecordFormats,
+    encoded: Option<Arc<EncodedFrames>>,
+}
+
+impl Drop for EncodingGuard<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.cache.state);
+            let known = state.of(self.formats);
+            known.encoding = false;
+            if known.segments.len() == SEGMENTS_MAX {
+                known.segments.remove(0);
+            }
+            known.segments.extend(self.encoded.take());
+        }
+        self.cache.wake_waiting();
+    }
+}
+
+impl HeldSegment {
+    /// Frames that no other socket shares.
+    pub(super) fn own(frames: EncodedFrames) -> Self {
+        Self {
+            encoded: Arc::new(frames),
+            _wakes_waiting: WakesWaiting(None),
+        }
+    }
+}
+
+impl Deref for HeldSegment {
+    type Target = EncodedFrames;
+
+    fn deref(&self) -> &EncodedFrames {
+        &self.encoded
+    }
+}
