@@ -883,6 +883,50 @@ async fn memory_is_bounded_whatever_cursors_hold() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_memory_holds_up_no_cursor_at_the_end_of_another_partition() {
+    let config = ConsumerConfig {
+        fetch_memory: 1 << 20,
+        max_partition_fetch_bytes: 100_000,
+        ..ConsumerConfig::default()
+    };
+    let fixture = FetchFixture::with(three_nodes(), config).await;
+    assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(1)));
+    let other = TopicPartition::new("t", 1);
+    assert!(fixture.broker.move_leader(&other, BrokerId(2)));
+    append(&fixture.broker, &other, 1, 10, CompressionType::None);
+    let mut at_end = fixture.reader_at(&other, 0, -1);
+    at_end.read_to(1).await;
+    at_end.settle(&fixture).await;
+    for _ in 0..300 {
+        fixture.append(100, 100, CompressionType::None);
+    }
+    // Each at an offset of its own, each holding its chunk, until nothing comes any more.
+    let mut lagging: Vec<CheckedCursor> = (0..300).map(|n| fixture.reader(n * 100)).collect();
+    let mut held = Vec::new();
+    let mut rounds_in_vain = 0;
+    while held.len() <= 3 || rounds_in_vain < 100 {
+        rounds_in_vain += 1;
+        lagging.retain_mut(|reader| {
+            let records = reader.cursor.try_next().unwrap();
+            let served = records.is_some();
+            held.extend(records);
+            if served {
+                rounds_in_vain = 0;
+            }
+            !served
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!lagging.is_empty(), "{} held", held.len());
+    // Its position is validated and fetched from at the broker where the others wait for memory.
+    assert!(fixture.broker.move_leader(&other, BrokerId(1)));
+    append(&fixture.broker, &other, 1, 10, CompressionType::None);
+    at_end.read_to(2).await;
+    drop((held, lagging));
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn an_open_transaction_holds_back_only_read_committed_cursors() {
     let wait = Duration::from_millis(100);
     let config = ConsumerConfig {

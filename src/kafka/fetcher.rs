@@ -170,8 +170,7 @@ impl FetcherShared {
     fn tail_chunk(&self, partition: &SharedPartition, decoded: DecodedFetch) -> Option<Chunk> {
         let pool = &self.budget.tail;
         let chunk = partition.chunk(decoded, pool.charge(0));
-        pool.evict_to_limit(Instant::now());
-        (pool.used() <= pool.limit()).then_some(chunk)
+        pool.fit_charged(Instant::now()).then_some(chunk)
     }
 
     /// Limits for what comes at the end of a partition, for which no memory is acquired before.

@@ -45,9 +45,10 @@ impl FetchBudget {
         self.tail.used() + self.catch_up.used()
     }
 
-    /// Whether a catch-up fetch waits for memory: what is held without need should be let go.
+    /// Whether others wait for memory that readers hold: a catch-up fetch for its room, or the
+    /// tail for that of a chunk which it had to skip. What is held without need should be let go.
     pub(crate) fn is_awaited(&self) -> bool {
-        !self.catch_up.lock().waiting.is_empty()
+        !self.catch_up.lock().waiting.is_empty() || self.tail.is_short()
     }
 }
 
@@ -68,6 +69,8 @@ pub(super) struct BudgetPool {
 #[derive(Default)]
 struct BudgetPoolState {
     used: usize,
+    /// Something was charged for which no room could be made.
+    overcharged: bool,
     waiting: VecDeque<BudgetWaiter>,
     evictable: VecDeque<EvictionCandidate>,
 }
@@ -141,6 +144,20 @@ impl BudgetPool {
     pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> BudgetPermit {
         self.lock().used += bytes;
         BudgetPermit::new(self.clone(), bytes)
+    }
+
+    /// Makes room for what was charged. `false`: there is none, for readers hold too much.
+    pub(super) fn fit_charged(self: &Arc<Self>, now: Instant) -> bool {
+        self.evict_to_limit(now);
+        let mut state = self.lock();
+        state.overcharged = state.used > self.limit;
+        !state.overcharged
+    }
+
+    /// Whether there was no room for what was charged last, and is little by now.
+    fn is_short(&self) -> bool {
+        let state = self.lock();
+        state.overcharged && state.used > self.limit / 2
     }
 
     /// Notes that the chunk of `permit` is only cached, in `cache` under `seq`, and may be
@@ -446,6 +463,27 @@ mod tests {
         held.charge(0);
         assert_eq!(pool.used(), 90);
         assert_eq!(cache.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn memory_of_the_tail_is_awaited_while_readers_hold_too_much_of_it() {
+        let budget = FetchBudget::new(200);
+        let held = [budget.tail.charge(40), budget.tail.charge(40)];
+        assert!(budget.tail.fit_charged(Instant::now()) && !budget.is_awaited());
+        // No room can be made for this chunk: it is skipped.
+        let skipped = budget.tail.charge(40);
+        assert!(!budget.tail.fit_charged(Instant::now()));
+        drop(skipped);
+        assert!(
+            budget.is_awaited(),
+            "the next chunk may find no room either"
+        );
+        let [first, second] = held;
+        drop(first);
+        assert!(!budget.is_awaited(), "half of it is free");
+        let first = budget.tail.charge(40);
+        assert!(budget.tail.fit_charged(Instant::now()) && !budget.is_awaited());
+        drop((first, second));
     }
 
     #[test]

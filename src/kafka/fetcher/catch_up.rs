@@ -2,8 +2,8 @@
 //! budget.
 //!
 //! ```text
-//! partitions ──▶ fetch queue per broker ───┬─▶ connection 0 ─▶ broker
-//!                (handover fetches first)  └─▶ connection 1 ─▶
+//! partitions ──▶ fetch queue per broker ─▶ memory ─┬─▶ connection 0 ─▶ broker
+//!            └─▶ handover queue per broker ─────────┴─▶ connection 1 ─▶
 //! ```
 //!
 //! Each of a broker's connections has a task that takes queued fetches, acquires room for them,
@@ -14,6 +14,9 @@
 //! - Room for a fetch is acquired before it is sent, in the order asked. Prefetches never
 //!   wait for room, and handover fetches take none here: what they bring belongs to the tail
 //!   cache.
+//! - A fetch that waits for room holds up only others that need room. Handover fetches, which
+//!   need none, are sent meanwhile: what readers hold of one partition keeps nobody from the end
+//!   of another.
 //! - Every fetch is answered, be it with [`CatchUpFetchResult::NotSent`].
 //! - A fetch that nobody waits for any more, because its partition has another leader by now,
 //!   gives its room back at once; a request of such fetches alone is abandoned.
@@ -23,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use kafka_protocol::messages::FetchRequest;
 use runtime::mutex::lock;
 use tokio::sync::{Semaphore, oneshot};
@@ -75,7 +79,15 @@ pub(super) enum CatchUpFetchResult {
 
 #[derive(Debug)]
 struct BrokerFetchQueue {
-    fetches: Mutex<VecDeque<QueuedFetch>>,
+    /// Fetches that need memory.
+    fetches: FetchQueue,
+    /// Handover fetches, which need none.
+    handovers: FetchQueue,
+}
+
+#[derive(Debug)]
+struct FetchQueue {
+    queued: Mutex<VecDeque<QueuedFetch>>,
     /// One permit per entry. Entries may be taken without one: a permit only says that it is
     /// worth looking.
     added: Semaphore,
@@ -121,12 +133,10 @@ impl CatchUpFetcher {
         let (result, response) = oneshot::channel();
         let is_handover = matches!(fetch.spec.kind, FetchKind::Handover(_));
         let queued = QueuedFetch { fetch, result };
-        if is_handover {
-            lock(&queue.fetches).push_front(queued);
-        } else {
-            lock(&queue.fetches).push_back(queued);
+        match is_handover {
+            true => queue.handovers.push(queued),
+            false => queue.fetches.push(queued),
         }
-        queue.added.add_permits(1);
         let _pending = PendingCount::add_one(&self.pending);
         response
             .await
@@ -137,8 +147,8 @@ impl CatchUpFetcher {
         let mut brokers = lock(&self.brokers);
         let queue = brokers.entry(broker).or_insert_with(|| {
             let queue = Arc::new(BrokerFetchQueue {
-                fetches: Mutex::default(),
-                added: Semaphore::new(0),
+                fetches: FetchQueue::new(),
+                handovers: FetchQueue::new(),
             });
             for connection in 0..CONNECTIONS_PER_BROKER {
                 let (this, queue) = (Arc::clone(self), Arc::clone(&queue));
@@ -154,38 +164,54 @@ impl CatchUpFetcher {
     }
 
     async fn run(&self, broker: BrokerId, connection: u8, queue: Arc<BrokerFetchQueue>) {
+        let purpose = ConnectionPurpose::CatchUp(connection);
+        // A fetch that waits for room.
+        let mut waiting: Option<BoxFuture<'_, _>> = None;
         loop {
-            if let Ok(added) = queue.added.acquire().await {
-                added.forget();
+            let first = tokio::select! {
+                handover = queue.handovers.pop() => handover.and_then(|queued| self.select_handover(queued)),
+                selected = poll_waiting(&mut waiting) => {
+                    waiting = None;
+                    selected
+                }
+                first = queue.fetches.pop(), if waiting.is_none() => {
+                    waiting = first.map(|first| self.acquire_room(first).boxed());
+                    continue;
+                }
+            };
+            if let Some(first) = first {
+                let selected = self.select_others(first, &queue);
+                self.send_selected(broker, purpose, selected).await;
             }
-            let Some(first) = lock(&queue.fetches).pop_front() else {
-                continue;
-            };
-            let Some(first) = self.select_first(first).await else {
-                continue;
-            };
-            let selected = self.select_others(first, &queue);
-            let purpose = ConnectionPurpose::CatchUp(connection);
-            self.send_selected(broker, purpose, selected).await;
         }
     }
 
-    /// Acquires room, and waits for it if a cursor waits for the fetch.
-    async fn select_first(&self, queued: QueuedFetch) -> Option<SelectedFetch> {
+    /// `None`: it is not sent, for nobody waits for it any more.
+    fn select_handover(&self, queued: QueuedFetch) -> Option<SelectedFetch> {
+        let (max_bytes, _) = self.size(&queued.fetch);
+        (!queued.result.is_closed()).then_some(SelectedFetch {
+            queued,
+            permit: None,
+            max_bytes,
+        })
+    }
+
+    /// Acquires room, and waits for it if a cursor waits for the fetch. `None`: it is not sent.
+    async fn acquire_room(&self, mut queued: QueuedFetch) -> Option<SelectedFetch> {
         let (max_bytes, cost) = self.size(&queued.fetch);
-        if queued.result.is_closed() {
-            return None;
-        }
-        let permit = match queued.fetch.spec.kind {
-            FetchKind::Handover(_) => None,
-            _ if queued.is_awaited() => Some(self.pool.acquire(cost).await),
-            _ => match self.pool.try_acquire(cost) {
-                Some(permit) => Some(permit),
+        let permit = if queued.is_awaited() {
+            tokio::select! {
+                permit = self.pool.acquire(cost) => permit,
+                () = queued.result.closed() => return None,
+            }
+        } else {
+            match self.pool.try_acquire(cost) {
+                Some(permit) => permit,
                 None => {
                     queued.complete(CatchUpFetchResult::NotSent);
                     return None;
                 }
-            },
+            }
         };
         // It may have waited long.
         if !queued.is_awaited() && !matches!(queued.fetch.spec.kind, FetchKind::Prefetch(_)) {
@@ -194,7 +220,7 @@ impl CatchUpFetcher {
         }
         Some(SelectedFetch {
             queued,
-            permit,
+            permit: Some(permit),
             max_bytes,
         })
     }
@@ -208,39 +234,41 @@ impl CatchUpFetcher {
         let isolation = selected[0].queued.fetch.partition.isolation;
         let mut bytes = selected[0].max_bytes;
         let mut partitions = HashSet::from([selected[0].queued.fetch.partition.tp.clone()]);
-        let mut left = VecDeque::new();
-        let mut fetches = lock(&queue.fetches);
-        while let Some(next) = fetches.pop_front() {
-            let fetch = &next.fetch;
-            let (max_bytes, cost) = self.size(fetch);
-            let fits = bytes + max_bytes <= self.config.fetch_max_bytes as usize
-                && partitions.len() < PARTITIONS_MAX
-                && !fetch.exclusive
-                && fetch.partition.isolation == isolation
-                && !partitions.contains(&fetch.partition.tp);
-            let permit = match (fits, fetch.spec.kind) {
-                (true, FetchKind::Handover(_)) => Ok(None),
-                (true, _) => self.pool.try_acquire(cost).map(Some).ok_or(()),
-                (false, _) => Err(()),
-            };
-            match permit {
-                Ok(permit) => {
-                    bytes += max_bytes;
-                    partitions.insert(fetch.partition.tp.clone());
-                    selected.push(SelectedFetch {
-                        queued: next,
-                        permit,
-                        max_bytes,
-                    });
+        for queue in [&queue.handovers, &queue.fetches] {
+            let mut left = VecDeque::new();
+            let mut queued = lock(&queue.queued);
+            while let Some(next) = queued.pop_front() {
+                let fetch = &next.fetch;
+                let (max_bytes, cost) = self.size(fetch);
+                let fits = bytes + max_bytes <= self.config.fetch_max_bytes as usize
+                    && partitions.len() < PARTITIONS_MAX
+                    && !fetch.exclusive
+                    && fetch.partition.isolation == isolation
+                    && !partitions.contains(&fetch.partition.tp);
+                let permit = match (fits, fetch.spec.kind) {
+                    (true, FetchKind::Handover(_)) => Ok(None),
+                    (true, _) => self.pool.try_acquire(cost).map(Some).ok_or(()),
+                    (false, _) => Err(()),
+                };
+                match permit {
+                    Ok(permit) => {
+                        bytes += max_bytes;
+                        partitions.insert(fetch.partition.tp.clone());
+                        selected.push(SelectedFetch {
+                            queued: next,
+                            permit,
+                            max_bytes,
+                        });
+                    }
+                    Err(()) => left.push_back(next),
                 }
-                Err(()) => left.push_back(next),
+                if partitions.len() >= PARTITIONS_MAX {
+                    break;
+                }
             }
-            if partitions.len() >= PARTITIONS_MAX {
-                break;
-            }
+            left.append(&mut queued);
+            *queued = left;
         }
-        left.append(&mut fetches);
-        *fetches = left;
         selected
     }
 
@@ -344,6 +372,38 @@ impl CatchUpFetcher {
 struct CatchUpResponse {
     error: i16,
     by_partition: HashMap<crate::TopicPartition, FetchPartitionData>,
+}
+
+impl FetchQueue {
+    fn new() -> Self {
+        Self {
+            queued: Mutex::default(),
+            added: Semaphore::new(0),
+        }
+    }
+
+    fn push(&self, fetch: QueuedFetch) {
+        lock(&self.queued).push_back(fetch);
+        self.added.add_permits(1);
+    }
+
+    /// The oldest entry, once one was added; `None` if another task was faster. Cancel-safe.
+    async fn pop(&self) -> Option<QueuedFetch> {
+        if let Ok(added) = self.added.acquire().await {
+            added.forget();
+        }
+        lock(&self.queued).pop_front()
+    }
+}
+
+/// Pends while nothing waits for room; cancel-safe.
+async fn poll_waiting(
+    waiting: &mut Option<BoxFuture<'_, Option<SelectedFetch>>>,
+) -> Option<SelectedFetch> {
+    match waiting {
+        Some(waiting) => waiting.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl QueuedFetch {
