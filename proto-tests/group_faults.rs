@@ -44,6 +44,9 @@ pub(crate) struct GroupFixture {
     pub(crate) process: Process,
 }
 
+/// What a commit takes in a cluster that replicates it.
+const REPLICATION_DELAY: Duration = Duration::from_millis(7);
+
 impl GroupFixture {
     pub(crate) async fn new(nodes: usize) -> Self {
         Self::with(nodes, KafkaRelease::V4, quick()).await
@@ -57,6 +60,7 @@ impl GroupFixture {
         let config = BrokerConfig {
             nodes,
             versions: release.versions(),
+            offset_commit_delay: REPLICATION_DELAY,
             ..BrokerConfig::default()
         };
         let broker = MemoryBroker::start(config).await.unwrap();

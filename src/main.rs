@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::cli::{self, EarlyExit};
@@ -117,7 +118,12 @@ async fn serve(loaded: LoadedConfig) -> Result<(), String> {
 
 /// Starts the in-memory broker, and points the clients at it.
 async fn start_dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
-    let broker = MemoryBroker::start(BrokerConfig::default())
+    let broker_config = BrokerConfig {
+        // The first record comes at once.
+        initial_rebalance_delay: Duration::ZERO,
+        ..BrokerConfig::default()
+    };
+    let broker = MemoryBroker::start(broker_config)
         .await
         .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;
     config.client.bootstrap_servers = vec![broker.bootstrap()];

@@ -22,7 +22,7 @@ const JOINS_MAX: Duration = Duration::from_secs(900);
 /// first rebalance of a group. A group is taken to be assigned when its member gets a record.
 pub(crate) async fn joins(bench: &Bench) {
     const GROUPS: usize = 3_000;
-    let kafka = KafkaProcess::start(&["group.initial.rebalance.delay.ms=3000"]);
+    let kafka = KafkaProcess::start(&[]);
     let topic = format!("joins-{}", std::process::id());
     native::create_topic(kafka.bootstrap(), &topic, 1).await;
     let proxy = ProxyProcess::start(bench.binary(), kafka.bootstrap());
@@ -162,14 +162,14 @@ async fn first_record(stream: TcpStream, mut frames: Frames) -> PatientReader {
 
 /// Reads, and shows the proxy now and then that it lives: whoever answers no ping for two
 /// ping intervals (of 20 s) is taken to be gone.
-struct PatientReader {
+pub(crate) struct PatientReader {
     stream: TcpStream,
     buffer: [u8; 2048],
     pongs: Interval,
 }
 
 impl PatientReader {
-    fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             buffer: [0; 2048],
@@ -182,7 +182,7 @@ impl PatientReader {
     }
 
     /// The next bytes; `None` at the end.
-    async fn read(&mut self) -> Option<&[u8]> {
+    pub(crate) async fn read(&mut self) -> Option<&[u8]> {
         loop {
             tokio::select! {
                 read = self.stream.read(&mut self.buffer) => match read {
@@ -206,7 +206,7 @@ async fn produce_one(proxy: &ProxyProcess, topic: &str) {
     first_record(stream, frames).await;
 }
 
-fn record_frame() -> Vec<u8> {
+pub(crate) fn record_frame() -> Vec<u8> {
     let mut frame = Vec::new();
     let message = format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#);
     text_frame(&mut frame, message.as_bytes());

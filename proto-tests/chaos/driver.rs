@@ -31,8 +31,6 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// `max.poll.interval.ms`: how long a join may be parked. A join that got lost is found out
 /// after that, and all is to be read within [`CATCH_UP_MAX`].
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// `group.initial.rebalance.delay.ms` of Kafka.
-const INITIAL_REBALANCE_DELAY: Duration = Duration::from_secs(3);
 /// What a commit takes where nothing is wrong: its replication.
 const COMMIT_DELAY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(10));
 /// How long after the last fault everything may take to be answered and read.
@@ -74,7 +72,6 @@ impl<'a> ChaosDriver<'a> {
     async fn start(seed: u64, scene: &'a ChaosScene) -> Self {
         let broker = BrokerConfig {
             nodes: NODES,
-            initial_rebalance_delay: INITIAL_REBALANCE_DELAY,
             session_timeout_min: SESSION_TIMEOUT,
             ..BrokerConfig::default()
         };

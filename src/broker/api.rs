@@ -45,7 +45,14 @@ pub(super) async fn answer(
         RequestKind::ListGroups(r) => groups::list_groups(context, version, &r).into(),
         RequestKind::DescribeGroups(r) => groups::describe_groups(context, version, r).into(),
         RequestKind::DeleteGroups(r) => groups::delete_groups(context, r).into(),
-        RequestKind::OffsetCommit(r) => commits::offset_commit(context, r).into(),
+        RequestKind::OffsetCommit(r) => {
+            let response = commits::offset_commit(context, r);
+            let delay = context.shared.config.offset_commit_delay;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            response.into()
+        }
         RequestKind::OffsetFetch(r) => commits::offset_fetch(context, version, r).into(),
         RequestKind::CreateTopics(r) => topics::create_topics(context, version, r).into(),
         RequestKind::DeleteTopics(r) => topics::delete_topics(context, version, r).into(),

@@ -58,8 +58,12 @@ pub struct BrokerConfig {
     pub fetch_session_partitions_max: usize,
     /// A session that was used less than this ago is not evicted for another one.
     pub fetch_session_min_idle: Duration,
-    /// `group.initial.rebalance.delay.ms`
+    /// `group.initial.rebalance.delay.ms`. Kafka's default is 3 s.
     pub initial_rebalance_delay: Duration,
+    /// How long an offset commit takes until it is replicated: its answer comes that much
+    /// later, and so does every request behind it on its connection. Some 5 to 10 ms in a
+    /// real cluster.
+    pub offset_commit_delay: Duration,
     /// `group.min.session.timeout.ms`. Kafka's default is 6 s.
     pub session_timeout_min: Duration,
     /// `group.max.session.timeout.ms`
@@ -93,7 +97,8 @@ impl Default for BrokerConfig {
             fetch_session_slots: 1_000,
             fetch_session_partitions_max: 100_000,
             fetch_session_min_idle: Duration::from_secs(120),
-            initial_rebalance_delay: Duration::ZERO,
+            initial_rebalance_delay: Duration::from_secs(3),
+            offset_commit_delay: Duration::ZERO,
             session_timeout_min: Duration::from_millis(10),
             session_timeout_max: Duration::from_secs(30 * 60),
             producers_max: 10_000,
