@@ -4,6 +4,7 @@
 
 mod cpu;
 mod groups;
+mod hung_broker;
 mod load;
 mod native;
 mod processes;
@@ -138,6 +139,8 @@ const ALL: &[&str] = &[
     "idle",
     "joins",
     "heartbeats",
+    "hung_follower",
+    "hung_leader",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -195,6 +198,8 @@ async fn main() {
             "idle" => sockets::idle(&bench).await,
             "joins" => groups::joins(&bench).await,
             "heartbeats" => groups::heartbeats(&bench).await,
+            "hung_follower" => hung_broker::hung_follower(&bench).await,
+            "hung_leader" => hung_broker::hung_leader(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }

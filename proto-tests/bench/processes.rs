@@ -14,9 +14,14 @@ pub(crate) struct KafkaProcess {
 impl KafkaProcess {
     /// With lines of `server.properties` beside those of `scripts/kafka`.
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_cluster(1, settings)
+    }
+
+    /// As [`start`](Self::start), with so many brokers, numbered from 1.
+    pub(crate) fn start_cluster(brokers: u8, settings: &[&str]) -> Self {
         let mut command = Command::new(root().join("scripts/kafka"));
         command
-            .args(["start", "--heap", "1g"])
+            .args(["start", "--heap", "1g", "--brokers", &brokers.to_string()])
             .args(["--owner", &std::process::id().to_string()]);
         for setting in settings {
             command.args(["--set", setting]);
@@ -38,6 +43,57 @@ impl KafkaProcess {
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
+
+    /// Creates a topic of one partition with so many replicas.
+    pub(crate) fn create_topic(&self, name: &str, replicas: u8) {
+        let jars = run(Command::new(root().join("scripts/kafka")).arg("jars"));
+        let jars = format!("{}/*", jars.trim());
+        let program = root().join("proto-tests/java/Topics.java");
+        let mut java = Command::new("java");
+        java.args(["-XX:TieredStopAtLevel=1", "-cp", &jars])
+            .arg(program)
+            .args([&self.bootstrap, "create", name, "1", &replicas.to_string()]);
+        run(&mut java);
+    }
+
+    /// Which broker leads the topic's only partition.
+    pub(crate) fn leader(&self, topic: &str) -> u8 {
+        let listed = run(Command::new("kcat").args(["-b", &self.bootstrap, "-L", "-t", topic]));
+        let leader = listed.split("leader ").nth(1);
+        let leader = leader.and_then(|rest| rest.split(',').next()?.parse().ok());
+        leader.unwrap_or_else(|| panic!("no leader of {topic}: {listed}"))
+    }
+
+    /// Lets a broker hang: it keeps its connections and answers nothing.
+    pub(crate) fn pause(&self, broker: u8) {
+        self.control("pause", broker);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self, broker: u8) {
+        self.control("resume", broker);
+    }
+
+    /// How many group members the coordinators have removed because their session expired.
+    pub(crate) fn expired_members(&self) -> usize {
+        let folders = fs::read_dir(&self.dir).expect("the cluster's folder");
+        let logs = folders.map(|folder| folder.expect("readable").path().join("log"));
+        let logs = logs.filter_map(|log| fs::read_to_string(log).ok());
+        let count = |log: String| log.matches("removing it from the group").count();
+        logs.map(count).sum()
+    }
+
+    fn control(&self, command: &str, broker: u8) {
+        let mut script = Command::new(root().join("scripts/kafka"));
+        run(script.arg(command).arg(&self.dir).arg(broker.to_string()));
+    }
+}
+
+/// Runs a command to its end; what it printed.
+fn run(command: &mut Command) -> String {
+    let out = command.stderr(Stdio::inherit()).output().expect("it runs");
+    assert!(out.status.success(), "{command:?}: {}", out.status);
+    String::from_utf8(out.stdout).expect("text")
 }
 
 impl Drop for KafkaProcess {
