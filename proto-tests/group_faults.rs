@@ -375,6 +375,26 @@ async fn a_commit_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_mo
 }
 
 #[tokio::test]
+async fn a_join_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_more() {
+    let rig = GroupFixture::new(2).await;
+    rig.topic("t", 1).await;
+    for api in [ApiKey::JoinGroup, ApiKey::SyncGroup] {
+        let group = format!("{api:?}");
+        rig.broker.move_coordinator(&group, BrokerId(1));
+        let unanswered = FaultRule::on(api, FaultAction::Silence);
+        rig.broker.faults().add(unanswered.at(1));
+        // Nothing but this request would tell that the coordinator has moved.
+        let mut reader = rig.process.reader(subscription(&group, &["t"]));
+        rig.until("it is sent", || rig.broker.faults().left() == 0)
+            .await;
+        rig.broker.move_coordinator(&group, BrokerId(2));
+        // Long before the request times out.
+        reader.until("read", |seen| seen.count() == 5).await;
+        reader.close().await;
+    }
+}
+
+#[tokio::test]
 async fn an_unanswered_join_blocks_no_other_group() {
     let fixture = GroupFixture::new(1).await;
     fixture.topic("t", 1).await;

@@ -9,9 +9,11 @@
 //!
 //! # Invariants
 //! - A request that waits at a broker ends as soon as any member of its group learns that another
-//!   broker is the coordinator: a broker that hangs keeps nothing that has moved.
+//!   broker is the coordinator: a broker that hangs keeps nothing that has moved. Nobody need tell:
+//!   while a request waits for long, the coordinator is looked up again.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use runtime::mutex::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::sleep;
 
 use super::coordinator_lookup::CoordinatorLookup;
 use super::error::{GroupError, GroupErrorAction};
@@ -31,6 +34,9 @@ use crate::{BrokerId, Cluster, ConnectionPurpose};
 /// OffsetCommit requests of one group that may be in flight or next in line at the broker: a
 /// group of many members takes no more turns than others.
 const COMMITS_PER_GROUP: usize = 4;
+
+/// How long a request may wait before the coordinator is looked up again, and then again.
+const LOOK_UP_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The consumer groups of one principal that have members in this process.
 #[derive(Debug, Default)]
@@ -208,6 +214,18 @@ impl CoordinatorHandle {
             biased;
             result = call => result.map(|(_, response)| response).map_err(GroupError::Request),
             () = self.moved_from(broker) => Err(GroupError::Code(ResponseError::NotCoordinator)),
+            never = self.keep_looking_up(broker) => match never {},
+        }
+    }
+
+    /// Looks the coordinator up from time to time while a request waits at `broker`.
+    async fn keep_looking_up(&self, broker: BrokerId) -> Infallible {
+        loop {
+            sleep(LOOK_UP_AGAIN_AFTER).await;
+            let lookup = &self.group.groups.lookup;
+            lookup.mark_unknown(&self.group_id, broker);
+            // The next one comes after a failure as well.
+            let _ = self.coordinator().await;
         }
     }
 }
