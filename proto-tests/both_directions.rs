@@ -3,15 +3,13 @@
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
-use tokio::time::timeout;
 
-use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
+use crate::support::until_asked;
 use crate::support::ws_client::WsClient;
 
 struct ProxiedTopic {
@@ -341,17 +339,12 @@ async fn a_proxy_that_starts_before_its_brokers_serves_and_connects_when_they_co
     });
     let proxy = Program::for_cluster(kafka.bootstrap(), &[]);
     // As soon as it has tried, it names the broker.
-    let named = async {
-        loop {
-            let (status, body) = proxy.get("/ready").await;
-            assert_eq!(status, 503, "{body}");
-            if body.contains(kafka.bootstrap()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let names_it = async || {
+        let (status, body) = proxy.get("/ready").await;
+        assert_eq!(status, 503, "{body}");
+        body.contains(kafka.bootstrap())
     };
-    timeout(PATIENCE, named).await.unwrap();
+    until_asked("the broker is named", names_it).await;
     assert_eq!(proxy.get("/healthcheck").await.0, 200);
     let path = format!("/socket/in?topic={topic}");
     let refused = proxy.refused(&path).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::consumer::{ConsumerEvent, Subscription};
 use kafka_client::fetcher::FetchPosition;
@@ -28,14 +29,6 @@ pub(crate) fn quick() -> ConsumerConfig {
         max_poll_interval: Duration::from_secs(600),
         fetch_max_wait: Duration::from_millis(100),
         ..ConsumerConfig::default()
-    }
-}
-
-/// For tests in which the coordinator waits in vain for a member that it alone still knows.
-pub(crate) fn with_short_sessions() -> ConsumerConfig {
-    ConsumerConfig {
-        session_timeout: Duration::from_secs(2),
-        ..quick()
     }
 }
 
@@ -187,28 +180,39 @@ fn passing_faults() -> Vec<(ApiKey, FaultAction)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_once_everything_is_read_and_committed() {
-    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    // Side by side: after some of them the coordinator waits for a member that it alone still
+    // knows, until its session ends. Sessions are long enough for members that live.
+    let cases = passing_faults()
+        .into_iter()
+        .map(|(api, action)| fails_once(api, action));
+    let mut cases = stream::iter(cases).buffer_unordered(16);
+    while cases.next().await.is_some() {}
+}
+
+async fn fails_once(api: ApiKey, action: FaultAction) {
+    let config = ConsumerConfig {
+        session_timeout: Duration::from_secs(10),
+        ..quick()
+    };
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;
     let all = fixture.topic("t", 2).await;
-    for (number, (api, action)) in passing_faults().into_iter().enumerate() {
-        let what = format!("{api:?} {action:?}");
-        let group = format!("g{number}");
-        fixture.broker.faults().add(FaultRule::on(api, action));
-        let mut reader = fixture.process.reader(subscription(&group, &["t"]));
-        let read = |seen: &Seen| seen.values.len() == 2 && seen.count() >= 10;
-        reader.until(&what, read).await;
+    let what = format!("{api:?} {action:?}");
+    fixture.broker.faults().add(FaultRule::on(api, action));
+    let mut reader = fixture.process.reader(subscription("g", &["t"]));
+    let read = |seen: &Seen| seen.values.len() == 2 && seen.count() >= 10;
+    reader.until(&what, read).await;
+    fixture
+        .until(&what, || fixture.broker.faults().left() == 0)
+        .await;
+    for tp in &all {
         fixture
-            .until(&what, || fixture.broker.faults().left() == 0)
+            .until(&what, || fixture.broker.committed("g", tp) == Some(5))
             .await;
-        for tp in &all {
-            fixture
-                .until(&what, || fixture.broker.committed(&group, tp) == Some(5))
-                .await;
-        }
-        let seen = reader.until(&what, |seen| seen.owned.len() == 2).await;
-        assert_eq!(seen.closed, None, "{what}");
-        reader.close().await;
-        fixture.until(&what, || fixture.members(&group) == 0).await;
     }
+    let seen = reader.until(&what, |seen| seen.owned.len() == 2).await;
+    assert_eq!(seen.closed, None, "{what}");
+    reader.close().await;
+    fixture.until(&what, || fixture.members("g") == 0).await;
 }
 
 #[tokio::test]
@@ -535,7 +539,8 @@ async fn what_is_stored_at_a_revocation_is_committed_before_the_next_owner_reads
 #[tokio::test]
 async fn a_consumer_that_does_not_release_its_partitions_loses_them_in_bounded_time() {
     let config = ConsumerConfig {
-        max_poll_interval: Duration::from_secs(1),
+        // Also the rebalance timeout, within which the members that live must rejoin.
+        max_poll_interval: Duration::from_secs(5),
         ..quick()
     };
     let fixture = GroupFixture::with(1, KafkaRelease::V4, config).await;

@@ -12,7 +12,7 @@ use memory_broker::{ApiKey, FaultAction, FaultRule, KafkaRelease};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::group_faults::{GroupFixture, next, quick, with_short_sessions};
+use crate::group_faults::{GroupFixture, next, quick};
 use crate::support::PATIENCE;
 use crate::support::reader::{Process, Reader, subscription, until_assigned};
 
@@ -191,18 +191,24 @@ async fn a_client_that_commits_all_the_time_releases_partitions_in_time() {
     }
 }
 
+/// The group removes its member, which learns of it by its next heartbeat.
+fn expire_only_member(fixture: &GroupFixture) {
+    let members = fixture.broker.group("g").unwrap().members;
+    assert_eq!(members.len(), 1);
+    assert!(fixture.broker.expire_member("g", &members[0]));
+}
+
 #[tokio::test]
 async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
-    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, quick()).await;
     let all = fixture.topic("t", 1).await;
     let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(3));
     // The group removes the member and assigns the partition to it again at once; the consumer
     // has received neither event yet.
-    let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    fixture.broker.faults().add(unknown_member);
     let asked = fixture.broker.requests(ApiKey::OffsetFetch);
+    expire_only_member(&fixture);
     fixture
         .until("reassigned", || {
             fixture.broker.requests(ApiKey::OffsetFetch) > asked
@@ -228,14 +234,13 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
 
 #[tokio::test]
 async fn an_acknowledgement_from_before_a_loss_does_not_move_the_committed_offset_back() {
-    let fixture = GroupFixture::with(1, KafkaRelease::V4, with_short_sessions()).await;
+    let fixture = GroupFixture::with(1, KafkaRelease::V4, quick()).await;
     let all = fixture.topic("t", 1).await;
     let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(4));
     assert_eq!(consumer.commit().await, Ok(()));
-    let unknown_member = FaultRule::on(ApiKey::Heartbeat, FaultAction::Error(25));
-    fixture.broker.faults().add(unknown_member);
+    expire_only_member(&fixture);
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
     consumer.store_offset(&all[0], at(2));
     assert_eq!(consumer.commit().await, Ok(()));

@@ -9,9 +9,9 @@ use std::time::Duration;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use tokio::sync::watch;
 
-use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::reader::{Process, Reader, subscription};
+use crate::support::{PATIENCE, until};
 
 const PARTITIONS: i32 = 12;
 
@@ -141,9 +141,8 @@ fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<usize>) {
 
 /// Waits until every partition has exactly one owner and no member has more than its share.
 async fn shared_out(what: &str, ours: &[&Reader], others: &[&ForeignMember]) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
     let members = ours.len() + others.len();
-    loop {
+    let is_shared_out = || {
         let number = |reader: &&Reader| reader.owned().iter().map(|tp| tp.partition).collect();
         let mut owned: Vec<BTreeSet<i32>> = ours.iter().map(number).collect();
         owned.extend(others.iter().map(|other| other.owned()));
@@ -152,35 +151,18 @@ async fn shared_out(what: &str, ours: &[&Reader], others: &[&ForeignMember]) {
         let fair = owned
             .iter()
             .all(|own| own.len() == PARTITIONS as usize / members);
-        if fair && all.len() == sum {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{what}: {owned:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        fair && all.len() == sum
+    };
+    until(what, is_shared_out).await;
 }
 
 async fn read_of(values: usize, ours: &[&Reader], others: &[&ForeignMember]) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let count = ours
-            .iter()
-            .map(|reader| reader.seen.borrow().count())
-            .sum::<usize>();
-        let count = count
-            + others
-                .iter()
-                .map(|other| other.seen.borrow().values.len())
-                .sum::<usize>();
-        if count >= values {
-            return;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{count} of {values}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let by_ours = || ours.iter().map(|reader| reader.seen.borrow().count());
+    let by_others = || others.iter().map(|other| other.seen.borrow().values.len());
+    until(&format!("{values} values are read"), || {
+        by_ours().chain(by_others()).sum::<usize>() >= values
+    })
+    .await;
 }
 
 async fn a_mixed_group(assignors: Vec<AssignorName>, java_strategies: &str, rdkafka: &str) {
@@ -233,22 +215,11 @@ async fn a_mixed_group(assignors: Vec<AssignorName>, java_strategies: &str, rdka
         seen.values.values().flatten().any(|(_, v)| v == "v1799")
     })
     .await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let last = (1200..1800).map(|n| format!("v{n}"));
-        let seen = b.seen.borrow().clone();
-        let have: BTreeSet<_> = seen
-            .values
-            .values()
-            .flatten()
-            .map(|(_, v)| v.clone())
-            .collect();
-        if last.into_iter().all(|v| have.contains(&v)) {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    b.until("all of the last", |seen| {
+        let have: BTreeSet<_> = seen.values.values().flatten().map(|(_, v)| v).collect();
+        (1200..1800).all(|n| have.contains(&format!("v{n}")))
+    })
+    .await;
     count(&mut read(b).await.into_iter());
     let twice = values.values().filter(|times| **times > 1).count();
     assert_eq!(values.len(), 1800, "every record was read");

@@ -1,5 +1,4 @@
-//! What README.md tells the reader to type, typed: a command that is new there needs its
-//! place here.
+//! The commands of README.md, run: a command that is new there needs its place here.
 
 use std::path::Path;
 use std::process::Command;

@@ -165,7 +165,7 @@ async fn frames_that_are_no_known_commit_are_answered_and_close_nothing() {
         ("{", "invalid_json"),
         ("{}", "invalid_record"),
         (r#"{"wsProxyMessageId":"t-0-9-1"}"#, "unknown_message_id"),
-        (r#"{"wsProxyMessageId":"nonsense"}"#, "unknown_message_id"),
+        (r#"{"wsProxyMessageId":"no-id"}"#, "unknown_message_id"),
     ] {
         let answer = socket.ask(frame).await;
         assert_eq!(answer["error"]["code"], code, "{frame}: {answer}");
@@ -182,7 +182,7 @@ async fn frames_that_are_no_known_commit_are_answered_and_close_nothing() {
     let record = auto.records(5).await.remove(0);
     commit(&mut auto, &record).await;
     assert_eq!(auto.next().await["error"]["code"], "auto_commit_enabled");
-    let other = auto.ask(r#"{"wsProxyMessageId":"nonsense"}"#).await;
+    let other = auto.ask(r#"{"wsProxyMessageId":"no-id"}"#).await;
     assert_eq!(other["error"]["code"], "auto_commit_enabled");
     proxy.stopped().await;
 }

@@ -1,4 +1,4 @@
-//! The clients: sockets that produce or consume, part as they are told, and come back.
+//! The clients: sockets that produce or consume, part on command, and come back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const UNANSWERED_MAX: usize = 64;
 const COMMIT_EVERY: usize = 4;
 const COMMIT_AFTER: Duration = Duration::from_millis(300);
 
-/// What a client is told. When nobody is left to tell it anything, it finishes.
+/// What a client is to do. When nobody is left to send commands, it finishes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ClientCommand {
     Connect,
@@ -58,7 +58,7 @@ impl ConsumingClient {
         }
     }
 
-    /// Until it is told otherwise.
+    /// Until another command comes.
     async fn stay_connected(&mut self) {
         let GroupScene {
             name,
@@ -80,7 +80,7 @@ impl ConsumingClient {
         }
     }
 
-    /// Reads until it is told to part; an error says how the server ended the connection.
+    /// Reads until it is to part; an error says how the server ended the connection.
     async fn consume(&mut self, mut stream: ClientStream) -> Result<(), String> {
         let mut uncommitted = NewestUncommitted::default();
         loop {
@@ -205,7 +205,7 @@ impl ProducingClient {
         }
     }
 
-    /// Writes records until it is told to part, or (then `true`) to finish.
+    /// Writes records until it is to part, or (then `true`) to finish.
     async fn produce(&mut self, connection: &mut ProducingConnection) -> Result<bool, String> {
         let mut next = Instant::now();
         loop {

@@ -14,7 +14,7 @@ use kafka_client::{BrokerId, TopicPartition};
 use memory_broker::{ApiKey, BrokerConfig, DepartureCause, FaultAction, FaultRule, MemoryBroker};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::{ClientCommand, ConsumingClient, ProducingClient};
@@ -23,9 +23,10 @@ use super::recorder::{Recorder, parse_value};
 use super::scene::{ChaosScene, NODES, PRODUCERS, TOPICS, partitions};
 use super::schedule::{ChaosEvent, ChaosSchedule, PlannedAction, PlannedFault, XorShift};
 use crate::support::proxy::Proxy;
+use crate::support::until_asked;
 
 /// `session.timeout.ms` and `heartbeat.interval.ms`: the shortest session that brokers allow
-/// unless told otherwise, so that many run out within a minute.
+/// by default, so that many run out within a minute.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// `max.poll.interval.ms`: how long a join may be parked. A join that got lost is found out
@@ -38,7 +39,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(120);
 /// Commands that a client has not heeded yet.
 const COMMANDS_MAX: usize = 1_000;
 
-/// Has `schedule` happen, and tells what was seen and how long it took to catch up.
+/// Has `schedule` happen, and returns what was seen and how long it took to catch up.
 pub(super) async fn run(schedule: &ChaosSchedule, scene: &ChaosScene) -> (ChaosHistory, Duration) {
     let mut driver = ChaosDriver::start(schedule.seed, scene).await;
     for (at, event) in &schedule.events {
@@ -125,7 +126,7 @@ impl<'a> ChaosDriver<'a> {
     async fn connect_regular_clients(&self) {
         for (n, client) in self.scene.clients.iter().enumerate() {
             if client.is_regular {
-                self.consumers.tell(n, ClientCommand::Connect).await;
+                self.consumers.send(n, ClientCommand::Connect).await;
             }
         }
     }
@@ -159,19 +160,19 @@ impl<'a> ChaosDriver<'a> {
                 broker.move_coordinator(group, BrokerId(*node));
             }
             ChaosEvent::Connect(client) => {
-                self.consumers.tell(*client, ClientCommand::Connect).await;
+                self.consumers.send(*client, ClientCommand::Connect).await;
             }
             ChaosEvent::Disconnect(client, parting) => {
                 let command = ClientCommand::Disconnect(*parting);
-                self.consumers.tell(*client, command).await;
+                self.consumers.send(*client, command).await;
             }
             ChaosEvent::Stall(client, pause) => {
                 let command = ClientCommand::Stall(*pause);
-                self.consumers.tell(*client, command).await;
+                self.consumers.send(*client, command).await;
             }
             ChaosEvent::ReconnectProducer(producer, parting) => {
                 let command = ClientCommand::Disconnect(*parting);
-                self.producers.tell(*producer, command).await;
+                self.producers.send(*producer, command).await;
             }
         }
     }
@@ -260,7 +261,7 @@ impl<'a> ChaosDriver<'a> {
     }
 }
 
-/// Client tasks and how to tell them anything.
+/// Client tasks and the channels of their commands.
 #[derive(Default)]
 struct RunningClients {
     commands: Vec<mpsc::Sender<ClientCommand>>,
@@ -274,7 +275,7 @@ impl RunningClients {
         receiver
     }
 
-    async fn tell(&self, client: usize, command: ClientCommand) {
+    async fn send(&self, client: usize, command: ClientCommand) {
         self.commands[client].send(command).await.unwrap();
     }
 
@@ -297,9 +298,8 @@ fn delay_commits(broker: &MemoryBroker) {
 
 /// Starts a node, if it does not run. Its port may be another process's for a moment.
 async fn start_node(broker: &MemoryBroker, node: i32) {
-    while broker.start_node(BrokerId(node)).await.is_err() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let starts = async || broker.start_node(BrokerId(node)).await.is_ok();
+    until_asked("a node's port is free", starts).await;
 }
 
 fn rule(fault: &PlannedFault) -> FaultRule {

@@ -49,7 +49,7 @@ pub(super) struct SentRecord {
     pub(super) result: SendResult,
 }
 
-/// What its client was told of a record.
+/// What its client learned of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SendResult {
     /// Written; the offset is -1 when the broker recognised a duplicate and knew no more.

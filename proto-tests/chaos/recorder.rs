@@ -113,7 +113,7 @@ impl Recorder {
     }
 }
 
-/// The value of a record tells which one it is and when it was sent.
+/// The value of a record says which one it is and when it was sent.
 fn value_of(id: RecordId, sent_at: Duration) -> String {
     let RecordId {
         connection,
@@ -122,7 +122,7 @@ fn value_of(id: RecordId, sent_at: Duration) -> String {
     format!("{connection}/{sequence}/{}", sent_at.as_millis())
 }
 
-/// What the value of a record tells.
+/// What the value of a record says.
 pub(super) fn parse_value(value: &str) -> LoggedRecord {
     let mut parts = value.split('/').map(|part| part.parse::<u64>().unwrap());
     let mut next = || parts.next().unwrap();

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kafka_client::record::header::BatchHeader;
 use kafka_client::{BrokerId, TopicPartition};
@@ -12,7 +13,7 @@ use super::MemoryBroker;
 use super::cluster_state::PartitionState;
 use super::context;
 use super::faults::FaultRules;
-use super::group::GroupHistory;
+use super::group::{ClassicGroup, GroupHistory};
 use super::listener::{self, NodeListener};
 
 /// A group as tests see it.
@@ -185,6 +186,14 @@ impl MemoryBroker {
             generation: group.generation(),
             members: group.members().iter().map(|m| m.id.to_string()).collect(),
         })
+    }
+
+    /// Removes a member from its group as if its session had expired; false if it is not in it.
+    pub fn expire_member(&self, group: &str, member_id: &str) -> bool {
+        let expire = |group: &mut ClassicGroup| group.expire(member_id, Instant::now());
+        let expired = self.shared.lock().groups.with(group, expire);
+        self.shared.deadline_moved.notify_one();
+        expired.is_some_and(|(expired, _)| expired)
     }
 
     /// What became of a group's members since the group was created.

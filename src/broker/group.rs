@@ -338,6 +338,16 @@ impl ClassicGroup {
         }
     }
 
+    /// Removes a member as if its session had expired; false if there is none of that id.
+    pub(super) fn expire(&mut self, member_id: &str, now: Instant) -> bool {
+        let Some(at) = self.members.iter().position(|m| *m.id == *member_id) else {
+            return false;
+        };
+        self.remove(at, DepartureCause::SessionExpired, now);
+        self.rebalance_after_removal(now);
+        true
+    }
+
     /// The generation of the last completed rebalance.
     pub(super) fn generation(&self) -> i32 {
         self.generation

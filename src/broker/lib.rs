@@ -14,8 +14,8 @@
 //! ```
 //!
 //! # Limits
-//! - Record batches take at most [`BrokerConfig::memory`] bytes (256 MiB unless told
-//!   otherwise) over all partitions; then the oldest are dropped and the start of their
+//! - Record batches take at most [`BrokerConfig::memory`] bytes (256 MiB by
+//!   default) over all partitions; then the oldest are dropped and the start of their
 //!   log moves up. Partitions, groups and what they keep, sessions, producers, and large
 //!   requests and answers under way are bounded too.
 //! - No replication: every replica has every record at once, and acknowledged is what

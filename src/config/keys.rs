@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typo_finds_what_was_meant_and_nonsense_finds_nothing() {
+    fn a_typo_finds_the_nearest_key_and_an_unlike_word_finds_none() {
         let known = ["server.port", "server.server-id"];
         assert_eq!(
             nearest("server.prot", known.into_iter()),

@@ -68,7 +68,7 @@ fn every_error_is_reported_with_its_key_its_source_and_what_is_accepted() {
     sources.variables.push(variable("WSPROXY_PORT", "http"));
     sources.flags.push(flag("server.shutdown-grace", "soon"));
     sources.defines.push("servr.port=1".to_owned());
-    sources.defines.push("nonsense".to_owned());
+    sources.defines.push("no-equals-sign".to_owned());
     sources
         .defines
         .push("kafka-client.properties.lingr.ms=1".to_owned());
@@ -79,7 +79,7 @@ fn every_error_is_reported_with_its_key_its_source_and_what_is_accepted() {
     assert!(line("--shutdown-grace").contains("20 seconds"));
     assert!(line("servr.port").contains("did you mean kafka.ws.proxy.server.port?"));
     assert!(line("lingr").contains("linger.ms"));
-    assert!(line("nonsense").contains("key=value"));
+    assert!(line("no-equals-sign").contains("key=value"));
 }
 
 #[test]

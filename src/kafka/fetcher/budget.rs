@@ -47,7 +47,7 @@ impl FetchBudget {
 
     /// Whether others wait for memory that readers hold: a catch-up fetch for its room, or the
     /// tail for that of a chunk which it had to skip. What is held without need should be let go.
-    pub(crate) fn is_awaited(&self) -> bool {
+    pub fn is_awaited(&self) -> bool {
         !self.catch_up.lock().waiting.is_empty() || self.tail.is_short()
     }
 }

@@ -51,7 +51,7 @@ impl RandomEvents {
             match self.below(14) {
                 0 if self.log_end < 300 => self.log_end += 1 + self.below(5) as i64,
                 1 => self.evict(),
-                2 if self.below(20) == 0 => self.eject(),
+                2 if self.below(20) == 0 => self.remove_tail(),
                 3 if self.below(20) == 0 => self.reseek(),
                 4..6 => self.start(),
                 6..8 => self.finish(),
@@ -171,7 +171,7 @@ impl RandomEvents {
         }
     }
 
-    fn eject(&mut self) {
+    fn remove_tail(&mut self) {
         self.harness.state.tail_removed();
         self.tail = None;
     }
