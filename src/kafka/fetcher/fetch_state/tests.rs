@@ -23,7 +23,7 @@ fn notify(wake: Vec<CursorWaiter>) {
 }
 
 /// A fetch state with a clock that stands still.
-struct Harness {
+struct FetchStateHarness {
     state: PartitionFetchState<TestChunk>,
     now: Instant,
 }
@@ -33,7 +33,7 @@ struct TestCursor {
     wake: Arc<WakeSignal>,
 }
 
-impl Harness {
+impl FetchStateHarness {
     fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -108,7 +108,7 @@ impl Harness {
 
 #[test]
 fn cursors_at_one_offset_share_one_read() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(0, -1);
     let mut b = harness.cursor(0, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
@@ -129,7 +129,7 @@ fn cursors_at_one_offset_share_one_read() {
 
 #[test]
 fn one_chunk_is_prefetched_and_no_more() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(0, -1);
     assert!(harness.waits(&mut a));
     let spec = harness.state.start_fetch().unwrap();
@@ -162,7 +162,7 @@ fn one_chunk_is_prefetched_and_no_more() {
 
 #[test]
 fn a_lagging_cursor_catches_up_with_the_tail() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut quick = harness.cursor(50, -1);
     harness.tail_at(&mut quick, 50);
     let mut slow = harness.cursor(40, -1);
@@ -191,7 +191,7 @@ fn a_lagging_cursor_catches_up_with_the_tail() {
 
 #[test]
 fn a_cursor_whose_chunk_was_evicted_from_the_tail_cache_is_fetched_again() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let first = harness.push(span(50, 60)).cached.unwrap();
@@ -203,7 +203,7 @@ fn a_cursor_whose_chunk_was_evicted_from_the_tail_cache_is_fetched_again() {
 
 #[test]
 fn what_the_tail_cache_has_no_room_for_is_fetched_by_the_cursors_that_need_it() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let (tail_cache, offset) = harness.state.tail_target().unwrap();
@@ -217,7 +217,7 @@ fn what_the_tail_cache_has_no_room_for_is_fetched_by_the_cursors_that_need_it() 
 
 #[test]
 fn until_the_tail_fetches_a_partition_handover_fetches_extend_its_tail_cache() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(5, -1);
     assert!(harness.waits(&mut a));
     let spec = harness.state.start_fetch().unwrap();
@@ -251,7 +251,7 @@ fn until_the_tail_fetches_a_partition_handover_fetches_extend_its_tail_cache() {
 
 #[test]
 fn a_fetch_for_a_tail_cache_that_was_replaced_is_not_appended() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let (old, _) = harness.state.tail_target().unwrap();
@@ -281,7 +281,7 @@ fn a_fetch_for_a_tail_cache_that_was_replaced_is_not_appended() {
 
 #[test]
 fn an_error_reaches_the_cursors_at_that_offset_and_no_other() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(7, -1);
     let mut b = harness.cursor(7, -1);
     let mut other = harness.cursor(8, -1);
@@ -302,7 +302,7 @@ fn an_error_reaches_the_cursors_at_that_offset_and_no_other() {
 
 #[test]
 fn cursors_that_are_removed_or_seek_leave_no_waiter_behind() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(7, -1);
     let mut b = harness.cursor(7, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
@@ -330,7 +330,7 @@ fn cursors_that_are_removed_or_seek_leave_no_waiter_behind() {
 
 #[test]
 fn a_cursor_beyond_the_end_reads_before_it_waits() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let mut ahead = harness.cursor(70, -1);
@@ -352,7 +352,7 @@ fn a_cursor_beyond_the_end_reads_before_it_waits() {
 
 #[test]
 fn a_tail_cache_beyond_the_end_of_the_log_moves_back() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut ahead = harness.cursor(70, -1);
     harness.tail_at(&mut ahead, 70);
     let mut a = harness.cursor(50, -1);
@@ -379,7 +379,7 @@ fn a_tail_cache_beyond_the_end_of_the_log_moves_back() {
 
 #[test]
 fn chunks_without_records_move_cursors_on() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let filtered = Arc::new(TestChunk {
@@ -397,7 +397,7 @@ fn chunks_without_records_move_cursors_on() {
 
 #[test]
 fn a_chunk_that_was_asked_for_is_not_evicted_at_once() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(0, -1);
     let mut b = harness.cursor(0, -1);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
@@ -421,7 +421,7 @@ fn a_chunk_that_was_asked_for_is_not_evicted_at_once() {
 
 #[test]
 fn closing_fails_every_cursor() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let mut b = harness.cursor(0, -1);
@@ -435,7 +435,7 @@ fn closing_fails_every_cursor() {
 
 #[test]
 fn the_tail_does_not_read_for_ever_without_cursors() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);
     let mut now = harness.now + TAIL_MAX_IDLE;

@@ -35,7 +35,7 @@ fn lost_connection() -> GroupError {
 }
 
 /// A member and its clock.
-struct Harness {
+struct MembershipHarness {
     member: Membership,
     now: Instant,
     /// Whether a connection for JoinGroup is still to come, rather than ready at once.
@@ -46,7 +46,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Harness {
+impl MembershipHarness {
     fn new(instance: Option<&str>) -> Self {
         let now = Instant::now();
         let config = GroupRebalanceConfig {
@@ -172,7 +172,7 @@ impl Harness {
     }
 }
 
-/// Of the member `m-1`, which [`Harness::stable`] makes.
+/// Of the member `m-1`, which [`MembershipHarness::stable`] makes.
 fn generation(generation_id: i32) -> Generation {
     let member_id = "m-1".to_owned();
     Generation {
@@ -185,7 +185,7 @@ const COOPERATIVE: &str = "cooperative-sticky";
 
 #[test]
 fn a_member_sends_a_heartbeat_soon_when_another_in_this_process_joins_or_leaves() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let at = harness.now;
     assert_eq!(harness.handle(MembershipEvent::LocalMembersChanged), []);
     assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
@@ -198,7 +198,7 @@ fn a_member_sends_a_heartbeat_soon_when_another_in_this_process_joins_or_leaves(
 
 #[test]
 fn a_new_member_joins_again_with_the_member_id_that_the_broker_gave_it() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
     let id_required =
@@ -209,7 +209,7 @@ fn a_new_member_joins_again_with_the_member_id_that_the_broker_gave_it() {
 
 #[test]
 fn heartbeats_start_before_the_positions_are_known() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     harness.join_as(COOPERATIVE, 1);
@@ -232,7 +232,7 @@ fn heartbeats_start_before_the_positions_are_known() {
 
 #[test]
 fn a_cooperative_member_keeps_reading_while_it_rejoins() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0, 1]);
     let rebalance = Err(code(E::RebalanceInProgress));
     assert_eq!(harness.heartbeat(rebalance), [MembershipAction::JoinGroup]);
     assert_eq!(harness.owned(), partitions(&[0, 1]));
@@ -254,7 +254,7 @@ fn a_cooperative_member_keeps_reading_while_it_rejoins() {
 
 #[test]
 fn a_cooperative_member_releases_what_moves_and_then_rejoins() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0, 1, 2]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0, 1, 2]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     let actions = harness.assign(&[0, 3]);
@@ -278,7 +278,7 @@ fn a_cooperative_member_releases_what_moves_and_then_rejoins() {
 
 #[test]
 fn an_eager_member_releases_everything_before_it_rejoins() {
-    let mut harness = Harness::stable("range", &[0, 1]);
+    let mut harness = MembershipHarness::stable("range", &[0, 1]);
     let actions = harness.heartbeat(Err(code(E::RebalanceInProgress)));
     assert_eq!(
         actions,
@@ -305,7 +305,7 @@ fn an_eager_member_releases_everything_before_it_rejoins() {
 
 #[test]
 fn a_consumer_that_does_not_release_partitions_loses_them() {
-    let mut harness = Harness::stable("range", &[0]);
+    let mut harness = MembershipHarness::stable("range", &[0]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     let until = harness.now + REVOCATION_TIMEOUT;
     // Heartbeats go on, and the rebalance that they report is known already.
@@ -323,7 +323,7 @@ fn a_consumer_that_does_not_release_partitions_loses_them() {
 
 #[test]
 fn a_group_that_falls_back_to_eager_takes_what_it_assigned_elsewhere() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0, 1]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as("range", 2);
     let actions = harness.assign(&[1, 2]);
@@ -340,7 +340,7 @@ fn a_group_that_falls_back_to_eager_takes_what_it_assigned_elsewhere() {
 #[test]
 fn an_unknown_member_loses_everything_and_starts_over() {
     for protocol in [COOPERATIVE, "range"] {
-        let mut harness = Harness::stable(protocol, &[0]);
+        let mut harness = MembershipHarness::stable(protocol, &[0]);
         let actions = harness.heartbeat(Err(code(E::UnknownMemberId)));
         assert_eq!(
             actions,
@@ -359,7 +359,7 @@ fn an_unknown_member_loses_everything_and_starts_over() {
 
 #[test]
 fn a_member_of_an_old_generation_keeps_its_member_id() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let actions = harness.heartbeat(Err(code(E::IllegalGeneration)));
     assert_eq!(
         actions,
@@ -376,7 +376,7 @@ fn a_member_of_an_old_generation_keeps_its_member_id() {
 
 #[test]
 fn an_error_of_an_older_generation_is_ignored() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let failed = MembershipEvent::CommitFailed(generation(0), code(E::IllegalGeneration));
     assert_eq!(harness.handle(failed), []);
     // Nor while JoinGroup is in flight.
@@ -392,7 +392,7 @@ fn what_a_former_self_asked_says_nothing_of_the_member_in_its_place() {
         E::FencedInstanceId,
         E::IllegalGeneration,
     ] {
-        let mut harness = Harness::stable(COOPERATIVE, &[0]);
+        let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
         let of_former_self = Generation {
             generation_id: 1,
             member_id: "m-0".into(),
@@ -407,10 +407,10 @@ fn what_a_former_self_asked_says_nothing_of_the_member_in_its_place() {
 
 #[test]
 fn a_failed_commit_starts_the_rejoin_as_well() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let failed = MembershipEvent::CommitFailed(generation(1), code(E::RebalanceInProgress));
     assert_eq!(harness.handle(failed), [MembershipAction::JoinGroup]);
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let failed = MembershipEvent::CommitFailed(generation(1), code(E::UnknownMemberId));
     let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     assert_eq!(harness.handle(failed), [lost, MembershipAction::JoinGroup]);
@@ -423,7 +423,7 @@ fn a_coordinator_that_moves_costs_no_partitions() {
         code(E::CoordinatorNotAvailable),
         lost_connection(),
     ] {
-        let mut harness = Harness::stable(COOPERATIVE, &[0]);
+        let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
         assert_eq!(
             harness.heartbeat(Err(failure)),
             [MembershipAction::FindCoordinator]
@@ -437,7 +437,7 @@ fn a_coordinator_that_moves_costs_no_partitions() {
 
 #[test]
 fn heartbeats_go_on_while_the_coordinator_is_looked_up_for_a_failed_commit() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let failed = MembershipEvent::CommitFailed(generation(1), lost_connection());
     assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
     assert!(!harness.member.can_commit());
@@ -455,7 +455,7 @@ fn heartbeats_go_on_while_the_coordinator_is_looked_up_for_a_failed_commit() {
 
 #[test]
 fn a_member_that_waits_in_line_to_rejoin_sends_heartbeats_and_commits() {
-    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::in_line(COOPERATIVE, &[0]);
     for _ in 0..10 {
         let rebalance = Err(code(E::RebalanceInProgress));
         assert_eq!(harness.heartbeat(rebalance), []);
@@ -468,7 +468,7 @@ fn a_member_that_waits_in_line_to_rejoin_sends_heartbeats_and_commits() {
 
 #[test]
 fn a_member_that_the_group_forgets_keeps_its_place_in_line() {
-    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::in_line(COOPERATIVE, &[0]);
     let lost = MembershipAction::Lose(assigned(&[(0, 1)]));
     let forgotten = Err(code(E::UnknownMemberId));
     assert_eq!(harness.heartbeat(forgotten), [lost]);
@@ -479,7 +479,7 @@ fn a_member_that_the_group_forgets_keeps_its_place_in_line() {
 
 #[test]
 fn a_place_in_line_is_given_up_when_the_coordinator_moves_or_the_member_leaves() {
-    let mut harness = Harness::in_line(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::in_line(COOPERATIVE, &[0]);
     let moved = Err(code(E::NotCoordinator));
     assert_eq!(
         harness.heartbeat(moved),
@@ -506,9 +506,9 @@ fn a_place_in_line_is_given_up_when_the_coordinator_moves_or_the_member_leaves()
 fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() {
     for in_line in [false, true] {
         let mut harness = if in_line {
-            Harness::in_line(COOPERATIVE, &[0])
+            MembershipHarness::in_line(COOPERATIVE, &[0])
         } else {
-            Harness::stable(COOPERATIVE, &[0])
+            MembershipHarness::stable(COOPERATIVE, &[0])
         };
         assert_eq!(harness.wait(), [MembershipAction::Heartbeat]);
         let sent_at = harness.now;
@@ -536,7 +536,7 @@ fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() 
 
 #[test]
 fn an_answer_that_refuses_the_member_does_not_prolong_its_session() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let start = harness.now;
     let loading = || Err(code(E::CoordinatorLoadInProgress));
     while harness.now < start + SESSION_TIMEOUT - HEARTBEAT_INTERVAL {
@@ -552,7 +552,7 @@ fn an_answer_that_refuses_the_member_does_not_prolong_its_session() {
 
 #[test]
 fn a_coordinator_lookup_that_fails_backs_off() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     let mut waits = Vec::new();
     for _ in 0..6 {
@@ -570,10 +570,10 @@ fn a_coordinator_lookup_that_fails_backs_off() {
 
 #[test]
 fn a_join_that_fails_is_repeated_at_once_and_then_backs_off() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
-    let failed = |harness: &mut Harness| {
+    let failed = |harness: &mut MembershipHarness| {
         harness.handle(MembershipEvent::JoinGroupResponse(Err(code(
             E::CoordinatorLoadInProgress,
         ))))
@@ -587,7 +587,7 @@ fn a_join_that_fails_is_repeated_at_once_and_then_backs_off() {
 
 #[test]
 fn a_join_whose_connection_was_lost_looks_up_the_coordinator_first() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     let failed = MembershipEvent::JoinGroupResponse(Err(lost_connection()));
@@ -597,7 +597,7 @@ fn a_join_whose_connection_was_lost_looks_up_the_coordinator_first() {
 
 #[test]
 fn a_sync_during_the_next_rebalance_joins_that_one() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     let failed = MembershipEvent::SyncGroupResponse(Err(code(E::RebalanceInProgress)));
@@ -622,7 +622,7 @@ fn a_fatal_error_ends_the_membership() {
         (E::InvalidGroupId, "refuses"),
     ];
     for (error, text) in refusals {
-        let mut harness = Harness::new(Some("i"));
+        let mut harness = MembershipHarness::new(Some("i"));
         harness.member.poll(harness.now);
         harness.coordinator_found();
         let actions = harness.handle(MembershipEvent::JoinGroupResponse(Err(code(error))));
@@ -638,7 +638,7 @@ fn a_fatal_error_ends_the_membership() {
         assert_eq!(harness.member.deadline(), None);
         assert_eq!(harness.coordinator_found(), []);
     }
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let actions = harness.heartbeat(Err(code(E::FencedInstanceId)));
     assert!(matches!(
         actions[..],
@@ -650,7 +650,7 @@ fn a_fatal_error_ends_the_membership() {
 
 #[test]
 fn a_protocol_that_was_not_offered_ends_the_membership() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     let actions = harness.join_as("sticky", 1);
@@ -668,7 +668,7 @@ fn a_protocol_that_was_not_offered_ends_the_membership() {
 
 #[test]
 fn positions_that_cannot_be_looked_up_reset_the_generation() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     harness.assign(&[0, 1]);
@@ -691,7 +691,7 @@ fn positions_that_cannot_be_looked_up_reset_the_generation() {
 
 #[test]
 fn positions_survive_a_rebalance_that_leaves_their_partitions() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     harness.join_as(COOPERATIVE, 1);
@@ -707,8 +707,8 @@ fn positions_survive_a_rebalance_that_leaves_their_partitions() {
 
 /// A member whose partition 0 was assigned (1), revoked before its position was known, and
 /// assigned again (2).
-fn assigned_again() -> Harness {
-    let mut harness = Harness::new(None);
+fn assigned_again() -> MembershipHarness {
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     harness.join_as(COOPERATIVE, 1);
@@ -758,7 +758,7 @@ fn a_failure_that_concerns_a_former_assignment_does_not_end_the_next() {
 
 #[test]
 fn an_offset_stored_under_a_revoked_assignment_may_not_be_committed_under_the_next() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0, 1]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0, 1]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     harness.join_as(COOPERATIVE, 2);
     let revoke = MembershipAction::Revoke(1, assigned(&[(1, 2)]));
@@ -777,7 +777,7 @@ fn an_offset_stored_under_a_revoked_assignment_may_not_be_committed_under_the_ne
 
 #[test]
 fn partitions_without_a_starting_offset_end_the_consumer() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     let error = ConsumerError::NoCommittedOffset {
         group: "g".into(),
         tp: TopicPartition::new("t", 0),
@@ -793,7 +793,7 @@ fn partitions_without_a_starting_offset_end_the_consumer() {
 
 #[test]
 fn a_leader_whose_topics_changed_rejoins() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     assert_eq!(
         harness.handle(MembershipEvent::TopicsChanged),
         [MembershipAction::JoinGroup]
@@ -806,7 +806,7 @@ fn a_leader_whose_topics_changed_rejoins() {
 
 #[test]
 fn partitions_of_topics_without_a_subscription_are_ignored() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     harness.join_as(COOPERATIVE, 1);
@@ -816,7 +816,7 @@ fn partitions_of_topics_without_a_subscription_are_ignored() {
 
 #[test]
 fn a_member_leaves_under_its_member_id() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     assert_eq!(
         harness.handle(MembershipEvent::LeaveRequested),
         [MembershipAction::LeaveGroup]
@@ -834,7 +834,7 @@ fn a_member_leaves_under_its_member_id() {
 
 #[test]
 fn a_member_that_leaves_before_it_has_a_member_id_leaves_under_the_new_one() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     harness.coordinator_found();
     assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
@@ -846,7 +846,7 @@ fn a_member_that_leaves_before_it_has_a_member_id_leaves_under_the_new_one() {
 
 #[test]
 fn a_static_member_never_leaves_by_its_instance_alone() {
-    let mut harness = Harness::new(Some("i"));
+    let mut harness = MembershipHarness::new(Some("i"));
     harness.member.poll(harness.now);
     harness.coordinator_found();
     // Another member may have the instance id by the time of LeaveGroup.
@@ -858,7 +858,7 @@ fn a_static_member_never_leaves_by_its_instance_alone() {
     assert_eq!(harness.member.member_id(), "m-1");
 
     // One whose JoinGroup is not answered in time leaves nothing.
-    let mut harness = Harness::new(Some("i"));
+    let mut harness = MembershipHarness::new(Some("i"));
     harness.member.poll(harness.now);
     harness.coordinator_found();
     assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
@@ -871,7 +871,7 @@ fn a_static_member_never_leaves_by_its_instance_alone() {
 
 #[test]
 fn a_leave_group_that_overtakes_the_join_is_repeated_once() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     harness.heartbeat(Err(code(E::RebalanceInProgress)));
     assert_eq!(
         harness.handle(MembershipEvent::LeaveRequested),
@@ -892,7 +892,7 @@ fn a_leave_group_that_overtakes_the_join_is_repeated_once() {
 
 #[test]
 fn a_member_that_leaves_while_no_coordinator_is_known_waits() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     harness.handle(MembershipEvent::LeaveRequested);
     let start = harness.now;
     let failed = MembershipEvent::LeaveGroupResponse(Err(code(E::NotCoordinator)));
@@ -908,7 +908,7 @@ fn a_member_that_leaves_while_no_coordinator_is_known_waits() {
 
 #[test]
 fn a_member_without_a_member_id_leaves_nothing() {
-    let mut harness = Harness::new(None);
+    let mut harness = MembershipHarness::new(None);
     harness.member.poll(harness.now);
     assert_eq!(
         harness.handle(MembershipEvent::LeaveRequested),
@@ -921,7 +921,7 @@ fn a_member_without_a_member_id_leaves_nothing() {
 
 #[test]
 fn leaving_is_bounded_in_time() {
-    let mut harness = Harness::stable(COOPERATIVE, &[0]);
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
     harness.handle(MembershipEvent::LeaveRequested);
     let start = harness.now;
     loop {

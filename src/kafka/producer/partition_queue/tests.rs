@@ -8,9 +8,9 @@ use crate::producer::producer_id::{ProducerIdAndEpoch, increment_sequence};
 
 /// Record numbers instead of bytes.
 #[derive(Clone, Debug, PartialEq)]
-struct Records(Vec<u32>);
+struct NumberedRecords(Vec<u32>);
 
-impl QueuedRecords for Records {
+impl QueuedRecords for NumberedRecords {
     fn count(&self) -> u32 {
         self.0.len() as u32
     }
@@ -41,7 +41,7 @@ const NOT_APPENDED: BatchResult = BatchResult::Retry {
 };
 
 struct TestQueue {
-    queue: PartitionQueue<Records>,
+    queue: PartitionQueue<NumberedRecords>,
     new_producer_id: Option<ProducerIdAndEpoch>,
     now: Instant,
     finished: Vec<FinishedBatch>,
@@ -97,14 +97,14 @@ impl TestQueue {
         let records = (self.records..self.records + count).collect();
         self.records += count;
         self.queue
-            .push_batch(Records(records), result.clone(), self.now);
+            .push_batch(NumberedRecords(records), result.clone(), self.now);
         self.queue.record_appended(count as usize, false);
         (0..count)
             .map(|i| DeliveryFuture::new(result.clone(), i, 0))
             .collect()
     }
 
-    fn try_take(&mut self, broker: BrokerId) -> Option<SendableBatch<Records>> {
+    fn try_take(&mut self, broker: BrokerId) -> Option<SendableBatch<NumberedRecords>> {
         let ready = self.queue.is_ready(self.new_producer_id, self.now);
         let sent =
             self.queue
@@ -115,16 +115,16 @@ impl TestQueue {
         sent
     }
 
-    fn take(&mut self) -> SendableBatch<Records> {
+    fn take(&mut self) -> SendableBatch<NumberedRecords> {
         self.try_take(ONE).expect("a batch is ready")
     }
 
     /// Takes as many batches as may be in flight.
-    fn take_all(&mut self) -> Vec<SendableBatch<Records>> {
+    fn take_all(&mut self) -> Vec<SendableBatch<NumberedRecords>> {
         std::iter::from_fn(|| self.try_take(ONE)).collect()
     }
 
-    fn complete(&mut self, sent: SendableBatch<Records>, result: BatchResult) {
+    fn complete(&mut self, sent: SendableBatch<NumberedRecords>, result: BatchResult) {
         let SendableBatch { id, records, .. } = sent;
         let finished = &mut self.finished;
         self.queue
@@ -174,7 +174,7 @@ fn timed_out() -> ProduceError {
 }
 
 /// The epoch and the first sequence of each batch.
-fn sequences(sent: &[SendableBatch<Records>]) -> Vec<(i16, i32)> {
+fn sequences(sent: &[SendableBatch<NumberedRecords>]) -> Vec<(i16, i32)> {
     sent.iter()
         .map(|s| (s.producer_id.epoch, s.base_sequence))
         .collect()
@@ -703,11 +703,11 @@ fn a_batch_too_large_is_split_and_nothing_overtakes_the_halves() {
     test.complete(in_flight.next().unwrap(), BatchResult::OutOfOrder);
 
     let first = test.take();
-    assert_eq!(first.records, Records(vec![10, 11]));
+    assert_eq!(first.records, NumberedRecords(vec![10, 11]));
     assert_eq!(sequences(std::slice::from_ref(&first)), [(1, 0)]);
     test.complete(first, appended(100));
     let rest = test.take_all();
-    assert_eq!(rest[0].records, Records(vec![12, 13, 14]));
+    assert_eq!(rest[0].records, NumberedRecords(vec![12, 13, 14]));
     assert_eq!(sequences(&rest), [(1, 2), (1, 5)]);
     for (sent, offset) in rest.into_iter().zip([200, 300]) {
         test.complete(sent, appended(offset));
@@ -759,7 +759,7 @@ fn named_invalid_records_fail_and_the_others_are_written() {
     };
     assert_eq!((&*failed(1), &*failed(3)), ("one", "three"));
     let sent = test.take();
-    assert_eq!(sent.records, Records(vec![10, 12, 14]));
+    assert_eq!(sent.records, NumberedRecords(vec![10, 12, 14]));
     assert_eq!(sent.producer_id.epoch, 1);
     test.complete(sent, appended(50));
     assert_eq!(test.results(), [Ok(50)]);

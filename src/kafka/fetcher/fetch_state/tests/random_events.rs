@@ -10,7 +10,7 @@ fn every_cursor_sees_every_offset_once_whatever_the_order_of_events() {
 }
 
 struct RandomEvents {
-    harness: Harness,
+    harness: FetchStateHarness,
     random: u64,
     log_end: i64,
     cursors: Vec<(TestCursor, i64)>,
@@ -23,7 +23,7 @@ struct RandomEvents {
 impl RandomEvents {
     fn new(seed: u64) -> Self {
         Self {
-            harness: Harness::new(),
+            harness: FetchStateHarness::new(),
             random: seed,
             log_end: 30,
             cursors: Vec::new(),

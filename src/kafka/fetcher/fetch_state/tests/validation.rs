@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_position_of_an_older_epoch_is_validated_before_it_is_served() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut fresh = harness.cursor(50, 5);
     harness.tail_at(&mut fresh, 50);
@@ -26,7 +26,7 @@ fn a_position_of_an_older_epoch_is_validated_before_it_is_served() {
 
 #[test]
 fn after_a_leader_change_the_end_of_the_tail_cache_is_validated_for_all() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -71,7 +71,7 @@ fn a_response_of_the_former_leader_validates_nothing() {
         },
     ];
     for outcome in outcomes {
-        let mut harness = Harness::new();
+        let mut harness = FetchStateHarness::new();
         harness.state.set_leader_epoch(5);
         let mut a = harness.cursor(50, 5);
         harness.tail_at(&mut a, 50);
@@ -97,7 +97,7 @@ fn a_response_of_the_former_leader_validates_nothing() {
 
 #[test]
 fn a_tail_cache_that_was_replaced_before_its_validation_leaves_each_cursor_to_validate() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -130,7 +130,7 @@ fn a_tail_cache_that_was_replaced_before_its_validation_leaves_each_cursor_to_va
 
 #[test]
 fn a_tail_cache_without_chunks_is_validated_as_well() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -145,7 +145,7 @@ fn a_tail_cache_without_chunks_is_validated_as_well() {
 
 #[test]
 fn truncation_is_reported_to_each_cursor_for_its_own_position() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -174,7 +174,7 @@ fn truncation_is_reported_to_each_cursor_for_its_own_position() {
 
 #[test]
 fn a_tail_cache_that_is_dropped_before_its_validation_leaves_each_cursor_to_validate() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -192,7 +192,7 @@ fn a_tail_cache_that_is_dropped_before_its_validation_leaves_each_cursor_to_vali
 
 #[test]
 fn a_position_beyond_the_end_of_the_tail_cache_is_not_validated_with_it() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(50, 5);
     harness.tail_at(&mut a, 50);
@@ -227,12 +227,12 @@ fn a_position_beyond_the_end_of_the_tail_cache_is_not_validated_with_it() {
 
 #[test]
 fn after_a_chunk_of_the_former_leader_the_position_is_validated() {
-    let mut harness = Harness::new();
+    let mut harness = FetchStateHarness::new();
     harness.state.set_leader_epoch(5);
     let mut a = harness.cursor(0, 5);
     let mut b = harness.cursor(0, 5);
     assert!(harness.waits(&mut a) && harness.waits(&mut b));
-    let fetch = |harness: &mut Harness, epoch| {
+    let fetch = |harness: &mut FetchStateHarness, epoch| {
         let spec = harness.state.start_fetch().unwrap();
         harness.answer(
             spec,

@@ -35,7 +35,7 @@ struct SimulatedLog {
 }
 
 impl SimulatedLog {
-    fn append(&mut self, sent: &SendableBatch<Records>) -> BatchResult {
+    fn append(&mut self, sent: &SendableBatch<NumberedRecords>) -> BatchResult {
         let count = sent.records.count();
         if let Some((known, next)) = self.producer
             && known.id == sent.producer_id.id
@@ -98,9 +98,9 @@ struct Simulation {
     learnt: usize,
     deliveries: Vec<DeliveryFuture>,
     /// Requests on their way to the broker, and for which of the topics they are meant.
-    requests: VecDeque<(usize, SendableBatch<Records>)>,
+    requests: VecDeque<(usize, SendableBatch<NumberedRecords>)>,
     /// Responses on their way back.
-    responses: VecDeque<(SendableBatch<Records>, BatchResult)>,
+    responses: VecDeque<(SendableBatch<NumberedRecords>, BatchResult)>,
     leader: BrokerId,
     leader_epoch: i32,
 }
@@ -210,7 +210,7 @@ impl Simulation {
         self.test.naming == TopicNaming::ByName || topic == self.deleted.len()
     }
 
-    fn handle_request(&mut self, sent: &SendableBatch<Records>, calm: bool) -> BatchResult {
+    fn handle_request(&mut self, sent: &SendableBatch<NumberedRecords>, calm: bool) -> BatchResult {
         let fault = if calm {
             99
         } else {
