@@ -17,7 +17,7 @@ use crate::support::ws_client::WsClient;
 use crate::support::{PATIENCE, until};
 
 /// How long a close frame may take to be sent.
-const SEND_MAX: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than what the kernel takes for a client that reads nothing.
 const RECORDS: usize = 80;
 const RECORD_BYTES: usize = 100_000;
@@ -134,7 +134,7 @@ async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_cannot_be
     let after = begin.elapsed();
     let ended = stalled.read_to_end(&mut Vec::new()).await;
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert!(after >= LIMIT + SEND_MAX, "{after:?}");
+    assert!(after >= LIMIT + SEND_TIMEOUT, "{after:?}");
     // Its client id is free.
     let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
     assert_eq!(again.next().await["topic"], "t");

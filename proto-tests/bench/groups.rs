@@ -16,7 +16,7 @@ use crate::processes::{KafkaProcess, ProxyProcess};
 use crate::{Bench, VALUE, native, percentile};
 
 /// How long joins are waited for.
-const JOINS_MAX: Duration = Duration::from_secs(900);
+const JOINS_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Groups of one member each that all join at once, with the brokers' default delay for the
 /// first rebalance of a group. A group is taken to be assigned when its member gets a record.
@@ -59,7 +59,7 @@ pub(crate) async fn joins(bench: &Bench) {
             }
         }
     };
-    let _ = timeout(JOINS_MAX, all).await;
+    let _ = timeout(JOINS_TIMEOUT, all).await;
     let took = started.elapsed();
     let assigned = times.len();
     // Those that have not joined have taken at least this long.

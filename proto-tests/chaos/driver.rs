@@ -30,12 +30,12 @@ use crate::support::until_asked;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// `max.poll.interval.ms`: how long a join may be parked. A join that got lost is found out
-/// after that, and all is to be read within [`CATCH_UP_MAX`].
+/// after that, and all is to be read within [`CATCH_UP_TIMEOUT`].
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// What a commit takes where nothing is wrong: its replication.
 const COMMIT_DELAY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(10));
 /// How long after the last fault everything may take to be answered and read.
-const CATCH_UP_MAX: Duration = Duration::from_secs(120);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Commands that a client has not heeded yet.
 const COMMANDS_MAX: usize = 1_000;
 
@@ -49,13 +49,13 @@ pub(super) async fn run(schedule: &ChaosSchedule, scene: &ChaosScene) -> (ChaosH
     sleep_until((driver.recorder.start + schedule.length).into()).await;
     driver.end_faults().await;
     let ended = Instant::now();
-    let deadline = ended + CATCH_UP_MAX;
+    let deadline = ended + CATCH_UP_TIMEOUT;
     driver.connect_regular_clients().await;
     driver.producers.finish(deadline).await;
     driver.all_read(deadline).await;
     let caught_up = ended.elapsed();
     // What is under way is committed before the clients are gone.
-    let closing = Instant::now() + CATCH_UP_MAX;
+    let closing = Instant::now() + CATCH_UP_TIMEOUT;
     driver.consumers.finish(closing).await;
     (driver.into_history().await, caught_up)
 }

@@ -53,7 +53,7 @@ use sink::RecordSink;
 use uncommitted::UncommittedRecords;
 
 /// How long the last commit may delay the close frame.
-const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take nothing before its chunk is released.
 const RELEASE_CHUNK_AFTER: Duration = Duration::from_millis(500);
 /// How long a client may take for one chunk.
@@ -121,7 +121,7 @@ impl ConsumingSocket {
         debug!(?reason, "consuming socket ends");
         // Committed before the close frame: the client may be back at once, under the same
         // id.
-        let committed = timeout(LAST_COMMIT_MAX, self.consumer.commit());
+        let committed = timeout(LAST_COMMIT_TIMEOUT, self.consumer.commit());
         if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
             debug!("the last commit failed; its records are delivered again");
         }

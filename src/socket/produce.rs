@@ -39,7 +39,7 @@ use kafka_client::record::NewRecord;
 use pending_acks::{AckState, MessagePosition, PendingAcks, error_code};
 
 /// How long the acks still due may take after a client's close.
-const LAST_ACKS_MAX: Duration = Duration::from_secs(5);
+const LAST_ACKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of records whose acks are pending, in send buffers.
 const PENDING_BUFFERS: usize = 16;
 
@@ -92,7 +92,7 @@ impl ProducingSocket {
         debug!(?reason, topic = %self.topic.name, "producing socket ends");
         let last_acks_max = match &reason {
             CloseReason::PeerClosed(_) | CloseReason::HalfClosed | CloseReason::Fail(_) => {
-                LAST_ACKS_MAX
+                LAST_ACKS_TIMEOUT
             }
             // The server cuts what is left when the grace is over.
             CloseReason::ServerStopping => self.shutdown_grace,

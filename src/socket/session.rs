@@ -30,7 +30,7 @@ use crate::config::Config;
 use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
 
 /// How long a close frame may take to be sent.
-const CLOSE_SEND_MAX: Duration = Duration::from_secs(5);
+const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -267,7 +267,7 @@ impl SocketSession {
         match reason.close_frame() {
             Some(close) => {
                 let out = self.out.into_bytes();
-                self.stream.close(out, &close, CLOSE_SEND_MAX).await;
+                self.stream.close(out, &close, CLOSE_SEND_TIMEOUT).await;
             }
             // A client that answers no ping reads no close frame.
             None if reason == CloseReason::PingTimeout => self.stream.reset(),
