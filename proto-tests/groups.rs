@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use kafka_client::TopicPartition;
 use kafka_client::config::{AssignorName, ConsumerConfig};
+use kafka_client::consumer::{ConsumerEvent, FetchPosition};
 use kafka_client::group::ConsumerError;
+use tokio::time::timeout;
 
 use crate::support::kafka::{Kafka, unique};
 use crate::support::reader::{Process, subscription, until_assigned};
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 fn patient() -> ConsumerConfig {
     ConsumerConfig::default()
@@ -156,4 +159,48 @@ async fn a_topic_that_grows_is_assigned_again() {
     assert_eq!((a.lost, b.lost), (0, 0));
     let offsets = committed(&kafka, &group, &topic);
     assert_eq!(offsets.values().sum::<i64>(), 60, "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_is_read_whole() {
+    for version in ["4.4", "3.9"] {
+        let kafka = Kafka::shared(version, 1);
+        let (topic, group) = (unique("recreated"), unique("group"));
+        kafka.create_topic(&topic, 1, 1);
+        produce(&kafka, &topic, 0, 5);
+        let process = Process::new(kafka.bootstrap(), patient());
+        let mut consumer = process.consumer(subscription(&group, &[&topic]));
+        let tp = TopicPartition::new(&*topic, 0);
+        let mut next = 0;
+        while next < 5 {
+            let event = timeout(PATIENCE, consumer.next()).await.unwrap();
+            if let ConsumerEvent::Records(records) = event {
+                next = records.chunk.next_offset;
+            }
+        }
+        // Between delivery and commit.
+        consumer.store_offset(&tp, at(next));
+        kafka.java("Topics.java", &["delete", &topic]);
+        kafka.create_topic(&topic, 1, 1);
+        produce(&kafka, &topic, 0, 9);
+        let committed_late = consumer.commit().await;
+        assert!(committed_late.is_err(), "{version}: {committed_late:?}");
+        consumer.close().await;
+        let offsets = committed(&kafka, &group, &topic);
+        assert!(!offsets.contains_key(&0), "{version}: {offsets:?}");
+
+        let fresh = Process::new(kafka.bootstrap(), patient());
+        let mut reader = fresh.reader(subscription(&group, &[&topic]));
+        let seen = reader.until("all of it", |seen| seen.count() >= 9).await;
+        let offsets: Vec<_> = seen.values[&tp].iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, (0..9).collect::<Vec<_>>(), "{version}");
+        reader.close().await;
+    }
+}
+
+fn at(offset: i64) -> FetchPosition {
+    FetchPosition {
+        offset,
+        leader_epoch: 0,
+    }
 }

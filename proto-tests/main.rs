@@ -14,6 +14,7 @@ mod fetch;
 mod group_faults;
 mod group_positions;
 mod group_races;
+mod group_topic_ids;
 mod groups;
 mod kafka_connection;
 mod kafka_schemas;

@@ -12,6 +12,9 @@
 //! - After [`ConsumerEvent::Revoked`] nothing more of its partitions is delivered; the group
 //!   gets them when [`Consumer::release`] is called and the stored offsets are committed, or
 //!   when the revocation times out, which is [`ConsumerEvent::Lost`].
+//! - Positions and stored offsets belong to the topic of one id: records of a topic that was
+//!   deleted and created again are not read from a position in the former one, and end the
+//!   consumer.
 //! - Partitions take turns: a busy one holds up no other.
 
 mod subscription_state;
@@ -310,10 +313,11 @@ impl Consumer {
         match event {
             BackgroundEvent::Assigned(positions) => {
                 let mut assigned = Vec::with_capacity(positions.len());
-                for (assignment, position) in positions {
-                    assigned.push(assignment.tp.clone());
-                    let cursor = self.cursor(assignment.tp.clone(), position);
-                    self.subscriptions.assign(assignment, position, cursor);
+                for initial in positions {
+                    let tp = initial.assignment.tp.clone();
+                    assigned.push(tp.clone());
+                    let cursor = self.cursor(tp, initial.position);
+                    self.subscriptions.assign(initial, cursor);
                 }
                 Some(ConsumerEvent::Assigned(assigned))
             }
@@ -376,6 +380,10 @@ impl Consumer {
             };
             match cursor.try_next() {
                 Ok(None) => {}
+                Ok(Some(_)) if state.is_of_another_topic() => {
+                    let topic = Arc::clone(&state.assignment.tp.topic);
+                    return Some(self.end(ConsumerError::UnknownTopic { topic }));
+                }
                 Ok(Some(records)) => {
                     self.subscriptions.took_turn(index);
                     return Some(ConsumerEvent::Records(records));

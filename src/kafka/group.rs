@@ -25,11 +25,12 @@ mod partition_set;
 mod pending_commits;
 mod positions;
 mod requests;
+mod topic_identity;
 
 pub(crate) use self::consumer_coordinator::ConsumerCoordinator;
 pub(crate) use self::coordinator_handle::ConsumerGroups;
 pub use self::error::{CommitError, ConsumerError};
-pub(crate) use self::member_channel::{BackgroundEvent, MemberChannel};
+pub(crate) use self::member_channel::{BackgroundEvent, InitialPosition, MemberChannel};
 pub(crate) use self::membership::{GroupRebalanceConfig, Membership};
 pub(crate) use self::partition_assignment::PartitionAssignment;
 pub use self::positions::OffsetResetStrategy;

@@ -1,8 +1,10 @@
 //! The partitions that a consumer owns: what it reads of each, and what it has stored.
 
+use uuid::Uuid;
+
 use super::TopicPartition;
 use crate::fetcher::{Cursor, FetchPosition};
-use crate::group::PartitionAssignment;
+use crate::group::{InitialPosition, PartitionAssignment};
 
 /// The owned partitions, in the order in which they take turns.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(super) struct SubscriptionState {
 #[derive(Debug)]
 pub(super) struct TopicPartitionState {
     pub(super) assignment: PartitionAssignment,
+    /// Of the topic that the position is in; nil if it is unknown.
+    topic_id: Uuid,
     pub(super) fetching: FetchingState,
     /// No offset below was delivered under this assignment.
     pub(super) first_offset: i64,
@@ -69,12 +73,12 @@ impl SubscriptionState {
     }
 
     /// Owns a partition from `position` on, whatever was known of it.
-    pub(super) fn assign(
-        &mut self,
-        assignment: PartitionAssignment,
-        position: FetchPosition,
-        cursor: Cursor,
-    ) {
+    pub(super) fn assign(&mut self, initial: InitialPosition, cursor: Cursor) {
+        let InitialPosition {
+            assignment,
+            position,
+            topic_id,
+        } = initial;
         self.remove(|state| state.assignment.tp == assignment.tp);
         self.partitions.push(TopicPartitionState {
             assignment: PartitionAssignment {
@@ -82,6 +86,7 @@ impl SubscriptionState {
                 tp: cursor.tp().clone(),
                 number: assignment.number,
             },
+            topic_id,
             fetching: FetchingState::Fetching(cursor),
             first_offset: position.offset,
             stored: None,
@@ -115,6 +120,15 @@ impl TopicPartitionState {
 
     pub(super) fn awaits_reset(&self) -> bool {
         matches!(self.fetching, FetchingState::AwaitingReset)
+    }
+
+    /// Whether what is read belongs to another topic of that name than the position.
+    pub(super) fn is_of_another_topic(&self) -> bool {
+        let FetchingState::Fetching(cursor) = &self.fetching else {
+            return false;
+        };
+        let read = cursor.topic_id();
+        !read.is_nil() && !self.topic_id.is_nil() && read != self.topic_id
     }
 
     pub(super) fn cursor_mut(&mut self) -> Option<&mut Cursor> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use runtime::mutex::lock;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::FetchPosition;
 use super::chunk::PartitionRecords;
@@ -75,6 +76,12 @@ impl Cursor {
             position.offset,
             position.leader_epoch,
         );
+    }
+
+    /// The id of the topic whose records it returns; nil if the broker gives topics no id, or
+    /// nothing was fetched yet.
+    pub(crate) fn topic_id(&self) -> Uuid {
+        self.partition.topic_id.get().copied().unwrap_or_default()
     }
 
     /// The partition.

@@ -49,7 +49,6 @@ pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartiti
         partition: Arc::clone(&partition),
         shared: Arc::clone(&shared),
         leader: None,
-        topic_id: None,
         unknown_since: None,
         unreadable_attempt: None,
         logged_unreadable: -1,
@@ -70,8 +69,6 @@ struct PartitionFetcher {
     partition: Arc<SharedPartition>,
     backoff: ExponentialBackoff,
     leader: Option<LeaderAndEpoch>,
-    /// Of the topic when it was first seen: another id is another topic.
-    topic_id: Option<Uuid>,
     /// Since when the cluster does not know the topic.
     unknown_since: Option<Instant>,
     /// An offset whose bytes could not be read, and how often in a row.
@@ -130,6 +127,11 @@ impl PartitionFetcher {
         }
     }
 
+    /// Of the topic when it was first seen: another id is another topic. Nil if it is unknown.
+    fn topic_id(&self) -> Uuid {
+        self.partition.topic_id.get().copied().unwrap_or_default()
+    }
+
     fn has_work(&self) -> bool {
         let fetch_state = lock(&self.partition.fetch_state);
         fetch_state.wants_handover_fetch()
@@ -172,7 +174,7 @@ impl PartitionFetcher {
                 shared: Arc::clone(&self.shared),
                 partition: Arc::clone(&self.partition),
                 leader,
-                topic_id: self.topic_id.unwrap_or_default(),
+                topic_id: self.topic_id(),
                 exclusive,
                 report_unreadable: self.is_given_up(spec.offset),
             };
@@ -187,7 +189,7 @@ impl PartitionFetcher {
     }
 
     fn add_to_tail(&self, leader: LeaderAndEpoch) {
-        let id = self.topic_id.unwrap_or_default();
+        let id = self.topic_id();
         TailFetchers::add(
             &self.shared,
             leader.broker,

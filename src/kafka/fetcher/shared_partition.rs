@@ -2,12 +2,13 @@
 //! ties it to the budget and to the tasks that fetch it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use runtime::mutex::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::budget::{BudgetPermit, ChunkCache};
 use super::chunk::{Chunk, ChunkMemory, ChunkSizeEstimator};
@@ -22,6 +23,9 @@ use crate::{IsolationLevel, TopicPartition};
 pub(super) struct SharedPartition {
     pub(super) tp: TopicPartition,
     pub(super) isolation: IsolationLevel,
+    /// Of the topic whose records these are, once it is known: a partition of another id is
+    /// another partition.
+    pub(super) topic_id: OnceLock<Uuid>,
     pub(super) fetch_state: Mutex<PartitionFetchState<Chunk>>,
     /// Notified when the partition's task has something to do.
     pub(super) work: Notify,
@@ -76,6 +80,7 @@ impl SharedPartition {
         Arc::new_cyclic(|this| Self {
             tp,
             isolation,
+            topic_id: OnceLock::new(),
             fetch_state: Mutex::new(PartitionFetchState::new(Instant::now())),
             work: Notify::new(),
             size_estimator: Arc::default(),

@@ -19,6 +19,7 @@ mod commits;
 mod positions;
 mod rebalance;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::commits::CommitSchedule;
 use self::rebalance::RebalanceResponse;
@@ -37,9 +39,9 @@ use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
 use super::positions::{
-    OffsetFetchBatch, OffsetResetStrategy, PositionInitializer, PositionResets,
+    CommittedOffset, OffsetFetchBatch, OffsetResetStrategy, PositionInitializer, PositionResets,
 };
-use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
+use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel};
@@ -53,7 +55,7 @@ enum GroupResponse {
     /// To the heartbeat of that generation.
     Heartbeat(Generation, Result<(), GroupError>),
     /// To OffsetFetch.
-    OffsetFetch(OffsetFetchBatch, Result<Vec<CommittedPosition>, GroupError>),
+    OffsetFetch(OffsetFetchBatch, Result<Vec<CommittedOffset>, GroupError>),
     /// A position by the reset strategy; `None` if the lookup was cancelled.
     PositionReset(
         PartitionAssignment,
@@ -86,6 +88,9 @@ pub(crate) struct ConsumerCoordinator {
     announced_changes: usize,
     commits: CommitSchedule,
     resets: PositionResets,
+    /// Of what is assigned, since its committed offset was fetched: positions and offsets to
+    /// commit belong to these topics, not to others of the same name. Nil if it is unknown.
+    topic_ids: BTreeMap<PartitionAssignment, Uuid>,
     /// When a member whose consumer was closed leaves at the latest.
     leave_by: Option<Instant>,
 }
@@ -109,6 +114,7 @@ impl ConsumerCoordinator {
             announced_changes: handle.announced_changes(),
             commits: CommitSchedule::new(handle.cluster.config()),
             resets: PositionResets::default(),
+            topic_ids: BTreeMap::new(),
             leave_by: None,
             handle,
         }
@@ -139,7 +145,7 @@ impl ConsumerCoordinator {
             };
             self.perform(actions);
             self.read_channel();
-            self.cancel_unneeded_resets();
+            self.drop_ended_assignments();
         }
         drop(close_channel);
     }

@@ -236,6 +236,7 @@ impl GroupError {
             Self::Code(E::InvalidGroupId) => {
                 "the broker does not allow its name; use another group id".into()
             }
+            Self::Code(E::InconsistentTopicId) => "the topic was deleted and created again".into(),
             Self::Code(code) => code.to_string().into(),
             Self::Request(error) => error.to_string().into(),
             Self::MalformedResponse => "malformed answer".into(),

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use runtime::mutex::lock;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::error::{CommitError, ConsumerError};
 use super::partition_assignment::PartitionAssignment;
@@ -22,18 +23,28 @@ use super::pending_commits::PendingCommits;
 use crate::fetcher::FetchPosition;
 use runtime::wake::WakeSignal;
 
+/// Where a consumer begins to read a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InitialPosition {
+    pub(crate) assignment: PartitionAssignment,
+    pub(crate) position: FetchPosition,
+    /// Of the topic that the position is in; nil if it is unknown.
+    pub(crate) topic_id: Uuid,
+}
+
 /// From the coordinator's task to the consumer, as Java's `BackgroundEvent`.
 #[derive(Debug)]
 pub(crate) enum BackgroundEvent {
     /// New partitions, with the position from which to read each, as they are found.
-    Assigned(Vec<(PartitionAssignment, FetchPosition)>),
+    Assigned(Vec<InitialPosition>),
     /// The position of a partition was reset by `auto.offset.reset`.
     PositionReset(PartitionAssignment, FetchPosition),
     /// Partitions to release; the release names the revocation's number.
     Revoke(u64, Vec<PartitionAssignment>),
     /// Partitions that the group has taken away.
     Lost(Vec<PartitionAssignment>),
-    /// The membership has ended; nothing follows.
+    /// The consumer ends; what follows is of no interest. The membership has ended, or ends
+    /// with the consumer.
     Closed(ConsumerError),
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct CommitOutcome {
     pub(crate) error: Option<GroupError>,
     /// Offsets that will not be committed.
     pub(crate) failed: Vec<CommitError>,
+    /// Whose topic was deleted and created again.
+    pub(crate) recreated: Vec<PartitionAssignment>,
 }
 
 impl PendingCommits {
@@ -156,6 +158,9 @@ impl PendingCommits {
                         self.unknown.remove(&assignment);
                         continue;
                     };
+                    if let GroupError::Code(ResponseError::InconsistentTopicId) = error {
+                        outcome.recreated.push(assignment.clone());
+                    }
                     match self.partition_error(&assignment, &error) {
                         Some(error) => {
                             batch.offsets.remove(&assignment);
@@ -249,6 +254,7 @@ fn fatal_partition_error(tp: &TopicPartition, error: &GroupError) -> Option<Comm
         GroupError::Code(
             ResponseError::OffsetMetadataTooLarge
             | ResponseError::InvalidCommitOffsetSize
+            | ResponseError::InconsistentTopicId
             | ResponseError::InvalidTopicException,
         ) => Some(CommitError::Rejected {
             tp,

@@ -23,20 +23,24 @@
 //! - A position is looked up until it is found, or its assignment has ended: the caller drops
 //!   what is not needed any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::OffsetFetchRequest;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
+use super::member_channel::InitialPosition;
 use super::partition_assignment::PartitionAssignment;
-use super::requests::{self, CommittedPosition};
+use super::requests;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
+use crate::metadata::MetadataError;
 use crate::{ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
@@ -65,13 +69,21 @@ pub(crate) struct OffsetFetchBatch {
 #[derive(Debug, Default)]
 pub(crate) struct OffsetFetchOutcome {
     /// Reading begins there.
-    pub(crate) committed: Vec<(PartitionAssignment, FetchPosition)>,
-    /// Reading begins where the reset strategy says.
-    pub(crate) uncommitted: Vec<PartitionAssignment>,
+    pub(crate) committed: Vec<InitialPosition>,
+    /// Reading begins where the reset strategy says, in the topic of that id.
+    pub(crate) uncommitted: Vec<(PartitionAssignment, Uuid)>,
     /// To be asked again after that time.
     pub(crate) retry: Option<(OffsetFetchBatch, Duration)>,
     /// There is no use in asking again.
     pub(crate) failed: Option<(Vec<PartitionAssignment>, PositionError)>,
+}
+
+/// What is committed of one partition, if anything is, in the topic of which id; nil if it is
+/// unknown.
+#[derive(Debug)]
+pub(crate) struct CommittedOffset {
+    pub(crate) topic_id: Uuid,
+    pub(crate) offset: Result<Option<FetchPosition>, GroupError>,
 }
 
 impl OffsetFetchBatch {
@@ -86,7 +98,7 @@ impl OffsetFetchBatch {
     pub(crate) fn complete(
         mut self,
         group_id: &str,
-        result: Result<Vec<CommittedPosition>, GroupError>,
+        result: Result<Vec<CommittedOffset>, GroupError>,
     ) -> OffsetFetchOutcome {
         let mut outcome = OffsetFetchOutcome::default();
         let committed = match result {
@@ -102,16 +114,23 @@ impl OffsetFetchBatch {
         };
         let mut pending = Vec::new();
         let assignments = std::mem::take(&mut self.assignments);
-        for (assignment, (tp, offset)) in assignments.into_iter().zip(committed) {
+        for (assignment, committed) in assignments.into_iter().zip(committed) {
+            let CommittedOffset { topic_id, offset } = committed;
+            let tp = &assignment.tp;
             match offset {
-                Ok(Some(position)) => outcome.committed.push((assignment, position)),
+                Ok(Some(position)) => outcome.committed.push(InitialPosition {
+                    assignment,
+                    position,
+                    topic_id,
+                }),
                 // Nothing can have been committed of a partition that the coordinator does
                 // not know.
                 Ok(None) | Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => {
-                    outcome.uncommitted.push(assignment);
+                    outcome.uncommitted.push((assignment, topic_id));
                 }
                 Err(GroupError::Code(ResponseError::TopicAuthorizationFailed)) => {
-                    let error = ConsumerError::TopicNotAuthorized { topic: tp.topic };
+                    let topic = tp.topic.clone();
+                    let error = ConsumerError::TopicNotAuthorized { topic };
                     outcome.failed = Some((vec![assignment], error.into()));
                 }
                 Err(error) => {
@@ -163,7 +182,7 @@ fn is_known_to_pass(error: &GroupError) -> bool {
         error,
         GroupError::Code(
             ResponseError::UnstableOffsetCommit | ResponseError::CoordinatorLoadInProgress
-        )
+        ) | GroupError::MetadataUnavailable(_)
     )
 }
 
@@ -251,12 +270,14 @@ impl PositionInitializer {
         }
     }
 
-    /// One attempt to fetch the committed offsets of these.
+    /// One attempt to fetch the committed offsets of these, in their order.
     pub(crate) async fn fetch_committed(
         &self,
         assignments: &[PartitionAssignment],
-    ) -> Result<Vec<CommittedPosition>, GroupError> {
+    ) -> Result<Vec<CommittedOffset>, GroupError> {
         let handle = &self.handle;
+        // Before the offsets: an offset of a later topic is not taken for one of this.
+        let topics = self.topics_of(assignments).await?;
         let coordinator = handle.coordinator().await?;
         let partitions: Vec<_> = assignments.iter().map(|of| of.tp.clone()).collect();
         let require_stable = self.isolation == IsolationLevel::ReadCommitted;
@@ -279,7 +300,46 @@ impl PositionInitializer {
         if let Err(error) = &result {
             handle.check_coordinator(coordinator, error);
         }
-        result
+        let committed = result?
+            .into_iter()
+            .map(|(tp, offset)| match &topics[&tp.topic] {
+                Ok(topic_id) => CommittedOffset {
+                    topic_id: *topic_id,
+                    offset,
+                },
+                Err(error) => CommittedOffset {
+                    topic_id: Uuid::nil(),
+                    offset: Err(error.clone()),
+                },
+            });
+        Ok(committed.collect())
+    }
+
+    /// The topics' ids, asked for if they are not known.
+    async fn topics_of(
+        &self,
+        assignments: &[PartitionAssignment],
+    ) -> Result<HashMap<Arc<str>, Result<Uuid, GroupError>>, GroupError> {
+        let mut names: Vec<_> = assignments.iter().map(|of| of.tp.topic.clone()).collect();
+        names.dedup();
+        let topics = self.handle.cluster.metadata().topics(&names).await;
+        let mut ids = HashMap::with_capacity(names.len());
+        for (name, topic) in names.into_iter().zip(topics) {
+            let id = match topic {
+                Ok(topic) => Ok(topic.id),
+                Err(MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. }) => {
+                    Err(GroupError::Code(ResponseError::UnknownTopicOrPartition))
+                }
+                Err(MetadataError::NotAuthorized { .. }) => {
+                    Err(GroupError::Code(ResponseError::TopicAuthorizationFailed))
+                }
+                Err(MetadataError::Unavailable { reason }) => {
+                    return Err(GroupError::MetadataUnavailable(reason));
+                }
+            };
+            ids.insert(name, id);
+        }
+        Ok(ids)
     }
 }
 
@@ -303,6 +363,14 @@ mod tests {
         GroupError::Code(error)
     }
 
+    fn committed(offset: Result<Option<FetchPosition>, GroupError>) -> CommittedOffset {
+        CommittedOffset {
+            topic_id: TOPIC_ID,
+            offset,
+        }
+    }
+
+    const TOPIC_ID: Uuid = Uuid::from_u128(5);
     const AT_3: FetchPosition = FetchPosition {
         offset: 3,
         leader_epoch: 1,
@@ -318,17 +386,25 @@ mod tests {
             Err(code(ResponseError::UnknownTopicOrPartition)),
             Err(GroupError::MalformedResponse),
         ];
-        let response = (0..).map(|p| assigned(p).tp).zip(response).collect();
+        let response = response.map(committed).into();
         let outcome = batch(5).complete("g", Ok(response));
-        assert_eq!(outcome.committed, [(assigned(0), AT_3)]);
-        assert_eq!(outcome.uncommitted, [assigned(2), assigned(3)]);
+        let at_3 = InitialPosition {
+            assignment: assigned(0),
+            position: AT_3,
+            topic_id: TOPIC_ID,
+        };
+        assert_eq!(outcome.committed, [at_3]);
+        assert_eq!(
+            outcome.uncommitted,
+            [(assigned(2), TOPIC_ID), (assigned(3), TOPIC_ID)]
+        );
         assert!(outcome.failed.is_none());
         let (mut again, first_delay) = outcome.retry.unwrap();
         assert_eq!(again.assignments, [assigned(1), assigned(4)]);
         // However often it is asked again.
         for _ in 0..2 * ATTEMPTS {
             let response = again.assignments.iter();
-            let response = response.map(|of| (of.tp.clone(), Err(unstable.clone())));
+            let response = response.map(|_| committed(Err(unstable.clone())));
             let response = Ok(response.collect());
             let outcome = again.complete("g", response);
             assert!(outcome.failed.is_none());
@@ -370,9 +446,9 @@ mod tests {
             "{error:?}"
         );
         let refused = Err(code(ResponseError::TopicAuthorizationFailed));
-        let response = vec![(assigned(0).tp, Ok(None)), (assigned(1).tp, refused)];
+        let response = vec![committed(Ok(None)), committed(refused)];
         let outcome = batch(2).complete("g", Ok(response));
-        assert_eq!(outcome.uncommitted, [assigned(0)]);
+        assert_eq!(outcome.uncommitted, [(assigned(0), TOPIC_ID)]);
         let (assignments, error) = outcome.failed.unwrap();
         assert_eq!(assignments, [assigned(1)]);
         assert!(matches!(

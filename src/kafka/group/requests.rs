@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use self::offsets::{
-    CommittedPosition, commit_error_codes, committed_offsets, offset_commit, offset_fetch,
+    commit_error_codes, committed_offsets, offset_commit, offset_fetch,
 };
 use super::assignor::GroupMember;
 use super::consumer_protocol::{self, PROTOCOL_TYPE};
@@ -213,12 +213,14 @@ mod tests {
     use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
     use kafka_protocol::protocol::Encodable;
     use tokio::time::Instant;
+    use uuid::Uuid;
 
     use super::*;
     use crate::config::AssignorName;
     use crate::fetcher::FetchPosition;
     use crate::group::membership::GroupRebalanceConfig;
     use crate::group::partition_assignment::PartitionAssignment;
+    use crate::group::topic_identity::OffsetToCommit;
     use crate::protocol::versions::Api;
 
     fn metadata() -> ConsumerGroupMetadata {
@@ -230,20 +232,19 @@ mod tests {
         }
     }
 
-    fn offsets() -> Vec<(PartitionAssignment, FetchPosition)> {
-        let at = |offset| FetchPosition {
-            offset,
-            leader_epoch: 5,
+    fn offsets() -> Vec<OffsetToCommit> {
+        let at = |topic: &str, partition, offset| OffsetToCommit {
+            assignment: PartitionAssignment {
+                tp: TopicPartition::new(topic, partition),
+                number: 1,
+            },
+            next: FetchPosition {
+                offset,
+                leader_epoch: 5,
+            },
+            topic_id: Uuid::from_u128(1),
         };
-        let assigned = |topic: &str, partition| PartitionAssignment {
-            tp: TopicPartition::new(topic, partition),
-            number: 1,
-        };
-        vec![
-            (assigned("a", 0), at(1)),
-            (assigned("a", 2), at(2)),
-            (assigned("b", 0), at(3)),
-        ]
+        vec![at("a", 0, 1), at("a", 2, 2), at("b", 0, 3)]
     }
 
     fn encodes<A: Api + Encodable>(build: impl Fn(i16) -> A) {

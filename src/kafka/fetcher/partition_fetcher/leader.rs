@@ -57,7 +57,7 @@ impl PartitionFetcher {
                 return self.pause(&reason, LeaderAfterFailure::Keep);
             }
         };
-        if *self.topic_id.get_or_insert(topic.id) != topic.id {
+        if *self.partition.topic_id.get_or_init(|| topic.id) != topic.id {
             return self.topic_is_gone();
         }
         if tp.partition as usize >= topic.partitions.len() {

@@ -10,11 +10,13 @@ use super::{ConsumerCoordinator, GroupResponse};
 use crate::BrokerId;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
-use crate::group::coordinator_handle::GroupCommitPermit;
-use crate::group::error::GroupError;
+use crate::group::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
+use crate::group::error::{ConsumerError, GroupError};
+use crate::group::member_channel::BackgroundEvent;
 use crate::group::membership::{Generation, MembershipAction, MembershipEvent};
 use crate::group::partition_assignment::PartitionAssignment;
 use crate::group::requests::{self, ConsumerGroupMetadata};
+use crate::group::topic_identity::{self, OffsetToCommit};
 
 /// When the next OffsetCommit may be sent.
 #[derive(Debug)]
@@ -74,15 +76,17 @@ impl ConsumerCoordinator {
             self.commits.in_flight = false;
             return;
         };
+        let topic_ids = &self.topic_ids;
+        let offsets = offsets.into_iter();
+        let offsets = offsets.map(|(assignment, next)| OffsetToCommit {
+            topic_id: topic_ids.get(&assignment).copied().unwrap_or_default(),
+            assignment,
+            next,
+        });
+        let offsets = offsets.collect();
         let (handle, metadata) = (self.handle.clone(), ConsumerGroupMetadata::of(&self.member));
-        let timeout = handle.cluster.config().request_timeout;
         let commit = async move {
-            let build = |version| requests::offset_commit(version, &metadata, &offsets);
-            let result = handle
-                .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
-                .await;
-            drop(permit);
-            let result = result.map(|response| requests::commit_error_codes(&response, &offsets));
+            let result = commit_offsets(&handle, permit, &metadata, offsets).await;
             if let Err(error) = &result {
                 handle.check_coordinator(broker, error);
             }
@@ -119,6 +123,14 @@ impl ConsumerCoordinator {
         for error in &outcome.failed {
             tracing::warn!(group = %self.handle.group_id, %error, "an offset is not committed");
         }
+        let mut recreated = outcome.recreated.into_iter();
+        if let Some(assignment) = recreated.find(|of| self.member.is_handed_over(of)) {
+            // Whatever is read of that name belongs to another topic. The consumer ends, and
+            // leaves its group.
+            let topic = assignment.tp.topic;
+            let error = ConsumerError::UnknownTopic { topic };
+            self.channel.send(BackgroundEvent::Closed(error));
+        }
         let Some(error) = outcome.error else {
             return Vec::new();
         };
@@ -137,4 +149,25 @@ impl ConsumerCoordinator {
         let owned = |assignment: &_| member.is_handed_over(assignment);
         state.commits.retain_owned(owned);
     }
+}
+
+/// The error code per partition that was to be committed.
+async fn commit_offsets(
+    handle: &CoordinatorHandle,
+    permit: GroupCommitPermit,
+    metadata: &ConsumerGroupMetadata,
+    offsets: Vec<OffsetToCommit>,
+) -> Result<Vec<(PartitionAssignment, i16)>, GroupError> {
+    let broker = permit.broker.broker();
+    let identified = topic_identity::identify(handle.cluster.metadata(), offsets).await?;
+    let (offsets, mut codes) = (identified.current, identified.rejected);
+    if !offsets.is_empty() {
+        let build = |version| requests::offset_commit(version, metadata, &offsets);
+        let timeout = handle.cluster.config().request_timeout;
+        let response = handle
+            .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
+            .await?;
+        codes.extend(requests::commit_error_codes(&response, &offsets));
+    }
+    Ok(codes)
 }

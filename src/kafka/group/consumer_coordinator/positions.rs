@@ -9,16 +9,23 @@ use tokio::time::{Instant, sleep};
 use super::{ConsumerCoordinator, GroupResponse};
 use crate::fetcher::FetchPosition;
 use crate::group::error::{GroupError, PositionError};
-use crate::group::member_channel::BackgroundEvent;
+use crate::group::member_channel::{BackgroundEvent, InitialPosition};
 use crate::group::membership::{MembershipAction, MembershipEvent};
 use crate::group::partition_assignment::PartitionAssignment;
-use crate::group::positions::OffsetFetchBatch;
-use crate::group::requests::CommittedPosition;
+use crate::group::positions::{CommittedOffset, OffsetFetchBatch};
 
 impl ConsumerCoordinator {
     pub(super) fn initialize_positions(&mut self, assignments: Vec<PartitionAssignment>) {
-        let batch = OffsetFetchBatch::new(assignments, self.handle.cluster.config());
-        self.fetch_committed(batch, Duration::ZERO);
+        // A topic that has to be asked for holds up no other.
+        let snapshot = self.handle.cluster.metadata().snapshot();
+        let is_known = |of: &PartitionAssignment| snapshot.topic(&of.tp.topic).is_some();
+        let (known, unknown): (Vec<_>, Vec<_>) = assignments.into_iter().partition(is_known);
+        let by_topic = unknown.chunk_by(|a, b| a.tp.topic == b.tp.topic);
+        let batches: Vec<_> = by_topic.map(<[_]>::to_vec).chain([known]).collect();
+        for batch in batches {
+            let batch = OffsetFetchBatch::new(batch, self.handle.cluster.config());
+            self.fetch_committed(batch, Duration::ZERO);
+        }
     }
 
     /// Sends OffsetFetch after that time.
@@ -42,14 +49,15 @@ impl ConsumerCoordinator {
     pub(super) fn on_offset_fetch_response(
         &mut self,
         batch: OffsetFetchBatch,
-        result: Result<Vec<CommittedPosition>, GroupError>,
+        result: Result<Vec<CommittedOffset>, GroupError>,
     ) -> Vec<MembershipAction> {
         let outcome = batch.complete(&self.handle.group_id, result);
         if let Some((batch, delay)) = outcome.retry {
             self.fetch_committed(batch, delay);
         }
         let mut actions = self.hand_over(outcome.committed);
-        for assignment in outcome.uncommitted {
+        for (assignment, topic_id) in outcome.uncommitted {
+            self.topic_ids.insert(assignment.clone(), topic_id);
             actions.extend(self.reset_position(assignment));
         }
         if let Some((assignments, error)) = outcome.failed {
@@ -106,14 +114,20 @@ impl ConsumerCoordinator {
             let mut state = self.channel.state();
             state.commits.add(assignment.clone(), position);
         }
-        self.hand_over(vec![(assignment, position)])
+        let topic_id = self.topic_ids.get(&assignment).copied();
+        self.hand_over(vec![InitialPosition {
+            assignment,
+            position,
+            topic_id: topic_id.unwrap_or_default(),
+        }])
     }
 
-    /// Cancels the lookups whose assignment has ended.
-    pub(super) fn cancel_unneeded_resets(&mut self) {
+    /// Cancels the lookups, and forgets the topics, whose assignment has ended.
+    pub(super) fn drop_ended_assignments(&mut self) {
         let member = &self.member;
         let needed = |of: &_| member.is_initializing(of) || member.is_handed_over(of);
         self.resets.cancel_unless(needed);
+        self.topic_ids.retain(|assignment, _| needed(assignment));
     }
 
     fn needs_position(&self, assignment: &PartitionAssignment) -> bool {
@@ -121,16 +135,17 @@ impl ConsumerCoordinator {
     }
 
     /// Hands over what is still assigned.
-    fn hand_over(
-        &mut self,
-        mut found: Vec<(PartitionAssignment, FetchPosition)>,
-    ) -> Vec<MembershipAction> {
+    fn hand_over(&mut self, mut found: Vec<InitialPosition>) -> Vec<MembershipAction> {
         let member = &self.member;
-        found.retain(|(assignment, _)| member.is_initializing(assignment));
+        found.retain(|initial| member.is_initializing(&initial.assignment));
         if found.is_empty() {
             return Vec::new();
         }
-        let assignments = found.iter().map(|(assignment, _)| assignment.clone());
+        for initial in &found {
+            let assignment = initial.assignment.clone();
+            self.topic_ids.insert(assignment, initial.topic_id);
+        }
+        let assignments = found.iter().map(|initial| initial.assignment.clone());
         let event = MembershipEvent::PositionsInitialized(assignments.collect());
         let actions = self.member.handle(event, Instant::now());
         self.channel.send(BackgroundEvent::Assigned(found));

@@ -17,15 +17,21 @@ use crate::TopicPartition;
 use crate::fetcher::FetchPosition;
 use crate::group::error::GroupError;
 use crate::group::partition_assignment::PartitionAssignment;
+use crate::group::topic_identity::OffsetToCommit;
 
 /// OffsetCommit of a member; `offsets` by topic.
 pub(crate) fn offset_commit(
     version: i16,
     metadata: &ConsumerGroupMetadata,
-    offsets: &[(PartitionAssignment, FetchPosition)],
+    offsets: &[OffsetToCommit],
 ) -> OffsetCommitRequest {
     let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-    for (PartitionAssignment { tp, .. }, next) in offsets {
+    for OffsetToCommit {
+        assignment: PartitionAssignment { tp, .. },
+        next,
+        ..
+    } in offsets
+    {
         let epoch = if version >= 6 { next.leader_epoch } else { -1 };
         let partition = OffsetCommitRequestPartition::default()
             .with_partition_index(tp.partition)
@@ -52,15 +58,15 @@ pub(crate) fn offset_commit(
 /// The error code of each partition that was to be committed and is in the response.
 pub(crate) fn commit_error_codes(
     response: &OffsetCommitResponse,
-    offsets: &[(PartitionAssignment, FetchPosition)],
+    offsets: &[OffsetToCommit],
 ) -> Vec<(PartitionAssignment, i16)> {
     let mut codes = Vec::with_capacity(offsets.len());
     for topic in &response.topics {
         for partition in &topic.partitions {
-            let requested = offsets.iter().find(|(PartitionAssignment { tp, .. }, _)| {
-                tp.partition == partition.partition_index && *tp.topic == *topic.name.0
+            let requested = offsets.iter().map(|offset| &offset.assignment).find(|of| {
+                of.tp.partition == partition.partition_index && *of.tp.topic == *topic.name.0
             });
-            codes.extend(requested.map(|(of, _)| (of.clone(), partition.error_code)));
+            codes.extend(requested.map(|of| (of.clone(), partition.error_code)));
         }
     }
     codes
