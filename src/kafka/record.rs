@@ -32,9 +32,11 @@ mod varint;
 pub use aborted::AbortedTransaction;
 pub(crate) use batch_builder::batch_size_of;
 pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder};
+pub(crate) use decoder::decode_parts;
 pub use decoder::{DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};
+pub(crate) use partial_batch::PartialBatch;
 pub use records::{
     DecodedBatch, HeaderIter, Headers, Record, Records, RecordsMark, UnreadableRecords,
 };

@@ -417,7 +417,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         self.last_id
     }
 
-    fn next_seq(&mut self) -> u64 {
+    pub(super) fn next_seq(&mut self) -> u64 {
         self.last_seq += 1;
         self.last_seq
     }

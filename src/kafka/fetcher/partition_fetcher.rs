@@ -391,6 +391,7 @@ impl PartitionFetcher {
         }
         self.next_maintenance = now + MAINTENANCE_INTERVAL;
         lock(&self.partition.fetch_state).drop_expired(now);
+        self.partition.drop_expired_batches(now);
         self.shared.forget_if_idle(&self.partition, now)
     }
 }

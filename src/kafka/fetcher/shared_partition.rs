@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::mutex::lock;
@@ -10,13 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::budget::{BudgetPermit, ChunkCache};
+use super::budget::{BudgetPermit, BudgetPool, ChunkCache};
 use super::chunk::{Chunk, ChunkMemory, ChunkSizeEstimator};
 use super::error::FetchError;
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
 use super::tail_changes::TailChanges;
-use crate::record::{DecodeOptions, DecodedRecords, RecordError, UnreadableRecords, decode};
+use crate::record::{
+    DecodeOptions, DecodedRecords, PartialBatch, RecordError, UnreadableRecords, decode_parts,
+};
 use crate::{IsolationLevel, TopicPartition};
 
 /// A partition that is read, shared by its cursors, its task and the tail.
@@ -30,9 +33,21 @@ pub(super) struct SharedPartition {
     /// Notified when the partition's task has something to do.
     pub(super) work: Notify,
     pub(super) size_estimator: Arc<ChunkSizeEstimator>,
+    /// Batches of which parts were decoded, to go on in.
+    partial_batches: Mutex<Vec<KeptBatch>>,
     /// Of the tail that fetches it, or did last.
     tail_changes: Mutex<Option<Arc<TailChanges>>>,
     this: Weak<Self>,
+}
+
+/// A batch of which a part was decoded.
+struct KeptBatch {
+    batch: PartialBatch,
+    since: Instant,
+    /// By which it can be evicted.
+    seq: u64,
+    /// Counts what it holds.
+    _permit: BudgetPermit,
 }
 
 /// How fetched bytes are decoded.
@@ -84,6 +99,7 @@ impl SharedPartition {
             fetch_state: Mutex::new(PartitionFetchState::new(Instant::now())),
             work: Notify::new(),
             size_estimator: Arc::default(),
+            partial_batches: Mutex::default(),
             tail_changes: Mutex::default(),
             this: this.clone(),
         })
@@ -96,6 +112,77 @@ impl SharedPartition {
         first_offset: i64,
         serving_epoch: i32,
         limits: DecodeLimits,
+    ) -> Result<DecodedFetch, UnreadableFetch> {
+        self.decode_on(fetched, first_offset, serving_epoch, limits, &mut None)
+    }
+
+    /// As [`decode`](Self::decode), but goes on in a batch of which a part was decoded before. What
+    /// is kept of such batches is counted in `pool`.
+    pub(super) fn decode_parts(
+        &self,
+        fetched: FetchPartitionData,
+        first_offset: i64,
+        serving_epoch: i32,
+        limits: DecodeLimits,
+        pool: &Arc<BudgetPool>,
+    ) -> Result<DecodedFetch, UnreadableFetch> {
+        let mut partial = self.take_partial_batch(first_offset);
+        let decoded = self.decode_on(fetched, first_offset, serving_epoch, limits, &mut partial);
+        if let Some(batch) = partial {
+            self.keep_batch(batch, pool);
+        }
+        decoded
+    }
+
+    /// Keeps a batch to go on in, unless there is no room for what it holds: then it will be
+    /// decompressed from its start again. Others that need the room have it evicted.
+    fn keep_batch(&self, mut batch: PartialBatch, pool: &Arc<BudgetPool>) {
+        let Some(permit) = pool.try_acquire(batch.held_bytes()) else {
+            return;
+        };
+        let seq = lock(&self.fetch_state).next_seq();
+        let cache: Weak<dyn ChunkCache> = self.this.clone();
+        let mut batches = lock(&self.partial_batches);
+        pool.add_evictable(cache, seq, &permit);
+        let kept = KeptBatch {
+            batch,
+            since: Instant::now(),
+            seq,
+            _permit: permit,
+        };
+        batches.insert(0, kept);
+        batches.truncate(PARTIAL_BATCHES_MAX);
+    }
+
+    /// Whether what is fetched at `offset` goes on in a batch of which a part was decoded.
+    pub(super) fn has_partial_batch(&self, offset: i64) -> bool {
+        let batches = lock(&self.partial_batches);
+        batches.iter().any(|kept| kept.batch.continues_at(offset))
+    }
+
+    fn take_partial_batch(&self, offset: i64) -> Option<PartialBatch> {
+        let mut batches = lock(&self.partial_batches);
+        let nearest = batches
+            .iter()
+            .enumerate()
+            .filter(|(_, kept)| kept.batch.continues_at(offset));
+        let (index, _) = nearest.max_by_key(|(_, kept)| kept.batch.last_reported())?;
+        Some(batches.remove(index).batch)
+    }
+
+    /// Drops the batches in which nobody went on for long.
+    pub(super) fn drop_expired_batches(&self, now: Instant) {
+        let is_fresh = |kept: &KeptBatch| now < kept.since + PARTIAL_BATCH_TTL;
+        lock(&self.partial_batches).retain(is_fresh);
+    }
+
+    fn decode_on(
+        &self,
+        fetched: FetchPartitionData,
+        first_offset: i64,
+        serving_epoch: i32,
+        limits: DecodeLimits,
+        partial: &mut Option<PartialBatch>,
     ) -> Result<DecodedFetch, UnreadableFetch> {
         let wire_bytes = fetched.records.len();
         // A small part must not keep the whole response in memory.
@@ -112,7 +199,7 @@ impl SharedPartition {
             read_parts: limits.read_parts,
             report_unreadable: limits.report_unreadable,
         };
-        let decoded = decode(records, &options)?;
+        let decoded = decode_parts(records, &options, partial)?;
         let next_offset = match decoded.next_offset {
             Some(next) if next > first_offset => next,
             _ => return Err(UnreadableFetch::NoProgress { bytes: wire_bytes }),
@@ -236,6 +323,14 @@ impl DecodedFetch {
 
 impl ChunkCache for SharedPartition {
     fn evict(&self, seq: u64, now: Instant) -> bool {
+        let kept = {
+            let mut batches = lock(&self.partial_batches);
+            let index = batches.iter().position(|kept| kept.seq == seq);
+            index.map(|index| batches.remove(index))
+        };
+        if kept.is_some() {
+            return true;
+        }
         let evicted = lock(&self.fetch_state).evict(seq, now);
         // Dropped here, without the lock.
         evicted.is_some()
@@ -251,6 +346,10 @@ impl fmt::Debug for SharedPartition {
     }
 }
 
+/// Batches of one partition in which cursors at different offsets may go on.
+const PARTIAL_BATCHES_MAX: usize = 4;
+/// How long a batch waits for a cursor to go on in it.
+const PARTIAL_BATCH_TTL: Duration = Duration::from_secs(30);
 /// Records below this size are copied out of the connection's buffer.
 const COPIED_BELOW: usize = 16 << 10;
 /// However little is allowed, so much is decompressed of a response.

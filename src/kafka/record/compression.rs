@@ -13,20 +13,21 @@
 //! # Invariants
 //! - Output grows with what the input really yields; a size that the input merely
 //!   claims allocates nothing. It never exceeds the limit.
-//! - Both directions are pure: no state is kept between calls.
+//! - Both directions keep no state between calls, but for what `reader()` returns.
 //! - A codec that panics costs the batch that it was given, never the process.
 
 mod error;
 mod gzip;
 mod lz4;
+mod section_reader;
 mod snappy;
 mod zstd;
 
-use std::io::Read;
-
+use bytes::{Buf, Bytes};
 use runtime::panic_policy::catch_panic;
 
 pub(super) use self::error::{CompressError, DecompressError};
+pub(super) use self::section_reader::SectionReader;
 use crate::config::CompressionType;
 
 /// Appends `input`, compressed, to `out`; after an error nothing is appended.
@@ -72,13 +73,13 @@ pub(super) fn decompress(
 
 /// What [`decompress`] gives, in pieces and without a limit: however much it is, only what the
 /// codec refers back to is held. Reading may panic.
-pub(super) fn reader(codec: CompressionType, input: &[u8]) -> Box<dyn Read + '_> {
+pub(super) fn reader(codec: CompressionType, input: Bytes) -> Box<dyn SectionReader> {
     match codec {
-        CompressionType::None => Box::new(input),
-        CompressionType::Gzip => Box::new(gzip::reader(input)),
+        CompressionType::None => Box::new(input.reader()),
+        CompressionType::Gzip => Box::new(gzip::GzipReader::new(input)),
         CompressionType::Snappy => Box::new(snappy::SnappyReader::new(input)),
         CompressionType::Lz4 => Box::new(lz4::Lz4Reader::new(input)),
-        CompressionType::Zstd => Box::new(zstd::reader(input)),
+        CompressionType::Zstd => Box::new(zstd::ZstdReader::new(input)),
     }
 }
 

@@ -12,8 +12,9 @@
 //!
 //! A broker sends whole batches from the one that holds the fetch offset, and cuts the last
 //! where the response is full. So records before the fetch offset, and an incomplete last
-//! batch, are ordinary. A batch that is too large once decompressed is delivered in parts: each
-//! call decompresses it from its start, in pieces, and keeps what follows the fetch offset.
+//! batch, are ordinary. A batch that is too large once decompressed is delivered in parts: a call
+//! decompresses it in pieces and keeps what follows the fetch offset; the next one goes on there
+//! if it is given the [`PartialBatch`], or else begins at the start of the batch.
 //!
 //! # Invariants
 //! - Every record was checked here: iterating cannot fail and allocates nothing.
@@ -31,7 +32,7 @@ use super::default_record;
 use super::error::RecordError;
 use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_OFFSET, RECORD_BATCH_OVERHEAD};
 use super::legacy_record;
-use super::partial_batch::{PartialRead, PartialRecords, read_part};
+use super::partial_batch::{PartError, PartialBatch, PartialRead, PartialRecords};
 use super::records::{DecodedBatch, RecordLayout, Records, RecordsMark, UnreadableRecords};
 use super::varint::ByteReader;
 use crate::config::CompressionType;
@@ -128,9 +129,21 @@ impl DecodedRecords {
 /// # Errors
 /// Only if nothing at or after `options.fetch_offset` could be read before the broken batch.
 pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords, RecordError> {
+    decode_parts(records, options, &mut None)
+}
+
+/// As [`decode`], but goes on in `partial` if the first batch is that one, and leaves there the
+/// batch of which only a part was decoded.
+pub(crate) fn decode_parts(
+    records: Bytes,
+    options: &DecodeOptions,
+    partial: &mut Option<PartialBatch>,
+) -> Result<DecodedRecords, RecordError> {
     let mut decoder = BatchDecoder {
         rest: records,
         options,
+        resumed: partial.take(),
+        partial,
         bytes_left: options.max_decompressed_bytes,
         aborted: options
             .aborted_transactions
@@ -168,6 +181,10 @@ pub fn decode(records: Bytes, options: &DecodeOptions) -> Result<DecodedRecords,
 struct BatchDecoder<'a> {
     rest: Bytes,
     options: &'a DecodeOptions,
+    /// A batch of which a part was decoded before.
+    resumed: Option<PartialBatch>,
+    /// The batch of which a part is decoded now.
+    partial: &'a mut Option<PartialBatch>,
     /// Bytes that may still be decompressed.
     bytes_left: usize,
     aborted: Option<AbortedTransactionIndex>,
@@ -271,6 +288,11 @@ impl BatchDecoder<'_> {
                 .then_some(header.max_timestamp),
         };
         let section = RECORD_BATCH_OVERHEAD..size;
+        let from = self.options.fetch_offset;
+        let continues = |batch: &mut PartialBatch| batch.is_of(header) && batch.continues_at(from);
+        if let Some(resumed) = self.resumed.take_if(continues) {
+            return self.next_part(resumed, layout, compression).map(Some);
+        }
         let whole = match compression {
             CompressionType::None if section.len() <= self.options.record_bytes_max => {
                 Ok(self.rest.slice(section.clone()))
@@ -283,16 +305,8 @@ impl BatchDecoder<'_> {
             Err(RecordError::TooLarge { .. })
                 if self.options.read_parts && !self.has_progressed() =>
             {
-                let part = self.read_part(header, compression, section)?;
-                let records = Bytes::from(part.records);
-                self.bytes_left = self.bytes_left.saturating_sub(records.len());
-                self.decoded.unreadable.extend(part.unreadable);
-                return Ok(Some(RecordsSection {
-                    records,
-                    layout,
-                    count: part.count,
-                    stopped_at: part.stopped_at,
-                }));
+                let batch = PartialBatch::new(header, compression, self.rest.slice(section));
+                return self.next_part(batch, layout, compression).map(Some);
             }
             Err(error) => return Err(error),
         };
@@ -311,26 +325,42 @@ impl BatchDecoder<'_> {
         self.decoded.next_offset > Some(self.options.fetch_offset)
     }
 
-    /// Reads a batch in pieces, and keeps as much as is allowed.
-    fn read_part(
-        &self,
-        header: &BatchHeader,
-        compression: CompressionType,
-        section: std::ops::Range<usize>,
-    ) -> Result<PartialRecords, RecordError> {
+    /// Reads on in a batch, in pieces, and keeps as much as is allowed.
+    fn next_part(
+        &mut self,
+        mut batch: PartialBatch,
+        layout: RecordLayout,
+        codec: CompressionType,
+    ) -> Result<RecordsSection, RecordError> {
         let read = PartialRead {
             from: self.options.fetch_offset,
             bytes_allowed: self.bytes_left,
             record_bytes_max: self.options.record_bytes_max,
         };
-        let bytes = &self.rest[section];
-        catch_panic(|| read_part(compression::reader(compression, bytes), header, read))
-            .unwrap_or_else(|panic| Err(format!("the decoder panicked: {panic}")))
-            .map_err(|reason| RecordError::Decompression {
-                base_offset: header.base_offset,
-                codec: compression,
-                reason,
-            })
+        let base_offset = batch.base_offset();
+        let part = match catch_panic(|| batch.read_part(read)) {
+            Ok(Ok(part)) => {
+                *self.partial = part.stopped_at.map(|_| batch);
+                Ok(part)
+            }
+            Ok(Err(PartError { part, .. })) if part.stopped_at.is_some() => Ok(part),
+            Ok(Err(PartError { error, .. })) => Err(error.to_string()),
+            Err(panic) => Err(format!("the decoder panicked: {panic}")),
+        };
+        let part: PartialRecords = part.map_err(|reason| RecordError::Decompression {
+            base_offset,
+            codec,
+            reason,
+        })?;
+        let records = Bytes::from(part.records);
+        self.bytes_left = self.bytes_left.saturating_sub(records.len());
+        self.decoded.unreadable.extend(part.unreadable);
+        Ok(RecordsSection {
+            records,
+            layout,
+            count: part.count,
+            stopped_at: part.stopped_at,
+        })
     }
 
     /// Reports the first batch as unreadable, and goes on after it.

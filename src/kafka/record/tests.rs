@@ -429,6 +429,45 @@ fn a_batch_larger_than_the_room_is_read_in_parts_that_end_between_records() {
 }
 
 #[test]
+fn a_batch_that_is_read_in_parts_one_after_another_is_decompressed_once() {
+    for codec in &CODECS[1..] {
+        let bytes = large_batch(*codec);
+        let whole = owned(&decode(bytes.clone(), &from(5)).unwrap());
+        let (mut seen, mut next, mut partial) = (Vec::new(), 5, None);
+        while next < 25 {
+            let options = DecodeOptions {
+                max_decompressed_bytes: 4_500,
+                read_parts: true,
+                ..self::from(next)
+            };
+            let part = decode_parts(bytes.clone(), &options, &mut partial).unwrap();
+            seen.extend(owned(&part));
+            next = part.next_offset.unwrap();
+            if let Some(partial) = &partial {
+                assert!(partial.continues_at(next) && !partial.continues_at(next - 1));
+                let read = partial.bytes_read();
+                assert_eq!(read, part.bytes as u64, "{codec:?}: nothing is read again");
+            }
+        }
+        assert_eq!(seen, whole, "{codec:?}");
+        assert!(partial.is_none(), "{codec:?}: nothing is left");
+
+        // From another offset, or of another batch, it is read from its start.
+        let options = |from| DecodeOptions {
+            max_decompressed_bytes: 4_500,
+            read_parts: true,
+            ..self::from(from)
+        };
+        decode_parts(bytes.clone(), &options(5), &mut partial).unwrap();
+        let again = decode_parts(bytes.clone(), &options(6), &mut partial).unwrap();
+        assert_eq!(owned(&again)[0], whole[1]);
+        let other = stored(&write(&numbered(20), *codec), 5);
+        let other = decode_parts(other, &options(12), &mut partial).unwrap();
+        assert_eq!(owned(&other)[0].pair, numbered(20)[7].pair);
+    }
+}
+
+#[test]
 fn a_record_over_the_limit_is_told_in_its_place_and_its_neighbours_are_read() {
     let mut records = numbered(3);
     records[1].pair.1 = Some(vec![7; 50_000]);

@@ -12,7 +12,9 @@ use super::super::error::{FetchError, RetryReason};
 use super::super::fetch_state::FetchSpec;
 use super::super::offset_fetcher::OffsetSpec;
 use super::super::request::FetchPartitionData;
-use super::super::shared_partition::{DecodeLimits, DecodedFetch, SharedPartition};
+use super::super::shared_partition::{
+    DecodeLimits, DecodedFetch, SharedPartition, UnreadableFetch,
+};
 use super::super::truncation::{PositionValidation, validate_position};
 use super::super::{FetchPosition, FetcherShared};
 use crate::IsolationLevel;
@@ -141,23 +143,28 @@ impl PartitionFetch {
             limits.bytes_allowed = self.partition.size_estimator.decoded_share(permit.bytes());
         }
         let (offset, epoch) = (spec.offset, self.leader.epoch);
-        let whole = self.partition.decode(
-            fetched.clone(),
-            offset,
-            epoch,
-            DecodeLimits {
+        let whole = || {
+            let limits = DecodeLimits {
                 report_unreadable: false,
                 ..limits
-            },
-        );
+            };
+            self.partition
+                .decode(fetched.clone(), offset, epoch, limits)
+        };
+        let whole = (!self.partition.has_partial_batch(offset)).then(whole);
+        let is_final = |whole: &Result<_, UnreadableFetch>| match whole {
+            Ok(_) => true,
+            Err(error) => !error.is_too_large() && !self.report_unreadable,
+        };
         let decoded = match whole {
-            Err(error) if error.is_too_large() || self.report_unreadable => {
+            Some(whole) if is_final(&whole) => Ok(whole),
+            _ => {
                 limits.read_parts = true;
                 let partition = Arc::clone(&self.partition);
-                let decode = move || partition.decode(fetched, offset, epoch, limits);
+                let pool = Arc::clone(&self.shared.budget.catch_up);
+                let decode = move || partition.decode_parts(fetched, offset, epoch, limits, &pool);
                 tokio::task::spawn_blocking(decode).await
             }
-            whole => Ok(whole),
         };
         match decoded {
             Ok(Ok(decoded)) => PartitionFetchResult::Fetched {

@@ -2,6 +2,8 @@
 //!
 //! They run without containment here, so that a panic is seen where it happens.
 
+use std::io::Read;
+
 use super::*;
 
 const CODECS: [CompressionType; 4] = [
@@ -94,7 +96,9 @@ fn whatever_is_compressed_is_given_back() {
             let unpacked = decode(codec, &packed, len);
             assert!(unpacked.as_ref() == Ok(&input), "{codec:?}, seed {seed}");
             let mut in_pieces = Vec::new();
-            reader(codec, &packed).read_to_end(&mut in_pieces).unwrap();
+            reader(codec, packed.clone().into())
+                .read_to_end(&mut in_pieces)
+                .unwrap();
             assert!(in_pieces == input, "{codec:?} in pieces, seed {seed}");
         }
     }
@@ -118,7 +122,7 @@ fn damaged_bytes_end_in_an_error_or_in_other_bytes_within_the_limit() {
                 }
                 // A window of 128 MiB may be claimed, but is not filled here.
                 let _ = std::io::copy(
-                    &mut reader(codec, &damaged).take(1 << 20),
+                    &mut reader(codec, damaged.clone().into()).take(1 << 20),
                     &mut std::io::sink(),
                 );
             }

@@ -12,11 +12,13 @@
 
 use std::io::Read;
 
+use bytes::{Buf, Bytes};
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size,
 };
 
 use super::error::DecompressError;
+use super::section_reader::SectionReader;
 use crate::record::varint::ByteReader;
 
 const MAGIC: u32 = 0x184D_2204;
@@ -122,30 +124,54 @@ impl<'a> Lz4Blocks<'a> {
 }
 
 /// What [`decompress`] gives, in pieces: no more than a block and the window is held.
-pub(super) struct Lz4Reader<'a> {
-    blocks: Lz4Blocks<'a>,
+pub(super) struct Lz4Reader {
+    /// What is left of it.
+    input: Bytes,
+    frame: Option<(u8, usize)>,
+    frame_start: usize,
     out: Vec<u8>,
     at: usize,
 }
 
-impl<'a> Lz4Reader<'a> {
-    pub(super) fn new(input: &'a [u8]) -> Self {
+impl Lz4Reader {
+    pub(super) fn new(input: Bytes) -> Self {
         Self {
-            blocks: Lz4Blocks::new(input),
+            input,
+            frame: None,
+            frame_start: 0,
             out: Vec::new(),
             at: 0,
         }
     }
+
+    /// Appends the next block to `out`, of which only the window is kept; `false` at the end.
+    fn next_block(&mut self) -> Result<bool, DecompressError> {
+        let before_window = self.out.len().saturating_sub(WINDOW);
+        self.out.drain(..before_window);
+        self.at = self.out.len();
+        let mut blocks = Lz4Blocks {
+            input: ByteReader::new(&self.input),
+            frame: self.frame,
+            frame_start: self.frame_start.saturating_sub(before_window),
+        };
+        let more = blocks.next(&mut self.out, usize::MAX)?;
+        let left = blocks.input.rest().len();
+        (self.frame, self.frame_start) = (blocks.frame, blocks.frame_start);
+        self.input.advance(self.input.len() - left);
+        Ok(more)
+    }
 }
 
-impl Read for Lz4Reader<'_> {
+impl SectionReader for Lz4Reader {
+    fn held_bytes(&mut self) -> usize {
+        self.out.capacity()
+    }
+}
+
+impl Read for Lz4Reader {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.out.len() {
-            let before_window = self.out.len().saturating_sub(WINDOW);
-            self.out.drain(..before_window);
-            self.blocks.frame_start = self.blocks.frame_start.saturating_sub(before_window);
-            self.at = self.out.len();
-            if !self.blocks.next(&mut self.out, usize::MAX)? {
+            if !self.next_block()? {
                 return Ok(0);
             }
         }

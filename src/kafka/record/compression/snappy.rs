@@ -10,9 +10,11 @@
 
 use std::io::Read;
 
+use bytes::{Buf, Bytes};
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
 use super::error::DecompressError;
+use super::section_reader::SectionReader;
 
 const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 /// Magic, version 1, compatible with version 1.
@@ -86,28 +88,51 @@ impl<'a> SnappyBlocks<'a> {
 }
 
 /// What [`decompress`] gives, in pieces: no more than a block is held.
-pub(super) struct SnappyReader<'a> {
-    blocks: SnappyBlocks<'a>,
+pub(super) struct SnappyReader {
+    /// What is left of it.
+    input: Bytes,
+    is_framed: bool,
     block: Vec<u8>,
     at: usize,
 }
 
-impl<'a> SnappyReader<'a> {
-    pub(super) fn new(input: &'a [u8]) -> Self {
+impl SnappyReader {
+    pub(super) fn new(input: Bytes) -> Self {
         Self {
-            blocks: SnappyBlocks::new(input),
+            is_framed: SnappyBlocks::new(&input).is_framed,
+            input,
             block: Vec::new(),
             at: 0,
         }
     }
+
+    /// Decompresses the next block; `false` at the end.
+    fn next_block(&mut self) -> Result<bool, DecompressError> {
+        self.block.clear();
+        self.at = 0;
+        let mut blocks = SnappyBlocks {
+            rest: &self.input,
+            is_framed: self.is_framed,
+            decoder: Decoder::new(),
+        };
+        let more = blocks.next(&mut self.block, BLOCK_MAX)?;
+        let left = blocks.rest.len();
+        self.is_framed = blocks.is_framed;
+        self.input.advance(self.input.len() - left);
+        Ok(more)
+    }
 }
 
-impl Read for SnappyReader<'_> {
+impl SectionReader for SnappyReader {
+    fn held_bytes(&mut self) -> usize {
+        self.block.capacity()
+    }
+}
+
+impl Read for SnappyReader {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.block.len() {
-            self.block.clear();
-            self.at = 0;
-            if !self.blocks.next(&mut self.block, BLOCK_MAX)? {
+            if !self.next_block()? {
                 return Ok(0);
             }
         }

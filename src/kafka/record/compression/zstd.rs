@@ -1,7 +1,9 @@
 //! RFC 8878, at zstd's default level.
 
-use std::io::Read;
+use std::io::{self, Read};
 
+use bytes::buf::Reader;
+use bytes::{Buf, Bytes};
 use structured_zstd::decoding::errors::{
     DecodeBlockContentError, DecodeBufferError, DecompressBlockError, ExecuteSequencesError,
     FrameDecoderError,
@@ -10,6 +12,7 @@ use structured_zstd::decoding::{FrameDecoder, StreamingDecoder};
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
 use super::error::DecompressError;
+use super::section_reader::SectionReader;
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
     let mut compressor: FrameCompressor = FrameCompressor::new(CompressionLevel::Default);
@@ -44,8 +47,24 @@ pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, Decompre
 
 /// What [`decompress`] gives, in pieces: no more than a block and the frame's window, of at most
 /// 128 MiB, is held.
-pub(super) fn reader(input: &[u8]) -> impl Read + '_ {
-    StreamingDecoder::<&[u8], FrameDecoder>::new(input)
+pub(super) struct ZstdReader(StreamingDecoder<Reader<Bytes>, FrameDecoder>);
+
+impl ZstdReader {
+    pub(super) fn new(input: Bytes) -> Self {
+        Self(StreamingDecoder::new(input.reader()))
+    }
+}
+
+impl Read for ZstdReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl SectionReader for ZstdReader {
+    fn held_bytes(&mut self) -> usize {
+        self.0.decoder_mut().workspace_size()
+    }
 }
 
 /// The decoder tells a buffer that is too small in more than one way, depending on the
