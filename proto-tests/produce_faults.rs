@@ -20,7 +20,7 @@ use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 use crate::support::raw_client::barrier;
 
 const UNKNOWN_TOPIC: i16 = 3;
@@ -706,6 +706,38 @@ async fn a_request_that_is_not_answered_in_time_is_sent_again_as_it_was() {
         let test = ProducerTest::with(BrokerConfig::default(), client.clone(), config, 1).await;
         test.fault(silence);
         test.all_acknowledged(test.send_all(100).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_is_left_when_another_broker_leads_the_partition() {
+    // Whatever comes, comes before the request times out.
+    let client = ClientConfig {
+        request_timeout: PATIENCE * 2,
+        ..client()
+    };
+    for silence in [FaultAction::Silence, FaultAction::SilenceAfter] {
+        let broker = BrokerConfig {
+            nodes: 2,
+            ..BrokerConfig::default()
+        };
+        let config = ProducerConfig {
+            delivery_timeout: PATIENCE * 4,
+            ..ProducerConfig::default()
+        };
+        let test = ProducerTest::with(broker, client.clone(), config, 1).await;
+        let partition = TopicPartition::new("t", 0);
+        test.broker.move_leader(&partition, BrokerId(1));
+        test.all_acknowledged(test.send_all(1).await).await;
+        let hangs = FaultRule::on(ApiKey::Produce, silence).at(1);
+        test.broker.faults().add(hangs);
+        let sent = [test.send(0, "1").await, test.send(0, "2").await];
+        until("it hangs", || test.broker.faults().left() == 0).await;
+        assert!(test.broker.move_leader(&partition, BrokerId(2)));
+        for delivery in sent {
+            soon(delivery).await.unwrap();
+        }
+        assert_eq!(test.log(0), ["0", "1", "2"]);
     }
 }
 

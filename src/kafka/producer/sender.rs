@@ -11,6 +11,9 @@
 //!   ended.
 //! - Between two failed attempts to connect there is a wait: the cluster's
 //!   `reconnect.backoff.ms`.
+//! - A broker that hangs keeps no batch whose partition has another leader: while a response is
+//!   overdue the metadata is asked who leads, and the connection is given up once it names
+//!   another broker. What may have been appended is sent there under its old sequence.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::ProducerShared;
 use super::accumulator::{CompletedBatch, DrainedBatch};
@@ -28,6 +31,7 @@ use super::batch_records::BatchRecords;
 use super::partition_queue::BatchResult;
 use super::produce_request::{self, LeaderHint, RequestBatch};
 use crate::error::RequestError;
+use crate::metadata::ClusterSnapshot;
 use crate::net::connection::{Connection, ResponseFuture};
 use crate::net::pool::ConnectionPurpose;
 use crate::topic::BrokerId;
@@ -38,19 +42,27 @@ use crate::topic::BrokerId;
 /// timeout, however.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long a response may take before the metadata is asked whether the broker still leads what
+/// was sent to it, and then again.
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
+
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
     let stop = shared.cluster.stop().clone();
+    let mut snapshots = shared.cluster.metadata().subscribe();
     let mut sender = BrokerSender {
         shared,
         broker,
         connection: None,
         connecting: None,
         in_flight: VecDeque::new(),
+        ask_metadata_at: None,
     };
     loop {
         sender.send_ready_batches().await;
         sender.connect_if_needed();
+        let is_overdue = sender.ask_metadata_at.is_some();
+        let overdue = overdue(sender.overdue_at(), is_overdue, &mut snapshots);
         let BrokerSender {
             in_flight,
             connecting,
@@ -62,6 +74,7 @@ pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc
             response = next_response(in_flight) => sender.handle_response(response),
             connected = connected(connecting) => sender.handle_connected(connected),
             () = wake.notified() => {}
+            () = overdue => sender.handle_overdue(),
         }
     }
 }
@@ -74,6 +87,8 @@ struct BrokerSender {
     connecting: Option<Connecting>,
     /// Oldest first.
     in_flight: VecDeque<InFlightProduce>,
+    /// While the oldest response is overdue: when to ask the metadata again.
+    ask_metadata_at: Option<Instant>,
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Connection, RequestError>> + Send>>;
@@ -83,6 +98,7 @@ struct InFlightProduce {
     reply: ResponseFuture<ProduceRequest>,
     version: i16,
     batches: Vec<RequestBatch>,
+    sent_at: Instant,
 }
 
 impl BrokerSender {
@@ -132,6 +148,7 @@ impl BrokerSender {
                 reply,
                 version,
                 batches,
+                sent_at: Instant::now(),
             }),
             Err(error) => self.handle_failure(batches, version, &error),
         }
@@ -163,7 +180,38 @@ impl BrokerSender {
         }
     }
 
+    /// When the metadata is to be asked because the oldest response does not come.
+    fn overdue_at(&self) -> Option<Instant> {
+        let sent_at = self.in_flight.front()?.sent_at;
+        Some(self.ask_metadata_at.unwrap_or(sent_at + OVERDUE_AFTER))
+    }
+
+    /// The oldest response is overdue; or was, and the metadata has changed.
+    fn handle_overdue(&mut self) {
+        let now = Instant::now();
+        let metadata = self.shared.cluster.metadata();
+        let snapshot = metadata.snapshot();
+        let has_moved = |batch: &RequestBatch| {
+            let tp = &batch.partition;
+            let leader = snapshot
+                .topic(&tp.topic)
+                .and_then(|t| t.leader(tp.partition));
+            leader.is_some_and(|leader| leader.broker != self.broker)
+        };
+        let mut batches = self.in_flight.iter().flat_map(|request| &request.batches);
+        if batches.any(has_moved)
+            && let Some(connection) = self.connection.take()
+        {
+            connection.close("it does not answer, and another broker leads its partitions");
+        }
+        if self.overdue_at().is_some_and(|at| at <= now) {
+            self.ask_metadata_at = Some(now + OVERDUE_AFTER);
+            metadata.request_update();
+        }
+    }
+
     fn handle_response(&mut self, response: Result<ProduceResponse, RequestError>) {
+        self.ask_metadata_at = None;
         let Some(request) = self.in_flight.pop_front() else {
             return;
         };
@@ -240,6 +288,23 @@ async fn next_response(
     match in_flight.front_mut() {
         Some(request) => (&mut request.reply).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Completes when the oldest response becomes overdue; while it is, also when the metadata
+/// changes. Cancel-safe.
+async fn overdue(
+    at: Option<Instant>,
+    is_overdue: bool,
+    snapshots: &mut watch::Receiver<Arc<ClusterSnapshot>>,
+) {
+    let Some(at) = at else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        () = sleep_until(at) => {}
+        // It cannot be closed while the sender has the cluster.
+        _ = snapshots.changed(), if is_overdue => {}
     }
 }
 
