@@ -468,6 +468,25 @@ async fn a_tail_whose_broker_hangs_is_left_when_the_metadata_names_another_leade
 }
 
 #[tokio::test]
+async fn an_offset_lookup_whose_broker_hangs_is_abandoned_when_another_broker_leads() {
+    let fixture = patient_scene().await;
+    fixture.append(10, 10, CompressionType::None);
+    let hangs = FaultRule::on(ApiKey::ListOffsets, FaultAction::Silence).at(1);
+    fixture.broker.faults().add(hangs);
+    let (fetcher, isolation) = (&fixture.fetcher, IsolationLevel::ReadUncommitted);
+    let end = fetcher.list_offset(&fixture.tp, OffsetSpec::Latest, isolation);
+    let moved = async {
+        until("a lookup hangs", || fixture.broker.faults().left() == 0).await;
+        assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(2)));
+    };
+    let (end, ()) = timeout(PATIENCE, async { tokio::join!(end, moved) })
+        .await
+        .unwrap();
+    assert_eq!(end.unwrap().offset, 10);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn a_read_whose_broker_hangs_is_abandoned_when_the_metadata_names_another_leader() {
     let fixture = patient_scene().await;
     fixture.append(10, 10, CompressionType::None);

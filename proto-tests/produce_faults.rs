@@ -20,8 +20,8 @@ use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{PATIENCE, until};
 use crate::support::raw_client::barrier;
+use crate::support::{PATIENCE, until};
 
 const UNKNOWN_TOPIC: i16 = 3;
 const NOT_LEADER: i16 = 6;

@@ -22,8 +22,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::FetchPosition;
 use super::error::{FetchError, RetryReason};
+use super::request::{OVERDUE_AFTER, await_requesting_metadata};
 use crate::backoff::ExponentialBackoff;
-use crate::metadata::{LeaderAndEpoch, MetadataError};
+use crate::metadata::{ClusterSnapshot, LeaderAndEpoch, Metadata, MetadataError};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// An end of a log.
@@ -200,10 +201,17 @@ impl OffsetFetcher {
     ) {
         let build = |version| build_request(version, spec, isolation, &lookups);
         let timeout = self.cluster.config().request_timeout;
+        let metadata = self.cluster.metadata();
         let response = self
             .cluster
-            .call(broker, ConnectionPurpose::Control, build, timeout)
-            .await;
+            .call(broker, ConnectionPurpose::Control, build, timeout);
+        let response = await_requesting_metadata(metadata, OVERDUE_AFTER, response);
+        let response = tokio::select! {
+            response = response => response.map_err(|error| error.to_string()),
+            () = leadership_moved(metadata, broker, &lookups) => {
+                Err("another broker leads a partition by now".to_owned())
+            }
+        };
         let mut results = HashMap::new();
         let missing = match response {
             Ok((_, response)) => {
@@ -222,7 +230,7 @@ impl OffsetFetcher {
                 }
                 RetryReason::Other("the broker left it out".into())
             }
-            Err(error) => RetryReason::Other(error.to_string().into()),
+            Err(reason) => RetryReason::Other(reason.into()),
         };
         for lookup in lookups {
             let key = (lookup.tp.topic.to_string(), lookup.tp.partition);
@@ -232,6 +240,22 @@ impl OffsetFetcher {
                 .result
                 .send(result.unwrap_or_else(|| Err(missing.clone())));
         }
+    }
+}
+
+/// Completes when the metadata names another leader than `broker` for one of the partitions:
+/// a broker that hangs keeps no lookup that another one can answer.
+async fn leadership_moved(metadata: &Metadata, broker: BrokerId, lookups: &[OffsetLookup]) {
+    let mut snapshots = metadata.subscribe();
+    let has_moved = |snapshot: &Arc<ClusterSnapshot>| {
+        lookups.iter().any(|OffsetLookup { tp, .. }| {
+            let topic = snapshot.topic(&tp.topic);
+            let leader = topic.and_then(|topic| topic.leader(tp.partition));
+            leader.is_some_and(|leader| leader.broker != broker)
+        })
+    };
+    if snapshots.wait_for(has_moved).await.is_err() {
+        std::future::pending().await
     }
 }
 
