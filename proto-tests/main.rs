@@ -18,6 +18,7 @@ mod group_topic_ids;
 mod groups;
 mod kafka_connection;
 mod kafka_schemas;
+mod latest_start;
 mod layers;
 mod many_sockets;
 mod mixed_group;

@@ -67,6 +67,7 @@ pub(crate) fn subscription(group: &str, topics: &[&str]) -> Subscription {
         instance_id: None,
         reset: OffsetResetStrategy::Earliest,
         isolation: IsolationLevel::ReadUncommitted,
+        start: None,
     }
 }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 pub use super::fetcher::{Chunk, DerivedPermit, FetchError, FetchPosition, PartitionRecords};
-pub use super::group::{CommitError, ConsumerError, OffsetResetStrategy};
+pub use super::group::{CommitError, ConsumerError, GroupStart, OffsetResetStrategy};
 pub use super::record::{Records, RecordsMark};
 pub use super::{IsolationLevel, TopicPartition};
 
@@ -37,6 +37,7 @@ use super::group::{
     BackgroundEvent, ConsumerCoordinator, ConsumerGroups, GroupRebalanceConfig, MemberChannel,
     Membership, PartitionAssignment,
 };
+use super::metadata::TopicMetadata;
 use runtime::wake::WakeSignal;
 
 /// What a consumer subscribes to, and how.
@@ -54,6 +55,10 @@ pub struct Subscription {
     pub reset: OffsetResetStrategy,
     /// `isolation.level`
     pub isolation: IsolationLevel,
+    /// With `auto.offset.reset=latest`: where the group begins, if that was
+    /// [decided](ConsumerFactory::decide_start). Else the end of each log counts when the
+    /// partition is assigned.
+    pub start: Option<GroupStart>,
 }
 
 /// What a consumer returns from [`Consumer::next`].
@@ -126,6 +131,23 @@ impl ConsumerFactory {
         &self.fetcher
     }
 
+    /// Decides where a group at `latest` begins: what is written to these topics once this
+    /// has returned is read by the group. Asks until there is an answer. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConsumerError`], as it would end the consumer.
+    pub async fn decide_start(
+        &self,
+        group: &Arc<str>,
+        topics: &[Arc<TopicMetadata>],
+        isolation: IsolationLevel,
+    ) -> Result<GroupStart, ConsumerError> {
+        let handle = self
+            .groups
+            .coordinator_handle(&self.cluster, &self.fetcher, group);
+        GroupStart::decide(handle, topics, isolation).await
+    }
+
     /// A consumer that joins its group in the background. `wake` is notified when there is
     /// something to ask for.
     pub fn join(&self, subscription: Subscription, wake: Arc<WakeSignal>) -> Consumer {
@@ -153,6 +175,7 @@ impl ConsumerFactory {
             membership,
             subscription.reset,
             subscription.isolation,
+            subscription.start.map(GroupStart::into_decided),
             Arc::clone(&channel),
         );
         let task = async move { coordinator.run().await };

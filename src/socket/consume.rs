@@ -46,7 +46,7 @@ use crate::codec::socket_error;
 use crate::config::Config;
 use chunk::OutgoingChunk;
 use delivery::SendProgress;
-use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, Subscription};
+use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription};
 use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
 use sink::RecordSink;
@@ -85,6 +85,7 @@ impl ConsumingSocket {
         consumers: &ConsumerFactory,
         stream: WebSocketStream,
         params: ConsumeParams,
+        start: Option<GroupStart>,
         (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
     ) -> Self {
         let now = Instant::now();
@@ -95,6 +96,7 @@ impl ConsumingSocket {
             client_id: params.client_id.as_str().into(),
             reset: params.offset_reset_strategy,
             isolation: params.isolation_level,
+            start,
         };
         let bytes_max = config.server.websocket.send_buffer;
         let queue_len_max = config.commits.max_stack_size;

@@ -27,6 +27,7 @@ use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
 use kafka_client::admin;
+use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
 use kafka_client::metadata::{MetadataError, TopicMetadata};
 use runtime::panic_policy;
 use websocket::frame::{CloseCode, CloseFrame};
@@ -34,6 +35,8 @@ use websocket::handshake::{self, HandshakeError};
 
 /// How long the metadata of all topics of a request may take before the client is answered 503.
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long deciding where a group begins may take before the client is answered 503.
+const GROUP_START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the connection may take to be handed over after the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the close frame of a refused upgrade may take to be sent.
@@ -74,6 +77,8 @@ enum AdmittedSocket {
     },
     Consuming {
         params: ConsumeParams,
+        /// With `offsetResetStrategy=latest`.
+        start: Option<GroupStart>,
         connection_permit: ConnectionPermit,
         group_permit: GroupPermit,
     },
@@ -195,23 +200,46 @@ impl SocketOpener {
                 let topics = self.topics_or_create(&names).await?;
                 let partitions =
                     |topic: &Arc<TopicMetadata>| (topic.name.to_string(), topic.partitions.len());
-                let topics: Vec<_> = topics.iter().map(partitions).collect();
+                let counts: Vec<_> = topics.iter().map(partitions).collect();
                 let group_permit = self
                     .app
                     .registry
                     .acquire_group_permit(
                         &params.group_id,
                         &params.client_id,
-                        &topics,
+                        &counts,
                         connection_permit.handle(),
                     )
                     .await?;
+                let start = match params.offset_reset_strategy {
+                    OffsetResetStrategy::Latest => Some(self.decide_start(&params, &topics).await?),
+                    OffsetResetStrategy::Earliest | OffsetResetStrategy::None => None,
+                };
                 Ok(AdmittedSocket::Consuming {
                     params,
+                    start,
                     connection_permit,
                     group_permit,
                 })
             }
+        }
+    }
+
+    /// Decides where a group at `latest` begins: the client may write once it has the 101.
+    async fn decide_start(
+        &self,
+        params: &ConsumeParams,
+        topics: &[Arc<TopicMetadata>],
+    ) -> Result<GroupStart, HttpError> {
+        let group = params.group_id.as_str().into();
+        let consumers = self.app.client.consumers();
+        let decided = consumers.decide_start(&group, topics, params.isolation_level);
+        match timeout(GROUP_START_TIMEOUT, decided).await {
+            Ok(decided) => decided.map_err(HttpError::from),
+            Err(_) => Err(HttpError::unavailable(format!(
+                "the brokers did not say in time where group {group} begins \
+                 (offsetResetStrategy=latest)"
+            ))),
         }
     }
 
@@ -294,12 +322,14 @@ impl SocketOpener {
             }
             AdmittedSocket::Consuming {
                 params,
+                start,
                 connection_permit,
                 group_permit,
             } => {
                 let permits = (connection_permit, group_permit);
                 let (config, consumers) = (&self.app.config, self.app.client.consumers());
-                let socket = ConsumingSocket::new(config, consumers, socket, params, permits);
+                let socket =
+                    ConsumingSocket::new(config, consumers, socket, params, start, permits);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
         }
@@ -363,6 +393,21 @@ impl From<ParamError> for HttpError {
 impl From<AdmissionError> for HttpError {
     fn from(error: AdmissionError) -> Self {
         HttpError::bad_request(error.to_string())
+    }
+}
+
+impl From<ConsumerError> for HttpError {
+    fn from(error: ConsumerError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConsumerError::GroupNotAuthorized { .. } | ConsumerError::TopicNotAuthorized { .. } => {
+                HttpError::forbidden(message)
+            }
+            ConsumerError::UnknownTopic { .. } | ConsumerError::Rejected { .. } => {
+                HttpError::bad_request(message)
+            }
+            _ => HttpError::unavailable(message),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
+use super::last_group_start::DecidedStart;
 use super::member_channel::{BackgroundEvent, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
@@ -101,10 +102,11 @@ impl ConsumerCoordinator {
         member: Membership,
         reset: OffsetResetStrategy,
         isolation: IsolationLevel,
+        start: Option<Arc<DecidedStart>>,
         channel: Arc<MemberChannel>,
     ) -> Self {
         Self {
-            positions: PositionInitializer::new(handle.clone(), reset, isolation),
+            positions: PositionInitializer::new(handle.clone(), reset, isolation, start),
             member,
             channel,
             rebalance: None,

@@ -19,17 +19,22 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use runtime::mutex::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 
 use super::coordinator_lookup::CoordinatorLookup;
 use super::error::{GroupError, GroupErrorAction};
+use super::last_group_start::LastGroupStart;
+use super::partition_assignment::PartitionAssignment;
+use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
+use super::topic_identity::{self, OffsetToCommit};
 use crate::error::RequestError;
 use crate::fetcher::Fetcher;
 use crate::net::pool::CommitPermit;
 use crate::protocol::versions::Api;
-use crate::{BrokerId, Cluster, ConnectionPurpose};
+use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// OffsetCommit requests of one group that may be in flight or next in line at the broker: a
 /// group of many members takes no more turns than others.
@@ -61,6 +66,7 @@ impl ConsumerGroups {
                 commits: Arc::new(Semaphore::new(COMMITS_PER_GROUP)),
                 changes: AtomicUsize::new(0),
                 changed: Notify::new(),
+                start: tokio::sync::Mutex::default(),
                 group_id: Arc::clone(group_id),
                 groups: Arc::clone(self),
             });
@@ -87,6 +93,8 @@ struct LocalGroup {
     /// heartbeat to learn of the rebalance.
     changes: AtomicUsize,
     changed: Notify,
+    /// Where the group begins, as it was decided last; locked while that is being decided.
+    start: tokio::sync::Mutex<Option<LastGroupStart>>,
     group_id: Arc<str>,
     groups: Arc<ConsumerGroups>,
 }
@@ -162,6 +170,62 @@ impl CoordinatorHandle {
         if coordinator.wait_for(moved).await.is_err() {
             std::future::pending().await
         }
+    }
+
+    /// Where the group begins, as it was decided last in this process; waits while that is being
+    /// decided. Cancel-safe.
+    pub(super) async fn last_start(&self) -> tokio::sync::MutexGuard<'_, Option<LastGroupStart>> {
+        self.group.start.lock().await
+    }
+
+    /// One attempt to fetch the committed offsets of these partitions.
+    pub(super) async fn fetch_committed(
+        &self,
+        partitions: &[TopicPartition],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<CommittedPosition>, GroupError> {
+        let coordinator = self.coordinator().await?;
+        let require_stable = isolation == IsolationLevel::ReadCommitted;
+        let build =
+            |version| requests::offset_fetch(version, &self.group_id, partitions, require_stable);
+        let timeout = self.cluster.config().request_timeout;
+        let result = self
+            .call::<OffsetFetchRequest>(coordinator, ConnectionPurpose::Coordinator, build, timeout)
+            .await;
+        let result = result.and_then(|response| requests::committed_offsets(response, partitions));
+        let result = result.and_then(|committed| {
+            // Before version 2, an error of the whole group is given for each partition.
+            let of_group = committed.iter().find_map(|(_, offset)| match offset {
+                Err(error) if error.action() != GroupErrorAction::Retry => Some(error.clone()),
+                _ => None,
+            });
+            of_group.map_or(Ok(committed), Err)
+        });
+        if let Err(error) = &result {
+            self.check_coordinator(coordinator, error);
+        }
+        result
+    }
+
+    /// Commits offsets of the topics that they belong to; the error code of each partition.
+    pub(super) async fn commit_offsets(
+        &self,
+        permit: GroupCommitPermit,
+        metadata: &ConsumerGroupMetadata,
+        offsets: Vec<OffsetToCommit>,
+    ) -> Result<Vec<(PartitionAssignment, i16)>, GroupError> {
+        let broker = permit.broker.broker();
+        let identified = topic_identity::identify(self.cluster.metadata(), offsets).await?;
+        let (offsets, mut codes) = (identified.current, identified.rejected);
+        if !offsets.is_empty() {
+            let build = |version| requests::offset_commit(version, metadata, &offsets);
+            let timeout = self.cluster.config().request_timeout;
+            let response = self
+                .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
+                .await?;
+            codes.extend(requests::commit_error_codes(&response, &offsets));
+        }
+        Ok(codes)
     }
 
     /// Tells the group's other members in this process that this one joins or has left.

@@ -3,7 +3,9 @@
 //! ```text
 //! committed offset? ──yes──▶ there, with its leader epoch
 //!     │ no: auto.offset.reset
-//!     ├─▶ latest:   the log's end, which is then committed
+//!     ├─▶ latest:   the log's end, which is then committed; where the group's start was decided
+//!     │             (GroupStart): the end that was found then, or, of a partition that was added
+//!     │             since, the log's start
 //!     ├─▶ earliest: the log's start
 //!     └─▶ none:     the consumer ends
 //! ```
@@ -28,20 +30,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::OffsetFetchRequest;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
+use super::last_group_start::DecidedStart;
 use super::member_channel::InitialPosition;
 use super::partition_assignment::PartitionAssignment;
-use super::requests;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::metadata::MetadataError;
-use crate::{ConnectionPurpose, IsolationLevel, TopicPartition};
+use crate::{IsolationLevel, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -217,6 +218,8 @@ pub(crate) struct PositionInitializer {
     handle: CoordinatorHandle,
     reset: OffsetResetStrategy,
     isolation: IsolationLevel,
+    /// With `latest`, where the group begins, if that was decided.
+    start: Option<Arc<DecidedStart>>,
 }
 
 impl PositionInitializer {
@@ -224,11 +227,13 @@ impl PositionInitializer {
         handle: CoordinatorHandle,
         reset: OffsetResetStrategy,
         isolation: IsolationLevel,
+        start: Option<Arc<DecidedStart>>,
     ) -> Self {
         Self {
             handle,
             reset,
             isolation,
+            start,
         }
     }
 
@@ -238,10 +243,30 @@ impl PositionInitializer {
         self.reset == OffsetResetStrategy::Latest
     }
 
-    /// Which end of the log the reset strategy starts at.
-    pub(crate) fn reset_spec(&self, tp: &TopicPartition) -> Result<OffsetSpec, PositionError> {
+    /// Where the group begins in that partition, if its end was kept when that was decided.
+    pub(crate) fn decided_start(
+        &self,
+        tp: &TopicPartition,
+        topic_id: Uuid,
+    ) -> Option<FetchPosition> {
+        self.start.as_ref()?.end(tp, topic_id)
+    }
+
+    /// Which end of the log the reset strategy starts at, for an initial position (in the topic
+    /// of that id) or for one that replaces an offset out of range.
+    pub(crate) fn reset_spec(
+        &self,
+        tp: &TopicPartition,
+        initial_of: Option<Uuid>,
+    ) -> Result<OffsetSpec, PositionError> {
+        let start = self.start.as_ref().zip(initial_of);
         match self.reset {
             OffsetResetStrategy::Earliest => Ok(OffsetSpec::Earliest),
+            OffsetResetStrategy::Latest
+                if start.is_some_and(|(start, id)| start.is_added_since(tp, id)) =>
+            {
+                Ok(OffsetSpec::Earliest)
+            }
             OffsetResetStrategy::Latest => Ok(OffsetSpec::Latest),
             OffsetResetStrategy::None => {
                 Err(PositionError::Fatal(ConsumerError::NoCommittedOffset {
@@ -278,29 +303,10 @@ impl PositionInitializer {
         let handle = &self.handle;
         // Before the offsets: an offset of a later topic is not taken for one of this.
         let topics = self.topics_of(assignments).await?;
-        let coordinator = handle.coordinator().await?;
         let partitions: Vec<_> = assignments.iter().map(|of| of.tp.clone()).collect();
-        let require_stable = self.isolation == IsolationLevel::ReadCommitted;
-        let build = |version| {
-            requests::offset_fetch(version, &handle.group_id, &partitions, require_stable)
-        };
-        let timeout = handle.cluster.config().request_timeout;
-        let result = handle
-            .call::<OffsetFetchRequest>(coordinator, ConnectionPurpose::Coordinator, build, timeout)
-            .await;
-        let result = result.and_then(|response| requests::committed_offsets(response, &partitions));
-        let result = result.and_then(|committed| {
-            // Before version 2, an error of the whole group is given for each partition.
-            let of_group = committed.iter().find_map(|(_, offset)| match offset {
-                Err(error) if error.action() != GroupErrorAction::Retry => Some(error.clone()),
-                _ => None,
-            });
-            of_group.map_or(Ok(committed), Err)
-        });
-        if let Err(error) = &result {
-            handle.check_coordinator(coordinator, error);
-        }
-        let committed = result?
+        let fetched = handle.fetch_committed(&partitions, self.isolation);
+        let committed = fetched
+            .await?
             .into_iter()
             .map(|(tp, offset)| match &topics[&tp.topic] {
                 Ok(topic_id) => CommittedOffset {

@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use self::offsets::{
-    commit_error_codes, committed_offsets, offset_commit, offset_fetch,
+    CommittedPosition, commit_error_codes, committed_offsets, offset_commit, offset_fetch,
 };
 use super::assignor::GroupMember;
 use super::consumer_protocol::{self, PROTOCOL_TYPE};
@@ -42,6 +42,16 @@ impl ConsumerGroupMetadata {
             group_instance_id: member.config().group_instance_id.clone(),
             member_id: member.member_id().to_owned(),
             generation: member.generation(),
+        }
+    }
+
+    /// For a commit from outside of the group protocol.
+    pub(crate) fn without_member(group_id: &Arc<str>) -> Self {
+        Self {
+            group_id: Arc::clone(group_id),
+            group_instance_id: None,
+            member_id: String::new(),
+            generation: -1,
         }
     }
 

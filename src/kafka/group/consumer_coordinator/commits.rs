@@ -3,20 +3,19 @@
 
 use futures_util::future::FutureExt;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::OffsetCommitRequest;
 use tokio::time::Instant;
 
 use super::{ConsumerCoordinator, GroupResponse};
 use crate::BrokerId;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
-use crate::group::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
+use crate::group::coordinator_handle::GroupCommitPermit;
 use crate::group::error::{ConsumerError, GroupError};
 use crate::group::member_channel::BackgroundEvent;
 use crate::group::membership::{Generation, MembershipAction, MembershipEvent};
 use crate::group::partition_assignment::PartitionAssignment;
-use crate::group::requests::{self, ConsumerGroupMetadata};
-use crate::group::topic_identity::{self, OffsetToCommit};
+use crate::group::requests::ConsumerGroupMetadata;
+use crate::group::topic_identity::OffsetToCommit;
 
 /// When the next OffsetCommit may be sent.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ impl ConsumerCoordinator {
         let offsets = offsets.collect();
         let (handle, metadata) = (self.handle.clone(), ConsumerGroupMetadata::of(&self.member));
         let commit = async move {
-            let result = commit_offsets(&handle, permit, &metadata, offsets).await;
+            let result = handle.commit_offsets(permit, &metadata, offsets).await;
             if let Err(error) = &result {
                 handle.check_coordinator(broker, error);
             }
@@ -149,25 +148,4 @@ impl ConsumerCoordinator {
         let owned = |assignment: &_| member.is_handed_over(assignment);
         state.commits.retain_owned(owned);
     }
-}
-
-/// The error code per partition that was to be committed.
-async fn commit_offsets(
-    handle: &CoordinatorHandle,
-    permit: GroupCommitPermit,
-    metadata: &ConsumerGroupMetadata,
-    offsets: Vec<OffsetToCommit>,
-) -> Result<Vec<(PartitionAssignment, i16)>, GroupError> {
-    let broker = permit.broker.broker();
-    let identified = topic_identity::identify(handle.cluster.metadata(), offsets).await?;
-    let (offsets, mut codes) = (identified.current, identified.rejected);
-    if !offsets.is_empty() {
-        let build = |version| requests::offset_commit(version, metadata, &offsets);
-        let timeout = handle.cluster.config().request_timeout;
-        let response = handle
-            .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
-            .await?;
-        codes.extend(requests::commit_error_codes(&response, &offsets));
-    }
-    Ok(codes)
 }

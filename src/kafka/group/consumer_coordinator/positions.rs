@@ -58,7 +58,11 @@ impl ConsumerCoordinator {
         let mut actions = self.hand_over(outcome.committed);
         for (assignment, topic_id) in outcome.uncommitted {
             self.topic_ids.insert(assignment.clone(), topic_id);
-            actions.extend(self.reset_position(assignment));
+            let decided = self.positions.decided_start(&assignment.tp, topic_id);
+            actions.extend(match decided {
+                Some(position) => self.start_at(assignment, position),
+                None => self.reset_position(assignment),
+            });
         }
         if let Some((assignments, error)) = outcome.failed {
             actions.extend(self.positions_failed(assignments, error));
@@ -75,7 +79,9 @@ impl ConsumerCoordinator {
         if !self.needs_position(&assignment) {
             return Vec::new();
         }
-        let spec = match self.positions.reset_spec(&assignment.tp) {
+        let topic_id = self.topic_ids.get(&assignment).copied();
+        let initial_of = topic_id.filter(|_| self.member.is_initializing(&assignment));
+        let spec = match self.positions.reset_spec(&assignment.tp, initial_of) {
             Ok(spec) => spec,
             Err(error) => return self.positions_failed(vec![assignment], error),
         };
@@ -109,6 +115,15 @@ impl ConsumerCoordinator {
             self.channel.send(event);
             return Vec::new();
         }
+        self.start_at(assignment, position)
+    }
+
+    /// Hands over an initial position that is not a committed offset.
+    fn start_at(
+        &mut self,
+        assignment: PartitionAssignment,
+        position: FetchPosition,
+    ) -> Vec<MembershipAction> {
         if self.positions.commits_initial_reset() && self.member.is_initializing(&assignment) {
             // Before the consumer is handed it: whatever it stores is newer.
             let mut state = self.channel.state();
