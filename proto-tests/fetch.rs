@@ -945,6 +945,53 @@ async fn whoever_waits_for_memory_holds_up_no_cursor_at_the_end_of_another_parti
 }
 
 #[tokio::test]
+async fn a_response_over_the_limit_fails_the_partition_that_it_is_due_to_and_no_other() {
+    let mut fixture = FetchFixture::new().await;
+    fixture.cluster.stop().cancel();
+    fixture.cluster = Cluster::new(
+        ClientConfig {
+            bootstrap_servers: vec![fixture.broker.bootstrap()],
+            receive_message_max_bytes: 200_000,
+            ..ClientConfig::default()
+        },
+        Principal::Proxy,
+        TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    fixture.fetcher = fetcher(&fixture.cluster, ConsumerConfig::default());
+    let others = [1, 2].map(|partition| TopicPartition::new("t", partition));
+    let mut readers = others.clone().map(|tp| fixture.reader_at(&tp, 0, -1));
+    let mut reader = fixture.reader(0);
+    for reader in readers.iter_mut().chain([&mut reader]) {
+        reader.settle(&fixture).await;
+    }
+    // Several batches that are larger together are asked for in parts.
+    for _ in 0..8 {
+        fixture.append(1, 50_000, CompressionType::None);
+    }
+    reader.read_to(8).await;
+    // One that is larger alone cannot be.
+    fixture.append(1, 400_000, CompressionType::None);
+    for end in 1..=5 {
+        for (tp, reader) in others.iter().zip(&mut readers) {
+            append(&fixture.broker, tp, 1, 10, CompressionType::None);
+            reader.read_to(end).await;
+        }
+    }
+    let error = reader.fails().await;
+    assert!(
+        matches!(&error, FetchError::Corrupt { offset: 8, reason, .. } if reason.contains("limit of 200000")),
+        "{error}"
+    );
+    // The others are where they were: at the tail.
+    for (tp, reader) in others.iter().zip(&mut readers) {
+        append(&fixture.broker, tp, 1, 10, CompressionType::None);
+        reader.read_to(6).await;
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn an_open_transaction_holds_back_only_read_committed_cursors() {
     let wait = Duration::from_millis(100);
     let config = ConsumerConfig {

@@ -36,7 +36,8 @@ pub struct ClientConfig {
     /// `metadata.max.age.ms`
     pub metadata_max_age: Duration,
     /// `receive.message.max.bytes` (librdkafka's): bytes of the largest response that is accepted,
-    /// 4 or more. A larger one ends its connection.
+    /// 8 or more. A larger one fails its request and ends
+    /// the connection; fetches ask for half of it at most.
     pub receive_message_max_bytes: usize,
 }
 

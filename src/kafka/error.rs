@@ -84,6 +84,18 @@ pub enum RequestError {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+    /// The response is larger than `receive.message.max.bytes`. The connection is closed with it.
+    #[error("the answer of broker {broker} to {api} has {size} bytes, over the limit of {limit}")]
+    ResponseTooLarge {
+        /// The broker.
+        broker: BrokerAddress,
+        /// The request's name.
+        api: &'static str,
+        /// The response's size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The request is larger than a request may be. Nothing was sent.
     #[error("{api} of {size} bytes is over the limit of {limit}")]
     TooLarge {
@@ -114,7 +126,7 @@ impl RequestError {
     pub(crate) fn maybe_sent(&self) -> bool {
         match self {
             Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
-            Self::Malformed { .. } | Self::Stopped => true,
+            Self::Malformed { .. } | Self::ResponseTooLarge { .. } | Self::Stopped => true,
             Self::Unreachable { .. }
             | Self::UnsupportedVersion { .. }
             | Self::TooLarge { .. }
@@ -128,7 +140,8 @@ impl RequestError {
             Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
-            | Self::Malformed { .. } => true,
+            | Self::Malformed { .. }
+            | Self::ResponseTooLarge { .. } => true,
             Self::UnsupportedVersion { .. }
             | Self::TooLarge { .. }
             | Self::Unencodable { .. }

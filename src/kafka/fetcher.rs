@@ -87,7 +87,12 @@ struct FetcherShared {
 
 impl Fetcher {
     /// A fetcher whose chunks `budget` counts, as those of all others that share it.
-    pub fn new(cluster: Cluster, config: ConsumerConfig, budget: FetchBudget) -> Self {
+    pub fn new(cluster: Cluster, mut config: ConsumerConfig, budget: FetchBudget) -> Self {
+        // More than one batch must not make a response too large; one alone may.
+        let response_max = cluster.config().receive_message_max_bytes / 2;
+        let response_max = i32::try_from(response_max).unwrap_or(i32::MAX);
+        config.fetch_max_bytes = config.fetch_max_bytes.min(response_max);
+        config.max_partition_fetch_bytes = config.max_partition_fetch_bytes.min(response_max);
         let config = Arc::new(config);
         let catch_up = CatchUpFetcher::new(
             cluster.clone(),

@@ -61,6 +61,8 @@ pub(super) struct PartitionFetchState<C> {
     /// When the tail last saw that it was.
     tail_cache_used_at: Instant,
     tail: TailState,
+    /// The tail may not fetch the partition before a request of its own has fetched from there on.
+    tail_barred_at: Option<i64>,
     handover_fetch_in_flight: bool,
     completed_fetches: Vec<CompletedFetch<C>>,
     pending_fetches: Vec<PendingFetch>,
@@ -219,6 +221,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             tail_cache_used: false,
             tail_cache_used_at: now,
             tail: TailState::NotFetched,
+            tail_barred_at: None,
             handover_fetch_in_flight: false,
             completed_fetches: Vec::new(),
             pending_fetches: Vec::new(),

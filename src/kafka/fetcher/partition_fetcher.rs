@@ -15,6 +15,8 @@
 //! - Nothing is sent during the backoff after a failure, except when the leader changes
 //!   meanwhile.
 //! - An error reaches cursors only when waiting cannot repair it.
+//! - A partition whose response is too large to be received fails alone: whoever shared a request
+//!   with it is fetched by a request of its own until that succeeds, and not by the tail.
 //! - When no cursor has read here for a while, the partition is forgotten.
 
 mod leader;
@@ -202,6 +204,11 @@ impl PartitionFetcher {
     fn complete(&mut self, spec: FetchSpec, result: PartitionFetchResult) {
         let outcome = match result {
             PartitionFetchResult::NotSent | PartitionFetchResult::LeaderReplaced => {
+                FetchOutcome::Retry
+            }
+            PartitionFetchResult::SharedResponseTooLarge => {
+                // Alone it fails for itself only.
+                self.exclusive_request = true;
                 FetchOutcome::Retry
             }
             PartitionFetchResult::Failed(error @ FetchError::NotAuthorized { .. }) => {

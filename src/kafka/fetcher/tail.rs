@@ -133,7 +133,10 @@ impl TailFetcher {
                 Some(Err(error)) => {
                     tracing::debug!(broker = %self.key.0, %error, "the tail was interrupted");
                     self.targets.session.handle_error();
-                    self.tail.remove_all();
+                    match error {
+                        RequestError::ResponseTooLarge { .. } => self.tail.bar_all(),
+                        _ => self.tail.remove_all(),
+                    }
                 }
                 None => self.targets.session.handle_error(),
             }

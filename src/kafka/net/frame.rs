@@ -113,6 +113,14 @@ const READ_AHEAD: usize = 8 << 10;
 /// A response is at least its correlation id.
 const RESPONSE_SIZE_MIN: usize = 4;
 
+/// A frame is longer than the limit: the error within the [`io::Error`] of [`FrameReader::next`].
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a frame of {size} bytes is over the limit of {limit}")]
+pub(crate) struct FrameTooLarge {
+    pub(crate) size: usize,
+    pub(crate) limit: usize,
+}
+
 /// Cuts a byte stream into frames.
 #[derive(Debug)]
 pub(crate) struct FrameReader<R> {
@@ -163,6 +171,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn check_length(&self, length: i32) -> io::Result<usize> {
         match usize::try_from(length) {
             Ok(length) if (RESPONSE_SIZE_MIN..=self.limit).contains(&length) => Ok(length),
+            Ok(size) if size > self.limit => {
+                let limit = self.limit;
+                let error = FrameTooLarge { size, limit };
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(

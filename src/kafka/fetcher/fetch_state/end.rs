@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::tail_cache::OffsetRange;
+use super::super::tail_cache::{OffsetRange, TailCache};
 use super::{FetchStateUpdate, PartitionFetchState, TAIL_MAX_IDLE, TailState};
 
 impl<C: OffsetRange> PartitionFetchState<C> {
@@ -23,7 +23,9 @@ impl<C: OffsetRange> PartitionFetchState<C> {
     /// Has the tail fetch this partition. `false`: there is no tail cache to extend, or this was
     /// requested before.
     pub(in crate::fetcher) fn request_tail(&mut self) -> bool {
-        let request = self.tail_cache_is_valid() && self.tail == TailState::NotFetched;
+        let request = self.tail_cache_is_valid()
+            && self.tail == TailState::NotFetched
+            && self.tail_barred_at.is_none();
         if request {
             self.tail = TailState::Requested;
         }
@@ -44,6 +46,13 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             self.drop_tail_cache();
         }
         !self.waiting_at_end.is_empty()
+    }
+
+    /// As [`tail_removed`](Self::tail_removed), until another request has fetched what the tail was
+    /// to fetch: the tail's response was too large, perhaps because of this partition.
+    pub(in crate::fetcher) fn tail_barred(&mut self) -> bool {
+        self.tail_barred_at = self.tail_cache.as_ref().map(TailCache::end);
+        self.tail_removed()
     }
 
     /// Whether what the tail fetched for that tail cache continues it.

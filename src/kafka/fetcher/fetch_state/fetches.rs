@@ -108,6 +108,10 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         outcome: FetchOutcome<C>,
         now: Instant,
     ) -> FetchStateUpdate {
+        let is_fetched = !matches!(outcome, FetchOutcome::Failed(_) | FetchOutcome::Retry);
+        if is_fetched && self.tail_barred_at.is_some_and(|at| spec.offset >= at) {
+            self.tail_barred_at = None;
+        }
         if let FetchOutcome::Failed(FetchError::Truncated { .. }) = outcome {
             // Some of these may hold records that were truncated.
             self.completed_fetches.clear();

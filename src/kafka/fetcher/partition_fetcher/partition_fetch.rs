@@ -18,6 +18,7 @@ use super::super::shared_partition::{
 use super::super::truncation::{PositionValidation, validate_position};
 use super::super::{FetchPosition, FetcherShared};
 use crate::IsolationLevel;
+use crate::error::RequestError;
 use crate::metadata::LeaderAndEpoch;
 
 /// One fetch of a partition from one leader, as the partition's task runs it: validated, queued
@@ -50,6 +51,9 @@ pub(super) enum PartitionFetchResult {
     /// Only the cursors can decide how to go on.
     Failed(FetchError),
     NotSent,
+    /// The response was larger than `receive.message.max.bytes`, perhaps because of another
+    /// partition.
+    SharedResponseTooLarge,
     /// The metadata names another leader by now.
     LeaderReplaced,
     /// To be tried again after a pause.
@@ -77,6 +81,12 @@ impl PartitionFetch {
             CatchUpFetchResult::NotSent => PartitionFetchResult::NotSent,
             CatchUpFetchResult::Missing(code) => {
                 PartitionFetchResult::Retry(RetryReason::Code(code))
+            }
+            CatchUpFetchResult::Failed(error @ RequestError::ResponseTooLarge { .. }) => {
+                match self.exclusive {
+                    true => PartitionFetchResult::Unreadable(error.to_string()),
+                    false => PartitionFetchResult::SharedResponseTooLarge,
+                }
             }
             CatchUpFetchResult::Failed(error) => {
                 PartitionFetchResult::Retry(RetryReason::Other(error.to_string().into()))

@@ -107,15 +107,23 @@ impl TailPartitions {
     }
 
     pub(super) fn remove_all(&self) {
-        let removed: Vec<TailPartition> = {
-            let mut entries = lock(&self.entries);
-            entries
-                .by_partition
-                .drain()
-                .map(|(_, entry)| entry)
-                .collect()
-        };
-        removed.iter().for_each(|entry| self.removed(entry));
+        self.drain().iter().for_each(|entry| self.removed(entry));
+    }
+
+    /// Removes all until each has been fetched by a request of its own.
+    pub(super) fn bar_all(&self) {
+        for entry in self.drain() {
+            self.changes.add(&entry.partition.tp);
+            if lock(&entry.partition.fetch_state).tail_barred() {
+                entry.partition.work.notify_one();
+            }
+        }
+    }
+
+    fn drain(&self) -> Vec<TailPartition> {
+        let mut entries = lock(&self.entries);
+        let drained = entries.by_partition.drain().map(|(_, entry)| entry);
+        drained.collect()
     }
 
     /// Removes those that `broker` no longer leads, or in another epoch, as the metadata says.

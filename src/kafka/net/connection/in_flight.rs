@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::ConnectionState;
 use crate::error::RequestError;
-use crate::net::frame;
+use crate::net::frame::{self, FrameTooLarge};
 use crate::protocol::versions::Api;
 
 /// A request that is encoded and not written yet.
@@ -41,6 +41,9 @@ pub(super) trait RequestCompletionHandler: Send + std::fmt::Debug {
 
     /// The error of a request whose time is up.
     fn timeout_error(&self, sent: bool) -> RequestError;
+
+    /// The error of a request whose response is larger than the limit.
+    fn too_large_error(&self, response: FrameTooLarge) -> RequestError;
 }
 
 /// Sends the decoded response to the [`ResponseFuture`](super::ResponseFuture).
@@ -104,6 +107,15 @@ impl<A: Api> RequestCompletionHandler for ResponseSender<A> {
 
     fn fail(mut self: Box<Self>, error: RequestError) {
         self.send(Err(error));
+    }
+
+    fn too_large_error(&self, response: FrameTooLarge) -> RequestError {
+        RequestError::ResponseTooLarge {
+            broker: self.state.broker.clone(),
+            api: A::NAME,
+            size: response.size,
+            limit: response.limit,
+        }
     }
 
     fn timeout_error(&self, sent: bool) -> RequestError {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::in_flight::InFlightRequest;
 use super::{ConnectionState, IN_FLIGHT_MAX};
-use crate::net::frame::{self, FrameReader};
+use crate::net::frame::{self, FrameReader, FrameTooLarge};
 
 /// Reads until the connection ends. `announced` are the requests that the writer is about
 /// to write; the connection counts as open until `counted` is dropped.
@@ -106,17 +106,20 @@ impl ResponseReader {
 
     /// Completes the oldest in-flight request with a frame.
     fn complete_oldest(&mut self, frame: io::Result<Option<Bytes>>) -> Result<(), String> {
-        let frame = frame
-            .map_err(|error| format!("reading failed: {error}"))?
-            .ok_or("the broker closed it")?;
+        let frame = match frame {
+            Ok(frame) => frame.ok_or("the broker closed it")?,
+            Err(error) => {
+                let cause = format!("reading failed: {error}");
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                if let Some(&too_large) = inner {
+                    self.fail_oldest_as_too_large(too_large, &cause);
+                }
+                return Err(cause);
+            }
+        };
         self.last_active = Instant::now();
         let id = frame::correlation_id(&frame).ok_or("an answer without correlation id")?;
-        // The writer announces a request before it writes it, so it has been announced by now.
-        if self.in_flight.is_empty()
-            && let Ok(request) = self.announced.try_recv()
-        {
-            self.in_flight.push_back(request);
-        }
+        self.find_oldest();
         match self.in_flight.front() {
             Some(oldest) if oldest.correlation_id == id => {}
             Some(oldest) => {
@@ -134,6 +137,28 @@ impl ResponseReader {
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The writer announces a request before it writes it: when something of its response is here
+    /// it has been announced.
+    fn find_oldest(&mut self) {
+        if self.in_flight.is_empty()
+            && let Ok(request) = self.announced.try_recv()
+        {
+            self.in_flight.push_back(request);
+        }
+    }
+
+    /// Fails the request whose response is due: it alone is known to get none.
+    fn fail_oldest_as_too_large(&mut self, response: FrameTooLarge, cause: &str) {
+        self.find_oldest();
+        if let Some(request) = self.in_flight.pop_front() {
+            let error = request.handler.too_large_error(response);
+            // First, so that nobody gets this connection from the pool after it has failed a
+            // request.
+            self.state.disconnect(cause);
+            request.handler.fail(error);
         }
     }
 

@@ -185,13 +185,41 @@ async fn a_connection_that_is_closed_between_frames_says_so() {
 
 #[tokio::test]
 async fn an_absurd_length_ends_the_connection() {
-    for absurd in [&b"\x7f\xff\xff\xff"[..], b"\xff\xff\xff\xff", b"\0\0\0\x03"] {
+    for (absurd, reason) in [
+        (&b"\x7f\xff\xff\xff"[..], "over the limit of 104857600"),
+        (b"\xff\xff\xff\xff", "is not within 4 to"),
+        (b"\0\0\0\x03", "is not within 4 to"),
+    ] {
         let broker = FakeBroker::start(move |_| FakeResponse::Raw(absurd.into())).await;
         let connection = connect(&broker).await;
         let error = heartbeat(&connection, LONG).await.await.unwrap_err();
-        assert!(error.to_string().contains("is not within 4 to"), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
         assert!(connection.is_closed());
     }
+}
+
+#[tokio::test]
+async fn a_response_over_the_limit_is_the_error_of_its_request_alone() {
+    let broker = FakeBroker::start(|request| match request.correlation_id {
+        1 => FakeResponse::Raw(b"\x7f\xff\xff\xff".as_slice().into()),
+        _ => FakeResponse::Silence,
+    })
+    .await;
+    let connection = connect(&broker).await;
+    let first = heartbeat(&connection, LONG).await;
+    let second = heartbeat(&connection, LONG).await;
+    assert!(matches!(
+        first.await.unwrap_err(),
+        RequestError::ResponseTooLarge {
+            api: "Heartbeat",
+            ..
+        }
+    ));
+    assert!(matches!(
+        second.await.unwrap_err(),
+        RequestError::Disconnected { .. }
+    ));
+    assert!(connection.is_closed());
 }
 
 #[tokio::test]
