@@ -24,6 +24,7 @@ mod error;
 pub mod header;
 mod legacy_record;
 mod partial_batch;
+mod partial_wrapper;
 mod records;
 #[cfg(test)]
 mod tests;

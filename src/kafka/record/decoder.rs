@@ -33,6 +33,7 @@ use super::error::RecordError;
 use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_OFFSET, RECORD_BATCH_OVERHEAD};
 use super::legacy_record;
 use super::partial_batch::{PartError, PartialBatch, PartialRead, PartialRecords};
+use super::partial_wrapper::Wrapper;
 use super::records::{DecodedBatch, RecordLayout, Records, RecordsMark, UnreadableRecords};
 use super::varint::ByteReader;
 use crate::config::CompressionType;
@@ -366,7 +367,7 @@ impl BatchDecoder<'_> {
     /// Reports the first batch as unreadable, and goes on after it.
     fn skip_unreadable(&mut self, error: &RecordError) {
         let from = self.options.fetch_offset;
-        let (size, last_offset) = self.unreadable_extent();
+        let (size, last_offset, leader_epoch) = self.unreadable_extent();
         let last_offset = last_offset.unwrap_or(from).max(from);
         let base_offset = self
             .rest
@@ -378,15 +379,16 @@ impl BatchDecoder<'_> {
             last_offset,
             reason: error.to_string().into(),
         });
-        self.advance(size, last_offset, NO_LEADER_EPOCH);
+        self.advance(size, last_offset, leader_epoch);
     }
 
-    /// How many bytes the first batch takes, and the last offset that it covers. Anything in it
-    /// may be damaged: what is believed is the batch after it, or two fields that agree.
-    fn unreadable_extent(&self) -> (usize, Option<i64>) {
+    /// How many bytes the first batch takes, the last offset that it covers, and its leader epoch.
+    /// Anything in it may be damaged: what is believed is the batch after it, or two fields that
+    /// agree; and of an epoch only one that is not above that of the batch after it.
+    fn unreadable_extent(&self) -> (usize, Option<i64>, i32) {
         let mut prefix = ByteReader::new(&self.rest);
         let (Some(base_offset), Some(length)) = (prefix.array(), prefix.array()) else {
-            return (self.rest.len(), None);
+            return (self.rest.len(), None, NO_LEADER_EPOCH);
         };
         let (base_offset, length) = (i64::from_be_bytes(base_offset), i32::from_be_bytes(length));
         let size = match usize::try_from(length) {
@@ -396,10 +398,10 @@ impl BatchDecoder<'_> {
             {
                 length + LOG_OVERHEAD
             }
-            _ => return (self.rest.len(), None),
+            _ => return (self.rest.len(), None, NO_LEADER_EPOCH),
         };
         if matches!(self.rest.get(MAGIC_OFFSET), Some(0 | 1)) {
-            return (size, Some(base_offset));
+            return (size, Some(base_offset), NO_LEADER_EPOCH);
         }
         let following = BatchHeader::parse(&self.rest[size..]).ok().filter(|next| {
             (base_offset.saturating_add(1)..=base_offset.saturating_add(i64::from(u32::MAX)))
@@ -408,14 +410,25 @@ impl BatchDecoder<'_> {
                     .get(..next.size())
                     .is_none_or(|batch| next.verify(batch).is_ok())
         });
-        let own = || {
-            let header = BatchHeader::parse(&self.rest[..size]).ok()?;
-            let agrees = header.record_count == header.last_offset_delta.saturating_add(1)
-                || header.verify(&self.rest[..size]).is_ok();
-            agrees.then(|| header.last_offset())
+        let own = BatchHeader::parse(&self.rest[..size])
+            .ok()
+            .filter(|header| {
+                header.record_count == header.last_offset_delta.saturating_add(1)
+                    || header.verify(&self.rest[..size]).is_ok()
+            });
+        let last_offset = match (&following, &own) {
+            (Some(next), _) => Some(next.base_offset - 1),
+            (None, Some(own)) => Some(own.last_offset()),
+            (None, None) => None,
         };
-        let last_offset = following.map(|next| next.base_offset - 1).or_else(own);
-        (size, last_offset)
+        let leader_epoch = own.map_or(NO_LEADER_EPOCH, |own| own.leader_epoch);
+        let is_credible = following.is_none_or(|next| leader_epoch <= next.leader_epoch);
+        let leader_epoch = if is_credible {
+            leader_epoch
+        } else {
+            NO_LEADER_EPOCH
+        };
+        (size, last_offset, leader_epoch.max(NO_LEADER_EPOCH))
     }
 
     /// Reads messages of magic 0 and 1: one that wraps compressed ones, or a run of
@@ -459,12 +472,22 @@ impl BatchDecoder<'_> {
         let rest = self.rest.clone();
         let wrapper = legacy_record::first_record(&rest)?;
         let offset = wrapper.offset;
-        // One that is larger is rare and old: it is read whole.
-        let limit = match self.has_progressed() {
-            true => self.bytes_left,
-            false => self.bytes_left.max(self.options.record_bytes_max),
+        let section = wrapper.compressed_range()?;
+        let records = match self.decompress(offset, codec, section.clone(), self.bytes_left) {
+            Ok(records) => records,
+            Err(RecordError::TooLarge { .. })
+                if self.options.read_parts && !self.has_progressed() =>
+            {
+                let part = Wrapper {
+                    codec,
+                    magic: wrapper.magic,
+                    offset,
+                    section: rest.slice(section),
+                };
+                return self.part_of_wrapper(&part, wrapper.size, wrapper.append_time());
+            }
+            Err(error) => return Err(error),
         };
-        let records = self.decompress(offset, codec, wrapper.compressed_range()?, limit)?;
         let inner = legacy_record::inner_records(
             &records,
             wrapper.magic,
@@ -483,6 +506,47 @@ impl BatchDecoder<'_> {
         };
         self.push(section, offset, NO_LEADER_EPOCH);
         self.advance(wrapper.size, offset, NO_LEADER_EPOCH);
+        Ok(())
+    }
+
+    /// Reads a wrapper of `size` bytes in pieces, and keeps as much as is allowed.
+    fn part_of_wrapper(
+        &mut self,
+        wrapper: &Wrapper,
+        size: usize,
+        append_time: Option<i64>,
+    ) -> Result<(), RecordError> {
+        let read = PartialRead {
+            from: self.options.fetch_offset,
+            bytes_allowed: self.bytes_left,
+            record_bytes_max: self.options.record_bytes_max,
+        };
+        let part = catch_panic(|| wrapper.read_part(read).map_err(|error| error.to_string()))
+            .unwrap_or_else(|panic| Err(format!("the decoder panicked: {panic}")))
+            .map_err(|reason| RecordError::Decompression {
+                base_offset: wrapper.offset,
+                codec: wrapper.codec,
+                reason,
+            })?;
+        self.check_offsets_rise(part.first_offset)?;
+        self.bytes_left = self.bytes_left.saturating_sub(part.records.len());
+        self.decoded.unreadable.extend(part.unreadable);
+        let end = part.stopped_at.unwrap_or(wrapper.offset);
+        let section = RecordsSection {
+            records: part.records.into(),
+            layout: RecordLayout::Messages {
+                base_offset: part.base_offset,
+                append_time,
+            },
+            count: part.count,
+            stopped_at: part.stopped_at,
+        };
+        self.push(section, end, NO_LEADER_EPOCH);
+        self.advance(size, end, NO_LEADER_EPOCH);
+        if part.stopped_at.is_some() {
+            // The rest of it comes first.
+            self.rest.clear();
+        }
         Ok(())
     }
 

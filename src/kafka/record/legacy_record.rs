@@ -55,6 +55,11 @@ impl LegacyRecord<'_> {
         }
     }
 
+    /// Whether it is of that magic, and wraps no others.
+    pub(super) fn is_plain(&self, magic: u8) -> bool {
+        self.magic == magic && self.attributes & COMPRESSION == 0
+    }
+
     /// The time that the broker gave to all messages of this wrapper.
     pub(super) fn append_time(&self) -> Option<i64> {
         (self.magic > 0 && self.attributes & LOG_APPEND_TIME != 0).then_some(self.timestamp)

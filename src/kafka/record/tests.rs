@@ -595,6 +595,31 @@ fn a_header_count_allocates_nothing_and_is_refused() {
     );
 }
 
+#[test]
+fn the_position_after_an_unreadable_batch_has_its_leader_epoch() {
+    let report = |bytes: Bytes| {
+        let options = DecodeOptions {
+            report_unreadable: true,
+            ..from(0)
+        };
+        let decoded = decode(bytes, &options).unwrap();
+        assert_eq!(decoded.unreadable.len(), 1);
+        (decoded.next_offset, decoded.leader_epoch)
+    };
+    let with_epoch = |leader_epoch| {
+        let batch = write(&numbered(3), CompressionType::None);
+        let mut bytes = altered(&batch, |header| header.leader_epoch = leader_epoch).to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        Bytes::from(bytes)
+    };
+    assert_eq!(report(with_epoch(7)), (Some(3), 7));
+    assert_eq!(report(with_epoch(-9)), (Some(3), -1), "no epoch");
+    // Nothing says where it ends.
+    let mut cut = with_epoch(7).to_vec();
+    cut.truncate(40);
+    assert_eq!(report(cut.into()).1, -1);
+}
+
 /// Damage that the checksum does not see, because it was computed anew.
 #[test]
 fn every_flipped_bit_is_refused_or_read_within_the_limit() {
