@@ -2,14 +2,20 @@
 //! their partitions taken over.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
+use kafka_client::TopicPartition;
 use kafka_client::config::AssignorName;
+use kafka_client::config::CompressionType;
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
+use memory_broker::{ApiKey, FaultAction, FaultRule};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
@@ -138,4 +144,121 @@ async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_cannot_be
     // Its client id is free.
     let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
     assert_eq!(again.next().await["topic"], "t");
+}
+
+/// More than the kernel takes for a client that does not read.
+const LARGE_BYTES: usize = 20 << 20;
+const LARGE_PATH: &str = "/socket/out?topic=large&groupId=g&clientId=a";
+
+/// A topic with one large record.
+fn large_record(proxy: &Proxy) -> TopicPartition {
+    proxy.topic("large", 1);
+    let tp = TopicPartition::new("large", 0);
+    let mut builder = RecordBatchBuilder::new(LARGE_BYTES);
+    builder.append(&NewRecord {
+        key: None,
+        value: Some(&vec![b'x'; LARGE_BYTES]),
+        headers: &[],
+        timestamp: 7,
+    });
+    let mut batch = builder.build(CompressionType::None);
+    batch.set_producer_state(-1, -1, -1);
+    assert_eq!(proxy.broker.append(&tp, &batch.bytes()), Some(0));
+    tp
+}
+
+/// A client that has read the beginning of the frame with the large record; the payload so far,
+/// and how long it is to become.
+async fn begun_reading(proxy: &Proxy) -> (TcpStream, Vec<u8>, usize) {
+    let mut stream = proxy.connect(LARGE_PATH).await.into_tcp();
+    let mut header = [0; 10];
+    let begun = timeout(PATIENCE, stream.read_exact(&mut header)).await;
+    begun.expect("the record").unwrap();
+    assert_eq!(header[..2], [0x81, 127], "a long text frame");
+    let len = u64::from_be_bytes(header[2..].try_into().unwrap()) as usize;
+    let mut payload = vec![0; 100_000];
+    stream.read_exact(&mut payload).await.unwrap();
+    (stream, payload, len)
+}
+
+/// Reads on until the payload is that long.
+async fn read_to(stream: &mut TcpStream, payload: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    let from = payload.len();
+    payload.resize(len, 0);
+    let read = stream.read_exact(&mut payload[from..]);
+    timeout(PATIENCE, read).await.expect("the rest").map(|_| ())
+}
+
+fn check_large(payload: &[u8]) {
+    let record: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(record["offset"], 0);
+    let value = record["value"]["value"].as_str().unwrap();
+    assert!(value.len() == LARGE_BYTES && value.bytes().all(|byte| byte == b'x'));
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_within_a_large_record_gets_all_of_it_and_what_follows() {
+    let proxy = Proxy::start().await;
+    large_record(&proxy);
+    let (mut stream, mut payload, len) = begun_reading(&proxy).await;
+    let mut producer = proxy.connect("/socket/in?topic=large").await;
+    producer.ask(r#"{"value":{"value":"next"}}"#).await;
+    for part in 1..4 {
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        let to = len * part / 4;
+        read_to(&mut stream, &mut payload, to).await.unwrap();
+    }
+    read_to(&mut stream, &mut payload, len).await.unwrap();
+    check_large(&payload);
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).await.unwrap();
+    assert_eq!(header[..2], [0x81, 126]);
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let mut next = vec![0; len];
+    stream.read_exact(&mut next).await.unwrap();
+    let next: Value = serde_json::from_slice(&next).unwrap();
+    assert_eq!(
+        (&next["offset"], &next["value"]["value"]),
+        (&json!(1), &json!("next"))
+    );
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_evicted_within_a_large_record_gets_the_rest_of_it_before_the_close() {
+    let proxy = Proxy::start().await;
+    large_record(&proxy);
+    let (mut stream, mut payload, len) = begun_reading(&proxy).await;
+    // It does not answer the ping.
+    let _second = proxy.connect(LARGE_PATH).await;
+    read_to(&mut stream, &mut payload, len).await.unwrap();
+    check_large(&payload);
+    let (mut ping, mut close) = ([0; 2], [0; 4]);
+    stream.read_exact(&mut ping).await.unwrap();
+    assert_eq!(ping, [0x89, 0]);
+    stream.read_exact(&mut close).await.unwrap();
+    assert_eq!(
+        (close[0], u16::from_be_bytes([close[2], close[3]])),
+        (0x88, 1008)
+    );
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn of_a_large_record_that_a_client_stopped_reading_no_copy_is_kept() {
+    let proxy = Proxy::start().await;
+    let tp = large_record(&proxy);
+    let (mut stream, mut payload, len) = begun_reading(&proxy).await;
+    let hold = FaultAction::HoldBefore(CancellationToken::new());
+    proxy
+        .broker
+        .faults()
+        .add(FaultRule::on(ApiKey::JoinGroup, hold).always());
+    let _second = proxy.connect(LARGE_PATH).await;
+    // So that nobody has the record any more, the rest of it cannot come.
+    proxy.broker.delete_before(&tp, 1);
+    let rest = read_to(&mut stream, &mut payload, len).await;
+    assert!(rest.is_err(), "the connection is reset");
+    proxy.broker.faults().clear();
+    proxy.stopped().await;
 }

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-pub use super::fetcher::{Chunk, DerivedPermit, FetchError, FetchPosition, PartitionRecords};
+pub use super::fetcher::{
+    Chunk, Cursor, DerivedPermit, FetchError, FetchPosition, PartitionRecords,
+};
 pub use super::group::{CommitError, ConsumerError, GroupStart, OffsetResetStrategy};
 pub use super::record::{Records, RecordsMark};
 pub use super::{IsolationLevel, TopicPartition};
@@ -32,7 +34,7 @@ pub use super::{IsolationLevel, TopicPartition};
 use self::subscription_state::{FetchingState, SubscriptionState};
 use super::Cluster;
 use super::config::ConsumerConfig;
-use super::fetcher::{Cursor, Fetcher};
+use super::fetcher::Fetcher;
 use super::group::{
     BackgroundEvent, ConsumerCoordinator, ConsumerGroups, GroupRebalanceConfig, MemberChannel,
     Membership, PartitionAssignment,
@@ -390,7 +392,9 @@ impl Consumer {
         self.request_commit();
     }
 
-    fn cursor(&self, tp: TopicPartition, position: FetchPosition) -> Cursor {
+    /// Reads a partition once more from `position` on, apart from what the consumer returns and
+    /// whether it is assigned the partition; the consumer's signal is notified.
+    pub fn cursor(&self, tp: TopicPartition, position: FetchPosition) -> Cursor {
         let wake = Arc::clone(&self.channel.consumer_wake);
         self.fetcher.cursor(tp, position, self.isolation, wake)
     }

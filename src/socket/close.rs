@@ -19,6 +19,8 @@ pub(super) enum CloseReason {
     PingTimeout,
     /// The client takes nothing of what it is sent.
     SlowClient,
+    /// A message that was partly sent cannot be completed: its record is gone.
+    FrameLost,
     /// The server is stopping.
     ServerStopping,
     /// The server fails the connection, with this code and reason.
@@ -29,7 +31,9 @@ impl CloseReason {
     /// The close frame to send; `None` where the client cannot read it.
     pub(super) fn close_frame(&self) -> Option<CloseFrame> {
         Some(match self {
-            CloseReason::ConnectionLost | CloseReason::PingTimeout => return None,
+            CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::FrameLost => {
+                return None;
+            }
             CloseReason::PeerClosed(Some(close)) | CloseReason::Fail(close) => close.clone(),
             // A close frame without a status code is answered by one without.
             CloseReason::PeerClosed(None) | CloseReason::HalfClosed => {

@@ -22,6 +22,7 @@ mod chunk;
 mod delivery;
 mod delivery_listener;
 mod encoded_frames;
+mod frame_place;
 mod offset_tracker;
 mod rate;
 mod segment_cache;
@@ -37,7 +38,7 @@ use tracing::{debug, warn};
 
 use super::close::CloseReason;
 use super::params::{ConsumeParams, group_instance_id};
-use super::session::{SocketSession, set_timer};
+use super::session::{CLOSE_SEND_TIMEOUT, SocketSession, set_timer};
 use super::stream::WebSocketStream;
 use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::RecordFormats;
@@ -128,15 +129,40 @@ impl ConsumingSocket {
             debug!("the last commit failed; its records are delivered again");
         }
         self.group_permit.release();
-        if let Some(chunk) = &self.chunk {
-            self.session.out.prepend(chunk.rest_of_frame());
-        }
+        let reason = match self.complete_frame(&reason).await {
+            Ok(()) => reason,
+            Err(lost) => lost,
+        };
         drop(self.chunk);
         let (consumer, session) = (self.consumer, self.session);
         // The group gets the partitions back while the client is closed. Boxed: the task of
         // an open socket has no room for what only its end needs.
         let closing = async { tokio::join!(consumer.close(), session.close(reason)) };
         Box::pin(closing).await;
+    }
+
+    /// Puts the rest of a frame that is partly sent before the close frame.
+    async fn complete_frame(&mut self, reason: &CloseReason) -> Result<(), CloseReason> {
+        let Some(chunk) = &mut self.chunk else {
+            return Ok(());
+        };
+        if chunk.awaits_reread() && reason.close_frame().is_some() {
+            let (session, consumer) = (&self.session, &self.consumer);
+            let wake = &session.handle().wake;
+            let reread = async {
+                session.writable().await?;
+                while !chunk.reread_frame(consumer, wake)? {
+                    wake.notified().await;
+                }
+                Ok::<_, CloseReason>(())
+            };
+            match Box::pin(timeout(CLOSE_SEND_TIMEOUT, reread)).await {
+                Ok(reread) => reread?,
+                Err(_) => return Err(CloseReason::FrameLost),
+            }
+        }
+        self.session.out.prepend(chunk.rest_of_frame());
+        Ok(())
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {

@@ -96,9 +96,10 @@ impl ProducingSocket {
             }
             // The server cuts what is left when the grace is over.
             CloseReason::ServerStopping => self.shutdown_grace,
-            CloseReason::ConnectionLost | CloseReason::PingTimeout | CloseReason::SlowClient => {
-                Duration::ZERO
-            }
+            CloseReason::ConnectionLost
+            | CloseReason::PingTimeout
+            | CloseReason::FrameLost
+            | CloseReason::SlowClient => Duration::ZERO,
         };
         if !last_acks_max.is_zero() {
             let acked = timeout(last_acks_max, self.send_all_acks()).await;

@@ -19,6 +19,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::time::{Duration, Instant, Sleep, timeout_at};
 
 use super::close::CloseReason;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
 
 /// How long a close frame may take to be sent.
-const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -195,6 +196,16 @@ impl SocketSession {
         Ok(written)
     }
 
+    /// Whether the kernel would take bytes now.
+    pub(super) fn is_writable(&self) -> bool {
+        self.stream.writable().now_or_never().is_some()
+    }
+
+    /// The client takes bytes again; there are none for it yet.
+    pub(super) fn end_blocked(&mut self) {
+        self.blocked_since = None;
+    }
+
     fn note_written(&mut self, all: bool, some: bool) {
         if all {
             self.blocked_since = None;
@@ -269,8 +280,11 @@ impl SocketSession {
                 let out = self.out.into_bytes();
                 self.stream.close(out, &close, CLOSE_SEND_TIMEOUT).await;
             }
-            // A client that answers no ping reads no close frame.
-            None if reason == CloseReason::PingTimeout => self.stream.reset(),
+            // A client that answers no ping reads no close frame, and one that waits for the rest
+            // of a message must see that it does not come.
+            None if matches!(reason, CloseReason::PingTimeout | CloseReason::FrameLost) => {
+                self.stream.reset();
+            }
             None => {}
         }
     }

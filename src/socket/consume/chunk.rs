@@ -8,8 +8,9 @@
 //!
 //! # Invariants
 //! - Of a chunk, a socket holds at most one segment of frames.
-//! - A chunk is held while the client takes its frames, and released when it stops: then at
-//!   most the rest of one frame, or a few frames ahead, are kept in a copy.
+//! - A chunk is held while the client takes its frames, and released when it stops: then a few
+//!   frames ahead, or the rest of one frame, are kept in a copy; of a frame with a long rest
+//!   only its place is kept, and the record is read again when the client goes on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::encoded_frames::{RecordFrame, SegmentStart};
+use super::frame_place::{FrameLost, FramePlace};
 use super::segment_cache::{HeldSegment, SegmentCache};
 use crate::codec::RecordFormats;
-use kafka_client::consumer::{Chunk, FetchPosition, PartitionRecords, TopicPartition};
+use kafka_client::consumer::{Chunk, Consumer, FetchPosition, PartitionRecords, TopicPartition};
 use runtime::wake::WakeSignal;
 
 /// Records of one partition, as far as they are sent.
@@ -45,7 +47,14 @@ pub(super) struct OutgoingChunk {
     starts_inside_frame: bool,
     /// What the segments are encoded from, until the chunk is released.
     source: Option<ChunkSource>,
+    /// The frame under way, when it is to be read again.
+    place: Option<FramePlace>,
+    /// How many frames of the segment are to be sent.
+    frames_max: usize,
 }
+
+/// Of the rest of a frame, at most so much is kept in a copy.
+const COPY_BYTES_MAX: usize = 64 << 10;
 
 /// A chunk and its segments.
 #[derive(Debug)]
@@ -77,6 +86,8 @@ impl OutgoingChunk {
                 chunk,
                 formats,
             }),
+            place: None,
+            frames_max: usize::MAX,
         }
     }
 
@@ -87,7 +98,9 @@ impl OutgoingChunk {
 
     /// The frames of the segment under way.
     pub(super) fn frames(&self) -> &[RecordFrame] {
-        self.segment.as_ref().map_or(&[], |segment| &segment.frames)
+        self.segment.as_ref().map_or(&[], |segment| {
+            &segment.frames[..segment.frames.len().min(self.frames_max)]
+        })
     }
 
     /// Whether there is a frame to send, of the segment under way.
@@ -97,7 +110,43 @@ impl OutgoingChunk {
 
     /// Whether all of it is sent.
     pub(super) fn is_sent(&self) -> bool {
-        !self.has_frame() && self.next_segment.is_none()
+        !self.has_frame() && self.next_segment.is_none() && self.place.is_none()
+    }
+
+    /// Whether the frame under way is to be read again before its rest can be sent.
+    pub(super) fn awaits_reread(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Reads the frame under way again. `Ok(false)`: it is not here yet, and the signal of the
+    /// consumer, which is `wake`, is notified when it is worth asking again.
+    ///
+    /// # Errors
+    /// [`FrameLost`]: its record is not there any more.
+    pub(super) fn reread_frame(
+        &mut self,
+        consumer: &Consumer,
+        wake: &Arc<WakeSignal>,
+    ) -> Result<bool, FrameLost> {
+        let Some(place) = &mut self.place else {
+            return Ok(true);
+        };
+        let Some(found) = place.reread(consumer, wake)? else {
+            return Ok(false);
+        };
+        self.next = found.index;
+        self.at = found.segment.start_of(found.index) + place.sent;
+        self.frames_max = found.index + 1;
+        self.source = Some(ChunkSource {
+            segments: found.chunk.derived(),
+            chunk: found.chunk,
+            formats: place.formats,
+        });
+        self.segment = Some(found.segment);
+        self.starts_inside_frame = false;
+        self.since = Instant::now();
+        self.place = None;
+        Ok(true)
     }
 
     /// Takes the next segment, which others may have encoded, once the frames of the last are
@@ -132,7 +181,7 @@ impl OutgoingChunk {
 
     /// Whether the chunk itself is held, not only a copy of some frames.
     pub(super) fn is_held(&self) -> bool {
-        self.end.is_some()
+        self.end.is_some() || self.source.is_some()
     }
 
     /// The partition's position when all is sent; `None` once the chunk is released.
@@ -150,7 +199,7 @@ impl OutgoingChunk {
     pub(super) fn bytes_before(&self, end: usize) -> &[u8] {
         match &self.segment {
             Some(segment) => {
-                let end = end.min(segment.frames.len());
+                let end = end.min(self.frames().len());
                 &segment.bytes[self.at..segment.start_of(end)]
             }
             None => &[],
@@ -174,18 +223,24 @@ impl OutgoingChunk {
     /// The next frame and its payload, which is with that taken as sent.
     pub(super) fn take_frame(&mut self) -> Option<(RecordFrame, &[u8])> {
         let segment = self.segment.as_ref()?;
-        let frame = *segment.frames.get(self.next)?;
+        let frame = *self.frames().get(self.next)?;
         let payload = segment.payload(self.next);
         self.next += 1;
         self.at = frame.end;
         Some((frame, payload))
     }
 
-    /// Releases the chunk: keeps a copy of the rest of the frame under way, if any, and of
+    /// Releases the chunk: keeps the rest of the frame under way, if any, and of
     /// further frames while they are within `bytes_max`. The position to read on from later;
-    /// `None` when the chunk is not held.
+    /// `None` when there is none to go back to.
     pub(super) fn release(&mut self, bytes_max: usize) -> Option<FetchPosition> {
-        let end = self.end.take()?;
+        let Some(end) = self.end.take() else {
+            if self.source.is_some() {
+                // A frame that was read again.
+                self.keep_before(self.begun());
+            }
+            return None;
+        };
         let frames = self.frames();
         let mut keep = self.begun();
         while keep < frames.len() && frames[keep].end - self.at <= bytes_max {
@@ -213,12 +268,25 @@ impl OutgoingChunk {
         self.keep_before(self.begun());
     }
 
-    /// Keeps a copy of what is to be sent before frame `end`.
+    /// Keeps what is to be sent before frame `end`: a copy, or of one frame with a long rest its
+    /// place.
     fn keep_before(&mut self, end: usize) {
         self.starts_inside_frame = self.is_inside_frame();
         let segment = self.segment.take();
-        let kept = segment.map(|segment| segment.copy_range(self.at, self.next, end));
+        if let (Some(segment), Some(source)) = (&segment, &self.source)
+            && self.starts_inside_frame
+            && segment.start_of(end) - self.at > COPY_BYTES_MAX
+        {
+            let frame_at = segment.start_of(self.next);
+            let (tp, frame) = (self.tp.clone(), segment.frames[self.next]);
+            let len = frame.end - frame_at;
+            let place = FramePlace::new(tp, frame, len, self.at - frame_at, source.formats);
+            self.place = Some(place);
+        }
+        let kept = segment.filter(|_| self.place.is_none());
+        let kept = kept.map(|segment| segment.copy_range(self.at, self.next, end));
         self.segment = kept.map(HeldSegment::own);
+        self.frames_max = usize::MAX;
         self.next_segment = None;
         self.next = 0;
         self.at = 0;
@@ -261,6 +329,8 @@ pub(super) mod tests {
             is_assigned: true,
             starts_inside_frame: false,
             source: None,
+            place: None,
+            frames_max: usize::MAX,
         }
     }
 

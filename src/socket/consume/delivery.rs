@@ -41,7 +41,15 @@ impl ConsumingSocket {
             let Some(chunk) = &mut self.chunk else {
                 return self.send_due(now);
             };
-            if !chunk.has_frame() && !chunk.load_segment(&self.session.handle().wake) {
+            let wake = &self.session.handle().wake;
+            let is_here = match chunk.awaits_reread() {
+                // While the client takes nothing, its record is not read again.
+                true if !self.session.is_writable() => return Ok(SendProgress::Blocked),
+                true => chunk.reread_frame(&self.consumer, wake)?,
+                false => chunk.has_frame() || chunk.load_segment(wake),
+            };
+            if !is_here {
+                self.session.end_blocked();
                 return self.wait_for_frames(now);
             }
             let mut listener = self.offsets.listener(&mut self.consumer, now);
@@ -87,8 +95,16 @@ impl ConsumingSocket {
         Ok(all)
     }
 
-    /// The chunk's next frames are not to be had now.
+    /// The chunk's next frames are not to be had now. In the middle of a frame, nothing else may
+    /// be sent.
     fn wait_for_frames(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
+        if self
+            .chunk
+            .as_ref()
+            .is_some_and(OutgoingChunk::is_inside_frame)
+        {
+            return Ok(SendProgress::AwaitingFrames);
+        }
         match self.send_due(now)? {
             SendProgress::Blocked => Ok(SendProgress::Blocked),
             _ => Ok(SendProgress::AwaitingFrames),

@@ -9,10 +9,11 @@ use kafka_client::fetcher::{FetchBudget, Fetcher};
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{Cluster, Principal, TopicPartition};
 use memory_broker::{BrokerConfig, MemoryBroker};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::super::chunk::OutgoingChunk;
 use super::super::encoded_frames::SEGMENT_BYTES;
 use super::*;
 use crate::codec::Format;
@@ -279,4 +280,32 @@ async fn many_that_ask_at_once_get_one_segment_and_none_is_left_waiting() {
         got.push(asked.expect("woken").unwrap());
     }
     assert!(got.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn many_that_stop_within_a_large_frame_keep_neither_its_bytes_nor_its_chunk() {
+    let values = [vec![b'x'; 5 << 20], b"next".to_vec()];
+    let scene = Scene::new(64 << 20, &values).await;
+    let stop = |sent: usize| {
+        let records = PartitionRecords {
+            chunk: Arc::clone(&scene.chunk),
+            from_offset: 0,
+        };
+        let mut outgoing = OutgoingChunk::new(records, STRINGS, Instant::now());
+        assert!(outgoing.load_segment(&scene.wake));
+        assert_eq!(outgoing.sent(sent), 0..0);
+        let position = outgoing.release(0).unwrap();
+        assert_eq!(position.offset, 1, "what follows is read again later");
+        outgoing
+    };
+    let stopped: Vec<_> = (1..30).map(|n| stop(n * 100_000)).collect();
+    for outgoing in &stopped {
+        assert!(outgoing.awaits_reread() && outgoing.is_inside_frame() && !outgoing.is_sent());
+        assert!(outgoing.bytes_before(usize::MAX).is_empty());
+    }
+    assert_eq!(Arc::strong_count(&scene.chunk), 1);
+    // A short rest is kept.
+    let nearly_sent = stop(5 << 20);
+    assert!(!nearly_sent.awaits_reread());
+    assert!((1..1000).contains(&nearly_sent.rest_of_frame().len()));
 }
