@@ -73,13 +73,13 @@ async fn measure(bench: &Bench, name: &str, hung: impl FnOnce(u8) -> u8) {
     let coordinator = kafka.leader("__consumer_offsets");
     let hung = hung(coordinator);
     let leaders: Vec<u8> = topics.iter().map(|topic| kafka.leader(topic)).collect();
-    let expired_before = kafka.expired_members();
+    let expired_before = kafka.expired_members(hung);
     for silence in sockets.iter().chain(&kcat) {
         silence.restart();
     }
     kafka.pause(hung);
     sleep(HANGS_FOR).await;
-    let lost = kafka.expired_members() - expired_before;
+    let lost = kafka.expired_members(hung) - expired_before;
     let longest = |of: &[Arc<Silence>], wanted: &dyn Fn(u8) -> bool| {
         let of = of.iter().enumerate();
         let of = of.filter(|(n, _)| wanted(leaders[n % leaders.len()]));
@@ -109,7 +109,7 @@ async fn measure(bench: &Bench, name: &str, hung: impl FnOnce(u8) -> u8) {
     kafka.resume(hung);
     sleep(HANGS_FOR).await;
     let all = |_| true;
-    let lost_after = kafka.expired_members() - expired_before - lost;
+    let lost_after = kafka.expired_members(hung) - expired_before - lost;
     let after = [
         ("members_lost_after", lost_after as f64),
         ("silent_worst_after_s", longest(&sockets, &all)),

@@ -74,11 +74,13 @@ impl KafkaProcess {
         self.control("resume", broker);
     }
 
-    /// How many group members the coordinators have removed because their session expired.
-    pub(crate) fn expired_members(&self) -> usize {
+    /// How many group members the other brokers have removed because their session expired.
+    /// (To a broker that hung, all sessions have expired; it is no coordinator any more.)
+    pub(crate) fn expired_members(&self, but: u8) -> usize {
         let folders = fs::read_dir(&self.dir).expect("the cluster's folder");
-        let logs = folders.map(|folder| folder.expect("readable").path().join("log"));
-        let logs = logs.filter_map(|log| fs::read_to_string(log).ok());
+        let folders = folders.map(|folder| folder.expect("readable").path());
+        let folders = folders.filter(|folder| !folder.ends_with(format!("broker-{but}")));
+        let logs = folders.filter_map(|folder| fs::read_to_string(folder.join("log")).ok());
         let count = |log: String| log.matches("removing it from the group").count();
         logs.map(count).sum()
     }
