@@ -18,6 +18,8 @@ use crate::{Bench, percentile};
 const BROKERS: u8 = 3;
 const GROUPS: usize = 1_000;
 const HANGS_FOR: Duration = Duration::from_secs(30);
+/// How long joins are waited for.
+const JOINS_MAX: Duration = Duration::from_secs(300);
 /// From one record of a topic to the next.
 const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 /// How soon the cluster fences a broker that hangs.
@@ -63,7 +65,7 @@ async fn measure(bench: &Bench, name: &str, hung: impl FnOnce(u8) -> u8) {
             Arc::clone(silence),
         ));
     }
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + JOINS_MAX;
     while !sockets.iter().all(|silence| silence.records() > 5) {
         assert!(Instant::now() < deadline, "not every group gets records");
         sleep(Duration::from_millis(100)).await;
