@@ -339,6 +339,7 @@ async fn committed_offsets(fixture: &RequestFixture) {
             .with_committed_metadata(Some(text("")));
         let topic = offset_commit_request::OffsetCommitRequestTopic::default()
             .with_name(fixture.name())
+            .with_topic_id(fixture.topic_id)
             .with_partitions(vec![partition]);
         OffsetCommitRequest::default()
             .with_group_id(fixture.group.clone())
@@ -356,6 +357,7 @@ async fn committed_offsets(fixture: &RequestFixture) {
             8.. => {
                 let topic = offset_fetch_request::OffsetFetchRequestTopics::default()
                     .with_name(fixture.name())
+                    .with_topic_id(fixture.topic_id)
                     .with_partition_indexes(vec![0]);
                 let group = offset_fetch_request::OffsetFetchRequestGroup::default()
                     .with_group_id(fixture.group.clone())

@@ -46,7 +46,7 @@ pub(super) async fn answer(
         RequestKind::DescribeGroups(r) => groups::describe_groups(context, version, r).into(),
         RequestKind::DeleteGroups(r) => groups::delete_groups(context, r).into(),
         RequestKind::OffsetCommit(r) => {
-            let response = commits::offset_commit(context, r);
+            let response = commits::offset_commit(context, version, r);
             let delay = context.shared.config.offset_commit_delay;
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;

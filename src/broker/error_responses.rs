@@ -210,6 +210,7 @@ fn offset_commit(request: OffsetCommitRequest, code: i16) -> OffsetCommitRespons
         });
         OffsetCommitResponseTopic::default()
             .with_partitions(partitions.collect())
+            .with_topic_id(topic.topic_id)
             .with_name(topic.name)
     });
     OffsetCommitResponse::default().with_topics(topics.collect())

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_client::protocol::topics_by_id::BY_ID_VERSION;
 use kafka_protocol::messages::ApiKey;
 
 /// A Kafka release whose version ranges can be advertised.
@@ -18,7 +19,7 @@ pub enum KafkaRelease {
     V2_8,
     /// 3.9: the last with ZooKeeper.
     V3_9,
-    /// 4.0 and later.
+    /// 4.1 and later.
     V4,
 }
 
@@ -72,10 +73,11 @@ impl AdvertisedVersions {
     /// Whether a request of that version is answered: advertised, and known to the codec.
     pub(super) fn serves(&self, api: ApiKey, version: i16) -> bool {
         let known = api.valid_versions();
-        self.range(api)
-            .is_some_and(|(min, max)| min <= version && version <= max)
-            && known.min <= version
-            && version <= known.max
+        let is_decoded = known.min <= version && version <= known.max
+            || matches!(api, ApiKey::OffsetCommit | ApiKey::OffsetFetch)
+                && version == BY_ID_VERSION;
+        let range = self.range(api);
+        is_decoded && range.is_some_and(|(min, max)| min <= version && version <= max)
     }
 }
 
@@ -94,8 +96,8 @@ const TABLE: [(ApiKey, [ReleaseRange; 4]); 23] = {
         (ApiKey::Fetch, raised(10, 12, 17, (4, 18))),
         (ApiKey::ListOffsets, raised(4, 6, 9, (1, 10))),
         (ApiKey::Metadata, upto(7, 11, 12, 13)),
-        (ApiKey::OffsetCommit, raised(6, 8, 9, (2, 9))),
-        (ApiKey::OffsetFetch, raised(5, 7, 9, (1, 9))),
+        (ApiKey::OffsetCommit, raised(6, 8, 9, (2, 10))),
+        (ApiKey::OffsetFetch, raised(5, 7, 9, (1, 10))),
         (ApiKey::FindCoordinator, upto(2, 3, 6, 6)),
         (ApiKey::JoinGroup, upto(3, 7, 9, 9)),
         (ApiKey::Heartbeat, upto(2, 4, 4, 4)),

@@ -1,4 +1,5 @@
 //! Kafka's messages: their schemas, and which versions are sent.
 
 pub mod schema;
+pub mod topics_by_id;
 pub mod versions;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use kafka_client::protocol::topics_by_id::BY_ID_VERSION;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
@@ -17,6 +18,7 @@ use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::super::context::{ClusterData, RequestContext};
 use super::super::group::{OffsetAndMetadata, size_of_offset};
@@ -25,20 +27,23 @@ use super::super::wire::owned;
 /// Stores offsets, if the member and its generation are current.
 pub(super) fn offset_commit(
     context: &RequestContext,
+    version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let mut cluster = context.shared.lock();
     let allowed = check_commit(context, &mut cluster, &request);
     let group = &request.group_id;
     let topics = request.topics.into_iter().map(|topic| {
+        let name = name_of(&cluster, version, &topic.name, topic.topic_id);
         let partitions = topic.partitions.into_iter().map(|wanted| {
             let index = wanted.partition_index;
             let result = allowed.and_then(|()| {
-                let exists = cluster.state.partition(&topic.name, index).is_some();
+                let name = name.as_ref().ok_or(ResponseError::UnknownTopicId)?;
+                let exists = cluster.state.partition(name, index).is_some();
                 if !exists {
                     return Err(ResponseError::UnknownTopicOrPartition);
                 }
-                store(context, &mut cluster, group, &topic.name, wanted)
+                store(context, &mut cluster, group, name, wanted)
             });
             OffsetCommitResponsePartition::default()
                 .with_partition_index(index)
@@ -47,10 +52,25 @@ pub(super) fn offset_commit(
         let partitions = partitions.collect();
         OffsetCommitResponseTopic::default()
             .with_partitions(partitions)
+            .with_topic_id(topic.topic_id)
             .with_name(topic.name)
     });
     let topics = topics.collect();
     OffsetCommitResponse::default().with_topics(topics)
+}
+
+/// Which topic is meant: from version 10 on it is named by its id. `None` if no topic has it.
+fn name_of(
+    cluster: &ClusterData,
+    version: i16,
+    name: &TopicName,
+    topic_id: Uuid,
+) -> Option<TopicName> {
+    if version < BY_ID_VERSION {
+        return Some(name.clone());
+    }
+    let name = cluster.state.name_of(topic_id)?;
+    Some(TopicName(owned(name)))
 }
 
 fn check_commit(
@@ -112,7 +132,7 @@ pub(super) fn offset_fetch(
         let groups = request.groups.into_iter();
         let groups = groups
             .filter(|group| seen.insert(group.group_id.clone()))
-            .map(|group| fetch_group(context, &cluster, group));
+            .map(|group| fetch_group(context, &cluster, version, group));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let checked = context.check_coordinator(&cluster, &request.group_id);
@@ -150,6 +170,7 @@ pub(super) fn offset_fetch(
 fn fetch_group(
     context: &RequestContext,
     cluster: &ClusterData,
+    version: i16,
     wanted: OffsetFetchRequestGroup,
 ) -> OffsetFetchResponseGroup {
     let response = OffsetFetchResponseGroup::default();
@@ -158,9 +179,16 @@ fn fetch_group(
             .with_group_id(wanted.group_id)
             .with_error_code(error.code());
     }
+    let mut unknown = Vec::new();
     let topics = wanted.topics.map(|topics| {
-        let wanted = topics.into_iter();
-        wanted.map(|t| (t.name, t.partition_indexes)).collect()
+        let wanted = topics.into_iter().filter_map(|topic| {
+            let name = name_of(cluster, version, &topic.name, topic.topic_id);
+            if name.is_none() {
+                unknown.push(unknown_topic(topic.topic_id, &topic.partition_indexes));
+            }
+            Some((name?, topic.partition_indexes))
+        });
+        wanted.collect()
     });
     let topics = positions(cluster, &wanted.group_id, topics).into_iter();
     let topics = topics.map(|(name, partitions)| {
@@ -171,12 +199,28 @@ fn fetch_group(
                 .with_committed_leader_epoch(committed.leader_epoch)
                 .with_metadata(Some(committed.metadata))
         });
+        let topic = cluster.state.topic(&name);
         OffsetFetchResponseTopics::default()
             .with_partitions(partitions.collect())
+            .with_topic_id(topic.map_or_else(Uuid::nil, |topic| topic.id))
             .with_name(name)
     });
-    let topics = topics.collect();
+    let topics = topics.chain(unknown).collect();
     response.with_group_id(wanted.group_id).with_topics(topics)
+}
+
+fn unknown_topic(topic_id: Uuid, indexes: &[i32]) -> OffsetFetchResponseTopics {
+    let partitions = indexes.iter().map(|index| {
+        OffsetFetchResponsePartitions::default()
+            .with_partition_index(*index)
+            .with_committed_offset(-1)
+            .with_committed_leader_epoch(-1)
+            .with_metadata(Some(StrBytes::new()))
+            .with_error_code(ResponseError::UnknownTopicId.code())
+    });
+    OffsetFetchResponseTopics::default()
+        .with_topic_id(topic_id)
+        .with_partitions(partitions.collect())
 }
 
 type OffsetsByTopic = Vec<(TopicName, Vec<(i32, OffsetAndMetadata)>)>;

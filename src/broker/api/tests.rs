@@ -4,8 +4,9 @@
 mod bounds;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -33,6 +34,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
 use kafka_client::net;
+use kafka_client::protocol::versions::Api as _;
 
 use super::super::batch::tests::{PLAIN, batch_of};
 use super::super::config::BrokerConfig;
@@ -44,6 +46,8 @@ fn context() -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
     let config = BrokerConfig {
         versions: KafkaRelease::V4.versions(),
+        // No clock ends it here.
+        initial_rebalance_delay: Duration::ZERO,
         ..BrokerConfig::default()
     };
     RequestContext {
@@ -66,6 +70,7 @@ fn topic() -> TopicName {
 fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
     let by_id = match api {
         ApiKey::Produce | ApiKey::Fetch => version >= 13,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => version >= 10,
         _ => false,
     };
     let (name, id) = if by_id {
@@ -73,7 +78,7 @@ fn request(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
     } else {
         (topic(), Uuid::nil())
     };
-    let of_group = group_request(api, version);
+    let of_group = group_request(api, version, name.clone(), id);
     let of_topic = || topic_request(api, version);
     of_group
         .or_else(of_topic)
@@ -159,9 +164,8 @@ fn record_request(api: ApiKey, version: i16, name: TopicName, id: Uuid) -> Reque
 }
 
 /// A request about group `g`.
-fn group_request(api: ApiKey, version: i16) -> Option<RequestKind> {
+fn group_request(api: ApiKey, version: i16, name: TopicName, id: Uuid) -> Option<RequestKind> {
     let group = || GroupId(text("g"));
-    let name = topic();
     Some(match api {
         ApiKey::FindCoordinator if version >= 4 => FindCoordinatorRequest::default()
             .with_coordinator_keys(vec![text("g"), text("h")])
@@ -192,6 +196,7 @@ fn group_request(api: ApiKey, version: i16) -> Option<RequestKind> {
             .with_topics(vec![
                 OffsetCommitRequestTopic::default()
                     .with_name(name)
+                    .with_topic_id(id)
                     .with_partitions(vec![
                         OffsetCommitRequestPartition::default().with_committed_offset(5),
                     ]),
@@ -204,6 +209,7 @@ fn group_request(api: ApiKey, version: i16) -> Option<RequestKind> {
                     .with_topics(Some(vec![
                         OffsetFetchRequestTopics::default()
                             .with_name(name)
+                            .with_topic_id(id)
                             .with_partition_indexes(vec![0, 1]),
                     ])),
             ])
@@ -302,15 +308,29 @@ fn reads_back(api: ApiKey, version: i16, response: &ResponseKind) {
     assert!(bytes.is_empty(), "{api:?} v{version}: {} left", bytes.len());
 }
 
+fn body_of(request: &RequestKind, version: i16) -> Bytes {
+    let by_hand = match request {
+        RequestKind::OffsetCommit(commit) => commit.encode_by_hand(version),
+        RequestKind::OffsetFetch(fetch) => fetch.encode_by_hand(version),
+        _ => None,
+    };
+    let by_codec = || {
+        let mut body = BytesMut::new();
+        let encoded = request.encode(&mut body, version);
+        encoded.map(|()| body.freeze()).map_err(|e| e.to_string())
+    };
+    let body = by_hand.unwrap_or_else(by_codec);
+    body.unwrap_or_else(|error| panic!("v{version}: {error}\n{request:?}"))
+}
+
 /// Encoded, checked and decoded, so that what a version does not know is lost on the way.
 fn sent(api: ApiKey, version: i16, id: Uuid) -> RequestKind {
     let mut bytes = BytesMut::new();
     let header_version = api.request_header_version(version);
     let request = request(api, version, id);
-    let encoded = RequestHeader::default()
-        .encode(&mut bytes, header_version)
-        .and_then(|()| request.encode(&mut bytes, version));
+    let encoded = RequestHeader::default().encode(&mut bytes, header_version);
     encoded.unwrap_or_else(|error| panic!("{api:?} v{version}: {error:#}"));
+    bytes.extend_from_slice(&body_of(&request, version));
     let sent = net::decode_request(api, version, &mut bytes.freeze());
     sent.unwrap_or_else(|error| panic!("{api:?} v{version}: {error}"))
         .1

@@ -23,6 +23,7 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use runtime::mutex::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::coordinator_lookup::CoordinatorLookup;
 use super::error::{GroupError, GroupErrorAction};
@@ -33,6 +34,7 @@ use super::topic_identity::{self, OffsetToCommit};
 use crate::error::RequestError;
 use crate::fetcher::Fetcher;
 use crate::net::pool::CommitPermit;
+use crate::protocol::topics_by_id::BY_ID_VERSION;
 use crate::protocol::versions::Api;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
@@ -178,10 +180,10 @@ impl CoordinatorHandle {
         self.group.start.lock().await
     }
 
-    /// One attempt to fetch the committed offsets of these partitions.
+    /// One attempt to fetch the committed offsets of these partitions, each with its topic's id.
     pub(super) async fn fetch_committed(
         &self,
-        partitions: &[TopicPartition],
+        partitions: &[(TopicPartition, Uuid)],
         isolation: IsolationLevel,
     ) -> Result<Vec<CommittedPosition>, GroupError> {
         let coordinator = self.coordinator().await?;
@@ -204,6 +206,13 @@ impl CoordinatorHandle {
         if let Err(error) = &result {
             self.check_coordinator(coordinator, error);
         }
+        for (tp, offset) in result.iter().flatten() {
+            if let Err(GroupError::Code(ResponseError::UnknownTopicId)) = offset {
+                // Recreated, or not known to the coordinator yet.
+                let metadata = self.cluster.metadata();
+                metadata.request_update_for_topic(&tp.topic);
+            }
+        }
         result
     }
 
@@ -212,18 +221,42 @@ impl CoordinatorHandle {
         &self,
         permit: GroupCommitPermit,
         metadata: &ConsumerGroupMetadata,
-        offsets: Vec<OffsetToCommit>,
+        mut offsets: Vec<OffsetToCommit>,
     ) -> Result<Vec<(PartitionAssignment, i16)>, GroupError> {
-        let broker = permit.broker.broker();
-        let identified = topic_identity::identify(self.cluster.metadata(), offsets).await?;
-        let (offsets, mut codes) = (identified.current, identified.rejected);
-        if !offsets.is_empty() {
-            let build = |version| requests::offset_commit(version, metadata, &offsets);
-            let timeout = self.cluster.config().request_timeout;
-            let response = self
-                .call::<OffsetCommitRequest>(broker, permit.broker.purpose(), build, timeout)
-                .await?;
-            codes.extend(requests::commit_error_codes(&response, &offsets));
+        let (broker, purpose) = (permit.broker.broker(), permit.broker.purpose());
+        let topics = self.cluster.metadata();
+        let newest = self.version::<OffsetCommitRequest>(broker, purpose);
+        let by_id = newest.await? >= BY_ID_VERSION;
+        let mut codes = Vec::new();
+        if !by_id {
+            let identified = topic_identity::identify(topics, offsets).await?;
+            (offsets, codes) = (identified.current, identified.rejected);
+        }
+        if offsets.is_empty() {
+            return Ok(codes);
+        }
+        let build = |version| {
+            // By name only after it was looked at who has it: the broker may have been replaced.
+            let is_identified = !by_id || version >= BY_ID_VERSION;
+            let offsets = if is_identified { &offsets[..] } else { &[] };
+            requests::offset_commit(version, metadata, offsets)
+        };
+        let timeout = self.cluster.config().request_timeout;
+        let call = self.call::<OffsetCommitRequest>(broker, purpose, build, timeout);
+        let response = call.await?;
+        drop(permit);
+        let committed = requests::commit_error_codes(&response, &offsets).into_iter();
+        let (unknown, committed): (Vec<_>, Vec<_>) =
+            committed.partition(|(_, code)| *code == ResponseError::UnknownTopicId.code());
+        codes.extend(committed);
+        if !unknown.is_empty() {
+            // Recreated, or not known to the coordinator yet.
+            offsets.retain(|offset| unknown.iter().any(|(of, _)| *of == offset.assignment));
+            let identified = topic_identity::identify(topics, offsets).await?;
+            codes.extend(identified.rejected);
+            let current = identified.current.into_iter();
+            let not_known_yet = ResponseError::UnknownTopicOrPartition.code();
+            codes.extend(current.map(|offset| (offset.assignment, not_known_yet)));
         }
         Ok(codes)
     }
@@ -252,6 +285,17 @@ impl CoordinatorHandle {
             }
             changed.await;
         }
+    }
+
+    /// In which version a request of that kind would be sent now.
+    pub(super) async fn version<A: Api>(
+        &self,
+        broker: BrokerId,
+        purpose: ConnectionPurpose,
+    ) -> Result<i16, GroupError> {
+        let connection = self.cluster.connection(broker, purpose);
+        let version = async { Ok((0, connection.await?.version::<A>()?)) };
+        self.unless_moved(broker, version).await
     }
 
     /// Sends a request over the connection for that purpose; gives up, as if the broker had said

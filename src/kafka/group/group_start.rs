@@ -166,7 +166,9 @@ impl StartDecision<'_> {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<TopicPartition>, GroupError> {
-        let committed = self.handle.fetch_committed(partitions, self.isolation);
+        let with_id = |tp: &TopicPartition| (tp.clone(), self.topic_id(tp));
+        let partitions: Vec<_> = partitions.iter().map(with_id).collect();
+        let committed = self.handle.fetch_committed(&partitions, self.isolation);
         let mut open = Vec::new();
         for (tp, offset) in committed.await? {
             match offset {
@@ -185,13 +187,17 @@ impl StartDecision<'_> {
     }
 
     fn to_commit(&self, tp: TopicPartition, next: FetchPosition) -> OffsetToCommit {
-        let topic = self.topics.iter().find(|topic| topic.name == tp.topic);
         OffsetToCommit {
+            topic_id: self.topic_id(&tp),
             // There is no member to number the assignments of.
             assignment: PartitionAssignment { tp, number: 0 },
             next,
-            topic_id: topic.map_or(Uuid::nil(), |topic| topic.id),
         }
+    }
+
+    fn topic_id(&self, tp: &TopicPartition) -> Uuid {
+        let topic = self.topics.iter().find(|topic| topic.name == tp.topic);
+        topic.map_or(Uuid::nil(), |topic| topic.id)
     }
 
     /// Commits without a member; what is refused, since the group has members.

@@ -303,7 +303,11 @@ impl PositionInitializer {
         let handle = &self.handle;
         // Before the offsets: an offset of a later topic is not taken for one of this.
         let topics = self.topics_of(assignments).await?;
-        let partitions: Vec<_> = assignments.iter().map(|of| of.tp.clone()).collect();
+        let with_id = |of: &PartitionAssignment| {
+            let topic_id = topics[&of.tp.topic].as_ref().copied();
+            (of.tp.clone(), topic_id.unwrap_or_default())
+        };
+        let partitions: Vec<_> = assignments.iter().map(with_id).collect();
         let fetched = handle.fetch_committed(&partitions, self.isolation);
         let committed = fetched
             .await?

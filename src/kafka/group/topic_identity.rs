@@ -6,10 +6,12 @@
 //!                                                no description ────────────────────────▶ retry
 //! ```
 //!
-//! OffsetCommit names a topic, and a topic that was deleted and created again has the same name:
-//! an offset of the former one, committed for the new one, would skip the new one's records. So
-//! the cluster is asked right before each commit; one Metadata request serves all members that
-//! commit at the same time. Brokers before 2.8 give topics no id: they are not asked.
+//! A topic that was deleted and created again has the same name: an offset of the former one,
+//! committed for the new one, would skip the new one's records. From version 10 on (Kafka 4.1)
+//! OffsetCommit names topics by id, and the broker refuses an id that is gone. Before that it
+//! names them by name, and the cluster is asked right before each commit; one Metadata request
+//! serves all members that commit at the same time. Brokers before 2.8 give topics no id: they
+//! are not asked.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::error::RequestError;
 use crate::protocol::schema;
+use crate::protocol::topics_by_id;
 use crate::protocol::versions::Api;
 
 /// The largest request that is sent, in bytes: brokers refuse more
@@ -45,9 +46,15 @@ pub(crate) fn encode<A: Api>(
         .with_request_api_key(A::KEY)
         .with_request_api_version(version)
         .with_client_id(Some(client_id.clone()));
+    let by_hand = request.encode_by_hand(version).transpose();
+    let by_hand = by_hand.map_err(|error| unencodable(&error))?;
+    let body_size = || match &by_hand {
+        Some(body) => Ok(body.len()),
+        None => request.compute_size(version),
+    };
     let size = header
         .compute_size(header_version)
-        .and_then(|header| Ok(header + request.compute_size(version)?))
+        .and_then(|header| Ok(header + body_size()?))
         .map_err(|error| unencodable(&error))?;
     if size > REQUEST_SIZE_MAX {
         return Err(RequestError::TooLarge {
@@ -60,7 +67,13 @@ pub(crate) fn encode<A: Api>(
     frame.extend_from_slice(&[0; 4]);
     header
         .encode(&mut frame, header_version)
-        .and_then(|()| request.encode(&mut frame, version))
+        .and_then(|()| match &by_hand {
+            Some(body) => {
+                frame.extend_from_slice(body);
+                Ok(())
+            }
+            None => request.encode(&mut frame, version),
+        })
         .map_err(|error| unencodable(&error))?;
     let length = i32::try_from(frame.len() - 4).expect("bounded by REQUEST_SIZE_MAX");
     frame[..4].copy_from_slice(&length.to_be_bytes());
@@ -98,9 +111,12 @@ pub fn decode_request(
     frame: &mut Bytes,
 ) -> Result<(RequestHeader, RequestKind), String> {
     schema::validate_request(api, version, frame).map_err(|error| error.to_string())?;
-    RequestHeader::decode(frame, api.request_header_version(version))
-        .and_then(|header| Ok((header, RequestKind::decode(api, frame, version)?)))
-        .map_err(|error| format!("{error:#}"))
+    let header = RequestHeader::decode(frame, api.request_header_version(version))
+        .map_err(|error| format!("{error:#}"))?;
+    let request = topics_by_id::decode_request(api, version, frame).unwrap_or_else(|| {
+        RequestKind::decode(api, frame, version).map_err(|error| format!("{error:#}"))
+    });
+    Ok((header, request?))
 }
 
 /// Up to this length a buffer is allocated by what the length field claims.
@@ -201,9 +217,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 #[cfg(test)]
 mod tests {
     use bytes::BufMut;
+    use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
+    use kafka_protocol::messages::offset_fetch_request::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    };
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-    use kafka_protocol::messages::{HeartbeatRequest, ProduceRequest, RequestHeader};
+    use kafka_protocol::messages::{
+        HeartbeatRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, RequestHeader,
+    };
     use tokio::io::AsyncWriteExt;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -304,6 +327,31 @@ mod tests {
             HeartbeatRequest::decode(&mut bytes, version).unwrap();
             assert!(bytes.is_empty());
         }
+    }
+
+    #[test]
+    fn a_request_that_names_topics_by_id_has_kafkas_schema_and_reads_back() {
+        let (client_id, id) = (StrBytes::from_static_str("me"), Uuid::from_u128(5));
+        let topic = OffsetCommitRequestTopic::default()
+            .with_topic_id(id)
+            .with_partitions(vec![Default::default(); 2]);
+        let commit = OffsetCommitRequest::default().with_topics(vec![topic]);
+        let frame = encode(&client_id, 10, &commit).unwrap();
+        let mut body = frame.freeze().slice(4..);
+        let (header, decoded) = decode_request(ApiKey::OffsetCommit, 10, &mut body).unwrap();
+        assert_eq!((decoded, header.request_api_version), (commit.into(), 10));
+        assert!(body.is_empty());
+
+        let topic = OffsetFetchRequestTopics::default()
+            .with_topic_id(id)
+            .with_partition_indexes(vec![3, 4]);
+        let group = OffsetFetchRequestGroup::default().with_topics(Some(vec![topic]));
+        let fetch = OffsetFetchRequest::default().with_groups(vec![group]);
+        let frame = encode(&client_id, 10, &fetch).unwrap();
+        let mut body = frame.freeze().slice(4..);
+        let (_, decoded) = decode_request(ApiKey::OffsetFetch, 10, &mut body).unwrap();
+        assert_eq!(decoded, fetch.into());
+        assert!(body.is_empty());
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::messages::{self, ApiVersionsResponse};
 use kafka_protocol::protocol::Request;
 
 use super::schema::{MessageSchema, VersionRange, responses};
+use super::topics_by_id::{encode_offset_commit, encode_offset_fetch};
 
 /// A request that we send, pinned to the versions that were tested.
 pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync + 'static {
@@ -24,6 +26,11 @@ pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync +
     const NAME: &'static str;
     /// The schema of its responses.
     const RESPONSE_SCHEMA: &'static MessageSchema;
+
+    /// The body in a version that kafka-protocol cannot encode; `None` in all others.
+    fn encode_by_hand(&self, _version: i16) -> Option<Result<Bytes, String>> {
+        None
+    }
 
     /// How long the broker wants the connection silent after this response (KIP-219).
     fn throttle_time(response: &Self::Response) -> Duration;
@@ -42,14 +49,22 @@ pub struct ApiSpec {
     pub response_schema: &'static MessageSchema,
 }
 
-/// The APIs: request, name, oldest and latest version, schema of the response.
+/// The APIs: request, name, oldest and latest version, schema of the response, and how what
+/// kafka-protocol cannot is encoded.
 macro_rules! apis {
-    ($($request:ident $name:literal $oldest:literal..=$latest:literal $schema:ident;)*) => {
+    ($(
+        $request:ident $name:literal $oldest:literal..=$latest:literal $schema:ident
+        $(, $encode:path)?;
+    )*) => {
         $(impl Api for messages::$request {
             const OLDEST_VERSION: i16 = $oldest;
             const LATEST_VERSION: i16 = $latest;
             const NAME: &'static str = $name;
             const RESPONSE_SCHEMA: &'static MessageSchema = &responses::$schema;
+
+            $(fn encode_by_hand(&self, version: i16) -> Option<Result<Bytes, String>> {
+                $encode(self, version)
+            })?
 
             fn throttle_time(response: &Self::Response) -> Duration {
                 Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0))
@@ -71,8 +86,8 @@ apis! {
     FetchRequest "Fetch" 4..=18 FETCH;
     MetadataRequest "Metadata" 4..=13 METADATA;
     ListOffsetsRequest "ListOffsets" 1..=10 LIST_OFFSETS;
-    OffsetCommitRequest "OffsetCommit" 2..=9 OFFSET_COMMIT;
-    OffsetFetchRequest "OffsetFetch" 1..=9 OFFSET_FETCH;
+    OffsetCommitRequest "OffsetCommit" 2..=10 OFFSET_COMMIT, encode_offset_commit;
+    OffsetFetchRequest "OffsetFetch" 1..=10 OFFSET_FETCH, encode_offset_fetch;
     FindCoordinatorRequest "FindCoordinator" 0..=4 FIND_COORDINATOR;
     JoinGroupRequest "JoinGroup" 2..=9 JOIN_GROUP;
     SyncGroupRequest "SyncGroup" 0..=5 SYNC_GROUP;

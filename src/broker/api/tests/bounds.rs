@@ -1,6 +1,5 @@
 //! What no request can make the broker spend.
 
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 
@@ -9,6 +8,11 @@ use super::*;
 
 fn with_topic(config: BrokerConfig) -> RequestContext {
     let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+    let config = BrokerConfig {
+        // No clock ends it here.
+        initial_rebalance_delay: Duration::ZERO,
+        ..config
+    };
     let context = RequestContext {
         shared: ClusterContext::new(config, &[address]),
         ..context()
@@ -24,8 +28,8 @@ fn frame(api: ApiKey, version: i16, request: &RequestKind) -> Bytes {
     let mut bytes = BytesMut::new();
     RequestHeader::default()
         .encode(&mut bytes, api.request_header_version(version))
-        .and_then(|()| request.encode(&mut bytes, version))
         .unwrap();
+    bytes.extend_from_slice(&body_of(request, version));
     bytes.freeze()
 }
 

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::{ConsumerGroupMetadata, text};
 use crate::TopicPartition;
@@ -29,7 +30,7 @@ pub(crate) fn offset_commit(
     for OffsetToCommit {
         assignment: PartitionAssignment { tp, .. },
         next,
-        ..
+        topic_id,
     } in offsets
     {
         let epoch = if version >= 6 { next.leader_epoch } else { -1 };
@@ -43,6 +44,7 @@ pub(crate) fn offset_commit(
             _ => topics.push(
                 OffsetCommitRequestTopic::default()
                     .with_name(TopicName(text(&tp.topic)))
+                    .with_topic_id(*topic_id)
                     .with_partitions(vec![partition]),
             ),
         }
@@ -63,34 +65,42 @@ pub(crate) fn commit_error_codes(
     let mut codes = Vec::with_capacity(offsets.len());
     for topic in &response.topics {
         for partition in &topic.partitions {
-            let requested = offsets.iter().map(|offset| &offset.assignment).find(|of| {
-                of.tp.partition == partition.partition_index && *of.tp.topic == *topic.name.0
+            let requested = offsets.iter().find(|offset| {
+                let tp = &offset.assignment.tp;
+                // In version 10 topics have an id, before that a name.
+                let is_topic = match topic.topic_id.is_nil() {
+                    true => *tp.topic == *topic.name.0,
+                    false => offset.topic_id == topic.topic_id,
+                };
+                is_topic && tp.partition == partition.partition_index
             });
-            codes.extend(requested.map(|of| (of.clone(), partition.error_code)));
+            let code = partition.error_code;
+            codes.extend(requested.map(|offset| (offset.assignment.clone(), code)));
         }
     }
     codes
 }
 
-/// OffsetFetch of one group; `partitions` sorted.
+/// OffsetFetch of one group; `partitions` sorted, each with its topic's id.
 pub(crate) fn offset_fetch(
     version: i16,
     group_id: &str,
-    partitions: &[TopicPartition],
+    partitions: &[(TopicPartition, Uuid)],
     stable: bool,
 ) -> OffsetFetchRequest {
-    let mut topics: Vec<(&str, Vec<i32>)> = Vec::new();
-    for tp in partitions {
+    let mut topics: Vec<(&str, Uuid, Vec<i32>)> = Vec::new();
+    for (tp, id) in partitions {
         match topics.last_mut() {
-            Some((topic, list)) if **topic == *tp.topic => list.push(tp.partition),
-            _ => topics.push((&tp.topic, vec![tp.partition])),
+            Some((topic, _, list)) if **topic == *tp.topic => list.push(tp.partition),
+            _ => topics.push((&tp.topic, *id, vec![tp.partition])),
         }
     }
     let request = OffsetFetchRequest::default().with_require_stable(stable && version >= 7);
     if version >= 8 {
-        let topic = |(name, list): (&str, Vec<i32>)| {
+        let topic = |(name, id, list): (&str, Uuid, Vec<i32>)| {
             OffsetFetchRequestTopics::default()
                 .with_name(TopicName(text(name)))
+                .with_topic_id(id)
                 .with_partition_indexes(list)
         };
         let topics = topics.into_iter().map(topic).collect();
@@ -99,7 +109,7 @@ pub(crate) fn offset_fetch(
             .with_topics(Some(topics));
         return request.with_groups(vec![group]);
     }
-    let topic = |(name, list): (&str, Vec<i32>)| {
+    let topic = |(name, _, list): (&str, Uuid, Vec<i32>)| {
         OffsetFetchRequestTopic::default()
             .with_name(TopicName(text(name)))
             .with_partition_indexes(list)
@@ -116,15 +126,23 @@ pub(crate) type CommittedPosition = (TopicPartition, Result<Option<FetchPosition
 /// What the OffsetFetch response says of each of `partitions`; one that it leaves out has failed.
 pub(crate) fn committed_offsets(
     response: OffsetFetchResponse,
-    partitions: &[TopicPartition],
+    partitions: &[(TopicPartition, Uuid)],
 ) -> Result<Vec<CommittedPosition>, GroupError> {
     let mut code = response.error_code;
-    let mut listed: Vec<(String, i32, i64, i32, i16)> = Vec::new();
+    let mut listed: Vec<(String, Uuid, i32, i64, i32, i16)> = Vec::new();
     for topic in response.topics {
         let name = topic.name.0.to_string();
         listed.extend(topic.partitions.iter().map(|p| {
             let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
-            (name.clone(), p.partition_index, offset, epoch, p.error_code)
+            let id = Uuid::nil();
+            (
+                name.clone(),
+                id,
+                p.partition_index,
+                offset,
+                epoch,
+                p.error_code,
+            )
         }));
     }
     if let Some(group) = response.groups.into_iter().next() {
@@ -133,17 +151,29 @@ pub(crate) fn committed_offsets(
             let name = topic.name.0.to_string();
             listed.extend(topic.partitions.iter().map(|p| {
                 let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
-                (name.clone(), p.partition_index, offset, epoch, p.error_code)
+                let id = topic.topic_id;
+                (
+                    name.clone(),
+                    id,
+                    p.partition_index,
+                    offset,
+                    epoch,
+                    p.error_code,
+                )
             }));
         }
     }
     if let Some(error) = GroupError::from_code(code) {
         return Err(error);
     }
-    let find = |tp: &TopicPartition| {
-        let listed = listed
-            .iter()
-            .find(|(name, partition, ..)| *partition == tp.partition && **name == *tp.topic);
+    let find = |tp: &TopicPartition, topic_id: Uuid| {
+        let listed = listed.iter().find(|(name, id, partition, ..)| {
+            let is_topic = match id.is_nil() {
+                true => **name == *tp.topic,
+                false => *id == topic_id,
+            };
+            is_topic && *partition == tp.partition
+        });
         match listed {
             None => Err(GroupError::MalformedResponse),
             Some(&(.., offset, leader_epoch, code)) => match GroupError::from_code(code) {
@@ -156,5 +186,7 @@ pub(crate) fn committed_offsets(
             },
         }
     };
-    Ok(partitions.iter().map(|tp| (tp.clone(), find(tp))).collect())
+    let found = partitions.iter();
+    let found = found.map(|(tp, topic_id)| (tp.clone(), find(tp, *topic_id)));
+    Ok(found.collect())
 }
