@@ -474,15 +474,28 @@ async fn an_offset_lookup_whose_broker_hangs_is_abandoned_when_another_broker_le
     let hangs = FaultRule::on(ApiKey::ListOffsets, FaultAction::Silence).at(1);
     fixture.broker.faults().add(hangs);
     let (fetcher, isolation) = (&fixture.fetcher, IsolationLevel::ReadUncommitted);
-    let end = fetcher.list_offset(&fixture.tp, OffsetSpec::Latest, isolation);
+    // The first stays with the broker that hangs; the others wait behind it, and go elsewhere.
+    assert!(fixture.broker.create_topic("stays", 1));
+    let stays = TopicPartition::new("stays", 0);
+    assert!(fixture.broker.move_leader(&stays, BrokerId(1)));
+    let hung = fetcher.list_offset(&stays, OffsetSpec::Latest, isolation);
     let moved = async {
         until("a lookup hangs", || fixture.broker.faults().left() == 0).await;
-        assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(2)));
+        let start = fetcher.list_offset(&fixture.tp, OffsetSpec::Earliest, isolation);
+        let end = fetcher.list_offset(&fixture.tp, OffsetSpec::Latest, isolation);
+        let moved = async {
+            assert!(fixture.broker.move_leader(&fixture.tp, BrokerId(2)));
+        };
+        let (start, end, ()) = tokio::join!(start, end, moved);
+        (start.unwrap().offset, end.unwrap().offset)
     };
-    let (end, ()) = timeout(PATIENCE, async { tokio::join!(end, moved) })
-        .await
-        .unwrap();
-    assert_eq!(end.unwrap().offset, 10);
+    let found = timeout(PATIENCE, async {
+        tokio::select! {
+            _ = hung => panic!("its broker hangs"),
+            found = moved => found,
+        }
+    });
+    assert_eq!(found.await.unwrap(), (0, 10));
     fixture.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use kafka_client::config::{AssignorName, ConsumerConfig};
+use kafka_client::config::{AssignorName, ClientConfig, ConsumerConfig};
 use kafka_client::consumer::{ConsumerEvent, Subscription};
 use kafka_client::fetcher::FetchPosition;
 use kafka_client::group::{CommitError, ConsumerError, OffsetResetStrategy};
@@ -396,6 +396,34 @@ async fn a_join_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_more
         reader.until("read", |seen| seen.count() == 5).await;
         reader.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_join_waits_no_longer_for_a_connection_to_a_broker_that_is_not_the_coordinator_any_more()
+{
+    let fixture = GroupFixture::new(2).await;
+    let all = fixture.topic("t", 1).await;
+    fixture.broker.move_leader(&all[0], BrokerId(2));
+    fixture.broker.move_coordinator("g", BrokerId(1));
+    // As a broker that was stopped: it takes connections, and says nothing on them.
+    let hangs = FaultRule::on(ApiKey::ApiVersions, FaultAction::Silence);
+    fixture.broker.faults().add(hangs.at(1).always());
+    let client = ClientConfig {
+        connect_timeout: PATIENCE * 2,
+        ..ClientConfig::default()
+    };
+    let bootstrap = fixture.broker.bootstrap();
+    let (_, second) = bootstrap.split_once(',').unwrap();
+    let process = Process::with(second, client, quick());
+    let asked = || fixture.broker.requests(ApiKey::FindCoordinator);
+    let before = asked();
+    let mut reader = process.reader(subscription("g", &["t"]));
+    fixture
+        .until("the coordinator is found", || asked() > before)
+        .await;
+    fixture.broker.move_coordinator("g", BrokerId(2));
+    reader.until("read", |seen| seen.count() == 5).await;
+    reader.close().await;
 }
 
 #[tokio::test]

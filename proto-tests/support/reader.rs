@@ -25,6 +25,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(bootstrap: &str, consumer: ConsumerConfig) -> Self {
+        Self::with(bootstrap, ClientConfig::default(), consumer)
+    }
+
+    pub(crate) fn with(bootstrap: &str, client: ClientConfig, consumer: ConsumerConfig) -> Self {
         // RUST_LOG=debug shows what went on.
         let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
         let _ = tracing_subscriber::registry()
@@ -33,7 +37,7 @@ impl Process {
             .try_init();
         let config = ClientConfig {
             bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
-            ..ClientConfig::default()
+            ..client
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let cluster = Cluster::new(config, Principal::Proxy, tasks, stop.clone());

@@ -111,6 +111,8 @@ impl BudgetPool {
         if let Some(permit) = self.try_acquire(bytes) {
             return permit;
         }
+        // Dropped after the receiver, by which the pool knows the waiter that went away.
+        let _leave = LeaveQueueOnDrop(self);
         let (grant, mut granted) = oneshot::channel();
         self.lock().waiting.push_back(BudgetWaiter { bytes, grant });
         loop {
@@ -251,6 +253,22 @@ impl BudgetPool {
 
     fn lock(&self) -> MutexGuard<'_, BudgetPoolState> {
         lock(&self.state)
+    }
+}
+
+/// Takes whoever does not wait any more out of the queue, and serves those behind him.
+struct LeaveQueueOnDrop<'a>(&'a Arc<BudgetPool>);
+
+impl Drop for LeaveQueueOnDrop<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|waiter| !waiter.grant.is_closed());
+        let has_left = state.waiting.len() < before;
+        drop(state);
+        if has_left {
+            self.0.grant();
+        }
     }
 }
 
@@ -411,6 +429,23 @@ mod tests {
             panic!("100 are free");
         };
         assert_eq!((permit.bytes(), pool.used()), (100, 100));
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_waiting_holds_up_nobody_behind_him() {
+        let pool = BudgetPool::new(100);
+        let held = pool.acquire(80).await;
+        let mut large = Box::pin(pool.acquire(90));
+        assert!(poll(large.as_mut()).is_pending());
+        let mut small = pin!(pool.acquire(10));
+        assert!(poll(small.as_mut()).is_pending());
+        drop(large);
+        let Poll::Ready(permit) = poll(small.as_mut()) else {
+            panic!("20 are free");
+        };
+        assert_eq!((permit.bytes(), pool.used()), (10, 90));
+        assert!(pool.try_acquire(10).is_some());
+        drop(held);
     }
 
     #[tokio::test]

@@ -51,8 +51,10 @@ struct OffsetLookup {
     tp: TopicPartition,
     spec: OffsetSpec,
     leader_epoch: i32,
-    result: oneshot::Sender<Result<FetchPosition, RetryReason>>,
+    result: oneshot::Sender<OffsetLookupResult>,
 }
+
+type OffsetLookupResult = Result<FetchPosition, RetryReason>;
 
 impl OffsetFetcher {
     pub(super) fn new(cluster: Cluster) -> Self {
@@ -162,7 +164,13 @@ impl OffsetFetcher {
             });
         }
         let stopped = RetryReason::Other("the client is stopping".into());
-        response.await.unwrap_or(Err(stopped))
+        tokio::select! {
+            biased;
+            result = response => result.unwrap_or(Err(stopped)),
+            () = leadership_moved(self.cluster.metadata(), tp, leader.broker) => {
+                Err(ResponseError::NotLeaderOrFollower.into())
+            }
+        }
     }
 
     /// Sends the pending lookups of `key` until there are none.
@@ -182,14 +190,10 @@ impl OffsetFetcher {
             let (earliest, latest): (Vec<_>, Vec<_>) = lookups
                 .into_iter()
                 .partition(|lookup| lookup.spec == OffsetSpec::Earliest);
-            for (spec, lookups) in [
-                (OffsetSpec::Earliest, earliest),
-                (OffsetSpec::Latest, latest),
-            ] {
-                if !lookups.is_empty() {
-                    self.send(key, spec, lookups).await;
-                }
-            }
+            tokio::join!(
+                self.send(key, OffsetSpec::Earliest, earliest),
+                self.send(key, OffsetSpec::Latest, latest),
+            );
         }
     }
 
@@ -197,9 +201,14 @@ impl OffsetFetcher {
         &self,
         (broker, isolation): (BrokerId, IsolationLevel),
         spec: OffsetSpec,
-        lookups: Vec<OffsetLookup>,
+        mut lookups: Vec<OffsetLookup>,
     ) {
-        let build = |version| build_request(version, spec, isolation, &lookups);
+        lookups.retain(|lookup| !lookup.result.is_closed());
+        if lookups.is_empty() {
+            return;
+        }
+        let topics = topics_of(spec, &lookups);
+        let build = |version| build_request(version, isolation, topics);
         let timeout = self.cluster.config().request_timeout;
         let metadata = self.cluster.metadata();
         let response = self
@@ -207,10 +216,8 @@ impl OffsetFetcher {
             .call(broker, ConnectionPurpose::Control, build, timeout);
         let response = await_requesting_metadata(metadata, OVERDUE_AFTER, response);
         let response = tokio::select! {
-            response = response => response.map_err(|error| error.to_string()),
-            () = leadership_moved(metadata, broker, &lookups) => {
-                Err("another broker leads a partition by now".to_owned())
-            }
+            response = response => response,
+            () = all_abandoned(&mut lookups) => return,
         };
         let mut results = HashMap::new();
         let missing = match response {
@@ -230,7 +237,7 @@ impl OffsetFetcher {
                 }
                 RetryReason::Other("the broker left it out".into())
             }
-            Err(reason) => RetryReason::Other(reason.into()),
+            Err(error) => RetryReason::Other(error.to_string().into()),
         };
         for lookup in lookups {
             let key = (lookup.tp.topic.to_string(), lookup.tp.partition);
@@ -243,28 +250,28 @@ impl OffsetFetcher {
     }
 }
 
-/// Completes when the metadata names another leader than `broker` for one of the partitions:
-/// a broker that hangs keeps no lookup that another one can answer.
-async fn leadership_moved(metadata: &Metadata, broker: BrokerId, lookups: &[OffsetLookup]) {
+/// Completes when the metadata names another leader of the partition: a broker that hangs keeps
+/// no lookup that another one can answer, sent or not.
+async fn leadership_moved(metadata: &Metadata, tp: &TopicPartition, from: BrokerId) {
     let mut snapshots = metadata.subscribe();
     let has_moved = |snapshot: &Arc<ClusterSnapshot>| {
-        lookups.iter().any(|OffsetLookup { tp, .. }| {
-            let topic = snapshot.topic(&tp.topic);
-            let leader = topic.and_then(|topic| topic.leader(tp.partition));
-            leader.is_some_and(|leader| leader.broker != broker)
-        })
+        let topic = snapshot.topic(&tp.topic);
+        let leader = topic.and_then(|topic| topic.leader(tp.partition));
+        leader.is_some_and(|leader| leader.broker != from)
     };
     if snapshots.wait_for(has_moved).await.is_err() {
         std::future::pending().await
     }
 }
 
-fn build_request(
-    version: i16,
-    spec: OffsetSpec,
-    isolation: IsolationLevel,
-    lookups: &[OffsetLookup],
-) -> ListOffsetsRequest {
+/// Completes when nobody waits for these lookups any more.
+async fn all_abandoned(lookups: &mut [OffsetLookup]) {
+    for lookup in lookups {
+        lookup.result.closed().await;
+    }
+}
+
+fn topics_of(spec: OffsetSpec, lookups: &[OffsetLookup]) -> Vec<ListOffsetsTopic> {
     let timestamp = match spec {
         OffsetSpec::Earliest => EARLIEST_TIMESTAMP,
         OffsetSpec::Latest => LATEST_TIMESTAMP,
@@ -287,9 +294,17 @@ fn build_request(
             .with_name(TopicName(StrBytes::from_string(name.to_owned())))
             .with_partitions(partitions.collect())
     });
+    topics.collect()
+}
+
+fn build_request(
+    version: i16,
+    isolation: IsolationLevel,
+    topics: Vec<ListOffsetsTopic>,
+) -> ListOffsetsRequest {
     let request = ListOffsetsRequest::default()
         .with_replica_id(NodeId(-1))
-        .with_topics(topics.collect());
+        .with_topics(topics);
     if version >= 2 && isolation == IsolationLevel::ReadCommitted {
         request.with_isolation_level(1)
     } else {
@@ -317,7 +332,8 @@ mod tests {
             };
             let lookups = [lookup(0), lookup(1), lookup(1)];
             let isolation = IsolationLevel::ReadCommitted;
-            let request = build_request(version, OffsetSpec::Latest, isolation, &lookups);
+            let request =
+                build_request(version, isolation, topics_of(OffsetSpec::Latest, &lookups));
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();
             request.encode(&mut bytes, version).unwrap();

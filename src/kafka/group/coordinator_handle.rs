@@ -33,7 +33,7 @@ use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
 use super::topic_identity::{self, OffsetToCommit};
 use crate::error::RequestError;
 use crate::fetcher::Fetcher;
-use crate::net::pool::CommitPermit;
+use crate::net::pool::{CommitPermit, JoinConnection};
 use crate::protocol::topics_by_id::BY_ID_VERSION;
 use crate::protocol::versions::Api;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
@@ -309,6 +309,19 @@ impl CoordinatorHandle {
     ) -> Result<A::Response, GroupError> {
         let call = self.cluster.call(broker, purpose, build, timeout);
         self.unless_moved(broker, call).await
+    }
+
+    /// A connection for JoinGroup and SyncGroup, unless another broker is the coordinator before
+    /// there is one: a broker that hangs takes long to open one. Cancel-safe.
+    pub(super) async fn join_connection(
+        &self,
+        broker: BrokerId,
+    ) -> Result<JoinConnection, GroupError> {
+        let opened = async {
+            let opened = self.cluster.join_connection(broker, &self.group_id).await;
+            opened.map(|connection| (0, connection))
+        };
+        self.unless_moved(broker, opened).await
     }
 
     /// The response to `call` to that broker, unless another one is the coordinator before it

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::ConsumerCoordinator;
 use crate::config::AssignorName;
-use crate::error::RequestError;
 use crate::group::assignment_snapshot::{AssignmentSnapshot, AssignmentWatch};
 use crate::group::assignor::assign_convergent;
 use crate::group::coordinator_handle::CoordinatorHandle;
@@ -25,7 +24,7 @@ const JOIN_GROUP_GRACE: Duration = Duration::from_secs(5);
 /// How a step of a rebalance has ended: the broker that it went to, and the result.
 pub(super) enum RebalanceResponse {
     /// The wait for a connection for JoinGroup.
-    JoinConnection(BrokerId, Result<JoinConnection, RequestError>),
+    JoinConnection(BrokerId, Result<JoinConnection, GroupError>),
     JoinGroup(
         BrokerId,
         Result<JoinGroupResult, GroupError>,
@@ -52,10 +51,7 @@ impl ConsumerCoordinator {
         let acquire = async move {
             let connection = match kept {
                 Some((_, connection)) => Ok(connection),
-                None => {
-                    let cluster = &handle.cluster;
-                    cluster.join_connection(broker, &handle.group_id).await
-                }
+                None => handle.join_connection(broker).await,
             };
             RebalanceResponse::JoinConnection(broker, connection)
         };
@@ -106,7 +102,6 @@ impl ConsumerCoordinator {
         self.rebalance = None;
         let event = match response {
             RebalanceResponse::JoinConnection(broker, result) => {
-                let result = result.map_err(GroupError::Request);
                 if let Err(error) = &result {
                     self.handle.check_coordinator(broker, error);
                 }
@@ -182,15 +177,14 @@ async fn sync_group(
         snapshot = Some(taken);
     }
     let connection = if connection.is_closed() {
-        let cluster = &handle.cluster;
-        cluster.join_connection(broker, &handle.group_id).await
+        handle.join_connection(broker).await
     } else {
         Ok(connection)
     };
     let connection = match connection {
         Ok(connection) => connection,
         Err(error) => {
-            return RebalanceResponse::SyncGroup(broker, Err(GroupError::Request(error)), None);
+            return RebalanceResponse::SyncGroup(broker, Err(error), None);
         }
     };
     let build = |version| requests::sync_group(version, &metadata, assignor.as_str(), &assignments);
