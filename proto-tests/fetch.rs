@@ -262,7 +262,7 @@ async fn a_lagging_cursor_joins_the_tail_without_a_gap_or_a_repeat() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_fell_behind_the_ring_reads_on_by_itself() {
+async fn a_cursor_that_lags_beyond_the_tail_cache_has_fetches_of_its_own() {
     let config = ConsumerConfig {
         fetch_memory: 400_000,
         max_partition_fetch_bytes: 20_000,
@@ -309,7 +309,7 @@ async fn a_thousand_cursors_on_one_partition_share_one_stream() {
 }
 
 #[tokio::test]
-async fn a_thousand_cursors_from_the_start_share_their_reads() {
+async fn a_thousand_cursors_from_the_start_share_their_fetches() {
     let config = ConsumerConfig {
         max_partition_fetch_bytes: 3_000,
         ..ConsumerConfig::default()
@@ -334,7 +334,7 @@ async fn a_thousand_cursors_from_the_start_share_their_reads() {
 }
 
 #[tokio::test]
-async fn a_partition_that_joins_a_long_poll_does_not_wait_for_its_end() {
+async fn a_partition_that_is_added_during_a_long_poll_does_not_wait_for_its_end() {
     let config = ConsumerConfig {
         // Longer than this test waits for anything.
         fetch_max_wait: Duration::from_secs(600),
@@ -500,7 +500,7 @@ async fn an_offset_lookup_whose_broker_hangs_is_abandoned_when_another_broker_le
 }
 
 #[tokio::test]
-async fn a_read_whose_broker_hangs_is_abandoned_when_the_metadata_names_another_leader() {
+async fn a_fetch_whose_broker_hangs_is_abandoned_when_the_metadata_names_another_leader() {
     let fixture = patient_scene().await;
     fixture.append(10, 10, CompressionType::None);
     fetch_hangs(&fixture);
@@ -751,7 +751,7 @@ async fn batches_beyond_every_limit_are_read_nevertheless() {
 }
 
 #[tokio::test]
-async fn a_batch_that_cannot_be_read_is_told_in_its_place_and_reading_goes_on() {
+async fn a_batch_that_cannot_be_read_is_reported_in_its_place_and_reading_goes_on() {
     let fixture = FetchFixture::new().await;
     fixture.append(10, 10, CompressionType::None);
     let batch = fixture.broker.batches(&fixture.tp);

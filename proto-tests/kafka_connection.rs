@@ -11,12 +11,11 @@ use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{
     BrokerId, Cluster, Connection, ConnectionPurpose, Principal, TopicPartition, admin,
 };
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest,
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, TopicName,
+    ApiVersionsRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, TopicName,
     create_topics_request, fetch_request, join_group_request, leave_group_request,
     list_offsets_request, metadata_request, offset_commit_request, offset_fetch_request,
     offset_for_leader_epoch_request, produce_request, sync_group_request,
@@ -300,22 +299,6 @@ async fn producer_id_and_topics(fixture: &RequestFixture) {
         |response| response.topics[0].error_code,
     );
     all_are(36, codes.await, "CreateTopics: TOPIC_ALREADY_EXISTS");
-
-    let codes = fixture.ask(
-        |version| {
-            let name = TopicName(text("no-such-topic"));
-            match version {
-                6.. => {
-                    let topic = DeleteTopicState::default().with_name(Some(name));
-                    DeleteTopicsRequest::default().with_topics(vec![topic])
-                }
-                _ => DeleteTopicsRequest::default().with_topic_names(vec![name]),
-            }
-            .with_timeout_ms(10_000)
-        },
-        |response| response.responses[0].error_code,
-    );
-    all_are(3, codes.await, "DeleteTopics: UNKNOWN_TOPIC_OR_PARTITION");
 }
 
 async fn committed_offsets(fixture: &RequestFixture) {
@@ -469,21 +452,6 @@ async fn kafka_2_8_understands_every_version_that_we_speak() {
     every_version_is_understood(&Kafka::shared("2.8", 1)).await;
 }
 
-async fn delete_topic(cluster: &Cluster, name: &str) {
-    let controller = cluster.metadata().snapshot().controller.unwrap();
-    let build = |version| {
-        let request = DeleteTopicsRequest::default().with_timeout_ms(10_000);
-        let name = TopicName(text(name));
-        match version {
-            6.. => request.with_topics(vec![DeleteTopicState::default().with_name(Some(name))]),
-            _ => request.with_topic_names(vec![name]),
-        }
-    };
-    let deleted = cluster.call(controller, ConnectionPurpose::Control, build, PATIENCE);
-    let (_, response) = deleted.await.unwrap();
-    assert_eq!(response.responses[0].error_code, 0);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_deleted_and_created_again_is_another() {
     let kafka = Kafka::shared("4.4", 1);
@@ -491,7 +459,7 @@ async fn a_topic_that_is_deleted_and_created_again_is_another() {
     let name = unique("again");
     kafka.create_topic(&name, 3, 1);
     let first = cluster.metadata().topic(&name).await.unwrap();
-    delete_topic(&cluster, &name).await;
+    kafka.java("Topics.java", &["delete", &name]);
     let mut changed = cluster.metadata().subscribe();
     kafka.create_topic(&name, 1, 1);
     cluster.metadata().request_update_for_topic(&name);

@@ -299,7 +299,7 @@ async fn records_that_cannot_be_read_are_told_in_their_place_and_committed_like_
 }
 
 #[tokio::test]
-async fn a_record_over_the_limit_is_told_in_its_place() {
+async fn a_record_over_the_limit_is_reported_in_its_place() {
     let proxy = Proxy::with(|config| config.consumer.record_bytes_max = 10_000).await;
     proxy.topic("t", 1);
     produce(&proxy, ["a".to_owned(), "x".repeat(20_000), "b".to_owned()]).await;

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_that_are_no_longer_read_are_forgotten_once() {
+    fn partitions_that_are_no_longer_fetched_are_forgotten_once() {
         let mut session = established();
         let request = next(&mut session, vec![target(1, 0)], FetchNaming::TopicIds);
         assert_eq!(

@@ -10,7 +10,7 @@
 //!
 //! A leader that was deposed and does not know it answers as before, without an error and
 //! without new records; one that hangs does not answer. So the metadata moves partitions too:
-//! as soon as it names another leader or a newer epoch, however it was told (a refresh, or a
+//! as soon as it names another leader or a newer epoch, whatever has updated it (a refresh, or a
 //! hint of KIP-951 in anybody's response), they are removed, also in the middle of a long poll.
 //!
 //! # Invariants

@@ -291,7 +291,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_skip_leaves_those_before_it_behind() {
+    fn a_skip_leaves_out_those_before_it() {
         let mut tail_cache = three_chunks();
         assert!(tail_cache.skip_to(50, 0, 0));
         assert_eq!(tail_cache.lookup(49), TailCacheLookup::BeforeStart);

@@ -96,7 +96,6 @@ apis! {
     InitProducerIdRequest "InitProducerId" 0..=5 INIT_PRODUCER_ID;
     OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH;
     CreateTopicsRequest "CreateTopics" 2..=7 CREATE_TOPICS;
-    DeleteTopicsRequest "DeleteTopics" 1..=6 DELETE_TOPICS;
     ApiVersionsRequest "ApiVersions" 0..=3 API_VERSIONS;
 }
 

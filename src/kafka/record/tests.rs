@@ -468,7 +468,7 @@ fn a_batch_that_is_read_in_parts_one_after_another_is_decompressed_once() {
 }
 
 #[test]
-fn a_record_over_the_limit_is_told_in_its_place_and_its_neighbours_are_read() {
+fn a_record_over_the_limit_is_reported_in_its_place_and_its_neighbours_are_read() {
     let mut records = numbered(3);
     records[1].pair.1 = Some(vec![7; 50_000]);
     for codec in CODECS {
@@ -496,7 +496,7 @@ fn a_record_over_the_limit_is_told_in_its_place_and_its_neighbours_are_read() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_read_is_told_with_its_offsets_and_reading_goes_on() {
+fn a_batch_that_cannot_be_read_is_reported_with_its_offsets_and_reading_goes_on() {
     let batch = write(&numbered(3), CompressionType::Gzip);
     let mut damaged = stored(&batch, 3).to_vec();
     *damaged.last_mut().unwrap() ^= 1;

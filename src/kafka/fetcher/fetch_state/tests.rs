@@ -107,7 +107,7 @@ impl FetchStateHarness {
 }
 
 #[test]
-fn cursors_at_one_offset_share_one_read() {
+fn cursors_at_one_offset_share_one_fetch() {
     let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(0, -1);
     let mut b = harness.cursor(0, -1);
@@ -301,7 +301,7 @@ fn an_error_reaches_the_cursors_at_that_offset_and_no_other() {
 }
 
 #[test]
-fn cursors_that_are_removed_or_seek_leave_no_waiter_behind() {
+fn cursors_that_are_removed_or_seek_leave_no_waiter() {
     let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(7, -1);
     let mut b = harness.cursor(7, -1);
@@ -434,7 +434,7 @@ fn closing_fails_every_cursor() {
 }
 
 #[test]
-fn the_tail_does_not_read_for_ever_without_cursors() {
+fn the_tail_does_not_fetch_for_ever_without_cursors() {
     let mut harness = FetchStateHarness::new();
     let mut a = harness.cursor(50, -1);
     harness.tail_at(&mut a, 50);

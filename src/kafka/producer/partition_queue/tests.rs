@@ -457,7 +457,7 @@ fn a_request_in_flight_at_the_timeout_is_unknown_but_its_success_closes_the_gap(
 }
 
 #[test]
-fn what_is_queued_behind_an_unanswered_request_is_told_in_time() {
+fn what_is_queued_after_an_unanswered_request_expires_in_time() {
     let mut test = TestQueue::new();
     let unanswered = test.batch(5);
     let queued = test.batch(5);
@@ -466,7 +466,7 @@ fn what_is_queued_behind_an_unanswered_request_is_told_in_time() {
     test.results();
     assert!(matches!(unanswered[0].try_result(), Some(Err(e)) if e.outcome_unknown()));
     assert_eq!(offset(&queued[0]), Some(Err(timed_out())));
-    // Nothing is told twice, and the response still counts for the sequences.
+    // Nothing is resolved twice, and the response still counts for the sequences.
     assert_eq!(test.queue.wake_at(test.now), None);
     test.complete(sent, appended(0));
     test.results();
@@ -476,7 +476,7 @@ fn what_is_queued_behind_an_unanswered_request_is_told_in_time() {
 }
 
 #[test]
-fn what_is_retried_behind_an_unanswered_request_is_told_in_time() {
+fn what_is_retried_after_an_unanswered_request_expires_in_time() {
     let mut test = TestQueue::confirmed();
     test.batch(5);
     let retried = test.batch(5);
@@ -492,7 +492,7 @@ fn what_is_retried_behind_an_unanswered_request_is_told_in_time() {
 }
 
 #[test]
-fn a_parked_response_is_told_when_the_delivery_timeout_ends() {
+fn a_parked_batch_has_its_result_when_the_delivery_timeout_ends() {
     let mut test = TestQueue::confirmed();
     let first = test.batch(10);
     let second = test.batch(10);
@@ -580,7 +580,7 @@ fn a_refusal_after_an_unanswered_attempt_is_unknown() {
 }
 
 #[test]
-fn a_refusal_behind_an_unresolved_batch_waits_and_disturbs_no_sequence() {
+fn a_refusal_after_an_unresolved_batch_waits_and_disturbs_no_sequence() {
     let mut test = TestQueue::confirmed();
     for _ in 0..3 {
         test.batch(10);
@@ -608,7 +608,7 @@ fn a_lost_producer_state_bumps_the_epoch() {
 }
 
 #[test]
-fn out_of_order_behind_an_unresolved_batch_only_waits() {
+fn out_of_order_after_an_unresolved_batch_only_waits() {
     let mut test = TestQueue::confirmed();
     test.batch(10);
     test.batch(10);

@@ -258,16 +258,6 @@ pub(crate) static CREATE_TOPICS: MessageSchema = message("CreateTopicsResponse",
     ]))),
 ]);
 
-pub(crate) static DELETE_TOPICS: MessageSchema = message("DeleteTopicsResponse", "4+", &[
-    field("ThrottleTimeMs", "1+", Int32),
-    field("Responses", "0+", Array(&Struct(&[
-        field("Name", "0+", String).nullable("6+"),
-        field("TopicId", "6+", Uuid),
-        field("ErrorCode", "0+", Int16),
-        field("ErrorMessage", "5+", String).nullable("5+"),
-    ]))),
-]);
-
 pub(crate) static INIT_PRODUCER_ID: MessageSchema = message("InitProducerIdResponse", "2+", &[
     field("ThrottleTimeMs", "0+", Int32),
     field("ErrorCode", "0+", Int16),

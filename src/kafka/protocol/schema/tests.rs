@@ -27,8 +27,7 @@ macro_rules! each_api_version {
             $function: ProduceRequest FetchRequest MetadataRequest ListOffsetsRequest
             OffsetCommitRequest OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest
             SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
-            OffsetForLeaderEpochRequest CreateTopicsRequest DeleteTopicsRequest
-            ApiVersionsRequest
+            OffsetForLeaderEpochRequest CreateTopicsRequest ApiVersionsRequest
         }
     };
 }

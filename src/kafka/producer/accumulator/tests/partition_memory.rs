@@ -205,7 +205,7 @@ fn a_share_that_is_used_up_ends_the_linger() {
 }
 
 #[test]
-fn what_waited_for_its_share_is_told_in_time() {
+fn what_waited_for_its_share_expires_in_time() {
     let mut test = TestAccumulator::new(&[(-1, 1)]);
     let since = test.now;
     test.now += DELIVERY_TIMEOUT;
