@@ -275,6 +275,29 @@ async fn records_after_a_truncation_are_acknowledged_below_where_reading_began()
 }
 
 #[tokio::test]
+async fn what_a_truncation_took_away_is_not_acknowledged_any_more() {
+    let fixture = GroupFixture::new(2).await;
+    let all = fixture.topic("t", 1).await;
+    let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
+    started(&mut consumer).await;
+    fixture.broker.truncate(&all[0], 2);
+    let (leader, _) = fixture.broker.leader(&all[0]).unwrap();
+    fixture
+        .broker
+        .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
+    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
+    GroupFixture::produce_by(&fresh, &all[0], 1).await;
+    started(&mut consumer).await;
+    // Of the record at 4, which was delivered before the truncation.
+    consumer.store_offset(&all[0], at(5));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(fixture.broker.committed("g", &all[0]), None);
+    consumer.store_offset(&all[0], at(3));
+    assert_eq!(consumer.commit().await, Ok(()));
+    assert_eq!(fixture.broker.committed("g", &all[0]), Some(3));
+}
+
+#[tokio::test]
 async fn a_slow_commit_delays_no_other_members() {
     let fixture = GroupFixture::new(1).await;
     fixture.topic("t", 2).await;

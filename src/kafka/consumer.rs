@@ -220,10 +220,12 @@ impl Consumer {
 
     /// Every record of `tp` before `next` is processed: that offset may be committed. Ignored
     /// for records that were delivered before the partition was lost and assigned again: it
-    /// would undo what others have committed meanwhile.
+    /// would undo what others have committed meanwhile. Ignored, too, beyond what was delivered
+    /// since the log was truncated or the position reset: it would skip the records that are
+    /// written in place of those that are gone.
     pub fn store_offset(&mut self, tp: &TopicPartition, next: FetchPosition) {
         if let Some(state) = self.subscriptions.get_mut(tp)
-            && state.first_offset <= next.offset
+            && state.may_store(next.offset)
         {
             state.stored = Some(next);
         }
@@ -412,6 +414,7 @@ impl Consumer {
                     return Some(self.end(ConsumerError::UnknownTopic { topic }));
                 }
                 Ok(Some(records)) => {
+                    state.delivered(records.chunk.next_offset);
                     self.subscriptions.took_turn(index);
                     return Some(ConsumerEvent::Records(records));
                 }

@@ -22,7 +22,10 @@ pub(super) struct TopicPartitionState {
     topic_id: Uuid,
     pub(super) fetching: FetchingState,
     /// No offset below was delivered under this assignment.
-    pub(super) first_offset: i64,
+    first_offset: i64,
+    /// Since a truncation or a reset: the offset after the last one that was delivered and is
+    /// still in the log. Records of before may be processed late.
+    delivered_end: Option<i64>,
     /// Processed up to there, and not yet queued for commit.
     pub(super) stored: Option<FetchPosition>,
 }
@@ -89,6 +92,7 @@ impl SubscriptionState {
             topic_id,
             fetching: FetchingState::Fetching(cursor),
             first_offset: position.offset,
+            delivered_end: None,
             stored: None,
         });
     }
@@ -118,6 +122,19 @@ impl TopicPartitionState {
         matches!(self.fetching, FetchingState::Revoked)
     }
 
+    /// Records up to `end` are delivered.
+    pub(super) fn delivered(&mut self, end: i64) {
+        if let Some(delivered_end) = &mut self.delivered_end {
+            *delivered_end = end;
+        }
+    }
+
+    /// Whether records before that offset were delivered under this assignment, and are not
+    /// known to be gone from the log.
+    pub(super) fn may_store(&self, offset: i64) -> bool {
+        self.first_offset <= offset && self.delivered_end.is_none_or(|end| offset <= end)
+    }
+
     pub(super) fn awaits_reset(&self) -> bool {
         matches!(self.fetching, FetchingState::AwaitingReset)
     }
@@ -142,6 +159,7 @@ impl TopicPartitionState {
     pub(super) fn complete_reset(&mut self, position: FetchPosition, cursor: Cursor) {
         self.fetching = FetchingState::Fetching(cursor);
         self.first_offset = position.offset;
+        self.delivered_end = Some(position.offset);
         self.stored = Some(position);
     }
 
@@ -158,6 +176,8 @@ impl TopicPartitionState {
             .stored
             .filter(|stored| stored.offset <= position.offset);
         self.first_offset = self.first_offset.min(position.offset);
+        let before = self.delivered_end.unwrap_or(i64::MAX);
+        self.delivered_end = Some(before.min(position.offset));
         if let Some(cursor) = self.cursor_mut() {
             cursor.seek(position);
         }
