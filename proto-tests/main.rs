@@ -9,6 +9,7 @@ mod broker_failures;
 mod broker_faults;
 mod broker_hostile;
 mod cli;
+mod cluster_ids;
 mod embedded_broker;
 mod fetch;
 mod group_faults;

@@ -52,7 +52,7 @@ pub(crate) struct Relay {
 
 #[derive(Debug)]
 struct RelayState {
-    target: SocketAddr,
+    target: std::sync::Mutex<SocketAddr>,
     mode: watch::Sender<Mode>,
     /// Rises to cut what is open.
     cuts: watch::Sender<u64>,
@@ -69,7 +69,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(RelayState {
-            target,
+            target: std::sync::Mutex::new(target),
             mode: watch::Sender::new(Mode::Pass),
             cuts: watch::Sender::new(0),
             cut_after: std::sync::Mutex::new(None),
@@ -87,6 +87,11 @@ impl Relay {
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads the connections that come from now on to another address.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        *self.shared.target.lock().unwrap() = target;
     }
 
     /// Changes what happens to connections.
@@ -131,7 +136,8 @@ async fn accept(listener: TcpListener, shared: Arc<RelayState>) {
 
 async fn relay(client: TcpStream, shared: Arc<RelayState>) {
     let mut cuts = shared.cuts.subscribe();
-    let Ok(broker) = TcpStream::connect(shared.target).await else {
+    let target = *shared.target.lock().unwrap();
+    let Ok(broker) = TcpStream::connect(target).await else {
         return;
     };
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));

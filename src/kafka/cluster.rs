@@ -160,7 +160,12 @@ impl Cluster {
                 Err(error @ RequestError::Disconnected { sent: false, .. })
                     if Instant::now() < deadline =>
                 {
+                    let cluster_id = connection.cluster_id().cloned();
                     connection = self.connection(broker, purpose).await?;
+                    // What was asked of one cluster means something else to another.
+                    if connection.cluster_id() != cluster_id.as_ref() {
+                        return Err(error);
+                    }
                     // The broker may have been upgraded in between.
                     if connection.version::<A>()? != version {
                         return Err(error);

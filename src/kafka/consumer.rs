@@ -447,6 +447,13 @@ impl Consumer {
                 self.channel.consumer_wake.notify();
                 None
             }
+            FetchError::ClusterReplaced { .. } => {
+                // Its member learns of it as well: the partition is lost, and assigned anew.
+                tracing::debug!(%error, "waiting for the new cluster's assignment");
+                state.stored = None;
+                state.close();
+                None
+            }
             error => Some(error.into()),
         }
     }

@@ -18,6 +18,7 @@
 //!   `fetch_memory`, give or take one response.
 //! - No cursor holds up the tail or another cursor. One that lags beyond the tail cache has
 //!   catch-up fetches of its own.
+//! - A cursor reads one cluster: it ends when another takes its place.
 //! - Moved leaders, lost connections and evicted fetch sessions are repaired inside.
 
 mod budget;
@@ -110,9 +111,14 @@ impl Fetcher {
             unreadable_count: AtomicU64::new(0),
             partitions: Mutex::default(),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Arc::new(shared);
+        let observed = Arc::downgrade(&shared);
+        shared.cluster.metadata().observe_cluster(move || {
+            if let Some(shared) = observed.upgrade() {
+                shared.forget_all();
+            }
+        });
+        Self { shared }
     }
 
     /// Reads `tp` from `position` on. `wake` is notified when [`Cursor::try_next`] may
@@ -198,6 +204,16 @@ impl FetcherShared {
             .is_some_and(|known| Arc::ptr_eq(known, partition))
         {
             partitions.remove(&key);
+        }
+    }
+
+    /// Closes all partitions: another cluster took the place of the one that has them. What was
+    /// fetched of it is dropped, and no cursor of it is served by the new one.
+    fn forget_all(&self) {
+        let partitions = std::mem::take(&mut *lock(&self.partitions));
+        for partition in partitions.into_values() {
+            let tp = partition.tp.clone();
+            partition.close(FetchError::ClusterReplaced { tp });
         }
     }
 

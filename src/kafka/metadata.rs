@@ -15,6 +15,8 @@
 //! - Only topics in use are asked for, and no request creates one.
 //! - "Unknown topic" is an answer only when two responses agree on it whose requests were
 //!   sent after the call.
+//! - What is known is of one cluster: see [`ClusterSnapshot::merge_with`], and `any_broker` about
+//!   which cluster that is.
 //! - What is known has an age: [`Metadata::topics_refreshed_after`] answers only by responses to
 //!   requests that were sent after the time that it is given. A caller that accepts or rejects
 //!   what somebody wants of a topic gives it the time at which that was wanted.
@@ -32,6 +34,7 @@
 mod snapshot;
 mod topics;
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +42,7 @@ use kafka_protocol::messages::MetadataResponse;
 use runtime::mutex::lock;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
 
 use self::snapshot::TopicError;
 pub use self::snapshot::{
@@ -104,8 +108,21 @@ struct MetadataShared {
     progress: watch::Sender<UpdateProgress>,
     /// Why the last update failed, if it did.
     last_update_error: Mutex<Option<Arc<str>>>,
+    /// Counts the clusters that took another one's place.
+    cluster_changes: watch::Sender<u64>,
+    cluster_observers: Mutex<ClusterObservers>,
     /// How long [`Metadata::topic`] and [`Metadata::topics_refreshed_after`] wait for updates.
     max_wait: Duration,
+}
+
+/// Called when another cluster takes the place of the known one.
+#[derive(Default)]
+struct ClusterObservers(Vec<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for ClusterObservers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} observers", self.0.len())
+    }
 }
 
 /// The latest updates that are over.
@@ -125,6 +142,8 @@ impl Metadata {
                 requested: Notify::new(),
                 progress: watch::Sender::default(),
                 last_update_error: Mutex::new(Some("no broker has answered yet".into())),
+                cluster_changes: watch::Sender::new(0),
+                cluster_observers: Mutex::default(),
                 max_wait,
             }),
         }
@@ -138,6 +157,20 @@ impl Metadata {
     /// Is notified of every change.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterSnapshot>> {
         self.shared.snapshot.subscribe()
+    }
+
+    /// Changes when another cluster takes the place of the known one, before there is any
+    /// connection to the new one.
+    pub(crate) fn cluster_changes(&self) -> watch::Receiver<u64> {
+        self.shared.cluster_changes.subscribe()
+    }
+
+    /// Has `observer` called when another cluster takes the place of the known one: before the
+    /// snapshot changes, and before there is any connection to the new one.
+    pub(crate) fn observe_cluster(&self, observer: impl Fn() + Send + Sync + 'static) {
+        lock(&self.shared.cluster_observers)
+            .0
+            .push(Box::new(observer));
     }
 
     /// A topic. Returns at once if it is known; else waits until the cluster has described it, for
@@ -266,16 +299,18 @@ impl Metadata {
     }
 
     /// A leader that came with the response to a Produce or Fetch request (KIP-951): taken
-    /// if its epoch is newer than what is known. `endpoint` is where it listens, if the
+    /// if its epoch is newer than what is known of the topic with that id (nil: whichever has that
+    /// name). `endpoint` is where it listens, if the
     /// broker said so.
     pub(crate) fn update_partition_leadership(
         &self,
         tp: &TopicPartition,
+        topic_id: Uuid,
         leader: LeaderAndEpoch,
         endpoint: Option<BrokerNode>,
     ) {
         self.shared.snapshot.send_if_modified(|snapshot| {
-            let next = snapshot.with_leader(&tp.topic, tp.partition, leader, endpoint);
+            let next = snapshot.with_leader(&tp.topic, topic_id, tp.partition, leader, endpoint);
             match next {
                 Some(next) => {
                     *snapshot = Arc::new(next);
@@ -343,18 +378,40 @@ impl Metadata {
     pub(crate) fn complete_update(&self, update: &MetadataUpdate, response: &MetadataResponse) {
         let shared = &self.shared;
         let mut brokers = 0;
+        let mut is_other_cluster = false;
+        if self.snapshot().is_of_other_cluster(response) {
+            // Nothing is taken for a change of a topic that is one of the cluster.
+            for observer in &lock(&shared.cluster_observers).0 {
+                observer();
+            }
+        }
         shared.snapshot.send_if_modified(|snapshot| {
             let (mut next, results) = snapshot.merge_with(response);
             let mut topics = lock(&shared.topics);
             topics.note_results(&results, &mut next, update);
             topics.expire(snapshot, &mut next, Instant::now());
             brokers = next.brokers.len();
+            if next.is_other_cluster_than(snapshot) {
+                is_other_cluster = true;
+                let (old, new) = (snapshot.cluster_id.as_deref(), next.cluster_id.as_deref());
+                tracing::warn!(
+                    old,
+                    new,
+                    "another cluster answers at the brokers' addresses: what the old one issued \
+                     is dropped"
+                );
+                // The response may have been about some topics only.
+                topics.request_update();
+            }
             let has_changed = next.differs_from(snapshot);
             if has_changed {
                 *snapshot = Arc::new(next);
             }
             has_changed
         });
+        if is_other_cluster {
+            shared.cluster_changes.send_modify(|changes| *changes += 1);
+        }
         *lock(&shared.last_update_error) = match brokers {
             0 => Some("the cluster has no brokers yet".into()),
             _ => None,

@@ -1,7 +1,9 @@
 //! Connections to brokers: bytes, frames, one connection, all connections of a principal.
 
 mod api_versions;
+pub(crate) mod cluster_check;
 pub(crate) mod connection;
+pub(crate) mod current_cluster;
 pub(crate) mod frame;
 pub(crate) mod pool;
 mod transport;

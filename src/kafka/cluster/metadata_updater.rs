@@ -13,9 +13,6 @@ use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::metadata::{Metadata, PARTIAL_UPDATE_BURST, PARTIAL_UPDATE_INTERVAL};
 
-/// `REBOOTSTRAP_REQUIRED` (KIP-1102).
-const REBOOTSTRAP_REQUIRED: i16 = 129;
-
 /// Keeps a cluster's metadata up to date.
 pub(super) struct MetadataUpdater {
     config: Arc<ClientConfig>,
@@ -51,6 +48,9 @@ impl MetadataUpdater {
                 Ok(response) => {
                     self.succeeded();
                     self.metadata.complete_update(&update, &response);
+                    // After the metadata: a connection to the new cluster is never older than
+                    // what is known of it.
+                    self.any_broker.follow_cluster();
                     if update.is_full {
                         // However many request updates, and however often.
                         full_from = Instant::now() + self.config.retry_backoff;
@@ -85,13 +85,7 @@ impl MetadataUpdater {
         let build = |_version| metadata_request(topics);
         // A broker that hangs must not keep what others know from us for that long.
         let timeout = self.config.request_timeout / 3;
-        let (_, response) = self.any_broker.call(build, timeout).await?;
-        if response.error_code == REBOOTSTRAP_REQUIRED {
-            tracing::info!("the cluster asks its clients to bootstrap again");
-            let (_, response) = self.any_broker.call_bootstrap(build, timeout).await?;
-            return Ok(response);
-        }
-        Ok(response)
+        self.any_broker.metadata(build, timeout).await
     }
 
     fn succeeded(&mut self) {

@@ -347,9 +347,12 @@ async fn a_newer_leader_from_another_response_is_taken_at_once() {
         port: other.address.port(),
         rack: None,
     };
-    cluster
-        .metadata()
-        .update_partition_leadership(&tp, leader, Some(endpoint));
+    cluster.metadata().update_partition_leadership(
+        &tp,
+        uuid::Uuid::from_u128(1),
+        leader,
+        Some(endpoint),
+    );
     assert_eq!(cluster.metadata().current_leader(&tp), Some(leader));
     heartbeat(&cluster, 2).await.unwrap();
 }

@@ -68,6 +68,12 @@ pub enum FetchError {
         /// The last failure.
         reason: String,
     },
+    /// Another cluster took the place of the one whose records were read.
+    #[error("{tp}: another cluster took the place of the one that was read")]
+    ClusterReplaced {
+        /// The partition.
+        tp: TopicPartition,
+    },
     /// The client is shutting down.
     #[error("the Kafka client has stopped")]
     Stopped,

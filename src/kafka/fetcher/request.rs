@@ -173,7 +173,8 @@ pub(super) fn parse_response(
         for partition in topic.partitions {
             let tp = TopicPartition::new(Arc::clone(&topic_name), partition.partition_index);
             if partition.current_leader.leader_epoch >= 0 {
-                offer_leader(&tp, &partition, &response.node_endpoints, metadata);
+                let endpoints = &response.node_endpoints;
+                offer_leader(&tp, topic.topic_id, &partition, endpoints, metadata);
             }
             by_partition.insert(tp, partition_data(partition, isolation, response_bytes));
         }
@@ -215,6 +216,7 @@ fn partition_data(
 
 fn offer_leader(
     tp: &TopicPartition,
+    topic_id: Uuid,
     partition: &PartitionData,
     endpoints: &[NodeEndpoint],
     metadata: &Metadata,
@@ -234,7 +236,7 @@ fn offer_leader(
                 rack: endpoint.rack.as_ref().map(|rack| rack.as_str().into()),
             })
         });
-    metadata.update_partition_leadership(tp, leader, endpoint);
+    metadata.update_partition_leadership(tp, topic_id, leader, endpoint);
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ impl ConsumerCoordinator {
         let close_channel = CloseChannelOnDrop(Arc::clone(&self.channel));
         let stop = self.handle.cluster.stop().clone();
         let channel = Arc::clone(&self.channel);
+        let mut cluster_changes = self.handle.cluster.metadata().cluster_changes();
         let actions = self.member.poll(Instant::now());
         self.perform(actions);
         while !self.member.is_closed() {
@@ -134,6 +135,10 @@ impl ConsumerCoordinator {
             let actions = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                // Before any response of the new cluster.
+                Ok(()) = cluster_changes.changed() => self
+                    .member
+                    .handle(MembershipEvent::ClusterReplaced, Instant::now()),
                 response = next_of(&mut self.rebalance) => self.on_rebalance_response(response),
                 Some(response) = self.requests.next() => self.on_response(response),
                 () = channel.coordinator_wake.notified() => Vec::new(),

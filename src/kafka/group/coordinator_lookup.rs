@@ -9,6 +9,7 @@
 //!
 //! # Invariants
 //! - One request is in flight at a time, and it asks for every group that is queued when it starts.
+//! - What one cluster said of its brokers is forgotten when another takes its place.
 //! - The queue empties itself: the caller that finds no task running starts one.
 
 use std::collections::HashMap;
@@ -42,9 +43,22 @@ pub(crate) struct CoordinatorLookup {
 #[derive(Debug, Default)]
 struct LookupState {
     known: HashMap<Arc<str>, BrokerId>,
+    /// The cluster whose brokers are known.
+    cluster_id: Option<Arc<str>>,
     queue: QueuedLookups,
     /// Whether a task works on the queue.
     running: bool,
+}
+
+impl LookupState {
+    /// Forgets what another cluster said.
+    fn follow(&mut self, cluster: &Cluster) {
+        let snapshot = cluster.metadata().snapshot();
+        if self.cluster_id != snapshot.cluster_id {
+            self.cluster_id.clone_from(&snapshot.cluster_id);
+            self.known.clear();
+        }
+    }
 }
 
 impl CoordinatorLookup {
@@ -56,6 +70,7 @@ impl CoordinatorLookup {
     ) -> CoordinatorResult {
         let found = {
             let mut state = lock(&self.state);
+            state.follow(cluster);
             if let Some(broker) = state.known.get(group_id) {
                 return Ok(*broker);
             }
@@ -89,13 +104,18 @@ impl CoordinatorLookup {
         let mut guard = ClearQueueOnDrop(&self, true);
         while let Some(batch) = self.next_batch() {
             let groups: Vec<&Arc<str>> = batch.keys().collect();
+            let cluster_id = cluster.metadata().snapshot().cluster_id.clone();
             let results = tokio::select! {
                 results = find_coordinators(&cluster, &groups) => results,
                 () = cluster.stop().cancelled() => return,
             };
             let mut state = lock(&self.state);
+            state.follow(&cluster);
+            let is_current = state.cluster_id == cluster_id;
             for (group, result) in groups.iter().zip(&results) {
-                if let Ok(broker) = result {
+                if let Ok(broker) = result
+                    && is_current
+                {
                     state.known.insert(Arc::clone(group), *broker);
                 }
             }

@@ -96,6 +96,7 @@ impl From<FetchError> for ConsumerError {
             },
             FetchError::OutOfRange { ref tp, .. }
             | FetchError::Truncated { ref tp, .. }
+            | FetchError::ClusterReplaced { ref tp }
             | FetchError::Unavailable { ref tp, .. } => Self::NoPosition {
                 tp: tp.clone(),
                 reason: error.to_string().into(),

@@ -26,6 +26,8 @@
 //!   partitions then.
 //! - A response to a request of an older generation changes nothing, and neither does one about
 //!   an assignment of a partition that has ended: each assignment has a number.
+//! - A membership is in one cluster: when another takes its place, all is lost, and the member
+//!   joins anew.
 //! - Every wait has an end: see [`Membership::deadline`].
 
 mod coordinator_state;
@@ -339,6 +341,7 @@ impl Membership {
                 }
             }
             Event::TopicsChanged => self.rejoin_needed |= self.generation >= 0,
+            Event::ClusterReplaced => self.on_cluster_replaced(now),
             Event::LeaveRequested => self.start_leaving(now),
             Event::LeaveGroupResponse(result) => self.on_leave_group(result, now),
         }
@@ -375,6 +378,19 @@ impl Membership {
         if self.state == MemberState::CompletingRebalance {
             self.cancel_rebalance();
         }
+        self.reset_generation(now);
+    }
+
+    /// Begins as a new member does. There is nothing to leave any more.
+    fn on_cluster_replaced(&mut self, now: Instant) {
+        if self.is_leaving() {
+            return self.close(MembershipEnd::Left);
+        }
+        self.cancel_rebalance();
+        self.coordinator.mark_unknown(now);
+        self.member_id.clear();
+        self.assignor = None;
+        self.leader_input = None;
         self.reset_generation(now);
     }
 

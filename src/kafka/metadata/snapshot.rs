@@ -3,7 +3,8 @@
 //! # Invariants
 //! - A partition's leader never goes back to an older leader epoch, whichever broker answered,
 //!   unless the topic was deleted and recreated (its id changed).
-//! - What a response does not mention stays as it is.
+//! - What a response does not mention stays as it is, unless the response is of another cluster:
+//!   then nothing that was known stays.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,11 +101,27 @@ impl ClusterSnapshot {
         self.topics.get(name)
     }
 
-    /// This snapshot with a response merged into it, and what it says of each topic.
+    /// Whether both are known, and are different clusters.
+    pub(crate) fn is_other_cluster_than(&self, before: &Self) -> bool {
+        are_different(before.cluster_id.as_deref(), self.cluster_id.as_deref())
+    }
+
+    /// Whether the response is of another cluster.
+    pub(crate) fn is_of_other_cluster(&self, response: &MetadataResponse) -> bool {
+        let id = response.cluster_id.as_ref().map(|id| id.as_str());
+        are_different(self.cluster_id.as_deref(), id)
+    }
+
+    /// This snapshot with a response merged into it, and what it says of each topic. A response
+    /// of another cluster replaces everything: no broker, topic or leader of the former one is
+    /// one of the new one.
     /// Topics stay when the response has an error for them: whoever calls decides when to
     /// forget.
     pub(crate) fn merge_with(&self, response: &MetadataResponse) -> (Self, Vec<TopicResult>) {
-        let mut next = self.clone();
+        let mut next = match self.is_of_other_cluster(response) {
+            true => Self::default(),
+            false => self.clone(),
+        };
         let brokers: Vec<BrokerNode> = response.brokers.iter().filter_map(broker_node).collect();
         // A broker that has just started knows no brokers and no topics.
         let is_empty = brokers.is_empty();
@@ -118,7 +135,8 @@ impl ClusterSnapshot {
         let mut results = Vec::with_capacity(response.topics.len());
         for topic in &response.topics {
             let Some(name) = &topic.name else { continue };
-            let old = self.topics.get(name.as_str());
+            let old = next.topics.get(name.as_str()).cloned();
+            let old = old.as_ref();
             let name: Arc<str> =
                 old.map_or_else(|| name.as_str().into(), |old| Arc::clone(&old.name));
             let result = match topic_error(topic.error_code) {
@@ -153,15 +171,20 @@ impl ClusterSnapshot {
             || !self.topics.iter().all(same_topic)
     }
 
-    /// This snapshot with a newer leader of one partition, if it is newer (KIP-951).
+    /// This snapshot with a newer leader of one partition, if it is newer (KIP-951), and of the
+    /// same topic.
     pub(super) fn with_leader(
         &self,
         topic: &str,
+        topic_id: Uuid,
         partition: i32,
         leader: LeaderAndEpoch,
         endpoint: Option<BrokerNode>,
     ) -> Option<Self> {
         let old = self.topics.get(topic)?;
+        if !old.id.is_nil() && !topic_id.is_nil() && old.id != topic_id {
+            return None; // of another topic of that name
+        }
         let at = usize::try_from(partition).ok()?;
         if leader.broker.0 < 0 || leader.epoch <= old.partitions.get(at)?.leader_epoch {
             return None;
@@ -213,6 +236,11 @@ impl TopicMetadata {
             self.used.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether both are the ids of clusters, and differ.
+fn are_different(before: Option<&str>, now: Option<&str>) -> bool {
+    matches!((before, now), (Some(before), Some(now)) if before != now)
 }
 
 fn known(id: i32) -> Option<BrokerId> {
@@ -358,7 +386,12 @@ mod tests {
             broker: BrokerId(2),
             epoch: 4,
         };
-        assert_eq!(by(&moved.with_leader("t", 0, leader, None).unwrap()), 7);
+        assert_eq!(
+            by(&moved
+                .with_leader("t", Uuid::nil(), 0, leader, None)
+                .unwrap()),
+            7
+        );
     }
 
     #[test]
@@ -454,6 +487,48 @@ mod tests {
         assert!(!two.differs_from(&one));
     }
 
+    fn of_cluster(id: &'static str, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+        let brokers = [(1, ADDRESS.parse().unwrap())];
+        let id = kafka_protocol::protocol::StrBytes::from_static_str(id);
+        metadata_response(&brokers, topics).with_cluster_id(Some(id))
+    }
+
+    #[test]
+    fn nothing_of_a_cluster_is_known_of_the_one_that_replaces_it() {
+        let topics = vec![
+            topic_metadata("t", 0, &[(2, 9), (2, 9)]),
+            topic_metadata("u", 0, &[(2, 9)]),
+        ];
+        let brokers = [(1, ADDRESS.parse().unwrap()), (2, ADDRESS.parse().unwrap())];
+        let old = metadata_response(&brokers, topics).with_cluster_id(Some("old".into()));
+        let (one, _) = ClusterSnapshot::default().merge_with(&old);
+        let new = of_cluster("new", vec![topic_metadata("t", 0, &[(1, 0)])]);
+        let (two, _) = one.merge_with(&new);
+        assert!(two.is_other_cluster_than(&one));
+        assert_eq!(leaders(&two), [(1, 0)]);
+        assert!(two.topic("u").is_none());
+        assert!(two.broker(BrokerId(2)).is_none());
+        // One whose id is not known yet is no other cluster.
+        assert!(!two.is_other_cluster_than(&ClusterSnapshot::default()));
+        let without_id = two.merge_with(&metadata_response(&[], Vec::new())).0;
+        assert_eq!(without_id.cluster_id.as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn a_leader_of_another_topic_of_that_name_is_not_taken() {
+        let one = merged(
+            &ClusterSnapshot::default(),
+            vec![topic_metadata("t", 5, &[(1, 3)])],
+        );
+        let leader = LeaderAndEpoch {
+            broker: BrokerId(2),
+            epoch: 4,
+        };
+        let of = |id| one.with_leader("t", Uuid::from_u128(id), 0, leader, None);
+        assert!(of(6).is_none());
+        assert!(of(5).is_some());
+    }
+
     #[test]
     fn partition_numbers_that_cannot_be_are_left_out() {
         let mut hostile = topic_metadata("t", 5, &[(1, 1), (2, 1), (1, 1)]);
@@ -473,17 +548,29 @@ mod tests {
             broker: BrokerId(broker),
             epoch,
         };
-        assert!(one.with_leader("t", 0, leader(2, 3), None).is_none());
-        assert!(one.with_leader("t", 0, leader(-1, 4), None).is_none());
-        assert!(one.with_leader("t", 1, leader(2, 4), None).is_none());
-        assert!(one.with_leader("u", 0, leader(2, 4), None).is_none());
+        assert!(
+            one.with_leader("t", Uuid::nil(), 0, leader(2, 3), None)
+                .is_none()
+        );
+        assert!(
+            one.with_leader("t", Uuid::nil(), 0, leader(-1, 4), None)
+                .is_none()
+        );
+        assert!(
+            one.with_leader("t", Uuid::nil(), 1, leader(2, 4), None)
+                .is_none()
+        );
+        assert!(
+            one.with_leader("u", Uuid::nil(), 0, leader(2, 4), None)
+                .is_none()
+        );
         let there = BrokerNode {
             id: BrokerId(3),
             host: "new".into(),
             port: 1,
             rack: None,
         };
-        let two = one.with_leader("t", 0, leader(3, 4), Some(there.clone()));
+        let two = one.with_leader("t", Uuid::nil(), 0, leader(3, 4), Some(there.clone()));
         let two = two.unwrap();
         assert_eq!(leaders(&two), [(3, 4)]);
         assert_eq!(two.broker(BrokerId(3)), Some(&there));

@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::in_flight::{QueuedRequest, RequestCompletionHandler as _, ResponseSender};
+use super::current_cluster::ConnectionCluster;
 use super::frame::{self, FrameReader};
 use crate::error::{BrokerAddress, RequestError};
 use crate::protocol::versions::{Api, NodeApiVersions};
@@ -58,6 +59,8 @@ pub struct Connection {
 /// What a connection is made of, once both ends have agreed on versions.
 pub(crate) struct ConnectionParts<R, W> {
     pub(crate) broker: BrokerAddress,
+    /// The cluster that the broker is expected to belong to.
+    pub(crate) cluster: ConnectionCluster,
     pub(crate) client_id: StrBytes,
     pub(crate) versions: NodeApiVersions,
     pub(crate) responses: FrameReader<R>,
@@ -71,7 +74,7 @@ pub(crate) struct ConnectionParts<R, W> {
 }
 
 impl Connection {
-    /// Starts the two tasks. They end with the connection, or with `stop`.
+    /// Starts the two tasks. They end with the connection, with its cluster, or with `stop`.
     pub(crate) fn start<R, W>(
         parts: ConnectionParts<R, W>,
         tasks: &TaskTracker,
@@ -88,7 +91,9 @@ impl Connection {
             opened_at: Instant::now(),
             throttled_until_ms: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
-            closed: stop.child_token(),
+            closed: parts.cluster.ended.child_token(),
+            stop: stop.clone(),
+            cluster_id: parts.cluster.id,
             lost: parts.lost,
             cause: OnceLock::new(),
         });
@@ -185,6 +190,11 @@ impl Connection {
         &self.state.broker
     }
 
+    /// The id of the cluster that the broker belongs to, if it has named one.
+    pub(crate) fn cluster_id(&self) -> Option<&Arc<str>> {
+        self.state.cluster_id.as_ref()
+    }
+
     /// Completes when the connection has ended.
     #[cfg(test)]
     pub(crate) async fn closed(&self) {
@@ -241,7 +251,10 @@ struct ConnectionState {
     /// Requests that are queued or in flight.
     in_flight: AtomicUsize,
     closed: CancellationToken,
-    /// Why it has ended; none if it was stopped.
+    /// Everything ends.
+    stop: CancellationToken,
+    cluster_id: Option<Arc<str>>,
+    /// Why it has ended; none if it was stopped, or another cluster took the place of its own.
     cause: OnceLock<Arc<str>>,
     lost: Arc<Notify>,
 }
@@ -269,7 +282,14 @@ impl ConnectionState {
                 sent,
                 reason: Arc::clone(reason),
             },
-            None if self.closed.is_cancelled() && sent => RequestError::Stopped,
+            None if self.stop.is_cancelled() && sent => RequestError::Stopped,
+            None if self.closed.is_cancelled() && !self.stop.is_cancelled() => {
+                RequestError::Disconnected {
+                    broker: self.broker.clone(),
+                    sent,
+                    reason: "another cluster took the place of its own".into(),
+                }
+            }
             None => RequestError::Disconnected {
                 broker: self.broker.clone(),
                 sent,

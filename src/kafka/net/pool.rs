@@ -22,6 +22,7 @@
 //!
 //! # Invariants
 //! - Heartbeats wait for other heartbeats only.
+//! - Every connection to a broker leads to the cluster of the metadata: see `current_cluster`.
 //! - A purpose has at most one live connection per broker, and at most one attempt to open it.
 //! - An attempt goes on when its callers are cancelled.
 
@@ -46,6 +47,7 @@ pub(crate) use self::join_limiter::JoinConnection;
 use self::join_limiter::JoinLimiters;
 use self::reconnect_backoff::ReconnectBackoff;
 use super::connection::Connection;
+use super::current_cluster::CurrentCluster;
 use crate::IsolationLevel;
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
@@ -99,6 +101,11 @@ impl Pool {
     /// Connections that are open now.
     pub(crate) fn open_connections(&self) -> usize {
         self.dialer.open_connections()
+    }
+
+    /// The cluster that its connections lead to.
+    pub(crate) fn cluster(&self) -> &CurrentCluster {
+        &self.dialer.cluster
     }
 
     /// Completes when a broker's connection was lost since the last call.

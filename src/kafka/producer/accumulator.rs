@@ -323,13 +323,17 @@ impl RecordAccumulator {
                 .any(|slot| slot.queue.needs_producer_id(None))
     }
 
-    /// Gives a producer id to all queues that have none.
+    /// Gives a producer id to all queues that have none, unless another cluster issued it.
     pub(super) fn set_producer_id(
         &mut self,
         new: ProducerIdAndEpoch,
+        cluster_id: Option<&Arc<str>>,
         now: Instant,
         effects: &mut AccumulatorEffects,
     ) {
+        if self.cluster_id() != cluster_id {
+            return; // another one is requested
+        }
         self.new_producer_id = Some(new);
         for slot in 0..self.slots.len() {
             self.reschedule(slot, now, effects);

@@ -32,19 +32,17 @@ pub(super) async fn run(shared: Arc<ProducerShared>) {
     let mut lookups = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        let (next, needs_producer_id, missing_topics) =
-            shared.with_accumulator(|accumulator, effects| {
-                let next = accumulator.tick(now, effects);
-                let needs_producer_id = accumulator.needs_producer_id();
-                (next, needs_producer_id, accumulator.take_missing_topics())
-            });
+        let (next, missing_topics) = shared.with_accumulator(|accumulator, effects| {
+            let next = accumulator.tick(now, effects);
+            if accumulator.needs_producer_id() {
+                producer_id.start(accumulator.cluster_id().cloned());
+            }
+            (next, accumulator.take_missing_topics())
+        });
         for topic in missing_topics {
             if looked_up.insert(topic.clone()) {
                 lookups.push(look_up(cluster.metadata().clone(), topic));
             }
-        }
-        if needs_producer_id {
-            producer_id.start();
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -85,6 +83,8 @@ struct ProducerIdRequest<'a> {
     cluster: &'a Cluster,
     in_flight: Option<Pin<Box<dyn Future<Output = InitProducerIdResult> + Send>>>,
     backoff: ExponentialBackoff,
+    /// The cluster that the producer knew when it began to ask.
+    cluster_id: Option<Arc<str>>,
 }
 
 type InitProducerIdResult = Result<ProducerIdAndEpoch, InitProducerIdError>;
@@ -103,12 +103,14 @@ impl<'a> ProducerIdRequest<'a> {
             cluster,
             in_flight: None,
             backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            cluster_id: None,
         }
     }
 
     /// Sends the request if it is not in flight; after a fatal error not at once.
-    fn start(&mut self) {
+    fn start(&mut self, cluster_id: Option<Arc<str>>) {
         if self.in_flight.is_none() {
+            self.cluster_id = cluster_id;
             let wait = match self.backoff.failures() {
                 0 => Duration::ZERO,
                 _ => self.cluster.config().retry_backoff,
@@ -140,8 +142,9 @@ impl<'a> ProducerIdRequest<'a> {
                 self.backoff.succeeded();
                 tracing::debug!(%producer_id, "have a producer id");
                 let now = Instant::now();
+                let cluster_id = self.cluster_id.as_ref();
                 shared.with_accumulator(|accumulator, effects| {
-                    accumulator.set_producer_id(producer_id, now, effects);
+                    accumulator.set_producer_id(producer_id, cluster_id, now, effects);
                 });
             }
             Err(InitProducerIdError::Fatal(error)) => {

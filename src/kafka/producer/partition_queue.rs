@@ -45,7 +45,7 @@ use crate::backoff::ExponentialBackoff;
 use crate::metadata::LeaderAndEpoch;
 use crate::topic::{BrokerId, TopicPartition};
 
-use self::batch::{BatchState, ProducerBatch, unknown_outcome};
+use self::batch::{BatchState, EarlierAttempts, ProducerBatch, unknown_outcome};
 use self::sequencer::{SequenceGap, Sequencer};
 
 pub(super) use self::batch::{FinishedBatch, QueuedRecords, SendableBatch, TopicNaming};
@@ -231,6 +231,37 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             }
         }
         self.finish_done(finished);
+    }
+
+    /// Another cluster took the place of the one that the batches were sent to. The outcome of
+    /// those that are in flight, or may have been appended, is unknown; no response of the old
+    /// cluster changes that. The others are sent to the new one, under another producer id.
+    pub(super) fn cluster_changed(&mut self, finished: &mut Vec<FinishedBatch>) {
+        self.sequencer.cluster_changed();
+        self.leader_confirmed_at = None;
+        let unknown =
+            || unknown_outcome(&self.partition, "another cluster took the old one's place");
+        for batch in &mut self.batches {
+            match &mut batch.state {
+                BatchState::InFlight { of_old_topic, .. } => {
+                    *of_old_topic = true;
+                    // Like one that has expired: it leaves the queue when its request has ended.
+                    finished.extend(batch.promise.take().map(|promise| FinishedBatch {
+                        promise: Some(promise),
+                        result: Err(unknown()),
+                        memory: 0,
+                    }));
+                }
+                BatchState::Retry(EarlierAttempts::MaybeAppended { .. }) => {
+                    batch.fail(unknown(), SequenceGap::None);
+                }
+                BatchState::Done { of_old_topic, .. } => *of_old_topic = true,
+                BatchState::Open { .. } | BatchState::Ready | BatchState::Retry(_) => {}
+            }
+        }
+        self.finish_done(finished);
+        // Whatever gaps the finished ones left: none of the old sequences is of use.
+        self.sequencer.set_gap(SequenceGap::Certain);
     }
 
     /// Fails the batches whose delivery timeout has expired, and resolves the futures of all

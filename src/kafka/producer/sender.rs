@@ -11,6 +11,7 @@
 //!   ended.
 //! - Between two failed attempts to connect there is a wait: the cluster's
 //!   `reconnect.backoff.ms`.
+//! - Batches go to the cluster whose metadata the accumulator follows, and to no other.
 //! - A broker that hangs keeps no batch whose partition has another leader: while a response is
 //!   overdue the metadata is asked who leads, and the connection is given up once it names
 //!   another broker. What may have been appended is sent there under its old sequence.
@@ -110,14 +111,26 @@ impl BrokerSender {
                 return;
             };
             let now = Instant::now();
-            let drained = self.shared.with_accumulator(|accumulator, effects| {
-                accumulator.drain(self.broker, now, effects)
-            });
-            if drained.is_empty() {
-                return;
+            match self.drain_for(&connection, now) {
+                Some(drained) if drained.is_empty() => return,
+                Some(drained) => self.send_request(&connection, drained).await,
+                // The accumulator has followed the metadata to the connection's cluster.
+                None if self.shared.update_metadata() => {}
+                None => {
+                    self.connection = None;
+                    return;
+                }
             }
-            self.send_request(&connection, drained).await;
         }
+    }
+
+    /// The batches for one request on that connection; `None` if the accumulator is at another
+    /// cluster than the connection: producer ids and sequences are of the accumulator's.
+    fn drain_for(&self, connection: &Connection, now: Instant) -> Option<Vec<DrainedBatch>> {
+        self.shared.with_accumulator(|accumulator, effects| {
+            let is_same = accumulator.cluster_id() == connection.cluster_id();
+            is_same.then(|| accumulator.drain(self.broker, now, effects))
+        })
     }
 
     async fn send_request(&mut self, connection: &Connection, drained: Vec<DrainedBatch>) {
@@ -237,7 +250,7 @@ impl BrokerSender {
                 tracing::debug!(%partition, broker = %self.broker, ?result, "batch not appended");
             }
             if let Some((leader, endpoint)) = current {
-                metadata.update_partition_leadership(&partition, leader, endpoint);
+                metadata.update_partition_leadership(&partition, batch.topic_id, leader, endpoint);
             }
             if is_stale && !stale_topics.contains(&partition.topic) {
                 stale_topics.push(partition.topic);

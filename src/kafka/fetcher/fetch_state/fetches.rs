@@ -278,7 +278,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
 
     /// Fails every cursor, now and later: the partition is no more.
     pub(in crate::fetcher) fn close(&mut self, error: FetchError) -> Vec<CursorWaiter> {
-        self.closed = Some(error);
+        self.closed.get_or_insert(error);
         self.drop_tail_cache();
         self.completed_fetches.clear();
         self.fetch_results.clear();

@@ -84,6 +84,9 @@ pub(crate) enum MembershipEvent {
     LocalMembersChanged,
     /// The partitions of the topics that this leader assigned have changed.
     TopicsChanged,
+    /// Another cluster took the place of the one whose group this is: it knows neither the member
+    /// nor its generation.
+    ClusterReplaced,
     /// The consumer was closed.
     LeaveRequested,
     LeaveGroupResponse(Result<(), GroupError>),

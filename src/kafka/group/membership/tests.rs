@@ -503,6 +503,39 @@ fn a_place_in_line_is_given_up_when_the_coordinator_moves_or_the_member_leaves()
 }
 
 #[test]
+fn a_member_whose_cluster_is_replaced_loses_everything_and_joins_as_a_new_one() {
+    for protocol in ["range", "cooperative-sticky"] {
+        let mut harness = MembershipHarness::stable(protocol, &[0, 1]);
+        let former = generation(1);
+        assert_eq!(
+            harness.handle(MembershipEvent::ClusterReplaced),
+            [
+                MembershipAction::Lose(assigned(&[(0, 1), (1, 2)])),
+                MembershipAction::FindCoordinator
+            ]
+        );
+        assert_eq!(harness.member.member_id(), "");
+        assert_eq!(harness.member.generation(), -1);
+        assert!(!harness.member.can_commit());
+        // What the old cluster says of its member changes nothing.
+        let answer = MembershipEvent::HeartbeatResponse(former, Err(code(E::FencedInstanceId)));
+        assert_eq!(harness.handle(answer), []);
+        let found = harness.coordinator_found();
+        let joins = [MembershipAction::JoinGroup];
+        assert!(found == joins || harness.wait() == joins);
+    }
+    // In the middle of a join, and in line for one.
+    let mut harness = MembershipHarness::in_line("cooperative-sticky", &[0]);
+    let actions = harness.handle(MembershipEvent::ClusterReplaced);
+    assert!(actions.contains(&MembershipAction::CancelRebalance));
+    // Of one that leaves nothing is left to do.
+    let mut harness = MembershipHarness::stable("range", &[0]);
+    harness.handle(MembershipEvent::LeaveRequested);
+    let actions = harness.handle(MembershipEvent::ClusterReplaced);
+    assert!(actions.contains(&MembershipAction::Close(MembershipEnd::Left)));
+}
+
+#[test]
 fn a_session_that_may_be_over_loses_its_partitions_when_the_broker_may_end_it() {
     for in_line in [false, true] {
         let mut harness = if in_line {

@@ -14,7 +14,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
 use crate::net::api_versions;
+use crate::net::cluster_check;
 use crate::net::connection::{Connection, ConnectionParts};
+use crate::net::current_cluster::CurrentCluster;
 use crate::net::frame::FrameReader;
 use crate::net::transport;
 
@@ -25,6 +27,7 @@ pub(super) struct Dialer {
     client_id: StrBytes,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) cluster: CurrentCluster,
     /// A clone lives in every open connection.
     open_connections: Arc<()>,
     /// Notified when a connection was lost, rather than closed because it was idle.
@@ -41,6 +44,7 @@ impl Dialer {
             client_id: StrBytes::from_string(config.client_id.clone()),
             config,
             tasks,
+            cluster: CurrentCluster::new(&stop),
             stop,
             open_connections: Arc::new(()),
             lost: Arc::new(Notify::new()),
@@ -86,7 +90,8 @@ impl Dialer {
         Err(unreachable(reason))
     }
 
-    /// Two waits of `connect_timeout`: for the network, then for the broker.
+    /// Waits of `connect_timeout` each: for the network, for the broker, and for the id of its
+    /// cluster, unless it is a bootstrap address (its broker id is negative).
     async fn connect(
         &self,
         broker: &BrokerAddress,
@@ -94,6 +99,7 @@ impl Dialer {
         max_idle: Duration,
     ) -> Result<Connection, String> {
         let connect_timeout = self.config.connect_timeout;
+        let cluster = self.cluster.current();
         let (reader, mut requests) =
             match timeout(connect_timeout, transport::connect(address)).await {
                 Ok(Ok(halves)) => halves,
@@ -113,6 +119,7 @@ impl Dialer {
         };
         let parts = ConnectionParts {
             broker: broker.clone(),
+            cluster,
             client_id: self.client_id.clone(),
             versions,
             responses,
@@ -121,7 +128,14 @@ impl Dialer {
             open_connections: Arc::clone(&self.open_connections),
             lost: Arc::clone(&self.lost),
         };
+        let connection = Connection::start(parts, &self.tasks, &self.stop);
+        if broker.id.0 >= 0
+            && let Err(error) = cluster_check::verify(&connection, connect_timeout).await
+        {
+            connection.close("its cluster was not confirmed");
+            return Err(format!("{address}: {error}"));
+        }
         tracing::debug!(broker = %broker.clone(), %address, "connected");
-        Ok(Connection::start(parts, &self.tasks, &self.stop))
+        Ok(connection)
     }
 }

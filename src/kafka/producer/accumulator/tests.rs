@@ -59,15 +59,21 @@ impl TestAccumulator {
         };
         let producer_id = ProducerIdAndEpoch { id: 7, epoch: 0 };
         test.accumulator
-            .set_producer_id(producer_id, test.now, &mut test.effects);
+            .set_producer_id(producer_id, None, test.now, &mut test.effects);
         test.learn(vec![topic_metadata("t", 5, partitions)]);
         test
     }
 
     /// A metadata response arrives.
     fn learn(&mut self, topics: Vec<MetadataResponseTopic>) {
+        self.learn_of(None, topics);
+    }
+
+    /// A metadata response of that cluster arrives.
+    fn learn_of(&mut self, cluster: Option<&'static str>, topics: Vec<MetadataResponseTopic>) {
         let address = "127.0.0.1:9092".parse().unwrap();
-        let response = metadata_response(&[(1, address), (2, address)], topics);
+        let response = metadata_response(&[(1, address), (2, address)], topics)
+            .with_cluster_id(cluster.map(Into::into));
         self.metadata = Arc::new(self.metadata.merge_with(&response).0);
         self.update_metadata();
     }
@@ -396,7 +402,7 @@ fn of_deleted_topics_nothing_is_kept() {
             epoch: 0,
         };
         test.accumulator
-            .set_producer_id(new_producer_id, test.now, &mut test.effects);
+            .set_producer_id(new_producer_id, None, test.now, &mut test.effects);
         assert_eq!(test.append_to_log(A).len(), 2);
         // One more is in flight when the topic vanishes.
         test.send(&other, Some(1), None).unwrap();
@@ -452,6 +458,93 @@ fn a_queue_made_anew_does_not_reuse_sequences_of_the_same_producer_id() {
     assert!(test.accumulator.needs_producer_id());
     let new_producer_id = ProducerIdAndEpoch { id: 8, epoch: 0 };
     test.accumulator
-        .set_producer_id(new_producer_id, test.now, &mut test.effects);
+        .set_producer_id(new_producer_id, None, test.now, &mut test.effects);
     assert_eq!(test.append_to_log(A), [new_producer_id]);
+}
+
+impl TestAccumulator {
+    fn complete(&mut self, drained: DrainedBatch, result: BatchResult) {
+        let completed = CompletedBatch {
+            handle: drained.handle,
+            records: drained.batch.records,
+            result,
+            naming: TopicNaming::ById,
+        };
+        self.accumulator
+            .complete(vec![completed], self.now, &mut self.effects);
+    }
+
+    fn give_producer_id(&mut self, id: i64, cluster: &str) {
+        let new = ProducerIdAndEpoch { id, epoch: 0 };
+        self.accumulator
+            .set_producer_id(new, Some(&cluster.into()), self.now, &mut self.effects);
+    }
+
+    /// The errors of the batches that have ended since the last call.
+    fn errors(&mut self) -> Vec<Option<ProduceError>> {
+        let finished = std::mem::take(&mut self.effects.finished);
+        let resolved = finished.into_iter().filter(|batch| batch.promise.is_some());
+        resolved.map(|batch| batch.result.err()).collect()
+    }
+}
+
+#[test]
+fn nothing_that_a_cluster_issued_is_used_in_the_one_that_replaces_it() {
+    // With topic ids, and as before 2.8.
+    for (old_id, new_id) in [(5, 6), (0, 0)] {
+        let mut test = TestAccumulator::new(&[]);
+        test.learn_of(
+            Some("old"),
+            vec![topic_metadata("t", old_id, &[(1, 9), (1, 9)])],
+        );
+        let handle = test.handle();
+        for partition in [0, 1] {
+            test.send(&handle, Some(partition), None).unwrap();
+        }
+        assert_eq!(test.append_to_log(A).len(), 2);
+        test.errors();
+        // One is in flight, and one may have been appended.
+        test.send(&handle, Some(0), None).unwrap();
+        let in_flight = test.drain(A).pop().unwrap();
+        assert_eq!(in_flight.batch.base_sequence, 1);
+        test.send(&handle, Some(1), None).unwrap();
+        let unresolved = test.drain(A).pop().unwrap();
+        let maybe_appended = true;
+        test.complete(unresolved, BatchResult::Retry { maybe_appended });
+        // And these were never sent.
+        for partition in [0, 1] {
+            test.send(&handle, Some(partition), None).unwrap();
+        }
+        test.learn_of(
+            Some("new"),
+            vec![topic_metadata("t", new_id, &[(1, 0), (1, 0)])],
+        );
+        let errors = test.errors();
+        assert_eq!(errors.len(), 2);
+        for error in errors {
+            assert!(
+                matches!(error, Some(ProduceError::UnknownOutcome { .. })),
+                "{error:?}"
+            );
+        }
+        // An answer of the old cluster changes nothing any more.
+        test.complete(in_flight, BatchResult::Appended(LogAppendInfo::new(7, -1)));
+        assert_eq!(test.errors(), []);
+        test.now += RETRY_BACKOFF_MAX * 2;
+        assert!(test.drain(A).is_empty());
+        assert!(test.accumulator.needs_producer_id());
+        test.give_producer_id(8, "old");
+        assert!(test.accumulator.needs_producer_id());
+        // The new cluster issues the same id: it says nothing of the old one's sequences.
+        test.give_producer_id(7, "new");
+        let drained = test.drain(A);
+        assert_eq!(drained.len(), 2);
+        for drained in drained {
+            let batch = &drained.batch;
+            assert_eq!(batch.producer_id, ProducerIdAndEpoch { id: 7, epoch: 0 });
+            assert_eq!(batch.base_sequence, 0);
+            test.complete(drained, BatchResult::Appended(LogAppendInfo::new(0, -1)));
+        }
+        assert_eq!(test.errors(), [None, None]);
+    }
 }

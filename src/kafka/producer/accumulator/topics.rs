@@ -12,6 +12,8 @@
 //! - Leaders, topic ids and numbers of partitions are those of the snapshot that was
 //!   followed last: a caller may hold on to a description of its topic for as long as it
 //!   likes.
+//! - Nothing that one cluster issued is used in another: producer ids, epochs and sequences end
+//!   with the cluster id of the snapshot, and are taken from, and sent to, that cluster only.
 //! - Of a topic that is deleted nothing is kept once its queues are empty.
 
 use std::cell::LazyCell;
@@ -139,6 +141,13 @@ impl RecordAccumulator {
     ) {
         let before = std::mem::replace(&mut self.metadata, Arc::clone(snapshot));
         let mut changed = Vec::new();
+        if snapshot.is_other_cluster_than(&before) {
+            self.new_producer_id = None;
+            for (index, slot) in self.slots.iter_mut().enumerate() {
+                slot.queue.cluster_changed(&mut effects.finished);
+                changed.push(index);
+            }
+        }
         for queues in &mut self.topics {
             let slots = || queues.slots.iter().copied().flatten();
             let Some(topic) = snapshot.topic(&queues.name) else {
@@ -170,6 +179,11 @@ impl RecordAccumulator {
             self.reschedule(slot, now, effects);
         }
         self.remove_deleted(|_| true);
+    }
+
+    /// The id of the cluster that the queues follow, if it has named one.
+    pub(in super::super) fn cluster_id(&self) -> Option<&Arc<str>> {
+        self.metadata.cluster_id.as_ref()
     }
 
     /// Topics of which it is to be found out whether they are deleted.

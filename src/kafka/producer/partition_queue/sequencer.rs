@@ -122,6 +122,14 @@ impl Sequencer {
         self.gap = SequenceGap::Certain;
     }
 
+    /// Another cluster took the place of the one that issued the producer id: it may give the same
+    /// one to another producer, or to this one.
+    pub(super) fn cluster_changed(&mut self) {
+        self.producer_id = None;
+        self.exhausted_producer_id = None;
+        self.gap = SequenceGap::Certain;
+    }
+
     #[cfg(test)]
     pub(super) fn set_next(&mut self, producer_id: ProducerIdAndEpoch, sequence: i32) {
         self.producer_id = Some(producer_id);

@@ -279,3 +279,20 @@ pub(crate) static OFFSET_FOR_LEADER_EPOCH: MessageSchema = message("OffsetForLea
         ]))),
     ]))),
 ]);
+
+pub(crate) static DESCRIBE_CLUSTER: MessageSchema = message("DescribeClusterResponse", "0+", &[
+    field("ThrottleTimeMs", "0+", Int32),
+    field("ErrorCode", "0+", Int16),
+    field("ErrorMessage", "0+", String).nullable("0+"),
+    field("EndpointType", "1+", Int8),
+    field("ClusterId", "0+", String),
+    field("ControllerId", "0+", Int32),
+    field("Brokers", "0+", Array(&Struct(&[
+        field("BrokerId", "0+", Int32),
+        field("Host", "0+", String),
+        field("Port", "0+", Int32),
+        field("Rack", "0+", String).nullable("0+"),
+        field("IsFenced", "2+", Bool),
+    ]))),
+    field("ClusterAuthorizedOperations", "0+", Int32),
+]);
