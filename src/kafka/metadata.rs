@@ -377,6 +377,13 @@ impl Metadata {
     /// Takes what a broker answered.
     pub(crate) fn complete_update(&self, update: &MetadataUpdate, response: &MetadataResponse) {
         let shared = &self.shared;
+        if !update.is_full && self.snapshot().is_confirmed_by(response) {
+            lock(&shared.topics).note_confirmed(response, update);
+            *lock(&shared.last_update_error) = None;
+            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
+            shared.progress.send_modify(done);
+            return;
+        }
         let mut brokers = 0;
         let mut is_other_cluster = false;
         if self.snapshot().is_of_other_cluster(response) {

@@ -156,6 +156,25 @@ impl ClusterSnapshot {
         (next, results)
     }
 
+    /// Whether all that the response describes is known already. Costs what the topics of the
+    /// response cost, however many are known.
+    pub(super) fn is_confirmed_by(&self, response: &MetadataResponse) -> bool {
+        let is_known = |topic: &MetadataResponseTopic| {
+            let old = topic
+                .name
+                .as_ref()
+                .and_then(|name| self.topics.get(name.as_str()));
+            topic_error(topic.error_code).is_none()
+                && old.is_some_and(|old| old.is_same_as(&merge_topic(Some(old), &old.name, topic)))
+        };
+        let brokers = response.brokers.iter().filter_map(broker_node);
+        !self.brokers.is_empty()
+            && brokers.eq(self.brokers.iter().cloned())
+            && self.controller == known(response.controller_id.0)
+            && response.cluster_id.as_deref() == self.cluster_id.as_deref()
+            && response.topics.iter().all(is_known)
+    }
+
     /// Whether it differs from what was known before.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         let same_topic = |(name, topic): (&Arc<str>, &Arc<TopicMetadata>)| {
@@ -343,6 +362,27 @@ mod tests {
         let partitions = &snapshot.topic("t").unwrap().partitions;
         let leader = |p: &PartitionMetadata| (p.leader_id.map_or(-1, |id| id.0), p.leader_epoch);
         partitions.iter().map(leader).collect()
+    }
+
+    #[test]
+    fn a_response_confirms_what_is_known_only_if_nothing_in_it_is_new() {
+        let brokers: Vec<_> = (1..3)
+            .map(|id| (id, ([127, 0, 0, 1], 9092).into()))
+            .collect();
+        let about = |topic| metadata_response(&brokers, vec![topic]);
+        let response = |leader, epoch| about(topic_metadata("t", 0, &[(leader, epoch)]));
+        let (known, _) = ClusterSnapshot::default().merge_with(&response(1, 5));
+        assert!(!ClusterSnapshot::default().is_confirmed_by(&response(1, 5)));
+        assert!(known.is_confirmed_by(&response(1, 5)));
+        // A broker that lags behind says nothing new.
+        assert!(known.is_confirmed_by(&response(2, 4)));
+        assert!(!known.is_confirmed_by(&response(2, 6)));
+        let unknown = topic_metadata("t", 0, &[]).with_error_code(3);
+        assert!(!known.is_confirmed_by(&about(unknown)));
+        assert!(!known.is_confirmed_by(&about(topic_metadata("u", 0, &[(1, 0)]))));
+        let mut fewer_brokers = response(1, 5);
+        fewer_brokers.brokers.pop();
+        assert!(!known.is_confirmed_by(&fewer_brokers));
     }
 
     #[test]

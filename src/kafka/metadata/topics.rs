@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kafka_protocol::messages::MetadataResponse;
 use tokio::time::Instant;
 
 use super::snapshot::{ClusterSnapshot, TopicError, TopicMetadata, TopicResult};
@@ -155,6 +156,20 @@ impl TopicsOfInterest {
     pub(super) fn error_since(&self, topic: &str, update: u64) -> Option<TopicError> {
         let last = self.topics.get(topic)?.error?;
         (last.update >= update).then_some(last.error)
+    }
+
+    /// Notes that a response describes topics as they are known already.
+    pub(super) fn note_confirmed(&mut self, response: &MetadataResponse, update: &MetadataUpdate) {
+        for name in response
+            .topics
+            .iter()
+            .filter_map(|topic| topic.name.as_ref())
+        {
+            if let Some(interest) = self.topics.get_mut(name.as_str()) {
+                interest.error = None;
+                interest.last_refreshed = Some(update.begun_at);
+            }
+        }
     }
 
     /// Notes what a response says of each topic, and forgets those that are gone.
