@@ -54,7 +54,8 @@ impl Bench {
 
     pub(crate) fn bootstrap(&self) -> &str {
         self.kafka
-            .get_or_init(|| KafkaProcess::start(&[]))
+            // Figures of what groups do once they have joined.
+            .get_or_init(|| KafkaProcess::start(&["group.initial.rebalance.delay.ms=0"]))
             .bootstrap()
     }
 
