@@ -15,7 +15,7 @@
 //! - Only topics in use are asked for, and no request creates one.
 //! - "Unknown topic" is an answer only when two responses agree on it whose requests were
 //!   sent after the call.
-//! - What is known is of one cluster: see [`ClusterSnapshot::merge_with`], and `any_broker` about
+//! - What is known is of one cluster: see `ClusterSnapshot::merge_with`, and `any_broker` about
 //!   which cluster that is.
 //! - What is known has an age: [`Metadata::topics_refreshed_after`] answers only by responses to
 //!   requests that were sent after the time that it is given. A caller that accepts or rejects
