@@ -170,13 +170,14 @@ impl RecordAccumulator {
             return Err(ProduceError::Stopped.into());
         }
         let topic_index = self.topic_index(topic);
-        let mut slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
+        let mut slot_index = self.slot_for_record(topic_index, topic, partition, record, &[])?;
         let is_sticky = partition.is_none() && record.key.is_none();
         if !self.memory_allows(slot_index, memory) {
             if is_sticky {
                 let used_up = self.slots[slot_index].queue.partition().partition;
                 self.topics[topic_index].sticky.leave(used_up);
-                slot_index = self.slot_for_record(topic_index, topic, partition, record)?;
+                let full = self.partitions_without_memory(topic_index, memory);
+                slot_index = self.slot_for_record(topic_index, topic, partition, record, &full)?;
             }
             if !is_sticky || !self.memory_allows(slot_index, memory) {
                 return Err(self.wait_for_partition_memory(slot_index, memory, now(), effects));

@@ -141,6 +141,17 @@ impl RecordAccumulator {
                 && (!slot.is_stalled || self.stalled_memory + wanted <= half))
     }
 
+    /// The partitions of a topic whose share does not allow the record.
+    pub(super) fn partitions_without_memory(
+        &self,
+        topic_index: usize,
+        memory: RecordMemory<'_>,
+    ) -> Vec<i32> {
+        let slots = (0..).zip(&self.topics[topic_index].slots);
+        let full = slots.filter(|(_, slot)| slot.is_some_and(|s| !self.memory_allows(s, memory)));
+        full.map(|(partition, _)| partition).collect()
+    }
+
     /// What to wait for where the share does not allow the record.
     pub(super) fn wait_for_partition_memory(
         &mut self,

@@ -72,13 +72,15 @@ impl RecordAccumulator {
         index
     }
 
-    /// The slot of the record's partition.
+    /// The slot of the record's partition. Without partition and key it is none of those in
+    /// `full`, if there is another one.
     pub(super) fn slot_for_record(
         &mut self,
         topic_index: usize,
         topic: &Arc<TopicMetadata>,
         partition: Option<i32>,
         record: &NewRecord<'_>,
+        full: &[i32],
     ) -> Result<usize, ProduceError> {
         let queues = &mut self.topics[topic_index];
         let count = queues.partition_count;
@@ -96,6 +98,7 @@ impl RecordAccumulator {
             (None, None) => {
                 let slots = &queues.slots;
                 let queue_size = |partition: i32| match slots.get(partition as usize) {
+                    _ if full.contains(&partition) => None,
                     Some(&Some(slot)) => self.slots[slot].available_queue_size(),
                     _ => newest.leader(partition).map(|_| 0),
                 };
