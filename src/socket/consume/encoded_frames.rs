@@ -111,6 +111,14 @@ impl<'a> SegmentEncoder<'a> {
         all.min(SEGMENT_BYTES.max(first))
     }
 
+    /// About how many frames fit into what `permit` is for.
+    fn estimated_frames(&self, permit: &DerivedPermit) -> usize {
+        let decoded = &self.chunk.decoded;
+        let all = self.writer.estimated_total(decoded.count(), decoded.bytes);
+        let fit = decoded.count().saturating_mul(permit.bytes()) / all.max(1);
+        fit.min(decoded.count()) + 1
+    }
+
     fn records(&self) -> Records<'a> {
         match self.start.mark {
             Some(mark) => self.chunk.records_at(mark),
@@ -121,7 +129,7 @@ impl<'a> SegmentEncoder<'a> {
     /// Encodes it. `permit` is for [`estimated_bytes`](Self::estimated_bytes) or more.
     pub(super) fn encode(self, mut permit: DerivedPermit) -> EncodedFrames {
         let mut out = BytesMut::with_capacity(permit.bytes());
-        let mut frames: Vec<RecordFrame> = Vec::new();
+        let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(&permit));
         let is_before = |last: i64| last < self.start.offset;
         let unreadable = &self.chunk.decoded.unreadable;
         let passed = unreadable.partition_point(|range| is_before(range.last_offset));
