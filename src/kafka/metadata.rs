@@ -59,6 +59,10 @@ pub(crate) const PARTIAL_UPDATE_INTERVAL: Duration = Duration::from_micros(500);
 /// the broker alone.
 pub(crate) const PARTIAL_UPDATE_BURST: u32 = 200;
 
+/// How long a partition's leader may take for an answer, beyond the wait that the request allows
+/// it, before the cluster is asked whether it still leads the partition, and then again.
+pub(crate) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
+
 /// The first and the longest wait before a topic that has no leader, or a retriable error, is
 /// looked up again.
 const TOPIC_RETRY_BACKOFF: Duration = Duration::from_millis(10);

@@ -38,7 +38,7 @@ use super::fetch_state::{FetchKind, FetchSpec};
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
 use crate::config::ConsumerConfig;
-use crate::metadata::LeaderAndEpoch;
+use crate::metadata::{LeaderAndEpoch, OVERDUE_AFTER};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, RequestError};
 
 /// Sends the catch-up fetches of a fetcher, to all brokers.
@@ -287,8 +287,7 @@ impl CatchUpFetcher {
         }
         let metadata = self.cluster.metadata();
         let response = self.request(broker, purpose, &fetches);
-        let response =
-            request::await_requesting_metadata(metadata, request::OVERDUE_AFTER, response);
+        let response = request::await_requesting_metadata(metadata, OVERDUE_AFTER, response);
         let mut response = tokio::select! {
             response = response => response,
             () = all_abandoned(&mut results) => return,

@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::FetchPosition;
 use super::error::{FetchError, RetryReason};
-use super::request::{OVERDUE_AFTER, await_requesting_metadata};
+use super::request::await_requesting_metadata;
 use crate::backoff::ExponentialBackoff;
-use crate::metadata::{ClusterSnapshot, LeaderAndEpoch, Metadata, MetadataError};
+use crate::metadata::{ClusterSnapshot, LeaderAndEpoch, Metadata, MetadataError, OVERDUE_AFTER};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
 /// An end of a log.
@@ -254,11 +254,7 @@ impl OffsetFetcher {
 /// no lookup that another one can answer, sent or not.
 async fn leadership_moved(metadata: &Metadata, tp: &TopicPartition, from: BrokerId) {
     let mut snapshots = metadata.subscribe();
-    let has_moved = |snapshot: &Arc<ClusterSnapshot>| {
-        let topic = snapshot.topic(&tp.topic);
-        let leader = topic.and_then(|topic| topic.leader(tp.partition));
-        leader.is_some_and(|leader| leader.broker != from)
-    };
+    let has_moved = |snapshot: &Arc<ClusterSnapshot>| snapshot.has_other_leader(tp, from);
     if snapshots.wait_for(has_moved).await.is_err() {
         std::future::pending().await
     }

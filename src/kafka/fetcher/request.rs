@@ -117,10 +117,6 @@ pub(super) async fn await_requesting_metadata<T>(
     }
 }
 
-/// How long a broker may take for an answer, beyond the wait that the request allows it, before
-/// the metadata is asked whether it still leads what it is asked for.
-pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
-
 /// A byte count as the protocol's type.
 pub(super) fn clamp_to_i32(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)

@@ -42,7 +42,7 @@ use super::FetcherShared;
 use super::fetch_session::FetchSessionResult;
 use super::request::{self, FetchParams, FetchPartitionData};
 use super::shared_partition::SharedPartition;
-use crate::metadata::ClusterSnapshot;
+use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel, Metadata, RequestError};
 
 /// All tails of a fetcher.
@@ -121,7 +121,7 @@ impl TailFetcher {
                 self.metadata_changed.clone(),
                 self.targets.newest(),
             );
-            let overdue = shared.config.fetch_max_wait + request::OVERDUE_AFTER;
+            let overdue = shared.config.fetch_max_wait + OVERDUE_AFTER;
             let polled = self.poll(&shared);
             let polled = request::await_requesting_metadata(metadata, overdue, polled);
             let polled = tokio::select! {

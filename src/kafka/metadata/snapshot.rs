@@ -15,7 +15,7 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use uuid::Uuid;
 
-use crate::topic::BrokerId;
+use crate::topic::{BrokerId, TopicPartition};
 
 /// A cluster at one moment (Java's `MetadataSnapshot`).
 #[derive(Clone, Debug, Default)]
@@ -110,6 +110,14 @@ impl ClusterSnapshot {
     pub(crate) fn is_of_other_cluster(&self, response: &MetadataResponse) -> bool {
         let id = response.cluster_id.as_ref().map(|id| id.as_str());
         are_different(self.cluster_id.as_deref(), id)
+    }
+
+    /// Whether a partition is known to be led by another broker than that.
+    pub(crate) fn has_other_leader(&self, tp: &TopicPartition, than: BrokerId) -> bool {
+        let leader = self
+            .topic(&tp.topic)
+            .and_then(|topic| topic.leader(tp.partition));
+        leader.is_some_and(|leader| leader.broker != than)
     }
 
     /// This snapshot with a response merged into it, and what it says of each topic. A response

@@ -32,7 +32,7 @@ use super::batch_records::BatchRecords;
 use super::partition_queue::BatchResult;
 use super::produce_request::{self, LeaderHint, RequestBatch};
 use crate::error::RequestError;
-use crate::metadata::ClusterSnapshot;
+use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
 use crate::net::connection::{Connection, ResponseFuture};
 use crate::net::pool::ConnectionPurpose;
 use crate::topic::BrokerId;
@@ -42,10 +42,6 @@ use crate::topic::BrokerId;
 /// connection would be lost, with all that is in flight on it. Not longer than twice the
 /// timeout, however.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
-
-/// How long a response may take before the metadata is asked whether the broker still leads what
-/// was sent to it, and then again.
-const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
@@ -204,13 +200,8 @@ impl BrokerSender {
         let now = Instant::now();
         let metadata = self.shared.cluster.metadata();
         let snapshot = metadata.snapshot();
-        let has_moved = |batch: &RequestBatch| {
-            let tp = &batch.partition;
-            let leader = snapshot
-                .topic(&tp.topic)
-                .and_then(|t| t.leader(tp.partition));
-            leader.is_some_and(|leader| leader.broker != self.broker)
-        };
+        let has_moved =
+            |batch: &RequestBatch| snapshot.has_other_leader(&batch.partition, self.broker);
         let mut batches = self.in_flight.iter().flat_map(|request| &request.batches);
         if batches.any(has_moved)
             && let Some(connection) = self.connection.take()
