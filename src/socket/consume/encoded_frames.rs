@@ -102,9 +102,7 @@ impl<'a> SegmentEncoder<'a> {
 
     /// About how many bytes it gets.
     pub(super) fn estimated_bytes(&self) -> usize {
-        let decoded = &self.chunk.decoded;
-        let all = self.writer.estimated_total(decoded.count(), decoded.bytes)
-            + decoded.unreadable.len() * UNREADABLE_ESTIMATE;
+        let all = self.estimated_chunk_bytes();
         let first = self.records().next().map_or(0, |record| {
             self.writer.estimated_size(&OutboundRecord::from(record))
         });
@@ -113,10 +111,16 @@ impl<'a> SegmentEncoder<'a> {
 
     /// About how many frames fit into what `permit` is for.
     fn estimated_frames(&self, permit: &DerivedPermit) -> usize {
+        let count = self.chunk.decoded.count() + self.chunk.decoded.unreadable.len();
+        let fit = count.saturating_mul(permit.bytes()) / self.estimated_chunk_bytes().max(1);
+        fit.min(count) + 1
+    }
+
+    /// About how many bytes all of the chunk gets.
+    fn estimated_chunk_bytes(&self) -> usize {
         let decoded = &self.chunk.decoded;
-        let all = self.writer.estimated_total(decoded.count(), decoded.bytes);
-        let fit = decoded.count().saturating_mul(permit.bytes()) / all.max(1);
-        fit.min(decoded.count()) + 1
+        self.writer.estimated_total(decoded.count(), decoded.bytes)
+            + decoded.unreadable.len() * UNREADABLE_ESTIMATE
     }
 
     fn records(&self) -> Records<'a> {
