@@ -931,22 +931,21 @@ async fn whoever_waits_for_memory_holds_up_no_cursor_at_the_end_of_another_parti
     for _ in 0..300 {
         fixture.append(100, 100, CompressionType::None);
     }
-    // Each at an offset of its own, each holding its chunk, until nothing comes any more.
+    // Each at an offset of its own, each holding its chunk, until the next waits for memory.
     let mut lagging: Vec<CheckedCursor> = (0..300).map(|n| fixture.reader(n * 100)).collect();
     let mut held = Vec::new();
-    let mut rounds_in_vain = 0;
-    while held.len() <= 3 || rounds_in_vain < 100 {
-        rounds_in_vain += 1;
+    let deadline = Instant::now() + PATIENCE;
+    let mut exhausted = false;
+    while held.len() <= 3 || !exhausted {
+        assert!(Instant::now() < deadline, "{} held", held.len());
+        exhausted = fixture.fetcher.budget().is_awaited();
         lagging.retain_mut(|reader| {
             let records = reader.cursor.try_next().unwrap();
             let served = records.is_some();
             held.extend(records);
-            if served {
-                rounds_in_vain = 0;
-            }
             !served
         });
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     assert!(!lagging.is_empty(), "{} held", held.len());
     // Its position is validated and fetched from at the broker where the others wait for memory.

@@ -96,6 +96,17 @@ impl GroupFixture {
         all
     }
 
+    /// Cuts a log of two nodes off at `offset`, as an unclean election does; then another
+    /// producer writes `count` records: the first one's sequence was truncated too.
+    pub(crate) async fn truncate(&self, tp: &TopicPartition, offset: i64, count: usize) {
+        self.broker.truncate(tp, offset);
+        let (leader, _) = self.broker.leader(tp).unwrap();
+        let other = BrokerId(3 - leader.unwrap().0);
+        self.broker.move_leader(tp, other);
+        let fresh = Process::new(&self.broker.bootstrap(), quick());
+        Self::produce_by(&fresh, tp, count).await;
+    }
+
     pub(crate) async fn committed(&self, group: &str, tp: &TopicPartition, offset: i64) {
         self.until("committed", || {
             self.broker.committed(group, tp) == Some(offset)
@@ -802,13 +813,7 @@ async fn a_truncated_log_is_read_on_from_the_truncation() {
     fixture.produce(&tp, 5).await;
     let mut reader = fixture.process.reader(subscription("g", &["t"]));
     reader.until("all", |seen| seen.count() == 5).await;
-    fixture.broker.truncate(&tp, 2);
-    let (leader, _) = fixture.broker.leader(&tp).unwrap();
-    let other = BrokerId(3 - leader.unwrap().0);
-    fixture.broker.move_leader(&tp, other);
-    // By another producer: the first one's sequence was truncated too.
-    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
-    GroupFixture::produce_by(&fresh, &tp, 4).await;
+    fixture.truncate(&tp, 2, 4).await;
     let seen = reader
         .until("what came after the truncation", |seen| seen.count() >= 9)
         .await;

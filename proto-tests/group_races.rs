@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use kafka_client::BrokerId;
 use kafka_client::config::{AssignorName, ConsumerConfig};
 use kafka_client::consumer::{Consumer, ConsumerEvent, PartitionRevocation, Subscription};
 use kafka_client::fetcher::FetchPosition;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::group_faults::{GroupFixture, next, quick};
 use crate::support::PATIENCE;
-use crate::support::reader::{Process, Reader, subscription, until_assigned};
+use crate::support::reader::{Reader, subscription, until_assigned};
 
 fn at(offset: i64) -> FetchPosition {
     FetchPosition {
@@ -260,14 +259,7 @@ async fn records_after_a_truncation_are_acknowledged_below_where_reading_began()
     consumer.close().await;
     let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     while !matches!(next(&mut consumer).await, ConsumerEvent::Assigned(_)) {}
-    fixture.broker.truncate(&all[0], 2);
-    let (leader, _) = fixture.broker.leader(&all[0]).unwrap();
-    fixture
-        .broker
-        .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
-    // By another producer: the first one's sequence was truncated too.
-    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
-    GroupFixture::produce_by(&fresh, &all[0], 2).await;
+    fixture.truncate(&all[0], 2, 2).await;
     started(&mut consumer).await;
     consumer.store_offset(&all[0], at(3));
     assert_eq!(consumer.commit().await, Ok(()));
@@ -280,13 +272,7 @@ async fn what_a_truncation_took_away_is_not_acknowledged_any_more() {
     let all = fixture.topic("t", 1).await;
     let mut consumer = fixture.process.consumer(subscription("g", &["t"]));
     started(&mut consumer).await;
-    fixture.broker.truncate(&all[0], 2);
-    let (leader, _) = fixture.broker.leader(&all[0]).unwrap();
-    fixture
-        .broker
-        .move_leader(&all[0], BrokerId(3 - leader.unwrap().0));
-    let fresh = Process::new(&fixture.broker.bootstrap(), quick());
-    GroupFixture::produce_by(&fresh, &all[0], 1).await;
+    fixture.truncate(&all[0], 2, 1).await;
     started(&mut consumer).await;
     // Of the record at 4, which was delivered before the truncation.
     consumer.store_offset(&all[0], at(5));

@@ -35,13 +35,8 @@ pub(crate) fn write_ack(
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket_error::tests::written;
     use super::*;
-
-    fn written(write: impl FnOnce(&mut BytesMut)) -> String {
-        let mut out = BytesMut::new();
-        write(&mut out);
-        String::from_utf8(out.to_vec()).expect("UTF-8")
-    }
 
     #[test]
     fn an_ack_has_partition_offset_and_timestamp() {

@@ -116,10 +116,11 @@ pub(super) fn write_echoed_id(out: &mut BytesMut, id: EchoedId<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn written(write: impl FnOnce(&mut BytesMut)) -> String {
+    /// What `write` leaves in a buffer.
+    pub(in super::super) fn written(write: impl FnOnce(&mut BytesMut)) -> String {
         let mut out = BytesMut::new();
         write(&mut out);
         String::from_utf8(out.to_vec()).expect("UTF-8")
