@@ -23,6 +23,7 @@
 //! - Of the consumers of one group that wait in this process, one asks for all; what it found
 //!   counts for those who came before it began.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -67,6 +68,7 @@ impl GroupStart {
                 let decision = StartDecision {
                     handle: &handle,
                     topics,
+                    topic_ids: topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect(),
                     isolation,
                 };
                 let start = Arc::new(decision.decide().await?);
@@ -94,6 +96,7 @@ impl GroupStart {
 struct StartDecision<'a> {
     handle: &'a CoordinatorHandle,
     topics: &'a [Arc<TopicMetadata>],
+    topic_ids: HashMap<Arc<str>, Uuid>,
     isolation: IsolationLevel,
 }
 
@@ -154,8 +157,11 @@ impl StartDecision<'_> {
             }
             Err(error) => return Ok(Err(error)),
         };
-        let open = self.uncommitted(&open).await?;
-        let ends = ends.into_iter().filter(|(_, tp)| open.contains(tp));
+        let mut open = self.uncommitted(&open).await?;
+        open.sort_unstable();
+        let ends = ends
+            .into_iter()
+            .filter(|(_, tp)| open.binary_search(tp).is_ok());
         self.commit(ends.map(|(end, tp)| self.to_commit(tp, end)).collect())
             .await
             .map(Ok)
@@ -196,8 +202,7 @@ impl StartDecision<'_> {
     }
 
     fn topic_id(&self, tp: &TopicPartition) -> Uuid {
-        let topic = self.topics.iter().find(|topic| topic.name == tp.topic);
-        topic.map_or(Uuid::nil(), |topic| topic.id)
+        self.topic_ids.get(&tp.topic).copied().unwrap_or_default()
     }
 
     /// Commits without a member; what is refused, since the group has members.
@@ -226,14 +231,16 @@ fn refused_ends(
     offsets: &[OffsetToCommit],
     codes: &[(PartitionAssignment, i16)],
 ) -> Result<LogEnds, GroupError> {
+    let code_of = |(of, code): &(PartitionAssignment, i16)| ((of.tp.clone(), of.number), *code);
+    let codes: HashMap<_, _> = codes.iter().map(code_of).collect();
     let mut refused = Vec::new();
     for OffsetToCommit {
         assignment, next, ..
     } in offsets
     {
-        let code = codes.iter().find(|(of, _)| of == assignment);
-        let code = code.ok_or(GroupError::MalformedResponse)?.1;
-        let Some(error) = GroupError::from_code(code) else {
+        let code = codes.get(&(assignment.tp.clone(), assignment.number));
+        let code = code.ok_or(GroupError::MalformedResponse)?;
+        let Some(error) = GroupError::from_code(*code) else {
             continue;
         };
         let is_final = matches!(

@@ -1,5 +1,7 @@
 //! OffsetCommit and OffsetFetch.
 
+use std::collections::HashMap;
+
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -129,54 +131,39 @@ pub(crate) fn committed_offsets(
     partitions: &[(TopicPartition, Uuid)],
 ) -> Result<Vec<CommittedPosition>, GroupError> {
     let mut code = response.error_code;
-    let mut listed: Vec<(String, Uuid, i32, i64, i32, i16)> = Vec::new();
+    // By name, or by id where the version has it; the first counts.
+    let mut listed: HashMap<(String, Uuid, i32), (i64, i32, i16)> = HashMap::new();
     for topic in response.topics {
         let name = topic.name.0.to_string();
-        listed.extend(topic.partitions.iter().map(|p| {
-            let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
-            let id = Uuid::nil();
-            (
-                name.clone(),
-                id,
-                p.partition_index,
-                offset,
-                epoch,
-                p.error_code,
-            )
-        }));
+        for p in topic.partitions {
+            let key = (name.clone(), Uuid::nil(), p.partition_index);
+            let value = (p.committed_offset, p.committed_leader_epoch, p.error_code);
+            listed.entry(key).or_insert(value);
+        }
     }
     if let Some(group) = response.groups.into_iter().next() {
         code = group.error_code;
         for topic in group.topics {
-            let name = topic.name.0.to_string();
-            listed.extend(topic.partitions.iter().map(|p| {
-                let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
-                let id = topic.topic_id;
-                (
-                    name.clone(),
-                    id,
-                    p.partition_index,
-                    offset,
-                    epoch,
-                    p.error_code,
-                )
-            }));
+            let name = match topic.topic_id.is_nil() {
+                true => topic.name.0.to_string(),
+                false => String::new(),
+            };
+            for p in topic.partitions {
+                let key = (name.clone(), topic.topic_id, p.partition_index);
+                let value = (p.committed_offset, p.committed_leader_epoch, p.error_code);
+                listed.entry(key).or_insert(value);
+            }
         }
     }
     if let Some(error) = GroupError::from_code(code) {
         return Err(error);
     }
     let find = |tp: &TopicPartition, topic_id: Uuid| {
-        let listed = listed.iter().find(|(name, id, partition, ..)| {
-            let is_topic = match id.is_nil() {
-                true => **name == *tp.topic,
-                false => *id == topic_id,
-            };
-            is_topic && *partition == tp.partition
-        });
-        match listed {
+        let by_name = (tp.topic.to_string(), Uuid::nil(), tp.partition);
+        let by_id = (String::new(), topic_id, tp.partition);
+        match listed.get(&by_name).or_else(|| listed.get(&by_id)) {
             None => Err(GroupError::MalformedResponse),
-            Some(&(.., offset, leader_epoch, code)) => match GroupError::from_code(code) {
+            Some(&(offset, leader_epoch, code)) => match GroupError::from_code(code) {
                 Some(error) => Err(error),
                 None if offset < 0 => Ok(None),
                 None => Ok(Some(FetchPosition {
