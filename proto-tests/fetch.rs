@@ -170,6 +170,19 @@ impl CheckedCursor {
         assert_eq!(self.seen, end);
     }
 
+    /// Takes one chunk, in which these offsets cannot be read.
+    async fn misses(&mut self, from: i64, last: i64) {
+        let records = self.records().await.unwrap();
+        let unreadable = &records.chunk.decoded.unreadable;
+        let ranges: Vec<_> = unreadable
+            .iter()
+            .map(|range| (range.from_offset, range.last_offset))
+            .collect();
+        assert_eq!(ranges, [(from, last)], "{unreadable:?}");
+        assert_eq!(records.records().count(), 0);
+        self.seen = last + 1;
+    }
+
     async fn fails(&mut self) -> FetchError {
         match self.records().await {
             Err(error) => error,
@@ -957,7 +970,7 @@ async fn whoever_waits_for_memory_holds_up_no_cursor_at_the_end_of_another_parti
 }
 
 #[tokio::test]
-async fn a_response_over_the_limit_fails_the_partition_that_it_is_due_to_and_no_other() {
+async fn a_batch_that_is_too_large_to_be_received_is_reported_in_its_place_and_concerns_no_other() {
     let mut fixture = FetchFixture::new().await;
     fixture.cluster.stop().cancel();
     fixture.cluster = Cluster::new(
@@ -983,18 +996,22 @@ async fn a_response_over_the_limit_fails_the_partition_that_it_is_due_to_and_no_
     }
     reader.read_to(8).await;
     // One that is larger alone cannot be.
-    fixture.append(1, 400_000, CompressionType::None);
+    fixture.append(3, 100_000, CompressionType::None);
+    fixture.append(1, 10, CompressionType::None);
     for end in 1..=5 {
         for (tp, reader) in others.iter().zip(&mut readers) {
             append(&fixture.broker, tp, 1, 10, CompressionType::None);
             reader.read_to(end).await;
         }
     }
-    let error = reader.fails().await;
-    assert!(
-        matches!(&error, FetchError::Corrupt { offset: 8, reason, .. } if reason.contains("limit of 200000")),
-        "{error}"
-    );
+    reader.misses(8, 10).await;
+    reader.read_to(12).await;
+    // Whoever comes later is told too.
+    let mut late = fixture.reader(0);
+    late.read_to(8).await;
+    late.misses(8, 10).await;
+    late.read_to(12).await;
+    assert_eq!(fixture.fetcher.unreadable_count(), 1, "counted once");
     // The others are where they were: at the tail.
     for (tp, reader) in others.iter().zip(&mut readers) {
         append(&fixture.broker, tp, 1, 10, CompressionType::None);

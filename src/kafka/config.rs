@@ -37,7 +37,8 @@ pub struct ClientConfig {
     pub metadata_max_age: Duration,
     /// `receive.message.max.bytes` (librdkafka's): bytes of the largest response that is accepted,
     /// 8 or more. A larger one fails its request and ends
-    /// the connection; fetches ask for half of it at most.
+    /// the connection; fetches ask for half of it at most, and a single batch that is larger is
+    /// reported as unreadable.
     pub receive_message_max_bytes: usize,
 }
 

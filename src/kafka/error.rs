@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::topic::BrokerId;
 
 /// A broker's id and address, as log lines and errors name it: `2 (kafka-2:9092)`.
@@ -25,6 +27,17 @@ impl fmt::Display for BrokerAddress {
         } else {
             write!(f, "{} ({})", self.id, self.address)
         }
+    }
+}
+
+/// How a response begins that is too large to be received; empty if that is of no use for its
+/// request.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ResponseHead(pub(crate) Bytes);
+
+impl fmt::Debug for ResponseHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
     }
 }
 
@@ -95,6 +108,8 @@ pub enum RequestError {
         size: usize,
         /// The limit in bytes.
         limit: usize,
+        /// How it begins.
+        head: ResponseHead,
     },
     /// The request is larger than a request may be. Nothing was sent.
     #[error("{api} of {size} bytes is over the limit of {limit}")]

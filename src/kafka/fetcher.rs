@@ -25,6 +25,7 @@ mod budget;
 mod catch_up;
 mod chunk;
 mod cursor;
+mod cut_response;
 mod error;
 mod fetch_session;
 mod fetch_state;

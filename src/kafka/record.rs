@@ -34,7 +34,7 @@ pub use aborted::AbortedTransaction;
 pub(crate) use batch_builder::batch_size_of;
 pub use batch_builder::{NewHeader, NewRecord, RecordBatch, RecordBatchBuilder};
 pub(crate) use decoder::decode_parts;
-pub use decoder::{DecodeOptions, DecodedRecords, decode};
+pub use decoder::{CutRecords, DecodeOptions, DecodedRecords, decode};
 pub use error::RecordError;
 pub use header::{BatchAttributes, BatchHeader};
 pub(crate) use partial_batch::PartialBatch;

@@ -33,6 +33,7 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::budget::{BudgetPermit, BudgetPool};
+use super::cut_response::CutResponse;
 use super::fetch_session::{FetchRequestData, FetchTarget};
 use super::fetch_state::{FetchKind, FetchSpec};
 use super::request::{self, FetchParams, FetchPartitionData};
@@ -337,12 +338,25 @@ impl CatchUpFetcher {
         let name = |id: &Uuid| names.get(id).cloned();
         let fetch: FetchRequest = request::build(version, params, &data);
         let timeout = self.cluster.config().request_timeout;
-        let response = connection.send(version, &fetch, timeout).await?.await?;
+        let response = connection.send(version, &fetch, timeout).await?.await;
+        let (response, batch_bytes_max) = match response {
+            Ok(response) => (response, None),
+            Err(error) => {
+                let cut = CutResponse::of(&error, version).filter(|_| selected.len() == 1);
+                let cut = cut.ok_or(error)?;
+                (cut.response, Some(cut.batch_bytes_max))
+            }
+        };
         let error = response.error_code;
         let metadata = self.cluster.metadata();
+        let mut by_partition =
+            request::parse_response(version, isolation, response, name, metadata);
+        for data in by_partition.values_mut() {
+            data.batch_bytes_max = batch_bytes_max;
+        }
         Ok(CatchUpResponse {
             error,
-            by_partition: request::parse_response(version, isolation, response, name, metadata),
+            by_partition,
         })
     }
 

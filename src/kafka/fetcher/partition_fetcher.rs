@@ -15,8 +15,9 @@
 //! - Nothing is sent during the backoff after a failure, except when the leader changes
 //!   meanwhile.
 //! - An error reaches cursors only when waiting cannot repair it.
-//! - A partition whose response is too large to be received fails alone: whoever shared a request
-//!   with it is fetched by a request of its own until that succeeds, and not by the tail.
+//! - A partition whose response is too large to be received concerns no other: whoever shared a
+//!   request with it is fetched by a request of its own until that succeeds, and not by the tail.
+//!   Alone it is too large because of one batch, which is reported as unreadable.
 //! - When no cursor has read here for a while, the partition is forgotten.
 
 mod leader;

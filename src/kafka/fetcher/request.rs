@@ -43,6 +43,9 @@ pub(super) struct FetchPartitionData {
     pub(super) diverging_epoch: Option<FetchPosition>,
     /// Bytes of records in the whole response.
     pub(super) response_bytes: usize,
+    /// If this is the beginning of a response that was too large: bytes of the largest batch that
+    /// could have been received in it.
+    pub(super) batch_bytes_max: Option<usize>,
 }
 
 /// The version to speak: topic ids only if all topics have one.
@@ -207,6 +210,7 @@ fn partition_data(
             leader_epoch: diverging.epoch,
         }),
         response_bytes,
+        batch_bytes_max: None,
     }
 }
 

@@ -18,7 +18,8 @@ use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
 use super::tail_changes::TailChanges;
 use crate::record::{
-    DecodeOptions, DecodedRecords, PartialBatch, RecordError, UnreadableRecords, decode_parts,
+    CutRecords, DecodeOptions, DecodedRecords, PartialBatch, RecordError, UnreadableRecords,
+    decode_parts,
 };
 use crate::{IsolationLevel, TopicPartition};
 
@@ -198,6 +199,10 @@ impl SharedPartition {
             record_bytes_max: limits.record_bytes_max,
             read_parts: limits.read_parts,
             report_unreadable: limits.report_unreadable,
+            cut: fetched.batch_bytes_max.map(|batch_bytes_max| CutRecords {
+                batch_bytes_max,
+                readable_end: fetched.readable_end,
+            }),
         };
         let decoded = decode_parts(records, &options, partial)?;
         let next_offset = match decoded.next_offset {

@@ -92,15 +92,21 @@ pub(crate) fn correlation_id(frame: &[u8]) -> Option<i32> {
 
 /// Decodes a whole response frame, once it has been seen to be all there.
 pub(crate) fn decode<A: Api>(frame: &mut Bytes, version: i16) -> Result<A::Response, String> {
+    skip_response_header::<A>(frame, version)?;
+    schema::validate_response(A::RESPONSE_SCHEMA, version, frame)
+        .map_err(|error| error.to_string())?;
+    A::Response::decode(frame, version).map_err(|error| error.to_string())
+}
+
+/// Leaves the body of a response, or what there is of it.
+pub(crate) fn skip_response_header<A: Api>(frame: &mut Bytes, version: i16) -> Result<(), String> {
     frame
         .try_get_i32()
         .map_err(|_| "it has no correlation id".to_owned())?;
     if A::Response::header_version(version) > 0 {
         schema::skip_tagged_fields(frame).map_err(|error| error.to_string())?;
     }
-    schema::validate_response(A::RESPONSE_SCHEMA, version, frame)
-        .map_err(|error| error.to_string())?;
-    A::Response::decode(frame, version).map_err(|error| error.to_string())
+    Ok(())
 }
 
 /// Decodes a whole request frame, for our own broker, once it has been seen to be all
@@ -173,15 +179,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer
                 .reserve(wanted.min(self.buffer.len().max(PREALLOCATED_MAX)));
             if self.source.read_buf(&mut self.buffer).await? == 0 {
-                return match self.buffer.len() {
-                    0 => Ok(None),
-                    n => Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        format!("the stream ended {n} bytes into a frame"),
-                    )),
+                return match self.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(self.ended_early()),
                 };
             }
         }
+    }
+
+    /// The first `length` bytes of a frame that [`next`](Self::next) found to be too large.
+    /// Cancel-safe.
+    pub(crate) async fn head(&mut self, length: usize) -> io::Result<Bytes> {
+        while self.buffer.len() < 4 + length {
+            self.buffer.reserve(4 + length - self.buffer.len());
+            if self.source.read_buf(&mut self.buffer).await? == 0 {
+                return Err(self.ended_early());
+            }
+        }
+        Ok(Bytes::copy_from_slice(&self.buffer[4..4 + length]))
+    }
+
+    fn ended_early(&self) -> io::Error {
+        io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the stream ended {} bytes into a frame", self.buffer.len()),
+        )
     }
 
     fn check_length(&self, length: i32) -> io::Result<usize> {

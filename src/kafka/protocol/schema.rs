@@ -28,7 +28,9 @@ pub(crate) mod responses;
 mod tests;
 mod validator;
 
-pub(crate) use validator::{skip_tagged_fields, validate_request, validate_response};
+pub(crate) use validator::{
+    RecordsPlace, cut_records, skip_tagged_fields, validate_request, validate_response,
+};
 
 /// The schema of one request or response, in all versions.
 #[derive(Debug)]

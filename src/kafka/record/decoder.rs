@@ -57,6 +57,18 @@ pub struct DecodeOptions {
     /// Whether a batch that cannot be read, and comes first, is reported as unreadable instead of
     /// being an error.
     pub report_unreadable: bool,
+    /// If these bytes are the beginning of what is more than can be received.
+    pub cut: Option<CutRecords>,
+}
+
+/// Of the first batch, only the beginning may be here. If it is too large to be received, it is
+/// reported as unreadable by what its header says.
+#[derive(Clone, Copy, Debug)]
+pub struct CutRecords {
+    /// Bytes of the largest batch that can be received.
+    pub batch_bytes_max: usize,
+    /// All that was sent lies before this offset.
+    pub readable_end: i64,
 }
 
 impl DecodeOptions {
@@ -69,6 +81,7 @@ impl DecodeOptions {
             record_bytes_max: usize::MAX,
             read_parts: true,
             report_unreadable: false,
+            cut: None,
         }
     }
 }
@@ -217,7 +230,7 @@ impl BatchDecoder<'_> {
             return Err(malformed("shorter than its header"));
         }
         if length > self.rest.len() - LOG_OVERHEAD {
-            return Ok(false);
+            return Ok(self.skip_too_large(base_offset, LOG_OVERHEAD + length));
         }
         match magic as i8 {
             2 => self.batch(LOG_OVERHEAD + length),
@@ -380,6 +393,51 @@ impl BatchDecoder<'_> {
             reason: error.to_string().into(),
         });
         self.advance(size, last_offset, leader_epoch);
+    }
+
+    /// Reports the first batch, which is not all there, if it is too large to be received. Its
+    /// header has no checksum of its own: what contradicts the rest of it, or how far the log can
+    /// be read, is not believed.
+    fn skip_too_large(&mut self, base_offset: i64, size: usize) -> bool {
+        let Some(cut) = self.options.cut.filter(|cut| size > cut.batch_bytes_max) else {
+            return false;
+        };
+        if self.has_progressed() {
+            return false;
+        }
+        let from = self.options.fetch_offset;
+        let header = BatchHeader::parse(&self.rest).ok().filter(|header| {
+            header.record_count <= header.last_offset_delta.saturating_add(1)
+                && header.last_offset() < cut.readable_end
+        });
+        let is_aborted = header.is_some_and(|header| {
+            header.attributes.is_transactional()
+                && self.aborted.as_ref().is_some_and(|aborted| {
+                    aborted.is_aborted(header.producer_id, header.last_offset())
+                })
+        });
+        let last_offset = match (self.rest.get(MAGIC_OFFSET), header) {
+            (_, Some(header)) => header.last_offset(),
+            // The offset of messages that are wrapped is that of the last.
+            (Some(0 | 1), None) if base_offset < cut.readable_end => base_offset,
+            _ => from,
+        };
+        let last_offset = last_offset.max(from);
+        if !is_aborted {
+            self.decoded.unreadable.push(UnreadableRecords {
+                from_offset: from.max(base_offset.min(last_offset)),
+                last_offset,
+                reason: format!("a batch of {size} bytes, which is too large to be received")
+                    .into(),
+            });
+        }
+        let leader_epoch = header.map_or(NO_LEADER_EPOCH, |header| header.leader_epoch);
+        self.advance(
+            self.rest.len(),
+            last_offset,
+            leader_epoch.max(NO_LEADER_EPOCH),
+        );
+        true
     }
 
     /// How many bytes the first batch takes, the last offset that it covers, and its leader epoch.

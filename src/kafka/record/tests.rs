@@ -525,6 +525,59 @@ fn a_batch_that_cannot_be_read_is_reported_with_its_offsets_and_reading_goes_on(
 }
 
 #[test]
+fn a_batch_too_large_to_be_received_is_reported_by_its_header_alone() {
+    let batch = write(&numbered(3), CompressionType::None);
+    let size = batch.bytes().len();
+    let decode = |bytes: Bytes, from: i64, batch_bytes_max: usize| {
+        let options = DecodeOptions {
+            cut: Some(CutRecords {
+                batch_bytes_max,
+                readable_end: 1_000,
+            }),
+            aborted_transactions: Some(vec![AbortedTransaction {
+                producer_id: 9,
+                first_offset: 0,
+            }]),
+            ..self::from(from)
+        };
+        let decoded = decode(bytes, &options).unwrap();
+        let ranges: Vec<_> = decoded
+            .unreadable
+            .iter()
+            .map(|range| (range.from_offset, range.last_offset))
+            .collect();
+        (ranges, decoded.next_offset)
+    };
+    let header_of = |bytes: Bytes| bytes.slice(..header::RECORD_BATCH_OVERHEAD + 1);
+    let cut = header_of(stored(&batch, 5));
+    // From its first offset, from within it, and after a gap that compaction has left.
+    assert_eq!(decode(cut.clone(), 5, size - 1), (vec![(5, 7)], Some(8)));
+    assert_eq!(decode(cut.clone(), 6, size - 1), (vec![(6, 7)], Some(8)));
+    assert_eq!(decode(cut.clone(), 2, size - 1), (vec![(5, 7)], Some(8)));
+    assert_eq!(
+        decode(cut.clone(), 5, size),
+        (vec![], None),
+        "it is cut only"
+    );
+    let behind = concat(&[stored(&batch, 2), cut]);
+    assert_eq!(decode(behind, 2, size - 1), (vec![], Some(5)));
+    // What it says is not believed where it cannot be.
+    for damaged in [
+        altered(&batch, |header| header.last_offset_delta = 1),
+        altered(&batch, |header| header.last_offset_delta = 1_000),
+    ] {
+        assert_eq!(decode(header_of(damaged), 0, 70), (vec![(0, 0)], Some(1)));
+    }
+    let aborted = altered(&batch, |header| {
+        header.attributes = header.attributes.with_transactional(true);
+    });
+    assert_eq!(decode(header_of(aborted), 0, size - 1), (vec![], Some(3)));
+    let mut old = BytesMut::from(&stored(&batch, 7)[..40]);
+    old[header::MAGIC_OFFSET] = 1;
+    assert_eq!(decode(old.into(), 5, size - 1), (vec![(7, 7)], Some(8)));
+}
+
+#[test]
 fn a_last_offset_that_nothing_confirms_is_not_believed() {
     let batch = write(&numbered(3), CompressionType::None);
     let mut damaged = stored(&batch, 3).to_vec();

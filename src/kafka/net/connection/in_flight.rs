@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::ConnectionState;
-use crate::error::RequestError;
+use crate::error::{RequestError, ResponseHead};
 use crate::net::frame::{self, FrameTooLarge};
 use crate::protocol::versions::Api;
 
@@ -42,9 +43,15 @@ pub(super) trait RequestCompletionHandler: Send + std::fmt::Debug {
     /// The error of a request whose time is up.
     fn timeout_error(&self, sent: bool) -> RequestError;
 
-    /// The error of a request whose response is larger than the limit.
-    fn too_large_error(&self, response: FrameTooLarge) -> RequestError;
+    /// How much of a response that is larger than the limit is of use.
+    fn head_len_max(&self) -> usize;
+
+    /// The error of a request whose response is larger than the limit, and begins like that.
+    fn too_large_error(&self, response: FrameTooLarge, head: Bytes) -> RequestError;
 }
+
+/// Of a Fetch response, what comes before the first batch: the aborted transactions, at worst.
+const FETCH_HEAD_MAX: usize = 1 << 20;
 
 /// Sends the decoded response to the [`ResponseFuture`](super::ResponseFuture).
 #[derive(Debug)]
@@ -109,12 +116,20 @@ impl<A: Api> RequestCompletionHandler for ResponseSender<A> {
         self.send(Err(error));
     }
 
-    fn too_large_error(&self, response: FrameTooLarge) -> RequestError {
+    fn head_len_max(&self) -> usize {
+        match A::KEY == ApiKey::Fetch as i16 {
+            true => FETCH_HEAD_MAX,
+            false => 0,
+        }
+    }
+
+    fn too_large_error(&self, response: FrameTooLarge, head: Bytes) -> RequestError {
         RequestError::ResponseTooLarge {
             broker: self.state.broker.clone(),
             api: A::NAME,
             size: response.size,
             limit: response.limit,
+            head: ResponseHead(head),
         }
     }
 

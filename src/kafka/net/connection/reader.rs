@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::in_flight::InFlightRequest;
 use super::{ConnectionState, IN_FLIGHT_MAX};
@@ -87,7 +87,11 @@ impl ResponseReader {
                     None => writer_is_alive = false,
                 },
                 frame = responses.next() => {
-                    if let Err(cause) = self.complete_oldest(frame) {
+                    let completed = match frame {
+                        Ok(frame) => self.complete_oldest(frame),
+                        Err(error) => Err(self.reading_failed(&error, responses).await),
+                    };
+                    if let Err(cause) = completed {
                         return DisconnectCause::Lost(cause);
                     }
                 }
@@ -105,38 +109,32 @@ impl ResponseReader {
     }
 
     /// Completes the oldest in-flight request with a frame.
-    fn complete_oldest(&mut self, frame: io::Result<Option<Bytes>>) -> Result<(), String> {
-        let frame = match frame {
-            Ok(frame) => frame.ok_or("the broker closed it")?,
-            Err(error) => {
-                let cause = format!("reading failed: {error}");
-                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-                if let Some(&too_large) = inner {
-                    self.fail_oldest_as_too_large(too_large, &cause);
-                }
-                return Err(cause);
-            }
-        };
+    fn complete_oldest(&mut self, frame: Option<Bytes>) -> Result<(), String> {
+        let frame = frame.ok_or("the broker closed it")?;
         self.last_active = Instant::now();
-        let id = frame::correlation_id(&frame).ok_or("an answer without correlation id")?;
-        self.find_oldest();
-        match self.in_flight.front() {
-            Some(oldest) if oldest.correlation_id == id => {}
-            Some(oldest) => {
-                let due = oldest.correlation_id;
-                return Err(format!(
-                    "an answer with correlation id {id} where {due} was due"
-                ));
-            }
-            None => return Err(format!("an answer with correlation id {id} to no request")),
-        }
-        let request = self.in_flight.pop_front().expect("it was just looked at");
-        match request.handler.complete(frame) {
+        match self.take_oldest(&frame)?.handler.complete(frame) {
             Ok(throttle) => {
                 self.state.throttle(throttle);
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The request that this response, or its beginning, belongs to.
+    fn take_oldest(&mut self, frame: &[u8]) -> Result<InFlightRequest, String> {
+        let id = frame::correlation_id(frame).ok_or("an answer without correlation id")?;
+        self.find_oldest();
+        match self.in_flight.pop_front() {
+            Some(oldest) if oldest.correlation_id == id => Ok(oldest),
+            Some(oldest) => {
+                let due = oldest.correlation_id;
+                self.in_flight.push_front(oldest);
+                Err(format!(
+                    "an answer with correlation id {id} where {due} was due"
+                ))
+            }
+            None => Err(format!("an answer with correlation id {id} to no request")),
         }
     }
 
@@ -150,16 +148,59 @@ impl ResponseReader {
         }
     }
 
-    /// Fails the request whose response is due: it alone is known to get none.
-    fn fail_oldest_as_too_large(&mut self, response: FrameTooLarge, cause: &str) {
+    /// Why the connection ends. A request whose response is too large is failed for that reason:
+    /// it alone is known to get none.
+    async fn reading_failed<R: AsyncRead + Unpin>(
+        &mut self,
+        error: &io::Error,
+        responses: &mut FrameReader<R>,
+    ) -> String {
+        let cause = format!("reading failed: {error}");
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let Some(&too_large) = inner else {
+            return cause;
+        };
+        let (request, head) = match self.read_head(too_large, responses).await {
+            Ok(Some(read)) => read,
+            Ok(None) => return cause,
+            Err(cause) => return cause,
+        };
+        let error = request.handler.too_large_error(too_large, head);
+        // First, so that nobody gets this connection from the pool after it has failed a
+        // request.
+        self.state.disconnect(&cause);
+        request.handler.fail(error);
+        cause
+    }
+
+    /// The request whose response is too large, and how that begins, as far as is of use.
+    async fn read_head<R: AsyncRead + Unpin>(
+        &mut self,
+        response: FrameTooLarge,
+        responses: &mut FrameReader<R>,
+    ) -> Result<Option<(InFlightRequest, Bytes)>, String> {
         self.find_oldest();
-        if let Some(request) = self.in_flight.pop_front() {
-            let error = request.handler.too_large_error(response);
-            // First, so that nobody gets this connection from the pool after it has failed a
-            // request.
-            self.state.disconnect(cause);
-            request.handler.fail(error);
+        let length = match self.in_flight.front() {
+            Some(oldest) => oldest.handler.head_len_max().min(response.limit),
+            None => return Ok(None),
+        };
+        if length == 0 {
+            let oldest = self.in_flight.pop_front();
+            return Ok(oldest.map(|oldest| (oldest, Bytes::new())));
         }
+        let deadlines = self.in_flight.iter().map(|request| request.deadline);
+        let deadline = deadlines.min().unwrap_or_else(Instant::now);
+        let head = tokio::select! {
+            biased;
+            () = self.state.closed.cancelled() => return Ok(None),
+            head = timeout_at(deadline, responses.head(length)) => match head {
+                Ok(Ok(head)) => head,
+                Ok(Err(error)) => return Err(format!("reading failed: {error}")),
+                Err(_) => return Err("a response does not come in time".to_owned()),
+            },
+        };
+        let request = self.take_oldest(&head)?;
+        Ok(Some((request, head)))
     }
 
     /// When the timer is due next, unless the connection ends now.

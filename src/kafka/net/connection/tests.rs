@@ -223,6 +223,45 @@ async fn a_response_over_the_limit_is_the_error_of_its_request_alone() {
 }
 
 #[tokio::test]
+async fn a_fetch_response_over_the_limit_is_known_by_its_beginning() {
+    let beginning = |request: &ReceivedRequest| {
+        let mut response = BytesMut::new();
+        response.put_i32(i32::MAX);
+        response.put_i32(request.correlation_id);
+        response.put_bytes(7, 1 << 20);
+        response
+    };
+    // Nothing more of it is waited for.
+    let broker = FakeBroker::start(move |request| {
+        let response = beginning(request);
+        FakeResponse::Raw(response.freeze().slice(..4 + (1 << 20)))
+    })
+    .await;
+    let connection = connect(&broker).await;
+    let request = FetchRequest::default();
+    let response = connection.send(4, &request, LONG).await.unwrap();
+    match response.await.unwrap_err() {
+        RequestError::ResponseTooLarge { head, .. } => {
+            assert_eq!(head.0.len(), 1 << 20);
+            assert_eq!(head.0[4..], [7; (1 << 20) - 4]);
+        }
+        error => panic!("{error}"),
+    }
+    assert!(connection.is_closed());
+    // A connection that is lost within it says nothing about its size.
+    let broker = FakeBroker::start(move |request| {
+        FakeResponse::RawThenClose(beginning(request).freeze().slice(..1000))
+    })
+    .await;
+    let connection = connect(&broker).await;
+    let response = connection.send(4, &request, LONG).await.unwrap();
+    assert!(matches!(
+        response.await.unwrap_err(),
+        RequestError::Disconnected { .. }
+    ));
+}
+
+#[tokio::test]
 async fn a_wrong_correlation_id_ends_the_connection() {
     let (error, _) = error_of(|request| {
         let other = ReceivedRequest {

@@ -37,6 +37,34 @@ pub(crate) fn validate_response(
     after_body(schema, version, body).map(|_| ())
 }
 
+/// Where records stand in a body, in bytes from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordsPlace {
+    /// Their length.
+    pub(crate) length_at: usize,
+    /// Their first byte.
+    pub(crate) records_at: usize,
+}
+
+/// The records within which a body of a response ends that is not all there. `None`: it does not
+/// end within records.
+pub(crate) fn cut_records(
+    schema: &MessageSchema,
+    version: i16,
+    body: &[u8],
+) -> Option<RecordsPlace> {
+    let flexible = schema.flexible_versions.contains(version);
+    let mut validator = MessageValidator::new(version, flexible, body);
+    let ended = validator.fields(schema.fields);
+    let (before_length, before_records) = validator.last_records?;
+    let is_cut = matches!(ended, Err(SchemaError::TooShort { .. }))
+        && validator.rest.len() == before_records;
+    is_cut.then(|| RecordsPlace {
+        length_at: body.len() - before_length,
+        records_at: body.len() - before_records,
+    })
+}
+
 /// Validates a whole request, without its length but with its header. Of a request all
 /// elements count as items, plain numbers too: the answer to a number of four bytes may
 /// take a hundred.
@@ -86,6 +114,8 @@ struct MessageValidator<'a> {
     items_left: usize,
     /// Whether the elements of an array of plain numbers are items.
     numbers_are_items: bool,
+    /// What was left to read at the length of the last records, and at their first byte.
+    last_records: Option<(usize, usize)>,
 }
 
 impl<'a> MessageValidator<'a> {
@@ -96,6 +126,7 @@ impl<'a> MessageValidator<'a> {
             rest,
             items_left: RESPONSE_ITEMS_MAX,
             numbers_are_items: false,
+            last_records: None,
         }
     }
 
@@ -137,8 +168,14 @@ impl<'a> MessageValidator<'a> {
                 };
                 self.skip(length.unwrap_or(0))
             }
-            FieldType::Bytes | FieldType::Records => {
+            FieldType::Bytes => {
                 let length = self.length()?;
+                self.skip(length.unwrap_or(0))
+            }
+            FieldType::Records => {
+                let length_left = self.rest.len();
+                let length = self.length()?;
+                self.last_records = Some((length_left, self.rest.len()));
                 self.skip(length.unwrap_or(0))
             }
             FieldType::Array(element) => {
