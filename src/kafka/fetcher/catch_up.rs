@@ -19,9 +19,11 @@
 //!   of another.
 //! - Every fetch is answered, be it with [`CatchUpFetchResult::NotSent`].
 //! - A fetch that nobody waits for any more, because its partition has another leader by now,
-//!   gives its room back at once; a request of such fetches alone is abandoned.
+//!   gives its room back at once, be it on its way or behind another that is; a request of such
+//!   fetches alone is abandoned.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -166,23 +168,24 @@ impl CatchUpFetcher {
 
     async fn run(&self, broker: BrokerId, connection: u8, queue: Arc<BrokerFetchQueue>) {
         let purpose = ConnectionPurpose::CatchUp(connection);
-        // A fetch that waits for room.
-        let mut waiting: Option<BoxFuture<'_, _>> = None;
+        let mut waiting = WaitingFetch::None;
         loop {
             let first = tokio::select! {
                 handover = queue.handovers.pop() => handover.and_then(|queued| self.select_handover(queued)),
-                selected = poll_waiting(&mut waiting) => {
-                    waiting = None;
-                    selected
-                }
+                selected = waiting.selected() => selected,
                 first = queue.fetches.pop(), if waiting.is_none() => {
-                    waiting = first.map(|first| self.acquire_room(first).boxed());
+                    if let Some(first) = first {
+                        waiting = WaitingFetch::ForRoom(self.acquire_room(first).boxed());
+                    }
                     continue;
                 }
             };
             if let Some(first) = first {
                 let selected = self.select_others(first, &queue);
-                self.send_selected(broker, purpose, selected).await;
+                tokio::select! {
+                    () = self.send_selected(broker, purpose, selected) => {}
+                    never = waiting.keep_place() => match never {},
+                }
             }
         }
     }
@@ -409,13 +412,52 @@ impl FetchQueue {
     }
 }
 
-/// Pends while nothing waits for room; cancel-safe.
-async fn poll_waiting(
-    waiting: &mut Option<BoxFuture<'_, Option<SelectedFetch>>>,
-) -> Option<SelectedFetch> {
-    match waiting {
-        Some(waiting) => waiting.await,
-        None => std::future::pending().await,
+/// The fetch that a connection's task has taken from the queue to send it next.
+enum WaitingFetch<'a> {
+    None,
+    ForRoom(BoxFuture<'a, Option<SelectedFetch>>),
+    /// It has its room.
+    ForConnection(SelectedFetch),
+}
+
+impl WaitingFetch<'_> {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The fetch, once it has its room; `None` if nobody waits for it any more. Pends while there
+    /// is none. Cancel-safe.
+    async fn selected(&mut self) -> Option<SelectedFetch> {
+        if self.is_none() {
+            std::future::pending::<()>().await;
+        }
+        self.acquire().await;
+        match std::mem::replace(self, Self::None) {
+            Self::ForConnection(selected) => Some(selected),
+            Self::None | Self::ForRoom(_) => None,
+        }
+    }
+
+    /// For as long as the connection is in use: keeps the fetch's place among those that wait for
+    /// room, which holds up the ones behind it, and gives its room back as soon as nobody waits
+    /// for it. Cancel-safe.
+    async fn keep_place(&mut self) -> Infallible {
+        self.acquire().await;
+        if let Self::ForConnection(selected) = self {
+            selected.queued.result.closed().await;
+            *self = Self::None;
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until it has its room, or is not there any more.
+    async fn acquire(&mut self) {
+        if let Self::ForRoom(acquired) = self {
+            *self = match acquired.await {
+                Some(selected) => Self::ForConnection(selected),
+                None => Self::None,
+            };
+        }
     }
 }
 
@@ -479,3 +521,64 @@ const CONNECTIONS_PER_BROKER: u8 = 2;
 const PARTITIONS_MAX: usize = 256;
 /// However many fetches are pending, none asks for less than this.
 const FETCH_BYTES_MIN: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::TopicPartition;
+
+    fn queued() -> (QueuedFetch, oneshot::Receiver<CatchUpFetchResult>) {
+        let (result, received) = oneshot::channel();
+        let isolation = IsolationLevel::ReadUncommitted;
+        let fetch = CatchUpFetch {
+            partition: SharedPartition::new(TopicPartition::new("t", 0), isolation),
+            spec: FetchSpec {
+                offset: 0,
+                validate_epoch: None,
+                kind: FetchKind::Requested(1),
+            },
+            topic_id: Uuid::nil(),
+            leader_epoch: 0,
+            exclusive: false,
+        };
+        (QueuedFetch { fetch, result }, received)
+    }
+
+    /// Polls, as though a request were under way.
+    fn poll_while_sending(waiting: &mut WaitingFetch<'_>) {
+        let never = pin!(waiting.keep_place());
+        let polled = never.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_waits_while_another_is_under_way_keeps_its_place_and_gives_its_room_back()
+    {
+        let pool = BudgetPool::new(100);
+        let held = pool.acquire(100).await;
+        let (queued, received) = queued();
+        let acquire = {
+            let pool = Arc::clone(&pool);
+            async move {
+                Some(SelectedFetch {
+                    queued,
+                    permit: Some(pool.acquire(60).await),
+                    max_bytes: 10,
+                })
+            }
+        };
+        let mut waiting = WaitingFetch::ForRoom(acquire.boxed());
+        poll_while_sending(&mut waiting);
+        drop(held);
+        poll_while_sending(&mut waiting);
+        assert!(matches!(waiting, WaitingFetch::ForConnection(_)));
+        assert_eq!(pool.used(), 60);
+        drop(received);
+        poll_while_sending(&mut waiting);
+        assert!(waiting.is_none());
+        assert_eq!(pool.used(), 0, "nobody waits for it");
+    }
+}
