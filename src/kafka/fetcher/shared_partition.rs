@@ -72,6 +72,7 @@ pub(super) struct DecodedFetch {
     next_offset: i64,
     serving_epoch: i32,
     wire_bytes: usize,
+    /// Bytes of memory that the records hold.
     decoded_bytes: usize,
 }
 
@@ -187,10 +188,10 @@ impl SharedPartition {
     ) -> Result<DecodedFetch, UnreadableFetch> {
         let wire_bytes = fetched.records.len();
         // A small part must not keep the whole response in memory.
-        let records = if wire_bytes * 2 < fetched.response_bytes || wire_bytes < COPIED_BELOW {
-            Bytes::copy_from_slice(&fetched.records)
-        } else {
-            fetched.records
+        let is_small = wire_bytes < COPIED_BELOW || wire_bytes <= fetched.response_bytes / 2;
+        let (records, backing_bytes) = match is_small {
+            true => (Bytes::copy_from_slice(&fetched.records), wire_bytes),
+            false => (fetched.records, fetched.response_bytes),
         };
         let options = DecodeOptions {
             fetch_offset: first_offset,
@@ -199,6 +200,7 @@ impl SharedPartition {
             record_bytes_max: limits.record_bytes_max,
             read_parts: limits.read_parts,
             report_unreadable: limits.report_unreadable,
+            backing_bytes,
             cut: fetched.batch_bytes_max.map(|batch_bytes_max| CutRecords {
                 batch_bytes_max,
                 readable_end: fetched.readable_end,
@@ -209,10 +211,10 @@ impl SharedPartition {
             Some(next) if next > first_offset => next,
             _ => return Err(UnreadableFetch::NoProgress { bytes: wire_bytes }),
         };
-        let decoded_bytes = if decoded.is_empty() {
-            0
-        } else {
-            decoded.bytes.max(wire_bytes)
+        let unpacked_bytes = decoded.bytes - decoded.shared_bytes;
+        let decoded_bytes = match decoded.shared_bytes {
+            0 => unpacked_bytes,
+            _ => unpacked_bytes + backing_bytes,
         };
         // What was left for the next fetch says nothing of how large this one's becomes.
         self.size_estimator.record_decoded(
@@ -359,3 +361,104 @@ const PARTIAL_BATCH_TTL: Duration = Duration::from_secs(30);
 const COPIED_BELOW: usize = 16 << 10;
 /// However little is allowed, so much is decompressed of a response.
 const BYTES_ALLOWED_MIN: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CompressionType;
+    use crate::record::header::RECORD_BATCH_OVERHEAD;
+    use crate::record::{NewRecord, RecordBatchBuilder};
+
+    fn batch(first: i64, count: usize, size: usize, codec: CompressionType) -> Vec<u8> {
+        let mut builder = RecordBatchBuilder::new(1024);
+        for n in 0..count {
+            // Not to be compressed.
+            let mut state = n as u32 + 1;
+            let value: Vec<u8> = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .take(size)
+            .collect();
+            builder.append(&NewRecord {
+                key: None,
+                value: Some(&value),
+                headers: &[],
+                timestamp: 1,
+            });
+        }
+        let mut batch = builder.build(codec);
+        batch.set_producer_state(-1, -1, -1);
+        let mut bytes = batch.bytes().to_vec();
+        bytes[..8].copy_from_slice(&first.to_be_bytes());
+        bytes
+    }
+
+    fn fetched(records: Vec<u8>, response_bytes: usize) -> FetchPartitionData {
+        FetchPartitionData {
+            error: 0,
+            readable_end: 1_000,
+            records: records.into(),
+            aborted_transactions: None,
+            diverging_epoch: None,
+            response_bytes,
+            batch_bytes_max: None,
+        }
+    }
+
+    fn partition() -> Arc<SharedPartition> {
+        SharedPartition::new(TopicPartition::new("t", 0), IsolationLevel::ReadUncommitted)
+    }
+
+    const LIMITS: DecodeLimits = DecodeLimits {
+        bytes_allowed: 64 << 10,
+        record_bytes_max: 1 << 20,
+        read_parts: true,
+        report_unreadable: false,
+    };
+
+    #[test]
+    fn a_batch_to_go_on_in_counts_with_the_memory_that_it_holds() {
+        let first = batch(0, 10, 50_000, CompressionType::Gzip);
+        let mut buffers = Vec::new();
+        for others in [400_000, 900_000] {
+            let (partition, pool) = (partition(), BudgetPool::new(64 << 20));
+            let mut records = first.clone();
+            records.extend(batch(10, 1, others, CompressionType::None));
+            let response_bytes = records.len();
+            let fetched = fetched(records, response_bytes);
+            let decoded = partition
+                .decode_parts(fetched, 0, 0, LIMITS, &pool)
+                .unwrap();
+            assert_eq!(decoded.next_offset(), 1);
+            let section = match first.len() > response_bytes / 2 {
+                true => response_bytes,
+                false => first.len() - RECORD_BATCH_OVERHEAD,
+            };
+            buffers.push(pool.used() - section);
+        }
+        assert_eq!(buffers[0], buffers[1], "what the decoder needs besides");
+    }
+
+    #[test]
+    fn a_chunk_counts_with_the_memory_that_its_records_hold() {
+        let plain = batch(0, 1, 40_000, CompressionType::None);
+        let gzip = batch(1, 1, 30_000, CompressionType::Gzip);
+        let both = [&plain[..], &gzip[..]].concat();
+        for (records, response_bytes, expected) in [
+            (plain.clone(), plain.len(), plain.len()),
+            // All of a response, and a copy of the smaller part of one.
+            (plain.clone(), plain.len() + 30_000, plain.len() + 30_000),
+            (plain.clone(), plain.len() * 2, plain.len()),
+            // What is unpacked holds nothing else.
+            (gzip.clone(), gzip.len(), 30_010),
+            (both.clone(), both.len(), both.len() + 30_010),
+        ] {
+            let fetched = fetched(records, response_bytes);
+            let from = fetched.records[7].into();
+            let decoded = partition().decode(fetched, from, 0, LIMITS).unwrap();
+            let difference = decoded.decoded_bytes as i64 - expected as i64;
+            assert!(difference.abs() < 20, "{difference} of {expected}");
+        }
+    }
+}

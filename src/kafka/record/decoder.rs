@@ -57,6 +57,9 @@ pub struct DecodeOptions {
     /// Whether a batch that cannot be read, and comes first, is reported as unreadable instead of
     /// being an error.
     pub report_unreadable: bool,
+    /// Bytes of memory that are held as long as any part of these bytes is: of the whole response,
+    /// perhaps. Of a batch to go on in, which may be a small part of them, a copy is made then.
+    pub backing_bytes: usize,
     /// If these bytes are the beginning of what is more than can be received.
     pub cut: Option<CutRecords>,
 }
@@ -81,6 +84,7 @@ impl DecodeOptions {
             record_bytes_max: usize::MAX,
             read_parts: true,
             report_unreadable: false,
+            backing_bytes: 0,
             cut: None,
         }
     }
@@ -98,6 +102,8 @@ pub struct DecodedRecords {
     pub(crate) leader_epoch: i32,
     /// Bytes of records that are held.
     pub bytes: usize,
+    /// How many of them are part of the bytes that were fetched.
+    pub(crate) shared_bytes: usize,
     /// Bytes of the batches that were read, as they were fetched.
     pub(crate) consumed_bytes: usize,
     /// What cannot be delivered, in the order of the log.
@@ -168,6 +174,7 @@ pub(crate) fn decode_parts(
             next_offset: None,
             leader_epoch: NO_LEADER_EPOCH,
             bytes: 0,
+            shared_bytes: 0,
             consumed_bytes: 0,
             unreadable: Vec::new(),
             fetch_offset: options.fetch_offset,
@@ -208,6 +215,8 @@ struct BatchDecoder<'a> {
 /// What a batch turns into: where its records are, and how many are for the caller.
 struct RecordsSection {
     records: Bytes,
+    /// Whether these are part of the bytes that were fetched.
+    is_shared: bool,
     layout: RecordLayout,
     count: u32,
     /// The last offset of what is a part of the batch only.
@@ -319,7 +328,8 @@ impl BatchDecoder<'_> {
             Err(RecordError::TooLarge { .. })
                 if self.options.read_parts && !self.has_progressed() =>
             {
-                let batch = PartialBatch::new(header, compression, self.rest.slice(section));
+                let (section, held_bytes) = self.section_to_keep(section);
+                let batch = PartialBatch::new(header, compression, section, held_bytes);
                 return self.next_part(batch, layout, compression).map(Some);
             }
             Err(error) => return Err(error),
@@ -328,10 +338,20 @@ impl BatchDecoder<'_> {
             .map_err(|what| RecordError::Malformed { base_offset, what })?;
         Ok(Some(RecordsSection {
             records,
+            is_shared: compression == CompressionType::None,
             layout,
             count,
             stopped_at: None,
         }))
+    }
+
+    /// A section to go on in later, and the bytes of memory that it holds.
+    fn section_to_keep(&self, section: std::ops::Range<usize>) -> (Bytes, usize) {
+        let (size, backing) = (section.len(), self.options.backing_bytes);
+        match size < backing / 2 {
+            true => (Bytes::copy_from_slice(&self.rest[section]), size),
+            false => (self.rest.slice(section), size.max(backing)),
+        }
     }
 
     /// Whether something at or after the fetch offset is decoded.
@@ -371,6 +391,7 @@ impl BatchDecoder<'_> {
         self.decoded.unreadable.extend(part.unreadable);
         Ok(RecordsSection {
             records,
+            is_shared: false,
             layout,
             count: part.count,
             stopped_at: part.stopped_at,
@@ -514,6 +535,7 @@ impl BatchDecoder<'_> {
         let plain = legacy_record::plain_records(&self.rest, self.options.fetch_offset)?;
         let section = RecordsSection {
             records: self.rest.slice(plain.skip..plain.size),
+            is_shared: true,
             layout: RecordLayout::Messages {
                 base_offset: 0,
                 append_time: None,
@@ -555,6 +577,7 @@ impl BatchDecoder<'_> {
         self.check_offsets_rise(inner.first_offset)?;
         let section = RecordsSection {
             records,
+            is_shared: false,
             layout: RecordLayout::Messages {
                 base_offset: inner.base_offset,
                 append_time: wrapper.append_time(),
@@ -592,6 +615,7 @@ impl BatchDecoder<'_> {
         let end = part.stopped_at.unwrap_or(wrapper.offset);
         let section = RecordsSection {
             records: part.records.into(),
+            is_shared: false,
             layout: RecordLayout::Messages {
                 base_offset: part.base_offset,
                 append_time,
@@ -653,6 +677,9 @@ impl BatchDecoder<'_> {
             return;
         }
         self.decoded.bytes += section.records.len();
+        if section.is_shared {
+            self.decoded.shared_bytes += section.records.len();
+        }
         self.decoded.batches.push(DecodedBatch {
             records: section.records,
             layout: section.layout,

@@ -51,7 +51,7 @@ pub(super) struct PartialRecords {
 pub(crate) struct PartialBatch {
     header: BatchHeader,
     section: BufReader<Box<dyn SectionReader>>,
-    compressed_bytes: usize,
+    section_bytes: usize,
     /// Records that were not read yet, with the one whose head was.
     records_left: i32,
     last_delta: i32,
@@ -72,10 +72,16 @@ struct RecordPrefix {
 }
 
 impl PartialBatch {
-    pub(super) fn new(header: &BatchHeader, codec: CompressionType, section: Bytes) -> Self {
+    /// `section_bytes` are those of the memory that the section holds.
+    pub(super) fn new(
+        header: &BatchHeader,
+        codec: CompressionType,
+        section: Bytes,
+        section_bytes: usize,
+    ) -> Self {
         Self {
             header: *header,
-            compressed_bytes: section.len(),
+            section_bytes,
             section: BufReader::with_capacity(READ_BUFFER, compression::reader(codec, section)),
             records_left: header.record_count,
             last_delta: -1,
@@ -103,7 +109,7 @@ impl PartialBatch {
 
     /// Bytes that it holds.
     pub(crate) fn held_bytes(&mut self) -> usize {
-        self.compressed_bytes + READ_BUFFER + self.section.get_mut().held_bytes()
+        self.section_bytes + READ_BUFFER + self.section.get_mut().held_bytes()
     }
 
     /// Keeps records of the section, within `read`. An error that comes after something to
