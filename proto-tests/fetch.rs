@@ -895,7 +895,7 @@ async fn memory_is_bounded_whatever_cursors_hold() {
     let mut exhausted = false;
     while held.len() <= 3 || !exhausted {
         assert!(Instant::now() < deadline, "{} held", held.len());
-        exhausted = budget.is_awaited();
+        exhausted = budget.awaited_since().is_some();
         for (reader, got) in readers.iter_mut().zip(&mut got) {
             if !*got && let Some(records) = reader.cursor.try_next().unwrap() {
                 let bytes = records.chunk.decoded.bytes;
@@ -951,7 +951,7 @@ async fn whoever_waits_for_memory_holds_up_no_cursor_at_the_end_of_another_parti
     let mut exhausted = false;
     while held.len() <= 3 || !exhausted {
         assert!(Instant::now() < deadline, "{} held", held.len());
-        exhausted = fixture.fetcher.budget().is_awaited();
+        exhausted = fixture.fetcher.budget().awaited_since().is_some();
         lagging.retain_mut(|reader| {
             let records = reader.cursor.try_next().unwrap();
             let served = records.is_some();

@@ -272,9 +272,9 @@ impl Consumer {
         }
     }
 
-    /// Whether others wait for memory that this consumer's records take.
-    pub fn is_memory_awaited(&self) -> bool {
-        self.fetcher.budget().is_awaited()
+    /// Since when others wait for memory that this consumer's records take.
+    pub fn memory_awaited_since(&self) -> Option<Instant> {
+        self.fetcher.budget().awaited_since()
     }
 
     /// Gives revoked partitions to the group, after their stored offsets are committed.

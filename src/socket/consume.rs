@@ -12,9 +12,9 @@
 //!   otherwise of what the client has committed.
 //! - Records are taken from the consumer only when those before them are with the kernel:
 //!   a slow client holds back its own reading and nothing else.
-//! - A client that takes nothing for half a second holds no chunk, and one with a `rate` holds
-//!   none for longer than ten; one that takes nothing
-//!   for `max.poll.interval.ms` is closed.
+//! - A client that takes nothing for half a second holds no chunk, and one that takes little at
+//!   a time, or has a `rate`, holds none for longer than ten, or while others wait for its memory;
+//!   one that takes nothing for `max.poll.interval.ms` is closed.
 //! - A frame that was begun is finished, whatever happens to its partition.
 
 mod arrays;
@@ -175,6 +175,9 @@ impl ConsumingSocket {
                 self.commit(message.as_bytes());
             }
             let progress = self.take_turn()?;
+            if progress == SendProgress::Blocked {
+                self.release_blocked_chunk(Instant::now());
+            }
             set_timer(timer.as_mut(), self.next_due_at(progress));
             if progress == SendProgress::TurnOver {
                 // Other tasks get a turn, and so do the client's messages and the timer:
@@ -250,37 +253,49 @@ impl ConsumingSocket {
         Ok(())
     }
 
-    /// Commits, closes a client that takes nothing, pings an idle one, frees memory.
+    /// Commits, closes a client that takes nothing, pings an idle one, frees a buffer.
     fn on_timer(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
         self.offsets.commit_if_due(&mut self.consumer, now);
         self.session.check(now, true)?;
-        if let Some(since) = self.session.blocked_since() {
-            let held_since = self.chunk.as_ref().map(|chunk| chunk.since);
-            if now >= since + RELEASE_CHUNK_AFTER
-                || held_since.is_some_and(|since| now >= since + CHUNK_HELD_MAX)
-            {
-                self.release_chunk(0);
-            }
-        }
         if self.chunk.is_none() {
             self.sink.shrink();
         }
         Ok(())
     }
 
+    /// The kernel takes nothing more: releases the chunk under way if that has lasted, or others
+    /// need its memory.
+    fn release_blocked_chunk(&mut self, now: Instant) {
+        let held = self.chunk.as_ref().filter(|chunk| chunk.is_held());
+        let Some((chunk, blocked_since)) = held.zip(self.session.blocked_since()) else {
+            return;
+        };
+        let blocked = BlockedChunk {
+            since: chunk.since,
+            blocked_since,
+            memory_awaited_since: self.memory_awaited_since(),
+        };
+        if blocked.must_be_released(now) {
+            self.release_chunk(0);
+        }
+    }
+
     /// When [`on_timer`](Self::on_timer) or [`deliver`](Self::deliver) has something to do.
     fn next_due_at(&self, progress: SendProgress) -> Instant {
+        let holds_chunk = self.chunk.as_ref().is_some_and(OutgoingChunk::is_held);
         let also_due_at = match progress {
             SendProgress::AllSent | SendProgress::AwaitingFrames | SendProgress::TurnOver => {
                 self.sink.due_at()
             }
             SendProgress::RateLimited(until) => {
-                Some(self.sink.due_at().map_or(until, |at| at.min(until)))
+                // Whether others need its memory is looked at then.
+                let look_at = holds_chunk.then(|| Instant::now() + RELEASE_CHUNK_AFTER);
+                let due = [self.sink.due_at(), look_at].into_iter().flatten();
+                Some(due.fold(until, Instant::min))
             }
             // An array that is due is sent when the kernel takes bytes again.
             SendProgress::Blocked => {
-                let holds_chunk = self.chunk.as_ref().is_some_and(OutgoingChunk::is_held);
                 let since = self.session.blocked_since().filter(|_| holds_chunk);
                 since.map(|since| since + RELEASE_CHUNK_AFTER)
             }
@@ -289,5 +304,50 @@ impl ConsumingSocket {
             .into_iter()
             .flatten()
             .fold(self.session.next_check_at(), Instant::min)
+    }
+}
+
+/// A chunk that is held while the kernel takes nothing more of it.
+struct BlockedChunk {
+    since: Instant,
+    blocked_since: Instant,
+    memory_awaited_since: Option<Instant>,
+}
+
+impl BlockedChunk {
+    /// A client that takes little at a time is not blocked for long, and may keep a chunk that
+    /// nobody else needs the memory of.
+    fn must_be_released(&self, now: Instant) -> bool {
+        let has_passed = |since: Instant| now >= since + RELEASE_CHUNK_AFTER;
+        let is_needed = self.memory_awaited_since.is_some_and(has_passed);
+        has_passed(self.blocked_since)
+            || (is_needed && has_passed(self.since))
+            || now >= self.since + CHUNK_HELD_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_released_when_its_client_stops_or_others_have_waited_for_its_memory() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let released = |now, blocked_since, memory_awaited_since: Option<u64>| {
+            let chunk = BlockedChunk {
+                since: start,
+                blocked_since: at(blocked_since),
+                memory_awaited_since: memory_awaited_since.map(at),
+            };
+            chunk.must_be_released(at(now))
+        };
+        assert!(!released(1_499, 1_000, None));
+        assert!(released(1_500, 1_000, None), "its client has stopped");
+        assert!(!released(9_999, 9_900, None), "it goes on, slowly");
+        assert!(released(10_000, 9_900, None));
+        assert!(!released(1_499, 1_400, Some(1_000)));
+        assert!(released(1_500, 1_400, Some(1_000)), "others wait");
+        assert!(!released(400, 300, Some(0)), "it has just begun");
     }
 }

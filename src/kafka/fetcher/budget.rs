@@ -45,10 +45,16 @@ impl FetchBudget {
         self.tail.used() + self.catch_up.used()
     }
 
-    /// Whether others wait for memory that readers hold: a catch-up fetch for its room, or the
+    /// Since when others wait for memory that readers hold: a catch-up fetch for its room, or the
     /// tail for that of a chunk which it had to skip. What is held without need should be let go.
-    pub fn is_awaited(&self) -> bool {
-        !self.catch_up.lock().waiting.is_empty() || self.tail.is_short()
+    pub fn awaited_since(&self) -> Option<Instant> {
+        let waits = self
+            .catch_up
+            .lock()
+            .waiting
+            .front()
+            .map(|first| first.since);
+        [waits, self.tail.short_since()].into_iter().flatten().min()
     }
 }
 
@@ -69,14 +75,15 @@ pub(super) struct BudgetPool {
 #[derive(Default)]
 struct BudgetPoolState {
     used: usize,
-    /// Something was charged for which no room could be made.
-    overcharged: bool,
+    /// Since when no room could be made for what was charged.
+    overcharged_since: Option<Instant>,
     waiting: VecDeque<BudgetWaiter>,
     evictable: VecDeque<EvictionCandidate>,
 }
 
 struct BudgetWaiter {
     bytes: usize,
+    since: Instant,
     grant: oneshot::Sender<BudgetPermit>,
 }
 
@@ -114,7 +121,11 @@ impl BudgetPool {
         // Dropped after the receiver, by which the pool knows the waiter that went away.
         let _leave = LeaveQueueOnDrop(self);
         let (grant, mut granted) = oneshot::channel();
-        self.lock().waiting.push_back(BudgetWaiter { bytes, grant });
+        self.lock().waiting.push_back(BudgetWaiter {
+            bytes,
+            since: Instant::now(),
+            grant,
+        });
         loop {
             self.evict_to_limit(Instant::now());
             match tokio::time::timeout(EVICTION_INTERVAL, &mut granted).await {
@@ -152,14 +163,19 @@ impl BudgetPool {
     pub(super) fn fit_charged(self: &Arc<Self>, now: Instant) -> bool {
         self.evict_to_limit(now);
         let mut state = self.lock();
-        state.overcharged = state.used > self.limit;
-        !state.overcharged
+        let fits = state.used <= self.limit;
+        state.overcharged_since = match fits {
+            true => None,
+            false => state.overcharged_since.or(Some(now)),
+        };
+        fits
     }
 
-    /// Whether there was no room for what was charged last, and is little by now.
-    fn is_short(&self) -> bool {
+    /// Since when there was no room for what was charged last, if there is little by now.
+    fn short_since(&self) -> Option<Instant> {
         let state = self.lock();
-        state.overcharged && state.used > self.limit / 2
+        let is_short = state.used > self.limit / 2;
+        state.overcharged_since.filter(|_| is_short)
     }
 
     /// Notes that the chunk of `permit` is only cached, in `cache` under `seq`, and may be
@@ -431,6 +447,22 @@ mod tests {
         assert_eq!((permit.bytes(), pool.used()), (100, 100));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_awaited_since_the_oldest_waiter_asked() {
+        let budget = FetchBudget::new(200);
+        let start = Instant::now();
+        let held = budget.catch_up.acquire(100).await;
+        assert_eq!(budget.awaited_since(), None);
+        let mut first = pin!(budget.catch_up.acquire(10));
+        assert!(poll(first.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let mut second = pin!(budget.catch_up.acquire(10));
+        assert!(poll(second.as_mut()).is_pending());
+        assert_eq!(budget.awaited_since(), Some(start));
+        drop(held);
+        assert_eq!(budget.awaited_since(), None);
+    }
+
     #[tokio::test]
     async fn whoever_stops_waiting_holds_up_nobody_behind_him() {
         let pool = BudgetPool::new(100);
@@ -503,21 +535,24 @@ mod tests {
     #[test]
     fn memory_of_the_tail_is_awaited_while_readers_hold_too_much_of_it() {
         let budget = FetchBudget::new(200);
+        let is_awaited = || budget.awaited_since().is_some();
+        let since = Instant::now();
         let held = [budget.tail.charge(40), budget.tail.charge(40)];
-        assert!(budget.tail.fit_charged(Instant::now()) && !budget.is_awaited());
-        // No room can be made for this chunk: it is skipped.
-        let skipped = budget.tail.charge(40);
-        assert!(!budget.tail.fit_charged(Instant::now()));
-        drop(skipped);
-        assert!(
-            budget.is_awaited(),
-            "the next chunk may find no room either"
-        );
+        assert!(budget.tail.fit_charged(since) && !is_awaited());
+        // No room can be made for these chunks: they are skipped.
+        for after in [0, 10] {
+            let skipped = budget.tail.charge(40);
+            let now = since + Duration::from_millis(after);
+            assert!(!budget.tail.fit_charged(now));
+            drop(skipped);
+        }
+        // The next one may find no room either.
+        assert_eq!(budget.awaited_since(), Some(since));
         let [first, second] = held;
         drop(first);
-        assert!(!budget.is_awaited(), "half of it is free");
+        assert!(!is_awaited(), "half of it is free");
         let first = budget.tail.charge(40);
-        assert!(budget.tail.fit_charged(Instant::now()) && !budget.is_awaited());
+        assert!(budget.tail.fit_charged(since) && !is_awaited());
         drop((first, second));
     }
 

@@ -184,6 +184,12 @@ impl OutgoingChunk {
         self.end.is_some() || self.source.is_some()
     }
 
+    /// Since when another socket waits for memory of this chunk's segments.
+    pub(super) fn memory_awaited_since(&self) -> Option<Instant> {
+        let source = self.source.as_ref()?;
+        source.segments.memory_awaited_since()
+    }
+
     /// The partition's position when all is sent; `None` once the chunk is released.
     pub(super) fn end(&self) -> Option<FetchPosition> {
         self.end

@@ -125,13 +125,21 @@ impl ConsumingSocket {
         let next = self.rate.map_or(now, |rate| rate.next_permit_at());
         let held_since = self.chunk.as_ref().map(|chunk| chunk.since);
         let is_held_long = held_since.is_some_and(|since| now >= since + CHUNK_HELD_MAX);
-        if is_held_long || self.consumer.is_memory_awaited() {
+        if is_held_long || self.memory_awaited_since().is_some() {
             self.release_chunk(AHEAD_BYTES);
         }
         match self.send_due(now)? {
             SendProgress::Blocked => Ok(SendProgress::Blocked),
             _ => Ok(SendProgress::RateLimited(next)),
         }
+    }
+
+    /// Since when others wait for memory that the chunk under way takes.
+    pub(super) fn memory_awaited_since(&self) -> Option<Instant> {
+        let chunk = self.chunk.as_ref().filter(|chunk| chunk.is_held())?;
+        let segments = chunk.memory_awaited_since();
+        let chunks = self.consumer.memory_awaited_since();
+        [segments, chunks].into_iter().flatten().min()
     }
 
     /// Releases the chunk under way, but for the frame that was begun and `bytes_max`; what

@@ -26,6 +26,7 @@ use runtime::mutex::lock;
 use runtime::wake::WakeSignal;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 use super::encoded_frames::{EncodedFrames, SegmentEncoder, SegmentStart};
 use crate::codec::RecordFormats;
@@ -49,6 +50,8 @@ struct SegmentCacheState {
     formats: Vec<FormatSegments>,
     /// Sockets that wait for memory, or for a segment that another encodes.
     waiting: Vec<Arc<WakeSignal>>,
+    /// Since when one of them waits for memory.
+    memory_awaited_since: Option<Instant>,
 }
 
 /// The segments of one chunk in the same formats, oldest first.
@@ -119,6 +122,14 @@ impl SegmentCache {
         Some(self.hold(encoded))
     }
 
+    /// Since when a socket waits for memory that those who hold segments take.
+    pub(super) fn memory_awaited_since(&self) -> Option<Instant> {
+        match self.awaited.load(Ordering::Relaxed) {
+            true => lock(&self.state).memory_awaited_since,
+            false => None,
+        }
+    }
+
     fn hold(self: &Arc<Self>, encoded: Arc<EncodedFrames>) -> HeldSegment {
         HeldSegment {
             encoded,
@@ -141,6 +152,7 @@ impl SegmentCache {
             if state.drop_oldest_unused() {
                 continue;
             }
+            state.memory_awaited_since.get_or_insert_with(Instant::now);
             self.wait(state, wake);
             // One may have been let go before its holder could see that somebody waits.
             fence(Ordering::SeqCst);
@@ -165,6 +177,7 @@ impl SegmentCache {
         let waiting = {
             let mut state = lock(&self.state);
             self.awaited.store(false, Ordering::SeqCst);
+            state.memory_awaited_since = None;
             std::mem::take(&mut state.waiting)
         };
         waiting.iter().for_each(|wake| wake.notify());

@@ -231,8 +231,11 @@ async fn a_socket_waits_for_memory_until_another_lets_go_of_its_segment() {
     assert!(scene.budget.used() <= 4 << 20);
     assert!(held.len() > 1);
     assert!(!scene.wake.take());
+    let cache = scene.chunk.derived::<SegmentCache>();
+    assert!(cache.memory_awaited_since().is_some());
     drop(held.remove(0));
     assert!(scene.wake.take(), "it is worth asking again");
+    assert_eq!(cache.memory_awaited_since(), None);
     assert!(scene.segment(STRINGS, waiting).is_some());
     // Without any other, one is always had, however large.
     held.clear();
