@@ -361,3 +361,26 @@ async fn brokers_that_are_absent_at_the_start_do_not_keep_the_program_from_servi
     running.signal("-INT");
     assert_eq!(running.ended(), Some(0));
 }
+
+#[test]
+fn faults_of_the_start_are_json_where_the_log_is() {
+    let json = [("WSPROXY_LOG_FORMAT", "json"), ("WSPROXY_PORTT", "1")];
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let interface = ["--dev", "--bind-interface", "127.0.0.1", "--port"];
+    for (port, code, said) in [
+        ("x", EX_CONFIG, "is not accepted"),
+        (&*port, EX_UNAVAILABLE, "cannot listen on"),
+    ] {
+        let (ended, text) = refused(&[&interface[..], &[port]].concat(), &json);
+        assert_eq!(ended, code, "{text}");
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        let levels: Vec<_> = lines.iter().map(|line| &line["level"]).collect();
+        assert_eq!(levels, ["WARN", "ERROR"], "{text}");
+        let message = lines[1]["fields"]["message"].as_str().unwrap();
+        assert!(message.contains(said), "{text}");
+    }
+}

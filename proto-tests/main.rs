@@ -21,6 +21,7 @@ mod kafka_connection;
 mod kafka_schemas;
 mod latest_start;
 mod layers;
+mod log_lines;
 mod many_sockets;
 mod mixed_group;
 mod panics;

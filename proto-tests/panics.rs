@@ -9,10 +9,12 @@
 //! ```
 
 use std::future::pending;
-use std::io::stderr;
 use std::process::{Command, Output, Stdio};
 
+use kafka_websocket_proxy::config::{LogConfig, LogFormat};
+use kafka_websocket_proxy::log::{Log, Repeats};
 use runtime::panic_policy;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -36,6 +38,29 @@ fn a_panic_of_a_core_task_ends_the_process_with_70_and_a_line_in_the_log() {
     assert!(log.contains(PANIC), "{log}");
     assert!(
         log.contains("ERROR runtime::panic_policy: a task of the core panicked; the process ends")
+    );
+}
+
+#[test]
+fn a_panic_is_one_line_of_the_log_in_its_format() {
+    let Some((code, log)) = in_a_process_that_logs(LogFormat::Json, async |_| {
+        tokio::spawn(async { panic!("{PANIC}") });
+        let _ = timeout(PATIENCE, pending::<()>()).await;
+    }) else {
+        return;
+    };
+    assert_eq!(code, Some(70), "{log}");
+    let lines = log.lines().filter(|line| line.contains(PANIC));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert_eq!(lines[0]["fields"]["said"], PANIC);
+    assert!(
+        lines[0]["fields"]["at"]
+            .as_str()
+            .unwrap()
+            .starts_with("proto-tests/panics.rs:")
     );
 }
 
@@ -91,7 +116,7 @@ fn a_panic_of_a_computation_that_is_caught_is_logged_and_ends_nothing() {
 fn main_installs_the_panic_hook_before_it_starts_a_task() {
     let main = include_str!("../src/main.rs");
     let at = |part: &str| main.find(part).expect(part);
-    assert!(at("panic_policy::install_hook()") < at("runtime::Builder"));
+    assert!(at("panic_policy::install_hook(") < at("runtime::Builder"));
     assert!(at("runtime::Builder") < at("tokio::spawn"));
 }
 
@@ -106,6 +131,13 @@ fn a_log_whose_reader_is_gone_causes_no_panic() {
 /// Starts the test again as a process of its own that runs `body` beside a server, and gives
 /// its exit code and log; `None` in that process, when `body` has ended.
 fn in_a_process<B: AsyncFnOnce(&Proxy)>(body: B) -> Option<(Option<i32>, String)> {
+    in_a_process_that_logs(LogFormat::Text, body)
+}
+
+fn in_a_process_that_logs<B: AsyncFnOnce(&Proxy)>(
+    format: LogFormat,
+    body: B,
+) -> Option<(Option<i32>, String)> {
     if std::env::var_os(VARIABLE).is_none() {
         // crate::module::test::{{closure}}
         let parts: Vec<&str> = std::any::type_name::<B>().split("::").collect();
@@ -118,9 +150,14 @@ fn in_a_process<B: AsyncFnOnce(&Proxy)>(body: B) -> Option<(Option<i32>, String)
             .unwrap();
         return Some((status.code(), String::from_utf8(stderr).unwrap()));
     }
-    let log = tracing_subscriber::fmt().with_ansi(false);
-    log.with_writer(stderr).init();
-    panic_policy::install_hook();
+    let log = Log::start();
+    let config = LogConfig {
+        format,
+        ..LogConfig::default()
+    };
+    log.install(&config, Repeats::Limited);
+    let flushed = log.clone();
+    panic_policy::install_hook(move || flushed.flush());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -129,5 +166,6 @@ fn in_a_process<B: AsyncFnOnce(&Proxy)>(body: B) -> Option<(Option<i32>, String)
         proxy.topic("t", 1);
         body(&proxy).await;
     });
+    log.flush();
     None
 }

@@ -21,6 +21,7 @@ pub(crate) mod keys;
 mod loader;
 mod log_level;
 mod provenance;
+mod trusted_proxies;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,8 +30,9 @@ use std::time::Duration;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use bind_error::BindError;
 pub use error::ConfigError;
-pub use loader::{ConfigSources, FlagValue, LoadedConfig, load};
+pub use loader::{ConfigFailure, ConfigSources, FlagValue, LoadedConfig, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
+pub use trusted_proxies::TrustedProxies;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -67,6 +69,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// How long a stop may take.
     pub shutdown_grace: Duration,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// `server.websocket.*`
     pub websocket: WebSocketConfig,
 }
@@ -78,6 +82,7 @@ impl Default for ServerConfig {
             bind_interface: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8078,
             shutdown_grace: Duration::from_secs(20),
+            trusted_proxies: TrustedProxies::default(),
             websocket: WebSocketConfig::default(),
         }
     }

@@ -8,6 +8,7 @@
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
+//! log             lines on standard error, which hold up nobody
 //! codec           JSON messages, typed values ⇄ bytes
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
@@ -62,6 +63,7 @@ pub mod config;
 mod cors;
 mod http_error;
 mod http_keep_alive;
+pub mod log;
 mod routes;
 mod secret;
 pub mod server;

@@ -9,17 +9,18 @@ use std::time::Duration;
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::cli::{self, EarlyExit};
 use kafka_websocket_proxy::config::{
-    self, BindError, Config, ConfigError, LoadedConfig, LogConfig, LogFormat,
+    self, BindError, Config, ConfigError, ConfigFailure, LoadedConfig, LogConfig, LogFormat,
+    Provenance,
 };
+use kafka_websocket_proxy::log::{Log, Repeats};
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
 use runtime::panic_policy;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::{error, info, warn};
 
 /// musl's own is slow, the more so with several threads.
 #[cfg(target_env = "musl")]
@@ -34,40 +35,60 @@ const EX_CONFIG: u8 = 78;
 const EX_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
+    let log = Log::start();
+    let code = run(&log);
+    log.flush();
+    code
+}
+
+fn run(log: &Log) -> ExitCode {
     let sources = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(sources) => sources,
         Err(EarlyExit::Page(page)) => {
             let _ = page.print();
             return ExitCode::SUCCESS;
         }
-        Err(EarlyExit::Errors(errors)) => return report_config_errors(&errors),
+        Err(EarlyExit::Errors(errors)) => {
+            let log_config = LogConfig::default();
+            return report_config_errors(log, &log_config, &[], &errors);
+        }
     };
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        Err(errors) => return report_config_errors(&errors),
+        Err(failure) => {
+            let ConfigFailure {
+                errors,
+                notices,
+                log: log_config,
+            } = &*failure;
+            return report_config_errors(log, log_config, notices, errors);
+        }
     };
 
-    // From here on there is a log.
-    init_log(&loaded.config.log);
-    panic_policy::install_hook();
-    for notice in &loaded.notices {
-        warn!("{notice}");
-    }
+    // From here on there is a log of events.
+    let repeats = match loaded.config.dev {
+        true => Repeats::All,
+        false => Repeats::Limited,
+    };
+    log.install(&loaded.config.log, repeats);
+    let last_lines = log.clone();
+    panic_policy::install_hook(move || last_lines.flush());
 
+    let format = loaded.config.log.format;
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            print_error(&format!("cannot start: {error}"));
+            report_error(log, format, &format_args!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let code = match runtime.block_on(serve(loaded)) {
+    let code = match runtime.block_on(serve(loaded, log.clone())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            print_error(&line);
+            report_error(log, format, &line);
             ExitCode::from(EX_UNAVAILABLE)
         }
     };
@@ -75,45 +96,124 @@ fn main() -> ExitCode {
     code
 }
 
-/// Prints what is wrong with the settings.
-fn report_config_errors(errors: &[ConfigError]) -> ExitCode {
+/// Says what is wrong with the settings, when there is no log of events yet.
+fn report_config_errors(
+    log: &Log,
+    config: &LogConfig,
+    notices: &[String],
+    errors: &[ConfigError],
+) -> ExitCode {
+    match config.format {
+        LogFormat::Text => notices.iter().for_each(|notice| {
+            log.print(&format!("warning: {notice}"));
+        }),
+        LogFormat::Json => {
+            log.install(config, Repeats::All);
+            warn_of(notices);
+        }
+    }
     for error in errors {
-        print_error(error);
+        report_error(log, config.format, error);
     }
     ExitCode::from(EX_CONFIG)
 }
 
-/// Writes a line to standard error, which may be closed.
-fn print_error(line: &dyn Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+/// Says why there is no start, in one line.
+fn report_error(log: &Log, format: LogFormat, line: &dyn Display) {
+    match format {
+        LogFormat::Text => log.print(&line.to_string()),
+        LogFormat::Json => error!("{line}"),
+    }
+}
+
+/// Settings that do not do what may be expected of them.
+fn warn_of(notices: &[String]) {
+    for notice in notices {
+        warn!("{notice}");
+    }
 }
 
 /// Listens, serves, and stops on a signal. An error is one line about what the system does not
 /// give.
-async fn serve(loaded: LoadedConfig) -> Result<(), String> {
+async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
+    // Whoever reads that it listens may send a signal.
+    let stop =
+        cancel_on_signals(log).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut config = loaded.config;
-    let address = SocketAddr::new(config.server.bind_interface, config.server.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| BindError::new(&loaded.provenance, address, &error).to_string())?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-
-    let broker = match config.dev {
-        true => Some(start_dev_broker(&mut config).await?),
-        false => None,
+    let listening = listen(&mut config, &loaded.provenance).await;
+    let (listener, address, broker) = match listening {
+        Ok(listening) => listening,
+        Err(error) => {
+            warn_of(&loaded.notices);
+            return Err(error);
+        }
     };
-    let stop = cancel_on_signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    log_start(&config, address);
+    warn_of(&loaded.notices);
     let grace = config.server.shutdown_grace;
     let app = App::new(config);
-    info!(%address, server_id = app.config.server.server_id, "listening");
     if let Some(broker) = &broker {
         print_first_steps(address, broker);
     }
+    notify_service_manager(NotifyState::Ready);
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        notify_service_manager(NotifyState::Stopping);
+    });
     server::run(listener, app, stop, grace).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
     Ok(())
+}
+
+/// Listens, and starts the in-memory broker of `--dev`.
+async fn listen(
+    config: &mut Config,
+    provenance: &Provenance,
+) -> Result<(TcpListener, SocketAddr, Option<MemoryBroker>), String> {
+    let address = SocketAddr::new(config.server.bind_interface, config.server.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| BindError::new(provenance, address, &error).to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let broker = match config.dev {
+        true => Some(start_dev_broker(config).await?),
+        false => None,
+    };
+    Ok((listener, address, broker))
+}
+
+/// The first line of the log: what runs here, for whom, and within which limits.
+fn log_start(config: &Config, address: SocketAddr) {
+    let limits = &config.server.websocket;
+    info!(
+        %address,
+        version = env!("CARGO_PKG_VERSION"),
+        server_id = config.server.server_id,
+        brokers = config.client.bootstrap_servers.join(","),
+        embedded_broker = config.dev,
+        connections_max = limits.max_connections,
+        message_bytes_max = limits.max_message_size,
+        clients = "anybody",
+        "listening"
+    );
+    if !address.ip().is_loopback() {
+        warn!(
+            %address,
+            "anybody who reaches this address may produce and consume: clients are not authenticated"
+        );
+    }
+}
+
+/// Tells systemd, if that started the program (`Type=notify`). It may be slow to listen.
+fn notify_service_manager(state: NotifyState<'static>) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            warn!(%error, "the service manager cannot be notified (NOTIFY_SOCKET)");
+        }
+    });
 }
 
 /// Starts the in-memory broker, and points the clients at it.
@@ -151,36 +251,30 @@ fn print_first_steps(address: SocketAddr, broker: &MemoryBroker) {
     );
 }
 
-/// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once.
-fn cancel_on_signals() -> std::io::Result<CancellationToken> {
+/// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once. SIGHUP,
+/// which a closed terminal sends, does nothing.
+fn cancel_on_signals(log: Log) -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let stop = CancellationToken::new();
     let asked = stop.clone();
     tokio::spawn(async move {
-        for code in [None, Some(1)] {
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    info!("SIGHUP: there is nothing to read again");
+                    continue;
+                }
             }
-            match code {
-                None => asked.cancel(),
-                Some(code) => std::process::exit(code),
+            if asked.is_cancelled() {
+                log.flush();
+                std::process::exit(1);
             }
+            asked.cancel();
         }
     });
     Ok(stop)
-}
-
-fn init_log(config: &LogConfig) {
-    let subscriber = tracing_subscriber::registry().with(config.level.clone());
-    let lines = tracing_subscriber::fmt::layer()
-        // An error while writing the log would otherwise be printed, which panics in whatever
-        // task logs when the reader of standard error is gone.
-        .log_internal_errors(false)
-        .with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Text => subscriber.with(lines.with_ansi(false)).init(),
-        LogFormat::Json => subscriber.with(lines.json()).init(),
-    }
 }

@@ -12,13 +12,13 @@ mod close;
 mod consume;
 mod keepalive;
 mod params;
+mod peer;
 mod produce;
 mod session;
+mod socket_log;
 mod stream;
 mod upgrade;
 mod write_buffer;
-
-use std::net::SocketAddr;
 
 use http::{HeaderMap, Response};
 use hyper::upgrade::OnUpgrade;
@@ -27,11 +27,8 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
 use params::QueryParams;
+pub(crate) use peer::PeerAddress;
 use upgrade::{SocketEndpoint, UpgradeRequest};
-
-/// The address a request came from, as an extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 /// Marks, as an extension of a request, that its `Origin` is not among those allowed.
 #[derive(Clone, Copy, Debug)]
@@ -71,17 +68,13 @@ fn upgrade_request(
         .and(warp::ext::optional::<PeerAddress>())
         .and(warp::ext::optional::<DisallowedOrigin>())
         .map(
-            move |headers: HeaderMap,
-                  query: String,
-                  upgrade,
-                  peer: Option<PeerAddress>,
-                  disallowed_origin| {
+            move |headers: HeaderMap, query: String, upgrade, peer, disallowed_origin| {
                 UpgradeRequest {
                     endpoint,
                     headers,
                     query,
                     upgrade,
-                    peer: peer.map(|PeerAddress(address)| address),
+                    peer,
                     disallowed_origin,
                 }
             },

@@ -2,12 +2,42 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::ws_client::{UpgradeRefused, WsClient};
+use super::{PATIENCE, until};
+
+/// What a program has logged so far.
+#[derive(Clone, Debug)]
+pub(crate) struct LogLines(Arc<Mutex<Vec<String>>>);
+
+impl LogLines {
+    fn follow(&self, log: BufReader<ChildStderr>) {
+        let lines = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                lines.lock().unwrap().push(line);
+            }
+        });
+    }
+
+    /// The lines so far that contain `part`.
+    pub(crate) fn with(&self, part: &str) -> Vec<String> {
+        let lines = self.0.lock().unwrap();
+        let found = lines.iter().filter(|line| line.contains(part));
+        found.cloned().collect()
+    }
+
+    /// Waits for a line that contains `part`.
+    pub(crate) async fn first_with(&self, part: &str) -> String {
+        until(part, || !self.with(part).is_empty()).await;
+        self.with(part).remove(0)
+    }
+}
 
 /// The running program. It ends with its owner.
 pub(crate) struct Program {
@@ -18,7 +48,7 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on a free loopback port and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Program {
-        let (program, mut log) = Self::listening(args);
+        let (program, _, mut log) = Self::listening(args, &[]);
         // Whatever else it logs must not block it.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
         program
@@ -26,30 +56,51 @@ impl Program {
 
     /// As [`Program::start`], but its log's reader goes away.
     pub(crate) fn start_unread(args: &[&str]) -> Program {
-        Self::listening(args).0
+        Self::listening(args, &[]).0
     }
 
-    fn listening(args: &[&str]) -> (Program, BufReader<ChildStderr>) {
+    /// As [`Program::start`], but its log's reader is there and reads nothing more.
+    pub(crate) fn start_with_stuck_reader(args: &[&str]) -> (Program, BufReader<ChildStderr>) {
+        let (program, _, log) = Self::listening(args, &[]);
+        (program, log)
+    }
+
+    /// As [`Program::start`], with variables, and with the lines of its log.
+    pub(crate) fn start_logged(args: &[&str], variables: &[(&str, &str)]) -> (Program, LogLines) {
+        let (program, before, log) = Self::listening(args, variables);
+        let lines = LogLines(Arc::new(Mutex::new(before)));
+        lines.follow(log);
+        (program, lines)
+    }
+
+    /// Starts it; gives the lines of its log up to the one that says that it listens, and the rest.
+    fn listening(
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> (Program, Vec<String>, BufReader<ChildStderr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
             .args(["--port", "0", "--bind-interface", "127.0.0.1"])
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut lines = Vec::new();
         let port = loop {
             let mut line = String::new();
             if log.read_line(&mut line).unwrap() == 0 {
                 panic!("the program ended: {}", child.wait().unwrap());
             }
             eprint!("{line}");
+            lines.push(line.trim_end().to_owned());
             if let Some(port) = listening_port(&line) {
                 break port;
             }
         };
-        (Program { child, port }, log)
+        (Program { child, port }, lines, log)
     }
 
     /// Against a real or an in-memory cluster.
@@ -153,7 +204,10 @@ impl Drop for Program {
 
 /// The port in the log line that says where it listens.
 fn listening_port(line: &str) -> Option<u16> {
-    let (_, address) = line.split_once("listening address=127.0.0.1:")?;
+    let (_, address) = line.split_once("127.0.0.1:")?;
+    if !line.contains("listening") {
+        return None;
+    }
     address
         .split(|c: char| !c.is_ascii_digit())
         .next()?

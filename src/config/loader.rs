@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Config;
 use super::conflicts;
 use super::error::ConfigError;
 use super::keys::{self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect};
 use super::provenance::{Provenance, ValueSource};
 use super::value::ParsedValue;
+use super::{Config, LogConfig};
 use crate::secret::Secret;
 
 /// Everything that was given to the program, not yet read.
@@ -47,11 +47,22 @@ pub struct LoadedConfig {
     pub provenance: Provenance,
 }
 
+/// What is wrong with the sources, and what else there is to say about them.
+#[derive(Clone, Debug)]
+pub struct ConfigFailure {
+    /// Everything that is wrong, not only what was found first.
+    pub errors: Vec<ConfigError>,
+    /// As in [`LoadedConfig`].
+    pub notices: Vec<String>,
+    /// How to log it, as far as that is sound.
+    pub log: LogConfig,
+}
+
 /// Reads everything.
 ///
 /// # Errors
-/// Everything that is wrong with the sources, not only what was found first.
-pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Vec<ConfigError>> {
+/// [`ConfigFailure`]: everything that is wrong with the sources.
+pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>> {
     let mut loader = Loader::new(sources);
     loader.take_environment(&sources.variables);
     loader.take_defines(&sources.defines);
@@ -269,9 +280,13 @@ impl Loader {
         }
     }
 
-    fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Vec<ConfigError>> {
+    fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Box<ConfigFailure>> {
         if !self.errors.is_empty() {
-            return Err(self.errors);
+            return Err(Box::new(ConfigFailure {
+                errors: self.errors,
+                notices: self.notices,
+                log: self.config.log,
+            }));
         }
         Ok(LoadedConfig {
             config: self.config,

@@ -23,6 +23,7 @@ mod accumulator;
 mod batch_records;
 mod delivery;
 mod error;
+mod expired_records;
 mod maintenance;
 mod partition_queue;
 pub mod partitioner;

@@ -10,6 +10,7 @@
 //! any other task ─────────────────────▶ no mark ──────────▶ panic hook: log, end the process
 //! ```
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,9 @@ enum Containment {
     /// The call of [`catch_panic`].
     Computation,
 }
+
+/// What a panic said that said nothing readable.
+const WITHOUT_MESSAGE: &str = "a panic without a message";
 
 /// sysexits(3): the exit code after a panic of a core task.
 const EX_SOFTWARE: i32 = 70;
@@ -53,24 +57,44 @@ pub fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         message
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a message".to_owned())
+            .unwrap_or_else(|| WITHOUT_MESSAGE.to_owned())
     })
 }
 
-/// Makes a panic outside of contained tasks end the process. For `main` only.
-pub fn install_hook() {
-    let default = std::panic::take_hook();
+/// Makes a panic outside of contained tasks end the process, when `flush_log` has returned. Every
+/// panic is a line of the log. For `main` only.
+pub fn install_hook(flush_log: impl Fn() + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
-        default(panic);
+        let said = panic.payload_as_str().unwrap_or(WITHOUT_MESSAGE);
+        let at = panic.location().map(tracing::field::display);
+        let backtrace = Backtrace::capture();
+        let captured = backtrace.status() == BacktraceStatus::Captured;
+        let backtrace = captured.then(|| tracing::field::display(&backtrace));
         match CONTAINMENT.get() {
             Containment::Task => {
-                tracing::error!("a connection's task panicked; the connection is closed");
+                tracing::error!(
+                    said,
+                    at,
+                    backtrace,
+                    "a connection's task panicked; the connection is closed"
+                );
             }
             Containment::Computation => {
-                tracing::error!("a computation panicked; what it worked on is given up");
+                tracing::error!(
+                    said,
+                    at,
+                    backtrace,
+                    "a computation panicked; what it worked on is given up"
+                );
             }
             Containment::None => {
-                tracing::error!("a task of the core panicked; the process ends");
+                tracing::error!(
+                    said,
+                    at,
+                    backtrace,
+                    "a task of the core panicked; the process ends"
+                );
+                flush_log();
                 std::process::exit(EX_SOFTWARE);
             }
         }

@@ -1,5 +1,6 @@
 //! Why a socket closes, and the close frame that its client is sent.
 
+use std::fmt;
 use std::io;
 
 use kafka_client::consumer::ConsumerError;
@@ -46,6 +47,32 @@ impl CloseReason {
                 CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping")
             }
         })
+    }
+}
+
+/// For the log. What a client says is quoted.
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::PeerClosed(None) => f.write_str("the client closed"),
+            CloseReason::PeerClosed(Some(CloseFrame { code, reason })) => {
+                write!(f, "the client closed with {}", code.0)?;
+                match &**reason {
+                    "" => Ok(()),
+                    reason => write!(f, " {reason:?}"),
+                }
+            }
+            CloseReason::HalfClosed => f.write_str("the client ended the connection"),
+            CloseReason::ConnectionLost => f.write_str("the connection was lost"),
+            CloseReason::PingTimeout => f.write_str("the client answers no ping"),
+            CloseReason::FrameLost => {
+                f.write_str("the rest of a record that was partly sent is gone")
+            }
+            CloseReason::SlowClient | CloseReason::ServerStopping | CloseReason::Fail(_) => {
+                let CloseFrame { code, reason } = self.close_frame().ok_or(fmt::Error)?;
+                write!(f, "{} {reason}", code.0)
+            }
+        }
     }
 }
 

@@ -34,11 +34,12 @@ use std::sync::Arc;
 
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::close::CloseReason;
 use super::params::{ConsumeParams, group_instance_id};
 use super::session::{CLOSE_SEND_TIMEOUT, SocketSession, set_timer};
+use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
 use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::RecordFormats;
@@ -74,6 +75,7 @@ pub(super) struct ConsumingSocket {
     sink: RecordSink,
     rate: Option<RateLimiter>,
     offsets: OffsetTracker,
+    log: SocketLog,
     group_permit: GroupPermit,
     /// Released when the socket ends.
     _connection_permit: ConnectionPermit,
@@ -88,6 +90,7 @@ impl ConsumingSocket {
         params: ConsumeParams,
         start: Option<GroupStart>,
         (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
+        log: SocketLog,
     ) -> Self {
         let now = Instant::now();
         let subscription = Subscription {
@@ -111,6 +114,7 @@ impl ConsumingSocket {
             sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
             offsets: OffsetTracker::new(uncommitted),
+            log,
             group_permit,
             _connection_permit: connection_permit,
         }
@@ -121,7 +125,6 @@ impl ConsumingSocket {
         let reason = match self.serve().await {
             Ok(reason) | Err(reason) => reason,
         };
-        debug!(?reason, "consuming socket ends");
         // Committed before the close frame: the client may be back at once, under the same
         // id.
         let committed = timeout(LAST_COMMIT_TIMEOUT, self.consumer.commit());
@@ -135,10 +138,12 @@ impl ConsumingSocket {
         };
         drop(self.chunk);
         let (consumer, session) = (self.consumer, self.session);
+        let records = self.offsets.records_delivered();
         // The group gets the partitions back while the client is closed. Boxed: the task of
         // an open socket has no room for what only its end needs.
-        let closing = async { tokio::join!(consumer.close(), session.close(reason)) };
+        let closing = async { tokio::join!(consumer.close(), session.close(&reason)) };
         Box::pin(closing).await;
+        self.log.close(&reason, records);
     }
 
     /// Puts the rest of a frame that is partly sent before the close frame.
@@ -245,7 +250,7 @@ impl ConsumingSocket {
                 self.consumer.release(revocation);
             }
             ConsumerEvent::Lost(partitions) => {
-                warn!(?partitions, "partitions were lost to the group");
+                self.log.partitions_lost(&partitions);
                 self.revoke_partitions(&partitions, now)?;
             }
             ConsumerEvent::Closed(error) => return Err(error.into()),

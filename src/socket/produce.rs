@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Duration, Instant, sleep_until, timeout};
-use tracing::debug;
 
 use super::close::CloseReason;
 use super::session::{SocketSession, set_timer};
+use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
@@ -51,6 +51,9 @@ pub(super) struct ProducingSocket {
     formats: RecordFormats,
     acks: PendingAcks,
     scratch: Vec<u8>,
+    /// Records that were taken.
+    records: u64,
+    log: SocketLog,
     /// How long the acks still due may take when the server stops.
     shutdown_grace: Duration,
     /// Released when the socket ends.
@@ -65,6 +68,7 @@ impl ProducingSocket {
         formats: RecordFormats,
         topic: Arc<TopicMetadata>,
         connection_permit: ConnectionPermit,
+        log: SocketLog,
     ) -> Self {
         let write_buffer_max = config.server.websocket.send_buffer;
         let handle = Arc::clone(connection_permit.handle());
@@ -79,6 +83,8 @@ impl ProducingSocket {
             topic,
             formats,
             scratch: Vec::new(),
+            records: 0,
+            log,
             shutdown_grace: config.server.shutdown_grace,
             _connection_permit: connection_permit,
         }
@@ -89,7 +95,6 @@ impl ProducingSocket {
         let reason = match self.serve().await {
             Ok(reason) | Err(reason) => reason,
         };
-        debug!(?reason, topic = %self.topic.name, "producing socket ends");
         let last_acks_max = match &reason {
             CloseReason::PeerClosed(_) | CloseReason::HalfClosed | CloseReason::Fail(_) => {
                 LAST_ACKS_TIMEOUT
@@ -103,12 +108,13 @@ impl ProducingSocket {
         };
         if !last_acks_max.is_zero() {
             let acked = timeout(last_acks_max, self.send_all_acks()).await;
-            if let Ok(Err(_)) = acked {
-                return;
+            if let Ok(Err(lost)) = acked {
+                return self.log.close(&lost, self.records);
             }
         }
         // Boxed: the task of an open socket has no room for what only its end needs.
-        Box::pin(self.session.close(reason)).await;
+        Box::pin(self.session.close(&reason)).await;
+        self.log.close(&reason, self.records);
     }
 
     async fn serve(&mut self) -> Result<CloseReason, CloseReason> {
@@ -189,6 +195,7 @@ impl ProducingSocket {
                     (state, rejection.message_id, 0)
                 }
             };
+            self.records += 1;
             self.acks.push(state, position, message_id, size);
             while !self.acks.has_room() {
                 self.send_some_acks().await?;

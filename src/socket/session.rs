@@ -274,7 +274,7 @@ impl SocketSession {
 
     /// Ends the session: sends what is left, then the close frame, and waits for the client
     /// to close.
-    pub(super) async fn close(self, reason: CloseReason) {
+    pub(super) async fn close(self, reason: &CloseReason) {
         match reason.close_frame() {
             Some(close) => {
                 let out = self.out.into_bytes();

@@ -3,7 +3,6 @@
 //! Everything that can be refused is refused before the upgrade, with an HTTP status; what is
 //! found later can only close the socket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +14,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument, Span, debug, debug_span};
+use tracing::{Instrument, Span, debug, debug_span, info};
 
 use super::DisallowedOrigin;
 use super::consume::ConsumingSocket;
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
+use super::peer::{ClientAddress, PeerAddress};
 use super::produce::ProducingSocket;
+use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
@@ -53,13 +54,23 @@ pub(super) enum SocketEndpoint {
     Consume,
 }
 
+impl SocketEndpoint {
+    /// The path that it answers on.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Produce => "/socket/in",
+            Self::Consume => "/socket/out",
+        }
+    }
+}
+
 /// A request for a WebSocket.
 pub(super) struct UpgradeRequest {
     pub(super) endpoint: SocketEndpoint,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Option<PeerAddress>,
     pub(super) disallowed_origin: Option<DisallowedOrigin>,
 }
 
@@ -97,12 +108,20 @@ impl AdmittedSocket {
 /// Answers the request: 101 and a task for the socket, or an error.
 pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Response<String> {
     let opener = SocketOpener { app };
-    let accepted = match handshake::accept(&request.headers) {
-        Ok(headers) => headers,
-        Err(error) => return handshake_error(error).into_response(),
-    };
-    let Some(upgrade) = request.upgrade.take() else {
-        return handshake_error(HandshakeError::NotAnUpgrade).into_response();
+    let trusted = &opener.app.config.server.trusted_proxies;
+    let peer = request
+        .peer
+        .map(|PeerAddress(peer)| ClientAddress::new(peer, &request.headers, trusted));
+    let upgrade = request.upgrade.take();
+    let accepted = handshake::accept(&request.headers)
+        .and_then(|headers| Ok((headers, upgrade.ok_or(HandshakeError::NotAnUpgrade)?)));
+    let (accepted, upgrade) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            let error = handshake_error(error);
+            log_refusal(request.endpoint, peer, &error);
+            return error.into_response();
+        }
     };
     let query = QueryParams::parse(&request.query);
     let admitted = match refused_by_headers(&request) {
@@ -112,21 +131,26 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     let message_bytes_max = opener.app.config.server.websocket.max_message_size;
     let span = debug_span!(
         "socket",
-        peer = request.peer.map(tracing::field::display),
+        peer = peer.map(tracing::field::display),
         client = tracing::field::Empty
     );
     match admitted {
         Ok(admitted) => {
             span.record("client", admitted.client_id());
             let tracker = opener.app.socket_tasks.clone();
+            let identity = opener.identity(request.endpoint, &admitted, peer);
             let socket = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
-                    opener.start(admitted, socket, span);
+                    opener.start(admitted, socket, SocketLog::open(identity), span);
                 }
             };
             tracker.spawn(panic_policy::contain_panics(socket));
         }
-        Err(error) if query.errors_close() => {
+        Err(error) => {
+            log_refusal(request.endpoint, peer, &error);
+            if !query.errors_close() {
+                return error.into_response();
+            }
             let code = CloseCode(4000 + error.status.as_u16());
             let close = CloseFrame::new(code, &error.message);
             let closing = async move {
@@ -139,12 +163,19 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
                 .socket_tasks
                 .spawn(panic_policy::contain_panics(closing));
         }
-        Err(error) => {
-            debug!(parent: &span, %error, "refused");
-            return error.into_response();
-        }
     }
     switching_protocols(accepted)
+}
+
+/// A client that is refused often does not show why: browsers, wscat and Node hide the body.
+fn log_refusal(endpoint: SocketEndpoint, peer: Option<ClientAddress>, error: &HttpError) {
+    info!(
+        endpoint = endpoint.path(),
+        peer = peer.map(tracing::field::display),
+        status = error.status.as_u16(),
+        reason = error.message,
+        "socket refused"
+    );
 }
 
 /// Whether the request's headers alone rule it out.
@@ -306,8 +337,28 @@ impl SocketOpener {
         Ok(any)
     }
 
+    /// Who the socket is for.
+    fn identity(
+        &self,
+        endpoint: SocketEndpoint,
+        admitted: &AdmittedSocket,
+        peer: Option<ClientAddress>,
+    ) -> SocketIdentity {
+        let group = match admitted {
+            AdmittedSocket::Producing { .. } => None,
+            AdmittedSocket::Consuming { params, .. } => Some(params.group_id.as_str().into()),
+        };
+        SocketIdentity {
+            endpoint: endpoint.path(),
+            client_id: admitted.client_id().map(Arc::from),
+            group,
+            peer,
+            principal: self.app.cluster().principal().clone(),
+        }
+    }
+
     /// Spawns the socket's task, which holds nothing of how it was opened.
-    fn start(self, admitted: AdmittedSocket, socket: WebSocketStream, span: Span) {
+    fn start(self, admitted: AdmittedSocket, socket: WebSocketStream, log: SocketLog, span: Span) {
         let tasks = self.app.socket_tasks.clone();
         match admitted {
             AdmittedSocket::Producing {
@@ -317,7 +368,8 @@ impl SocketOpener {
             } => {
                 let (config, producer) = (&self.app.config, self.app.client.producer().clone());
                 let (formats, permit) = (params.formats, connection_permit);
-                let socket = ProducingSocket::new(config, producer, socket, formats, topic, permit);
+                let socket =
+                    ProducingSocket::new(config, producer, socket, formats, topic, permit, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {
@@ -329,7 +381,7 @@ impl SocketOpener {
                 let permits = (connection_permit, group_permit);
                 let (config, consumers) = (&self.app.config, self.app.client.consumers());
                 let socket =
-                    ConsumingSocket::new(config, consumers, socket, params, start, permits);
+                    ConsumingSocket::new(config, consumers, socket, params, start, permits, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{ConfigKey, KeyHandling, Setting, assign};
 use crate::config::value;
-use crate::config::{AllowedOrigins, LogFormat, log_level};
+use crate::config::{AllowedOrigins, LogFormat, TrustedProxies, log_level};
 
 /// Every key but the Kafka client properties. Settings are in the order of the help text.
 #[rustfmt::skip] // A row is a line where it can be.
@@ -54,6 +54,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         placeholder: "DURATION",
         help: "How long a stop may take to answer, commit and close",
         set: |c, text| assign(&mut c.server.shutdown_grace, value::duration(text)),
+    }),
+    setting("server.trusted-proxies", &["WSPROXY_TRUSTED_PROXIES"], Setting {
+        default: Some("none"),
+        placeholder: "ADDRESS,…",
+        help: "Reverse proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8; for the log",
+        set: |c, text| assign(&mut c.server.trusted_proxies, TrustedProxies::parse(text)),
     }),
     setting("server.websocket.ping-interval", &["WSPROXY_WS_PING_INTERVAL"], Setting {
         default: Some("20 seconds"),

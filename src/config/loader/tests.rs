@@ -24,7 +24,7 @@ fn dev() -> ConfigSources {
 }
 
 fn errors(sources: &ConfigSources) -> Vec<String> {
-    let errors = load(sources).map(|_| ()).unwrap_err();
+    let errors = load(sources).map(|_| ()).unwrap_err().errors;
     errors.iter().map(ToString::to_string).collect()
 }
 
@@ -151,9 +151,10 @@ fn no_property_of_the_java_clients_is_unknown_in_any_section() {
             sources
                 .defines
                 .push(format!("{}{name}=1", section.prefix()));
-            let Err(errors) = load(&sources) else {
+            let Err(failure) = load(&sources) else {
                 continue;
             };
+            let errors = failure.errors;
             let unknown = |f: &ConfigError| matches!(f, ConfigError::UnknownKey { .. });
             assert!(!errors.iter().any(unknown), "{errors:?}");
         }

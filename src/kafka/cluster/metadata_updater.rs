@@ -19,6 +19,8 @@ pub(super) struct MetadataUpdater {
     metadata: Metadata,
     any_broker: Arc<AnyBroker>,
     backoff: ExponentialBackoff,
+    /// Since when no broker has answered.
+    failing_since: Option<Instant>,
 }
 
 impl MetadataUpdater {
@@ -29,6 +31,7 @@ impl MetadataUpdater {
     ) -> Self {
         Self {
             backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            failing_since: None,
             config,
             metadata,
             any_broker,
@@ -89,14 +92,16 @@ impl MetadataUpdater {
     }
 
     fn succeeded(&mut self) {
-        if self.backoff.failures() > 0 {
-            tracing::info!("the cluster answers again");
+        if let Some(since) = self.failing_since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(seconds, "the cluster answers again");
             self.backoff.succeeded();
         }
     }
 
-    fn log_failure(&self, error: &RequestError) {
-        if self.backoff.failures() == 0 {
+    fn log_failure(&mut self, error: &RequestError) {
+        if self.failing_since.is_none() {
+            self.failing_since = Some(Instant::now());
             tracing::warn!(%error, "the cluster does not answer; retrying");
         } else {
             tracing::debug!(%error, "the cluster does not answer");

@@ -32,6 +32,7 @@ use self::topics::TopicQueues;
 use super::batch_records::BatchRecords;
 use super::delivery::{DeliveryFuture, ProduceResult};
 use super::error::ProduceError;
+use super::expired_records::{ExpiredRecords, ExpiredReport};
 use super::partition_queue::{
     BatchResult, FinishedBatch, QueueConfig, QueuedRecords, SendableBatch, TopicNaming,
 };
@@ -100,6 +101,7 @@ pub(super) struct RecordAccumulator {
     missing_topics: HashSet<Arc<str>>,
     /// Bytes of `buffer.memory` that the stalled partitions hold together.
     stalled_memory: usize,
+    expired: ExpiredRecords,
     stopped: bool,
 }
 
@@ -146,6 +148,7 @@ impl RecordAccumulator {
             new_producer_id: None,
             missing_topics: HashSet::new(),
             stalled_memory: 0,
+            expired: ExpiredRecords::default(),
             stopped: false,
         }
     }
@@ -309,10 +312,20 @@ impl RecordAccumulator {
             }
             self.timers.pop_first();
             self.slots[slot].timer = None;
-            self.slots[slot].queue.expire(now, &mut effects.finished);
+            let queue = &mut self.slots[slot].queue;
+            let expired = queue.expire(now, &mut effects.finished);
+            self.expired.add(&queue.partition().topic, expired);
             self.reschedule(slot, now, effects);
         }
         None
+    }
+
+    /// The records that expired, if that is to be reported now; and when it is to be otherwise.
+    pub(super) fn expired_records(
+        &mut self,
+        now: Instant,
+    ) -> (Option<ExpiredReport>, Option<Instant>) {
+        (self.expired.take_report(now), self.expired.due_at(now))
     }
 
     /// Whether a producer id is needed to go on.

@@ -32,13 +32,22 @@ pub(super) async fn run(shared: Arc<ProducerShared>) {
     let mut lookups = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        let (next, missing_topics) = shared.with_accumulator(|accumulator, effects| {
+        let (next, missing_topics, report) = shared.with_accumulator(|accumulator, effects| {
             let next = accumulator.tick(now, effects);
+            let (report, report_at) = accumulator.expired_records(now);
+            let next = [next, report_at].into_iter().flatten().min();
             if accumulator.needs_producer_id() {
                 producer_id.start(accumulator.cluster_id().cloned());
             }
-            (next, accumulator.take_missing_topics())
+            (next, accumulator.take_missing_topics(), report)
         });
+        if let Some(report) = report {
+            tracing::warn!(
+                records = report.records,
+                topics = %report,
+                "records were not written within delivery.timeout.ms"
+            );
+        }
         for topic in missing_topics {
             if looked_up.insert(topic.clone()) {
                 lookups.push(look_up(cluster.metadata().clone(), topic));
@@ -78,11 +87,16 @@ pub(super) async fn run(shared: Arc<ProducerShared>) {
 /// When no timer is set. Longer than any wait.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// How long a producer id may be wanting before it is worth a warning.
+const COLD_START_MAX: Duration = Duration::from_secs(10);
+
 /// The request for a producer id, sent again with backoff until there is one.
 struct ProducerIdRequest<'a> {
     cluster: &'a Cluster,
     in_flight: Option<Pin<Box<dyn Future<Output = InitProducerIdResult> + Send>>>,
     backoff: ExponentialBackoff,
+    /// Since when it is asked in vain.
+    failing_since: Option<Instant>,
     /// The cluster that the producer knew when it began to ask.
     cluster_id: Option<Arc<str>>,
 }
@@ -103,6 +117,7 @@ impl<'a> ProducerIdRequest<'a> {
             cluster,
             in_flight: None,
             backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            failing_since: None,
             cluster_id: None,
         }
     }
@@ -140,6 +155,7 @@ impl<'a> ProducerIdRequest<'a> {
         match response {
             Ok(producer_id) => {
                 self.backoff.succeeded();
+                self.failing_since = None;
                 tracing::debug!(%producer_id, "have a producer id");
                 let now = Instant::now();
                 let cluster_id = self.cluster_id.as_ref();
@@ -156,8 +172,14 @@ impl<'a> ProducerIdRequest<'a> {
                 });
             }
             Err(InitProducerIdError::Retriable(reason)) => {
+                let now = Instant::now();
+                let since = *self.failing_since.get_or_insert(now);
+                // A broker that has just started loads its coordinators first.
+                match now.duration_since(since) < COLD_START_MAX {
+                    true => tracing::debug!(reason, "no producer id yet"),
+                    false => tracing::warn!(reason, "no producer id yet"),
+                }
                 let wait = self.backoff.after_failure();
-                tracing::warn!(reason, "no producer id yet");
                 self.send_after(wait);
             }
         }

@@ -265,8 +265,9 @@ impl<R: QueuedRecords> PartitionQueue<R> {
     }
 
     /// Fails the batches whose delivery timeout has expired, and resolves the futures of all
-    /// of them, whatever the batches before them wait for.
-    pub(super) fn expire(&mut self, now: Instant, finished: &mut Vec<FinishedBatch>) {
+    /// of them, whatever the batches before them wait for. Returns how many records that were.
+    pub(super) fn expire(&mut self, now: Instant, finished: &mut Vec<FinishedBatch>) -> u32 {
+        let mut count = 0;
         let delivery_timeout = self.config.delivery_timeout;
         let expired = |batch: &&mut ProducerBatch<R>| batch.created + delivery_timeout <= now;
         let unknown =
@@ -275,6 +276,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
             if !batch.is_queued() {
                 continue;
             }
+            count += batch.records.as_ref().map_or(0, QueuedRecords::count);
             if batch.maybe_appended() {
                 batch.fail(unknown(&self.partition), SequenceGap::Possible);
             } else {
@@ -293,7 +295,10 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                     (result.clone(), std::mem::take(&mut batch.memory))
                 }
                 // It is in flight. The response is still of use: for the sequences.
-                _ => (Err(unknown(&self.partition)), 0),
+                _ => {
+                    count += batch.sent_count;
+                    (Err(unknown(&self.partition)), 0)
+                }
             };
             self.memory -= memory;
             finished.push(FinishedBatch {
@@ -302,6 +307,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 memory,
             });
         }
+        count
     }
 
     /// Fails the batches that are not in flight. The outcome of those that may have been

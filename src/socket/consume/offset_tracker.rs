@@ -24,6 +24,7 @@ pub(super) struct OffsetTracker {
     uncommitted: Option<UncommittedRecords>,
     /// When what is stored is to be committed.
     next_commit_at: Option<Instant>,
+    records_delivered: u64,
 }
 
 impl OffsetTracker {
@@ -32,7 +33,13 @@ impl OffsetTracker {
         Self {
             uncommitted,
             next_commit_at: None,
+            records_delivered: 0,
         }
+    }
+
+    /// Records that the kernel has taken whole.
+    pub(super) fn records_delivered(&self) -> u64 {
+        self.records_delivered
     }
 
     /// When to call [`commit_if_due`](Self::commit_if_due).
@@ -116,6 +123,7 @@ impl DeliveredOffsets<'_> {
 
 impl DeliveryListener for DeliveredOffsets<'_> {
     fn delivered(&mut self, tp: &TopicPartition, frames: &[RecordFrame]) {
+        self.tracker.records_delivered += frames.len() as u64;
         match (&mut self.tracker.uncommitted, frames.last()) {
             (Some(uncommitted), _) => uncommitted.delivered(tp, frames),
             (None, Some(last)) => self.store(tp, last.next_position()),

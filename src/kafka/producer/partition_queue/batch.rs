@@ -33,6 +33,8 @@ pub(super) struct ProducerBatch<R> {
     /// The sequence of the first record; `None` until the first attempt.
     pub(super) base_sequence: Option<i32>,
     pub(super) attempts: u32,
+    /// How many records the last attempt sent.
+    pub(super) sent_count: u32,
     pub(super) created: Instant,
     /// Bytes of `buffer.memory`.
     pub(super) memory: usize,
@@ -132,6 +134,7 @@ impl<R> ProducerBatch<R> {
             state: BatchState::Ready,
             base_sequence: None,
             attempts: 0,
+            sent_count: 0,
             created,
             memory: 0,
             gap_before: SequenceGap::None,

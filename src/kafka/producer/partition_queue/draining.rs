@@ -61,6 +61,7 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         let next = || sequencer.next_sequence(count);
         let base_sequence = *batch.base_sequence.get_or_insert_with(next);
         let records = batch.records.take()?;
+        batch.sent_count = count;
         batch.state = BatchState::InFlight {
             earlier: batch.earlier_attempts(),
             of_old_topic: false,
