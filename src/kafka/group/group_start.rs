@@ -179,13 +179,10 @@ impl StartDecision<'_> {
         for (tp, offset) in committed.await? {
             match offset {
                 Ok(Some(_)) => {}
-                // Nothing can have been committed of what the coordinator does not know; why a
-                // topic may not be read, its leader says.
-                Ok(None)
-                | Err(GroupError::Code(
-                    ResponseError::UnknownTopicOrPartition
-                    | ResponseError::TopicAuthorizationFailed,
-                )) => open.push(tp),
+                // Why a topic may not be read, its leader says.
+                Ok(None) | Err(GroupError::Code(ResponseError::TopicAuthorizationFailed)) => {
+                    open.push(tp);
+                }
                 Err(error) => return Err(error),
             }
         }

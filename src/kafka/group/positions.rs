@@ -24,6 +24,11 @@
 //!   or hangs holds up the partitions that it leads.
 //! - A position is looked up until it is found, or its assignment has ended: the caller drops
 //!   what is not needed any more.
+//!
+//! # Invariants
+//! - The reset strategy applies only where the coordinator says that nothing is committed. That a
+//!   broker does not know a topic says nothing of its offsets: its metadata may lag. What is asked
+//!   for again and stays unknown ends the consumer, and its group's offsets are as they were.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -56,7 +61,7 @@ pub enum OffsetResetStrategy {
     None,
 }
 
-/// Attempts of OffsetFetch when its error is not known to pass.
+/// Attempts of OffsetFetch when its error is not known to pass, or a topic is unknown.
 const ATTEMPTS: u32 = 10;
 
 /// Partitions whose committed offsets are asked for in one OffsetFetch, again after failures.
@@ -64,6 +69,10 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct OffsetFetchBatch {
     pub(crate) assignments: Vec<PartitionAssignment>,
     backoff: ExponentialBackoff,
+    /// Failures of the whole request that are not known to pass.
+    lasting_failures: u32,
+    /// How many responses in a row did not know these topics.
+    unknown_topics: BTreeMap<Arc<str>, u32>,
 }
 
 /// What follows from the response to an OffsetFetch.
@@ -92,6 +101,8 @@ impl OffsetFetchBatch {
         Self {
             assignments,
             backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            lasting_failures: 0,
+            unknown_topics: BTreeMap::new(),
         }
     }
 
@@ -114,6 +125,7 @@ impl OffsetFetchBatch {
             }
         };
         let mut pending = Vec::new();
+        let mut unknown_topics = BTreeMap::new();
         let assignments = std::mem::take(&mut self.assignments);
         for (assignment, committed) in assignments.into_iter().zip(committed) {
             let CommittedOffset { topic_id, offset } = committed;
@@ -124,10 +136,17 @@ impl OffsetFetchBatch {
                     position,
                     topic_id,
                 }),
-                // Nothing can have been committed of a partition that the coordinator does
-                // not know.
-                Ok(None) | Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => {
-                    outcome.uncommitted.push((assignment, topic_id));
+                Ok(None) => outcome.uncommitted.push((assignment, topic_id)),
+                Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => {
+                    let topic = Arc::clone(&tp.topic);
+                    let before = self.unknown_topics.get(&topic).copied().unwrap_or_default();
+                    if before + 1 < ATTEMPTS {
+                        unknown_topics.insert(topic, before + 1);
+                        pending.push(assignment);
+                    } else {
+                        let error = ConsumerError::UnknownTopic { topic };
+                        outcome.failed = Some((vec![assignment], error.into()));
+                    }
                 }
                 Err(GroupError::Code(ResponseError::TopicAuthorizationFailed)) => {
                     let topic = tp.topic.clone();
@@ -144,6 +163,7 @@ impl OffsetFetchBatch {
                 }
             }
         }
+        self.unknown_topics = unknown_topics;
         if !pending.is_empty() {
             self.assignments = pending;
             outcome.retry = Some(self.after_backoff());
@@ -157,13 +177,15 @@ impl OffsetFetchBatch {
     }
 
     /// Why there is no use in asking again after this error of the whole request, if so.
-    fn failure(&self, group_id: &str, error: GroupError) -> Option<PositionError> {
+    fn failure(&mut self, group_id: &str, error: GroupError) -> Option<PositionError> {
         let group = || group_id.into();
         match error.action() {
             GroupErrorAction::FindCoordinator => None,
             GroupErrorAction::Retry => {
-                let is_last = self.backoff.failures() >= ATTEMPTS && !is_known_to_pass(&error);
-                is_last.then_some(PositionError::RejoinNeeded)
+                if !is_known_to_pass(&error) {
+                    self.lasting_failures += 1;
+                }
+                (self.lasting_failures > ATTEMPTS).then_some(PositionError::RejoinNeeded)
             }
             GroupErrorAction::FailNotAuthorized => {
                 Some(ConsumerError::GroupNotAuthorized { group: group() }.into())
@@ -393,24 +415,20 @@ mod tests {
             Ok(Some(AT_3)),
             Err(unstable.clone()),
             Ok(None),
-            Err(code(ResponseError::UnknownTopicOrPartition)),
             Err(GroupError::MalformedResponse),
         ];
         let response = response.map(committed).into();
-        let outcome = batch(5).complete("g", Ok(response));
+        let outcome = batch(4).complete("g", Ok(response));
         let at_3 = InitialPosition {
             assignment: assigned(0),
             position: AT_3,
             topic_id: TOPIC_ID,
         };
         assert_eq!(outcome.committed, [at_3]);
-        assert_eq!(
-            outcome.uncommitted,
-            [(assigned(2), TOPIC_ID), (assigned(3), TOPIC_ID)]
-        );
+        assert_eq!(outcome.uncommitted, [(assigned(2), TOPIC_ID)]);
         assert!(outcome.failed.is_none());
         let (mut again, first_delay) = outcome.retry.unwrap();
-        assert_eq!(again.assignments, [assigned(1), assigned(4)]);
+        assert_eq!(again.assignments, [assigned(1), assigned(3)]);
         // However often it is asked again.
         for _ in 0..2 * ATTEMPTS {
             let response = again.assignments.iter();
@@ -422,7 +440,63 @@ mod tests {
             assert!(delay > first_delay / 2);
             again = next;
         }
-        assert_eq!(again.assignments, [assigned(1), assigned(4)]);
+        assert_eq!(again.assignments, [assigned(1), assigned(3)]);
+    }
+
+    #[test]
+    fn brokers_that_do_not_know_a_topic_have_no_committed_offset_dropped() {
+        let unknown = || committed(Err(code(ResponseError::UnknownTopicOrPartition)));
+        let mut batch = batch(2);
+        for _ in 1..ATTEMPTS {
+            let outcome = batch.complete("g", Ok(vec![unknown(), unknown()]));
+            assert!(outcome.uncommitted.is_empty() && outcome.failed.is_none());
+            batch = outcome.retry.unwrap().0;
+        }
+        // One has caught up.
+        let outcome = batch.complete("g", Ok(vec![committed(Ok(Some(AT_3))), unknown()]));
+        assert_eq!(outcome.committed.len(), 1);
+        assert!(outcome.uncommitted.is_empty() && outcome.retry.is_none());
+        let (assignments, error) = outcome.failed.unwrap();
+        assert_eq!(assignments, [assigned(1)]);
+        assert!(
+            matches!(&error, PositionError::Fatal(ConsumerError::UnknownTopic { topic })
+                if **topic == *"t"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_topic_that_is_known_again_has_all_its_attempts() {
+        let unknown = || committed(Err(code(ResponseError::UnknownTopicOrPartition)));
+        let unstable = || committed(Err(code(ResponseError::UnstableOffsetCommit)));
+        let mut batch = batch(1);
+        for attempt in 1..2 * ATTEMPTS {
+            let response = if attempt == 5 { unstable() } else { unknown() };
+            let outcome = batch.complete("g", Ok(vec![response]));
+            match outcome.retry {
+                Some((next, _)) => batch = next,
+                None => {
+                    assert_eq!(attempt, 5 + ATTEMPTS);
+                    return;
+                }
+            }
+        }
+        panic!("it is asked for ever");
+    }
+
+    #[test]
+    fn failures_that_pass_do_not_count_towards_a_rejoin() {
+        let mut batch = batch(1);
+        for _ in 0..2 * ATTEMPTS {
+            for passing in [
+                code(ResponseError::CoordinatorLoadInProgress),
+                code(ResponseError::NotCoordinator),
+            ] {
+                batch = batch.complete("g", Err(passing)).retry.unwrap().0;
+            }
+        }
+        let outcome = batch.complete("g", Err(GroupError::MalformedResponse));
+        assert!(outcome.failed.is_none(), "the first that may last");
     }
 
     #[test]
