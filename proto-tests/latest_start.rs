@@ -1,19 +1,19 @@
 //! `offsetResetStrategy=latest`: where a group begins is decided before its socket's 101.
 
-use kafka_client::TopicPartition;
 use kafka_client::config::CompressionType;
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
-use memory_broker::{ApiKey, FaultAction, FaultRule};
+use kafka_client::{BrokerId, TopicPartition};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::WsClient;
+use crate::support::{PATIENCE, until};
 
 const LATEST: &str = "/socket/out?topic=t&groupId=g&offsetResetStrategy=latest";
 
@@ -191,6 +191,91 @@ async fn what_passes_is_tried_again_before_the_101() {
         proxy.broker.faults().add(fault.times(2));
     }
     let mut socket = proxy.connect(&format!("{LATEST}&clientId=a")).await;
+    assert_eq!(committed(&proxy, 0), Some(1));
+    append(&proxy, 0, "after");
+    joins.cancel();
+    assert_eq!(values(&mut socket, 1).await, ["after"]);
+    proxy.stopped().await;
+}
+
+/// Two nodes that lead a partition of `t` each, with a record; the other one is stopped. The first
+/// coordinates the group.
+async fn with_a_leaderless_partition() -> (Proxy, BrokerId) {
+    let broker = BrokerConfig {
+        nodes: 2,
+        default_replication: 1,
+        ..BrokerConfig::default()
+    };
+    let proxy = Proxy::with_broker(broker, |_| {}).await;
+    proxy.topic("t", 2);
+    let leader = |partition| {
+        let tp = TopicPartition::new("t", partition);
+        proxy.broker.leader(&tp).unwrap().0.unwrap()
+    };
+    let (first, other) = (leader(0), leader(1));
+    assert_ne!(first, other);
+    proxy.broker.move_coordinator("g", first);
+    for partition in [0, 1] {
+        append(&proxy, partition, "before");
+    }
+    assert!(proxy.broker.stop_node(other).await);
+    (proxy, other)
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_read_from_where_it_ended_at_the_101() {
+    let (proxy, other) = with_a_leaderless_partition().await;
+    let joins = hold_joins(&proxy);
+    let path = format!("{LATEST}&clientId=a&autoCommit=false");
+    let mut socket = proxy.connect(&path).await;
+    assert_eq!(committed(&proxy, 0), Some(1));
+    // Before anybody looks where the log ends.
+    proxy.broker.start_node(other).await.unwrap();
+    for partition in [0, 1] {
+        append(&proxy, partition, "after");
+    }
+    joins.cancel();
+    assert_eq!(values(&mut socket, 2).await, ["after", "after"]);
+    until("it is committed", || committed(&proxy, 1) == Some(1)).await;
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn what_comes_after_the_101_of_one_socket_is_not_skipped_for_the_next() {
+    let (proxy, other) = with_a_leaderless_partition().await;
+    let joins = hold_joins(&proxy);
+    let mut first = proxy.connect(&format!("{LATEST}&clientId=a")).await;
+    proxy.broker.start_node(other).await.unwrap();
+    append(&proxy, 1, "between");
+    let _second = proxy.connect(&format!("{LATEST}&clientId=b")).await;
+    assert_eq!(committed(&proxy, 1), Some(1));
+    drop(_second);
+    joins.cancel();
+    assert_eq!(values(&mut first, 1).await, ["between"]);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_created_again_while_the_start_is_decided_is_the_one_that_is_read() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    append(&proxy, 0, "of another topic");
+    let joins = hold_joins(&proxy);
+    let answer = CancellationToken::new();
+    let held = FaultAction::HoldBefore(answer.clone());
+    let faults = proxy.broker.faults();
+    faults.add_first(FaultRule::on(ApiKey::OffsetFetch, held));
+    let before = proxy.broker.requests(ApiKey::OffsetFetch);
+    let recreate = async {
+        let asked = || proxy.broker.requests(ApiKey::OffsetFetch) > before;
+        until("it is asked by the former id", asked).await;
+        assert!(proxy.broker.delete_topic("t"));
+        proxy.topic("t", 1);
+        append(&proxy, 0, "before");
+        answer.cancel();
+    };
+    let path = format!("{LATEST}&clientId=a");
+    let (mut socket, ()) = tokio::join!(proxy.connect(&path), recreate);
     assert_eq!(committed(&proxy, 0), Some(1));
     append(&proxy, 0, "after");
     joins.cancel();

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::FetchPosition;
 use super::error::{FetchError, RetryReason};
 use super::request::await_requesting_metadata;
+use super::truncation::{self, EndOfEpoch};
 use crate::backoff::ExponentialBackoff;
 use crate::metadata::{ClusterSnapshot, LeaderAndEpoch, Metadata, MetadataError, OVERDUE_AFTER};
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
@@ -34,6 +35,10 @@ pub enum OffsetSpec {
     Earliest,
     /// The high watermark or the last stable offset, by isolation level.
     Latest,
+    /// Where the log ended while the partition had no leader, in that leader epoch: before the
+    /// first record of a later leader, however much of them there is by now. Found by
+    /// OffsetForLeaderEpoch; where that is not to be had (brokers before 2.3), as `Latest`.
+    EndOfLeaderlessEpoch(i32),
 }
 
 /// The offset lookups of a cluster, batched by broker and isolation level.
@@ -49,7 +54,8 @@ type PendingLookups = HashMap<(BrokerId, IsolationLevel), Vec<OffsetLookup>>;
 #[derive(Debug)]
 struct OffsetLookup {
     tp: TopicPartition,
-    spec: OffsetSpec,
+    /// [`EARLIEST_TIMESTAMP`] or [`LATEST_TIMESTAMP`].
+    timestamp: i64,
     leader_epoch: i32,
     result: oneshot::Sender<OffsetLookupResult>,
 }
@@ -120,7 +126,18 @@ impl OffsetFetcher {
         let Some(leader) = self.cluster.metadata().current_leader(tp) else {
             return Err(ResponseError::LeaderNotAvailable.into());
         };
-        match self.look_up(leader, tp, spec, isolation).await {
+        let found = match spec {
+            OffsetSpec::Earliest => {
+                self.look_up(leader, tp, EARLIEST_TIMESTAMP, isolation)
+                    .await
+            }
+            OffsetSpec::Latest => self.look_up(leader, tp, LATEST_TIMESTAMP, isolation).await,
+            OffsetSpec::EndOfLeaderlessEpoch(epoch) => {
+                self.end_of_leaderless_epoch(leader, tp, epoch, isolation)
+                    .await
+            }
+        };
+        match found {
             Ok(position) => Ok(Ok(position)),
             Err(RetryReason::Code(code))
                 if code == ResponseError::TopicAuthorizationFailed.code() =>
@@ -131,17 +148,47 @@ impl OffsetFetcher {
         }
     }
 
+    async fn end_of_leaderless_epoch(
+        &self,
+        leader: LeaderAndEpoch,
+        tp: &TopicPartition,
+        leaderless: i32,
+        isolation: IsolationLevel,
+    ) -> Result<FetchPosition, RetryReason> {
+        let Some(epoch) = epoch_to_ask_for(leaderless, leader.epoch) else {
+            return self
+                .look_up(leader, tp, EARLIEST_TIMESTAMP, isolation)
+                .await;
+        };
+        let (cluster, metadata) = (&self.cluster, self.cluster.metadata());
+        let timeout = cluster.config().request_timeout;
+        let call = truncation::end_of_epoch(cluster, leader, tp, epoch, timeout);
+        let response = tokio::select! {
+            biased;
+            response = await_requesting_metadata(metadata, OVERDUE_AFTER, call) => response,
+            () = leadership_moved(metadata, tp, leader.broker) => {
+                return Err(ResponseError::NotLeaderOrFollower.into());
+            }
+        };
+        match response {
+            Ok(EndOfEpoch::At(position)) => Ok(position),
+            Ok(EndOfEpoch::Unknown) => self.look_up(leader, tp, LATEST_TIMESTAMP, isolation).await,
+            Ok(EndOfEpoch::Error(code)) => Err(RetryReason::Code(code)),
+            Err(error) => Err(RetryReason::Other(error.to_string().into())),
+        }
+    }
+
     async fn look_up(
         &self,
         leader: LeaderAndEpoch,
         tp: &TopicPartition,
-        spec: OffsetSpec,
+        timestamp: i64,
         isolation: IsolationLevel,
     ) -> Result<FetchPosition, RetryReason> {
         let (result, response) = oneshot::channel();
         let lookup = OffsetLookup {
             tp: tp.clone(),
-            spec,
+            timestamp,
             leader_epoch: leader.epoch,
             result,
         };
@@ -189,10 +236,10 @@ impl OffsetFetcher {
             // A partition may stand in a request once: the two ends are two requests.
             let (earliest, latest): (Vec<_>, Vec<_>) = lookups
                 .into_iter()
-                .partition(|lookup| lookup.spec == OffsetSpec::Earliest);
+                .partition(|lookup| lookup.timestamp == EARLIEST_TIMESTAMP);
             tokio::join!(
-                self.send(key, OffsetSpec::Earliest, earliest),
-                self.send(key, OffsetSpec::Latest, latest),
+                self.send(key, EARLIEST_TIMESTAMP, earliest),
+                self.send(key, LATEST_TIMESTAMP, latest),
             );
         }
     }
@@ -200,14 +247,14 @@ impl OffsetFetcher {
     async fn send(
         &self,
         (broker, isolation): (BrokerId, IsolationLevel),
-        spec: OffsetSpec,
+        timestamp: i64,
         mut lookups: Vec<OffsetLookup>,
     ) {
         lookups.retain(|lookup| !lookup.result.is_closed());
         if lookups.is_empty() {
             return;
         }
-        let topics = topics_of(spec, &lookups);
+        let topics = topics_of(timestamp, &lookups);
         let build = |version| build_request(version, isolation, topics);
         let timeout = self.cluster.config().request_timeout;
         let metadata = self.cluster.metadata();
@@ -250,6 +297,18 @@ impl OffsetFetcher {
     }
 }
 
+/// Of which epoch the end is asked for. A leader of a later epoch began where the log ended
+/// without a leader. One of the same epoch was there all the time, and the broker that knew of no
+/// leader lagged: then all of that epoch may have been written since. `None`: all of the log.
+fn epoch_to_ask_for(leaderless: i32, leader_epoch: i32) -> Option<i32> {
+    let before = if leader_epoch > leaderless {
+        leaderless
+    } else {
+        leader_epoch - 1
+    };
+    (before >= 0).then_some(before)
+}
+
 /// Completes when the metadata names another leader of the partition: a broker that hangs keeps
 /// no lookup that another one can answer, sent or not.
 async fn leadership_moved(metadata: &Metadata, tp: &TopicPartition, from: BrokerId) {
@@ -267,11 +326,7 @@ async fn all_abandoned(lookups: &mut [OffsetLookup]) {
     }
 }
 
-fn topics_of(spec: OffsetSpec, lookups: &[OffsetLookup]) -> Vec<ListOffsetsTopic> {
-    let timestamp = match spec {
-        OffsetSpec::Earliest => EARLIEST_TIMESTAMP,
-        OffsetSpec::Latest => LATEST_TIMESTAMP,
-    };
+fn topics_of(timestamp: i64, lookups: &[OffsetLookup]) -> Vec<ListOffsetsTopic> {
     let mut topics: HashMap<&str, HashMap<i32, i32>> = HashMap::new();
     for lookup in lookups {
         topics
@@ -322,17 +377,28 @@ mod tests {
         for version in 1..=10 {
             let lookup = |partition| OffsetLookup {
                 tp: TopicPartition::new("t", partition),
-                spec: OffsetSpec::Latest,
+                timestamp: LATEST_TIMESTAMP,
                 leader_epoch: 4,
                 result: oneshot::channel().0,
             };
             let lookups = [lookup(0), lookup(1), lookup(1)];
             let isolation = IsolationLevel::ReadCommitted;
-            let request =
-                build_request(version, isolation, topics_of(OffsetSpec::Latest, &lookups));
+            let topics = topics_of(LATEST_TIMESTAMP, &lookups);
+            let request = build_request(version, isolation, topics);
             assert_eq!(request.topics[0].partitions.len(), 2);
             let mut bytes = bytes::BytesMut::new();
             request.encode(&mut bytes, version).unwrap();
         }
+    }
+    #[test]
+    fn what_a_leader_may_have_written_after_a_partition_had_none_is_not_left_out() {
+        // Elected since.
+        assert_eq!(epoch_to_ask_for(4, 5), Some(4));
+        assert_eq!(epoch_to_ask_for(4, 9), Some(4));
+        // It led the partition all the time.
+        assert_eq!(epoch_to_ask_for(4, 4), Some(3));
+        assert_eq!(epoch_to_ask_for(0, 0), None);
+        // Brokers that give no epochs.
+        assert_eq!(epoch_to_ask_for(4, -1), None);
     }
 }

@@ -34,11 +34,38 @@ pub(super) async fn validate_position(
     position: FetchPosition,
     timeout: Duration,
 ) -> Result<PositionValidation, RequestError> {
+    let end = end_of_epoch(cluster, leader, tp, position.leader_epoch, timeout).await?;
+    Ok(match end {
+        EndOfEpoch::Unknown => PositionValidation::Valid,
+        EndOfEpoch::Error(code) => PositionValidation::Error(code),
+        EndOfEpoch::At(end) => compare(position.offset, end.leader_epoch, end.offset),
+    })
+}
+
+/// What the leader's log says of a leader epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndOfEpoch {
+    /// The last epoch up to that one ends there.
+    At(FetchPosition),
+    /// It has no record of such epochs, or the broker answers no consumers.
+    Unknown,
+    /// The broker answered with this error code.
+    Error(i16),
+}
+
+/// Asks `leader` where `epoch` ends in its log.
+pub(super) async fn end_of_epoch(
+    cluster: &Cluster,
+    leader: LeaderAndEpoch,
+    tp: &TopicPartition,
+    epoch: i32,
+    timeout: Duration,
+) -> Result<EndOfEpoch, RequestError> {
     let build = |_version| {
         let partition = OffsetForLeaderPartition::default()
             .with_partition(tp.partition)
             .with_current_leader_epoch(leader.epoch)
-            .with_leader_epoch(position.leader_epoch);
+            .with_leader_epoch(epoch);
         OffsetForLeaderEpochRequest::default()
             .with_replica_id(NodeId(-1))
             .with_topics(vec![
@@ -53,28 +80,27 @@ pub(super) async fn validate_position(
     match connection.version::<OffsetForLeaderEpochRequest>() {
         // Before version 3 only brokers may ask.
         Ok(3..) => {}
-        Ok(_) | Err(RequestError::UnsupportedVersion { .. }) => {
-            return Ok(PositionValidation::Valid);
-        }
+        Ok(_) | Err(RequestError::UnsupportedVersion { .. }) => return Ok(EndOfEpoch::Unknown),
         Err(error) => return Err(error),
     }
     let (_, response) = connection.call(build, timeout).await?;
-    let epoch_end = response
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .find(|partition| partition.partition == tp.partition);
-    Ok(match epoch_end {
-        None => PositionValidation::Valid,
-        Some(end) if end.error_code != 0 => PositionValidation::Error(end.error_code),
-        Some(end) => compare(position.offset, end.leader_epoch, end.end_offset),
+    let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let found = partitions.find(|partition| partition.partition == tp.partition);
+    Ok(match found {
+        None => EndOfEpoch::Unknown,
+        Some(end) if end.error_code != 0 => EndOfEpoch::Error(end.error_code),
+        Some(end) if end.end_offset < 0 => EndOfEpoch::Unknown,
+        Some(end) => EndOfEpoch::At(FetchPosition {
+            offset: end.end_offset,
+            leader_epoch: end.leader_epoch,
+        }),
     })
 }
 
 /// `end_offset` is where `leader_epoch`, the last one up to that of the position, ends in
-/// the leader's log; −1 when it has no record of epochs.
+/// the leader's log.
 fn compare(offset: i64, leader_epoch: i32, end_offset: i64) -> PositionValidation {
-    if end_offset >= 0 && leader_epoch >= 0 && end_offset < offset {
+    if leader_epoch >= 0 && end_offset < offset {
         PositionValidation::Truncated(FetchPosition {
             offset: end_offset,
             leader_epoch,
@@ -99,6 +125,6 @@ mod tests {
                 leader_epoch: 3
             })
         );
-        assert_eq!(compare(10, -1, -1), PositionValidation::Valid);
+        assert_eq!(compare(10, -1, 5), PositionValidation::Valid);
     }
 }

@@ -10,11 +10,12 @@ use crate::metadata::TopicMetadata;
 use crate::{IsolationLevel, TopicPartition};
 
 /// What was decided: every partition that the topics had has a committed offset, but for some,
-/// whose ends are kept here.
+/// whose ends are kept here, and for those that had no leader, whose leader epochs are.
 #[derive(Debug)]
 pub(crate) struct DecidedStart {
     topics: Vec<DecidedTopic>,
     ends: Vec<(TopicPartition, FetchPosition)>,
+    leaderless: Vec<(TopicPartition, i32)>,
 }
 
 /// A topic as it was then.
@@ -39,10 +40,12 @@ impl DecidedStart {
     pub(crate) fn new(
         topics: &[Arc<TopicMetadata>],
         ends: Vec<(TopicPartition, FetchPosition)>,
+        leaderless: Vec<(TopicPartition, i32)>,
     ) -> Self {
         Self {
             topics: topics.iter().map(|topic| DecidedTopic::of(topic)).collect(),
             ends,
+            leaderless,
         }
     }
 
@@ -51,6 +54,13 @@ impl DecidedStart {
         self.topic(tp, topic_id)?;
         let found = self.ends.iter().find(|(of, _)| of == tp);
         found.map(|(_, end)| *end)
+    }
+
+    /// The leader epoch of a partition that had no leader then: its log ends where that does.
+    pub(crate) fn leaderless_epoch(&self, tp: &TopicPartition, topic_id: Uuid) -> Option<i32> {
+        self.topic(tp, topic_id)?;
+        let found = self.leaderless.iter().find(|(of, _)| of == tp);
+        found.map(|(_, epoch)| *epoch)
     }
 
     /// Whether the partition was added to the topic since.
@@ -113,6 +123,7 @@ mod tests {
                 partitions: 2,
             }],
             ends: ends.iter().map(end).collect(),
+            leaderless: vec![(TopicPartition::new("t", 0), 4)],
         }
     }
 
@@ -122,11 +133,14 @@ mod tests {
         let tp = |partition| TopicPartition::new("t", partition);
         assert_eq!(start.end(&tp(1), ID).map(|end| end.offset), Some(5));
         assert_eq!(start.end(&tp(0), ID), None, "committed");
+        assert_eq!(start.leaderless_epoch(&tp(0), ID), Some(4));
+        assert_eq!(start.leaderless_epoch(&tp(1), ID), None);
         assert!(!start.is_added_since(&tp(1), ID));
         assert!(start.is_added_since(&tp(2), ID));
         // Deleted and created again.
         let other = Uuid::from_u128(8);
         assert_eq!(start.end(&tp(1), other), None);
+        assert_eq!(start.leaderless_epoch(&tp(0), other), None);
         assert!(!start.is_added_since(&tp(2), other));
     }
 

@@ -4,8 +4,8 @@
 //! committed offset? ──yes──▶ there, with its leader epoch
 //!     │ no: auto.offset.reset
 //!     ├─▶ latest:   the log's end, which is then committed; where the group's start was decided
-//!     │             (GroupStart): the end that was found then, or, of a partition that was added
-//!     │             since, the log's start
+//!     │             (GroupStart): the end that was found then, or the end of then if there was no
+//!     │             leader; of a partition that was added since, the log's start
 //!     ├─▶ earliest: the log's start
 //!     └─▶ none:     the consumer ends
 //! ```
@@ -284,12 +284,13 @@ impl PositionInitializer {
         let start = self.start.as_ref().zip(initial_of);
         match self.reset {
             OffsetResetStrategy::Earliest => Ok(OffsetSpec::Earliest),
-            OffsetResetStrategy::Latest
-                if start.is_some_and(|(start, id)| start.is_added_since(tp, id)) =>
-            {
-                Ok(OffsetSpec::Earliest)
-            }
-            OffsetResetStrategy::Latest => Ok(OffsetSpec::Latest),
+            OffsetResetStrategy::Latest => Ok(start.map_or(OffsetSpec::Latest, |(start, id)| {
+                if start.is_added_since(tp, id) {
+                    return OffsetSpec::Earliest;
+                }
+                let leaderless = start.leaderless_epoch(tp, id);
+                leaderless.map_or(OffsetSpec::Latest, OffsetSpec::EndOfLeaderlessEpoch)
+            })),
             OffsetResetStrategy::None => {
                 Err(PositionError::Fatal(ConsumerError::NoCommittedOffset {
                     group: self.handle.group_id.clone(),
