@@ -37,7 +37,7 @@ use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::last_group_start::DecidedStart;
 use super::member_channel::{BackgroundEvent, MemberChannel};
-use super::membership::{Generation, Membership, MembershipAction, MembershipEnd, MembershipEvent};
+use super::membership::{Generation, Membership, MembershipAction, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
 use super::positions::{
     CommittedOffset, OffsetFetchBatch, OffsetResetStrategy, PositionInitializer, PositionResets,
@@ -237,8 +237,8 @@ impl ConsumerCoordinator {
                     self.drop_lost_commits();
                 }
                 Action::LeaveGroup => self.leave_group(),
-                Action::Close(MembershipEnd::Left) => {}
-                Action::Close(MembershipEnd::Failed(error)) => {
+                Action::Close => {}
+                Action::FailConsumer(error) => {
                     let group = &self.handle.group_id;
                     if let ConsumerError::Rejected { .. } | ConsumerError::Failed { .. } = error {
                         tracing::warn!(%group, %error, "the consumer ends");

@@ -45,7 +45,7 @@ use tokio::time::Instant;
 use self::coordinator_state::CoordinatorState;
 pub(crate) use self::events::{
     Generation, GroupRebalanceConfig, JoinGroupResult, LeaderInput, MembershipAction,
-    MembershipEnd, MembershipEvent,
+    MembershipEvent,
 };
 use self::heartbeat_timer::HeartbeatTimer;
 use super::consumer_protocol::MemberSubscription;
@@ -384,7 +384,7 @@ impl Membership {
     /// Begins as a new member does. There is nothing to leave any more.
     fn on_cluster_replaced(&mut self, now: Instant) {
         if self.is_leaving() {
-            return self.close(MembershipEnd::Left);
+            return self.close();
         }
         self.cancel_rebalance();
         self.coordinator.mark_unknown(now);
@@ -412,12 +412,12 @@ impl Membership {
         self.assignor.is_some_and(AssignorName::is_cooperative)
     }
 
-    fn close(&mut self, end: MembershipEnd) {
+    fn close(&mut self) {
         self.cancel_rebalance();
         self.clear_owned();
         self.handed_over.clear();
         self.state = MemberState::Closed;
-        self.actions.push(MembershipAction::Close(end));
+        self.actions.push(MembershipAction::Close);
     }
 }
 

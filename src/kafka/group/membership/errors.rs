@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::error::{ConsumerError, GroupError, GroupErrorAction};
-use super::{Generation, MemberState, Membership, MembershipEnd, NO_GENERATION};
+use super::{Generation, MemberState, Membership, MembershipAction, NO_GENERATION};
 
 impl Membership {
     /// The error of a heartbeat or a commit of that generation.
@@ -55,22 +55,32 @@ impl Membership {
                     .clone()
                     .unwrap_or_else(|| "".into());
                 let group = Arc::clone(&self.config.group_id);
-                self.fail(ConsumerError::Fenced { group, instance });
+                // Its place in the group is the other consumer's.
+                self.fail_and_close(ConsumerError::Fenced { group, instance });
             }
             Action::FailNotAuthorized => {
                 let group = Arc::clone(&self.config.group_id);
-                self.fail(ConsumerError::GroupNotAuthorized { group });
+                self.fail_and_leave(ConsumerError::GroupNotAuthorized { group }, now);
             }
             Action::Fail => {
                 let group = Arc::clone(&self.config.group_id);
-                self.fail(error.clone().into_consumer_error(group));
+                self.fail_and_leave(error.clone().into_consumer_error(group), now);
             }
-            Action::Stop => self.fail(ConsumerError::Stopped),
+            Action::Stop => self.fail_and_close(ConsumerError::Stopped),
         }
     }
 
-    pub(super) fn fail(&mut self, error: ConsumerError) {
-        self.close(MembershipEnd::Failed(error));
+    /// Ends the consumer, and leaves the group if the broker has given a member id: the others need
+    /// not wait for the session to end.
+    pub(super) fn fail_and_leave(&mut self, error: ConsumerError, now: Instant) {
+        self.actions.push(MembershipAction::FailConsumer(error));
+        self.leave_after_failure(now);
+    }
+
+    /// Ends the consumer of a member that has no place in its group any more, or cannot leave it.
+    fn fail_and_close(&mut self, error: ConsumerError) {
+        self.actions.push(MembershipAction::FailConsumer(error));
+        self.close();
     }
 
     pub(super) fn refused(&self, reason: Arc<str>) -> ConsumerError {

@@ -113,15 +113,9 @@ pub(crate) enum MembershipAction {
     Revoke(u64, Vec<PartitionAssignment>),
     /// Tell the consumer that these are lost.
     Lose(Vec<PartitionAssignment>),
+    /// Tell the consumer that it ends. Its member goes on until it has left.
+    FailConsumer(ConsumerError),
     LeaveGroup,
-    Close(MembershipEnd),
-}
-
-/// How a membership has ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum MembershipEnd {
-    /// The consumer was closed, and its member has left.
-    Left,
-    /// The consumer is told the error.
-    Failed(ConsumerError),
+    /// The membership has ended.
+    Close,
 }

@@ -4,13 +4,16 @@
 //! # Invariants
 //! - LeaveGroup is never sent without a member id: one that names a static member by its group
 //!   instance id alone removes whoever has that id by then, which may be its successor.
+//! - A member whose consumer fails leaves as well, but for one that was fenced. One whose positions
+//!   cannot be found goes on until its consumer, which is told, is closed: its last offsets are
+//!   committed before it leaves.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::super::error::{GroupError, GroupErrorAction};
-use super::{MemberState, Membership, MembershipAction, MembershipEnd};
+use super::{MemberState, Membership, MembershipAction};
 
 /// How long leaving may take.
 pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +41,27 @@ impl Membership {
         };
     }
 
+    /// Leaves, or closes if the group knows nothing of this member.
+    pub(super) fn leave_after_failure(&mut self, now: Instant) {
+        if self.member_id.is_empty() {
+            return self.close();
+        }
+        let rebalance_in_flight = matches!(
+            self.state,
+            MemberState::PreparingRebalance | MemberState::CompletingRebalance
+        );
+        self.cancel_rebalance();
+        self.clear_owned();
+        self.handed_over.clear();
+        self.state = MemberState::Leaving {
+            rebalance_in_flight: false,
+            may_overtake_join: rebalance_in_flight,
+            sent: false,
+            deadline: now + LEAVE_TIMEOUT,
+            retry_at: None,
+        };
+    }
+
     pub(super) fn poll_leave(&mut self, now: Instant) {
         let unidentified = self.member_id.is_empty();
         let coordinator_known = self.coordinator().is_some();
@@ -52,7 +76,7 @@ impl Membership {
             return;
         };
         if *deadline <= now || (unidentified && !*rebalance_in_flight) {
-            self.close(MembershipEnd::Left);
+            self.close();
             return;
         }
         // The response to the first JoinGroup brings the member id: until then LeaveGroup cannot
@@ -94,7 +118,7 @@ impl Membership {
                 *sent = false;
                 *retry_at = Some(now + LEAVE_BACKOFF);
             }
-            _ => self.close(MembershipEnd::Left),
+            _ => self.close(),
         }
     }
 }

@@ -30,7 +30,9 @@ impl Membership {
             return;
         }
         match error {
-            PositionError::Fatal(error) => self.fail(error),
+            PositionError::Fatal(error) => {
+                self.actions.push(MembershipAction::FailConsumer(error));
+            }
             PositionError::RejoinNeeded => {
                 // Partitions without a position would silently never be read: start over.
                 self.lose_all();

@@ -51,8 +51,7 @@ impl Membership {
             return;
         }
         match result {
-            // Nobody else can use the connection: it is not kept for a coordinator in doubt.
-            Ok(()) if self.coordinator().is_none() => self.cancel_rebalance(),
+            // Also while the coordinator is looked up: most often it is found to be the same.
             Ok(()) => self.join_connection = JoinConnectionState::Ready(broker),
             Err(error) => {
                 self.join_connection = JoinConnectionState::None;
@@ -110,7 +109,8 @@ impl Membership {
                 let Some(chosen) = offered.iter().find(|a| a.as_str() == protocol) else {
                     let reason =
                         format!("it chose the protocol {protocol:?}, which was not offered");
-                    self.fail(self.refused(reason.into()));
+                    self.member_id = member_id;
+                    self.fail_and_leave(self.refused(reason.into()), now);
                     return;
                 };
                 self.assignor = Some(*chosen);

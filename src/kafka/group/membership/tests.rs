@@ -478,6 +478,16 @@ fn a_member_that_the_group_forgets_keeps_its_place_in_line() {
 }
 
 #[test]
+fn a_place_in_line_is_kept_while_the_coordinator_is_looked_up() {
+    let mut harness = MembershipHarness::in_line(COOPERATIVE, &[0]);
+    let failed = MembershipEvent::CommitFailed(generation(1), lost_connection());
+    assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
+    let ready = MembershipEvent::JoinConnectionReady(BrokerId(1), Ok(()));
+    assert_eq!(harness.handle(ready), []);
+    assert_eq!(harness.coordinator_found(), [MembershipAction::JoinGroup]);
+}
+
+#[test]
 fn a_place_in_line_is_given_up_when_the_coordinator_moves_or_the_member_leaves() {
     let mut harness = MembershipHarness::in_line(COOPERATIVE, &[0]);
     let moved = Err(code(E::NotCoordinator));
@@ -532,7 +542,7 @@ fn a_member_whose_cluster_is_replaced_loses_everything_and_joins_as_a_new_one() 
     let mut harness = MembershipHarness::stable("range", &[0]);
     harness.handle(MembershipEvent::LeaveRequested);
     let actions = harness.handle(MembershipEvent::ClusterReplaced);
-    assert!(actions.contains(&MembershipAction::Close(MembershipEnd::Left)));
+    assert!(actions.contains(&MembershipAction::Close));
 }
 
 #[test]
@@ -660,8 +670,9 @@ fn a_fatal_error_ends_the_membership() {
         harness.coordinator_found();
         let actions = harness.handle(MembershipEvent::JoinGroupResponse(Err(code(error))));
         let [
+            MembershipAction::FailConsumer(reason),
             MembershipAction::CancelRebalance,
-            MembershipAction::Close(MembershipEnd::Failed(reason)),
+            MembershipAction::Close,
         ] = &actions[..]
         else {
             panic!("{error}: {actions:?}");
@@ -675,10 +686,46 @@ fn a_fatal_error_ends_the_membership() {
     let actions = harness.heartbeat(Err(code(E::FencedInstanceId)));
     assert!(matches!(
         actions[..],
-        [MembershipAction::Close(MembershipEnd::Failed(
-            ConsumerError::Fenced { .. }
-        ))]
+        [
+            MembershipAction::FailConsumer(ConsumerError::Fenced { .. }),
+            MembershipAction::Close
+        ]
     ));
+}
+
+#[test]
+fn a_member_whose_consumer_fails_leaves_its_group() {
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
+    let actions = harness.heartbeat(Err(code(E::GroupAuthorizationFailed)));
+    assert!(
+        matches!(
+            actions[..],
+            [
+                MembershipAction::FailConsumer(ConsumerError::GroupNotAuthorized { .. }),
+                MembershipAction::LeaveGroup
+            ]
+        ),
+        "{actions:?}"
+    );
+    assert!(!harness.member.can_commit());
+    let left = harness.handle(MembershipEvent::LeaveGroupResponse(Ok(())));
+    assert_eq!(left.last(), Some(&MembershipAction::Close));
+
+    // In bounded time, if nobody answers.
+    let mut harness = MembershipHarness::stable(COOPERATIVE, &[0]);
+    harness.heartbeat(Err(code(E::GroupAuthorizationFailed)));
+    let start = harness.now;
+    assert_eq!(harness.wait().last(), Some(&MembershipAction::Close));
+    assert_eq!(harness.now - start, LEAVE_TIMEOUT);
+
+    // Between JoinGroup and SyncGroup, too.
+    let mut harness = MembershipHarness::new(Some("i"));
+    harness.member.poll(harness.now);
+    harness.coordinator_found();
+    harness.join_as(COOPERATIVE, 1);
+    let refused = MembershipEvent::SyncGroupResponse(Err(code(E::InconsistentGroupProtocol)));
+    let actions = harness.handle(refused);
+    assert_eq!(actions.last(), Some(&MembershipAction::LeaveGroup));
 }
 
 #[test]
@@ -691,8 +738,9 @@ fn a_protocol_that_was_not_offered_ends_the_membership() {
         matches!(
             actions[..],
             [
+                MembershipAction::FailConsumer(_),
                 MembershipAction::CancelRebalance,
-                MembershipAction::Close(MembershipEnd::Failed(_))
+                MembershipAction::LeaveGroup
             ]
         ),
         "{actions:?}"
@@ -818,9 +866,11 @@ fn partitions_without_a_starting_offset_end_the_consumer() {
     let failed =
         MembershipEvent::PositionsFailed(assigned(&[(0, 1)]), PositionError::Fatal(error.clone()));
     let actions = harness.handle(failed);
+    assert_eq!(actions, [MembershipAction::FailConsumer(error)]);
+    assert!(harness.member.can_commit(), "what was read of others");
     assert_eq!(
-        actions,
-        [MembershipAction::Close(MembershipEnd::Failed(error))]
+        harness.handle(MembershipEvent::LeaveRequested),
+        [MembershipAction::LeaveGroup]
     );
 }
 
@@ -858,10 +908,7 @@ fn a_member_leaves_under_its_member_id() {
     let actions = harness.handle(MembershipEvent::LeaveGroupResponse(Ok(())));
     assert_eq!(
         actions,
-        [
-            MembershipAction::CancelRebalance,
-            MembershipAction::Close(MembershipEnd::Left)
-        ]
+        [MembershipAction::CancelRebalance, MembershipAction::Close]
     );
 }
 
@@ -895,10 +942,7 @@ fn a_static_member_never_leaves_by_its_instance_alone() {
     harness.member.poll(harness.now);
     harness.coordinator_found();
     assert_eq!(harness.handle(MembershipEvent::LeaveRequested), []);
-    let closed = [
-        MembershipAction::CancelRebalance,
-        MembershipAction::Close(MembershipEnd::Left),
-    ];
+    let closed = [MembershipAction::CancelRebalance, MembershipAction::Close];
     assert_eq!(harness.wait(), closed);
 }
 
@@ -916,10 +960,7 @@ fn a_leave_group_that_overtakes_the_join_is_repeated_once() {
     let actions = harness.handle(unknown());
     assert_eq!(
         actions,
-        [
-            MembershipAction::CancelRebalance,
-            MembershipAction::Close(MembershipEnd::Left)
-        ]
+        [MembershipAction::CancelRebalance, MembershipAction::Close]
     );
 }
 
@@ -931,10 +972,7 @@ fn a_member_that_leaves_while_no_coordinator_is_known_waits() {
     let failed = MembershipEvent::LeaveGroupResponse(Err(code(E::NotCoordinator)));
     assert_eq!(harness.handle(failed), [MembershipAction::FindCoordinator]);
     // The lookup is not answered.
-    let closed = [
-        MembershipAction::CancelRebalance,
-        MembershipAction::Close(MembershipEnd::Left),
-    ];
+    let closed = [MembershipAction::CancelRebalance, MembershipAction::Close];
     assert_eq!(harness.wait(), closed);
     assert_eq!(harness.now - start, LEAVE_TIMEOUT);
 }
@@ -945,10 +983,7 @@ fn a_member_without_a_member_id_leaves_nothing() {
     harness.member.poll(harness.now);
     assert_eq!(
         harness.handle(MembershipEvent::LeaveRequested),
-        [
-            MembershipAction::CancelRebalance,
-            MembershipAction::Close(MembershipEnd::Left)
-        ]
+        [MembershipAction::CancelRebalance, MembershipAction::Close]
     );
 }
 
@@ -964,7 +999,7 @@ fn leaving_is_bounded_in_time() {
         assert_eq!(actions, [MembershipAction::FindCoordinator]);
         harness.handle(MembershipEvent::FindCoordinatorResponse(Ok(BrokerId(2))));
         let actions = harness.wait();
-        if actions.contains(&MembershipAction::Close(MembershipEnd::Left)) {
+        if actions.contains(&MembershipAction::Close) {
             break;
         }
         assert_eq!(actions, [MembershipAction::LeaveGroup]);
