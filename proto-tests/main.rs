@@ -12,6 +12,7 @@ mod cli;
 mod cluster_ids;
 mod embedded_broker;
 mod fetch;
+mod group_coordinators;
 mod group_faults;
 mod group_positions;
 mod group_races;

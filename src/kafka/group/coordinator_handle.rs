@@ -11,6 +11,9 @@
 //! - A request that waits at a broker ends as soon as any member of its group learns that another
 //!   broker is the coordinator: a broker that hangs keeps nothing that has moved. Nobody need tell:
 //!   while a request waits for long, the coordinator is looked up again.
+//! - Another broker is taken for the coordinator when the former one has said that it is not, or the
+//!   new one that it is. Any broker answers FindCoordinator, by metadata that may lag: what it
+//!   names would cost parked joins their place in the rebalance, and their place in line.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,10 +25,10 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use runtime::mutex::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::coordinator_lookup::CoordinatorLookup;
+use super::coordinator_lookup::{CoordinatorLookup, LOOKUP_TIMEOUT};
 use super::error::{GroupError, GroupErrorAction};
 use super::last_group_start::LastGroupStart;
 use super::partition_assignment::PartitionAssignment;
@@ -65,6 +68,7 @@ impl ConsumerGroups {
         let group = known.unwrap_or_else(|| {
             let group = Arc::new(LocalGroup {
                 coordinator: watch::Sender::new(None),
+                refuted: tokio::sync::Mutex::default(),
                 commits: Arc::new(Semaphore::new(COMMITS_PER_GROUP)),
                 changes: AtomicUsize::new(0),
                 changed: Notify::new(),
@@ -87,8 +91,10 @@ impl ConsumerGroups {
 /// One group's members in this process.
 #[derive(Debug)]
 struct LocalGroup {
-    /// The coordinator that was found last.
+    /// The coordinator that was found last; none since it has said that it is not.
     coordinator: watch::Sender<Option<BrokerId>>,
+    /// The last broker that was named and has not confirmed it; locked while one is asked.
+    refuted: tokio::sync::Mutex<Option<RefutedCoordinator>>,
     /// Bounds the commits that are in flight or next in line at the broker.
     commits: Arc<Semaphore>,
     /// Counts the members that joined or left: the others need not wait for their next
@@ -99,6 +105,14 @@ struct LocalGroup {
     start: tokio::sync::Mutex<Option<LastGroupStart>>,
     group_id: Arc<str>,
     groups: Arc<ConsumerGroups>,
+}
+
+/// A broker that was named as the coordinator, and when and why it has not confirmed it.
+#[derive(Debug)]
+struct RefutedCoordinator {
+    broker: BrokerId,
+    at: Instant,
+    error: GroupError,
 }
 
 impl Drop for LocalGroup {
@@ -129,6 +143,9 @@ impl CoordinatorHandle {
     pub(super) async fn coordinator(&self) -> Result<BrokerId, GroupError> {
         let lookup = &self.group.groups.lookup;
         let found = lookup.find(&self.cluster, &self.group_id).await?;
+        if self.is_other_than_known(found) {
+            self.confirm(found).await?;
+        }
         self.group.coordinator.send_if_modified(|coordinator| {
             let moved = *coordinator != Some(found);
             *coordinator = Some(found);
@@ -137,11 +154,77 @@ impl CoordinatorHandle {
         Ok(found)
     }
 
+    fn is_other_than_known(&self, found: BrokerId) -> bool {
+        self.group
+            .coordinator
+            .borrow()
+            .is_some_and(|known| known != found)
+    }
+
+    /// Asks a broker that was named as the coordinator, where another one was before, whether it
+    /// is. One member asks for all of the group.
+    async fn confirm(&self, found: BrokerId) -> Result<(), GroupError> {
+        let since = Instant::now();
+        let mut refuted = self.group.refuted.lock().await;
+        if !self.is_other_than_known(found) {
+            return Ok(());
+        }
+        if let Some(last) = &*refuted
+            && last.broker == found
+            && last.at >= since
+        {
+            return Err(last.error.clone());
+        }
+        let build = |version| requests::offset_fetch(version, &self.group_id, &[], false);
+        let after = self.cluster.config().request_timeout.min(LOOKUP_TIMEOUT);
+        let purpose = ConnectionPurpose::Coordinator;
+        let call = self
+            .cluster
+            .call::<OffsetFetchRequest>(found, purpose, build, after);
+        let asked = async {
+            let (_, response) = call.await.map_err(GroupError::Request)?;
+            requests::committed_offsets(response, &[]).map(|_| ())
+        };
+        let Ok(result) = timeout(after, asked).await else {
+            return self.refute(&mut refuted, found, not_available());
+        };
+        match result {
+            Err(error) if error.action() == GroupErrorAction::FindCoordinator => {
+                self.refute(&mut refuted, found, error)
+            }
+            // Any other answer, as that it is loading the group, is the coordinator's.
+            _ => Ok(()),
+        }
+    }
+
+    fn refute(
+        &self,
+        refuted: &mut Option<RefutedCoordinator>,
+        broker: BrokerId,
+        error: GroupError,
+    ) -> Result<(), GroupError> {
+        tracing::debug!(group = %self.group_id, %broker, ?error, "not confirmed as the coordinator");
+        self.group
+            .groups
+            .lookup
+            .mark_unknown(&self.group_id, broker);
+        *refuted = Some(RefutedCoordinator {
+            broker,
+            at: Instant::now(),
+            error: error.clone(),
+        });
+        Err(error)
+    }
+
     /// Forgets the coordinator if `error` means that it may be another broker by now.
     pub(super) fn check_coordinator(&self, broker: BrokerId, error: &GroupError) {
         if error.action() == GroupErrorAction::FindCoordinator {
             let lookup = &self.group.groups.lookup;
             lookup.mark_unknown(&self.group_id, broker);
+        }
+        if let GroupError::Code(ResponseError::NotCoordinator) = error {
+            let forget = |known: &mut Option<BrokerId>| known.take_if(|id| *id == broker).is_some();
+            self.group.coordinator.send_if_modified(forget);
         }
     }
 
@@ -349,6 +432,10 @@ impl CoordinatorHandle {
             let _ = self.coordinator().await;
         }
     }
+}
+
+fn not_available() -> GroupError {
+    GroupError::Code(ResponseError::CoordinatorNotAvailable)
 }
 
 /// One commit of a group may be in flight, until this is dropped.

@@ -29,7 +29,7 @@ use crate::{BrokerId, Cluster};
 /// Groups that one request may ask for.
 const BATCH: usize = 500;
 /// FindCoordinator is answered at once: a broker that takes longer hangs, and another is asked.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 type CoordinatorResult = Result<BrokerId, GroupError>;
 type QueuedLookups = HashMap<Arc<str>, Vec<oneshot::Sender<CoordinatorResult>>>;
