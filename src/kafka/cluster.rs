@@ -70,8 +70,15 @@ impl Cluster {
             metadata.clone(),
             Arc::clone(&any_broker),
         );
-        let update = stop.clone().run_until_cancelled_owned(updater.run());
-        tasks.spawn(update);
+        let stopped = stop.clone().cancelled_owned();
+        tasks.spawn(async move {
+            tokio::select! {
+                // First: a request that ends with the client is no failure.
+                biased;
+                () = stopped => {}
+                () = updater.run() => {}
+            }
+        });
         Self {
             shared: Arc::new(ClusterShared {
                 config,
@@ -132,8 +139,8 @@ impl Cluster {
 
     /// Sends a request on that connection in the newest common version, which `build` is given.
     /// Sends it again if a connection was lost before anything of it was written. `timeout` is
-    /// that of one attempt, from when it is queued to its response; connecting is not part of it,
-    /// and no attempt begins later than `timeout` after the call.
+    /// that of all attempts together, each from when it is queued to its response; connecting is not
+    /// part of it.
     ///
     /// # Errors
     /// Any [`RequestError`]; [`TimedOut`](RequestError::TimedOut) after `timeout`.
@@ -144,12 +151,13 @@ impl Cluster {
         build: impl FnOnce(i16) -> A,
         timeout: Duration,
     ) -> Result<(i16, A::Response), RequestError> {
-        let deadline = Instant::now() + timeout;
+        let mut left = timeout;
         let mut connection = self.connection(broker, purpose).await?;
         let version = connection.version::<A>()?;
         let request = build(version);
         loop {
-            let sent = connection.send(version, &request, timeout).await;
+            let began_at = Instant::now();
+            let sent = connection.send(version, &request, left).await;
             let result = match sent {
                 Ok(reply) => reply.await,
                 Err(error) => Err(error),
@@ -158,8 +166,9 @@ impl Cluster {
                 Ok(response) => return Ok((version, response)),
                 // It was closed, idle perhaps, between two requests.
                 Err(error @ RequestError::Disconnected { sent: false, .. })
-                    if Instant::now() < deadline =>
+                    if began_at.elapsed() < left =>
                 {
+                    left = left.saturating_sub(began_at.elapsed());
                     let cluster_id = connection.cluster_id().cloned();
                     connection = self.connection(broker, purpose).await?;
                     // What was asked of one cluster means something else to another.

@@ -249,3 +249,59 @@ pub(crate) fn topic_error(name: &str, code: i16) -> MetadataResponseTopic {
         .with_error_code(code)
         .with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
 }
+
+/// The messages that are logged as WARN in this thread while it lives.
+pub(crate) struct Warnings {
+    messages: Arc<Mutex<Vec<String>>>,
+    _subscriber: tracing::subscriber::DefaultGuard,
+}
+
+impl Warnings {
+    pub(crate) fn collect() -> Self {
+        let messages = Arc::default();
+        let subscriber = WarningSubscriber(Arc::clone(&messages));
+        Self {
+            messages,
+            _subscriber: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// Those that contain the text.
+    pub(crate) fn count_of(&self, text: &str) -> usize {
+        let messages = lock(&self.messages);
+        messages.iter().filter(|m| m.contains(text)).count()
+    }
+}
+
+struct WarningSubscriber(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for WarningSubscriber {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                use std::fmt::Write;
+                let _ = write!(self.0, "{}={value:?} ", field.name());
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        lock(&self.0).push(message.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
@@ -285,6 +286,93 @@ async fn every_bootstrap_address_is_tried() {
     let cluster = cluster(&[gone, broker.address]);
     until_ready(&cluster).await;
     heartbeat(&cluster, 7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_of_an_update_is_no_warning() {
+    let warnings = fake::Warnings::collect();
+    let fake_cluster = FakeCluster::default();
+    let broker = {
+        let fake_cluster = fake_cluster.clone();
+        FakeBroker::start(move |request| {
+            let asks_for_topics = request.key == 3 && !fake::requested_topics(request).is_empty();
+            match asks_for_topics {
+                true => FakeResponse::Silence,
+                false => fake_cluster.respond(request),
+            }
+        })
+        .await
+    };
+    *lock(&fake_cluster.brokers) = vec![(7, broker.address)];
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    let before = broker.received_of(ApiKey::Metadata).len();
+    let search = {
+        let cluster = cluster.clone();
+        tokio::spawn(async move { cluster.metadata().topic("t").await })
+    };
+    while broker.received_of(ApiKey::Metadata).len() == before {
+        tokio::task::yield_now().await;
+    }
+    cluster.stop().cancel();
+    cluster.tasks().close();
+    let ended = timeout(PATIENCE, cluster.tasks().wait()).await;
+    ended.expect("tasks end");
+    search.abort();
+    assert_eq!(warnings.count_of(""), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_repeated_takes_no_longer_than_its_timeout() {
+    let fake_cluster = FakeCluster::default();
+    let (throttled, silent) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (throttled, silent) = (Arc::new(throttled), Arc::new(silent));
+    let broker = {
+        let (fake_cluster, throttled, silent) = (
+            fake_cluster.clone(),
+            Arc::clone(&throttled),
+            Arc::clone(&silent),
+        );
+        FakeBroker::start(move |request| match request.key {
+            12 if silent.load(Ordering::SeqCst) => FakeResponse::Silence,
+            12 => {
+                throttled.store(true, Ordering::SeqCst);
+                // Nothing is written for longer than the test may take.
+                let answer = HeartbeatResponse::default().with_throttle_time_ms(i32::MAX);
+                fake::response::<HeartbeatRequest>(request, &answer)
+            }
+            _ => fake_cluster.respond(request),
+        })
+        .await
+    };
+    *lock(&fake_cluster.brokers) = vec![(7, broker.address)];
+    let cluster = cluster(&[broker.address]);
+    until_ready(&cluster).await;
+    heartbeat(&cluster, 7).await.unwrap();
+    assert!(throttled.load(Ordering::SeqCst));
+    silent.store(true, Ordering::SeqCst);
+    let id = BrokerId(7);
+    let purpose = ConnectionPurpose::Heartbeat;
+    let connection = cluster.connection(id, purpose).await.unwrap();
+    let given = Duration::from_secs(2);
+    let call = cluster.call(id, purpose, |_| HeartbeatRequest::default(), given);
+    let lose = async {
+        while connection.in_flight() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // A part of its time has passed.
+        let queued_at = Instant::now();
+        while queued_at.elapsed() < given / 8 {
+            tokio::task::yield_now().await;
+        }
+        connection.close("for the test");
+    };
+    let (result, ()) = tokio::join!(call, lose);
+    let error = result.unwrap_err();
+    assert!(
+        matches!(error, RequestError::TimedOut { after, .. } if after <= given - given / 8),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
