@@ -10,7 +10,7 @@ use kafka_client::config::{ClientConfig, ProducerConfig};
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::record::{DecodeOptions, NewRecord, decode};
 use kafka_client::{
-    Cluster, DeliveryFuture, Principal, ProduceError, RecordMetadata, TopicPartition,
+    BrokerId, Cluster, DeliveryFuture, Principal, ProduceError, RecordMetadata, TopicPartition,
 };
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, KafkaRelease, MemoryBroker};
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::group_faults::{GroupFixture, quick};
 use crate::support::kafka::Kafka;
 use crate::support::reader::{Process, subscription};
-use crate::support::relay::{Mode, Relay};
+use crate::support::relay::{Direction, Mode, Relay};
 use crate::support::{PATIENCE, until};
 
 /// Without cluster ids in DescribeCluster and without topic ids; without topic ids in requests;
@@ -232,6 +232,65 @@ async fn a_bootstrap_address_of_another_cluster_is_not_used_when_the_known_one_i
     assert_eq!(log(&stray), []);
     assert_eq!(stray.requests(ApiKey::Produce), 0);
     assert_eq!(stray.requests(ApiKey::InitProducerId), 0);
+}
+
+/// A relay that leads to the broker.
+async fn relay_to(broker: &MemoryBroker) -> Relay {
+    Relay::start(broker.bootstrap().parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn a_successor_is_found_at_a_bootstrap_address_that_was_not_needed_before() {
+    let old = start(KafkaRelease::V4, "old", 0).await;
+    assert!(old.create_topic("t", 1));
+    let second = relay_to(&old).await;
+    let ours = process(&format!("{},{}", old.bootstrap(), second.address()));
+    let topic = topic(&ours).await;
+    settled(send(&ours, &topic, "old").await).await.unwrap();
+    until("the second address is asked", || {
+        second.passed(Direction::Down) > 0
+    })
+    .await;
+    // Nobody comes back to the first one.
+    old.stop().await;
+    let new = start(KafkaRelease::V4, "new", 0).await;
+    assert!(new.create_topic("t", 1));
+    second.lead_to(new.bootstrap().parse().unwrap());
+    settled(send(&ours, &topic, "new").await).await.unwrap();
+    let log: Vec<_> = log(&new).into_iter().map(|(value, ..)| value).collect();
+    assert_eq!(log, ["new"]);
+}
+
+#[tokio::test]
+async fn a_cluster_that_still_answers_at_one_address_is_not_left_for_one_at_another() {
+    let known = start(KafkaRelease::V4, "known", 0).await;
+    let stray = start(KafkaRelease::V4, "stray", 0).await;
+    for broker in [&known, &stray] {
+        assert!(broker.create_topic("t", 1));
+    }
+    let advertised = relay_to(&known).await;
+    known.advertise(BrokerId(1), advertised.address());
+    let (first, second) = (relay_to(&known).await, relay_to(&known).await);
+    let ours = process(&format!("{},{}", first.address(), second.address()));
+    let topic = topic(&ours).await;
+    settled(send(&ours, &topic, "before").await).await.unwrap();
+    until("the second address is asked", || {
+        second.passed(Direction::Down) > 0
+    })
+    .await;
+    // The broker cannot be reached where it is advertised; another has the first address by now.
+    first.lead_to(stray.bootstrap().parse().unwrap());
+    first.cut();
+    advertised.set(Mode::Refuse);
+    let waits = send(&ours, &topic, "waits").await;
+    until("the first address is asked", || {
+        stray.requests(ApiKey::Metadata) >= 3
+    })
+    .await;
+    advertised.set(Mode::Pass);
+    settled(waits).await.unwrap();
+    assert_eq!(log(&known).len(), 2);
+    assert_eq!(log(&stray), []);
 }
 
 #[tokio::test]

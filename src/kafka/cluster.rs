@@ -79,6 +79,8 @@ impl Cluster {
                 () = updater.run() => {}
             }
         });
+        let learn = Arc::clone(&any_broker).learn_bootstrap_clusters();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(learn));
         Self {
             shared: Arc::new(ClusterShared {
                 config,

@@ -21,6 +21,7 @@ mod error;
 mod fake;
 pub mod fetcher;
 pub mod group;
+mod hedged;
 mod isolation_level;
 pub mod metadata;
 pub mod net;

@@ -289,6 +289,26 @@ async fn every_bootstrap_address_is_tried() {
 }
 
 #[tokio::test]
+async fn a_bootstrap_address_that_hangs_does_not_hold_up_the_start() {
+    let fake_cluster = FakeCluster::default();
+    // As a broker that was stopped: it takes connections, and says nothing on them.
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker = fake_cluster.start_broker(7).await;
+    let cluster = start(ClientConfig {
+        // Longer than the test may take.
+        connect_timeout: PATIENCE * 9,
+        ..config(&[hangs.local_addr().unwrap(), broker.address])
+    });
+    until_ready(&cluster).await;
+    let build = |_version| {
+        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+        request.with_allow_auto_topic_creation(false)
+    };
+    let answer = timeout(PATIENCE, cluster.call_any(build, PATIENCE));
+    answer.await.expect("in time").unwrap();
+}
+
+#[tokio::test]
 async fn a_stop_in_the_middle_of_an_update_is_no_warning() {
     let warnings = fake::Warnings::collect();
     let fake_cluster = FakeCluster::default();
