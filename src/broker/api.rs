@@ -45,14 +45,7 @@ pub(super) async fn answer(
         RequestKind::ListGroups(r) => groups::list_groups(context, version, &r).into(),
         RequestKind::DescribeGroups(r) => groups::describe_groups(context, version, r).into(),
         RequestKind::DeleteGroups(r) => groups::delete_groups(context, r).into(),
-        RequestKind::OffsetCommit(r) => {
-            let response = commits::offset_commit(context, version, r);
-            let delay = context.shared.config.offset_commit_delay;
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            response.into()
-        }
+        RequestKind::OffsetCommit(r) => commits::offset_commit(context, version, r).await.into(),
         RequestKind::OffsetFetch(r) => commits::offset_fetch(context, version, r).into(),
         RequestKind::CreateTopics(r) => topics::create_topics(context, version, r).into(),
         RequestKind::DeleteTopics(r) => topics::delete_topics(context, version, r).into(),

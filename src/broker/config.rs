@@ -60,9 +60,9 @@ pub struct BrokerConfig {
     pub fetch_session_min_idle: Duration,
     /// `group.initial.rebalance.delay.ms`. Kafka's default is 3 s.
     pub initial_rebalance_delay: Duration,
-    /// How long an offset commit takes until it is replicated: its answer comes that much
-    /// later, and so does every request behind it on its connection. Some 5 to 10 ms in a
-    /// real cluster.
+    /// How long an offset commit takes until it is replicated: the offset can be fetched, and its
+    /// answer comes, that much later, and so does every request behind it on its connection. Some
+    /// 5 to 10 ms in a real cluster.
     pub offset_commit_delay: Duration,
     /// `group.min.session.timeout.ms`. Kafka's default is 6 s.
     pub session_timeout_min: Duration,

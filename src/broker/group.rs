@@ -82,6 +82,8 @@ pub(super) struct ClassicGroup {
     pub(super) offsets: BTreeMap<(StrBytes, i32), OffsetAndMetadata>,
     /// Bytes of the offsets.
     committed: usize,
+    /// Commits so far.
+    commits: u64,
     pub(super) last_used: Instant,
     /// When the coordinator is scheduled to look at this group.
     pub(super) scheduled: Option<Instant>,
@@ -124,6 +126,7 @@ impl ClassicGroup {
             ids: 0,
             offsets: BTreeMap::new(),
             committed: 0,
+            commits: 0,
             last_used: now,
             scheduled: None,
             observer: Default::default(),

@@ -209,6 +209,7 @@ mod tests {
 
     fn commit(groups: &mut GroupCoordinator, name: &str, partition: i32, metadata: usize) {
         let committed = OffsetAndMetadata {
+            number: 0,
             offset: 1,
             leader_epoch: -1,
             metadata: StrBytes::from_string("m".repeat(metadata)),

@@ -21,18 +21,56 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::super::context::{ClusterData, RequestContext};
-use super::super::group::{OffsetAndMetadata, size_of_offset};
+use super::super::group::{ClassicGroup, OffsetAndMetadata, size_of_offset};
 use super::super::wire::owned;
 
-/// Stores offsets, if the member and its generation are current.
-pub(super) fn offset_commit(
+/// Stores offsets, if the member and its generation are current: they can be fetched, and the
+/// request is answered, once they are replicated.
+pub(super) async fn offset_commit(
     context: &RequestContext,
     version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
+    let group = request.group_id.clone();
+    let (response, appended) = append_offsets(context, version, request);
+    let delay = context.shared.config.offset_commit_delay;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let mut cluster = context.shared.lock();
+    for AppendedOffset {
+        topic,
+        topic_id,
+        partition,
+        committed,
+    } in appended
+    {
+        // Not of a topic that was deleted meanwhile, nor in a group that is gone.
+        if cluster.state.name_of(topic_id).is_some() {
+            let key = (owned(&topic), partition);
+            let _ = context.with_group(&mut cluster, &group, |group| group.commit(key, committed));
+        }
+    }
+    response
+}
+
+/// An offset that is in the log of the group's coordinator, and not replicated yet.
+struct AppendedOffset {
+    topic: TopicName,
+    topic_id: Uuid,
+    partition: i32,
+    committed: OffsetAndMetadata,
+}
+
+fn append_offsets(
+    context: &RequestContext,
+    version: i16,
+    request: OffsetCommitRequest,
+) -> (OffsetCommitResponse, Vec<AppendedOffset>) {
     let mut cluster = context.shared.lock();
     let allowed = check_commit(context, &mut cluster, &request);
     let group = &request.group_id;
+    let mut appended = Vec::new();
     let topics = request.topics.into_iter().map(|topic| {
         let name = name_of(&cluster, version, &topic.name, topic.topic_id);
         let partitions = topic.partitions.into_iter().map(|wanted| {
@@ -40,14 +78,20 @@ pub(super) fn offset_commit(
             let result = allowed.and_then(|()| {
                 let name = name.as_ref().ok_or(ResponseError::UnknownTopicId)?;
                 let exists = cluster.state.partition(name, index).is_some();
-                if !exists {
-                    return Err(ResponseError::UnknownTopicOrPartition);
-                }
-                store(context, &mut cluster, group, name, wanted)
+                let topic = cluster.state.topic(name).filter(|_| exists);
+                let topic_id = topic.ok_or(ResponseError::UnknownTopicOrPartition)?.id;
+                let committed = append(context, &mut cluster, group, name, wanted)?;
+                appended.push(AppendedOffset {
+                    topic: name.clone(),
+                    topic_id,
+                    partition: index,
+                    committed,
+                });
+                Ok(())
             });
             OffsetCommitResponsePartition::default()
                 .with_partition_index(index)
-                .with_error_code(result.err().map_or(0, |error| error.code()))
+                .with_error_code(result.err().map_or(0, |error: ResponseError| error.code()))
         });
         let partitions = partitions.collect();
         OffsetCommitResponseTopic::default()
@@ -56,7 +100,10 @@ pub(super) fn offset_commit(
             .with_name(topic.name)
     });
     let topics = topics.collect();
-    OffsetCommitResponse::default().with_topics(topics)
+    (
+        OffsetCommitResponse::default().with_topics(topics),
+        appended,
+    )
 }
 
 /// Which topic is meant: from version 10 on it is named by its id. `None` if no topic has it.
@@ -93,18 +140,19 @@ fn check_commit(
     })?
 }
 
-fn store(
+fn append(
     context: &RequestContext,
     cluster: &mut ClusterData,
     group: &str,
     topic: &TopicName,
     wanted: OffsetCommitRequestPartition,
-) -> Result<(), ResponseError> {
+) -> Result<OffsetAndMetadata, ResponseError> {
     let metadata = wanted.committed_metadata.unwrap_or_default();
     if metadata.len() > METADATA_MAX {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
-    let committed = OffsetAndMetadata {
+    let mut committed = OffsetAndMetadata {
+        number: 0,
         offset: wanted.committed_offset,
         leader_epoch: wanted.committed_leader_epoch,
         metadata: owned(&metadata),
@@ -115,9 +163,8 @@ fn store(
     {
         return Err(ResponseError::InvalidCommitOffsetSize);
     }
-    context.with_group(cluster, group, |group| {
-        group.commit((owned(topic), wanted.partition_index), committed);
-    })
+    committed.number = context.with_group(cluster, group, ClassicGroup::append_commit)?;
+    Ok(committed)
 }
 
 /// The committed offsets of one group or, from version 8 on, of several, each once.
@@ -237,6 +284,7 @@ fn positions(
         let key = (topic.0.clone(), index);
         let found = group.and_then(|group| group.offsets.get(&key));
         found.cloned().unwrap_or(OffsetAndMetadata {
+            number: 0,
             offset: -1,
             leader_epoch: -1,
             metadata: StrBytes::new(),

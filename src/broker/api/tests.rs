@@ -43,13 +43,16 @@ use super::super::versions::KafkaRelease;
 use super::{answer, error_response};
 
 fn context() -> RequestContext {
-    let address = SocketAddr::from(([127, 0, 0, 1], 9092));
-    let config = BrokerConfig {
+    context_with(BrokerConfig {
         versions: KafkaRelease::V4.versions(),
         // No clock ends it here.
         initial_rebalance_delay: Duration::ZERO,
         ..BrokerConfig::default()
-    };
+    })
+}
+
+fn context_with(config: BrokerConfig) -> RequestContext {
+    let address = SocketAddr::from(([127, 0, 0, 1], 9092));
     RequestContext {
         shared: ClusterContext::new(config, &[address]),
         node: 1,
@@ -390,4 +393,43 @@ async fn the_answers_of_fetch_and_produce_agree() {
         assert!(partition.records.as_ref().is_some_and(|r| !r.is_empty()));
         assert_eq!(fetched.session_id != 0, version >= 7);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_committed_offset_can_be_fetched_once_it_is_replicated() {
+    const DELAY: Duration = Duration::from_secs(3600);
+    let config = BrokerConfig {
+        offset_commit_delay: DELAY,
+        ..BrokerConfig::default()
+    };
+    let context = context_with(config);
+    let id = {
+        let mut cluster = context.shared.lock();
+        cluster.state.create_topic("t", Some(2), None).unwrap().id
+    };
+    let fetched = async || {
+        let answer = answer(&context, 7, sent(ApiKey::OffsetFetch, 7, id)).await;
+        let Some(ResponseKind::OffsetFetch(response)) = answer else {
+            panic!("not fetched");
+        };
+        response.topics[0].partitions[0].committed_offset
+    };
+    let commit = || answer(&context, 7, sent(ApiKey::OffsetCommit, 7, id));
+    let mut first = Box::pin(commit());
+    let waits = tokio::time::timeout(DELAY / 2, &mut first).await;
+    assert!(waits.is_err(), "it is answered too early");
+    assert_eq!(fetched().await, -1);
+    first.await;
+    assert_eq!(fetched().await, 5);
+    // Not for a topic that takes the place of the one that it was for.
+    let mut late = Box::pin(commit());
+    let waits = tokio::time::timeout(DELAY / 2, &mut late).await;
+    assert!(waits.is_err());
+    {
+        let mut cluster = context.shared.lock();
+        cluster.delete_topic("t").unwrap();
+        cluster.state.create_topic("t", Some(2), None).unwrap();
+    }
+    late.await;
+    assert_eq!(fetched().await, -1);
 }

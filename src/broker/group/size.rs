@@ -14,11 +14,22 @@ impl ClassicGroup {
 
     /// Remembers the group's position in a partition.
     pub(crate) fn commit(&mut self, key: (StrBytes, i32), committed: OffsetAndMetadata) {
+        // One that came later may be replicated, and stored, earlier here.
+        let stored = self.offsets.get(&key);
+        if stored.is_some_and(|stored| stored.number > committed.number) {
+            return;
+        }
         let name = key.0.len();
         self.committed += size_of_offset(name, &committed);
         if let Some(before) = self.offsets.insert(key, committed) {
             self.committed -= size_of_offset(name, &before);
         }
+    }
+
+    /// The number of a commit that is in the log from now on.
+    pub(crate) fn append_commit(&mut self) -> u64 {
+        self.commits += 1;
+        self.commits
     }
 
     /// Forgets its positions in a topic.
