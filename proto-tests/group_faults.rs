@@ -391,19 +391,27 @@ async fn a_commit_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_mo
 
 #[tokio::test]
 async fn a_join_waits_no_longer_at_a_broker_that_is_not_the_coordinator_any_more() {
-    let rig = GroupFixture::new(2).await;
-    rig.topic("t", 1).await;
+    let fixture = GroupFixture::new(2).await;
+    fixture.topic("t", 1).await;
+    // Neither a heartbeat nor the end of its time tells that the coordinator has moved.
+    let client = ClientConfig {
+        request_timeout: PATIENCE * 2,
+        ..ClientConfig::default()
+    };
+    let consumer = ConsumerConfig {
+        heartbeat_interval: PATIENCE * 2,
+        ..quick()
+    };
+    let process = Process::with(&fixture.broker.bootstrap(), client, consumer);
     for api in [ApiKey::JoinGroup, ApiKey::SyncGroup] {
         let group = format!("{api:?}");
-        rig.broker.move_coordinator(&group, BrokerId(1));
+        fixture.broker.move_coordinator(&group, BrokerId(1));
         let unanswered = FaultRule::on(api, FaultAction::Silence);
-        rig.broker.faults().add(unanswered.at(1));
-        // Nothing but this request would tell that the coordinator has moved.
-        let mut reader = rig.process.reader(subscription(&group, &["t"]));
-        rig.until("it is sent", || rig.broker.faults().left() == 0)
-            .await;
-        rig.broker.move_coordinator(&group, BrokerId(2));
-        // Long before the request times out.
+        fixture.broker.faults().add(unanswered.at(1));
+        let mut reader = process.reader(subscription(&group, &["t"]));
+        let sent = || fixture.broker.faults().left() == 0;
+        fixture.until("it is sent", sent).await;
+        fixture.broker.move_coordinator(&group, BrokerId(2));
         reader.until("read", |seen| seen.count() == 5).await;
         reader.close().await;
     }

@@ -105,3 +105,24 @@ async fn one_deadline_holds_for_all_topics_of_a_lookup() {
         assert!(matches!(result, Err(MetadataError::Unavailable { .. })));
     }
 }
+
+#[tokio::test]
+async fn a_cluster_that_takes_anothers_place_is_said_once_as_a_warning() {
+    let warnings = crate::fake::Warnings::collect();
+    let metadata = Metadata::new(MAX_WAIT);
+    let answer_as = |cluster: &'static str| {
+        let update = metadata.begin_update(true);
+        let brokers = [(1, "127.0.0.1:9092".parse().unwrap())];
+        let response = metadata_response(&brokers, vec![topic_metadata("t", 1, &[(1, 1)])]);
+        let id = kafka_protocol::protocol::StrBytes::from_static_str(cluster);
+        metadata.complete_update(&update, &response.with_cluster_id(Some(id)));
+        warnings.count_of("another cluster answers")
+    };
+    assert_eq!(answer_as("old"), 0);
+    assert_eq!(answer_as("old"), 0);
+    for _ in 0..3 {
+        assert_eq!(answer_as("new"), 1);
+    }
+    let named = warnings.count_of(r#"old="old" new="new""#);
+    assert_eq!(named, 1, "which clusters these are");
+}
