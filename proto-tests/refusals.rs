@@ -58,6 +58,33 @@ async fn wrong_parameters_are_refused_by_name_with_400() {
 }
 
 #[tokio::test]
+async fn internal_topics_and_the_proxys_own_are_forbidden_to_readers_and_writers() {
+    let proxy = Proxy::start().await;
+    for topic in [
+        "__consumer_offsets",
+        "__transaction_state",
+        "_wsproxy.session.state",
+        "_wsproxy.dynamic.configs",
+    ] {
+        proxy.topic(topic, 1);
+        for path in [
+            format!("/socket/in?topic={topic}"),
+            format!("/socket/out?topic={topic}&clientId=a"),
+            format!("/socket/out?topic=t,{topic}&clientId=a"),
+        ] {
+            let refused = proxy.open(&path).await.err().expect(&path);
+            assert_eq!(refused.status, 403, "{path}");
+            let message = refused.message();
+            let why = message.contains("internal") || message.contains("the proxy's own");
+            assert!(message.contains(topic) && why, "{path}: {message}");
+        }
+    }
+    proxy.topic("_other", 1);
+    drop(proxy.connect("/socket/in?topic=_other").await);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn errors_close_accepts_and_closes_with_4000_and_the_status() {
     let proxy = Proxy::start().await;
     let mut socket = proxy.connect("/socket/in?topic=absent&errors=close").await;

@@ -17,6 +17,7 @@ mod produce;
 mod session;
 mod socket_log;
 mod stream;
+mod topic_access;
 mod upgrade;
 mod write_buffer;
 

@@ -3,6 +3,7 @@
 //! Unknown names are ignored, since proxies and clients add their own; an invalid value of a
 //! known name is refused, by name and with what is allowed.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use crate::codec::{Format, RecordFormats};
@@ -237,8 +238,11 @@ pub(crate) fn group_instance_id(client_id: &str) -> String {
     id
 }
 
+/// Topics of one socket.
+const TOPICS_MAX: usize = 1000;
+
 const TOPIC: &str = "a topic's name, 1 to 249 letters, digits, dots, dashes or underscores";
-const TOPICS: &str = "one topic's name or a comma list of them";
+const TOPICS: &str = "one topic's name or a comma list of at most 1000 of them";
 const NAME: &str = "1 to 200 characters, none of them a control character";
 const COUNT: &str = "a whole number, 1 to 1000000; 0 for none";
 const FORMATS: &str = "json, string, avro, protobuf, bytearray, int, short, long, float, double";
@@ -252,14 +256,14 @@ fn topic(text: &str) -> Option<String> {
 }
 
 fn topics(text: &str) -> Option<Vec<String>> {
-    let mut topics = Vec::new();
-    for part in text.split(',') {
-        let topic = topic(part.trim())?;
-        if !topics.contains(&topic) {
-            topics.push(topic);
-        }
+    let parts = || text.split(',').map(str::trim);
+    // Before anything is done for each of them.
+    if parts().nth(TOPICS_MAX).is_some() {
+        return None;
     }
-    Some(topics)
+    let mut known = HashSet::new();
+    let new = parts().filter(|part| known.insert(*part));
+    new.map(topic).collect()
 }
 
 fn name(text: &str) -> Option<String> {
@@ -369,6 +373,18 @@ mod tests {
             .produce_params()
             .unwrap_err();
         assert!(error.to_string().contains("transactional"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_reads_at_most_1000_topics() {
+        let query = |count| {
+            let names: Vec<_> = (0..count).map(|i| format!("t{i}")).collect();
+            format!("clientId=a&topic={}", names.join(","))
+        };
+        let topics = |count| QueryParams::parse(&query(count)).consume_params();
+        assert_eq!(topics(1000).unwrap().topics.len(), 1000);
+        let error = topics(1001).unwrap_err().to_string();
+        assert!(error.contains("at most 1000"), "{error}");
     }
 
     #[test]

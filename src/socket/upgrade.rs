@@ -23,6 +23,7 @@ use super::peer::{ClientAddress, PeerAddress};
 use super::produce::ProducingSocket;
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
+use super::topic_access::{self, ReservedTopic};
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::http_error::HttpError;
@@ -215,6 +216,7 @@ impl SocketOpener {
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
+                topic_access::check_topics([params.topic.as_str()])?;
                 let connection_permit = self.connection_permit()?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names).await?.remove(0);
@@ -226,6 +228,7 @@ impl SocketOpener {
             }
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
+                topic_access::check_topics(params.topics.iter().map(String::as_str))?;
                 let connection_permit = self.connection_permit()?;
                 let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
                 let topics = self.topics_or_create(&names).await?;
@@ -439,6 +442,12 @@ fn handshake_error(error: HandshakeError) -> HttpError {
 impl From<ParamError> for HttpError {
     fn from(error: ParamError) -> Self {
         HttpError::bad_request(error.to_string())
+    }
+}
+
+impl From<ReservedTopic> for HttpError {
+    fn from(error: ReservedTopic) -> Self {
+        HttpError::forbidden(error.to_string())
     }
 }
 
