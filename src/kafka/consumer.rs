@@ -338,18 +338,18 @@ impl Consumer {
 
     fn apply(&mut self, event: BackgroundEvent) -> Option<ConsumerEvent> {
         match event {
-            BackgroundEvent::Assigned(positions) => {
+            BackgroundEvent::Assigned(changes, positions) => {
                 let mut assigned = Vec::with_capacity(positions.len());
                 for initial in positions {
                     let tp = initial.assignment.tp.clone();
                     assigned.push(tp.clone());
-                    let cursor = self.cursor(tp, initial.position);
+                    let cursor = self.cursor_since(changes, tp, initial.position);
                     self.subscriptions.assign(initial, cursor);
                 }
                 Some(ConsumerEvent::Assigned(assigned))
             }
-            BackgroundEvent::PositionReset(assignment, position) => {
-                self.complete_reset(&assignment, position);
+            BackgroundEvent::PositionReset(changes, assignment, position) => {
+                self.complete_reset(changes, &assignment, position);
                 None
             }
             BackgroundEvent::Revoke(number, assignments) => {
@@ -379,7 +379,12 @@ impl Consumer {
     /// Reads on where the reset policy says, unless the partition was given back and assigned
     /// again since. The position is committed at once and whatever the policy: the log may
     /// grow past the offset that was out of range, and the next owner would skip to it.
-    fn complete_reset(&mut self, assignment: &PartitionAssignment, position: FetchPosition) {
+    fn complete_reset(
+        &mut self,
+        cluster_changes: u64,
+        assignment: &PartitionAssignment,
+        position: FetchPosition,
+    ) {
         let awaits_reset = self
             .subscriptions
             .get_assigned(assignment)
@@ -387,7 +392,7 @@ impl Consumer {
         if !awaits_reset {
             return;
         }
-        let cursor = self.cursor(assignment.tp.clone(), position);
+        let cursor = self.cursor_since(cluster_changes, assignment.tp.clone(), position);
         if let Some(state) = self.subscriptions.get_assigned(assignment) {
             state.complete_reset(position, cursor);
         }
@@ -399,6 +404,13 @@ impl Consumer {
     pub fn cursor(&self, tp: TopicPartition, position: FetchPosition) -> Cursor {
         let wake = Arc::clone(&self.channel.consumer_wake);
         self.fetcher.cursor(tp, position, self.isolation, wake)
+    }
+
+    /// A cursor at a position of the consumer's own, which may be of a former cluster.
+    fn cursor_since(&self, changes: u64, tp: TopicPartition, position: FetchPosition) -> Cursor {
+        let wake = Arc::clone(&self.channel.consumer_wake);
+        let (fetcher, isolation) = (&self.fetcher, self.isolation);
+        fetcher.cursor_since(Some(changes), tp, position, isolation, wake)
     }
 
     fn try_records(&mut self) -> Option<ConsumerEvent> {

@@ -82,9 +82,17 @@ struct FetcherShared {
     catch_up: Arc<CatchUpFetcher>,
     tails: TailFetchers,
     offsets: OffsetFetcher,
-    partitions: Mutex<HashMap<(TopicPartition, IsolationLevel), Arc<SharedPartition>>>,
+    partitions: Mutex<ReadPartitions>,
     /// Ranges of offsets that were reported as unreadable.
     unreadable_count: AtomicU64,
+}
+
+/// The partitions that are read, all of one cluster.
+#[derive(Debug, Default)]
+struct ReadPartitions {
+    /// Counts the clusters that took another one's place.
+    cluster_changes: u64,
+    by_key: HashMap<(TopicPartition, IsolationLevel), Arc<SharedPartition>>,
 }
 
 impl Fetcher {
@@ -131,8 +139,35 @@ impl Fetcher {
         isolation: IsolationLevel,
         wake: Arc<WakeSignal>,
     ) -> Cursor {
+        self.cursor_since(None, tp, position, isolation, wake)
+    }
+
+    /// How many clusters have taken another one's place.
+    pub(crate) fn cluster_changes(&self) -> u64 {
+        lock(&self.shared.partitions).cluster_changes
+    }
+
+    /// As [`cursor`](Self::cursor), from a position that was found after so many changes of the
+    /// cluster. One of a former cluster ends at once, as those do that were there at the change.
+    pub(crate) fn cursor_since(
+        &self,
+        cluster_changes: Option<u64>,
+        tp: TopicPartition,
+        position: FetchPosition,
+        isolation: IsolationLevel,
+        wake: Arc<WakeSignal>,
+    ) -> Cursor {
         let mut partitions = lock(&self.shared.partitions);
-        let partition = partitions.entry((tp, isolation)).or_insert_with_key(|key| {
+        if cluster_changes.is_some_and(|changes| changes != partitions.cluster_changes) {
+            drop(partitions);
+            let partition = SharedPartition::new(tp.clone(), isolation);
+            partition.close(FetchError::ClusterReplaced { tp });
+            let state =
+                lock(&partition.fetch_state).add_cursor(position.offset, position.leader_epoch);
+            return Cursor::new(partition, state, wake);
+        }
+        let entry = partitions.by_key.entry((tp, isolation));
+        let partition = entry.or_insert_with_key(|key| {
             let partition = SharedPartition::new(key.0.clone(), isolation);
             let task = partition_fetcher::run(Arc::clone(&self.shared), Arc::clone(&partition));
             self.shared.cluster.tasks().spawn(task);
@@ -199,7 +234,7 @@ impl FetcherShared {
     /// reads the topic that exists then.
     fn forget(&self, partition: &Arc<SharedPartition>) {
         let key = (partition.tp.clone(), partition.isolation);
-        let mut partitions = lock(&self.partitions);
+        let partitions = &mut lock(&self.partitions).by_key;
         if partitions
             .get(&key)
             .is_some_and(|known| Arc::ptr_eq(known, partition))
@@ -211,7 +246,11 @@ impl FetcherShared {
     /// Closes all partitions: another cluster took the place of the one that has them. What was
     /// fetched of it is dropped, and no cursor of it is served by the new one.
     fn forget_all(&self) {
-        let partitions = std::mem::take(&mut *lock(&self.partitions));
+        let partitions = {
+            let mut partitions = lock(&self.partitions);
+            partitions.cluster_changes += 1;
+            std::mem::take(&mut partitions.by_key)
+        };
         for partition in partitions.into_values() {
             let tp = partition.tp.clone();
             partition.close(FetchError::ClusterReplaced { tp });
@@ -228,8 +267,62 @@ impl FetcherShared {
             fetch_state.drop_tail_cache();
             drop(fetch_state);
             partition.tail_target_changed();
-            partitions.remove(&(partition.tp.clone(), partition.isolation));
+            let key = (partition.tp.clone(), partition.isolation);
+            partitions.by_key.remove(&key);
         }
         idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::Principal;
+    use crate::config::ClientConfig;
+    use crate::fake::metadata_response;
+
+    fn name_cluster(cluster: &Cluster, id: &'static str) {
+        let metadata = cluster.metadata();
+        let brokers = [(1, "127.0.0.1:9".parse().unwrap())];
+        let id = kafka_protocol::protocol::StrBytes::from_static_str(id);
+        let response = metadata_response(&brokers, Vec::new()).with_cluster_id(Some(id));
+        metadata.complete_update(&metadata.begin_update(true), &response);
+    }
+
+    #[tokio::test]
+    async fn a_position_in_a_former_cluster_is_not_read_in_the_next() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let cluster = Cluster::new(ClientConfig::default(), Principal::Proxy, tasks, stop);
+        let budget = FetchBudget::new(1 << 20);
+        let fetcher = Fetcher::new(cluster.clone(), ConsumerConfig::default(), budget);
+        name_cluster(&cluster, "old");
+        let found_after = fetcher.cluster_changes();
+        let cursor = |changes| {
+            let tp = TopicPartition::new("t", 0);
+            let position = FetchPosition {
+                offset: 5,
+                leader_epoch: -1,
+            };
+            let isolation = IsolationLevel::ReadUncommitted;
+            fetcher.cursor_since(Some(changes), tp, position, isolation, Arc::default())
+        };
+        let mut there = cursor(found_after);
+        assert!(matches!(there.try_next(), Ok(None)));
+        name_cluster(&cluster, "new");
+        // It was handed over before the change, and comes to be read after it.
+        let mut late = cursor(found_after);
+        for cursor in [&mut there, &mut late] {
+            let ended = cursor.try_next();
+            assert!(
+                matches!(ended, Err(FetchError::ClusterReplaced { .. })),
+                "{ended:?}"
+            );
+        }
+        let mut anew = cursor(fetcher.cluster_changes());
+        assert!(matches!(anew.try_next(), Ok(None)));
+        cluster.stop().cancel();
     }
 }

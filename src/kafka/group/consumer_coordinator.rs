@@ -36,7 +36,7 @@ use super::assignment_snapshot::AssignmentWatch;
 use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::last_group_start::DecidedStart;
-use super::member_channel::{BackgroundEvent, MemberChannel};
+use super::member_channel::{BackgroundEvent, ClusterChanges, MemberChannel};
 use super::membership::{Generation, Membership, MembershipAction, MembershipEvent};
 use super::partition_assignment::PartitionAssignment;
 use super::positions::{
@@ -92,6 +92,9 @@ pub(crate) struct ConsumerCoordinator {
     /// Of what is assigned, since its committed offset was fetched: positions and offsets to
     /// commit belong to these topics, not to others of the same name. Nil if it is unknown.
     topic_ids: BTreeMap<PartitionAssignment, Uuid>,
+    /// Of the cluster that its assignments are of. What is found before this member learns of a
+    /// change is of the former one.
+    cluster_changes: ClusterChanges,
     /// When a member whose consumer was closed leaves at the latest.
     leave_by: Option<Instant>,
 }
@@ -117,6 +120,7 @@ impl ConsumerCoordinator {
             commits: CommitSchedule::new(handle.cluster.config()),
             resets: PositionResets::default(),
             topic_ids: BTreeMap::new(),
+            cluster_changes: 0,
             leave_by: None,
             handle,
         }
@@ -128,6 +132,7 @@ impl ConsumerCoordinator {
         let stop = self.handle.cluster.stop().clone();
         let channel = Arc::clone(&self.channel);
         let mut cluster_changes = self.handle.cluster.metadata().cluster_changes();
+        self.cluster_changes = self.handle.fetcher.cluster_changes();
         let actions = self.member.poll(Instant::now());
         self.perform(actions);
         while !self.member.is_closed() {
@@ -136,9 +141,7 @@ impl ConsumerCoordinator {
                 biased;
                 () = stop.cancelled() => return,
                 // Before any response of the new cluster.
-                Ok(()) = cluster_changes.changed() => self
-                    .member
-                    .handle(MembershipEvent::ClusterReplaced, Instant::now()),
+                Ok(()) = cluster_changes.changed() => self.on_cluster_replaced(),
                 response = next_of(&mut self.rebalance) => self.on_rebalance_response(response),
                 Some(response) = self.requests.next() => self.on_response(response),
                 () = channel.coordinator_wake.notified() => Vec::new(),
@@ -155,6 +158,13 @@ impl ConsumerCoordinator {
             self.drop_ended_assignments();
         }
         drop(close_channel);
+    }
+
+    fn on_cluster_replaced(&mut self) -> Vec<MembershipAction> {
+        self.cluster_changes = self.handle.fetcher.cluster_changes();
+        self.positions.forget_start();
+        let event = MembershipEvent::ClusterReplaced;
+        self.member.handle(event, Instant::now())
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -32,13 +32,17 @@ pub(crate) struct InitialPosition {
     pub(crate) topic_id: Uuid,
 }
 
+/// After how many changes of the cluster a position was found: see
+/// [`Fetcher::cursor_since`](crate::fetcher::Fetcher::cursor_since).
+pub(crate) type ClusterChanges = u64;
+
 /// From the coordinator's task to the consumer, as Java's `BackgroundEvent`.
 #[derive(Debug)]
 pub(crate) enum BackgroundEvent {
     /// New partitions, with the position from which to read each, as they are found.
-    Assigned(Vec<InitialPosition>),
+    Assigned(ClusterChanges, Vec<InitialPosition>),
     /// The position of a partition was reset by `auto.offset.reset`.
-    PositionReset(PartitionAssignment, FetchPosition),
+    PositionReset(ClusterChanges, PartitionAssignment, FetchPosition),
     /// Partitions to release; the release names the revocation's number.
     Revoke(u64, Vec<PartitionAssignment>),
     /// Partitions that the group has taken away.
@@ -131,9 +135,10 @@ impl MemberChannel {
     fn post(&self, state: &mut MemberChannelState, event: BackgroundEvent) {
         match (state.events.back_mut(), event) {
             // Positions that are found one after another are received together.
-            (Some(BackgroundEvent::Assigned(unread)), BackgroundEvent::Assigned(more)) => {
-                unread.extend(more);
-            }
+            (
+                Some(BackgroundEvent::Assigned(before, unread)),
+                BackgroundEvent::Assigned(changes, more),
+            ) if *before == changes => unread.extend(more),
             (_, event) => state.events.push_back(event),
         }
         self.has_events.store(true, Ordering::Release);

@@ -265,6 +265,11 @@ impl PositionInitializer {
         self.reset == OffsetResetStrategy::Latest
     }
 
+    /// What was decided holds for a cluster that is gone.
+    pub(crate) fn forget_start(&mut self) {
+        self.start = None;
+    }
+
     /// Where the group begins in that partition, if its end was kept when that was decided.
     pub(crate) fn decided_start(
         &self,

@@ -111,7 +111,8 @@ impl ConsumerCoordinator {
             Err(error) => return self.positions_failed(vec![assignment], error),
         };
         if self.member.is_handed_over(&assignment) {
-            let event = BackgroundEvent::PositionReset(assignment, position);
+            let changes = self.cluster_changes;
+            let event = BackgroundEvent::PositionReset(changes, assignment, position);
             self.channel.send(event);
             return Vec::new();
         }
@@ -163,7 +164,8 @@ impl ConsumerCoordinator {
         let assignments = found.iter().map(|initial| initial.assignment.clone());
         let event = MembershipEvent::PositionsInitialized(assignments.collect());
         let actions = self.member.handle(event, Instant::now());
-        self.channel.send(BackgroundEvent::Assigned(found));
+        let event = BackgroundEvent::Assigned(self.cluster_changes, found);
+        self.channel.send(event);
         actions
     }
 
