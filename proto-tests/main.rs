@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod admission;
+mod autobahn;
 mod bad_input;
 mod both_directions;
 mod broker_failures;

@@ -64,21 +64,29 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
     assert!(answer.contains("I'm healthy"), "{answer}");
 }
 
-/// Scripted faults are for tests: a Cargo feature that no normal dependency may switch on.
+/// Scripted faults and `/socket/echo` are for tests: Cargo features that no normal dependency
+/// may switch on.
 #[test]
-fn what_is_shipped_holds_no_scripted_faults() {
-    let holds = |program: PathBuf| {
+fn what_is_shipped_holds_no_scripted_faults_and_no_echo() {
+    let holds = |program: PathBuf, text: &str| {
         let mut grep = Command::new("grep");
-        grep.args(["-aqF", "closed by a scripted fault"]);
+        grep.args(["-aqF", text]);
         match grep.arg(&program).status().unwrap().code() {
             Some(0) => true,
             Some(1) => false,
             failed => panic!("grep in {}: {failed:?}", program.display()),
         }
     };
-    let with_faults = std::env::current_exe().unwrap();
-    assert!(holds(with_faults), "the text has changed");
-    assert!(!holds(binary()));
+    // In two parts, or they would stand in the tests by standing here.
+    for parts in [
+        ["closed by a", "scripted fault"],
+        ["no connection is left", "for an echo"],
+    ] {
+        let text = parts.join(" ");
+        let tests = std::env::current_exe().unwrap();
+        assert!(holds(tests, &text), "the text has changed: {text}");
+        assert!(!holds(binary(), &text), "{text}");
+    }
 }
 
 fn in_root(dir: &tempfile::TempDir) -> Child {

@@ -10,6 +10,8 @@
 
 mod close;
 mod consume;
+#[cfg(feature = "echo")]
+mod echo;
 mod keepalive;
 mod params;
 mod peer;
@@ -44,6 +46,8 @@ pub(crate) fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
 
 /// The WebSocket routes.
 pub(crate) fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
+    #[cfg(feature = "echo")]
+    let echo = echo::route(app.clone());
     let app = warp::any().map(move || app.clone());
     let produce = warp::path!("socket" / "in")
         .and(upgrade_request(SocketEndpoint::Produce))
@@ -54,6 +58,8 @@ pub(crate) fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
         .and(app)
         .then(upgrade::answer_upgrade);
     let routes = produce.or(consume).unify();
+    #[cfg(feature = "echo")]
+    let routes = routes.or(echo).unify();
     routes.map(Response::<String>::into_response).boxed()
 }
 

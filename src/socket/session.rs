@@ -19,6 +19,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Duration, Instant, Sleep, timeout_at};
 
@@ -32,6 +33,15 @@ use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage}
 
 /// How long a close frame may take to be sent.
 pub(super) const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A message that is no control frame.
+#[derive(Debug)]
+pub(super) enum DataMessage {
+    /// Text.
+    Text(Utf8Bytes),
+    /// Bytes.
+    Binary(Bytes),
+}
 
 /// One client's connection.
 #[derive(Debug)]
@@ -142,6 +152,19 @@ impl SocketSession {
     /// The next text message of what has been read, while there is room for replies. Answers
     /// pings on the way.
     pub(super) fn next_text(&mut self) -> Result<Option<Utf8Bytes>, CloseReason> {
+        match self.next_data()? {
+            None => Ok(None),
+            Some(DataMessage::Text(text)) => Ok(Some(text)),
+            Some(DataMessage::Binary(_)) => Err(CloseReason::Fail(CloseFrame::new(
+                CloseCode::UNSUPPORTED_DATA,
+                "binary messages are not supported yet",
+            ))),
+        }
+    }
+
+    /// The next data message of what has been read, while there is room for replies. Answers
+    /// pings on the way.
+    pub(super) fn next_data(&mut self) -> Result<Option<DataMessage>, CloseReason> {
         while self.has_room() {
             let Some(message) = self.stream.next_message()? else {
                 return Ok(None);
@@ -152,13 +175,8 @@ impl SocketSession {
                 self.handle.client_alive.notify_waiters();
             }
             match message {
-                WebSocketMessage::Text(text) => return Ok(Some(text)),
-                WebSocketMessage::Binary(_) => {
-                    return Err(CloseReason::Fail(CloseFrame::new(
-                        CloseCode::UNSUPPORTED_DATA,
-                        "binary messages are not supported yet",
-                    )));
-                }
+                WebSocketMessage::Text(text) => return Ok(Some(DataMessage::Text(text))),
+                WebSocketMessage::Binary(bytes) => return Ok(Some(DataMessage::Binary(bytes))),
                 WebSocketMessage::Ping(payload) => {
                     self.out
                         .append(|frames| frame::write_pong(frames, &payload));

@@ -392,7 +392,10 @@ impl SocketOpener {
 }
 
 /// Takes the connection over from hyper, of which nothing remains.
-async fn take_over(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSocketStream> {
+pub(super) async fn take_over(
+    upgrade: OnUpgrade,
+    message_bytes_max: usize,
+) -> Option<WebSocketStream> {
     let upgraded = match timeout(UPGRADE_TIMEOUT, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => {
@@ -412,14 +415,14 @@ async fn take_over(upgrade: OnUpgrade, message_bytes_max: usize) -> Option<WebSo
     ))
 }
 
-fn switching_protocols(headers: HeaderMap) -> Response<String> {
+pub(super) fn switching_protocols(headers: HeaderMap) -> Response<String> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
     response
 }
 
-fn handshake_error(error: HandshakeError) -> HttpError {
+pub(super) fn handshake_error(error: HandshakeError) -> HttpError {
     let status = match error {
         HandshakeError::NotAnUpgrade | HandshakeError::UnsupportedVersion => {
             StatusCode::UPGRADE_REQUIRED
