@@ -159,6 +159,13 @@ pub(crate) fn decode_parts(
     options: &DecodeOptions,
     partial: &mut Option<PartialBatch>,
 ) -> Result<DecodedRecords, RecordError> {
+    if options.fetch_offset == i64::MAX {
+        // No record can have it: there would be no next offset.
+        return Err(RecordError::Malformed {
+            base_offset: i64::MAX,
+            what: "offsets beyond the largest",
+        });
+    }
     let mut decoder = BatchDecoder {
         rest: records,
         options,
@@ -480,7 +487,8 @@ impl BatchDecoder<'_> {
             _ => return (self.rest.len(), None, NO_LEADER_EPOCH),
         };
         if matches!(self.rest.get(MAGIC_OFFSET), Some(0 | 1)) {
-            return (size, Some(base_offset), NO_LEADER_EPOCH);
+            let last_offset = Some(base_offset).filter(|_| self.message_offset_is_credible(size));
+            return (size, last_offset, NO_LEADER_EPOCH);
         }
         let following = BatchHeader::parse(&self.rest[size..]).ok().filter(|next| {
             (base_offset.saturating_add(1)..=base_offset.saturating_add(i64::from(u32::MAX)))
@@ -508,6 +516,21 @@ impl BatchDecoder<'_> {
             NO_LEADER_EPOCH
         };
         (size, last_offset, leader_epoch.max(NO_LEADER_EPOCH))
+    }
+
+    /// Whether the first message, of `size` bytes and of magic 0 or 1, has the offset that it says:
+    /// what follows is a little above it, or the message is whole. No checksum covers the offset.
+    fn message_offset_is_credible(&self, size: usize) -> bool {
+        let offset_at = |at: usize| {
+            let bytes = self.rest[at..].first_chunk().copied();
+            bytes.map(i64::from_be_bytes)
+        };
+        if let (Some(offset), Some(following)) = (offset_at(0), offset_at(size)) {
+            return following > offset && following - offset.max(0) <= i64::from(u32::MAX);
+        }
+        legacy_record::first_record(&self.rest)
+            .and_then(|message| legacy_record::verify_checksum(&message, &self.rest))
+            .is_ok()
     }
 
     /// Reads messages of magic 0 and 1: one that wraps compressed ones, or a run of

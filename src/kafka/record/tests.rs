@@ -591,6 +591,49 @@ fn a_last_offset_that_nothing_confirms_is_not_believed() {
 }
 
 #[test]
+fn the_offset_of_a_damaged_message_is_believed_only_if_its_successor_rises_over_it() {
+    let message: &[u8] = include_bytes!("../../../proto-tests/golden/records/magic1-none.bin");
+    let size =
+        header::LOG_OVERHEAD + i32::from_be_bytes(message[8..12].try_into().unwrap()) as usize;
+    let at = |offset: i64, damage: u8| {
+        let mut bytes = message[..size].to_vec();
+        bytes[..8].copy_from_slice(&offset.to_be_bytes());
+        bytes[header::CRC_OFFSET] ^= damage;
+        Bytes::from(bytes)
+    };
+    let options = DecodeOptions {
+        report_unreadable: true,
+        ..self::from(3)
+    };
+    for (bytes, next) in [
+        (at(i64::MAX, 1), 4),
+        (at(1 << 40, 1), 4),
+        (at(-1, 1), 4),
+        (concat(&[at(1 << 40, 1), at(6, 0)]), 7),
+        (concat(&[at(5, 1), at(6, 0)]), 7),
+        (concat(&[at(5, 1), at(6, 1)]), 6),
+    ] {
+        let decoded = decode(bytes, &options).unwrap();
+        assert_eq!(decoded.next_offset, Some(next), "{:?}", decoded.unreadable);
+    }
+}
+
+#[test]
+fn nothing_is_read_at_the_largest_offset_which_has_no_next() {
+    for report_unreadable in [false, true] {
+        let options = DecodeOptions {
+            report_unreadable,
+            ..self::from(i64::MAX)
+        };
+        let decoded = decode(Bytes::from_static(b"whatever"), &options);
+        assert!(
+            matches!(decoded, Err(RecordError::Malformed { .. })),
+            "{decoded:?}"
+        );
+    }
+}
+
+#[test]
 fn offsets_that_do_not_rise_are_refused() {
     let batch = write(&numbered(3), CompressionType::None);
     let repeated = concat(&[stored(&batch, 5), stored(&batch, 7)]);
