@@ -108,6 +108,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         "src/websocket",
         &["base64", "bytes", "headers", "http", "thiserror"],
     ),
+    ("fuzzing", "proto-tests/fuzz", &["allocation-counter"]),
     ("runtime", "src/runtime", &["futures-util", "tracing"]),
     ("thread-cached-alloc", "src/alloc", &[]),
 ];

@@ -22,6 +22,8 @@
 mod close;
 mod decode;
 mod encode;
+#[cfg(test)]
+mod fuzz;
 mod mask;
 #[cfg(test)]
 mod tests;

@@ -84,6 +84,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzzing::{FuzzInput, fuzz, within};
 
     /// `Sec-WebSocket-Accept` of the response.
     fn accepted(request: &HeaderMap) -> Result<String, HandshakeError> {
@@ -177,5 +178,68 @@ mod tests {
             HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="),
         );
         assert_eq!(accepted(&twice), Err(InvalidKey));
+    }
+
+    /// The headers of a valid handshake, some of them damaged, missing, repeated or in the company
+    /// of others.
+    fn almost_a_handshake(input: &mut FuzzInput) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let key = base64::engine::general_purpose::STANDARD.encode(input.number_bytes());
+        let connection = *input.pick(&["Upgrade", "keep-alive, Upgrade", "x,upgrade ,"]);
+        let upgrade = *input.pick(&["websocket", "h2c , WebSocket", "WEBSOCKET"]);
+        for (name, value) in [
+            ("connection", connection),
+            ("upgrade", upgrade),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", &key),
+            ("sec-websocket-protocol", "chat"),
+        ] {
+            let mut value = value.as_bytes().to_vec();
+            for _ in 0..input.below(2) + usize::from(!input.one_in(20)) {
+                if input.one_in(12) {
+                    input.damage(&mut value);
+                }
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.append(name, value);
+                }
+            }
+        }
+        headers
+    }
+
+    #[test]
+    fn fuzz_handshakes() {
+        fuzz("handshakes", |input| {
+            let request = almost_a_handshake(input);
+            let texts = |name: &str| -> Vec<Option<&str>> {
+                let all = request.get_all(name);
+                all.iter().map(|value| value.to_str().ok()).collect()
+            };
+            let lists = |name: &str, word: &str| {
+                let texts = texts(name);
+                let mut words = texts.iter().flatten().flat_map(|text| text.split(','));
+                words.any(|listed| listed.trim().eq_ignore_ascii_case(word))
+            };
+            let key = texts("sec-websocket-key");
+            let is_key = |key: &str| {
+                key.len() == 24
+                    && key.ends_with("==")
+                    && key
+                        .bytes()
+                        .take(22)
+                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+            };
+            let valid = if !lists("connection", "upgrade") || !lists("upgrade", "websocket") {
+                Err(HandshakeError::NotAnUpgrade)
+            } else if texts("sec-websocket-version") != [Some("13")] {
+                Err(HandshakeError::UnsupportedVersion)
+            } else if key.len() != 1 || !key[0].is_some_and(is_key) {
+                Err(HandshakeError::InvalidKey)
+            } else {
+                Ok(28)
+            };
+            let accepted = within(16 << 10, "a handshake", || accepted(&request));
+            assert_eq!(accepted.map(|proof| proof.len()), valid, "{request:?}");
+        });
     }
 }

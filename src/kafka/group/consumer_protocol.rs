@@ -13,6 +13,9 @@
 //! - A count is checked against the bytes that remain before anything is allocated for it.
 //! - What is written equals Java's bytes for the same content.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};

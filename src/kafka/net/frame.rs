@@ -10,6 +10,9 @@
 //!   [`PREALLOCATED_MAX`] bytes the buffer grows only as bytes arrive.
 //! - Reading is cancel-safe: what was read stays in the [`FrameReader`].
 
+#[cfg(test)]
+mod fuzz;
+
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};

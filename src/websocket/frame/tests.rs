@@ -383,33 +383,7 @@ fn between_messages_a_decoder_owns_no_memory() {
     assert_eq!(decoder.fragments.capacity(), 0);
 }
 
-fn frames() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
-    let first = prop_oneof![
-        4 => prop::sample::select(vec![
-            TEXT, TEXT_OPEN, BINARY, BINARY_OPEN, MORE, LAST, PING, PONG, CLOSE,
-        ]),
-        1 => any::<u8>(),
-    ];
-    let payload = prop_oneof![
-        any::<String>().prop_map(String::into_bytes),
-        prop::collection::vec(any::<u8>(), 0..140),
-    ];
-    prop::collection::vec((first, payload), 0..8)
-}
-
 proptest! {
-    #[test]
-    fn garbage_never_panics(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
-        decoded(pieces.iter().map(|piece| &piece[..]));
-    }
-
-    #[test]
-    fn the_outcome_never_depends_on_how_the_bytes_are_cut(frames in frames()) {
-        let frames: Vec<Vec<u8>> =
-            frames.iter().map(|(first, payload)| client(*first, payload)).collect();
-        all_ways(&frames);
-    }
-
     #[test]
     fn a_message_cut_into_any_fragments_arrives_as_it_was(
         text: String,

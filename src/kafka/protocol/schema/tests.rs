@@ -33,6 +33,9 @@ macro_rules! each_api_version {
     };
 }
 
+/// After the macro that it uses.
+mod fuzz;
+
 /// A body of that schema: two elements in each array, every byte of every number 1, and
 /// all tagged fields that the version has, and an unknown one.
 struct SampleBody {

@@ -9,7 +9,7 @@ use super::*;
 
 /// Every API that has a schema, in every version that is decoded. (Some that the codec
 /// lists are not.)
-fn every_request_version() -> impl Iterator<Item = (ApiKey, i16)> {
+pub(super) fn every_request_version() -> impl Iterator<Item = (ApiKey, i16)> {
     let apis = (0..128).filter_map(|key| ApiKey::try_from(key).ok());
     let known = apis.filter(|api| request_schema(*api).is_some());
     let listed = known.flat_map(|api| {
@@ -28,7 +28,7 @@ fn sample_request(api: ApiKey, version: i16) -> Bytes {
 }
 
 /// With a header; how long that is.
-fn frame_of(api: ApiKey, version: i16, body: &[u8]) -> (BytesMut, usize) {
+pub(super) fn frame_of(api: ApiKey, version: i16, body: &[u8]) -> (BytesMut, usize) {
     let header = RequestHeader::default()
         .with_request_api_key(api as i16)
         .with_request_api_version(version)
