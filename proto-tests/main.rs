@@ -13,6 +13,7 @@ mod cli;
 mod cluster_ids;
 mod embedded_broker;
 mod fetch;
+mod fuzz_heads;
 mod group_coordinators;
 mod group_faults;
 mod group_positions;

@@ -22,6 +22,8 @@
 pub(crate) mod ack;
 pub(crate) mod commit;
 pub(crate) mod format;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;

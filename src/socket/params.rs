@@ -3,6 +3,9 @@
 //! Unknown names are ignored, since proxies and clients add their own; an invalid value of a
 //! known name is refused, by name and with what is allowed.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::HashSet;
 use std::str::FromStr;
 

@@ -2,6 +2,7 @@
 //! form that can be encoded, and read back by a client.
 
 mod bounds;
+mod fuzz;
 
 use std::net::SocketAddr;
 use std::time::Duration;
