@@ -4,7 +4,7 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 
-/** Topics.java BOOTSTRAP create NAME PARTITIONS REPLICATION | delete NAME | grow NAME PARTITIONS | size NAME */
+/** Topics.java BOOTSTRAP create NAME PARTITIONS REPLICATION | delete NAME | recreate NAME | grow NAME PARTITIONS | size NAME */
 public class Topics {
     public static void main(String[] a) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", a[0]))) {
@@ -18,6 +18,22 @@ public class Topics {
                     awaitLeaders(admin, a[2], partitions);
                 }
                 case "delete" -> admin.deleteTopics(List.of(a[2])).all().get();
+                // Deletes a topic and creates it again when it is told to by a byte.
+                case "recreate" -> {
+                    admin.describeTopics(List.of(a[2])).allTopicNames().get();
+                    System.out.println("ready");
+                    System.in.read();
+                    admin.deleteTopics(List.of(a[2])).all().get();
+                    while (true) {
+                        try {
+                            admin.createTopics(List.of(new NewTopic(a[2], 1, (short) 1))).all().get();
+                            break;
+                        } catch (java.util.concurrent.ExecutionException e) {
+                            if (!(e.getCause() instanceof org.apache.kafka.common.errors.TopicExistsException)) throw e;
+                        }
+                    }
+                    awaitLeaders(admin, a[2], 1);
+                }
                 case "grow" -> {
                     int partitions = Integer.parseInt(a[3]);
                     admin.createPartitions(Map.of(a[2], NewPartitions.increaseTo(partitions))).all().get();

@@ -157,6 +157,7 @@ impl Fetcher {
         isolation: IsolationLevel,
         wake: Arc<WakeSignal>,
     ) -> Cursor {
+        self.shared.forget_if_replaced(&tp, isolation);
         let mut partitions = lock(&self.shared.partitions);
         if cluster_changes.is_some_and(|changes| changes != partitions.cluster_changes) {
             drop(partitions);
@@ -243,6 +244,22 @@ impl FetcherShared {
         }
     }
 
+    /// Closes a partition that nobody has read since another topic took the name of its topic: its
+    /// task would find that out only when it is read.
+    fn forget_if_replaced(&self, tp: &TopicPartition, isolation: IsolationLevel) {
+        let known = lock(&self.partitions)
+            .by_key
+            .get(&(tp.clone(), isolation))
+            .cloned();
+        let metadata = self.cluster.metadata();
+        if let Some(known) = known.filter(|known| metadata.is_replaced(&tp.topic, known.topic())) {
+            self.forget(&known);
+            let topic = Arc::clone(&tp.topic);
+            known.close(FetchError::UnknownTopic { topic });
+            known.work.notify_one();
+        }
+    }
+
     /// Closes all partitions: another cluster took the place of the one that has them. What was
     /// fetched of it is dropped, and no cursor of it is served by the new one.
     fn forget_all(&self) {
@@ -268,7 +285,10 @@ impl FetcherShared {
             drop(fetch_state);
             partition.tail_target_changed();
             let key = (partition.tp.clone(), partition.isolation);
-            partitions.by_key.remove(&key);
+            let is_it = |known: &Arc<SharedPartition>| Arc::ptr_eq(known, partition);
+            if partitions.by_key.get(&key).is_some_and(is_it) {
+                partitions.by_key.remove(&key);
+            }
         }
         idle
     }

@@ -39,4 +39,5 @@ pub use net::connection::{Connection, ResponseFuture};
 pub use net::pool::ConnectionPurpose;
 pub use principal::Principal;
 pub use producer::{DeliveryFuture, ProduceError, Producer, RecordMetadata};
+pub(crate) use topic::TopicIdentity;
 pub use topic::{BrokerId, TopicPartition};

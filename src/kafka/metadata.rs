@@ -41,7 +41,7 @@ use std::time::Duration;
 use kafka_protocol::messages::MetadataResponse;
 use runtime::mutex::lock;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
 use self::snapshot::TopicError;
@@ -51,7 +51,7 @@ pub use self::snapshot::{
 pub(crate) use self::topics::MetadataUpdate;
 use self::topics::TopicsOfInterest;
 use super::backoff::ExponentialBackoff;
-use super::topic::TopicPartition;
+use super::topic::{TopicIdentity, TopicPartition};
 
 /// From one partial update to the next, on average.
 pub(crate) const PARTIAL_UPDATE_INTERVAL: Duration = Duration::from_micros(500);
@@ -225,16 +225,38 @@ impl Metadata {
         Some(Arc::clone(topic))
     }
 
+    /// Topics, each as the first response describes it whose request was sent after `asked_at`:
+    /// what that leaves open is [`Unavailable`](MetadataError::Unavailable), and a topic that it
+    /// does not know is unknown, though the next response may know it. Waits for `within` at most.
+    pub(crate) async fn topics_in_next_response(
+        &self,
+        names: &[Arc<str>],
+        asked_at: Instant,
+        within: Duration,
+    ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
+        let mut searches: Vec<_> = names.iter().map(|n| TopicSearch::new(self, n)).collect();
+        for search in &mut searches {
+            search.unknown_needed = 1;
+            search.update(Some(asked_at), None);
+        }
+        if let Some(update) = self.request_pending(&searches)
+            && timeout(within, self.succeeded(update)).await.is_ok()
+        {
+            for search in &mut searches {
+                search.update(Some(asked_at), Some(update));
+            }
+        }
+        let results = searches.into_iter().map(TopicSearch::into_result);
+        results.collect()
+    }
+
     async fn find_topics(
         &self,
         names: &[Arc<str>],
         asked_at: Option<Instant>,
     ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
         let deadline = Instant::now() + self.shared.max_wait;
-        let mut searches: Vec<TopicSearch<'_>> = names
-            .iter()
-            .map(|name| TopicSearch::new(self, name))
-            .collect();
+        let mut searches: Vec<_> = names.iter().map(|n| TopicSearch::new(self, n)).collect();
         let mut answered_by = None;
         let mut backoff = ExponentialBackoff::new(TOPIC_RETRY_BACKOFF, TOPIC_RETRY_BACKOFF_MAX);
         loop {
@@ -283,6 +305,24 @@ impl Metadata {
     pub fn request_update_for_topic(&self, topic: &str) {
         lock(&self.shared.topics).request_update_for(topic);
         self.shared.requested.notify_one();
+    }
+
+    /// A broker that had this partition denies to know it: its topic may have been deleted, and
+    /// another one may have its name by now. Where topics have no ids, the next response decides.
+    /// `identity` is the topic that it had.
+    pub(crate) fn doubt_topic(&self, tp: &TopicPartition, identity: TopicIdentity) {
+        if !identity.id.is_nil() || self.is_replaced(&tp.topic, identity) {
+            return;
+        }
+        lock(&self.shared.topics).doubt(&tp.topic, Instant::now());
+        self.shared.requested.notify_one();
+    }
+
+    /// Whether the topic of that name is known to be another one by now.
+    pub(crate) fn is_replaced(&self, topic: &str, identity: TopicIdentity) -> bool {
+        let snapshot = self.shared.snapshot.borrow();
+        let now = snapshot.topic(topic).map(|topic| topic.identity());
+        now.is_some_and(|now| now.differs_from(identity))
     }
 
     /// Waits for the response to a request that is sent after this call.
@@ -381,7 +421,10 @@ impl Metadata {
     /// Takes what a broker answered.
     pub(crate) fn complete_update(&self, update: &MetadataUpdate, response: &MetadataResponse) {
         let shared = &self.shared;
-        if !update.is_full && self.snapshot().is_confirmed_by(response) {
+        if !update.is_full
+            && self.snapshot().is_confirmed_by(response)
+            && !lock(&shared.topics).are_doubted(&update.topics)
+        {
             lock(&shared.topics).note_confirmed(response, update);
             *lock(&shared.last_update_error) = None;
             let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
@@ -449,6 +492,8 @@ struct TopicSearch<'a> {
     topic: &'a Arc<str>,
     /// How many responses in a row did not know it.
     unknown: u32,
+    /// How many have to, until it is unknown.
+    unknown_needed: u32,
     /// The last response neither described it nor said that there is none.
     unsettled: bool,
     result: Option<Result<Arc<TopicMetadata>, MetadataError>>,
@@ -461,6 +506,7 @@ impl<'a> TopicSearch<'a> {
             metadata,
             topic,
             unknown: 0,
+            unknown_needed: 2,
             unsettled: false,
             result: None,
         }
@@ -485,12 +531,12 @@ impl<'a> TopicSearch<'a> {
             Some(TopicError::InvalidName) => MetadataError::Invalid { topic },
             Some(TopicError::Unknown) => {
                 self.unknown += 1;
-                if self.unknown < 2 {
+                if self.unknown < self.unknown_needed {
                     return;
                 }
                 MetadataError::UnknownTopic { topic }
             }
-            Some(TopicError::Retriable) | None => {
+            Some(TopicError::Retriable | TopicError::Contradictory) | None => {
                 self.unsettled = true;
                 return;
             }

@@ -1,8 +1,7 @@
 //! The partitions that a consumer owns: what it reads of each, and what it has stored.
 
-use uuid::Uuid;
-
 use super::TopicPartition;
+use crate::TopicIdentity;
 use crate::fetcher::{Cursor, FetchPosition};
 use crate::group::{InitialPosition, PartitionAssignment};
 
@@ -18,8 +17,8 @@ pub(super) struct SubscriptionState {
 #[derive(Debug)]
 pub(super) struct TopicPartitionState {
     pub(super) assignment: PartitionAssignment,
-    /// Of the topic that the position is in; nil if it is unknown.
-    topic_id: Uuid,
+    /// The topic that the position is in.
+    topic: TopicIdentity,
     pub(super) fetching: FetchingState,
     /// No offset below was delivered under this assignment.
     first_offset: i64,
@@ -80,7 +79,7 @@ impl SubscriptionState {
         let InitialPosition {
             assignment,
             position,
-            topic_id,
+            topic,
         } = initial;
         self.remove(|state| state.assignment.tp == assignment.tp);
         self.partitions.push(TopicPartitionState {
@@ -89,7 +88,7 @@ impl SubscriptionState {
                 tp: cursor.tp().clone(),
                 number: assignment.number,
             },
-            topic_id,
+            topic,
             fetching: FetchingState::Fetching(cursor),
             first_offset: position.offset,
             delivered_end: None,
@@ -144,8 +143,7 @@ impl TopicPartitionState {
         let FetchingState::Fetching(cursor) = &self.fetching else {
             return false;
         };
-        let read = cursor.topic_id();
-        !read.is_nil() && !self.topic_id.is_nil() && read != self.topic_id
+        cursor.topic().differs_from(self.topic)
     }
 
     pub(super) fn cursor_mut(&mut self) -> Option<&mut Cursor> {

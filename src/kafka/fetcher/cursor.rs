@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use runtime::mutex::lock;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::FetchPosition;
 use super::chunk::PartitionRecords;
 use super::error::FetchError;
 use super::fetch_state::{CursorState, NextChunk};
 use super::shared_partition::SharedPartition;
-use crate::TopicPartition;
+use crate::{TopicIdentity, TopicPartition};
 use runtime::wake::WakeSignal;
 
 /// Reads one partition from a position on. See [`Fetcher::cursor`](super::Fetcher::cursor).
@@ -78,10 +77,9 @@ impl Cursor {
         );
     }
 
-    /// The id of the topic whose records it returns; nil if the broker gives topics no id, or
-    /// nothing was fetched yet.
-    pub(crate) fn topic_id(&self) -> Uuid {
-        self.partition.topic_id.get().copied().unwrap_or_default()
+    /// Which topic's records it returns, as far as it is known.
+    pub(crate) fn topic(&self) -> TopicIdentity {
+        self.partition.topic()
     }
 
     /// The partition.

@@ -87,6 +87,12 @@ pub(super) enum RetryReason {
     Other(Arc<str>),
 }
 
+impl RetryReason {
+    pub(super) fn is_code(&self, error: ResponseError) -> bool {
+        matches!(self, Self::Code(code) if *code == error.code())
+    }
+}
+
 impl From<ResponseError> for RetryReason {
     fn from(error: ResponseError) -> Self {
         Self::Code(error.code())

@@ -28,9 +28,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use kafka_protocol::error::ResponseError;
 use runtime::mutex::lock;
 use tokio::time::{Instant, sleep_until};
-use uuid::Uuid;
 
 use self::partition_fetch::{PartitionFetch, PartitionFetchResult};
 use super::FetcherShared;
@@ -52,6 +52,7 @@ pub(super) async fn run(shared: Arc<FetcherShared>, partition: Arc<SharedPartiti
         partition: Arc::clone(&partition),
         shared: Arc::clone(&shared),
         leader: None,
+        was_served: false,
         unknown_since: None,
         unreadable_attempt: None,
         logged_unreadable: -1,
@@ -72,6 +73,8 @@ struct PartitionFetcher {
     partition: Arc<SharedPartition>,
     backoff: ExponentialBackoff,
     leader: Option<LeaderAndEpoch>,
+    /// Whether a leader had the partition: one that denies to know it then has lost it.
+    was_served: bool,
     /// Since when the cluster does not know the topic.
     unknown_since: Option<Instant>,
     /// An offset whose bytes could not be read, and how often in a row.
@@ -130,11 +133,6 @@ impl PartitionFetcher {
         }
     }
 
-    /// Of the topic when it was first seen: another id is another topic. Nil if it is unknown.
-    fn topic_id(&self) -> Uuid {
-        self.partition.topic_id.get().copied().unwrap_or_default()
-    }
-
     fn has_work(&self) -> bool {
         let fetch_state = lock(&self.partition.fetch_state);
         fetch_state.wants_handover_fetch()
@@ -177,7 +175,7 @@ impl PartitionFetcher {
                 shared: Arc::clone(&self.shared),
                 partition: Arc::clone(&self.partition),
                 leader,
-                topic_id: self.topic_id(),
+                topic_id: self.partition.topic().id,
                 exclusive,
                 report_unreadable: self.is_given_up(spec.offset),
             };
@@ -192,14 +190,7 @@ impl PartitionFetcher {
     }
 
     fn add_to_tail(&self, leader: LeaderAndEpoch) {
-        let id = self.topic_id();
-        TailFetchers::add(
-            &self.shared,
-            leader.broker,
-            &self.partition,
-            id,
-            leader.epoch,
-        );
+        TailFetchers::add(&self.shared, leader.broker, &self.partition, leader.epoch);
     }
 
     fn complete(&mut self, spec: FetchSpec, result: PartitionFetchResult) {
@@ -218,6 +209,10 @@ impl PartitionFetcher {
             }
             PartitionFetchResult::Failed(error) => FetchOutcome::Failed(error),
             PartitionFetchResult::Retry(reason) => {
+                if self.was_served && reason.is_code(ResponseError::UnknownTopicOrPartition) {
+                    let metadata = self.shared.cluster.metadata();
+                    metadata.doubt_topic(&self.partition.tp, self.partition.topic());
+                }
                 self.pause(&reason, LeaderAfterFailure::LookUp);
                 FetchOutcome::Retry
             }
@@ -352,6 +347,7 @@ impl PartitionFetcher {
     }
 
     fn succeeded(&mut self) {
+        self.was_served = true;
         self.backoff.succeeded();
         self.unreadable_attempt = None;
         self.exclusive_request = false;

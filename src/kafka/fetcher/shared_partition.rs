@@ -9,7 +9,6 @@ use bytes::Bytes;
 use runtime::mutex::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::budget::{BudgetPermit, BudgetPool, ChunkCache};
 use super::chunk::{Chunk, ChunkMemory, ChunkSizeEstimator};
@@ -21,15 +20,15 @@ use crate::record::{
     CutRecords, DecodeOptions, DecodedRecords, PartialBatch, RecordError, UnreadableRecords,
     decode_parts,
 };
-use crate::{IsolationLevel, TopicPartition};
+use crate::{IsolationLevel, TopicIdentity, TopicPartition};
 
 /// A partition that is read, shared by its cursors, its task and the tail.
 pub(super) struct SharedPartition {
     pub(super) tp: TopicPartition,
     pub(super) isolation: IsolationLevel,
-    /// Of the topic whose records these are, once it is known: a partition of another id is
-    /// another partition.
-    pub(super) topic_id: OnceLock<Uuid>,
+    /// Of the topic whose records these are, once it is known: a partition of another topic of
+    /// that name is another partition.
+    pub(super) topic: OnceLock<TopicIdentity>,
     pub(super) fetch_state: Mutex<PartitionFetchState<Chunk>>,
     /// Notified when the partition's task has something to do.
     pub(super) work: Notify,
@@ -97,7 +96,7 @@ impl SharedPartition {
         Arc::new_cyclic(|this| Self {
             tp,
             isolation,
-            topic_id: OnceLock::new(),
+            topic: OnceLock::new(),
             fetch_state: Mutex::new(PartitionFetchState::new(Instant::now())),
             work: Notify::new(),
             size_estimator: Arc::default(),
@@ -105,6 +104,11 @@ impl SharedPartition {
             tail_changes: Mutex::default(),
             this: this.clone(),
         })
+    }
+
+    /// Which topic's records these are, as far as it is known.
+    pub(super) fn topic(&self) -> TopicIdentity {
+        self.topic.get().copied().unwrap_or_default()
     }
 
     /// Decodes what was fetched at `first_offset` from the leader of `serving_epoch`.

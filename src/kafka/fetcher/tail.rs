@@ -58,7 +58,6 @@ impl TailFetchers {
         shared: &Arc<FetcherShared>,
         broker: BrokerId,
         partition: &Arc<SharedPartition>,
-        topic_id: Uuid,
         leader_epoch: i32,
     ) {
         let key = (broker, partition.isolation);
@@ -82,7 +81,7 @@ impl TailFetchers {
             });
             tail
         });
-        tail.add(partition, topic_id, leader_epoch);
+        tail.add(partition, leader_epoch);
     }
 
     /// How many tails are at work.
@@ -235,6 +234,11 @@ impl TailFetcher {
                 error = fetched.error,
                 "removed from the tail"
             );
+            if fetched.error == ResponseError::UnknownTopicOrPartition.code() {
+                // It was fetched before it was added here.
+                let metadata = shared.cluster.metadata();
+                metadata.doubt_topic(&partition.tp, partition.topic());
+            }
             self.tail.remove(&target.entry);
             return;
         }

@@ -13,13 +13,12 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::assignor::{PartitionsPerTopic, RackSet};
 use super::error::GroupError;
 use super::membership::LeaderInput;
 use crate::metadata::{ClusterSnapshot, MetadataError, PartitionMetadata, TopicMetadata};
-use crate::{Cluster, TopicPartition};
+use crate::{Cluster, TopicIdentity, TopicPartition};
 
 /// The topics of a group and their partitions at the time of the assignment.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(super) struct AssignmentSnapshot {
 /// A topic that exists.
 #[derive(Debug)]
 struct AssignedTopic {
-    id: Uuid,
+    identity: TopicIdentity,
     partitions: Vec<RackSet>,
 }
 
@@ -78,7 +77,7 @@ impl AssignmentSnapshot {
             false => RackSet::new(),
         };
         let assigned = |topic: Arc<TopicMetadata>| AssignedTopic {
-            id: topic.id,
+            identity: topic.identity(),
             partitions: topic.partitions.iter().map(racks_of).collect(),
         };
         let topics = topics.into_iter();
@@ -127,7 +126,7 @@ impl AssignmentSnapshot {
             partition.replica_ids.iter().any(|id| is_down(*id))
                 || racks_of(partition, now) == *racks
         };
-        assigned.id == topic.id
+        !assigned.identity.differs_from(topic.identity())
             && assigned.partitions.len() == topic.partitions.len()
             && (!self.any_member_has_rack
                 || topic

@@ -28,12 +28,11 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use self::commits::CommitSchedule;
 use self::rebalance::RebalanceResponse;
 use super::assignment_snapshot::AssignmentWatch;
-use super::coordinator_handle::{CoordinatorHandle, GroupCommitPermit};
+use super::coordinator_handle::{CommitResult, CoordinatorHandle, PreparedCommit};
 use super::error::{ConsumerError, GroupError, PositionError};
 use super::last_group_start::DecidedStart;
 use super::member_channel::{BackgroundEvent, ClusterChanges, MemberChannel};
@@ -45,7 +44,7 @@ use super::positions::{
 use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
 use crate::net::pool::JoinConnection;
-use crate::{BrokerId, ConnectionPurpose, IsolationLevel};
+use crate::{BrokerId, ConnectionPurpose, IsolationLevel, TopicIdentity};
 
 /// How long the last commit may hold up leaving.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,12 +62,9 @@ enum GroupResponse {
         Option<Result<FetchPosition, PositionError>>,
     ),
     /// A commit may be sent now, or that broker is not the coordinator any more.
-    CommitPermit(Result<GroupCommitPermit, BrokerId>),
-    /// To the commit of that generation: the error code per partition.
-    OffsetCommit(
-        Generation,
-        Result<Vec<(PartitionAssignment, i16)>, GroupError>,
-    ),
+    CommitPrepared(Result<PreparedCommit, BrokerId>),
+    /// To the commit of that generation.
+    OffsetCommit(Generation, Result<CommitResult, GroupError>),
     LeaveGroup(Result<(), GroupError>),
 }
 
@@ -90,8 +86,8 @@ pub(crate) struct ConsumerCoordinator {
     commits: CommitSchedule,
     resets: PositionResets,
     /// Of what is assigned, since its committed offset was fetched: positions and offsets to
-    /// commit belong to these topics, not to others of the same name. Nil if it is unknown.
-    topic_ids: BTreeMap<PartitionAssignment, Uuid>,
+    /// commit belong to these topics, not to others of the same name.
+    topics: BTreeMap<PartitionAssignment, TopicIdentity>,
     /// Of the cluster that its assignments are of. What is found before this member learns of a
     /// change is of the former one.
     cluster_changes: ClusterChanges,
@@ -119,7 +115,7 @@ impl ConsumerCoordinator {
             announced_changes: handle.announced_changes(),
             commits: CommitSchedule::new(handle.cluster.config()),
             resets: PositionResets::default(),
-            topic_ids: BTreeMap::new(),
+            topics: BTreeMap::new(),
             cluster_changes: 0,
             leave_by: None,
             handle,
@@ -195,7 +191,9 @@ impl ConsumerCoordinator {
         if state.leave_requested && self.leave_by.is_none() {
             self.leave_by = Some(now + LAST_COMMIT_TIMEOUT);
         }
-        let sendable = state.commits.is_sendable();
+        let due_at = state.commits.due_at(now);
+        let is_due = due_at.is_some_and(|at| at <= now) && !self.commits.is_in_flight();
+        let due_topics = is_due.then(|| state.commits.due_topics(now));
         drop(guard);
 
         if !self.member.is_leaving() {
@@ -214,8 +212,8 @@ impl ConsumerCoordinator {
         {
             self.handle_event(MembershipEvent::LeaveRequested);
         }
-        if sendable {
-            self.request_commit_permit(now);
+        if let Some(topics) = due_topics {
+            self.prepare_commit(topics, now);
         }
     }
 
@@ -332,11 +330,13 @@ impl ConsumerCoordinator {
             GroupResponse::PositionReset(assignment, found) => {
                 return self.on_position_reset(assignment, found);
             }
-            GroupResponse::CommitPermit(Ok(permit)) => {
-                self.commit(permit);
+            GroupResponse::CommitPrepared(Ok(prepared)) => {
+                self.commit(prepared);
                 return Vec::new();
             }
-            GroupResponse::CommitPermit(Err(broker)) => return self.on_no_commit_permit(broker),
+            GroupResponse::CommitPrepared(Err(broker)) => {
+                return self.on_coordinator_moved(broker);
+            }
             GroupResponse::OffsetCommit(generation, result) => {
                 return self.on_commit_response(generation, result);
             }

@@ -15,6 +15,8 @@
 //!   new one that it is. Any broker answers FindCoordinator, by metadata that may lag: what it
 //!   names would cost parked joins their place in the rebalance, and their place in line.
 
+mod commits;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,26 +24,24 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+use kafka_protocol::messages::OffsetFetchRequest;
 use runtime::mutex::lock;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+pub(super) use self::commits::{CommitResult, PreparedCommit};
 use super::coordinator_lookup::{CoordinatorLookup, LOOKUP_TIMEOUT};
 use super::error::{GroupError, GroupErrorAction};
 use super::last_group_start::LastGroupStart;
-use super::partition_assignment::PartitionAssignment;
-use super::requests::{self, CommittedPosition, ConsumerGroupMetadata};
-use super::topic_identity::{self, OffsetToCommit};
+use super::requests::{self, CommittedPosition};
 use crate::error::RequestError;
 use crate::fetcher::Fetcher;
-use crate::net::pool::{CommitPermit, JoinConnection};
-use crate::protocol::topics_by_id::BY_ID_VERSION;
+use crate::net::pool::JoinConnection;
 use crate::protocol::versions::Api;
 use crate::{BrokerId, Cluster, ConnectionPurpose, IsolationLevel, TopicPartition};
 
-/// OffsetCommit requests of one group that may be in flight or next in line at the broker: a
+/// OffsetCommit requests of one group that may be in flight or next in line for the broker: a
 /// group of many members takes no more turns than others.
 const COMMITS_PER_GROUP: usize = 4;
 
@@ -95,7 +95,7 @@ struct LocalGroup {
     coordinator: watch::Sender<Option<BrokerId>>,
     /// The last broker that was named and has not confirmed it; locked while one is asked.
     refuted: tokio::sync::Mutex<Option<RefutedCoordinator>>,
-    /// Bounds the commits that are in flight or next in line at the broker.
+    /// Bounds the commits that are in flight or next in line for the broker.
     commits: Arc<Semaphore>,
     /// Counts the members that joined or left: the others need not wait for their next
     /// heartbeat to learn of the rebalance.
@@ -228,26 +228,6 @@ impl CoordinatorHandle {
         }
     }
 
-    /// Waits until this group, and then any group, may have one more commit in flight at that
-    /// broker, which is returned if another one is the coordinator by now. Cancel-safe.
-    pub(super) async fn commit_permit(
-        self,
-        broker: BrokerId,
-    ) -> Result<GroupCommitPermit, BrokerId> {
-        let permit = async {
-            let group = Arc::clone(&self.group.commits).acquire_owned().await;
-            GroupCommitPermit {
-                broker: self.cluster.commit_permit(broker).await,
-                _group: group.expect("the semaphore is never closed"),
-            }
-        };
-        tokio::select! {
-            biased;
-            permit = permit => Ok(permit),
-            () = self.moved_from(broker) => Err(broker),
-        }
-    }
-
     /// Completes when another broker than that is known as the coordinator. Cancel-safe.
     async fn moved_from(&self, broker: BrokerId) {
         let mut coordinator = self.group.coordinator.subscribe();
@@ -297,51 +277,6 @@ impl CoordinatorHandle {
             }
         }
         result
-    }
-
-    /// Commits offsets of the topics that they belong to; the error code of each partition.
-    pub(super) async fn commit_offsets(
-        &self,
-        permit: GroupCommitPermit,
-        metadata: &ConsumerGroupMetadata,
-        mut offsets: Vec<OffsetToCommit>,
-    ) -> Result<Vec<(PartitionAssignment, i16)>, GroupError> {
-        let (broker, purpose) = (permit.broker.broker(), permit.broker.purpose());
-        let topics = self.cluster.metadata();
-        let newest = self.version::<OffsetCommitRequest>(broker, purpose);
-        let by_id = newest.await? >= BY_ID_VERSION;
-        let mut codes = Vec::new();
-        if !by_id {
-            let identified = topic_identity::identify(topics, offsets).await?;
-            (offsets, codes) = (identified.current, identified.rejected);
-        }
-        if offsets.is_empty() {
-            return Ok(codes);
-        }
-        let build = |version| {
-            // By name only after it was looked at who has it: the broker may have been replaced.
-            let is_identified = !by_id || version >= BY_ID_VERSION;
-            let offsets = if is_identified { &offsets[..] } else { &[] };
-            requests::offset_commit(version, metadata, offsets)
-        };
-        let timeout = self.cluster.config().request_timeout;
-        let call = self.call::<OffsetCommitRequest>(broker, purpose, build, timeout);
-        let response = call.await?;
-        drop(permit);
-        let committed = requests::commit_error_codes(&response, &offsets).into_iter();
-        let (unknown, committed): (Vec<_>, Vec<_>) =
-            committed.partition(|(_, code)| *code == ResponseError::UnknownTopicId.code());
-        codes.extend(committed);
-        if !unknown.is_empty() {
-            // Recreated, or not known to the coordinator yet.
-            offsets.retain(|offset| unknown.iter().any(|(of, _)| *of == offset.assignment));
-            let identified = topic_identity::identify(topics, offsets).await?;
-            codes.extend(identified.rejected);
-            let current = identified.current.into_iter();
-            let not_known_yet = ResponseError::UnknownTopicOrPartition.code();
-            codes.extend(current.map(|offset| (offset.assignment, not_known_yet)));
-        }
-        Ok(codes)
     }
 
     /// Tells the group's other members in this process that this one joins or has left.
@@ -436,11 +371,4 @@ impl CoordinatorHandle {
 
 fn not_available() -> GroupError {
     GroupError::Code(ResponseError::CoordinatorNotAvailable)
-}
-
-/// One commit of a group may be in flight, until this is dropped.
-#[derive(Debug)]
-pub(super) struct GroupCommitPermit {
-    pub(super) broker: CommitPermit,
-    _group: OwnedSemaphorePermit,
 }

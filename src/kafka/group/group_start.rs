@@ -36,7 +36,6 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use kafka_protocol::error::ResponseError;
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction};
@@ -47,7 +46,7 @@ use super::topic_identity::OffsetToCommit;
 use crate::backoff::ExponentialBackoff;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::metadata::{ClusterSnapshot, MetadataError, TopicMetadata};
-use crate::{IsolationLevel, TopicPartition};
+use crate::{IsolationLevel, TopicIdentity, TopicPartition};
 
 /// Where a group at `latest` begins, for a consumer that will join it.
 #[derive(Clone, Debug)]
@@ -257,7 +256,7 @@ impl StartDecision<'_> {
     /// reads.
     fn leaderless_before(&self, tp: &TopicPartition) -> Option<i32> {
         let last = self.last.as_ref()?;
-        last.leaderless_epoch(tp, self.topic_id(tp))
+        last.leaderless_epoch(tp, self.identity(tp))
     }
 
     /// Those of the partitions of which nothing is committed.
@@ -265,7 +264,7 @@ impl StartDecision<'_> {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<TopicPartition>, GroupError> {
-        let with_id = |tp: &TopicPartition| (tp.clone(), self.topic_id(tp));
+        let with_id = |tp: &TopicPartition| (tp.clone(), self.identity(tp).id);
         let partitions: Vec<_> = partitions.iter().map(with_id).collect();
         let committed = self.handle.fetch_committed(&partitions, self.isolation);
         open_partitions(committed.await?)
@@ -273,17 +272,18 @@ impl StartDecision<'_> {
 
     fn to_commit(&self, tp: TopicPartition, next: FetchPosition) -> OffsetToCommit {
         OffsetToCommit {
-            topic_id: self.topic_id(&tp),
+            topic: self.identity(&tp),
+            is_unconfirmed: false,
             // There is no member to number the assignments of.
             assignment: PartitionAssignment { tp, number: 0 },
             next,
         }
     }
 
-    fn topic_id(&self, tp: &TopicPartition) -> Uuid {
+    fn identity(&self, tp: &TopicPartition) -> TopicIdentity {
         let mut topics = self.topics.iter();
         let topic = topics.find(|topic| topic.name == tp.topic);
-        topic.map_or(Uuid::nil(), |topic| topic.id)
+        topic.map(|topic| topic.identity()).unwrap_or_default()
     }
 
     /// Commits without a member; what is refused, since the group has members.
@@ -296,10 +296,15 @@ impl StartDecision<'_> {
         let handle = self.handle;
         let broker = handle.coordinator().await?;
         let moved = |_| GroupError::Code(ResponseError::NotCoordinator);
-        let permit = handle.clone().commit_permit(broker).await.map_err(moved)?;
+        let mut names: Vec<_> = self.topics.iter().map(|t| Arc::clone(&t.name)).collect();
+        names.dedup();
+        let prepared = handle.clone().prepare_commit(broker, names);
+        let prepared = prepared.await.map_err(moved)?;
         let metadata = ConsumerGroupMetadata::without_member(&handle.group_id);
-        let codes = handle.commit_offsets(permit, &metadata, offsets.clone());
-        let kept = codes.await.and_then(|codes| refused_ends(&offsets, &codes));
+        let codes = handle.commit_offsets(prepared, &metadata, offsets.clone());
+        let kept = codes
+            .await
+            .and_then(|result| refused_ends(&offsets, &result.codes));
         if let Err(error) = &kept {
             handle.check_coordinator(broker, error);
         }
@@ -388,7 +393,8 @@ mod tests {
                 offset: 7,
                 leader_epoch: 1,
             },
-            topic_id: Uuid::nil(),
+            topic: TopicIdentity::default(),
+            is_unconfirmed: false,
         }
     }
 

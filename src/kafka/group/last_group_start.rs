@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::fetcher::FetchPosition;
 use crate::metadata::TopicMetadata;
-use crate::{IsolationLevel, TopicPartition};
+use crate::{IsolationLevel, TopicIdentity, TopicPartition};
 
 /// What was decided: every partition that the topics had has a committed offset, but for some,
 /// whose ends are kept here, and for those that had no leader, whose leader epochs are.
@@ -19,10 +18,10 @@ pub(crate) struct DecidedStart {
 }
 
 /// A topic as it was then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct DecidedTopic {
     name: Arc<str>,
-    id: Uuid,
+    identity: TopicIdentity,
     partitions: usize,
 }
 
@@ -30,9 +29,15 @@ impl DecidedTopic {
     fn of(topic: &TopicMetadata) -> Self {
         Self {
             name: Arc::clone(&topic.name),
-            id: topic.id,
+            identity: topic.identity(),
             partitions: topic.partitions.len(),
         }
+    }
+
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && !self.identity.differs_from(other.identity)
+            && self.partitions == other.partitions
     }
 }
 
@@ -50,33 +55,46 @@ impl DecidedStart {
     }
 
     /// The end of the partition's log then, if it was not committed.
-    pub(crate) fn end(&self, tp: &TopicPartition, topic_id: Uuid) -> Option<FetchPosition> {
-        self.topic(tp, topic_id)?;
+    pub(crate) fn end(
+        &self,
+        tp: &TopicPartition,
+        identity: TopicIdentity,
+    ) -> Option<FetchPosition> {
+        self.topic(tp, identity)?;
         let found = self.ends.iter().find(|(of, _)| of == tp);
         found.map(|(_, end)| *end)
     }
 
     /// The leader epoch of a partition that had no leader then: its log ends where that does.
-    pub(crate) fn leaderless_epoch(&self, tp: &TopicPartition, topic_id: Uuid) -> Option<i32> {
-        self.topic(tp, topic_id)?;
+    pub(crate) fn leaderless_epoch(
+        &self,
+        tp: &TopicPartition,
+        identity: TopicIdentity,
+    ) -> Option<i32> {
+        self.topic(tp, identity)?;
         let found = self.leaderless.iter().find(|(of, _)| of == tp);
         found.map(|(_, epoch)| *epoch)
     }
 
     /// Whether the partition was added to the topic since.
-    pub(crate) fn is_added_since(&self, tp: &TopicPartition, topic_id: Uuid) -> bool {
-        self.topic(tp, topic_id)
+    pub(crate) fn is_added_since(&self, tp: &TopicPartition, identity: TopicIdentity) -> bool {
+        self.topic(tp, identity)
             .is_some_and(|topic| tp.partition as usize >= topic.partitions)
     }
 
-    fn topic(&self, tp: &TopicPartition, id: Uuid) -> Option<&DecidedTopic> {
+    fn topic(&self, tp: &TopicPartition, identity: TopicIdentity) -> Option<&DecidedTopic> {
         let mut topics = self.topics.iter();
-        topics.find(|topic| topic.name == tp.topic && topic.id == id)
+        topics.find(|topic| topic.name == tp.topic && !topic.identity.differs_from(identity))
     }
 
     fn covers(&self, topics: &[Arc<TopicMetadata>]) -> bool {
-        let mut asked = topics.iter().map(|topic| DecidedTopic::of(topic));
-        asked.all(|topic| self.topics.contains(&topic))
+        let is_decided = |asked: &DecidedTopic| {
+            let mut topics = self.topics.iter();
+            topics.any(|topic| topic.is_same_as(asked))
+        };
+        topics
+            .iter()
+            .all(|topic| is_decided(&DecidedTopic::of(topic)))
     }
 }
 
@@ -106,7 +124,14 @@ mod tests {
 
     use super::*;
 
-    const ID: Uuid = Uuid::from_u128(7);
+    const TOPIC: TopicIdentity = identity(7);
+
+    const fn identity(id: u128) -> TopicIdentity {
+        TopicIdentity {
+            id: uuid::Uuid::from_u128(id),
+            incarnation: 1,
+        }
+    }
 
     fn start(ends: &[i32]) -> DecidedStart {
         let end = |partition: &i32| {
@@ -119,7 +144,7 @@ mod tests {
         DecidedStart {
             topics: vec![DecidedTopic {
                 name: "t".into(),
-                id: ID,
+                identity: TOPIC,
                 partitions: 2,
             }],
             ends: ends.iter().map(end).collect(),
@@ -131,14 +156,14 @@ mod tests {
     fn ends_and_added_partitions_are_those_of_the_topic_that_was_decided_about() {
         let start = start(&[1]);
         let tp = |partition| TopicPartition::new("t", partition);
-        assert_eq!(start.end(&tp(1), ID).map(|end| end.offset), Some(5));
-        assert_eq!(start.end(&tp(0), ID), None, "committed");
-        assert_eq!(start.leaderless_epoch(&tp(0), ID), Some(4));
-        assert_eq!(start.leaderless_epoch(&tp(1), ID), None);
-        assert!(!start.is_added_since(&tp(1), ID));
-        assert!(start.is_added_since(&tp(2), ID));
+        assert_eq!(start.end(&tp(1), TOPIC).map(|end| end.offset), Some(5));
+        assert_eq!(start.end(&tp(0), TOPIC), None, "committed");
+        assert_eq!(start.leaderless_epoch(&tp(0), TOPIC), Some(4));
+        assert_eq!(start.leaderless_epoch(&tp(1), TOPIC), None);
+        assert!(!start.is_added_since(&tp(1), TOPIC));
+        assert!(start.is_added_since(&tp(2), TOPIC));
         // Deleted and created again.
-        let other = Uuid::from_u128(8);
+        let other = identity(8);
         assert_eq!(start.end(&tp(1), other), None);
         assert_eq!(start.leaderless_epoch(&tp(0), other), None);
         assert!(!start.is_added_since(&tp(2), other));

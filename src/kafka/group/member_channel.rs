@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use runtime::mutex::lock;
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::error::{CommitError, ConsumerError};
 use super::partition_assignment::PartitionAssignment;
 use super::pending_commits::PendingCommits;
+use crate::TopicIdentity;
 use crate::fetcher::FetchPosition;
 use runtime::wake::WakeSignal;
 
@@ -28,8 +28,8 @@ use runtime::wake::WakeSignal;
 pub(crate) struct InitialPosition {
     pub(crate) assignment: PartitionAssignment,
     pub(crate) position: FetchPosition,
-    /// Of the topic that the position is in; nil if it is unknown.
-    pub(crate) topic_id: Uuid,
+    /// The topic that the position is in.
+    pub(crate) topic: TopicIdentity,
 }
 
 /// After how many changes of the cluster a position was found: see

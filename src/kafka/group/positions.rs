@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
 
 use super::coordinator_handle::CoordinatorHandle;
 use super::error::{ConsumerError, GroupError, GroupErrorAction, PositionError};
@@ -47,7 +46,7 @@ use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::fetcher::{FetchError, FetchPosition, OffsetSpec};
 use crate::metadata::MetadataError;
-use crate::{IsolationLevel, TopicPartition};
+use crate::{IsolationLevel, TopicIdentity, TopicPartition};
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,19 +79,18 @@ pub(crate) struct OffsetFetchBatch {
 pub(crate) struct OffsetFetchOutcome {
     /// Reading begins there.
     pub(crate) committed: Vec<InitialPosition>,
-    /// Reading begins where the reset strategy says, in the topic of that id.
-    pub(crate) uncommitted: Vec<(PartitionAssignment, Uuid)>,
+    /// Reading begins where the reset strategy says, in that topic.
+    pub(crate) uncommitted: Vec<(PartitionAssignment, TopicIdentity)>,
     /// To be asked again after that time.
     pub(crate) retry: Option<(OffsetFetchBatch, Duration)>,
     /// There is no use in asking again.
     pub(crate) failed: Option<(Vec<PartitionAssignment>, PositionError)>,
 }
 
-/// What is committed of one partition, if anything is, in the topic of which id; nil if it is
-/// unknown.
+/// What is committed of one partition, if anything is, in which topic.
 #[derive(Debug)]
 pub(crate) struct CommittedOffset {
-    pub(crate) topic_id: Uuid,
+    pub(crate) topic: TopicIdentity,
     pub(crate) offset: Result<Option<FetchPosition>, GroupError>,
 }
 
@@ -128,15 +126,15 @@ impl OffsetFetchBatch {
         let mut unknown_topics = BTreeMap::new();
         let assignments = std::mem::take(&mut self.assignments);
         for (assignment, committed) in assignments.into_iter().zip(committed) {
-            let CommittedOffset { topic_id, offset } = committed;
+            let CommittedOffset { topic, offset } = committed;
             let tp = &assignment.tp;
             match offset {
                 Ok(Some(position)) => outcome.committed.push(InitialPosition {
                     assignment,
                     position,
-                    topic_id,
+                    topic,
                 }),
-                Ok(None) => outcome.uncommitted.push((assignment, topic_id)),
+                Ok(None) => outcome.uncommitted.push((assignment, topic)),
                 Err(GroupError::Code(ResponseError::UnknownTopicOrPartition)) => {
                     let topic = Arc::clone(&tp.topic);
                     let before = self.unknown_topics.get(&topic).copied().unwrap_or_default();
@@ -274,17 +272,17 @@ impl PositionInitializer {
     pub(crate) fn decided_start(
         &self,
         tp: &TopicPartition,
-        topic_id: Uuid,
+        topic: TopicIdentity,
     ) -> Option<FetchPosition> {
-        self.start.as_ref()?.end(tp, topic_id)
+        self.start.as_ref()?.end(tp, topic)
     }
 
-    /// Which end of the log the reset strategy starts at, for an initial position (in the topic
-    /// of that id) or for one that replaces an offset out of range.
+    /// Which end of the log the reset strategy starts at, for an initial position (in that
+    /// topic) or for one that replaces an offset out of range.
     pub(crate) fn reset_spec(
         &self,
         tp: &TopicPartition,
-        initial_of: Option<Uuid>,
+        initial_of: Option<TopicIdentity>,
     ) -> Result<OffsetSpec, PositionError> {
         let start = self.start.as_ref().zip(initial_of);
         match self.reset {
@@ -332,8 +330,8 @@ impl PositionInitializer {
         // Before the offsets: an offset of a later topic is not taken for one of this.
         let topics = self.topics_of(assignments).await?;
         let with_id = |of: &PartitionAssignment| {
-            let topic_id = topics[&of.tp.topic].as_ref().copied();
-            (of.tp.clone(), topic_id.unwrap_or_default())
+            let topic = topics[&of.tp.topic].as_ref().copied();
+            (of.tp.clone(), topic.unwrap_or_default().id)
         };
         let partitions: Vec<_> = assignments.iter().map(with_id).collect();
         let fetched = handle.fetch_committed(&partitions, self.isolation);
@@ -341,30 +339,30 @@ impl PositionInitializer {
             .await?
             .into_iter()
             .map(|(tp, offset)| match &topics[&tp.topic] {
-                Ok(topic_id) => CommittedOffset {
-                    topic_id: *topic_id,
+                Ok(topic) => CommittedOffset {
+                    topic: *topic,
                     offset,
                 },
                 Err(error) => CommittedOffset {
-                    topic_id: Uuid::nil(),
+                    topic: TopicIdentity::default(),
                     offset: Err(error.clone()),
                 },
             });
         Ok(committed.collect())
     }
 
-    /// The topics' ids, asked for if they are not known.
+    /// The topics' identities, asked for if they are not known.
     async fn topics_of(
         &self,
         assignments: &[PartitionAssignment],
-    ) -> Result<HashMap<Arc<str>, Result<Uuid, GroupError>>, GroupError> {
+    ) -> Result<HashMap<Arc<str>, Result<TopicIdentity, GroupError>>, GroupError> {
         let mut names: Vec<_> = assignments.iter().map(|of| of.tp.topic.clone()).collect();
         names.dedup();
         let topics = self.handle.cluster.metadata().topics(&names).await;
-        let mut ids = HashMap::with_capacity(names.len());
+        let mut identities = HashMap::with_capacity(names.len());
         for (name, topic) in names.into_iter().zip(topics) {
-            let id = match topic {
-                Ok(topic) => Ok(topic.id),
+            let identity = match topic {
+                Ok(topic) => Ok(topic.identity()),
                 Err(MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. }) => {
                     Err(GroupError::Code(ResponseError::UnknownTopicOrPartition))
                 }
@@ -375,9 +373,9 @@ impl PositionInitializer {
                     return Err(GroupError::MetadataUnavailable(reason));
                 }
             };
-            ids.insert(name, id);
+            identities.insert(name, identity);
         }
-        Ok(ids)
+        Ok(identities)
     }
 }
 
@@ -403,12 +401,15 @@ mod tests {
 
     fn committed(offset: Result<Option<FetchPosition>, GroupError>) -> CommittedOffset {
         CommittedOffset {
-            topic_id: TOPIC_ID,
+            topic: TOPIC,
             offset,
         }
     }
 
-    const TOPIC_ID: Uuid = Uuid::from_u128(5);
+    const TOPIC: TopicIdentity = TopicIdentity {
+        id: uuid::Uuid::from_u128(5),
+        incarnation: 1,
+    };
     const AT_3: FetchPosition = FetchPosition {
         offset: 3,
         leader_epoch: 1,
@@ -428,10 +429,10 @@ mod tests {
         let at_3 = InitialPosition {
             assignment: assigned(0),
             position: AT_3,
-            topic_id: TOPIC_ID,
+            topic: TOPIC,
         };
         assert_eq!(outcome.committed, [at_3]);
-        assert_eq!(outcome.uncommitted, [(assigned(2), TOPIC_ID)]);
+        assert_eq!(outcome.uncommitted, [(assigned(2), TOPIC)]);
         assert!(outcome.failed.is_none());
         let (mut again, first_delay) = outcome.retry.unwrap();
         assert_eq!(again.assignments, [assigned(1), assigned(3)]);
@@ -538,7 +539,7 @@ mod tests {
         let refused = Err(code(ResponseError::TopicAuthorizationFailed));
         let response = vec![committed(Ok(None)), committed(refused)];
         let outcome = batch(2).complete("g", Ok(response));
-        assert_eq!(outcome.uncommitted, [(assigned(0), TOPIC_ID)]);
+        assert_eq!(outcome.uncommitted, [(assigned(0), TOPIC)]);
         let (assignments, error) = outcome.failed.unwrap();
         assert_eq!(assignments, [assigned(1)]);
         assert!(matches!(

@@ -252,7 +252,11 @@ mod tests {
                 offset,
                 leader_epoch: 5,
             },
-            topic_id: Uuid::from_u128(1),
+            topic: crate::TopicIdentity {
+                id: Uuid::from_u128(1),
+                incarnation: 1,
+            },
+            is_unconfirmed: false,
         };
         vec![at("a", 0, 1), at("a", 2, 2), at("b", 0, 3)]
     }

@@ -2,7 +2,11 @@
 //!
 //! # Invariants
 //! - A partition's leader never goes back to an older leader epoch, whichever broker answered,
-//!   unless the topic was deleted and recreated (its id changed).
+//!   unless the topic was deleted and recreated.
+//! - A topic that was recreated has another `TopicIdentity`. Brokers before 2.8 give no ids:
+//!   there it is one that was forgotten and is described again, or whose partition has another
+//!   leader in the same epoch. A description that takes back what was known (a lower leader epoch,
+//!   fewer partitions) is of another topic or older: `TopicsOfInterest` decides.
 //! - What a response does not mention stays as it is, unless the response is of another cluster:
 //!   then nothing that was known stays.
 
@@ -15,7 +19,7 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use uuid::Uuid;
 
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::{BrokerId, TopicIdentity, TopicPartition};
 
 /// A cluster at one moment (Java's `MetadataSnapshot`).
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,8 @@ pub struct ClusterSnapshot {
     pub(crate) cluster_id: Option<Arc<str>>,
     /// The topics in use.
     pub(crate) topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
+    /// The incarnation that a topic was given last.
+    last_incarnation: u64,
 }
 
 /// One broker (Java's `Node`).
@@ -51,6 +57,8 @@ pub struct TopicMetadata {
     /// Its id; nil from brokers before 2.8. A topic that was deleted and recreated has
     /// another.
     pub id: Uuid,
+    /// Tells it from others of its name whose ids are unknown.
+    incarnation: u64,
     /// By partition number.
     pub partitions: Vec<PartitionMetadata>,
     /// Whether somebody read it since the last update.
@@ -83,6 +91,8 @@ pub(crate) enum TopicError {
     Unknown,
     NotAuthorized,
     InvalidName,
+    /// Takes back what was known, without an id: older, or of another topic of that name.
+    Contradictory,
     /// Says nothing about the topic: ask again.
     Retriable,
 }
@@ -112,6 +122,21 @@ impl ClusterSnapshot {
         are_different(self.cluster_id.as_deref(), id)
     }
 
+    /// This topic of that name is another one than it was, of whose id nothing is known.
+    pub(super) fn renew_incarnation(&mut self, name: &str) {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        self.last_incarnation += 1;
+        *topic = Arc::new(TopicMetadata {
+            name: Arc::clone(&topic.name),
+            id: topic.id,
+            incarnation: self.last_incarnation,
+            partitions: topic.partitions.clone(),
+            used: Arc::clone(&topic.used),
+        });
+    }
+
     /// Whether a partition is known to be led by another broker than that.
     pub(crate) fn has_other_leader(&self, tp: &TopicPartition, than: BrokerId) -> bool {
         let leader = self
@@ -127,7 +152,10 @@ impl ClusterSnapshot {
     /// forget.
     pub(crate) fn merge_with(&self, response: &MetadataResponse) -> (Self, Vec<TopicResult>) {
         let mut next = match self.is_of_other_cluster(response) {
-            true => Self::default(),
+            true => Self {
+                last_incarnation: self.last_incarnation,
+                ..Self::default()
+            },
             false => self.clone(),
         };
         let brokers: Vec<BrokerNode> = response.brokers.iter().filter_map(broker_node).collect();
@@ -151,12 +179,13 @@ impl ClusterSnapshot {
                 Some(TopicError::Unknown) if is_empty => Err(TopicError::Retriable),
                 Some(error) => Err(error),
                 None => {
-                    let merged = merge_topic(old, &name, topic);
+                    let (merged, agrees) = merge_topic(old, &name, topic, next.last_incarnation);
+                    next.last_incarnation = next.last_incarnation.max(merged.incarnation);
                     // The same handle shows those who hold it that nothing changed.
                     if !old.is_some_and(|old| old.is_same_as(&merged)) {
                         next.topics.insert(Arc::clone(&name), Arc::new(merged));
                     }
-                    Ok(())
+                    agrees.then_some(()).ok_or(TopicError::Contradictory)
                 }
             };
             results.push((name, result));
@@ -173,7 +202,10 @@ impl ClusterSnapshot {
                 .as_ref()
                 .and_then(|name| self.topics.get(name.as_str()));
             topic_error(topic.error_code).is_none()
-                && old.is_some_and(|old| old.is_same_as(&merge_topic(Some(old), &old.name, topic)))
+                && old.is_some_and(|old| {
+                    let (merged, agrees) = merge_topic(Some(old), &old.name, topic, u64::MAX - 1);
+                    agrees && old.is_same_as(&merged)
+                })
         };
         let brokers = response.brokers.iter().filter_map(broker_node);
         !self.brokers.is_empty()
@@ -225,6 +257,7 @@ impl ClusterSnapshot {
             Arc::new(TopicMetadata {
                 name: Arc::clone(&old.name),
                 id: old.id,
+                incarnation: old.incarnation,
                 partitions,
                 used: Arc::clone(&old.used),
             }),
@@ -253,8 +286,22 @@ impl TopicMetadata {
         })
     }
 
+    /// Which topic of that name it is.
+    pub(crate) fn identity(&self) -> TopicIdentity {
+        TopicIdentity {
+            id: self.id,
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// Whether the topic may have been created just now: no election has raised a leader epoch,
+    /// and there is no id to tell.
+    pub(super) fn may_be_new(&self) -> bool {
+        self.id.is_nil() && self.partitions.iter().all(|p| p.leader_epoch == 0)
+    }
+
     fn is_same_as(&self, other: &Self) -> bool {
-        self.id == other.id && self.partitions == other.partitions
+        self.identity() == other.identity() && self.partitions == other.partitions
     }
 
     pub(super) fn mark_used(&self) {
@@ -295,11 +342,13 @@ fn topic_error(code: i16) -> Option<TopicError> {
     })
 }
 
+/// What a response says of a topic, merged into what was known, and whether they agree.
 fn merge_topic(
     old: Option<&Arc<TopicMetadata>>,
     name: &Arc<str>,
     response: &MetadataResponseTopic,
-) -> TopicMetadata {
+    last_incarnation: u64,
+) -> (TopicMetadata, bool) {
     // Indexes beyond the count are ignored; missing ones are partitions without a leader.
     let unknown = PartitionMetadata {
         leader_id: None,
@@ -322,35 +371,58 @@ fn merge_topic(
         }
     }
     let Some(old) = old else {
-        return TopicMetadata {
+        let topic = TopicMetadata {
             name: Arc::clone(name),
             id: response.topic_id,
+            incarnation: last_incarnation + 1,
             partitions,
             used: Arc::new(AtomicBool::new(true)),
         };
+        return (topic, true);
     };
     let ids_are_known = !old.id.is_nil() && !response.topic_id.is_nil();
-    let recreated = ids_are_known && old.id != response.topic_id;
+    let mut pairs = partitions.iter().zip(&old.partitions);
+    let recreated = match ids_are_known {
+        true => old.id != response.topic_id,
+        false => pairs.any(|(new, old)| new.contradicts_leader_of(old)),
+    };
+    let mut agrees = true;
     if !recreated {
         for (new, old) in partitions.iter_mut().zip(&old.partitions) {
             if new.leader_epoch >= 0 && new.leader_epoch < old.leader_epoch {
                 new.clone_from(old);
+                agrees = ids_are_known;
             }
         }
-        // Partitions are added, never taken away: a response with fewer of them is older.
-        if ids_are_known && partitions.len() < old.partitions.len() {
+        // Partitions are added, never taken away.
+        if partitions.len() < old.partitions.len() {
             partitions.extend_from_slice(&old.partitions[partitions.len()..]);
+            agrees = ids_are_known;
         }
     }
-    TopicMetadata {
+    let topic = TopicMetadata {
         name: Arc::clone(name),
         id: if response.topic_id.is_nil() {
             old.id
         } else {
             response.topic_id
         },
+        incarnation: match recreated {
+            true => last_incarnation + 1,
+            false => old.incarnation,
+        },
         partitions,
         used: Arc::clone(&old.used),
+    };
+    (topic, agrees)
+}
+
+impl PartitionMetadata {
+    /// Whether another broker led the partition in the same epoch: each epoch has one leader.
+    fn contradicts_leader_of(&self, other: &Self) -> bool {
+        let same_epoch = self.leader_epoch >= 0 && self.leader_epoch == other.leader_epoch;
+        let leaders = self.leader_id.zip(other.leader_id);
+        same_epoch && leaders.is_some_and(|(a, b)| a != b)
     }
 }
 
@@ -378,7 +450,7 @@ mod tests {
             .map(|id| (id, ([127, 0, 0, 1], 9092).into()))
             .collect();
         let about = |topic| metadata_response(&brokers, vec![topic]);
-        let response = |leader, epoch| about(topic_metadata("t", 0, &[(leader, epoch)]));
+        let response = |leader, epoch| about(topic_metadata("t", 5, &[(leader, epoch)]));
         let (known, _) = ClusterSnapshot::default().merge_with(&response(1, 5));
         assert!(!ClusterSnapshot::default().is_confirmed_by(&response(1, 5)));
         assert!(known.is_confirmed_by(&response(1, 5)));
@@ -451,6 +523,43 @@ mod tests {
         let two = merged(&one, vec![topic_metadata("t", 6, &[(2, 0)])]);
         assert_eq!(leaders(&two), [(2, 0)]);
         assert_eq!(two.topic("t").unwrap().id, Uuid::from_u128(6));
+    }
+
+    /// What becomes of a topic without id that had two partitions of that leader and epoch.
+    fn without_id(before: (i32, i32), now: &[(i32, i32)]) -> (bool, Result<(), TopicError>) {
+        let one = ClusterSnapshot::default();
+        let one = merged(&one, vec![topic_metadata("t", 0, &[before; 2])]);
+        let response = metadata_response(&[], vec![topic_metadata("t", 0, now)]);
+        let (two, results) = one.merge_with(&response);
+        let [one, two] = [one, two].map(|of| of.topic("t").unwrap().identity());
+        (two.differs_from(one), results[0].1)
+    }
+
+    #[test]
+    fn a_topic_without_id_is_another_one_when_one_epoch_has_two_leaders() {
+        assert_eq!(without_id((1, 3), &[(1, 3), (2, 4)]), (false, Ok(())));
+        assert_eq!(without_id((1, 3), &[(-1, 3), (-1, 3)]), (false, Ok(())));
+        assert_eq!(without_id((1, 0), &[(1, 0), (2, 0)]), (true, Ok(())));
+        // Without epochs nothing is known.
+        assert_eq!(without_id((1, -1), &[(2, -1), (2, -1)]), (false, Ok(())));
+    }
+
+    #[test]
+    fn a_description_without_id_that_takes_back_what_was_known_is_not_taken() {
+        let contradiction = (false, Err(TopicError::Contradictory));
+        assert_eq!(without_id((1, 3), &[(1, 3), (1, 2)]), contradiction);
+        assert_eq!(without_id((1, 3), &[(1, 3)]), contradiction);
+    }
+
+    #[test]
+    fn a_topic_that_is_forgotten_and_described_again_without_id_is_another_one() {
+        let topic = || vec![topic_metadata("t", 0, &[(1, 0)])];
+        let one = merged(&ClusterSnapshot::default(), topic());
+        let mut forgotten = one.clone();
+        forgotten.topics.clear();
+        let two = merged(&forgotten, topic());
+        let [one, two] = [one, two].map(|of| of.topic("t").unwrap().identity());
+        assert!(two.differs_from(one));
     }
 
     #[test]

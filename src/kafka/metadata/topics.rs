@@ -7,6 +7,18 @@
 //!                                       └──────▶ expire(): unused for metadata.max.idle.ms
 //! ```
 //!
+//! # Topics without ids
+//! Brokers before 2.8 give topics no ids. Whether a name is another topic's by now follows from
+//! what responses say:
+//! - a topic that they do not know is forgotten, and one that is described again is another;
+//! - a description that takes back what was known (a lower leader epoch, fewer partitions) comes
+//!   from a broker that lags behind, or is of another topic: when it is still so after
+//!   `CONTRADICTION_TIMEOUT`, the topic is forgotten. Until then those who want it described anew
+//!   wait;
+//! - where one response does not know the topic, or a broker that had a partition of it denies to,
+//!   the next response decides: a new topic begins with leader epoch 0, and every election raises
+//!   it.
+//!
 //! An update is full, or partial: it asks only for the topics that somebody waits for (as KIP-526
 //! does). The lookup of one topic costs what one topic costs, however many are in use.
 
@@ -23,6 +35,8 @@ use super::snapshot::{ClusterSnapshot, TopicError, TopicMetadata, TopicResult};
 /// A topic that nobody used for so long is not asked for any more
 /// (`metadata.max.idle.ms`).
 const METADATA_MAX_IDLE: Duration = Duration::from_secs(5 * 60);
+/// How long a broker's metadata may lag behind another's.
+const CONTRADICTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the next Metadata request is about.
 #[derive(Debug, Default)]
@@ -57,6 +71,8 @@ struct TopicInterest {
     /// When the request began whose response last described the topic.
     last_refreshed: Option<Instant>,
     error: Option<RepeatedError>,
+    /// When a broker denied to know the topic; the next response decides.
+    doubted_at: Option<Instant>,
 }
 
 /// The same error in the last responses.
@@ -67,6 +83,8 @@ struct RepeatedError {
     update: u64,
     /// How many in a row did.
     times: u32,
+    /// When the request began whose response met it first.
+    since: Instant,
 }
 
 impl TopicInterest {
@@ -76,6 +94,7 @@ impl TopicInterest {
             last_used: Instant::now(),
             last_refreshed: None,
             error: None,
+            doubted_at: None,
         }
     }
 }
@@ -102,6 +121,24 @@ impl TopicsOfInterest {
     pub(super) fn request_topics<'a>(&mut self, topics: impl Iterator<Item = &'a Arc<str>>) -> u64 {
         self.requested.extend(topics.cloned());
         self.updates + 1
+    }
+
+    /// Has the next response decide whether the topic is still the one that it was.
+    pub(super) fn doubt(&mut self, topic: &Arc<str>, now: Instant) {
+        if let Some(interest) = self.topics.get_mut(topic) {
+            interest.doubted_at = Some(now);
+            self.requested.insert(Arc::clone(topic));
+        }
+    }
+
+    /// Whether one of these topics may be another one of its name by now.
+    pub(super) fn are_doubted(&self, names: &[Arc<str>]) -> bool {
+        let doubted = |name| {
+            self.topics
+                .get(name)
+                .is_some_and(|topic| topic.doubted_at.is_some())
+        };
+        names.iter().any(doubted)
     }
 
     pub(super) fn is_full_update_requested(&self) -> bool {
@@ -186,26 +223,42 @@ impl TopicsOfInterest {
             let Err(error) = *result else {
                 interest.error = None;
                 interest.last_refreshed = Some(update.begun_at);
+                let decides = |at: &mut Instant| update.begun_at > *at;
+                if interest.doubted_at.take_if(decides).is_some()
+                    && next.topic(name).is_some_and(|topic| topic.may_be_new())
+                {
+                    next.renew_incarnation(name);
+                }
                 continue;
             };
-            let times = match interest.error {
-                Some(before) if before.error == error => before.times + 1,
-                _ => 1,
+            let (times, since) = match interest.error {
+                Some(before) if before.error == error => (before.times + 1, before.since),
+                _ => (1, update.begun_at),
             };
             interest.error = Some(RepeatedError {
                 error,
                 update: update.number,
                 times,
+                since,
             });
             match error {
+                TopicError::Contradictory => {
+                    if update.begun_at >= since + CONTRADICTION_TIMEOUT {
+                        next.topics.remove(name);
+                        (interest.error, interest.doubted_at) = (None, None);
+                        self.requested.insert(Arc::clone(name));
+                    }
+                }
                 // A broker whose metadata lags may not know a topic yet: ask once more.
                 TopicError::Unknown if times == 1 => {
+                    interest.doubted_at = Some(update.begun_at);
                     self.requested.insert(Arc::clone(name));
                 }
                 // Those who wait ask by themselves.
                 TopicError::Retriable => {}
                 TopicError::Unknown | TopicError::NotAuthorized | TopicError::InvalidName => {
                     next.topics.remove(name);
+                    interest.doubted_at = None;
                     if interest.waiters == 0 {
                         self.topics.remove(name);
                     }
@@ -378,6 +431,94 @@ mod tests {
             &update(3),
         );
         assert!(snapshot.topic("t").is_some());
+    }
+
+    /// The results of a response that describes `t` without an id, merged into `snapshot`.
+    fn note_description(
+        topics: &mut TopicsOfInterest,
+        snapshot: &mut ClusterSnapshot,
+        partitions: &[(i32, i32)],
+        begun_at: Instant,
+    ) {
+        let response = metadata_response(&[], vec![topic_metadata("t", 0, partitions)]);
+        let (mut next, results) = snapshot.merge_with(&response);
+        let update = MetadataUpdate {
+            begun_at,
+            ..update(1)
+        };
+        topics.note_results(&results, &mut next, &update);
+        *snapshot = next;
+    }
+
+    /// `t` without an id, as described at that time.
+    fn knowing_t_without_id(
+        partitions: &[(i32, i32)],
+        at: Instant,
+    ) -> (TopicsOfInterest, ClusterSnapshot) {
+        let (mut topics, _) = knowing_t();
+        let mut snapshot = ClusterSnapshot::default();
+        note_description(&mut topics, &mut snapshot, partitions, at);
+        (topics, snapshot)
+    }
+
+    #[test]
+    fn what_a_broker_that_lags_behind_says_is_another_topic_if_it_goes_on_saying_so() {
+        let start = Instant::now();
+        let older = start + CONTRADICTION_TIMEOUT;
+        for now in [&[(1, 2), (1, 4)][..], &[(1, 4)]] {
+            let (mut topics, mut snapshot) = knowing_t_without_id(&[(1, 4), (1, 4)], start);
+            let before = snapshot.topic("t").unwrap().identity();
+            note_description(&mut topics, &mut snapshot, now, start);
+            assert!(!topics.is_refreshed_after("t", start), "in doubt");
+            // It is corrected: the broker did lag.
+            note_description(&mut topics, &mut snapshot, &[(1, 4), (1, 4)], older);
+            note_description(&mut topics, &mut snapshot, now, older);
+            let same = snapshot.topic("t").unwrap().identity();
+            assert!(!same.differs_from(before));
+            let later = older + CONTRADICTION_TIMEOUT;
+            note_description(&mut topics, &mut snapshot, now, later);
+            assert!(snapshot.topic("t").is_none());
+            assert!(topics.are_topics_requested());
+            note_description(&mut topics, &mut snapshot, now, later);
+            assert!(topics.is_refreshed_after("t", older));
+            let topic = snapshot.topic("t").unwrap();
+            assert!(topic.identity().differs_from(before));
+            assert_eq!(topic.partitions.len(), now.len());
+        }
+    }
+
+    #[test]
+    fn a_topic_without_id_that_a_broker_denied_to_know_is_another_one_if_it_may_be_new() {
+        let start = Instant::now();
+        let later = start + Duration::from_millis(1);
+        let t: Arc<str> = "t".into();
+        // Denied by a leader, or in a metadata response.
+        for by_leader in [true, false] {
+            for (epoch, is_another) in [(0, true), (1, false), (-1, false)] {
+                let (mut topics, mut snapshot) = knowing_t_without_id(&[(1, epoch)], start);
+                let before = snapshot.topic("t").unwrap().identity();
+                if by_leader {
+                    topics.doubt(&t, start);
+                } else {
+                    let unknown: &[TopicResult] = &[("t".into(), Err(TopicError::Unknown))];
+                    let begun_at = start;
+                    let update = MetadataUpdate {
+                        begun_at,
+                        ..update(1)
+                    };
+                    topics.note_results(unknown, &mut snapshot, &update);
+                }
+                assert!(topics.are_doubted(&[Arc::clone(&t)]));
+                // The request was sent before.
+                note_description(&mut topics, &mut snapshot, &[(1, epoch)], start);
+                let same = snapshot.topic("t").unwrap().identity();
+                assert!(!same.differs_from(before));
+                note_description(&mut topics, &mut snapshot, &[(1, epoch)], later);
+                let now = snapshot.topic("t").unwrap().identity();
+                assert_eq!(now.differs_from(before), is_another, "{epoch}");
+                assert!(!topics.are_doubted(&[Arc::clone(&t)]));
+            }
+        }
     }
 
     #[test]

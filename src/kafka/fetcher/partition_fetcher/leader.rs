@@ -12,9 +12,14 @@ use super::{LeaderAfterFailure, PartitionFetcher};
 use crate::metadata::{LeaderAndEpoch, MetadataError};
 
 impl PartitionFetcher {
-    /// Drops the leader when the metadata names another one by now.
+    /// Drops the leader when the metadata names another one by now, or is about another topic of
+    /// that name, which the same broker may lead in the same epoch.
     pub(super) fn drop_stale_leader(&mut self) {
-        if self.leader.is_some() && self.known_leader() != self.leader {
+        let metadata = self.shared.cluster.metadata();
+        let (tp, topic) = (&self.partition.tp, self.partition.topic());
+        if self.leader.is_some()
+            && (self.known_leader() != self.leader || metadata.is_replaced(&tp.topic, topic))
+        {
             self.leader = None;
         }
     }
@@ -57,7 +62,8 @@ impl PartitionFetcher {
                 return self.pause(&reason, LeaderAfterFailure::Keep);
             }
         };
-        if *self.partition.topic_id.get_or_init(|| topic.id) != topic.id {
+        let first = self.partition.topic.get_or_init(|| topic.identity());
+        if topic.identity().differs_from(*first) {
             return self.topic_is_gone();
         }
         if tp.partition as usize >= topic.partitions.len() {

@@ -94,13 +94,17 @@ impl PartitionFetch {
         }
     }
 
-    /// Completes when the metadata names another leader, or another epoch of it.
+    /// Completes when the metadata names another leader, another epoch of it, or is about another
+    /// topic of that name.
     pub(super) async fn leader_replaced(&self) {
         let metadata = self.shared.cluster.metadata();
         let mut changed = metadata.subscribe();
         loop {
-            let leader = metadata.current_leader(&self.partition.tp);
-            if leader.is_some_and(|leader| leader != self.leader) {
+            let (tp, topic) = (&self.partition.tp, self.partition.topic());
+            let leader = metadata.current_leader(tp);
+            if leader.is_some_and(|leader| leader != self.leader)
+                || metadata.is_replaced(&tp.topic, topic)
+            {
                 return;
             }
             if changed.changed().await.is_err() {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use runtime::mutex::lock;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::super::fetch_session::{FetchSessionHandler, FetchTarget};
 use super::super::shared_partition::SharedPartition;
@@ -39,7 +38,6 @@ struct TailEntries {
 #[derive(Clone, Debug)]
 pub(super) struct TailPartition {
     pub(super) partition: Arc<SharedPartition>,
-    topic_id: Uuid,
     pub(super) leader_epoch: i32,
     /// Counts up: a partition may be removed and added again.
     number: u64,
@@ -54,18 +52,12 @@ pub(super) struct TailTarget {
 }
 
 impl TailPartitions {
-    pub(super) fn add(
-        &self,
-        partition: &Arc<SharedPartition>,
-        topic_id: Uuid,
-        leader_epoch: i32,
-    ) -> TailPartition {
+    pub(super) fn add(&self, partition: &Arc<SharedPartition>, leader_epoch: i32) -> TailPartition {
         let entry = {
             let mut entries = lock(&self.entries);
             entries.newest += 1;
             let entry = TailPartition {
                 partition: Arc::clone(partition),
-                topic_id,
                 leader_epoch,
                 number: entries.newest,
             };
@@ -126,7 +118,8 @@ impl TailPartitions {
         drained.collect()
     }
 
-    /// Removes those that `broker` no longer leads, or in another epoch, as the metadata says.
+    /// Removes those that `broker` no longer leads, or in another epoch, or whose name is another
+    /// topic's, as the metadata says.
     pub(super) fn remove_moved(&self, broker: BrokerId, metadata: &Metadata) {
         let mut moved = Vec::new();
         lock(&self.entries).by_partition.retain(|_, entry| {
@@ -215,8 +208,10 @@ impl TailPartitions {
 
 impl TailPartition {
     fn has_moved(&self, broker: BrokerId, metadata: &Metadata) -> bool {
-        let leader = metadata.current_leader(&self.partition.tp);
+        let tp = &self.partition.tp;
+        let leader = metadata.current_leader(tp);
         leader.is_some_and(|leader| self.is_superseded(broker, leader))
+            || metadata.is_replaced(&tp.topic, self.partition.topic())
     }
 
     fn is_superseded(&self, broker: BrokerId, leader: LeaderAndEpoch) -> bool {
@@ -268,7 +263,7 @@ impl TailTargets {
                     self.newest = self.newest.max(target.entry.number);
                     self.session.set_target(FetchTarget {
                         tp: tp.clone(),
-                        topic_id: target.entry.topic_id,
+                        topic_id: target.entry.partition.topic().id,
                         fetch_offset: target.fetch_offset,
                         current_leader_epoch: target.entry.leader_epoch,
                         max_bytes: self.partition_max_bytes,
@@ -338,8 +333,8 @@ mod tests {
     #[test]
     fn removing_a_partition_keeps_a_newer_one_of_the_same_name() {
         let tail = TailPartitions::default();
-        let old = tail.add(&shared_partition("t"), Uuid::nil(), 0);
-        let new = tail.add(&shared_partition("t"), Uuid::nil(), 0);
+        let old = tail.add(&shared_partition("t"), 0);
+        let new = tail.add(&shared_partition("t"), 0);
         tail.remove(&old);
         assert!(tail.contains(&new));
         tail.remove(&new);
@@ -372,10 +367,10 @@ mod tests {
             tail.remove_moved(BrokerId(1), &metadata);
             !tail.is_empty()
         };
-        tail.add(&partition, Uuid::nil(), 3);
+        tail.add(&partition, 3);
         assert!(stays_with(1, 3));
         assert!(!stays_with(1, 4), "another epoch of the same broker");
-        tail.add(&partition, Uuid::nil(), 4);
+        tail.add(&partition, 4);
         assert!(!stays_with(2, 5), "deposed");
     }
 
@@ -383,8 +378,8 @@ mod tests {
     fn a_late_removal_keeps_the_partition_that_was_added_since() {
         let partition = shared_partition("t");
         let tail = TailPartitions::default();
-        let old = tail.add(&partition, Uuid::nil(), 4);
-        let new = tail.add(&partition, Uuid::nil(), 5);
+        let old = tail.add(&partition, 4);
+        let new = tail.add(&partition, 5);
         tail.remove(&old);
         assert!(tail.contains(&new));
     }
@@ -421,7 +416,7 @@ mod tests {
             let tail = Arc::new(TailPartitions::default());
             let partitions: Vec<_> = (0..count).map(|i| waiting(&format!("t{i}"))).collect();
             for partition in &partitions {
-                tail.add(partition, Uuid::nil(), 0);
+                tail.add(partition, 0);
             }
             Self {
                 metadata: Metadata::new(Duration::from_secs(1)),
@@ -463,7 +458,7 @@ mod tests {
             .entry
             .clone();
         test.tail.remove(&removed);
-        test.tail.add(&waiting("new"), Uuid::nil(), 0);
+        test.tail.add(&waiting("new"), 0);
         let (looked_at, request) = test.poll(now);
         assert_eq!(looked_at, 3);
         let mut sent: Vec<_> = request
@@ -475,7 +470,7 @@ mod tests {
         assert_eq!(sent, [("new", 10), ("t7", 20)]);
         assert_eq!(
             request.to_forget,
-            [(removed.partition.tp.clone(), Uuid::nil())]
+            [(removed.partition.tp.clone(), uuid::Uuid::nil())]
         );
         assert_eq!(test.poll(now).0, 0);
     }

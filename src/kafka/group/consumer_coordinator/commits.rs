@@ -1,5 +1,13 @@
 //! OffsetCommit: one at a time per member, with a permit of the group, after the backoff of
 //! failures.
+//!
+//! When commits slow down, the interval between them widens by itself: the next one of a member is
+//! sent when the one before is answered and it has a permit, and carries the newest offset that
+//! each partition has then. A member that stores offsets every second under commits of 5 s sends
+//! one in 5 s, or fewer where permits are scarce.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::future::FutureExt;
 use kafka_protocol::error::ResponseError;
@@ -9,7 +17,7 @@ use super::{ConsumerCoordinator, GroupResponse};
 use crate::BrokerId;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
-use crate::group::coordinator_handle::GroupCommitPermit;
+use crate::group::coordinator_handle::{CommitResult, PreparedCommit};
 use crate::group::error::{ConsumerError, GroupError};
 use crate::group::member_channel::BackgroundEvent;
 use crate::group::membership::{Generation, MembershipAction, MembershipEvent};
@@ -20,33 +28,49 @@ use crate::group::topic_identity::OffsetToCommit;
 /// When the next OffsetCommit may be sent.
 #[derive(Debug)]
 pub(super) struct CommitSchedule {
-    /// Waiting for its permit, or sent.
+    /// Being prepared, or sent.
     in_flight: bool,
+    first_backoff: ExponentialBackoff,
     backoff: ExponentialBackoff,
     not_before: Instant,
+    /// What was sent, and is not known to be committed for its topic, nor not to be committed.
+    unconfirmed: BTreeSet<PartitionAssignment>,
 }
 
 impl CommitSchedule {
     pub(super) fn new(config: &ClientConfig) -> Self {
+        let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
             in_flight: false,
-            backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
+            first_backoff: backoff.clone(),
+            backoff,
             not_before: Instant::now(),
+            unconfirmed: BTreeSet::new(),
         }
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Forgets assignments that are not `needed`.
+    pub(super) fn retain(&mut self, needed: impl Fn(&PartitionAssignment) -> bool) {
+        self.unconfirmed.retain(needed);
     }
 }
 
 impl ConsumerCoordinator {
     /// When there is something to commit next.
     pub(super) fn commit_deadline(&self) -> Option<Instant> {
-        (!self.commits.in_flight
-            && self.member.can_commit()
-            && self.channel.state().commits.is_sendable())
-        .then_some(self.commits.not_before)
+        if self.commits.in_flight || !self.member.can_commit() {
+            return None;
+        }
+        let due_at = self.channel.state().commits.due_at(Instant::now());
+        due_at.map(|at| at.max(self.commits.not_before))
     }
 
-    /// Waits for the permit to commit, if a commit may be sent now.
-    pub(super) fn request_commit_permit(&mut self, now: Instant) {
+    /// Prepares a commit for offsets of these topics, if one may be sent now.
+    pub(super) fn prepare_commit(&mut self, topics: Vec<Arc<str>>, now: Instant) {
         if self.commits.in_flight || self.commits.not_before > now || !self.member.can_commit() {
             return;
         }
@@ -54,20 +78,22 @@ impl ConsumerCoordinator {
             return;
         };
         self.commits.in_flight = true;
-        let permit = self.handle.clone().commit_permit(broker);
+        let prepared = self.handle.clone().prepare_commit(broker, topics);
         self.requests
-            .push(permit.map(GroupResponse::CommitPermit).boxed());
+            .push(prepared.map(GroupResponse::CommitPrepared).boxed());
     }
 
     /// Sends what has been added until now.
-    pub(super) fn commit(&mut self, permit: GroupCommitPermit) {
+    pub(super) fn commit(&mut self, prepared: PreparedCommit) {
         let member = &self.member;
         let offsets = match member.coordinator() {
             // The coordinator may be another broker by now, which has permits of its own.
-            Some(broker) if broker == permit.broker.broker() && member.can_commit() => {
+            Some(broker) if broker == prepared.broker() && member.can_commit() => {
                 let mut state = self.channel.state();
                 let owned = |assignment: &_| member.is_handed_over(assignment);
-                Some((broker, state.commits.start_request(owned)))
+                let allowed = |topic: &str| prepared.allows(topic);
+                let now = Instant::now();
+                Some((broker, state.commits.start_request(now, owned, allowed)))
             }
             _ => None,
         };
@@ -75,17 +101,19 @@ impl ConsumerCoordinator {
             self.commits.in_flight = false;
             return;
         };
-        let topic_ids = &self.topic_ids;
-        let offsets = offsets.into_iter();
-        let offsets = offsets.map(|(assignment, next)| OffsetToCommit {
-            topic_id: topic_ids.get(&assignment).copied().unwrap_or_default(),
-            assignment,
-            next,
-        });
-        let offsets = offsets.collect();
+        let mut sent = Vec::with_capacity(offsets.len());
+        for (assignment, next) in offsets {
+            let topic = self.topics.get(&assignment).copied().unwrap_or_default();
+            sent.push(OffsetToCommit {
+                topic: self.handle.current_topic(&assignment.tp.topic, topic),
+                is_unconfirmed: !self.commits.unconfirmed.insert(assignment.clone()),
+                assignment,
+                next,
+            });
+        }
         let (handle, metadata) = (self.handle.clone(), ConsumerGroupMetadata::of(&self.member));
         let commit = async move {
-            let result = handle.commit_offsets(permit, &metadata, offsets).await;
+            let result = handle.commit_offsets(prepared, &metadata, sent).await;
             if let Err(error) = &result {
                 handle.check_coordinator(broker, error);
             }
@@ -95,7 +123,7 @@ impl ConsumerCoordinator {
     }
 
     /// The commit is sent to the new coordinator when this member knows it too.
-    pub(super) fn on_no_commit_permit(&mut self, broker: BrokerId) -> Vec<MembershipAction> {
+    pub(super) fn on_coordinator_moved(&mut self, broker: BrokerId) -> Vec<MembershipAction> {
         self.commits.in_flight = false;
         if self.member.coordinator() != Some(broker) {
             return Vec::new();
@@ -109,11 +137,21 @@ impl ConsumerCoordinator {
     pub(super) fn on_commit_response(
         &mut self,
         generation: Generation,
-        result: Result<Vec<(PartitionAssignment, i16)>, GroupError>,
+        result: Result<CommitResult, GroupError>,
     ) -> Vec<MembershipAction> {
         self.commits.in_flight = false;
         let now = Instant::now();
-        let outcome = self.channel.state().commits.complete_request(result);
+        let result = result.map(|CommitResult { codes, unconfirmed }| {
+            for (assignment, _) in &codes {
+                self.commits.unconfirmed.remove(assignment);
+            }
+            self.commits.unconfirmed.extend(unconfirmed);
+            codes
+        });
+        let backoff = &self.commits.first_backoff;
+        let mut state = self.channel.state();
+        let outcome = state.commits.complete_request(result, now, backoff);
+        drop(state);
         if outcome.retry {
             self.commits.not_before = now + self.commits.backoff.after_failure();
         } else {

@@ -56,9 +56,9 @@ impl ConsumerCoordinator {
             self.fetch_committed(batch, delay);
         }
         let mut actions = self.hand_over(outcome.committed);
-        for (assignment, topic_id) in outcome.uncommitted {
-            self.topic_ids.insert(assignment.clone(), topic_id);
-            let decided = self.positions.decided_start(&assignment.tp, topic_id);
+        for (assignment, topic) in outcome.uncommitted {
+            self.topics.insert(assignment.clone(), topic);
+            let decided = self.positions.decided_start(&assignment.tp, topic);
             actions.extend(match decided {
                 Some(position) => self.start_at(assignment, position),
                 None => self.reset_position(assignment),
@@ -79,8 +79,8 @@ impl ConsumerCoordinator {
         if !self.needs_position(&assignment) {
             return Vec::new();
         }
-        let topic_id = self.topic_ids.get(&assignment).copied();
-        let initial_of = topic_id.filter(|_| self.member.is_initializing(&assignment));
+        let topic = self.topics.get(&assignment).copied();
+        let initial_of = topic.filter(|_| self.member.is_initializing(&assignment));
         let spec = match self.positions.reset_spec(&assignment.tp, initial_of) {
             Ok(spec) => spec,
             Err(error) => return self.positions_failed(vec![assignment], error),
@@ -130,11 +130,11 @@ impl ConsumerCoordinator {
             let mut state = self.channel.state();
             state.commits.add(assignment.clone(), position);
         }
-        let topic_id = self.topic_ids.get(&assignment).copied();
+        let topic = self.topics.get(&assignment).copied();
         self.hand_over(vec![InitialPosition {
             assignment,
             position,
-            topic_id: topic_id.unwrap_or_default(),
+            topic: topic.unwrap_or_default(),
         }])
     }
 
@@ -143,7 +143,8 @@ impl ConsumerCoordinator {
         let member = &self.member;
         let needed = |of: &_| member.is_initializing(of) || member.is_handed_over(of);
         self.resets.cancel_unless(needed);
-        self.topic_ids.retain(|assignment, _| needed(assignment));
+        self.topics.retain(|assignment, _| needed(assignment));
+        self.commits.retain(needed);
     }
 
     fn needs_position(&self, assignment: &PartitionAssignment) -> bool {
@@ -159,7 +160,7 @@ impl ConsumerCoordinator {
         }
         for initial in &found {
             let assignment = initial.assignment.clone();
-            self.topic_ids.insert(assignment, initial.topic_id);
+            self.topics.insert(assignment, initial.topic);
         }
         let assignments = found.iter().map(|initial| initial.assignment.clone());
         let event = MembershipEvent::PositionsInitialized(assignments.collect());

@@ -32,7 +32,8 @@ pub(crate) fn offset_commit(
     for OffsetToCommit {
         assignment: PartitionAssignment { tp, .. },
         next,
-        topic_id,
+        topic,
+        ..
     } in offsets
     {
         let epoch = if version >= 6 { next.leader_epoch } else { -1 };
@@ -46,7 +47,7 @@ pub(crate) fn offset_commit(
             _ => topics.push(
                 OffsetCommitRequestTopic::default()
                     .with_name(TopicName(text(&tp.topic)))
-                    .with_topic_id(*topic_id)
+                    .with_topic_id(topic.id)
                     .with_partitions(vec![partition]),
             ),
         }
@@ -72,7 +73,7 @@ pub(crate) fn commit_error_codes(
                 // In version 10 topics have an id, before that a name.
                 let is_topic = match topic.topic_id.is_nil() {
                     true => *tp.topic == *topic.name.0,
-                    false => offset.topic_id == topic.topic_id,
+                    false => offset.topic.id == topic.topic_id,
                 };
                 is_topic && tp.partition == partition.partition_index
             });
