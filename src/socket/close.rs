@@ -84,7 +84,13 @@ impl From<io::Error> for CloseReason {
 
 impl From<ProtocolViolation> for CloseReason {
     fn from(violation: ProtocolViolation) -> Self {
-        CloseReason::Fail(violation.into())
+        CloseReason::Fail(match violation.code {
+            CloseCode::MESSAGE_TOO_BIG => {
+                let reason = format!("{} (server.websocket.max-message-size)", violation.reason);
+                CloseFrame::new(violation.code, &reason)
+            }
+            _ => violation.into(),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ impl CloseCode {
     /// A rule of the server, named in the reason.
     pub const POLICY_VIOLATION: CloseCode = CloseCode(1008);
     /// A message over the limit.
-    pub(crate) const MESSAGE_TOO_BIG: CloseCode = CloseCode(1009);
+    pub const MESSAGE_TOO_BIG: CloseCode = CloseCode(1009);
     /// A fault of the server.
     pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
     /// The server stops; the client may reconnect.

@@ -9,6 +9,8 @@
 //!                                     arrives             └─▶ fragment: appended, the final one ─▶ WebSocketMessage
 //! ```
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::utf8::{InvalidUtf8, Utf8Validator};
@@ -18,18 +20,18 @@ use super::{
 
 /// The client broke RFC 6455: the server must _Fail the WebSocket Connection_ (section
 /// 7.1.7), by a close frame with this status code and reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({code})")]
 pub struct ProtocolViolation {
     /// 1002, 1007 or 1009.
     pub code: CloseCode,
     /// The rule that was broken, short enough for a close frame.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl From<ProtocolViolation> for CloseFrame {
     fn from(violation: ProtocolViolation) -> Self {
-        Self::new(violation.code, violation.reason)
+        Self::new(violation.code, &violation.reason)
     }
 }
 
@@ -157,9 +159,10 @@ impl FrameDecoder {
             _ => return Ok(()),
         };
         if frame.payload_len > self.message_bytes_max - before {
+            let reason = format!("the message is over {} bytes", self.message_bytes_max);
             return Err(ProtocolViolation {
                 code: CloseCode::MESSAGE_TOO_BIG,
-                reason: "the message is over the size limit",
+                reason: reason.into(),
             });
         }
         Ok(())
@@ -317,7 +320,7 @@ fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolViolation> 
     }
     let reason = std::str::from_utf8(reason).map_err(|_| ProtocolViolation {
         code: CloseCode::INVALID_FRAME_PAYLOAD_DATA,
-        reason: "the close reason is not UTF-8",
+        reason: Cow::Borrowed("the close reason is not UTF-8"),
     })?;
     Ok(Some(CloseFrame {
         code,
@@ -327,12 +330,12 @@ fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolViolation> 
 
 const INVALID_TEXT: ProtocolViolation = ProtocolViolation {
     code: CloseCode::INVALID_FRAME_PAYLOAD_DATA,
-    reason: "the text is not UTF-8",
+    reason: Cow::Borrowed("the text is not UTF-8"),
 };
 
 fn protocol_error(reason: &'static str) -> ProtocolViolation {
     ProtocolViolation {
         code: CloseCode::PROTOCOL_ERROR,
-        reason,
+        reason: Cow::Borrowed(reason),
     }
 }
