@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["app", "log"],
     &["config"],
     &["codec"],
-    &["http_error", "http_keep_alive", "secret"],
+    &["http_error", "http_keep_alive", "near_miss", "secret"],
 ];
 
 /// A crate, and the only modules of the proxy that may name it.

@@ -12,6 +12,7 @@
 //! codec           JSON messages, typed values ⇄ bytes
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
+//! near_miss       names that were meant as another one
 //! secret          texts that never print
 //! ```
 //!
@@ -64,6 +65,7 @@ mod cors;
 mod http_error;
 mod http_keep_alive;
 pub mod log;
+mod near_miss;
 mod routes;
 mod secret;
 pub mod server;

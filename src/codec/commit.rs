@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::json::{JsonScanner, JsonType, LoneSurrogate, RawJson, StringContent};
 use super::socket_error::{EchoedId, SocketErrorCode};
+use crate::near_miss;
 
 /// A `wsProxyMessageId`, taken apart: the record that it identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub(crate) struct CommitRejection<'a> {
     pub(crate) echoed_id: EchoedId<'a>,
 }
 
-/// Reads a commit message, which must be UTF-8. Unknown fields are ignored.
+/// Reads a commit message, which must be UTF-8. Unknown fields are ignored, unless one is a near
+/// miss of the id's.
 pub(crate) fn parse(message: &[u8]) -> Result<CommitMessage<'_>, CommitRejection<'_>> {
     let raw = read_id(message)?;
     let echoed_id = EchoedId::WsProxyMessageId(raw.text());
@@ -72,16 +74,11 @@ fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
         .and_then(|value| scanner.expect_end().map(|()| value));
     let value = scanned.map_err(|error| CommitRejection {
         code: SocketErrorCode::InvalidJson,
-        message: format!("not JSON: {error}").into(),
+        message: format!("not JSON: {error}; {EXAMPLE}").into(),
         echoed_id: EchoedId::None,
     })?;
-    let invalid = |message: &'static str| CommitRejection {
-        code: SocketErrorCode::InvalidRecord,
-        message: message.into(),
-        echoed_id: EchoedId::None,
-    };
     if value.json_type() != JsonType::Object {
-        return Err(invalid("a commit is an object with a \"wsProxyMessageId\""));
+        return Err(invalid(EXAMPLE));
     }
     let mut fields = JsonScanner::new(value.text());
     fields.begin_object().expect(SCANNED);
@@ -90,16 +87,37 @@ fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
     while let Some(name) = fields.next_name(first).expect(SCANNED) {
         first = false;
         let value = fields.value().expect(SCANNED);
-        if *name.name() == *b"wsProxyMessageId" && found.replace(value).is_some() {
-            return Err(invalid("\"wsProxyMessageId\" occurs twice"));
+        let name = name.name();
+        if *name == *ID_FIELD.as_bytes() {
+            if found.replace(value).is_some() {
+                return Err(invalid("\"wsProxyMessageId\" occurs twice"));
+            }
+        } else if near_miss::find_field(&name, &[ID_FIELD]).is_some() {
+            let name = String::from_utf8_lossy(&name);
+            return Err(invalid(format!(
+                "there is no field \"{name}\"; did you mean \"{ID_FIELD}\"?"
+            )));
         }
     }
     match found {
         Some(raw) if raw.json_type() == JsonType::String => Ok(raw),
         Some(_) => Err(invalid("\"wsProxyMessageId\" must be a string")),
-        None => Err(invalid("a commit has a \"wsProxyMessageId\"")),
+        None => Err(invalid(EXAMPLE)),
     }
 }
+
+#[cold]
+fn invalid(message: impl Into<Cow<'static, str>>) -> CommitRejection<'static> {
+    CommitRejection {
+        code: SocketErrorCode::InvalidRecord,
+        message: message.into(),
+        echoed_id: EchoedId::None,
+    }
+}
+
+const ID_FIELD: &str = "wsProxyMessageId";
+/// For clients that send what is no commit.
+const EXAMPLE: &str = r#"a commit is {"wsProxyMessageId":"<that of the record>"}"#;
 
 const SCANNED: &str = "the message was scanned before its fields are read";
 
@@ -257,6 +275,24 @@ mod tests {
                 (code, echo),
                 "{frame}"
             );
+        }
+    }
+
+    #[test]
+    fn a_near_miss_of_the_id_is_named_and_what_is_no_commit_gets_an_example() {
+        for name in ["wsproxymessageid", "wsProxyMessageID", "wsProxyMesageId"] {
+            let frame = format!(r#"{{"{name}":"t-0-1-2"}}"#);
+            let rejection = parse(frame.as_bytes()).expect_err(name);
+            assert_eq!(rejection.code, SocketErrorCode::InvalidRecord);
+            let message = rejection.message;
+            assert!(
+                message.contains(name) && message.contains(ID_FIELD),
+                "{message}"
+            );
+        }
+        for frame in ["hello", "5", "{}"] {
+            let message = parse(frame.as_bytes()).expect_err(frame).message;
+            assert!(message.ends_with(EXAMPLE), "{message}");
         }
     }
 }

@@ -54,8 +54,8 @@ pub(crate) enum Format {
 /// The formats that a socket's parameters declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordFormats {
-    /// `keyType`. Without one a produced key must name its format, and a consumed one is
-    /// a string where it can be.
+    /// `keyType`. Without one a produced key is a string, and a consumed one is so where it can
+    /// be.
     pub(crate) key: Option<Format>,
     /// `valType`.
     pub(crate) value: Format,
@@ -328,6 +328,18 @@ impl Format {
             Format::Float | Format::Double => {
                 "a number, or one of the strings NaN, Infinity and -Infinity"
             }
+        }
+    }
+
+    /// The formats that take such a JSON value, for messages.
+    pub(crate) fn that_take(value: RawJson<'_>) -> &'static str {
+        let is_long = || Format::Long.integer::<i64>(value).is_ok();
+        let is_double = || Format::Double.number(value, f64::is_finite).is_ok();
+        match value.json_type() {
+            JsonType::String => "string or json",
+            JsonType::Number if is_long() => "long or json",
+            JsonType::Number if is_double() => "double or json",
+            _ => "json",
         }
     }
 

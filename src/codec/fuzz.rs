@@ -41,7 +41,7 @@ fn check_message(text: &str) {
     within(16 * text.len() + 4096, "a message", || {
         let mut message = ProduceMessage::new(STRINGS, text.as_bytes(), &mut scratch);
         let mut count = 0;
-        while let Some(next) = message.next_record() {
+        while let Some(next) = message.next_record("t") {
             match (next, &values) {
                 (Ok(record), Some(values)) => check_record(&record, &values[count], text),
                 (Ok(_), None) => assert!(is_json, "{text}"),
@@ -242,7 +242,7 @@ fn fuzz_there_and_back() {
         serde_json::from_str::<Value>(text).expect(text);
         let mut scratch = Vec::new();
         let mut message = ProduceMessage::new(STRINGS, &out, &mut scratch);
-        let record = message.next_record().expect(text).expect(text);
+        let record = message.next_record("t").expect(text).expect(text);
         // JSON may lose the white space around it.
         assert_eq!(
             record.key.map(<[u8]>::trim_ascii),

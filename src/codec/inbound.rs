@@ -19,8 +19,12 @@
 //!
 //! # Decisions
 //! - `null` in an optional field is as if the field were not there.
+//! - A field `topic` must be that of the socket: records that are read from one topic and sent to
+//!   another have to say so.
+//! - A field that is a near miss of a known one makes the record invalid: what it says would be
+//!   lost. Other unknown fields are ignored.
 //! - A known field that occurs twice makes the record invalid: which of the two was meant
-//!   cannot be known. Unknown fields may occur as they like.
+//!   cannot be known.
 //! - `messageId` is a string. It is kept as the text it came as, and not unescaped.
 //! - `timestamp` is not negative, as for Kafka's own producers.
 //! - A header value's `format` may say `string` or `bytearray`.
@@ -36,6 +40,7 @@ use std::borrow::Cow;
 use super::format::RecordFormats;
 use super::json::{JsonError, JsonScanner, RawJson};
 use super::socket_error::SocketErrorCode;
+use field::EXAMPLE;
 use fields::RecordFields;
 use headers::EncodedHeader;
 use kafka_client::record::NewHeader;
@@ -136,14 +141,18 @@ impl<'f> ProduceMessage<'f> {
         self.len == 0
     }
 
-    /// The next record; it borrows from the message until the one after it is read.
-    pub(crate) fn next_record(&mut self) -> Option<Result<InboundRecord<'_>, RecordRejection<'f>>> {
+    /// The next record, which is for `topic`; it borrows from the message until the one after it
+    /// is read.
+    pub(crate) fn next_record(
+        &mut self,
+        topic: &str,
+    ) -> Option<Result<InboundRecord<'_>, RecordRejection<'f>>> {
         let mut fields = RecordFields::default();
         match std::mem::replace(&mut self.state, ProduceMessageState::Done) {
             ProduceMessageState::Done => return None,
             ProduceMessageState::Malformed(error) => return Some(Err(not_json(error))),
             ProduceMessageState::Single => {
-                let read = fields.read(&mut self.scanner);
+                let read = fields.read(&mut self.scanner, topic);
                 if let Err(error) = read.and_then(|()| self.scanner.expect_end()) {
                     return Some(Err(not_json(error)));
                 }
@@ -153,7 +162,7 @@ impl<'f> ProduceMessage<'f> {
                     return None;
                 }
                 self.state = ProduceMessageState::Elements { first: false };
-                fields.read(&mut self.scanner).expect(COUNTED);
+                fields.read(&mut self.scanner, topic).expect(COUNTED);
             }
         }
         self.scratch.clear();
@@ -169,7 +178,11 @@ impl<'f> ProduceMessage<'f> {
             })),
             Err(error) => Some(Err(RecordRejection {
                 code: error.code,
-                message: error.message,
+                // Not for each of an array: it is many times as long as what may be wrong there.
+                message: match self.is_array || !fields.is_no_record() {
+                    true => error.message,
+                    false => format!("{}; {EXAMPLE}", error.message).into(),
+                },
                 message_id: fields.message_id.map(RawJson::text),
             })),
         }
@@ -180,7 +193,7 @@ impl<'f> ProduceMessage<'f> {
 fn not_json(error: JsonError) -> RecordRejection<'static> {
     RecordRejection {
         code: SocketErrorCode::InvalidJson,
-        message: format!("not JSON: {error}").into(),
+        message: format!("not JSON: {error}; {EXAMPLE}").into(),
         message_id: None,
     }
 }

@@ -1,7 +1,8 @@
 //! The query parameters of the two endpoints, typed.
 //!
-//! Unknown names are ignored, since proxies and clients add their own; an invalid value of a
-//! known name is refused, by name and with what is allowed.
+//! Unknown names are ignored, since proxies and clients add their own, but not one that is a near
+//! miss of a known one; an invalid value of a known name is refused, by name and with what is
+//! allowed.
 
 #[cfg(test)]
 mod fuzz;
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use crate::codec::{Format, RecordFormats};
+use crate::near_miss;
 use kafka_client::IsolationLevel;
 use kafka_client::consumer::OffsetResetStrategy;
 
@@ -68,6 +70,14 @@ pub(crate) enum ParamError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// No such parameter, and one that differs in its case or in a letter.
+    #[error("parameter {name} is not known; did you mean {known}?")]
+    NearMiss {
+        /// The name, as it was given.
+        name: String,
+        /// The parameter's name.
+        known: &'static str,
+    },
     /// It occurs twice.
     #[error("parameter {name} is given twice; allowed: once")]
     Duplicate {
@@ -110,6 +120,7 @@ impl QueryParams {
 
     /// The parameters of `/socket/in`.
     pub(crate) fn produce_params(&self) -> Result<ProduceParams, ParamError> {
+        self.refuse_near_misses(PRODUCE_NAMES)?;
         self.check_common()?;
         // Validated already, for the transactional producers that it is meant for.
         self.optional("instanceId", NAME, name)?;
@@ -122,6 +133,7 @@ impl QueryParams {
 
     /// The parameters of `/socket/out`.
     pub(crate) fn consume_params(&self) -> Result<ConsumeParams, ParamError> {
+        self.refuse_near_misses(CONSUME_NAMES)?;
         self.check_common()?;
         let client_id = self.required("clientId", NAME, name)?;
         let group_id = self
@@ -152,6 +164,18 @@ impl QueryParams {
                 .optional("autoCommit", "true, false", boolean)?
                 .unwrap_or(true),
         })
+    }
+
+    /// First of all: a parameter that is missing may be one that is misspelt.
+    fn refuse_near_misses(&self, known: &[&'static str]) -> Result<(), ParamError> {
+        let unknown = self.0.iter().filter(|(n, _)| !known.contains(&n.as_str()));
+        for (name, _) in unknown {
+            if let Some(known) = near_miss::find(name.as_bytes(), known) {
+                let name = name.clone();
+                return Err(ParamError::NearMiss { name, known });
+            }
+        }
+        Ok(())
     }
 
     fn check_common(&self) -> Result<(), ParamError> {
@@ -243,6 +267,32 @@ pub(crate) fn group_instance_id(client_id: &str) -> String {
 
 /// Topics of one socket.
 const TOPICS_MAX: usize = 1000;
+/// The parameters of `/socket/in`.
+const PRODUCE_NAMES: &[&str] = &[
+    "topic",
+    "keyType",
+    "valType",
+    "clientId",
+    "instanceId",
+    "socketPayload",
+    "transactional",
+    "errors",
+];
+/// The parameters of `/socket/out`.
+const CONSUME_NAMES: &[&str] = &[
+    "topic",
+    "clientId",
+    "groupId",
+    "keyType",
+    "valType",
+    "socketPayload",
+    "offsetResetStrategy",
+    "isolationLevel",
+    "rate",
+    "batchSize",
+    "autoCommit",
+    "errors",
+];
 
 const TOPIC: &str = "a topic's name, 1 to 249 letters, digits, dots, dashes or underscores";
 const TOPICS: &str = "one topic's name or a comma list of at most 1000 of them";
@@ -397,6 +447,47 @@ mod tests {
                 .produce_params()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_near_miss_of_a_known_name_is_refused_with_the_one_that_was_meant() {
+        for (query, name, known) in [
+            ("topic=t&clientId=a&valtype=json", "valtype", "valType"),
+            ("topic=t&clientId=a&groupID=g", "groupID", "groupId"),
+            ("topic=t&clientID=a", "clientID", "clientId"),
+            ("topics=t&clientId=a", "topics", "topic"),
+            ("topic=t&clientId=a&Topic=t", "Topic", "topic"),
+            (
+                "topic=t&clientId=a&autoComit=false",
+                "autoComit",
+                "autoCommit",
+            ),
+            ("topic=t&clientId=a&key%54ype%20=int", "keyType ", "keyType"),
+        ] {
+            let error = QueryParams::parse(query).consume_params().unwrap_err();
+            let name = name.to_owned();
+            assert_eq!(error, ParamError::NearMiss { name, known }, "{query}");
+        }
+        let error = QueryParams::parse("topic=t&valtype=json").produce_params();
+        let message = error.unwrap_err().to_string();
+        let expected = "parameter valtype is not known; did you mean valType?";
+        assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn every_name_that_is_known_is_read() {
+        for (endpoint, names) in [("in", PRODUCE_NAMES), ("out", CONSUME_NAMES)] {
+            for name in names {
+                let others = ["topic", "clientId"].iter().filter(|other| *other != name);
+                let others: String = others.map(|other| format!("{other}=a&")).collect();
+                let query = QueryParams::parse(&format!("{others}{name}=x&{name}=x"));
+                let error = match endpoint {
+                    "in" => query.produce_params().unwrap_err(),
+                    _ => query.consume_params().unwrap_err(),
+                };
+                assert_eq!(error, ParamError::Duplicate { name }, "{endpoint}");
+            }
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl ProducingSocket {
         let now = timestamp();
         let (len, is_array) = (message.len(), message.is_array());
         let mut index = 0;
-        while let Some(record) = message.next_record() {
+        while let Some(record) = message.next_record(&self.topic.name) {
             let position = match is_array {
                 false => MessagePosition::Single,
                 true => MessagePosition::ArrayElement {

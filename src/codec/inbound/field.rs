@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use crate::codec::format::{Format, UnknownFormat};
 use crate::codec::json::{JsonType, RawJson};
 use crate::codec::socket_error::SocketErrorCode;
+use crate::near_miss;
 
 /// Why a field, and with it its record, is rejected.
 #[derive(Debug)]
@@ -49,10 +50,24 @@ pub(super) fn format_by_name(raw: RawJson<'_>, field: &str) -> FieldResult<Forma
     })
 }
 
+/// Refuses a field that is none of those known if it was probably meant as one of them.
+#[cold]
+pub(super) fn refuse_near_miss(unknown: &[u8], known: &[&str]) -> FieldResult {
+    near_miss::find_field(unknown, known).map_or(Ok(()), |known| {
+        let unknown = String::from_utf8_lossy(unknown);
+        Err(invalid_record(format!(
+            "there is no field \"{unknown}\"; did you mean \"{known}\"?"
+        )))
+    })
+}
+
 /// A field that occurs twice: which of the two was meant cannot be known.
 pub(super) fn duplicate_field(field: &str) -> Box<FieldError> {
     invalid_record(format!("a field occurs twice: \"{field}\", or one in it"))
 }
+
+/// For clients that send what is no record: one that every socket takes.
+pub(super) const EXAMPLE: &str = r#"a record is {"value":{"value":"hello","format":"string"}}"#;
 
 /// The fields of an object that have occurred, by bit.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use super::field::{
     FORMAT, FieldError, FieldResult, KEY, SeenFields, VALUE, duplicate_field, format_by_name,
-    invalid_format, invalid_record,
+    invalid_format, invalid_record, refuse_near_miss,
 };
 use super::headers::{self, EncodedHeader};
-use crate::codec::format::{EncodedValue, Format, RecordFormats};
+use crate::codec::format::{EncodedValue, Format, FormatError, RecordFormats};
 use crate::codec::json::{JsonError, JsonScanner, JsonType, RawJson};
 
 /// A record's fields. `None`: absent, or null.
@@ -23,8 +23,12 @@ pub(super) struct RecordFields<'f> {
 }
 
 impl<'f> RecordFields<'f> {
-    /// Reads one record to its end, whatever is invalid in it.
-    pub(super) fn read(&mut self, scanner: &mut JsonScanner<'f>) -> Result<(), JsonError> {
+    /// Reads one record for `topic` to its end, whatever is invalid in it.
+    pub(super) fn read(
+        &mut self,
+        scanner: &mut JsonScanner<'f>,
+        topic: &str,
+    ) -> Result<(), JsonError> {
         if scanner.peek() != Some(b'{') {
             scanner.value()?;
             self.note_error(Err(invalid_record("a record is an object")));
@@ -59,9 +63,13 @@ impl<'f> RecordFields<'f> {
                     self.mark_seen(TIMESTAMP, "timestamp");
                     self.take_timestamp(scanner.value()?)
                 }
-                _ => {
+                b"topic" => {
+                    self.mark_seen(TOPIC, "topic");
+                    check_topic(scanner.value()?, topic)
+                }
+                unknown => {
                     scanner.value()?;
-                    continue;
+                    refuse_near_miss(unknown, RECORD_FIELDS)
                 }
             };
             self.note_error(read);
@@ -70,6 +78,11 @@ impl<'f> RecordFields<'f> {
             self.note_error(Err(invalid_record("the record has no \"value\"")));
         }
         Ok(())
+    }
+
+    /// Whether what was read has nothing of a record.
+    pub(super) fn is_no_record(&self) -> bool {
+        !self.seen.has(VALUE)
     }
 
     fn take_message_id(&mut self, raw: RawJson<'f>) -> FieldResult {
@@ -167,7 +180,8 @@ impl<'f> TypedField<'f> {
             return Ok(match scanner.value()?.json_type() {
                 JsonType::Null => Ok(()),
                 _ => Err(invalid_record(format!(
-                    "\"{field}\" must be an object with a \"value\", or null"
+                    "\"{field}\" must be an object with a \"value\", or null, \
+                     such as \"{field}\":{{\"value\":\"hello\",\"format\":\"string\"}}"
                 ))),
             });
         }
@@ -188,7 +202,10 @@ impl<'f> TypedField<'f> {
                     self.format = not_null;
                     seen.mark(FORMAT)
                 }
-                _ => true,
+                unknown => {
+                    result = result.and_then(|()| refuse_near_miss(unknown, TYPED_FIELDS));
+                    continue;
+                }
             };
             if !once && result.is_ok() {
                 result = Err(duplicate_field(field));
@@ -207,22 +224,40 @@ impl<'f> TypedField<'f> {
         scratch: &mut Vec<u8>,
     ) -> FieldResult<Option<EncodedValue<'f>>> {
         let format = match self.format {
-            Some(raw) => Some(format_by_name(raw, field)?),
-            None => declared,
+            Some(raw) => format_by_name(raw, field)?,
+            None => declared.unwrap_or(Format::String),
         };
         let Some(value) = self.value else {
             return Ok(None);
         };
-        let Some(format) = format else {
-            return Err(invalid_format(format!(
-                "the {field} has no format: name one in \"{field}\", or in the parameter keyType"
-            )));
-        };
         match format.encode(value, scratch) {
             Ok(encoded) => Ok(Some(encoded)),
-            Err(error) => Err(invalid_format(format!("{field}: {error}"))),
+            Err(error) => Err(not_of_format(field, error, value)),
         }
     }
+}
+
+/// A record that was read from a topic names it; sent to another one it is probably misdirected.
+fn check_topic(raw: RawJson<'_>, topic: &str) -> FieldResult {
+    match raw.json_type() {
+        JsonType::Null => Ok(()),
+        JsonType::String if *raw.name() == *topic.as_bytes() => Ok(()),
+        _ => Err(invalid_record(format!(
+            "\"topic\" is not the socket's, which is {topic}: leave it out, or open a socket for it"
+        ))),
+    }
+}
+
+/// A value that its format does not take, and what would be taken.
+#[cold]
+fn not_of_format(field: &str, error: FormatError, value: RawJson<'_>) -> Box<FieldError> {
+    let way_out = match error {
+        FormatError::WrongType(_) => ": send one, or format ",
+        FormatError::OutOfRange(_) => ": send another, or format ",
+        _ => return invalid_format(format!("{field}: {error}")),
+    };
+    let formats = Format::that_take(value);
+    invalid_format(format!("{field}: {error}{way_out}{formats}"))
 }
 
 /// An integer from 0 on, written as one.
@@ -234,7 +269,19 @@ fn non_negative_integer(raw: RawJson<'_>) -> Option<i64> {
     (number >= 0).then_some(number)
 }
 
+const RECORD_FIELDS: &[&str] = &[
+    "value",
+    "key",
+    "messageId",
+    "headers",
+    "partition",
+    "timestamp",
+    "topic",
+];
+const TYPED_FIELDS: &[&str] = &["value", "format"];
+
 const MESSAGE_ID: u8 = 1 << 3;
 const HEADERS: u8 = 1 << 4;
 const PARTITION: u8 = 1 << 5;
 const TIMESTAMP: u8 = 1 << 6;
+const TOPIC: u8 = 1 << 7;

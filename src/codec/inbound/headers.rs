@@ -2,7 +2,7 @@
 
 use super::field::{
     FORMAT, FieldResult, KEY, SeenFields, VALUE, duplicate_field, format_by_name, invalid_format,
-    invalid_record,
+    invalid_record, refuse_near_miss,
 };
 use crate::codec::format::{EncodedValue, Format};
 use crate::codec::json::{JsonScanner, JsonType, RawJson};
@@ -57,7 +57,10 @@ impl<'f> EncodedHeader<'f> {
                 b"key" => (KEY, &mut key),
                 b"value" => (VALUE, &mut value),
                 b"format" => (FORMAT, &mut format),
-                _ => continue,
+                unknown => {
+                    refuse_near_miss(unknown, HEADER_FIELDS)?;
+                    continue;
+                }
             };
             if !seen.mark(field) {
                 return Err(duplicate_field("headers"));
@@ -92,5 +95,7 @@ impl<'f> EncodedHeader<'f> {
         })
     }
 }
+
+const HEADER_FIELDS: &[&str] = &["key", "value", "format"];
 
 const SCANNED: &str = "the record was scanned before its headers are read";

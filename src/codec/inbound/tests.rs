@@ -34,7 +34,7 @@ fn read(formats: RecordFormats, frame: &str) -> (bool, Vec<ReadRecord>) {
     let mut frame = ProduceMessage::new(formats, frame.as_bytes(), &mut scratch);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let mut records = Vec::new();
-    while let Some(next) = frame.next_record() {
+    while let Some(next) = frame.next_record("t") {
         records.push(match next {
             Ok(record) => ReadRecord::Record {
                 key: record.key.map(<[u8]>::to_vec),
@@ -54,7 +54,7 @@ fn read(formats: RecordFormats, frame: &str) -> (bool, Vec<ReadRecord>) {
             }
         });
     }
-    assert!(frame.next_record().is_none());
+    assert!(frame.next_record("t").is_none());
     assert_eq!(frame.len(), records.len());
     (frame.is_array(), records)
 }
@@ -75,6 +75,13 @@ fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> ReadRecord {
         timestamp: None,
         id: None,
     }
+}
+
+fn rejection_message(formats: RecordFormats, frame: &str) -> String {
+    let mut scratch = Vec::new();
+    let mut records = ProduceMessage::new(formats, frame.as_bytes(), &mut scratch);
+    let rejected = records.next_record("t").expect("one").expect_err(frame);
+    rejected.message.into_owned()
 }
 
 #[track_caller]
@@ -207,14 +214,132 @@ fn a_missing_value_is_an_error_outside_and_inside() {
 }
 
 #[test]
-fn a_key_without_any_type_is_an_error() {
-    let frame = r#"{"key":{"value":"k"},"value":{"value":"v"},"messageId":"7"}"#;
-    assert_eq!(
-        one(NO_KEY_TYPE, frame),
-        ReadRecord::Rejected(SocketErrorCode::InvalidFormat, Some("\"7\"".into()))
-    );
-    let frame = r#"{"key":{"value":"k","format":"string"},"value":{"value":"v"}}"#;
+fn a_key_without_any_type_is_a_string_as_a_value_is() {
+    let frame = r#"{"key":{"value":"k"},"value":{"value":"v"}}"#;
     assert_eq!(one(NO_KEY_TYPE, frame), record(Some(b"k"), Some(b"v")));
+    let frame = r#"{"key":{"value":1,"format":"short"},"value":{"value":"v"}}"#;
+    assert_eq!(one(NO_KEY_TYPE, frame), record(Some(&[0, 1]), Some(b"v")));
+    let frame = r#"{"key":{"value":1},"value":{"value":"v"},"messageId":"7"}"#;
+    let rejected = ReadRecord::Rejected(SocketErrorCode::InvalidFormat, Some("\"7\"".into()));
+    assert_eq!(one(NO_KEY_TYPE, frame), rejected);
+}
+
+#[test]
+fn a_field_that_is_a_near_miss_of_a_known_one_is_rejected_by_name() {
+    for (frame, name, known) in [
+        (
+            r#"{"value":{"value":"v"},"partiton":1}"#,
+            "partiton",
+            "partition",
+        ),
+        (r#"{"valeu":{"value":"v"}}"#, "valeu", "value"),
+        (r#"{"Value":{"value":"v"}}"#, "Value", "value"),
+        (
+            r#"{"KEY":{"value":"k"},"value":{"value":"v"}}"#,
+            "KEY",
+            "key",
+        ),
+        (
+            r#"{"value":{"value":"v"},"messageID":"a"}"#,
+            "messageID",
+            "messageId",
+        ),
+        (
+            r#"{"value":{"value":"v"},"time\u0053tamp":1}"#,
+            "timeStamp",
+            "timestamp",
+        ),
+        (
+            r#"{"value":{"value":"v"},"header":[]}"#,
+            "header",
+            "headers",
+        ),
+        (r#"{"value":{"value":"v"},"Topic":"t"}"#, "Topic", "topic"),
+        (
+            r#"{"value":{"value":"v","fromat":"int"}}"#,
+            "fromat",
+            "format",
+        ),
+        (r#"{"value":{"vallue":"v"}}"#, "vallue", "value"),
+        (
+            r#"{"value":{"value":"v"},"headers":[{"Key":"k","value":"v"}]}"#,
+            "Key",
+            "key",
+        ),
+    ] {
+        is_rejected(frame, SocketErrorCode::InvalidRecord);
+        let expected = format!("there is no field \"{name}\"; did you mean \"{known}\"?");
+        assert_eq!(rejection_message(STRINGS, frame), expected);
+    }
+    // Three letters are often one letter off each other; and the rest of what an answer has.
+    let others = r#"{"keys":1,"kye":1,"offset":1,"wsProxyMessageId":"t-0-1-2",
+        "value":{"value":"a","error":"e"}}"#;
+    assert_eq!(one(STRINGS, others), record(None, Some(b"a")));
+}
+
+#[test]
+fn a_topic_other_than_the_sockets_is_rejected() {
+    for topic in ["\"u\"", "\"T\"", "\"\"", "1", "[\"t\"]"] {
+        let frame = format!(r#"{{"topic":{topic},"value":{{"value":"v"}}}}"#);
+        is_rejected(&frame, SocketErrorCode::InvalidRecord);
+        let message = rejection_message(STRINGS, &frame);
+        assert!(message.contains("\"topic\""), "{message}");
+    }
+    for topic in ["\"t\"", "\"\\u0074\"", "null"] {
+        let frame = format!(r#"{{"topic":{topic},"value":{{"value":"v"}}}}"#);
+        assert_eq!(one(STRINGS, &frame), record(None, Some(b"v")), "{topic}");
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_told_which_formats_take_it() {
+    for (format, value, formats) in [
+        (Format::String, "1", "send one, or format long or json"),
+        (Format::String, "1.5", "send one, or format double or json"),
+        (Format::String, "-1e400", "send one, or format json"),
+        (Format::String, "true", "send one, or format json"),
+        (Format::String, "{}", "send one, or format json"),
+        (Format::String, "[1]", "send one, or format json"),
+        (Format::Int, "\"1\"", "send one, or format string or json"),
+        (Format::Int, "1.5", "send one, or format double or json"),
+        (
+            Format::Int,
+            "2147483648",
+            "send another, or format long or json",
+        ),
+        (
+            Format::Double,
+            "\"x\"",
+            "send one, or format string or json",
+        ),
+        (
+            Format::Float,
+            "1e39",
+            "send another, or format double or json",
+        ),
+        (Format::Double, "1e400", "send another, or format json"),
+        (Format::Avro, "1", "send one, or format long or json"),
+    ] {
+        let formats_given = RecordFormats {
+            key: None,
+            value: format,
+        };
+        let frame = format!(r#"{{"value":{{"value":{value}}}}}"#);
+        let message = rejection_message(formats_given, &frame);
+        assert!(message.ends_with(&format!(": {formats}")), "{message}");
+    }
+}
+
+#[test]
+fn what_is_no_record_is_answered_with_one_that_every_socket_takes() {
+    for frame in ["hello", "\"hello\"", "5", "{}", r#"{"text":"hello"}"#] {
+        let message = rejection_message(STRINGS, frame);
+        let (_, example) = message.split_once("a record is ").expect(frame);
+        for value in [Format::String, Format::Long] {
+            let formats = RecordFormats { key: None, value };
+            assert_eq!(one(formats, example), record(None, Some(b"hello")));
+        }
+    }
 }
 
 #[test]
@@ -369,7 +494,7 @@ fn what_can_be_borrowed_from_the_frame_is() {
     let frame = r#"{"key":{"value":"k"},"value":{"value":{"a":[1]},"format":"json"}}"#;
     let mut scratch = Vec::new();
     let mut records = ProduceMessage::new(STRINGS, frame.as_bytes(), &mut scratch);
-    let record = records.next_record().expect("one").expect("good");
+    let record = records.next_record("t").expect("one").expect("good");
     let range = frame.as_bytes().as_ptr_range();
     assert!(range.contains(&record.value.expect("a value").as_ptr()));
     assert!(range.contains(&record.key.expect("a key").as_ptr()));
@@ -384,7 +509,7 @@ fn the_scratch_buffer_holds_one_record_at_a_time() {
     );
     let mut scratch = Vec::new();
     let mut records = ProduceMessage::new(STRINGS, frame.as_bytes(), &mut scratch);
-    while records.next_record().is_some() {}
+    while records.next_record("t").is_some() {}
     assert!(scratch.capacity() < 100, "{}", scratch.capacity());
 }
 
