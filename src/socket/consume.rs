@@ -25,6 +25,7 @@ mod encoded_frames;
 mod frame_place;
 mod offset_tracker;
 mod rate;
+mod segment_buffer;
 mod segment_cache;
 mod single_frames;
 mod sink;

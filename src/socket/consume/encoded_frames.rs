@@ -10,21 +10,19 @@
 //! - A segment has at most [`SEGMENT_BYTES`] of frames, or one larger frame.
 //! - Encoding a record again gives the same bytes.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+use super::segment_buffer::{SEGMENT_BYTES, SegmentBuffer};
 use crate::codec::RecordFormats;
 use crate::codec::outbound::{OutboundRecord, RecordWriter};
 use kafka_client::consumer::{Chunk, DerivedPermit, FetchPosition, Records, RecordsMark};
 use websocket::frame::{self, Opcode};
 
-/// How many bytes of frames are encoded at a time.
-pub(super) const SEGMENT_BYTES: usize = 256 << 10;
-
 /// Frames, one after the other, and where each of them ends.
 #[derive(Debug)]
 pub(super) struct EncodedFrames {
     /// Whole text frames.
-    pub(super) bytes: Bytes,
+    pub(super) bytes: SegmentBuffer,
     /// One per frame.
     pub(super) frames: Vec<RecordFrame>,
     /// The first offset that it covers.
@@ -132,8 +130,26 @@ impl<'a> SegmentEncoder<'a> {
 
     /// Encodes it. `permit` is for [`estimated_bytes`](Self::estimated_bytes) or more.
     pub(super) fn encode(self, mut permit: DerivedPermit) -> EncodedFrames {
-        let mut out = BytesMut::with_capacity(permit.bytes());
         let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(&permit));
+        let (bytes, next) =
+            SegmentBuffer::written(permit.bytes(), |out| self.write_frames(out, &mut frames));
+        frames.shrink_to_fit();
+        permit.resize(bytes.capacity() + size_of_val(frames.as_slice()));
+        EncodedFrames {
+            bytes,
+            frames,
+            first_offset: self.start.offset,
+            next,
+            _permit: Some(permit),
+        }
+    }
+
+    /// Writes the frames, and returns where the next segment begins.
+    fn write_frames(
+        &self,
+        out: &mut BytesMut,
+        frames: &mut Vec<RecordFrame>,
+    ) -> Option<SegmentStart> {
         let is_before = |last: i64| last < self.start.offset;
         let unreadable = &self.chunk.decoded.unreadable;
         let passed = unreadable.partition_point(|range| is_before(range.last_offset));
@@ -141,7 +157,7 @@ impl<'a> SegmentEncoder<'a> {
         let mut records = self.records();
         let mut mark = records.mark();
         let mut record = records.next();
-        let next = loop {
+        loop {
             // What cannot be delivered is reported in its place.
             let before = |offset: i64| record.is_none_or(|record| offset < record.offset);
             let range = unreadable.peek().filter(|range| before(range.last_offset));
@@ -151,7 +167,7 @@ impl<'a> SegmentEncoder<'a> {
                     let size = self.writer.estimated_size(&OutboundRecord::from(record));
                     (record.offset, record.timestamp, size)
                 }
-                (None, None) => break None,
+                (None, None) => return None,
             };
             let start = out.len();
             let is_full = |bytes: usize| bytes > SEGMENT_BYTES && start > 0;
@@ -160,18 +176,18 @@ impl<'a> SegmentEncoder<'a> {
                 mark: Some(mark),
             });
             if offset >= self.end || is_full(start + estimate) {
-                break follows;
+                return follows;
             }
-            frame::begin_frame(&mut out);
+            frame::begin_frame(out);
             match (range, record) {
-                (Some(range), _) => self.writer.write_unreadable(&mut out, range),
-                (None, Some(record)) => self.writer.write(&mut out, record.into()),
+                (Some(range), _) => self.writer.write_unreadable(out, range),
+                (None, Some(record)) => self.writer.write(out, record.into()),
                 (None, None) => {}
             }
-            frame::end_frame(&mut out, start, Opcode::Text);
+            frame::end_frame(out, start, Opcode::Text);
             if is_full(out.len()) {
                 out.truncate(start);
-                break follows;
+                return follows;
             }
             frames.push(RecordFrame {
                 end: out.len(),
@@ -185,27 +201,6 @@ impl<'a> SegmentEncoder<'a> {
                 mark = records.mark();
                 record = records.next();
             }
-        };
-        let (bytes, capacity) = freeze(out);
-        frames.shrink_to_fit();
-        permit.resize(capacity + size_of_val(frames.as_slice()));
-        EncodedFrames {
-            bytes,
-            frames,
-            first_offset: self.start.offset,
-            next,
-            _permit: Some(permit),
-        }
-    }
-}
-
-/// What was written, and how many bytes of memory it takes: not much more than its length.
-fn freeze(out: BytesMut) -> (Bytes, usize) {
-    match out.capacity() - out.len() > out.len() / 4 {
-        true => (Bytes::copy_from_slice(&out), out.len()),
-        false => {
-            let capacity = out.capacity();
-            (out.freeze(), capacity)
         }
     }
 }
@@ -244,7 +239,7 @@ impl EncodedFrames {
     /// A copy of the bytes from `at` to the end of the frame before `end`, with
     /// the frames from `next` on.
     pub(super) fn copy_range(&self, at: usize, next: usize, end: usize) -> Self {
-        let bytes = Bytes::copy_from_slice(&self.bytes[at..self.start_of(end)]);
+        let bytes = SegmentBuffer::copied(&self.bytes[at..self.start_of(end)]);
         let frames = self.frames[next..end].iter().map(|frame| RecordFrame {
             end: frame.end - at,
             ..*frame
@@ -285,7 +280,7 @@ pub(super) mod tests {
             });
         }
         EncodedFrames {
-            bytes: out.freeze(),
+            bytes: SegmentBuffer::copied(&out),
             frames,
             first_offset: offset(0),
             next: None,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::chunk::OutgoingChunk;
-use super::super::encoded_frames::SEGMENT_BYTES;
+use super::super::segment_buffer::SEGMENT_BYTES;
 use super::*;
 use crate::codec::Format;
 
