@@ -91,6 +91,8 @@ pub(crate) struct ConsumerCoordinator {
     /// Of the cluster that its assignments are of. What is found before this member learns of a
     /// change is of the former one.
     cluster_changes: ClusterChanges,
+    /// The member's assignments whose lookups and topics were dropped when they ended.
+    dropped_assignments: u64,
     /// When a member whose consumer was closed leaves at the latest.
     leave_by: Option<Instant>,
 }
@@ -117,6 +119,7 @@ impl ConsumerCoordinator {
             resets: PositionResets::default(),
             topics: BTreeMap::new(),
             cluster_changes: 0,
+            dropped_assignments: 0,
             leave_by: None,
             handle,
         }

@@ -203,6 +203,11 @@ impl Membership {
         }
     }
 
+    /// Changes whenever an assignment has ended.
+    pub(crate) fn ended_assignments(&self) -> u64 {
+        self.handed_over.removals() + self.initializing.removals()
+    }
+
     /// Whether the consumer has that assignment: it is read, and its offsets may be committed.
     pub(crate) fn is_handed_over(&self, assignment: &PartitionAssignment) -> bool {
         self.handed_over.contains(assignment)

@@ -17,7 +17,10 @@ pub(crate) struct PartitionAssignment {
 /// Assignments in order, of each partition one at a time. Costs next to nothing when it is
 /// small, as [`PartitionSet`](super::partition_set::PartitionSet).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AssignmentSet(Vec<PartitionAssignment>);
+pub(crate) struct AssignmentSet {
+    assignments: Vec<PartitionAssignment>,
+    removals: u64,
+}
 
 impl AssignmentSet {
     /// Whether it is this very assignment.
@@ -28,16 +31,24 @@ impl AssignmentSet {
     /// The assignment of that partition.
     pub(crate) fn get(&self, tp: &TopicPartition) -> Option<&PartitionAssignment> {
         let at = self.position(tp).ok()?;
-        self.0.get(at)
+        self.assignments.get(at)
+    }
+
+    /// Changes whenever an assignment is taken out or replaced.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Replaces the assignment of the same partition.
     pub(crate) fn insert(&mut self, assignment: PartitionAssignment) {
         match self.position(&assignment.tp) {
-            Ok(at) => self.0[at] = assignment,
+            Ok(at) => {
+                self.assignments[at] = assignment;
+                self.removals += 1;
+            }
             Err(at) => {
-                self.0.reserve_exact(1);
-                self.0.insert(at, assignment);
+                self.assignments.reserve_exact(1);
+                self.assignments.insert(at, assignment);
             }
         }
     }
@@ -46,8 +57,9 @@ impl AssignmentSet {
     pub(crate) fn remove(&mut self, assignment: &PartitionAssignment) -> bool {
         let found = self.contains(assignment);
         if found {
-            self.0.retain(|other| other != assignment);
-            if self.0.is_empty() {
+            self.assignments.retain(|other| other != assignment);
+            self.removals += 1;
+            if self.assignments.is_empty() {
                 self.clear();
             }
         }
@@ -55,28 +67,32 @@ impl AssignmentSet {
     }
 
     pub(crate) fn retain(&mut self, keep: impl FnMut(&PartitionAssignment) -> bool) {
-        self.0.retain(keep);
+        let before = self.assignments.len();
+        self.assignments.retain(keep);
+        self.removals += (before - self.assignments.len()) as u64;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &PartitionAssignment> {
-        self.0.iter()
+        self.assignments.iter()
     }
 
     pub(crate) fn to_vec(&self) -> Vec<PartitionAssignment> {
-        self.0.clone()
+        self.assignments.clone()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.assignments.is_empty()
     }
 
     /// Gives its memory back as well.
     pub(crate) fn clear(&mut self) {
-        self.0 = Vec::new();
+        self.removals += self.assignments.len() as u64;
+        self.assignments = Vec::new();
     }
 
     fn position(&self, tp: &TopicPartition) -> Result<usize, usize> {
-        self.0.binary_search_by(|assignment| assignment.tp.cmp(tp))
+        self.assignments
+            .binary_search_by(|assignment| assignment.tp.cmp(tp))
     }
 }
 
@@ -105,5 +121,25 @@ mod tests {
         assert!(!set.remove(&assignment(1, 7)));
         assert!(set.remove(&assignment(1, 8)));
         assert_eq!(set.get(&TopicPartition::new("t", 1)), None);
+    }
+
+    #[test]
+    fn every_end_of_an_assignment_is_counted() {
+        let mut set = AssignmentSet::default();
+        for partition in 0..5 {
+            set.insert(assignment(partition, 1));
+        }
+        assert!(!set.remove(&assignment(0, 2)));
+        set.retain(|_| true);
+        assert_eq!(set.removals(), 0);
+        assert!(set.remove(&assignment(0, 1)));
+        assert_eq!(set.removals(), 1);
+        set.insert(assignment(1, 2));
+        assert_eq!(set.removals(), 2, "replaced");
+        set.retain(|assignment| assignment.number == 1);
+        assert_eq!(set.removals(), 3);
+        set.clear();
+        set.clear();
+        assert_eq!(set.removals(), 6);
     }
 }

@@ -57,6 +57,9 @@ impl ConsumerCoordinator {
         }
         let mut actions = self.hand_over(outcome.committed);
         for (assignment, topic) in outcome.uncommitted {
+            if !self.member.is_initializing(&assignment) {
+                continue;
+            }
             self.topics.insert(assignment.clone(), topic);
             let decided = self.positions.decided_start(&assignment.tp, topic);
             actions.extend(match decided {
@@ -141,6 +144,10 @@ impl ConsumerCoordinator {
     /// Cancels the lookups, and forgets the topics, whose assignment has ended.
     pub(super) fn drop_ended_assignments(&mut self) {
         let member = &self.member;
+        let ended = member.ended_assignments();
+        if std::mem::replace(&mut self.dropped_assignments, ended) == ended {
+            return;
+        }
         let needed = |of: &_| member.is_initializing(of) || member.is_handed_over(of);
         self.resets.cancel_unless(needed);
         self.topics.retain(|assignment, _| needed(assignment));
