@@ -17,23 +17,32 @@ const HELD: usize = 3;
 fn fuzz_frames() {
     fuzz("frames", |input| {
         let message_bytes_max = input.up_to_bits(17);
-        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        let mut client = SendingClient {
+            bytes_max: message_bytes_max,
+            sent: Vec::new(),
+            expected: (Vec::new(), None),
+        };
         for _ in 0..input.below(6) {
-            send_message(input, message_bytes_max, &mut bytes, &mut expected);
+            client.send_message(input);
         }
+        let SendingClient {
+            mut sent, expected, ..
+        } = client;
         let valid = input.one_in(2);
         if !valid {
-            input.damage(&mut bytes);
+            input.damage(&mut sent);
         }
-        let whole = decode_all(&[&bytes], message_bytes_max);
-        let pieces = input.cut(&bytes, 12);
+        let whole = decode_all(&[&sent], message_bytes_max);
+        let pieces = input.cut(&sent, 12);
         let in_pieces = decode_all(&pieces, message_bytes_max);
         assert_eq!(
             in_pieces, whole,
-            "it depends on how the stream is cut: {bytes:02x?}"
+            "it depends on how the stream is cut: {sent:02x?}"
         );
         if valid {
-            assert_eq!(whole, (expected, None), "{bytes:02x?}");
+            let (messages, violation) = whole;
+            let refused = violation.map(|violation| violation.code);
+            assert_eq!((messages, refused), expected, "{sent:02x?}");
         }
     });
 }
@@ -62,83 +71,104 @@ fn decode_all(pieces: &[&[u8]], message_bytes_max: usize) -> Outcome {
     (messages, None)
 }
 
-/// Writes a message in any number of fragments, with control frames in between.
-fn send_message(
-    input: &mut FuzzInput,
+/// A client that sends what is valid, but for a message over the limit at times.
+struct SendingClient {
     bytes_max: usize,
-    out: &mut Vec<u8>,
-    expected: &mut Vec<WebSocketMessage>,
-) {
-    if matches!(expected.last(), Some(WebSocketMessage::Close(_))) {
-        return;
-    }
-    if input.one_in(12) {
-        return send_close(input, out, expected);
-    }
-    let mut text = input.text(200);
-    while text.len() > bytes_max {
-        text.pop();
-    }
-    let bits = if input.one_in(20) { 17 } else { 11 };
-    let len = input.up_to_bits(bits).min(bytes_max);
-    let bytes = input.bytes(len);
-    let is_text = input.one_in(2);
-    let payload = if is_text { text.as_bytes() } else { &bytes };
-    let parts = input.cut(payload, 4);
-    let count = parts.len();
-    for (at, part) in parts.into_iter().enumerate() {
-        let opcode = match (at, is_text) {
-            (0, true) => Opcode::Text,
-            (0, false) => Opcode::Binary,
-            _ => Opcode::Continuation,
+    sent: Vec<u8>,
+    /// What must come of it; nothing does after a close frame, or after what is refused.
+    expected: (Vec<WebSocketMessage>, Option<CloseCode>),
+}
+
+impl SendingClient {
+    /// Sends a message in any number of fragments, with control frames in between.
+    fn send_message(&mut self, input: &mut FuzzInput) {
+        if input.one_in(12) {
+            return self.send_close(input);
+        }
+        let bytes_max = match input.one_in(12) {
+            true => usize::MAX,
+            false => self.bytes_max,
         };
-        send_frame(input, opcode, at + 1 == count, part, out);
-        if at + 1 < count && input.one_in(3) {
-            send_control(input, out, expected);
+        let mut text = input.text(200);
+        while text.len() > bytes_max {
+            text.pop();
+        }
+        let bits = if input.one_in(20) { 17 } else { 11 };
+        let len = input.up_to_bits(bits).min(bytes_max);
+        let bytes = input.bytes(len);
+        let is_text = input.one_in(2);
+        let payload = if is_text { text.as_bytes() } else { &bytes };
+        let parts = input.cut(payload, 4);
+        let (count, mut size) = (parts.len(), 0);
+        for (at, part) in parts.into_iter().enumerate() {
+            let opcode = match (at, is_text) {
+                (0, true) => Opcode::Text,
+                (0, false) => Opcode::Binary,
+                _ => Opcode::Continuation,
+            };
+            size += part.len();
+            if size > self.bytes_max && !self.has_ended() {
+                self.expected.1 = Some(CloseCode::MESSAGE_TOO_BIG);
+            }
+            self.send_frame(input, opcode, at + 1 == count, part);
+            if at + 1 < count && input.one_in(3) {
+                self.send_control(input);
+            }
+        }
+        self.expect(match is_text {
+            true => WebSocketMessage::Text(Utf8Bytes(text.into())),
+            false => WebSocketMessage::Binary(bytes.into()),
+        });
+    }
+
+    fn send_control(&mut self, input: &mut FuzzInput) {
+        let len = input.below(CONTROL_PAYLOAD_MAX + 1);
+        let payload = input.bytes(len);
+        if input.one_in(2) {
+            self.send_frame(input, Opcode::Ping, true, &payload);
+            self.expect(WebSocketMessage::Ping(payload.into()));
+        } else {
+            self.send_frame(input, Opcode::Pong, true, &payload);
+            self.expect(WebSocketMessage::Pong(payload.into()));
         }
     }
-    expected.push(match is_text {
-        true => WebSocketMessage::Text(Utf8Bytes(text.into())),
-        false => WebSocketMessage::Binary(bytes.into()),
-    });
-}
 
-fn send_control(input: &mut FuzzInput, out: &mut Vec<u8>, expected: &mut Vec<WebSocketMessage>) {
-    let len = input.below(CONTROL_PAYLOAD_MAX + 1);
-    let payload = input.bytes(len);
-    if input.one_in(2) {
-        send_frame(input, Opcode::Ping, true, &payload, out);
-        expected.push(WebSocketMessage::Ping(payload.into()));
-    } else {
-        send_frame(input, Opcode::Pong, true, &payload, out);
-        expected.push(WebSocketMessage::Pong(payload.into()));
+    /// As the encoder writes it, with whatever reason.
+    fn send_close(&mut self, input: &mut FuzzInput) {
+        let code = *input.pick(&[1000, 1001, 1011, 1014, 3000, 4999, 1005]);
+        let reason = input.text(130);
+        let mut written = BytesMut::new();
+        write_close(&mut written, CloseCode(code), &reason);
+        self.send_frame(input, Opcode::Close, true, &written[2..]);
+        self.expect(WebSocketMessage::Close(match code {
+            1005 => None,
+            code => Some(CloseFrame::new(CloseCode(code), &reason)),
+        }));
     }
-}
 
-/// As the encoder writes it, with whatever reason.
-fn send_close(input: &mut FuzzInput, out: &mut Vec<u8>, expected: &mut Vec<WebSocketMessage>) {
-    let code = *input.pick(&[1000, 1001, 1011, 1014, 3000, 4999, 1005]);
-    let reason = input.text(130);
-    let mut written = BytesMut::new();
-    write_close(&mut written, CloseCode(code), &reason);
-    send_frame(input, Opcode::Close, true, &written[2..], out);
-    expected.push(WebSocketMessage::Close(match code {
-        1005 => None,
-        code => Some(CloseFrame::new(CloseCode(code), &reason)),
-    }));
-}
-
-fn send_frame(input: &mut FuzzInput, opcode: Opcode, fin: bool, payload: &[u8], out: &mut Vec<u8>) {
-    let mut frame = BytesMut::new();
-    write_frame_header(&mut frame, opcode, payload.len());
-    if !fin {
-        frame[0] &= 0x7F;
+    fn expect(&mut self, message: WebSocketMessage) {
+        if !self.has_ended() {
+            self.expected.0.push(message);
+        }
     }
-    frame[1] |= 0x80;
-    let key = (input.number() as u32).to_be_bytes();
-    frame.put_slice(&key);
-    let payload_at = frame.len();
-    frame.put_slice(payload);
-    mask::unmask(&mut frame[payload_at..], key, 0);
-    out.extend_from_slice(&frame);
+
+    fn has_ended(&self) -> bool {
+        let (messages, refused) = &self.expected;
+        refused.is_some() || matches!(messages.last(), Some(WebSocketMessage::Close(_)))
+    }
+
+    fn send_frame(&mut self, input: &mut FuzzInput, opcode: Opcode, fin: bool, payload: &[u8]) {
+        let mut frame = BytesMut::new();
+        write_frame_header(&mut frame, opcode, payload.len());
+        if !fin {
+            frame[0] &= 0x7F;
+        }
+        frame[1] |= 0x80;
+        let key = (input.number() as u32).to_be_bytes();
+        frame.put_slice(&key);
+        let payload_at = frame.len();
+        frame.put_slice(payload);
+        mask::unmask(&mut frame[payload_at..], key, 0);
+        self.sent.extend_from_slice(&frame);
+    }
 }
