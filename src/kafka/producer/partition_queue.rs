@@ -225,9 +225,10 @@ impl<R: QueuedRecords> PartitionQueue<R> {
         self.sequencer.set_gap(SequenceGap::Certain);
         for batch in &mut self.batches {
             match &mut batch.state {
-                BatchState::InFlight { of_old_topic, .. } => *of_old_topic = true,
+                BatchState::InFlight { of_old_topic, .. }
+                | BatchState::Done { of_old_topic, .. } => *of_old_topic = true,
                 BatchState::Retry(_) => batch.settle_on_topic_recreated(&self.partition),
-                BatchState::Open { .. } | BatchState::Ready | BatchState::Done { .. } => {}
+                BatchState::Open { .. } | BatchState::Ready => {}
             }
         }
         self.finish_done(finished);

@@ -68,7 +68,7 @@ pub(super) enum BatchState {
     /// Has its result.
     Done {
         result: Result<LogAppendInfo, ProduceError>,
-        /// The topic was deleted and created again while the batch was in flight.
+        /// The topic was deleted and created again before the batch left the queue.
         of_old_topic: bool,
     },
 }

@@ -915,6 +915,28 @@ fn what_the_old_topic_still_acknowledges_says_nothing_of_a_recreated_one() {
 }
 
 #[test]
+fn what_the_old_topic_acknowledged_out_of_turn_says_nothing_of_a_recreated_one() {
+    let mut test = TestQueue::confirmed();
+    test.naming = TopicNaming::ById;
+    for _ in 0..5 {
+        test.batch(10);
+    }
+    let mut in_flight = test.take_all().into_iter();
+    let first = in_flight.next().unwrap();
+    for offset in [20, 30] {
+        test.complete(in_flight.next().unwrap(), appended(offset));
+    }
+    test.queue.topic_recreated(&mut test.finished);
+    test.complete(first, appended(10));
+    assert_eq!(test.results(), [Ok(10), Ok(20), Ok(30)]);
+    for sent in in_flight {
+        test.complete(sent, NOT_APPENDED);
+    }
+    test.advance(Duration::from_secs(5));
+    assert_eq!(sequences(&test.take_all()[..1]), [(1, 0)]);
+}
+
+#[test]
 fn an_attempt_by_name_at_the_new_topic_is_retried_as_usual() {
     let mut test = TestQueue::confirmed();
     test.batch(10);
