@@ -1,5 +1,7 @@
 //! What is refused, how, and before the upgrade.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -7,7 +9,7 @@ use tokio::time::timeout;
 use crate::support::PATIENCE;
 use crate::support::proxy::Proxy;
 use kafka_websocket_proxy::config::AllowedOrigins;
-use memory_broker::{ApiKey, FaultAction, FaultRule};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule};
 
 /// Sends a request as it is and reads the response to its end.
 async fn raw(proxy: &Proxy, request: &str) -> String {
@@ -217,6 +219,66 @@ async fn without_brokers_it_answers_503_with_the_reason_and_connects_when_they_c
     timeout(PATIENCE, ready("200")).await.unwrap();
     let mut socket = proxy.connect("/socket/in?topic=t").await;
     assert_eq!(socket.ask(r#"{"value":{"value":"x"}}"#).await["offset"], 0);
+    proxy.stopped().await;
+}
+
+/// Waits until `/ready` has that status; nothing else is asked.
+async fn until_ready_says(proxy: &Proxy, status: &str) -> String {
+    let said = async {
+        loop {
+            let ready = get(proxy, "/ready", "").await;
+            if ready.starts_with(&format!("HTTP/1.1 {status}")) {
+                break ready;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, said).await.expect("/ready does not know")
+}
+
+#[tokio::test]
+async fn an_idle_proxy_knows_of_an_outage_and_refuses_sockets_without_waiting_until_it_is_over() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    until_ready_says(&proxy, "200").await;
+    let hang = FaultRule::on(ApiKey::Metadata, FaultAction::Silence);
+    proxy.broker.faults().add(hang.always());
+    until_ready_says(&proxy, "503").await;
+    // If each of them waited for the brokers, it would take minutes.
+    let refused = async {
+        for i in 0..50 {
+            for path in [
+                "/socket/in?topic=t".to_owned(),
+                format!("/socket/out?topic=t&clientId=a{i}"),
+            ] {
+                let refused = proxy.open(&path).await.err().expect(&path);
+                assert_eq!(refused.status, 503);
+                assert!(refused.headers.contains_key("retry-after"));
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("they wait");
+    proxy.broker.faults().clear();
+    until_ready_says(&proxy, "200").await;
+    let mut socket = proxy.connect("/socket/in?topic=t").await;
+    assert_eq!(socket.ask(r#"{"value":{"value":"x"}}"#).await["offset"], 0);
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn one_lost_broker_of_several_is_no_outage() {
+    let brokers = BrokerConfig {
+        nodes: 3,
+        ..BrokerConfig::default()
+    };
+    let proxy = Proxy::with_broker(brokers, |_| {}).await;
+    proxy.topic("t", 3);
+    until_ready_says(&proxy, "200").await;
+    assert!(proxy.broker.stop_node(kafka_client::BrokerId(1)).await);
+    for _ in 0..20 {
+        drop(proxy.connect("/socket/in?topic=t").await);
+        assert!(get(&proxy, "/ready", "").await.starts_with("HTTP/1.1 200"));
+    }
     proxy.stopped().await;
 }
 

@@ -112,6 +112,8 @@ struct MetadataShared {
     progress: watch::Sender<UpdateProgress>,
     /// Why the last update failed, if it did.
     last_update_error: Mutex<Option<Arc<str>>>,
+    /// The same, once the cluster has answered.
+    outage: watch::Sender<Option<Arc<str>>>,
     /// Counts the clusters that took another one's place.
     cluster_changes: watch::Sender<u64>,
     cluster_observers: Mutex<ClusterObservers>,
@@ -146,6 +148,7 @@ impl Metadata {
                 requested: Notify::new(),
                 progress: watch::Sender::default(),
                 last_update_error: Mutex::new(Some("no broker has answered yet".into())),
+                outage: watch::Sender::default(),
                 cluster_changes: watch::Sender::new(0),
                 cluster_observers: Mutex::default(),
                 max_wait,
@@ -371,6 +374,28 @@ impl Metadata {
         lock(&self.shared.last_update_error).clone()
     }
 
+    /// Completes, with the reason for operators, as soon as the cluster is known not to answer. One
+    /// that has never answered may be about to start, and is waited for.
+    pub async fn outage(&self) -> Arc<str> {
+        let mut outage = self.shared.outage.subscribe();
+        loop {
+            if let Some(reason) = outage.borrow_and_update().clone() {
+                return reason;
+            }
+            // It cannot be closed while we hold its sender.
+            let _ = outage.changed().await;
+        }
+    }
+
+    fn set_last_update_error(&self, error: Option<Arc<str>>) {
+        let has_answered = self.shared.progress.borrow().succeeded > 0;
+        self.shared.outage.send_if_modified(|outage| {
+            let before = std::mem::replace(outage, error.clone().filter(|_| has_answered));
+            before.is_some() != outage.is_some()
+        });
+        *lock(&self.shared.last_update_error) = error;
+    }
+
     /// Requests an update, and returns the number of the one that will answer: one that
     /// has not begun.
     pub(crate) fn request_update(&self) -> u64 {
@@ -418,15 +443,38 @@ impl Metadata {
         lock(&self.shared.topics).begin_update(may_be_full, Instant::now())
     }
 
+    /// Begins an update that asks for nothing but an answer, unless something is requested.
+    pub(crate) fn begin_probe(&self, may_be_full: bool) -> MetadataUpdate {
+        lock(&self.shared.topics).begin_probe(may_be_full, Instant::now())
+    }
+
+    /// Notes that no broker answers the update that is under way, which goes on; whether the
+    /// cluster has answered before.
+    pub(crate) fn suspect_outage(&self, reason: &str) -> bool {
+        self.set_last_update_error(Some(reason.into()));
+        self.shared.outage.borrow().is_some()
+    }
+
     /// Takes what a broker answered.
     pub(crate) fn complete_update(&self, update: &MetadataUpdate, response: &MetadataResponse) {
         let shared = &self.shared;
+        if update.is_probe() && !self.snapshot().is_of_other_cluster(response) {
+            // With KRaft each response names another broker as the controller: nobody is told of
+            // that every two seconds.
+            if !self.snapshot().has_brokers_of(response) {
+                lock(&shared.topics).request_update();
+            }
+            self.set_last_update_error(None);
+            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
+            shared.progress.send_modify(done);
+            return;
+        }
         if !update.is_full
             && self.snapshot().is_confirmed_by(response)
             && !lock(&shared.topics).are_doubted(&update.topics)
         {
             lock(&shared.topics).note_confirmed(response, update);
-            *lock(&shared.last_update_error) = None;
+            self.set_last_update_error(None);
             let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
             shared.progress.send_modify(done);
             return;
@@ -466,10 +514,10 @@ impl Metadata {
         if is_other_cluster {
             shared.cluster_changes.send_modify(|changes| *changes += 1);
         }
-        *lock(&shared.last_update_error) = match brokers {
+        self.set_last_update_error(match brokers {
             0 => Some("the cluster has no brokers yet".into()),
             _ => None,
-        };
+        });
         shared
             .progress
             .send_modify(|progress| progress.succeeded = update.number);
@@ -478,7 +526,7 @@ impl Metadata {
     /// Notes that no broker answered, and requests a full update: whatever was asked for, the
     /// cluster may have changed.
     pub(crate) fn fail_update(&self, update: &MetadataUpdate, reason: &str) {
-        *lock(&self.shared.last_update_error) = Some(reason.into());
+        self.set_last_update_error(Some(reason.into()));
         lock(&self.shared.topics).request_update();
         self.shared
             .progress

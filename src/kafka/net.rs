@@ -5,6 +5,7 @@ pub(crate) mod cluster_check;
 pub(crate) mod connection;
 pub(crate) mod current_cluster;
 pub(crate) mod frame;
+mod last_answer;
 pub(crate) mod pool;
 mod transport;
 

@@ -268,7 +268,8 @@ impl SocketOpener {
         let group = params.group_id.as_str().into();
         let consumers = self.app.client.consumers();
         let decided = consumers.decide_start(&group, topics, params.isolation_level);
-        match timeout(GROUP_START_TIMEOUT, decided).await {
+        let decided = timeout(GROUP_START_TIMEOUT, decided);
+        match self.unless_outage(decided).await? {
             Ok(decided) => decided.map_err(HttpError::from),
             Err(_) => Err(HttpError::unavailable(format!(
                 "the brokers did not say in time where group {group} begins \
@@ -306,13 +307,25 @@ impl SocketOpener {
             let found: Result<Vec<_>, _> = found.into_iter().collect();
             found.map_err(HttpError::from)
         };
-        match timeout(TOPICS_TIMEOUT, find).await {
+        let found = timeout(TOPICS_TIMEOUT, find);
+        match self.unless_outage(found).await? {
             Ok(found) => found,
             Err(_) => Err(HttpError::from(MetadataError::Unavailable {
                 reason: metadata
                     .last_update_error()
                     .unwrap_or_else(|| "no answer in time".into()),
             })),
+        }
+    }
+
+    /// Waits for the brokers' answer, unless they are known not to answer, or come to be.
+    async fn unless_outage<T>(&self, answer: impl Future<Output = T>) -> Result<T, HttpError> {
+        tokio::select! {
+            biased;
+            reason = self.app.cluster().metadata().outage() => {
+                Err(MetadataError::Unavailable { reason }.into())
+            }
+            answer = answer => Ok(answer),
         }
     }
 

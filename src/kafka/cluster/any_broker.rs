@@ -26,7 +26,7 @@ use std::time::Duration;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use runtime::mutex::lock;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
@@ -327,6 +327,17 @@ impl AnyBroker {
     pub(super) fn follow_cluster(&self) {
         let snapshot = self.metadata.snapshot();
         self.pool.cluster().follow(snapshot.cluster_id.as_ref());
+    }
+
+    /// Completes when no broker has answered anything for so long, and none since that time.
+    pub(super) async fn silence(&self, since: Instant, lasting: Duration) {
+        loop {
+            let due = self.pool.last_answer().max(since) + lasting;
+            if Instant::now() >= due {
+                return;
+            }
+            sleep_until(due).await;
+        }
     }
 
     /// Completes when a broker's connection was lost since the last time.

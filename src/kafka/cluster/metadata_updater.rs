@@ -1,6 +1,15 @@
-//! The task that asks the cluster for its metadata (Java's `MetadataUpdater`).
+//! The task that asks the cluster for its metadata (Java's `MetadataUpdater`), and so learns
+//! whether it answers.
+//!
+//! ```text
+//! requested, or too old ─▶ update ─┬─ answered ─▶ Metadata
+//! nothing answered for 2 s ─▶ probe ┘  │
+//!                                      ├─ silence for 2.5 s ─▶ outage, until something is answered
+//!                                      └─ failed ─▶ outage, next update after a backoff
+//! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
@@ -11,7 +20,16 @@ use super::any_broker::AnyBroker;
 use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
-use crate::metadata::{Metadata, PARTIAL_UPDATE_BURST, PARTIAL_UPDATE_INTERVAL};
+use crate::metadata::{Metadata, MetadataUpdate, PARTIAL_UPDATE_BURST, PARTIAL_UPDATE_INTERVAL};
+
+/// When nothing has been asked and answered for so long, the brokers are asked whether they
+/// are there.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a broker may take for a probe, and the first wait when an attempt has failed.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1_900);
+/// When no broker has answered anything for so long after a request, none is expected to: two
+/// may hang before a third one is asked.
+const SUSPECT_AFTER: Duration = Duration::from_millis(2_500);
 
 /// Keeps a cluster's metadata up to date.
 pub(super) struct MetadataUpdater {
@@ -44,10 +62,15 @@ impl MetadataUpdater {
         // When a full update may begin, and when one is due.
         let (mut full_from, mut full_due) = (Instant::now(), Instant::now() + max_age);
         let mut rate = PartialUpdateRate::new(Instant::now());
+        let mut is_probe = false;
         loop {
             rate.asked(Instant::now());
-            let update = self.metadata.begin_update(Instant::now() >= full_from);
-            let next_at = match self.send_request(&update.topics).await {
+            let may_be_full = Instant::now() >= full_from;
+            let update = match is_probe {
+                true => self.metadata.begin_probe(may_be_full),
+                false => self.metadata.begin_update(may_be_full),
+            };
+            let next_at = match self.send_request(&update).await {
                 Ok(response) => {
                     self.succeeded();
                     self.metadata.complete_update(&update, &response);
@@ -70,8 +93,10 @@ impl MetadataUpdater {
             if next_at > Instant::now() {
                 sleep_until(next_at).await;
             }
+            is_probe = false;
             tokio::select! {
                 () = self.metadata.update_requested(full_from) => {}
+                () = self.any_broker.silence(update.begun_at, PROBE_INTERVAL) => is_probe = true,
                 () = sleep_until(full_due) => {
                     self.metadata.request_update();
                 }
@@ -84,11 +109,36 @@ impl MetadataUpdater {
         }
     }
 
-    async fn send_request(&self, topics: &[Arc<str>]) -> Result<MetadataResponse, RequestError> {
-        let build = |_version| metadata_request(topics);
-        // A broker that hangs must not keep what others know from us for that long.
-        let timeout = self.config.request_timeout / 3;
-        self.any_broker.metadata(build, timeout).await
+    async fn send_request(
+        &mut self,
+        update: &MetadataUpdate,
+    ) -> Result<MetadataResponse, RequestError> {
+        let any_broker = Arc::clone(&self.any_broker);
+        let build = |_version| metadata_request(&update.topics);
+        let response = any_broker.metadata(build, self.timeout(update));
+        tokio::pin!(response);
+        // A broker that hangs is not waited for to know that it does.
+        tokio::select! {
+            biased;
+            response = response.as_mut() => return response,
+            () = any_broker.silence(update.begun_at, SUSPECT_AFTER) => {}
+        }
+        if self.metadata.suspect_outage("no broker answers") && self.failing_since.is_none() {
+            self.failing_since = Some(Instant::now());
+            tracing::warn!("the cluster does not answer; waiting for it");
+        }
+        response.await
+    }
+
+    /// How long one broker may take. One that hangs must not keep what others know from us, and
+    /// one whose connection leads nowhere any more is asked on a new one soon; but one that is
+    /// slow is given more time each time.
+    fn timeout(&self, update: &MetadataUpdate) -> Duration {
+        let longest = self.config.request_timeout / 3;
+        match (update.is_probe(), self.backoff.failures()) {
+            (false, 0) => longest,
+            (_, failures) => longest.min(PROBE_TIMEOUT * 2_u32.pow(failures.min(8))),
+        }
     }
 
     fn succeeded(&mut self) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
@@ -259,6 +260,65 @@ async fn brokers_that_are_absent_at_start_are_found_when_they_come() {
     let _broker = fake_cluster.start_broker_at(7, TcpListener::bind(address).await.unwrap());
     waiting.await.unwrap().unwrap();
     assert_eq!(cluster.metadata().last_update_error(), None);
+}
+
+/// Waits until it is known whether the cluster answers, without asking it for anything.
+async fn until_known(cluster: &Cluster, answers: bool) {
+    let known = async {
+        while cluster.metadata().last_update_error().is_none() != answers {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, known).await.expect("it is noticed");
+}
+
+#[tokio::test]
+async fn an_idle_cluster_is_known_to_have_gone_and_to_be_back_without_being_asked_for_anything() {
+    let fake_cluster = FakeCluster::default();
+    let broker = fake_cluster.start_broker(7).await;
+    let address = broker.address;
+    let cluster = cluster(&[address]);
+    until_ready(&cluster).await;
+    assert!(cluster.metadata().outage().now_or_never().is_none());
+    drop(broker);
+    until_known(&cluster, false).await;
+    assert!(cluster.metadata().outage().now_or_never().is_some());
+    let _broker = fake_cluster.start_broker_at(7, TcpListener::bind(address).await.unwrap());
+    until_known(&cluster, true).await;
+    assert!(cluster.metadata().outage().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn an_idle_cluster_that_hangs_is_suspected_while_a_request_is_under_way() {
+    let fake_cluster = FakeCluster::default();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let broker = FakeBroker::start({
+        let (fake_cluster, hangs) = (fake_cluster.clone(), Arc::clone(&hangs));
+        move |request| match request.key {
+            _ if hangs.load(Ordering::Relaxed) => FakeResponse::Silence,
+            18 => fake::api_versions(request),
+            _ => fake_cluster.respond(request),
+        }
+    })
+    .await;
+    *lock(&fake_cluster.brokers) = vec![(7, broker.address)];
+    let cluster = start(ClientConfig {
+        // Longer than the test may take.
+        connect_timeout: PATIENCE * 9,
+        ..config(&[broker.address])
+    });
+    until_ready(&cluster).await;
+    hangs.store(true, Ordering::Relaxed);
+    until_known(&cluster, false).await;
+    assert!(cluster.metadata().outage().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_cluster_that_has_never_answered_may_be_starting() {
+    let cluster = cluster(&[]);
+    assert!(cluster.metadata().refresh().await.is_err());
+    assert!(cluster.metadata().last_update_error().is_some());
+    assert!(cluster.metadata().outage().now_or_never().is_none());
 }
 
 #[tokio::test]

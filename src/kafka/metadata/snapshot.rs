@@ -215,6 +215,16 @@ impl ClusterSnapshot {
             && response.topics.iter().all(is_known)
     }
 
+    /// Whether the response lists the brokers that are known, in whatever order.
+    pub(super) fn has_brokers_of(&self, response: &MetadataResponse) -> bool {
+        let mut listed: Vec<_> = response.brokers.iter().filter_map(broker_node).collect();
+        let mut known = self.brokers.clone();
+        for brokers in [&mut listed, &mut known] {
+            brokers.sort_by_key(|broker| broker.id.0);
+        }
+        listed == known
+    }
+
     /// Whether it differs from what was known before.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         let same_topic = |(name, topic): (&Arc<str>, &Arc<TopicMetadata>)| {

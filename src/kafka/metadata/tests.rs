@@ -126,3 +126,24 @@ async fn a_cluster_that_takes_anothers_place_is_said_once_as_a_warning() {
     let named = warnings.count_of(r#"old="old" new="new""#);
     assert_eq!(named, 1, "which clusters these are");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_answered_changes_nothing_and_finds_brokers_that_have_come() {
+    let metadata = Metadata::new(MAX_WAIT);
+    let at = |port: u16| (i32::from(port), ([127, 0, 0, 1], port).into());
+    let complete = |update: &MetadataUpdate, ports: &[u16], controller: i32| {
+        let brokers: Vec<_> = ports.iter().copied().map(at).collect();
+        let response = metadata_response(&brokers, Vec::new());
+        metadata.complete_update(update, &response.with_controller_id(controller.into()));
+    };
+    complete(&metadata.begin_update(true), &[1, 2], 1);
+    let changes = metadata.subscribe();
+    metadata.suspect_outage("silence");
+    // Another broker answers, in its own order; with KRaft it names any broker as the controller.
+    complete(&metadata.begin_probe(true), &[2, 1], 2);
+    assert_eq!(metadata.last_update_error(), None);
+    assert!(!changes.has_changed().unwrap());
+    complete(&metadata.begin_probe(true), &[2, 3], 2);
+    assert!(!changes.has_changed().unwrap());
+    assert!(metadata.begin_probe(true).is_full);
+}

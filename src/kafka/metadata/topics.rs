@@ -87,6 +87,13 @@ struct RepeatedError {
     since: Instant,
 }
 
+impl MetadataUpdate {
+    /// Whether it asks for nothing but an answer.
+    pub(crate) fn is_probe(&self) -> bool {
+        !self.is_full && self.topics.is_empty()
+    }
+}
+
 impl TopicInterest {
     fn new() -> Self {
         Self {
@@ -165,6 +172,20 @@ impl TopicsOfInterest {
             number: self.updates,
             topics,
             is_full,
+            begun_at: now,
+        }
+    }
+
+    /// Begins an update that asks for nothing but an answer, unless something is requested.
+    pub(super) fn begin_probe(&mut self, may_be_full: bool, now: Instant) -> MetadataUpdate {
+        if self.full_requested || !self.requested.is_empty() {
+            return self.begin_update(may_be_full, now);
+        }
+        self.updates += 1;
+        MetadataUpdate {
+            number: self.updates,
+            topics: Vec::new(),
+            is_full: false,
             begun_at: now,
         }
     }
@@ -535,6 +556,21 @@ mod tests {
         let second = topics.begin_update(true, now);
         assert_eq!((second.number, second.is_full), (2, false));
         assert_eq!(second.topics, [t]);
+    }
+
+    #[test]
+    fn a_probe_asks_for_nothing_unless_something_is_requested() {
+        let mut topics = TopicsOfInterest::default();
+        let now = Instant::now();
+        let t: Arc<str> = "t".into();
+        topics.add_waiter(&t);
+        let probe = topics.begin_probe(true, now);
+        assert!(probe.is_probe() && probe.topics.is_empty());
+        topics.request_topics([&t].into_iter());
+        let lookup = topics.begin_probe(true, now);
+        assert_eq!((lookup.is_probe(), lookup.topics), (false, vec![t]));
+        topics.request_update();
+        assert!(topics.begin_probe(true, now).is_full);
     }
 
     #[test]

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use self::in_flight::{QueuedRequest, RequestCompletionHandler as _, ResponseSender};
 use super::current_cluster::ConnectionCluster;
 use super::frame::{self, FrameReader};
+use super::last_answer::LastAnswer;
 use crate::error::{BrokerAddress, RequestError};
 use crate::protocol::versions::{Api, NodeApiVersions};
 
@@ -71,6 +72,8 @@ pub(crate) struct ConnectionParts<R, W> {
     pub(crate) open_connections: Arc<()>,
     /// Notified when it was lost, rather than closed because nobody used it.
     pub(crate) lost: Arc<Notify>,
+    /// When any broker answered last.
+    pub(crate) last_answer: Arc<LastAnswer>,
 }
 
 impl Connection {
@@ -95,6 +98,7 @@ impl Connection {
             stop: stop.clone(),
             cluster_id: parts.cluster.id,
             lost: parts.lost,
+            last_answer: parts.last_answer,
             cause: OnceLock::new(),
         });
         let (queue, queued) = mpsc::channel(QUEUED_MAX);
@@ -257,6 +261,7 @@ struct ConnectionState {
     /// Why it has ended; none if it was stopped, or another cluster took the place of its own.
     cause: OnceLock<Arc<str>>,
     lost: Arc<Notify>,
+    last_answer: Arc<LastAnswer>,
 }
 
 impl ConnectionState {

@@ -113,6 +113,11 @@ impl Pool {
         self.dialer.connection_lost().await;
     }
 
+    /// When any broker answered last, on any connection.
+    pub(crate) fn last_answer(&self) -> Instant {
+        self.dialer.last_answer()
+    }
+
     /// The live connection for that purpose, if there is one. Opens nothing.
     pub(crate) fn live(&self, broker: BrokerId, purpose: ConnectionPurpose) -> Option<Connection> {
         let slot = lock(&self.slots).get(&(broker, purpose)).cloned()?;

@@ -112,6 +112,7 @@ impl ResponseReader {
     fn complete_oldest(&mut self, frame: Option<Bytes>) -> Result<(), String> {
         let frame = frame.ok_or("the broker closed it")?;
         self.last_active = Instant::now();
+        self.state.last_answer.note(self.last_active);
         match self.take_oldest(&frame)?.handler.complete(frame) {
             Ok(throttle) => {
                 self.state.throttle(throttle);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,7 @@ use crate::net::cluster_check;
 use crate::net::connection::{Connection, ConnectionParts};
 use crate::net::current_cluster::CurrentCluster;
 use crate::net::frame::FrameReader;
+use crate::net::last_answer::LastAnswer;
 use crate::net::transport;
 
 /// Opens the connections of one pool, and counts them.
@@ -32,6 +33,7 @@ pub(super) struct Dialer {
     open_connections: Arc<()>,
     /// Notified when a connection was lost, rather than closed because it was idle.
     lost: Arc<Notify>,
+    last_answer: Arc<LastAnswer>,
 }
 
 impl Dialer {
@@ -48,6 +50,7 @@ impl Dialer {
             stop,
             open_connections: Arc::new(()),
             lost: Arc::new(Notify::new()),
+            last_answer: Arc::new(LastAnswer::new(Instant::now())),
         }
     }
 
@@ -59,6 +62,11 @@ impl Dialer {
     /// Completes when a connection was lost since the last call.
     pub(super) async fn connection_lost(&self) {
         self.lost.notified().await;
+    }
+
+    /// When any broker answered last, on any connection.
+    pub(super) fn last_answer(&self) -> Instant {
+        self.last_answer.at()
     }
 
     /// Resolves the name anew and tries its addresses in turn.
@@ -127,6 +135,7 @@ impl Dialer {
             max_idle,
             open_connections: Arc::clone(&self.open_connections),
             lost: Arc::clone(&self.lost),
+            last_answer: Arc::clone(&self.last_answer),
         };
         let connection = Connection::start(parts, &self.tasks, &self.stop);
         if broker.id.0 >= 0
