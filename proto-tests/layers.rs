@@ -20,7 +20,13 @@ const LAYERS: &[&[&str]] = &[
     &["app", "log"],
     &["config"],
     &["codec"],
-    &["http_error", "http_keep_alive", "near_miss", "secret"],
+    &[
+        "descriptors",
+        "http_error",
+        "http_keep_alive",
+        "near_miss",
+        "secret",
+    ],
 ];
 
 /// A crate, and the only modules of the proxy that may name it.
@@ -52,6 +58,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "kafka-client",
             "memory-broker",
             "runtime",
+            "rustix",
             "serde",
             "serde_json",
             "sd-notify",

@@ -21,6 +21,8 @@ mod group_positions;
 mod group_races;
 mod group_topic_ids;
 mod groups;
+mod hostile;
+mod http_heads;
 mod kafka_connection;
 mod kafka_schemas;
 mod latest_start;

@@ -283,6 +283,30 @@ async fn one_lost_broker_of_several_is_no_outage() {
 }
 
 #[tokio::test]
+async fn brokers_are_named_only_to_those_who_may_know_them() {
+    for expose in [false, true] {
+        let proxy = Proxy::with(|config| {
+            config.server.expose_broker_addresses = expose.then_some(true);
+        })
+        .await;
+        proxy.topic("t", 1);
+        until_ready_says(&proxy, "200").await;
+        let bootstrap = proxy.broker.bootstrap();
+        assert!(proxy.broker.stop_node(kafka_client::BrokerId(1)).await);
+        let unready = until_ready_says(&proxy, "503").await;
+        let info = get(&proxy, "/kafka/cluster/info", "").await;
+        assert!(info.starts_with("HTTP/1.1 503"), "{info}");
+        let refused = proxy.open("/socket/in?topic=t").await.err().unwrap();
+        assert_eq!(refused.status, 503);
+        for answer in [unready, info, refused.body] {
+            assert!(answer.contains("broker"), "{answer}");
+            assert_eq!(answer.contains(&bootstrap), expose, "{answer}");
+        }
+        proxy.stopped().await;
+    }
+}
+
+#[tokio::test]
 async fn an_origin_that_is_not_allowed_is_refused_and_an_allowed_one_may_read() {
     let origins = AllowedOrigins::parse("https://GOOD.example:443, null").unwrap();
     let proxy = Proxy::with(|config| config.server.websocket.origins = origins).await;

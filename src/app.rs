@@ -71,6 +71,12 @@ impl App {
         self.client.cluster()
     }
 
+    /// Whether clients may be told which brokers there are.
+    pub(crate) fn exposes_brokers(&self) -> bool {
+        let server = &self.config.server;
+        server.expose_broker_addresses.unwrap_or(self.config.dev)
+    }
+
     /// Why new work should go elsewhere; empty when all is well.
     pub(crate) fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -78,7 +84,10 @@ impl App {
             reasons.push("the server is stopping".to_owned());
         }
         if let Some(reason) = self.cluster().metadata().last_update_error() {
-            reasons.push(format!("no broker can be reached: {reason}"));
+            reasons.push(match self.exposes_brokers() {
+                true => format!("no broker can be reached: {reason}"),
+                false => "no broker can be reached".to_owned(),
+            });
         }
         reasons
     }

@@ -71,6 +71,10 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whether reasons that clients are given name brokers; unset: only with `--dev`.
+    pub expose_broker_addresses: Option<bool>,
+    /// `server.limits.*`
+    pub limits: LimitsConfig,
     /// `server.websocket.*`
     pub websocket: WebSocketConfig,
 }
@@ -83,7 +87,31 @@ impl Default for ServerConfig {
             port: 8078,
             shutdown_grace: Duration::from_secs(20),
             trusted_proxies: TrustedProxies::default(),
+            expose_broker_addresses: None,
+            limits: LimitsConfig::default(),
             websocket: WebSocketConfig::default(),
+        }
+    }
+}
+
+/// `server.limits.*`
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Connections of clients on this node, with and without a socket. 0: in the program, what the
+    /// descriptors allow.
+    pub connections_max: usize,
+    /// Length of a request's head, bytes.
+    pub header_bytes_max: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 0,
+            header_bytes_max: 32 << 10,
+            header_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct HttpError {
     pub(crate) status: StatusCode,
     /// For people: what is wrong, and what would be right.
     pub(crate) message: String,
+    /// For operators: what names brokers.
+    pub(crate) detail: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -29,6 +31,7 @@ impl HttpError {
         Self {
             status,
             message: message.into(),
+            detail: None,
             headers: Vec::new(),
         }
     }
@@ -51,6 +54,30 @@ impl HttpError {
     /// 503: the same request may succeed later; `Retry-After` says when.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_retry_after()
+    }
+
+    /// 503 because of the brokers. The message names none of them; the detail, for operators, does.
+    pub(crate) fn brokers_unavailable(
+        message: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..Self::unavailable(message)
+        }
+    }
+
+    /// What operators are told of it.
+    pub(crate) fn reason(&self) -> &str {
+        self.detail.as_deref().unwrap_or(&self.message)
+    }
+
+    /// With the detail as its message, where clients may know which brokers there are.
+    pub(crate) fn exposing_brokers(mut self, expose: bool) -> Self {
+        if let Some(detail) = self.detail.take_if(|_| expose) {
+            self.message = detail;
+        }
+        self
     }
 
     /// Adds `Retry-After`.
@@ -98,5 +125,14 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(response.headers()[RETRY_AFTER], "5");
         assert_eq!(response.body(), r#"{"message":"no \"broker\""}"#);
+    }
+
+    #[test]
+    fn brokers_are_named_to_operators_and_to_clients_that_may_know() {
+        let error = HttpError::brokers_unavailable("no broker answers", "kafka-1:9092 is away");
+        let message = |expose| error.clone().exposing_brokers(expose).message;
+        assert_eq!(error.reason(), "kafka-1:9092 is away");
+        assert_eq!(message(true), "kafka-1:9092 is away");
+        assert_eq!(message(false), "no broker answers");
     }
 }

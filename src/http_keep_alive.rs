@@ -3,54 +3,136 @@
 //!
 //! ```text
 //! accepted ─▶ head of the first request ─▶ answer ─▶ idle ─▶ head of the next one ─▶ answer ─▶ …
-//!             └───── HEAD_TIMEOUT ─────┘             └ IDLE_TIMEOUT ┘
-//!                                                         └─ HEAD_TIMEOUT after its first byte ─┘
+//!             └──── header-timeout ────┘             └ IDLE_TIMEOUT ┘
+//!                                                        └ header-timeout after its first byte ┘
 //! ```
 //!
 //! hyper arms its timer when it begins to wait for a head. [`KeepAliveTimer`] hands it a sleep
 //! that lasts longer for every head but the first, until [`KeepAliveStream`] has received a
 //! byte. (A part of a head that came in one read with the request before it is not seen, and
 //! counts as idle.)
+//!
+//! [`KeepAliveStream`] also notes what hyper lets pass in a head and others might read
+//! differently, see [`HeadProgress`].
+
+mod head_scanner;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How long a client may take to send a request's head.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use head_scanner::HeadScanner;
+
 /// How long a connection may be idle between two requests.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A client that is still sending a head that is too long may lose the answer if its connection
+/// is closed with unread bytes: so much is read, for so long, and dropped.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The stream of one connection, and the timer for hyper's `header_read_timeout` of
-/// [`HEAD_TIMEOUT`] on it.
-pub(crate) fn keep_alive<T>(stream: T) -> (KeepAliveStream<T>, KeepAliveTimer) {
-    let received = Arc::new(AtomicBool::new(false));
-    let timer = KeepAliveTimer {
-        received: Arc::clone(&received),
-        has_had_head: AtomicBool::new(false),
-    };
-    (KeepAliveStream { stream, received }, timer)
+/// How long a head may be, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) timeout: Duration,
 }
 
-/// A stream that notes when bytes arrive.
+/// What has been received of a connection's heads.
+#[derive(Debug, Default)]
+pub(crate) struct HeadProgress {
+    /// Whether bytes have arrived since the wait for the present head began.
+    received: AtomicBool,
+    bare_line_feed: AtomicBool,
+    too_long: AtomicBool,
+}
+
+impl HeadProgress {
+    /// Whether a line of a head ended with a line feed alone (RFC 9112, section 2.2): what one
+    /// server takes for the end of a line may be a part of a value to the one in front of it.
+    pub(crate) fn has_bare_line_feed(&self) -> bool {
+        self.bare_line_feed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a head was longer than one may be: hyper takes one that has come in a single read.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.too_long.load(Ordering::Relaxed)
+    }
+}
+
+/// The stream of one connection, the timer for hyper's `header_read_timeout` on it, and what both
+/// have seen.
+pub(crate) fn keep_alive<T>(
+    stream: T,
+    limits: HeadLimits,
+) -> (KeepAliveStream<T>, KeepAliveTimer, Arc<HeadProgress>) {
+    let progress = Arc::new(HeadProgress::default());
+    let timer = KeepAliveTimer {
+        progress: Arc::clone(&progress),
+        has_had_head: AtomicBool::new(false),
+        timeout: limits.timeout,
+    };
+    let stream = KeepAliveStream {
+        stream,
+        scanner: HeadScanner::default(),
+        bytes_max: limits.bytes_max,
+        progress: Arc::clone(&progress),
+        discarding: None,
+    };
+    (stream, timer, progress)
+}
+
+/// A stream that notes when bytes arrive, and looks at the heads among them.
 #[derive(Debug)]
 pub(crate) struct KeepAliveStream<T> {
     stream: T,
-    /// Whether bytes have arrived since the wait for the present head began.
-    received: Arc<AtomicBool>,
+    scanner: HeadScanner,
+    bytes_max: usize,
+    progress: Arc<HeadProgress>,
+    discarding: Option<DiscardedBytes>,
+}
+
+/// What is read and dropped while a connection closes.
+#[derive(Debug)]
+struct DiscardedBytes {
+    count: usize,
+    until: Pin<Box<tokio::time::Sleep>>,
 }
 
 impl<T> KeepAliveStream<T> {
     /// The stream itself, when HTTP has ended on it.
     pub(crate) fn into_inner(self) -> T {
         self.stream
+    }
+}
+
+impl<T: AsyncRead + Unpin> KeepAliveStream<T> {
+    /// Reads until the client ends its side too, but not for ever.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let discarding = self.discarding.get_or_insert_with(|| DiscardedBytes {
+            count: 0,
+            until: Box::pin(tokio::time::sleep(DISCARD_TIMEOUT)),
+        });
+        while discarding.count < DISCARDED_BYTES_MAX {
+            if discarding.until.as_mut().poll(cx).is_ready() {
+                break;
+            }
+            let mut scratch = [0; 4096];
+            let mut scratch = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch)) {
+                Ok(()) if !scratch.filled().is_empty() => {
+                    discarding.count += scratch.filled().len()
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -62,14 +144,22 @@ impl<T: AsyncRead + Unpin> AsyncRead for KeepAliveStream<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.received.store(true, Ordering::Relaxed);
+        let received = &buf.filled()[before..];
+        if !received.is_empty() {
+            self.progress.received.store(true, Ordering::Relaxed);
+            self.scanner.scan(received);
+            if self.scanner.longest() >= self.bytes_max {
+                self.progress.too_long.store(true, Ordering::Relaxed);
+            }
+            if self.scanner.has_bare_line_feed() {
+                self.progress.bare_line_feed.store(true, Ordering::Relaxed);
+            }
         }
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,15 +185,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.discarding.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.progress.is_too_long() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_discard(cx).map(Ok)
     }
 }
 
 /// The timer of one connection. hyper uses it for nothing but the head of a request.
 #[derive(Debug)]
 pub(crate) struct KeepAliveTimer {
-    received: Arc<AtomicBool>,
+    progress: Arc<HeadProgress>,
     has_had_head: AtomicBool,
+    timeout: Duration,
 }
 
 impl Timer for KeepAliveTimer {
@@ -113,7 +210,7 @@ impl Timer for KeepAliveTimer {
 
     /// hyper begins to wait for a head, which should be there by `deadline`.
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.received.store(false, Ordering::Relaxed);
+        self.progress.received.store(false, Ordering::Relaxed);
         let is_idle = self.has_had_head.swap(true, Ordering::Relaxed);
         let deadline = match is_idle {
             true => self.now() + IDLE_TIMEOUT,
@@ -122,7 +219,8 @@ impl Timer for KeepAliveTimer {
         Box::pin(HeadSleep {
             sleep: Box::pin(tokio::time::sleep_until(deadline.into())),
             is_idle,
-            received: Arc::clone(&self.received),
+            progress: Arc::clone(&self.progress),
+            timeout: self.timeout,
         })
     }
 
@@ -136,7 +234,8 @@ struct HeadSleep {
     sleep: Pin<Box<tokio::time::Sleep>>,
     /// Whether nothing of the head had arrived when it was last polled.
     is_idle: bool,
-    received: Arc<AtomicBool>,
+    progress: Arc<HeadProgress>,
+    timeout: Duration,
 }
 
 impl Sleep for HeadSleep {}
@@ -145,9 +244,9 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_idle && self.received.load(Ordering::Relaxed) {
+        if self.is_idle && self.progress.received.load(Ordering::Relaxed) {
             self.is_idle = false;
-            let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
+            let deadline = tokio::time::Instant::now() + self.timeout;
             self.sleep.as_mut().reset(deadline);
         }
         self.sleep.as_mut().poll(cx)
@@ -167,12 +266,17 @@ mod tests {
 
     use super::*;
 
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
     /// A client, and a server that answers `hi` to whatever it asks.
     fn connect() -> DuplexStream {
         let (client, server) = duplex(4096);
-        let (stream, timer) = keep_alive(server);
+        let limits = HeadLimits {
+            bytes_max: 8 << 10,
+            timeout: HEAD_TIMEOUT,
+        };
+        let (stream, timer, _) = keep_alive(server, limits);
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new("hi".to_owned())));
         let connection = http1::Builder::new()
             .timer(timer)

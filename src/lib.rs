@@ -12,6 +12,7 @@
 //! codec           JSON messages, typed values ⇄ bytes
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
+//! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
 //! secret          texts that never print
 //! ```
@@ -62,6 +63,7 @@ pub mod cli;
 mod codec;
 pub mod config;
 mod cors;
+pub mod descriptors;
 mod http_error;
 mod http_keep_alive;
 pub mod log;

@@ -12,6 +12,7 @@ use kafka_websocket_proxy::config::{
     self, BindError, Config, ConfigError, ConfigFailure, LoadedConfig, LogConfig, LogFormat,
     Provenance,
 };
+use kafka_websocket_proxy::descriptors;
 use kafka_websocket_proxy::log::{Log, Repeats};
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
@@ -140,6 +141,10 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     let stop =
         cancel_on_signals(log).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut config = loaded.config;
+    let descriptors = descriptors::raise_limit();
+    if config.server.limits.connections_max == 0 {
+        config.server.limits.connections_max = descriptors::connections_within(descriptors);
+    }
     let listening = listen(&mut config, &loaded.provenance).await;
     let (listener, address, broker) = match listening {
         Ok(listening) => listening,
@@ -148,7 +153,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
             return Err(error);
         }
     };
-    log_start(&config, address);
+    log_start(&config, address, descriptors);
     warn_of(&loaded.notices);
     let grace = config.server.shutdown_grace;
     let app = App::new(config);
@@ -174,8 +179,7 @@ async fn listen(
     provenance: &Provenance,
 ) -> Result<(TcpListener, SocketAddr, Option<MemoryBroker>), String> {
     let address = SocketAddr::new(config.server.bind_interface, config.server.port);
-    let listener = TcpListener::bind(address)
-        .await
+    let listener = server::listen(address)
         .map_err(|error| BindError::new(provenance, address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let broker = match config.dev {
@@ -186,16 +190,18 @@ async fn listen(
 }
 
 /// The first line of the log: what runs here, for whom, and within which limits.
-fn log_start(config: &Config, address: SocketAddr) {
-    let limits = &config.server.websocket;
+fn log_start(config: &Config, address: SocketAddr, descriptors: u64) {
+    let (limits, sockets) = (&config.server.limits, &config.server.websocket);
     info!(
         %address,
         version = env!("CARGO_PKG_VERSION"),
         server_id = config.server.server_id,
         brokers = config.client.bootstrap_servers.join(","),
         embedded_broker = config.dev,
-        connections_max = limits.max_connections,
-        message_bytes_max = limits.max_message_size,
+        descriptors,
+        connections_max = limits.connections_max,
+        sockets_max = sockets.max_connections,
+        message_bytes_max = sockets.max_message_size,
         clients = "anybody",
         "listening"
     );

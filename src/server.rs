@@ -1,7 +1,7 @@
 //! Accepts connections, serves HTTP/1.1 on them, and stops in order.
 //!
 //! ```text
-//! accept ─▶ task per connection: hyper ─▶ CORS ─▶ routes (warp)
+//! accept ─▶ task per connection: hyper ─▶ head check ─▶ CORS ─▶ routes (warp)
 //!                                  └─ upgrade ─▶ socket task, without hyper
 //!
 //! stop ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
@@ -13,6 +13,9 @@
 //!   ended, or the grace is over.
 //! - `/ready` goes on answering (503) on open connections until the sockets are gone.
 
+mod connections;
+mod head_check;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, ready};
 use http::header::UPGRADE;
 use http::{Method, Request, Response};
 use hyper::body::{Body, Incoming};
@@ -29,7 +32,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,9 +41,10 @@ use warp::Filter;
 
 use crate::app::App;
 use crate::cors::CorsService;
-use crate::http_keep_alive::{HEAD_TIMEOUT, keep_alive};
+use crate::http_keep_alive::{HeadLimits, keep_alive};
 use crate::socket::PeerAddress;
 use crate::{routes, socket};
+use connections::{HttpConnection, HttpConnections, http_connections_max};
 use runtime::panic_policy;
 
 /// How long a connection without an active request may take to end when the server stops: the
@@ -51,6 +55,25 @@ const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(500);
 const BEYOND_GRACE_MAX: Duration = Duration::from_millis(200);
 /// The pause after an accept that failed for lack of a resource, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted (as far as `net.core.somaxconn` allows): those of a thousand
+/// clients that come back at once.
+const BACKLOG: u32 = 4096;
+
+/// Listens on that address.
+///
+/// # Errors
+/// Those of the system.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of the former process may not be over yet.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop`, then stops within `grace`.
 ///
@@ -71,6 +94,12 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
     let origins = app.config.server.websocket.origins.clone();
     let service = CorsService::new(service, origins);
+    let limits = &app.config.server.limits;
+    let head = HeadLimits {
+        bytes_max: limits.header_bytes_max,
+        timeout: limits.header_timeout,
+    };
+    let http = HttpConnections::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -79,11 +108,27 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
         };
         match accepted {
             Ok((stream, peer)) => {
+                let sockets = app.registry.open_sockets();
+                let max = http_connections_max(limits.connections_max, sockets);
+                let admitted = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    admitted = http.admit(max) => admitted,
+                };
+                let Some(admitted) = admitted else {
+                    warn!(%peer, connections = max, "a connection is refused: all are in use");
+                    continue;
+                };
                 let service = service.clone();
-                let serving = serve_connection(stream, peer, service, close_http.clone());
+                let accepted = AcceptedConnection {
+                    stream,
+                    peer,
+                    admitted: Arc::new(admitted),
+                };
+                let serving = serve_connection(accepted, head, service, close_http.clone());
                 connections.spawn(panic_policy::contain_panics(serving));
             }
-            Err(error) => pause_after_failed_accept(&error).await,
+            Err(error) => pause_after_failed_accept(&error, &http).await,
         }
     }
     drop(listener);
@@ -100,7 +145,7 @@ fn all_routes(
     all.unify().recover(routes::respond_to_rejection).unify()
 }
 
-async fn pause_after_failed_accept(error: &io::Error) {
+async fn pause_after_failed_accept(error: &io::Error, http: &HttpConnections) {
     let concerns_one_connection = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -109,6 +154,7 @@ async fn pause_after_failed_accept(error: &io::Error) {
     );
     if !concerns_one_connection {
         warn!(%error, "cannot accept connections");
+        http.close_oldest_idle();
         sleep(ACCEPT_PAUSE).await;
     }
 }
@@ -134,41 +180,73 @@ async fn stop_in_order(
     info!("stopped");
 }
 
-async fn serve_connection<S, B, F>(
+/// A connection on which nothing has been read.
+struct AcceptedConnection {
     stream: TcpStream,
     peer: SocketAddr,
+    admitted: Arc<HttpConnection>,
+}
+
+async fn serve_connection<S, B, F>(
+    accepted: AcceptedConnection,
+    head: HeadLimits,
     service: S,
     close_http: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F> + Send,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send> + Send + 'static,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send>
+        + From<String>
+        + Send
+        + 'static,
 {
+    let AcceptedConnection {
+        stream,
+        peer,
+        admitted,
+    } = accepted;
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "connection lost before its first request");
         return;
     }
     let active = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&active);
+    let (counter, serving) = (Arc::clone(&active), Arc::clone(&admitted));
+    let (stream, timer, progress) = keep_alive(stream, head);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let active = ActiveRequest::new(&counter, &serving);
         request.extensions_mut().insert(PeerAddress(peer));
-        route_head_as_get(&mut request);
-        let active = ActiveRequest::new(&counter);
-        let answer = service.call(request);
+        let is_last = head_check::is_last(&request);
+        let answer = match head_check::head_error(&request, &progress) {
+            Some(error) => {
+                let refused = error.into_response().map(B::from);
+                Either::Right(ready(Ok::<_, Infallible>((refused, true))))
+            }
+            None => {
+                route_head_as_get(&mut request);
+                let answer = service.call(request);
+                Either::Left(async move { Ok((answer.await?, is_last)) })
+            }
+        };
         async move {
             let _active = active;
-            answer.await
+            let (mut response, is_last) = answer.await?;
+            head_check::complete(&mut response, is_last);
+            Ok::<_, Infallible>(response)
         }
     });
-    let (stream, timer) = keep_alive(stream);
     let connection = http1::Builder::new()
         .timer(timer)
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head.timeout)
+        .max_buf_size(head.bytes_max)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
+        () = admitted.must_close() => {
+            debug!(%peer, "connection closed to make room for another");
+            return;
+        }
         () = close_http.cancelled() => {
             connection.as_mut().graceful_shutdown();
             if active.load(Ordering::Relaxed) == 0 {
@@ -194,17 +272,25 @@ fn route_head_as_get<B>(request: &mut Request<B>) {
 }
 
 /// A request that is being answered.
-struct ActiveRequest(Arc<AtomicUsize>);
+struct ActiveRequest {
+    counter: Arc<AtomicUsize>,
+    connection: Arc<HttpConnection>,
+}
 
 impl ActiveRequest {
-    fn new(counter: &Arc<AtomicUsize>) -> Self {
+    fn new(counter: &Arc<AtomicUsize>, connection: &Arc<HttpConnection>) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counter))
+        connection.begin_request();
+        Self {
+            counter: Arc::clone(counter),
+            connection: Arc::clone(connection),
+        }
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counter.fetch_sub(1, Ordering::Relaxed);
+        self.connection.end_request();
     }
 }

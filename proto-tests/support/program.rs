@@ -73,12 +73,42 @@ impl Program {
         (program, lines)
     }
 
+    /// As [`Program::start`], with so many descriptors at most.
+    pub(crate) fn start_with_descriptors(limit: usize, args: &[&str]) -> Program {
+        let mut command = Command::new("sh");
+        let set = format!("ulimit -n {limit} && exec \"$@\"");
+        command.args([
+            "-c",
+            &set,
+            "sh",
+            env!("CARGO_BIN_EXE_kafka-websocket-proxy"),
+        ]);
+        let (program, _, mut log) = Self::listening_by(command, args, &[]);
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        program
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.unwrap().count()
+    }
+
     /// Starts it; gives the lines of its log up to the one that says that it listens, and the rest.
     fn listening(
         args: &[&str],
         variables: &[(&str, &str)],
     ) -> (Program, Vec<String>, BufReader<ChildStderr>) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
+        let command = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
+        Self::listening_by(command, args, variables)
+    }
+
+    fn listening_by(
+        mut command: Command,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> (Program, Vec<String>, BufReader<ChildStderr>) {
+        let mut child = command
             .args(["--port", "0", "--bind-interface", "127.0.0.1"])
             .args(args)
             .envs(variables.iter().copied())

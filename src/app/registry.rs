@@ -177,6 +177,11 @@ impl SocketRegistry {
         handles.for_each(|handle| handle.send_signal(SocketSignal::Stop));
     }
 
+    /// How many sockets there are.
+    pub(crate) fn open_sockets(&self) -> usize {
+        self.lock().sockets.len()
+    }
+
     /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
     /// their partition counts.
     ///

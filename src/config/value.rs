@@ -104,6 +104,15 @@ pub(super) fn non_empty(text: &str) -> ParsedValue<String> {
     }
 }
 
+/// True or false.
+pub(super) fn boolean(text: &str) -> ParsedValue<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
 /// One of the texts that are supported.
 pub(super) fn one_of(text: &str, accepted: &[&str]) -> ParsedValue<()> {
     match accepted.contains(&text.trim()) {

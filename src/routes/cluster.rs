@@ -34,7 +34,10 @@ pub(super) async fn cluster_info(app: App) -> Response<String> {
         }),
     };
     if let Some(reason) = reason {
-        return HttpError::unavailable(reason).into_response();
+        tracing::debug!(reason, "the brokers of the cluster are not known");
+        return HttpError::brokers_unavailable("no broker can be reached", reason)
+            .exposing_brokers(app.exposes_brokers())
+            .into_response();
     }
     let snapshot = metadata.snapshot();
     let mut brokers: Vec<_> = snapshot

@@ -149,6 +149,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         }
         Err(error) => {
             log_refusal(request.endpoint, peer, &error);
+            let error = error.exposing_brokers(opener.app.exposes_brokers());
             if !query.errors_close() {
                 return error.into_response();
             }
@@ -174,7 +175,7 @@ fn log_refusal(endpoint: SocketEndpoint, peer: Option<ClientAddress>, error: &Ht
         endpoint = endpoint.path(),
         peer = peer.map(tracing::field::display),
         status = error.status.as_u16(),
-        reason = error.message,
+        reason = error.reason(),
         "socket refused"
     );
 }
@@ -279,15 +280,25 @@ impl SocketOpener {
     }
 
     fn connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
-        let max = self.app.config.server.websocket.max_connections;
+        let server = &self.app.config.server;
+        let limits = [
+            (
+                server.websocket.max_connections,
+                "server.websocket.max-connections",
+            ),
+            (
+                server.limits.connections_max,
+                "server.limits.connections-max",
+            ),
+        ];
+        let least = limits.into_iter().filter(|(max, _)| *max > 0).min();
+        let (max, key) = least.unwrap_or_default();
         self.app
             .registry
             .try_acquire_connection_permit(max)
             .ok_or_else(|| {
-                let message = format!(
-                    "this node has {max} open connections, which is its limit \
-                 (server.websocket.max-connections)"
-                );
+                let message =
+                    format!("this node has {max} open sockets, which is its limit ({key})");
                 HttpError::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after()
             })
     }
@@ -342,7 +353,9 @@ impl SocketOpener {
             let created = admin::create_topic(self.app.cluster(), topic, DEV_PARTITIONS, 1).await;
             match created {
                 Err(error) if !error.already_exists() => {
-                    Err(HttpError::unavailable(format!("topic {topic}: {error}")))
+                    let message = format!("topic {topic} cannot be created now");
+                    let detail = format!("topic {topic}: {error}");
+                    Err(HttpError::brokers_unavailable(message, detail))
                 }
                 _ => Ok(()),
             }
@@ -483,7 +496,10 @@ impl From<ConsumerError> for HttpError {
             ConsumerError::UnknownTopic { .. } | ConsumerError::Rejected { .. } => {
                 HttpError::bad_request(message)
             }
-            _ => HttpError::unavailable(message),
+            _ => HttpError::brokers_unavailable(
+                "the brokers cannot say where the group begins (offsetResetStrategy=latest)",
+                message,
+            ),
         }
     }
 }
@@ -496,7 +512,10 @@ impl From<MetadataError> for HttpError {
                 HttpError::bad_request(message)
             }
             MetadataError::NotAuthorized { .. } => HttpError::forbidden(message),
-            MetadataError::Unavailable { .. } => HttpError::unavailable(error.to_string()),
+            MetadataError::Unavailable { .. } => HttpError::brokers_unavailable(
+                "topic metadata unavailable: no broker can be reached, or none that knows",
+                error.to_string(),
+            ),
         }
     }
 }

@@ -61,6 +61,30 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Reverse proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8; for the log",
         set: |c, text| assign(&mut c.server.trusted_proxies, TrustedProxies::parse(text)),
     }),
+    setting("server.expose-broker-addresses", &["WSPROXY_EXPOSE_BROKER_ADDRESSES"], Setting {
+        default: Some("true with --dev, else false"),
+        placeholder: "BOOLEAN",
+        help: "Whether /ready and 503 tell clients which broker does not answer; the log always does",
+        set: |c, text| assign(&mut c.server.expose_broker_addresses, value::boolean(text).map(Some)),
+    }),
+    setting("server.limits.connections-max", &["WSPROXY_LIMITS_CONNECTIONS_MAX"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Connections of clients on this node; 0 takes what the limit of descriptors allows",
+        set: |c, text| assign(&mut c.server.limits.connections_max, value::number(text, 0..=i64::from(u32::MAX))),
+    }),
+    setting("server.limits.header-bytes-max", &["WSPROXY_LIMITS_HEADER_BYTES_MAX"], Setting {
+        default: Some("32 KiB"),
+        placeholder: "SIZE",
+        help: "Longest head of a request; a longer one is answered with 431",
+        set: |c, text| assign(&mut c.server.limits.header_bytes_max, value::size_within(text, 8 << 10..=1 << 20)),
+    }),
+    setting("server.limits.header-timeout", &["WSPROXY_LIMITS_HEADER_TIMEOUT"], Setting {
+        default: Some("10 seconds"),
+        placeholder: "DURATION",
+        help: "How long a client may take to send the head of a request",
+        set: |c, text| assign(&mut c.server.limits.header_timeout, value::positive_duration(text)),
+    }),
     setting("server.websocket.ping-interval", &["WSPROXY_WS_PING_INTERVAL"], Setting {
         default: Some("20 seconds"),
         placeholder: "DURATION",

@@ -1,0 +1,61 @@
+//! What hyper lets pass in the head of a request and this server refuses, since a server in front
+//! may read it differently; and the headers of every answer.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+
+use crate::http_error::HttpError;
+use crate::http_keep_alive::HeadProgress;
+
+/// Why the head is refused, if it is.
+pub(super) fn head_error<B>(request: &Request<B>, progress: &HeadProgress) -> Option<HttpError> {
+    let headers = request.headers();
+    let hosts = headers.get_all(HOST).iter().count();
+    if progress.is_too_long() {
+        return Some(HttpError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the head of the request is too long (server.limits.header-bytes-max)",
+        ));
+    }
+    let message = if progress.has_bare_line_feed() {
+        "the lines of a request must end with CR LF"
+    } else if hosts > 1 {
+        "there must be one header Host, not several"
+    } else if hosts == 0 && request.version() >= Version::HTTP_11 {
+        "header Host is missing"
+    } else if headers.contains_key(UPGRADE) && has_body(headers) {
+        "a request for an upgrade must have no body"
+    } else {
+        return None;
+    };
+    Some(HttpError::bad_request(message))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let is_empty = |length: &HeaderValue| length == "0";
+    headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty)
+}
+
+/// Whether no other head may follow this one on its connection: what the client sends next may be
+/// a body, or the messages of a socket.
+pub(super) fn is_last<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+/// Adds what every answer has.
+pub(super) fn complete<B>(response: &mut Response<B>, is_last: bool) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_last {
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
