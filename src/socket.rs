@@ -20,6 +20,7 @@ mod session;
 mod socket_log;
 mod stream;
 mod topic_access;
+mod turn;
 mod upgrade;
 mod write_buffer;
 

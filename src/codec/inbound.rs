@@ -4,7 +4,7 @@
 //! {"headers":[{"key":"h","value":"v"}], "key":{"value":"k","format":"string"},
 //!  "value":{"value":"v","format":"string"}, "messageId":"a", "partition":0, "timestamp":1}
 //!
-//!  message ─▶ ProduceMessage::new ── not JSON ─▶ one rejection for the message
+//!  message ─▶ begin, check_some ─── not JSON ─▶ one rejection for the message
 //!              │
 //!              ▼ next_record()                one per record, in order
 //!            RecordFields: slices of the message ─▶ InboundRecord: Kafka's bytes, borrowed from
@@ -84,6 +84,8 @@ pub(crate) struct ProduceMessage<'f> {
     state: ProduceMessageState,
     is_array: bool,
     len: usize,
+    /// Reads an array ahead, while it is checked.
+    ahead: JsonScanner<'f>,
 }
 
 #[derive(Debug)]
@@ -94,13 +96,17 @@ enum ProduceMessageState {
         first: bool,
     },
     Malformed(JsonError),
+    /// The array is not yet known to be JSON to its end.
+    Checking,
     Done,
 }
 
 impl<'f> ProduceMessage<'f> {
     /// Reads a message, which must be UTF-8. `scratch` holds what cannot be borrowed from
     /// the message, one record at a time; it may be kept for the next one.
-    pub(crate) fn new(
+    ///
+    /// [`check_some`](Self::check_some) comes next, until it has checked everything.
+    pub(crate) fn begin(
         formats: RecordFormats,
         message: &'f [u8],
         scratch: &'f mut Vec<u8>,
@@ -108,22 +114,69 @@ impl<'f> ProduceMessage<'f> {
         debug_assert!(std::str::from_utf8(message).is_ok());
         let mut scanner = JsonScanner::new(message);
         let (state, len) = match scanner.peek() {
-            Some(b'[') => count_elements(&mut scanner).map_or_else(
-                |error| (ProduceMessageState::Malformed(error), 1),
-                |len| (ProduceMessageState::Elements { first: true }, len),
-            ),
+            Some(b'[') => match scanner.begin_array() {
+                Ok(()) => (ProduceMessageState::Checking, 0),
+                Err(error) => (ProduceMessageState::Malformed(error), 1),
+            },
             _ => (ProduceMessageState::Single, 1),
         };
         ProduceMessage {
             formats,
+            ahead: scanner.clone(),
             scanner,
             scratch,
             headers: Vec::new(),
-            // What is not JSON is no array either, whatever it begins with.
-            is_array: matches!(state, ProduceMessageState::Elements { .. }),
+            is_array: false,
             state,
             len,
         }
+    }
+
+    /// As [`begin`](Self::begin), and checks the whole message.
+    #[cfg(test)]
+    pub(crate) fn new(
+        formats: RecordFormats,
+        message: &'f [u8],
+        scratch: &'f mut Vec<u8>,
+    ) -> ProduceMessage<'f> {
+        let mut message = Self::begin(formats, message, scratch);
+        assert!(message.check_some(usize::MAX));
+        message
+    }
+
+    /// Validates an array before any of it is handed out, at most so many elements of it; whether
+    /// it has seen all of the message.
+    pub(crate) fn check_some(&mut self, elements_max: usize) -> bool {
+        if !matches!(self.state, ProduceMessageState::Checking) {
+            return true;
+        }
+        for _ in 0..elements_max {
+            match self.check_element() {
+                Ok(true) => self.len += 1,
+                Ok(false) => {
+                    self.is_array = true;
+                    self.state = ProduceMessageState::Elements { first: true };
+                    return true;
+                }
+                // What is not JSON is no array either, whatever it begins with.
+                Err(error) => {
+                    self.len = 1;
+                    self.state = ProduceMessageState::Malformed(error);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether there is one more element.
+    fn check_element(&mut self) -> Result<bool, JsonError> {
+        if self.ahead.next_element(self.len == 0)? {
+            self.ahead.value()?;
+            return Ok(true);
+        }
+        self.ahead.expect_end()?;
+        Ok(false)
     }
 
     /// Whether it is an array, which is acked by an array.
@@ -149,7 +202,8 @@ impl<'f> ProduceMessage<'f> {
     ) -> Option<Result<InboundRecord<'_>, RecordRejection<'f>>> {
         let mut fields = RecordFields::default();
         match std::mem::replace(&mut self.state, ProduceMessageState::Done) {
-            ProduceMessageState::Done => return None,
+            // Nothing is handed out of what has not been checked.
+            ProduceMessageState::Done | ProduceMessageState::Checking => return None,
             ProduceMessageState::Malformed(error) => return Some(Err(not_json(error))),
             ProduceMessageState::Single => {
                 let read = fields.read(&mut self.scanner, topic);
@@ -199,17 +253,3 @@ fn not_json(error: JsonError) -> RecordRejection<'static> {
 }
 
 const COUNTED: &str = "the array was found to be JSON when its elements were counted";
-
-/// Validates the whole array before any of it is handed out, and goes back to after its
-/// bracket; returns how many elements it has.
-fn count_elements(scanner: &mut JsonScanner<'_>) -> Result<usize, JsonError> {
-    scanner.begin_array()?;
-    let mut ahead = scanner.clone();
-    let mut len = 0;
-    while ahead.next_element(len == 0)? {
-        ahead.value()?;
-        len += 1;
-    }
-    ahead.expect_end()?;
-    Ok(len)
-}

@@ -42,6 +42,7 @@ use super::params::{ConsumeParams, group_instance_id};
 use super::session::{CLOSE_SEND_TIMEOUT, SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
+use super::turn::{STEPS_PER_READ, TaskTurn};
 use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::RecordFormats;
 use crate::codec::commit::CommitRejection;
@@ -63,7 +64,7 @@ const RELEASE_CHUNK_AFTER: Duration = Duration::from_millis(500);
 const CHUNK_HELD_MAX: Duration = Duration::from_secs(10);
 /// Chunks sent, and events handled, before the client's messages, the timer and other tasks
 /// get a turn.
-const STEPS_PER_TURN: usize = 4;
+const CHUNKS_PER_TURN: usize = 4;
 /// What an empty write buffer keeps of its memory.
 const WRITE_BUFFER_KEEP_MAX: usize = 4 << 10;
 
@@ -76,6 +77,7 @@ pub(super) struct ConsumingSocket {
     sink: RecordSink,
     rate: Option<RateLimiter>,
     offsets: OffsetTracker,
+    turn: TaskTurn,
     log: SocketLog,
     group_permit: GroupPermit,
     /// Released when the socket ends.
@@ -115,6 +117,7 @@ impl ConsumingSocket {
             sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
             offsets: OffsetTracker::new(uncommitted),
+            turn: TaskTurn::default(),
             log,
             group_permit,
             _connection_permit: connection_permit,
@@ -179,6 +182,7 @@ impl ConsumingSocket {
             self.session.handle_signals()?;
             while let Some(message) = self.session.next_text()? {
                 self.commit(message.as_bytes());
+                self.turn.spend(1).await;
             }
             let progress = self.take_turn()?;
             if progress == SendProgress::Blocked {
@@ -198,6 +202,7 @@ impl ConsumingSocket {
                 ready = self.session.readable(), if self.session.has_room() => {
                     ready?;
                     self.session.read_available()?;
+                    self.turn.spend(STEPS_PER_READ).await;
                 }
                 () = &mut timer => self.on_timer()?,
             }
@@ -222,7 +227,7 @@ impl ConsumingSocket {
     /// Sends what is here, and takes more while there is more, for one turn. Unless it
     /// returns [`SendProgress::TurnOver`], the wake signal is notified when there is more.
     fn take_turn(&mut self) -> Result<SendProgress, CloseReason> {
-        for _ in 0..STEPS_PER_TURN {
+        for _ in 0..CHUNKS_PER_TURN {
             let now = Instant::now();
             let progress = self.deliver(now)?;
             let event = match progress {

@@ -29,6 +29,7 @@ use super::close::CloseReason;
 use super::session::{SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
+use super::turn::{STEPS_PER_READ, STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
 use crate::codec::inbound::{InboundRecord, ProduceMessage};
@@ -51,6 +52,7 @@ pub(super) struct ProducingSocket {
     formats: RecordFormats,
     acks: PendingAcks,
     scratch: Vec<u8>,
+    turn: TaskTurn,
     /// Records that were taken.
     records: u64,
     log: SocketLog,
@@ -83,6 +85,7 @@ impl ProducingSocket {
             topic,
             formats,
             scratch: Vec::new(),
+            turn: TaskTurn::default(),
             records: 0,
             log,
             shutdown_grace: config.server.shutdown_grace,
@@ -124,7 +127,7 @@ impl ProducingSocket {
         loop {
             self.session.handle_signals()?;
             self.handle_messages().await?;
-            self.send_ready_acks()?;
+            self.send_ready_acks().await?;
             let reading = self.may_read();
             let acking = self.session.has_room() && !self.acks.is_empty();
             let writing = !self.session.out.is_empty();
@@ -138,6 +141,7 @@ impl ProducingSocket {
                 ready = self.session.readable(), if reading => {
                     ready?;
                     self.session.read_available()?;
+                    self.turn.spend(STEPS_PER_READ).await;
                 }
                 () = &mut timer => self.on_timer(reading)?,
             }
@@ -156,6 +160,7 @@ impl ProducingSocket {
                 None => return Ok(()),
                 Some(text) => self.produce(text.as_bytes()).await?,
             }
+            self.turn.spend(1).await;
         }
         Ok(())
     }
@@ -163,7 +168,10 @@ impl ProducingSocket {
     /// Produces the records of one message.
     async fn produce(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut message = ProduceMessage::new(self.formats, payload, &mut scratch);
+        let mut message = ProduceMessage::begin(self.formats, payload, &mut scratch);
+        while !message.check_some(STEPS_PER_TURN as usize) {
+            self.turn.spend(STEPS_PER_TURN).await;
+        }
         if message.is_array() && message.is_empty() {
             // Acked in order: after the records before it.
             self.send_all_acks().await?;
@@ -200,6 +208,7 @@ impl ProducingSocket {
             while !self.acks.has_room() {
                 self.send_some_acks().await?;
             }
+            self.turn.spend(1).await;
         }
         self.scratch = scratch;
         Ok(())
@@ -282,12 +291,12 @@ impl ProducingSocket {
             () = self.acks.ready(), if acking => {}
             ready = self.session.writable_by_deadline() => ready?,
         }
-        self.send_ready_acks()
+        self.send_ready_acks().await
     }
 
     /// Waits until all acks are sent.
     async fn send_all_acks(&mut self) -> Result<(), CloseReason> {
-        self.send_ready_acks()?;
+        self.send_ready_acks().await?;
         while !self.acks.is_empty() || !self.session.out.is_empty() {
             self.send_some_acks().await?;
         }
@@ -295,7 +304,7 @@ impl ProducingSocket {
     }
 
     /// Sends the acks that are ready, as far as the client takes them.
-    fn send_ready_acks(&mut self) -> Result<(), CloseReason> {
+    async fn send_ready_acks(&mut self) -> Result<(), CloseReason> {
         loop {
             let out_max = self.session.out_max();
             let out = &mut self.session.out;
@@ -305,6 +314,8 @@ impl ProducingSocket {
             if !all || had_room {
                 return Ok(());
             }
+            // A write buffer is full of them.
+            self.turn.spend(STEPS_PER_TURN).await;
         }
     }
 
@@ -327,3 +338,6 @@ fn timestamp() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests;

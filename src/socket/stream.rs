@@ -14,6 +14,7 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Duration, timeout};
 
 use websocket::frame::{self, CloseFrame, FrameDecoder, ProtocolViolation, WebSocketMessage};
@@ -150,8 +151,11 @@ impl WebSocketStream {
         self.read_buffer = BytesMut::new();
         loop {
             self.readable().await?;
-            if discard(&self.stream)? == ReadStatus::Eof {
-                return Ok(());
+            match discard(&self.stream)? {
+                ReadStatus::Eof => return Ok(()),
+                ReadStatus::WouldBlock => {}
+                // A peer that goes on sending must not keep other tasks from their turn.
+                ReadStatus::Data => yield_now().await,
             }
         }
     }
@@ -160,10 +164,13 @@ impl WebSocketStream {
 /// How long a peer may take to close after our close frame.
 const PEER_CLOSES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads and drops what is there.
+/// Reads of one [`discard`].
+const DISCARDS_PER_TURN: usize = 16;
+
+/// Reads and drops what is there, up to 64 KiB.
 fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
     let mut scratch = [0; 4096];
-    loop {
+    for _ in 0..DISCARDS_PER_TURN {
         match stream.try_read(&mut scratch) {
             Ok(0) => return Ok(ReadStatus::Eof),
             Ok(_) => {}
@@ -172,5 +179,31 @@ fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
             }
             Err(error) => return Err(error),
         }
+    }
+    Ok(ReadStatus::Data)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_peer_goes_on_sending_is_dropped_a_piece_at_a_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap());
+        let (peer, accepted) = tokio::join!(peer, listener.accept());
+        let (peer, stream) = (peer.unwrap(), accepted.unwrap().0);
+        peer.writable().await.unwrap();
+        let mut sent = 0;
+        while let Ok(n) = peer.try_write(&[0; 4096]) {
+            sent += n;
+        }
+        let turn = DISCARDS_PER_TURN * 4096;
+        assert!(sent > 2 * turn, "{sent} bytes fit the kernel's buffers");
+        stream.readable().await.unwrap();
+        assert_eq!(discard(&stream).unwrap(), ReadStatus::Data);
+        assert_eq!(discard(&stream).unwrap(), ReadStatus::Data);
     }
 }
