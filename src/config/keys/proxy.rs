@@ -62,9 +62,9 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.server.trusted_proxies, TrustedProxies::parse(text)),
     }),
     setting("server.expose-broker-addresses", &["WSPROXY_EXPOSE_BROKER_ADDRESSES"], Setting {
-        default: Some("true with --dev, else false"),
+        default: None,
         placeholder: "BOOLEAN",
-        help: "Whether /ready and 503 tell clients which broker does not answer; the log always does",
+        help: "Whether /ready and 503 tell clients which broker does not answer; without it, only with --dev",
         set: |c, text| assign(&mut c.server.expose_broker_addresses, value::boolean(text).map(Some)),
     }),
     setting("server.limits.connections-max", &["WSPROXY_LIMITS_CONNECTIONS_MAX"], Setting {
