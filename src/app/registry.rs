@@ -14,7 +14,7 @@
 //!   topics have partitions, and both are decided under one lock.
 //! - A socket that is closing ([`GroupPermit::release`]) counts no longer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -39,16 +39,74 @@ struct RegistryState {
     /// How many there ever were.
     opened: u64,
     stopping: bool,
-    /// Group, client id, socket.
-    groups: HashMap<String, HashMap<String, GroupSocket>>,
+    groups: HashMap<String, SocketGroup>,
+}
+
+/// The sockets of a consumer group.
+#[derive(Debug, Default)]
+struct SocketGroup {
+    /// By client id.
+    sockets: HashMap<String, GroupSocket>,
+    /// The topics of all of them.
+    topics: HashMap<Arc<str>, GroupTopic>,
+    /// The partitions of these topics together.
+    partitions: usize,
+}
+
+/// A topic that sockets of a group read.
+#[derive(Debug)]
+struct GroupTopic {
+    /// As far as any socket knew when it came.
+    partitions: usize,
+    sockets: usize,
 }
 
 /// A consuming socket that holds a permit of its group.
 #[derive(Debug)]
 struct GroupSocket {
     handle: Arc<SocketHandle>,
-    /// Its topics, with their partition counts.
-    topics: BTreeMap<String, usize>,
+    topics: Vec<Arc<str>>,
+}
+
+impl SocketGroup {
+    /// The partitions of the group's topics and of these, each topic once: in the time that these
+    /// take, however many the group has.
+    fn partitions_with(&self, topics: &[(Arc<str>, usize)]) -> usize {
+        let more = topics.iter().map(|(topic, partitions)| {
+            let known = self.topics.get(topic).map_or(0, |known| known.partitions);
+            partitions.saturating_sub(known)
+        });
+        self.partitions + more.sum::<usize>()
+    }
+
+    fn insert(&mut self, client_id: &str, socket: GroupSocket, topics: &[(Arc<str>, usize)]) {
+        self.partitions = self.partitions_with(topics);
+        for (topic, partitions) in topics {
+            let known = self.topics.entry(Arc::clone(topic)).or_insert(GroupTopic {
+                partitions: 0,
+                sockets: 0,
+            });
+            known.partitions = known.partitions.max(*partitions);
+            known.sockets += 1;
+        }
+        self.sockets.insert(client_id.to_owned(), socket);
+    }
+
+    fn remove(&mut self, client_id: &str) {
+        let Some(socket) = self.sockets.remove(client_id) else {
+            return;
+        };
+        for topic in socket.topics {
+            let Some(known) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            known.sockets -= 1;
+            if known.sockets == 0 {
+                self.partitions -= known.partitions;
+                self.topics.remove(&topic);
+            }
+        }
+    }
 }
 
 /// What the registry and a socket's task reach each other by.
@@ -191,7 +249,7 @@ impl SocketRegistry {
         &self,
         group: &str,
         client_id: &str,
-        topics: &[(String, usize)],
+        topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
     ) -> Result<GroupPermit, AdmissionError> {
         loop {
@@ -230,16 +288,17 @@ impl SocketRegistry {
         &self,
         group: &str,
         client_id: &str,
-        topics: &[(String, usize)],
+        topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
     ) -> Result<GroupPermitAttempt, AdmissionError> {
         let mut state = self.lock();
-        let sockets = state.groups.get(group);
-        if let Some(holder) = sockets.and_then(|sockets| sockets.get(client_id)) {
+        let known = state.groups.get(group);
+        if let Some(holder) = known.and_then(|known| known.sockets.get(client_id)) {
             return Ok(GroupPermitAttempt::HeldBy(holder.handle.clone()));
         }
-        let partitions = count_partitions(topics, sockets.into_iter().flat_map(HashMap::values));
-        let sockets = sockets.map_or(0, HashMap::len);
+        let empty = SocketGroup::default();
+        let partitions = known.unwrap_or(&empty).partitions_with(topics);
+        let sockets = known.map_or(0, |known| known.sockets.len());
         if sockets >= partitions {
             return Err(AdmissionError::GroupFull {
                 group: group.to_owned(),
@@ -249,10 +308,10 @@ impl SocketRegistry {
         }
         let socket = GroupSocket {
             handle: Arc::clone(handle),
-            topics: topics.iter().cloned().collect(),
+            topics: topics.iter().map(|(topic, _)| Arc::clone(topic)).collect(),
         };
-        let sockets = state.groups.entry(group.to_owned()).or_default();
-        sockets.insert(client_id.to_owned(), socket);
+        let known = state.groups.entry(group.to_owned()).or_default();
+        known.insert(client_id, socket, topics);
         Ok(GroupPermitAttempt::Acquired(GroupPermit {
             registry: self.clone(),
             group: group.to_owned(),
@@ -264,22 +323,23 @@ impl SocketRegistry {
     /// Whether the client's permit is still held by the socket of `handle`.
     fn is_held_by(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) -> bool {
         let state = self.lock();
-        let socket = state.groups.get(group).and_then(|g| g.get(client_id));
+        let known = state.groups.get(group);
+        let socket = known.and_then(|known| known.sockets.get(client_id));
         socket.is_some_and(|socket| Arc::ptr_eq(&socket.handle, handle))
     }
 
     /// Frees the client's permit if it is still held by the socket of `handle`.
     fn remove(&self, group: &str, client_id: &str, handle: &Arc<SocketHandle>) {
         let mut state = self.lock();
-        let Some(sockets) = state.groups.get_mut(group) else {
+        let Some(known) = state.groups.get_mut(group) else {
             return;
         };
-        let holder = sockets.get(client_id);
+        let holder = known.sockets.get(client_id);
         if holder.is_some_and(|socket| Arc::ptr_eq(&socket.handle, handle)) {
-            sockets.remove(client_id);
+            known.remove(client_id);
             handle.released.notify_waiters();
         }
-        if sockets.is_empty() {
+        if known.sockets.is_empty() {
             state.groups.remove(group);
         }
     }
@@ -293,21 +353,6 @@ enum GroupPermitAttempt {
     Acquired(GroupPermit),
     /// The client id is taken by that socket.
     HeldBy(Arc<SocketHandle>),
-}
-
-/// The partitions of `topics` and of those that the group's sockets have already, each topic
-/// once.
-fn count_partitions<'a>(
-    topics: &'a [(String, usize)],
-    sockets: impl Iterator<Item = &'a GroupSocket>,
-) -> usize {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    counts.extend(topics.iter().map(|(topic, count)| (topic.as_str(), *count)));
-    for (topic, count) in sockets.flat_map(|socket| &socket.topics) {
-        let known = counts.entry(topic).or_default();
-        *known = (*known).max(*count);
-    }
-    counts.values().sum()
 }
 
 impl GroupPermit {
@@ -329,15 +374,15 @@ impl Drop for GroupPermit {
 mod tests {
     use super::*;
 
-    fn two() -> Vec<(String, usize)> {
-        vec![("t".to_owned(), 2)]
+    fn two() -> Vec<(Arc<str>, usize)> {
+        vec![("t".into(), 2)]
     }
 
     async fn acquire(
         registry: &SocketRegistry,
         group: &str,
         client_id: &str,
-        topics: &[(String, usize)],
+        topics: &[(Arc<str>, usize)],
     ) -> Result<GroupPermit, AdmissionError> {
         let handle = Arc::default();
         registry
@@ -368,10 +413,30 @@ mod tests {
     #[tokio::test]
     async fn topics_of_all_sockets_of_a_group_count_together() {
         let registry = SocketRegistry::default();
-        let topic = |name: &str| vec![(name.to_owned(), 1)];
+        let topic = |name: &str| vec![(name.into(), 1)];
         let _a = acquire(&registry, "g", "a", &topic("t")).await.unwrap();
         assert!(acquire(&registry, "g", "b", &topic("t")).await.is_err());
         assert!(acquire(&registry, "g", "b", &topic("u")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_topic_counts_as_long_as_a_socket_reads_it_and_with_the_partitions_it_has_now() {
+        let registry = SocketRegistry::default();
+        let of = |name: &str, partitions| vec![(Arc::from(name), partitions)];
+        let a = acquire(&registry, "g", "a", &of("t", 1)).await.unwrap();
+        let b = acquire(&registry, "g", "b", &of("u", 2)).await.unwrap();
+        let c = acquire(&registry, "g", "c", &of("u", 2)).await.unwrap();
+        assert!(acquire(&registry, "g", "d", &of("u", 2)).await.is_err());
+        // A partition was added.
+        let d = acquire(&registry, "g", "d", &of("u", 3)).await.unwrap();
+        assert_eq!(registry.lock().groups["g"].partitions, 4);
+        for gone in [b, c, d] {
+            drop(gone);
+        }
+        assert_eq!(registry.lock().groups["g"].partitions, 1);
+        assert!(acquire(&registry, "g", "e", &of("t", 1)).await.is_err());
+        drop(a);
+        assert!(registry.lock().groups.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -400,7 +465,7 @@ mod tests {
         assert_eq!(first.handle.take_signal(), Some(SocketSignal::Evict));
         drop(first);
         assert_eq!(second.handle.take_signal(), None);
-        let known = registry.lock().groups["g"].contains_key("a");
+        let known = registry.lock().groups["g"].sockets.contains_key("a");
         assert!(known, "the old permit must not take the new one with it");
     }
 
@@ -435,7 +500,7 @@ mod tests {
     #[tokio::test]
     async fn a_group_that_is_refused_its_first_socket_leaves_nothing() {
         let registry = SocketRegistry::default();
-        let topics = [("t".to_owned(), 0)];
+        let topics = [("t".into(), 0)];
         let refused = acquire(&registry, "g", "a", &topics).await;
         assert!(matches!(refused, Err(AdmissionError::GroupFull { .. })));
         assert!(registry.lock().groups.is_empty());

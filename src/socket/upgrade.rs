@@ -234,7 +234,7 @@ impl SocketOpener {
                 let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
                 let topics = self.topics_or_create(&names).await?;
                 let partitions =
-                    |topic: &Arc<TopicMetadata>| (topic.name.to_string(), topic.partitions.len());
+                    |topic: &Arc<TopicMetadata>| (Arc::clone(&topic.name), topic.partitions.len());
                 let counts: Vec<_> = topics.iter().map(partitions).collect();
                 let group_permit = self
                     .app

@@ -9,7 +9,8 @@
 //! An id whose entry the queue has dropped is still known: its offset lies in what was
 //! delivered. While the entry is there, the id has to match it exactly.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::encoded_frames::RecordFrame;
 use kafka_client::consumer::{FetchPosition, TopicPartition};
@@ -18,7 +19,8 @@ use kafka_client::consumer::{FetchPosition, TopicPartition};
 #[derive(Debug)]
 pub(super) struct UncommittedRecords {
     queue_len_max: usize,
-    partitions: Vec<UncommittedPartition>,
+    /// By topic and partition.
+    topics: HashMap<Arc<str>, HashMap<i32, UncommittedPartition>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl UncommittedRecords {
     pub(super) fn new(queue_len_max: usize) -> Self {
         Self {
             queue_len_max,
-            partitions: Vec::new(),
+            topics: HashMap::new(),
         }
     }
 
@@ -54,18 +56,19 @@ impl UncommittedRecords {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             return;
         };
-        let known = self.partitions.iter().position(|p| p.tp == *tp);
-        let index = known.unwrap_or_else(|| {
-            self.partitions.push(UncommittedPartition {
+        if !self.topics.contains_key(&*tp.topic) {
+            self.topics.insert(Arc::clone(&tp.topic), HashMap::new());
+        }
+        let topic = self.topics.get_mut(&*tp.topic).expect("it is there");
+        let partition = topic
+            .entry(tp.partition)
+            .or_insert_with(|| UncommittedPartition {
                 tp: tp.clone(),
                 committed: first.offset,
                 queue_start: first.offset,
                 delivered_end: first.offset,
                 queue: VecDeque::new(),
             });
-            self.partitions.len() - 1
-        });
-        let partition = &mut self.partitions[index];
         if first.offset < partition.delivered_end {
             // The log was truncated, or the position reset: what came after is gone.
             partition.committed = partition.committed.min(first.offset);
@@ -102,10 +105,7 @@ impl UncommittedRecords {
         offset: i64,
         timestamp: i64,
     ) -> Option<(TopicPartition, FetchPosition)> {
-        let partition = self
-            .partitions
-            .iter_mut()
-            .find(|p| p.tp.partition == partition && *p.tp.topic == *topic)?;
+        let partition = self.topics.get_mut(topic)?.get_mut(&partition)?;
         if !(partition.committed..partition.delivered_end).contains(&offset) {
             return None;
         }
@@ -133,7 +133,14 @@ impl UncommittedRecords {
 
     /// These partitions are not assigned to the socket any more.
     pub(super) fn remove_partitions(&mut self, partitions: &[TopicPartition]) {
-        self.partitions.retain(|p| !partitions.contains(&p.tp));
+        for tp in partitions {
+            if let Some(topic) = self.topics.get_mut(&*tp.topic) {
+                topic.remove(&tp.partition);
+                if topic.is_empty() {
+                    self.topics.remove(&*tp.topic);
+                }
+            }
+        }
     }
 }
 
@@ -190,14 +197,14 @@ mod tests {
     #[test]
     fn what_the_queue_has_dropped_is_still_known() {
         let mut uncommitted = uncommitted(3, 0..10);
-        assert_eq!(uncommitted.partitions[0].queue.len(), 3);
+        assert_eq!(uncommitted.topics["t"][&0].queue.len(), 3);
         assert_eq!(committed(&mut uncommitted, 2), Some(3));
         let (_, position) = uncommitted.commit("t", 0, 8, 800).unwrap();
         assert_eq!((position.offset, position.leader_epoch), (9, 3));
         let tp = TopicPartition::new("t", 0);
         uncommitted.delivered(&tp, &frames(10..12));
         uncommitted.delivered(&tp, &frames(12..14));
-        assert_eq!(uncommitted.partitions[0].queue.len(), 3);
+        assert_eq!(uncommitted.topics["t"][&0].queue.len(), 3);
         assert_eq!(committed(&mut uncommitted, 9), Some(10));
     }
 
