@@ -4,6 +4,7 @@
 
 mod cpu;
 mod groups;
+mod hostile;
 mod hung_broker;
 mod load;
 mod native;
@@ -142,6 +143,8 @@ const ALL: &[&str] = &[
     "heartbeats",
     "hung_follower",
     "hung_leader",
+    "parsers",
+    "hostile",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -201,6 +204,8 @@ async fn main() {
             "heartbeats" => groups::heartbeats(&bench).await,
             "hung_follower" => hung_broker::hung_follower(&bench).await,
             "hung_leader" => hung_broker::hung_leader(&bench).await,
+            "parsers" => hostile::parsers(&bench).await,
+            "hostile" => hostile::hostile(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }
