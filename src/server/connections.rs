@@ -10,6 +10,7 @@
 //! `/healthcheck` is answered.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use runtime::mutex::lock;
@@ -83,8 +84,8 @@ impl HttpConnections {
 pub(super) struct HttpConnection {
     connections: HttpConnections,
     closing: Arc<Notify>,
-    /// Where it stands among those that are idle.
-    turn: Mutex<Option<u64>>,
+    /// Where it stands among those that are idle; 0 while it has a request.
+    turn: AtomicU64,
 }
 
 impl HttpConnection {
@@ -92,7 +93,7 @@ impl HttpConnection {
         let connection = Self {
             connections,
             closing: Arc::default(),
-            turn: Mutex::default(),
+            turn: AtomicU64::new(0),
         };
         connection.end_request();
         connection
@@ -105,9 +106,8 @@ impl HttpConnection {
 
     /// It is not idle any more.
     pub(super) fn begin_request(&self) {
-        if let Some(turn) = lock(&self.turn).take() {
-            lock(&self.connections.0.open).idle.remove(&turn);
-        }
+        let turn = self.turn.swap(0, Ordering::Relaxed);
+        lock(&self.connections.0.open).idle.remove(&turn);
     }
 
     /// It is idle from now on.
@@ -116,7 +116,7 @@ impl HttpConnection {
         open.turns += 1;
         let turn = open.turns;
         open.idle.insert(turn, Arc::clone(&self.closing));
-        *lock(&self.turn) = Some(turn);
+        self.turn.store(turn, Ordering::Relaxed);
     }
 }
 
