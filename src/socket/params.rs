@@ -71,7 +71,7 @@ pub(crate) enum ParamError {
         allowed: &'static str,
     },
     /// No such parameter, and one that differs in its case or in a letter.
-    #[error("parameter {name} is not known; did you mean {known}?")]
+    #[error("parameter {} is not known; did you mean {known}?", .name.escape_debug())]
     NearMiss {
         /// The name, as it was given.
         name: String,

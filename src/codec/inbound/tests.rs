@@ -269,7 +269,8 @@ fn a_field_that_is_a_near_miss_of_a_known_one_is_rejected_by_name() {
     ] {
         is_rejected(frame, SocketErrorCode::InvalidRecord);
         let expected = format!("there is no field \"{name}\"; did you mean \"{known}\"?");
-        assert_eq!(rejection_message(STRINGS, frame), expected);
+        let message = rejection_message(STRINGS, frame);
+        assert!(message.starts_with(&expected), "{message}");
     }
     // Three letters are often one letter off each other; and the rest of what an answer has.
     let others = r#"{"keys":1,"kye":1,"offset":1,"wsProxyMessageId":"t-0-1-2",
@@ -334,7 +335,7 @@ fn a_value_of_another_type_is_told_which_formats_take_it() {
 fn what_is_no_record_is_answered_with_one_that_every_socket_takes() {
     for frame in ["hello", "\"hello\"", "5", "{}", r#"{"text":"hello"}"#] {
         let message = rejection_message(STRINGS, frame);
-        let (_, example) = message.split_once("a record is ").expect(frame);
+        let (_, example) = message.rsplit_once("a record is ").expect(frame);
         for value in [Format::String, Format::Long] {
             let formats = RecordFormats { key: None, value };
             assert_eq!(one(formats, example), record(None, Some(b"hello")));
