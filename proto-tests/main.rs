@@ -38,6 +38,7 @@ mod real_kafka;
 mod record_java;
 mod recreated_topics;
 mod refusals;
+mod service_unit;
 mod shutdown;
 mod slow_clients;
 mod socket_in;
