@@ -8,6 +8,7 @@
 //!
 //! `receive.message.max.bytes` is librdkafka's; `fetch_memory` and `record_bytes_max` are our own.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Shared by producers, consumers and administration of one cluster.
@@ -75,6 +76,19 @@ pub enum CompressionType {
     Lz4,
     /// RFC 8878.
     Zstd,
+}
+
+/// As `compression.type` has it.
+impl fmt::Display for CompressionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CompressionType::None => "none",
+            CompressionType::Gzip => "gzip",
+            CompressionType::Snappy => "snappy",
+            CompressionType::Lz4 => "lz4",
+            CompressionType::Zstd => "zstd",
+        })
+    }
 }
 
 /// The idempotent producer.

@@ -64,7 +64,7 @@ pub enum RequestError {
     },
     /// No response within the request's time. The connection is closed with it: a
     /// broker answers in order, so nothing after this request would be answered either.
-    #[error("{api} got no answer from broker {broker} within {after:?}")]
+    #[error("{api} got no answer from broker {broker} within {} s", .after.as_secs_f64())]
     TimedOut {
         /// The broker.
         broker: BrokerAddress,

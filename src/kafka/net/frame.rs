@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod fuzz;
 
+use std::error::Error;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -210,21 +211,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     fn check_length(&self, length: i32) -> io::Result<usize> {
-        match usize::try_from(length) {
-            Ok(length) if (RESPONSE_SIZE_MIN..=self.limit).contains(&length) => Ok(length),
-            Ok(size) if size > self.limit => {
-                let limit = self.limit;
-                let error = FrameTooLarge { size, limit };
-                Err(io::Error::new(io::ErrorKind::InvalidData, error))
-            }
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "a frame of {length} bytes is not within {RESPONSE_SIZE_MIN} to {}",
-                    self.limit
-                ),
-            )),
+        let limit = self.limit;
+        let size = usize::try_from(length).ok();
+        if let Some(size) = size.filter(|size| (RESPONSE_SIZE_MIN..=limit).contains(size)) {
+            return Ok(size);
         }
+        let error: Box<dyn Error + Send + Sync> = match (foreign_protocol(length), size) {
+            (Some(protocol), _) => protocol.into(),
+            (None, Some(size)) if size > limit => FrameTooLarge { size, limit }.into(),
+            _ => {
+                let range = format!("{RESPONSE_SIZE_MIN} to {limit}");
+                format!("a frame of {length} bytes is not within {range}").into()
+            }
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     fn take(&mut self, length: usize) -> Bytes {
@@ -237,6 +237,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer.split_to(length).freeze()
         }
     }
+}
+
+/// What stands in the place of a length when the port is no broker's, or speaks TLS.
+fn foreign_protocol(length: i32) -> Option<&'static str> {
+    Some(match &length.to_be_bytes() {
+        // A record (RFC 8446, section 5.1): alert or handshake, then the version.
+        [0x15 | 0x16, 3, 0..=4, _] => "this port speaks TLS; set security.protocol",
+        b"HTTP" => "this port speaks HTTP, and is no broker's",
+        b"SSH-" => "this port speaks SSH, and is no broker's",
+        text if text.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
+            "this port answers in text, and is no broker's"
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -331,6 +345,22 @@ mod tests {
             let mut reader = FrameReader::new(&bytes[..], LIMIT);
             let error = reader.next().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_protocol_says_in_the_place_of_a_length_is_called_by_its_name() {
+        for (bytes, name) in [
+            (&b"\x15\x03\x03\x00\x02\x02\x0a"[..], "TLS"),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "TLS"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
+            (b"SSH-2.0-x\r\n", "SSH"),
+            (b"-ERR unknown command\r\n", "in text"),
+            (b"\x7f\xff\xff\xff", "a frame of 2147483647 bytes"),
+        ] {
+            let mut reader = FrameReader::new(bytes, LIMIT);
+            let error = reader.next().await.unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
         }
     }
 

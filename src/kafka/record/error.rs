@@ -55,7 +55,7 @@ pub enum RecordError {
         what: &'static str,
     },
     /// The compressed records cannot be decompressed.
-    #[error("the batch at offset {base_offset} cannot be decompressed ({codec:?}): {reason}")]
+    #[error("the batch at offset {base_offset} cannot be decompressed ({codec}): {reason}")]
     Decompression {
         /// Base offset of the batch.
         base_offset: i64,

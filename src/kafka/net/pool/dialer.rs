@@ -114,7 +114,8 @@ impl Dialer {
                 Ok(Err(error)) => return Err(format!("{address}: {error}")),
                 Err(_) => {
                     return Err(format!(
-                        "{address} did not accept within {connect_timeout:?}"
+                        "{address} did not accept within {} s",
+                        connect_timeout.as_secs_f64()
                     ));
                 }
             };
@@ -123,7 +124,12 @@ impl Dialer {
         let versions = match timeout(connect_timeout, negotiated).await {
             Ok(Ok(versions)) => versions,
             Ok(Err(error)) => return Err(format!("{address}: {error}")),
-            Err(_) => return Err(format!("{address} said nothing for {connect_timeout:?}")),
+            Err(_) => {
+                return Err(format!(
+                    "{address} said nothing for {} s",
+                    connect_timeout.as_secs_f64()
+                ));
+            }
         };
         let parts = ConnectionParts {
             broker: broker.clone(),

@@ -32,7 +32,7 @@ impl From<DecompressError> for io::Error {
 
 /// Why a buffer was not compressed: the codec panicked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {codec:?} encoder panicked: {panic}")]
+#[error("the {codec} encoder panicked: {panic}")]
 pub(in crate::record) struct CompressError {
     pub(super) codec: CompressionType,
     pub(super) panic: String,
