@@ -62,7 +62,14 @@ struct RunningProgram {
 impl RunningProgram {
     fn start(arguments: &[&str]) -> Self {
         let mut child = program()
-            .args(["--bind-interface", "127.0.0.1", "--port", "0"])
+            .args([
+                "--bind-interface",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--dev-broker-port",
+                "0",
+            ])
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -160,6 +167,71 @@ fn a_port_in_use_is_one_line_and_leaves_a_restart_to_the_supervisor() {
     assert_eq!(code, EX_UNAVAILABLE);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(&port) && text.contains("--port"), "{text}");
+}
+
+#[test]
+fn a_broker_port_in_use_is_one_line_that_names_its_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, text) = refused(&["--dev", "--port", "0", "--dev-broker-port", &port], &[]);
+    assert_eq!(code, EX_UNAVAILABLE, "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let named = "kafka.ws.proxy.dev.broker-port (from --dev-broker-port): cannot listen on";
+    assert!(text.contains(named), "{text}");
+}
+
+#[test]
+fn a_bare_number_is_no_duration_of_a_flag() {
+    let text = line_of(&["--dev", "--shutdown-grace", "20"]);
+    assert!(
+        text.contains("a duration with its unit, such as 20s or 20ms"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_misspelt_variable_is_named_whatever_else_is_wrong() {
+    let variables = [("WSPROXY_BOOTSTRAP_HOSTS", "kafka:9092")];
+    for (arguments, error) in [
+        (&[][..], "no brokers"),
+        (&["--prot", "1"], "did you mean --port?"),
+        (&["--dev", "--port", "x"], "server.port (from --port)"),
+    ] {
+        let (code, text) = refused(arguments, &variables);
+        assert_eq!(code, EX_CONFIG, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(
+            text.contains("did you mean WSPROXY_KAFKA_BOOTSTRAP_HOSTS?"),
+            "{text}"
+        );
+        assert!(text.contains(error), "{text}");
+    }
+}
+
+#[test]
+fn no_secret_comes_back_in_an_error() {
+    for arguments in [
+        &["--bootstrap-hosts", "user:hunter2@kafka:9092"][..],
+        &["--dev", "-D", "hunter2"],
+        &[
+            "--dev",
+            "-D",
+            "kafka-client.properties.sasl.jaas.config",
+            "hunter2",
+        ],
+        &[
+            "--dev",
+            "-D",
+            "kafka-client.properties.ssl.key.password hunter2",
+        ],
+        &["--dev", "--ssl-keystore-password", "hunter2"],
+        &["--dev", "--ssl-keystore-pasword=hunter2"],
+        &["--dev", "--basic-auth-password", "x", "hunter2"],
+    ] {
+        let (code, text) = refused(arguments, &[]);
+        assert_eq!(code, EX_CONFIG, "{text}");
+        assert!(!text.contains("hunter2"), "{arguments:?}: {text}");
+    }
 }
 
 #[test]
@@ -370,9 +442,13 @@ fn faults_of_the_start_are_json_where_the_log_is() {
     let interface = ["--dev", "--bind-interface", "127.0.0.1", "--port"];
     for (port, code, said) in [
         ("x", EX_CONFIG, "is not accepted"),
+        ("1 --prot 2", EX_CONFIG, "did you mean --port?"),
         (&*port, EX_UNAVAILABLE, "cannot listen on"),
     ] {
-        let (ended, text) = refused(&[&interface[..], &[port]].concat(), &json);
+        let (ended, text) = refused(
+            &[&interface[..], &port.split(' ').collect::<Vec<_>>()].concat(),
+            &json,
+        );
         assert_eq!(ended, code, "{text}");
         let lines: Vec<serde_json::Value> = text
             .lines()

@@ -13,7 +13,7 @@ use source::{SourceFile, SourcePath};
 /// The proxy's modules, top to bottom: one may use only modules of rows below its own.
 const LAYERS: &[&[&str]] = &[
     &["main"],
-    &["cli"],
+    &["cli", "first_steps"],
     &["server"],
     &["cors"],
     &["routes", "socket"],

@@ -13,6 +13,7 @@ mod cli;
 mod cluster_ids;
 mod embedded_broker;
 mod fetch;
+mod first_minute;
 mod fuzz_heads;
 mod group_commits;
 mod group_coordinators;

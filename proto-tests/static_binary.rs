@@ -103,7 +103,7 @@ fn in_root(dir: &tempfile::TempDir) -> Child {
     };
     command
         .arg(dir.path())
-        .args(["/proxy", "--dev", "--port", "0"])
+        .args(["/proxy", "--dev", "--port", "0", "--dev-broker-port", "0"])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .stdin(Stdio::null())

@@ -6,15 +6,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::keys::{ConfigKey, PROXY_KEYS, Setting};
-use crate::config::{ConfigError, ConfigSources, FlagValue};
+use crate::config::{self, ConfigError, ConfigFailure, ConfigSources, FlagValue};
 
 /// Why the arguments lead to no start.
 #[derive(Debug)]
 pub enum EarlyExit {
     /// Help or version was asked for.
     Page(clap::Error),
-    /// What is wrong with the arguments.
-    Errors(Vec<ConfigError>),
+    /// What is wrong with the arguments, and what is known of the settings in spite of it.
+    Failure(Box<ConfigFailure>),
 }
 
 /// Reads the arguments, with the environment beside them.
@@ -25,15 +25,24 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<ConfigSources, EarlyExit> {
-    let arguments = utf8_arguments(arguments).map_err(EarlyExit::Errors)?;
-    let matches = command()
-        .try_get_matches_from(join_negative_values(arguments))
-        .map_err(early_exit)?;
-    // What a file would have set is not known, so the keys are not looked at.
-    let errors = unsupported_arguments(&matches);
-    if !errors.is_empty() {
-        return Err(EarlyExit::Errors(errors));
-    }
+    let (variables, errors) = utf8_variables(variables);
+    let (arguments, not_utf8) = utf8_arguments(arguments);
+    let matches = match not_utf8.is_empty() {
+        true => match_arguments(&arguments),
+        false => Err(Misuse::Errors(not_utf8)),
+    };
+    let matches = match matches {
+        Ok(matches) => matches,
+        Err(Misuse::Page(page)) => return Err(EarlyExit::Page(page)),
+        Err(Misuse::Errors(misuse)) => {
+            return Err(EarlyExit::Failure(config::failure(&ConfigSources {
+                flags: log_flags(&arguments),
+                variables,
+                errors: [misuse, errors].concat(),
+                ..ConfigSources::default()
+            })));
+        }
+    };
     let flags = flags()
         .filter_map(|(row, flag)| {
             let value = matches.get_one::<String>(row.name)?;
@@ -44,7 +53,6 @@ pub fn parse(
             })
         })
         .collect();
-    let (variables, errors) = utf8_variables(variables);
     Ok(ConfigSources {
         dev: matches.get_flag("dev"),
         flags,
@@ -54,12 +62,47 @@ pub fn parse(
     })
 }
 
+/// Why the arguments set nothing.
+enum Misuse {
+    Page(clap::Error),
+    Errors(Vec<ConfigError>),
+}
+
+fn match_arguments(arguments: &[String]) -> Result<ArgMatches, Misuse> {
+    let joined = join_negative_values(arguments);
+    let matches = command().try_get_matches_from(joined).map_err(misuse)?;
+    // What a file would have set is not known, so the keys are not looked at.
+    let errors = unsupported_arguments(&matches, arguments);
+    match errors.is_empty() {
+        true => Ok(matches),
+        false => Err(Misuse::Errors(errors)),
+    }
+}
+
+/// The flags of the log, which say how to report that something is wrong with others; clap gives
+/// none then.
+fn log_flags(arguments: &[String]) -> Vec<FlagValue> {
+    let of_log = flags().filter(|(row, _)| row.name.starts_with("log."));
+    let given = of_log.filter_map(|(row, flag)| {
+        let flag = format!("--{flag}");
+        let value = arguments.iter().enumerate().find_map(|(n, argument)| {
+            match argument.strip_prefix(&*flag)? {
+                "" => arguments.get(n + 1).cloned(),
+                rest => rest.strip_prefix('=').map(str::to_owned),
+            }
+        })?;
+        let key = row.name.to_owned();
+        Some(FlagValue { key, flag, value })
+    });
+    given.collect()
+}
+
 /// The arguments that set no key and that this version does not have.
-fn unsupported_arguments(matches: &ArgMatches) -> Vec<ConfigError> {
+fn unsupported_arguments(matches: &ArgMatches, arguments: &[String]) -> Vec<ConfigError> {
     let unsupported = |word: &str| ConfigError::UnsupportedArgument(word.to_owned());
     let words = values_of(matches, "command").map(|word| match word.as_str() {
         "check-config" | "healthcheck" => unsupported(word),
-        _ => ConfigError::Usage(format!("unexpected argument '{}'", word.escape_debug())),
+        _ => ConfigError::Usage(format!("unexpected argument {}", shown(word, arguments))),
     });
     let config = matches
         .contains_id("config")
@@ -67,10 +110,21 @@ fn unsupported_arguments(matches: &ArgMatches) -> Vec<ConfigError> {
     config.into_iter().chain(words).collect()
 }
 
-/// The arguments as UTF-8, or which of them are not.
+/// A word that is no flag and no flag's value, in quotes where it cannot be the rest of one: after
+/// other arguments it may be a secret that was cut off by a space.
+fn shown(word: &str, arguments: &[String]) -> String {
+    let place = arguments.iter().position(|argument| argument == word);
+    match place {
+        Some(n) if n == 1 || arguments[n - 1] == "--dev" => format!("'{}'", word.escape_debug()),
+        Some(n) => format!("{n} (not shown)"),
+        None => "(not shown)".to_owned(),
+    }
+}
+
+/// The arguments as UTF-8, and which of them are not.
 fn utf8_arguments(
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Vec<String>, Vec<ConfigError>> {
+) -> (Vec<String>, Vec<ConfigError>) {
     let mut texts: Vec<String> = Vec::new();
     let mut errors = Vec::new();
     for (number, argument) in arguments.into_iter().enumerate() {
@@ -90,10 +144,7 @@ fn utf8_arguments(
         }
         texts.push(text);
     }
-    match errors.is_empty() {
-        true => Ok(texts),
-        false => Err(errors),
-    }
+    (texts, errors)
 }
 
 /// The variables as UTF-8; those of the proxy that are not are errors.
@@ -116,7 +167,7 @@ fn utf8_variables(
 
 /// Joins a negative number to the flag before it: the error of that flag's key names what is
 /// accepted, and clap would take `-5s` for a flag of its own.
-fn join_negative_values(arguments: Vec<String>) -> Vec<String> {
+fn join_negative_values(arguments: &[String]) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     for argument in arguments {
         let negative = argument
@@ -129,21 +180,21 @@ fn join_negative_values(arguments: Vec<String>) -> Vec<String> {
         match joined.last_mut().filter(takes_value) {
             Some(flag) if negative => {
                 flag.push('=');
-                flag.push_str(&argument);
+                flag.push_str(argument);
             }
-            _ => joined.push(argument),
+            _ => joined.push(argument.clone()),
         }
     }
     joined
 }
 
 /// clap's page, or the first line of its error: the others repeat `--help`.
-fn early_exit(error: clap::Error) -> EarlyExit {
+fn misuse(error: clap::Error) -> Misuse {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        return EarlyExit::Page(error);
+        return Misuse::Page(error);
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -152,7 +203,7 @@ fn early_exit(error: clap::Error) -> EarlyExit {
         Some(ContextValue::String(flag)) => format!(" (did you mean {flag}?)"),
         _ => String::new(),
     };
-    EarlyExit::Errors(vec![ConfigError::Usage(format!("{line}{suggestion}"))])
+    Misuse::Errors(vec![ConfigError::Usage(format!("{line}{suggestion}"))])
 }
 
 /// Every key that has a flag, with it; those of later versions too.
@@ -217,16 +268,17 @@ fn unsupported_argument(row: &'static ConfigKey, flag: String) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LogFormat;
 
     fn read(line: &str) -> Result<ConfigSources, EarlyExit> {
         let arguments = std::iter::once("kafka-websocket-proxy").chain(line.split_whitespace());
         parse(arguments.map(OsString::from), [])
     }
 
-    fn misuse(line: &str) -> String {
+    fn misuse_of(line: &str) -> String {
         match read(line) {
-            Err(EarlyExit::Errors(errors)) => {
-                let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            Err(EarlyExit::Failure(failure)) => {
+                let lines: Vec<_> = failure.errors.iter().map(ToString::to_string).collect();
                 lines.join("\n")
             }
             other => panic!("{other:?}"),
@@ -249,7 +301,7 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_refused_in_one_line_with_the_nearest_one() {
-        let line = misuse("--prot 1");
+        let line = misuse_of("--prot 1");
         assert_eq!(line.lines().count(), 1, "{line}");
         assert!(
             line.contains("(did you mean --port?); see --help"),
@@ -262,7 +314,7 @@ mod tests {
         let given = read("--dev --shutdown-grace -5s --port -1").unwrap();
         let values: Vec<_> = given.flags.iter().map(|flag| &*flag.value).collect();
         assert_eq!(values, ["-1", "-5s"]);
-        assert!(misuse("--dev -5s").contains("-5"));
+        assert!(misuse_of("--dev -5s").contains("-5"));
     }
 
     #[test]
@@ -291,15 +343,65 @@ mod tests {
 
         let arguments: [&[u8]; 5] = [b"p", b"--server-id", b"\xff", b"-D", b"a.b=hunter2\xff"];
         let arguments = arguments.map(|bytes| OsString::from_vec(bytes.to_vec()));
-        let Err(EarlyExit::Errors(errors)) = parse(arguments, []) else {
+        let Err(EarlyExit::Failure(failure)) = parse(arguments, []) else {
             panic!("accepted");
         };
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = failure.errors.iter().map(ToString::to_string).collect();
         let expected = [
             "argument 2 (after --server-id) is not UTF-8 text",
             "argument 4 (a.b=…) is not UTF-8 text",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_word_that_may_be_a_secret_is_not_shown() {
+        for (line, shown) in [
+            ("serve --dev", "unexpected argument 'serve'"),
+            ("--dev serve", "unexpected argument 'serve'"),
+            (
+                "--dev -D sasl.jaas.config hunter2",
+                "unexpected argument 4 (not shown)",
+            ),
+            (
+                "--basic-auth-password a hunter2",
+                "unexpected argument 3 (not shown)",
+            ),
+            ("--ssl-keystore-pasword=hunter2", "--ssl-keystore-pasword"),
+            ("--ssl-keystore-pasword hunter2", "--ssl-keystore-pasword"),
+        ] {
+            let text = misuse_of(line);
+            assert!(
+                text.contains(shown) && !text.contains("hunter2"),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_flags_hide_neither_a_misspelt_variable_nor_how_to_log() {
+        let variables = [
+            ("WSPROXY_BOOTSTRAP_HOSTS", "kafka:9092"),
+            ("WSPROXY_LOG_FORMAT", "json"),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        for (line, format) in [
+            ("p --prot 1", LogFormat::Json),
+            ("p --prot 1 --log-format text", LogFormat::Text),
+            ("p --log-format=text serve", LogFormat::Text),
+        ] {
+            let arguments = line.split(' ').map(OsString::from);
+            let Err(EarlyExit::Failure(failure)) = parse(arguments, variables.clone()) else {
+                panic!("accepted");
+            };
+            assert_eq!(failure.errors.len(), 1, "{failure:?}");
+            assert_eq!(failure.log.format, format, "{line}");
+            let [notice] = &failure.notices[..] else {
+                panic!("{failure:?}");
+            };
+            let meant = "did you mean WSPROXY_KAFKA_BOOTSTRAP_HOSTS?";
+            assert!(notice.contains(meant), "{notice}");
+        }
     }
 
     #[test]

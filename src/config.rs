@@ -13,6 +13,7 @@
 //! - A key that is not known is refused, with the nearest known one; so is one of a later
 //!   version.
 
+mod allowed_hosts;
 mod allowed_origins;
 mod bind_error;
 mod conflicts;
@@ -27,10 +28,11 @@ mod value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use bind_error::BindError;
 pub use error::ConfigError;
-pub use loader::{ConfigFailure, ConfigSources, FlagValue, LoadedConfig, load};
+pub use loader::{ConfigFailure, ConfigSources, FlagValue, LoadedConfig, failure, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use trusted_proxies::TrustedProxies;
 
@@ -44,6 +46,8 @@ use value::ParsedValue;
 pub struct Config {
     /// Whether the in-memory broker is served instead of a cluster (`--dev`).
     pub dev: bool,
+    /// `dev.*`
+    pub dev_broker: DevBrokerConfig,
     /// `server.*`
     pub server: ServerConfig,
     /// `commit-handler.*`
@@ -56,6 +60,45 @@ pub struct Config {
     pub consumer: ConsumerConfig,
     /// Logs.
     pub log: LogConfig,
+}
+
+impl Config {
+    /// What holds with `--dev` unless it is set: programs and pages of this host get in, and no
+    /// others.
+    fn dev() -> Self {
+        let mut config = Self {
+            dev: true,
+            ..Self::default()
+        };
+        config.server.bind_interface = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        config.server.websocket.origins = AllowedOrigins::loopback();
+        config
+    }
+
+    /// The hosts that a request may be for. A page of the web that had its own name resolve to
+    /// this host (DNS rebinding) would be of the same origin as what listens here, so it may read
+    /// answers without a word about its origin.
+    pub(crate) fn allowed_hosts(&self) -> AllowedHosts {
+        let server = &self.server;
+        let is_closed = self.dev && server.websocket.origins != AllowedOrigins::Any;
+        match is_closed && server.bind_interface.is_loopback() {
+            true => AllowedHosts::Loopback,
+            false => AllowedHosts::Any,
+        }
+    }
+}
+
+/// `dev.*`: the in-memory broker of `--dev`.
+#[derive(Clone, Debug)]
+pub struct DevBrokerConfig {
+    /// Its port on the loopback interface; 0 takes a free one.
+    pub port: u16,
+}
+
+impl Default for DevBrokerConfig {
+    fn default() -> Self {
+        Self { port: 19_092 }
+    }
 }
 
 /// `server.*`

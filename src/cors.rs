@@ -1,11 +1,11 @@
-//! Which pages may use this server: the check of `Origin` and the headers of CORS.
+//! Which pages may use this server: the checks of `Origin` and `Host`, and the headers of CORS.
 //!
 //! ```text
-//! request ─▶ Origin ─┬─ absent or allowed ─▶ service ─▶ response, with Access-Control-…
-//!                    └─ not allowed, or given twice
+//! request ─▶ Origin, ─┬─ absent or allowed ─▶ service ─▶ response, with Access-Control-…
+//!            Host     └─ not allowed, or given twice
 //!                         ├─▶ 403
-//!                         └─ errors=close on a socket path ─▶ service, marked with
-//!                            DisallowedOrigin, which refuses it by a close frame
+//!                         └─ on a socket path ─▶ service, marked with PageRefused, which logs
+//!                            and refuses it, by a close frame if that is asked for
 //! ```
 //!
 //! # Invariants
@@ -16,25 +16,30 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, Either, FutureExt, ready};
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, VARY};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderValue, ORIGIN, VARY};
 use http::{HeaderMap, Request, Response};
 use hyper::service::Service;
 
-use crate::config::AllowedOrigins;
+use crate::config::{AllowedHosts, AllowedOrigins};
 use crate::http_error::HttpError;
-use crate::socket::{self, DisallowedOrigin};
+use crate::socket::{self, PageRefused};
 
-/// A service behind the check of `Origin`.
+/// A service behind the checks of `Origin` and `Host`.
 #[derive(Clone, Debug)]
 pub(crate) struct CorsService<S> {
     inner: S,
     allowed: Arc<AllowedOrigins>,
+    hosts: AllowedHosts,
 }
 
 impl<S> CorsService<S> {
-    pub(crate) fn new(inner: S, allowed: AllowedOrigins) -> Self {
+    pub(crate) fn new(inner: S, allowed: AllowedOrigins, hosts: AllowedHosts) -> Self {
         let allowed = Arc::new(allowed);
-        Self { inner, allowed }
+        Self {
+            inner,
+            allowed,
+            hosts,
+        }
     }
 }
 
@@ -50,14 +55,22 @@ where
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
         let origin = RequestOrigin::of(request.headers(), &self.allowed);
-        let answer = if origin != RequestOrigin::Disallowed {
-            Either::Left(self.inner.call(request))
-        } else if socket::closes_with_errors(&request) {
-            request.extensions_mut().insert(DisallowedOrigin);
-            Either::Left(self.inner.call(request))
+        let refused = if origin == RequestOrigin::Disallowed {
+            Some(HttpError::disallowed_origin())
+        } else if !is_for(self.hosts, &request) {
+            Some(HttpError::disallowed_host())
         } else {
-            let refused = HttpError::disallowed_origin().into_response();
-            Either::Right(ready(Ok(refused.map(B::from))))
+            None
+        };
+        let answer = match refused {
+            Some(error) if !socket::is_socket_request(&request) => {
+                Either::Right(ready(Ok(error.into_response().map(B::from))))
+            }
+            refused => {
+                let extensions = request.extensions_mut();
+                refused.map(|error| extensions.insert(PageRefused(error)));
+                Either::Left(self.inner.call(request))
+            }
         };
         let varies = *self.allowed != AllowedOrigins::Any;
         async move {
@@ -75,6 +88,16 @@ where
         }
         .boxed()
     }
+}
+
+/// Whether a request is for one of those hosts, or does not say for which it is.
+fn is_for<B>(hosts: AllowedHosts, request: &Request<B>) -> bool {
+    let named = request.headers().get_all(HOST).iter();
+    let authority = request.uri().authority();
+    named
+        .map(HeaderValue::as_bytes)
+        .all(|host| std::str::from_utf8(host).is_ok_and(|host| hosts.contains(host)))
+        && authority.is_none_or(|authority| hosts.contains(authority.as_str()))
 }
 
 /// What the `Origin` of a request says.

@@ -48,7 +48,15 @@ impl HttpError {
 
     /// 403 for a page whose origin is none of those allowed.
     pub(crate) fn disallowed_origin() -> Self {
-        Self::forbidden("this Origin may not use this server")
+        Self::forbidden("this Origin may not use this server (server.websocket.allowed-origins)")
+    }
+
+    /// 403 for a request for a host that is none of those allowed.
+    pub(crate) fn disallowed_host() -> Self {
+        Self::forbidden(
+            "this Host is not loopback, and a server with --dev is for this host only, unless \
+             --bind-interface or --websocket-allowed-origins says otherwise",
+        )
     }
 
     /// 503: the same request may succeed later; `Retry-After` says when.

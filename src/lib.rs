@@ -5,6 +5,7 @@
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → default; one table of keys
+//! first_steps     what --dev prints: commands to paste
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
@@ -64,6 +65,7 @@ mod codec;
 pub mod config;
 mod cors;
 pub mod descriptors;
+pub mod first_steps;
 mod http_error;
 mod http_keep_alive;
 pub mod log;

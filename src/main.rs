@@ -9,10 +9,10 @@ use std::time::Duration;
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::cli::{self, EarlyExit};
 use kafka_websocket_proxy::config::{
-    self, BindError, Config, ConfigError, ConfigFailure, LoadedConfig, LogConfig, LogFormat,
-    Provenance,
+    self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance,
 };
 use kafka_websocket_proxy::descriptors;
+use kafka_websocket_proxy::first_steps::FirstSteps;
 use kafka_websocket_proxy::log::{Log, Repeats};
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
@@ -49,21 +49,11 @@ fn run(log: &Log) -> ExitCode {
             let _ = page.print();
             return ExitCode::SUCCESS;
         }
-        Err(EarlyExit::Errors(errors)) => {
-            let log_config = LogConfig::default();
-            return report_config_errors(log, &log_config, &[], &errors);
-        }
+        Err(EarlyExit::Failure(failure)) => return report_config_errors(log, &failure),
     };
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        Err(failure) => {
-            let ConfigFailure {
-                errors,
-                notices,
-                log: log_config,
-            } = &*failure;
-            return report_config_errors(log, log_config, notices, errors);
-        }
+        Err(failure) => return report_config_errors(log, &failure),
     };
 
     // From here on there is a log of events.
@@ -98,12 +88,12 @@ fn run(log: &Log) -> ExitCode {
 }
 
 /// Says what is wrong with the settings, when there is no log of events yet.
-fn report_config_errors(
-    log: &Log,
-    config: &LogConfig,
-    notices: &[String],
-    errors: &[ConfigError],
-) -> ExitCode {
+fn report_config_errors(log: &Log, failure: &ConfigFailure) -> ExitCode {
+    let ConfigFailure {
+        errors,
+        notices,
+        log: config,
+    } = failure;
     match config.format {
         LogFormat::Text => notices.iter().for_each(|notice| {
             log.print(&format!("warning: {notice}"));
@@ -158,7 +148,13 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     let grace = config.server.shutdown_grace;
     let app = App::new(config);
     if let Some(broker) = &broker {
-        print_first_steps(address, broker);
+        let steps = FirstSteps {
+            address,
+            broker: broker.bootstrap(),
+            memory: BrokerConfig::default().memory,
+        };
+        // Standard output may be closed.
+        let _ = write!(std::io::stdout(), "{steps}");
     }
     notify_service_manager(NotifyState::Ready);
     let stopping = stop.clone();
@@ -183,7 +179,7 @@ async fn listen(
         .map_err(|error| BindError::new(provenance, address, &error).to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let broker = match config.dev {
-        true => Some(start_dev_broker(config).await?),
+        true => Some(start_dev_broker(config, provenance).await?),
         false => None,
     };
     Ok((listener, address, broker))
@@ -223,38 +219,22 @@ fn notify_service_manager(state: NotifyState<'static>) {
 }
 
 /// Starts the in-memory broker, and points the clients at it.
-async fn start_dev_broker(config: &mut Config) -> Result<MemoryBroker, String> {
+async fn start_dev_broker(
+    config: &mut Config,
+    provenance: &Provenance,
+) -> Result<MemoryBroker, String> {
+    let port = config.dev_broker.port;
     let broker_config = BrokerConfig {
+        port,
         // The first record comes at once.
         initial_rebalance_delay: Duration::ZERO,
         ..BrokerConfig::default()
     };
     let broker = MemoryBroker::start(broker_config)
         .await
-        .map_err(|error| format!("--dev: cannot start the built-in broker: {error}"))?;
+        .map_err(|error| BindError::of_dev_broker(provenance, port, &error).to_string())?;
     config.client.bootstrap_servers = vec![broker.bootstrap()];
     Ok(broker)
-}
-
-/// Prints the addresses to try, on standard output.
-fn print_first_steps(address: SocketAddr, broker: &MemoryBroker) {
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => "localhost".to_owned(),
-        ip if ip.is_ipv6() => format!("[{ip}]"),
-        ip => ip.to_string(),
-    };
-    let port = address.port();
-    let memory = BrokerConfig::default().memory >> 20;
-    // Standard output may be closed.
-    let _ = writeln!(
-        std::io::stdout(),
-        "produce   ws://{host}:{port}/socket/in?topic=t\n\
-         consume   ws://{host}:{port}/socket/out?topic=t&clientId=a\n\
-         status    http://{host}:{port}/ready\n\
-         broker    {} (in memory, {memory} MiB at most, then the oldest records go)\n\
-         All data is gone when this process ends. Topics are made on first use.",
-        broker.bootstrap()
-    );
 }
 
 /// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once. SIGHUP,

@@ -14,13 +14,13 @@ pub(crate) fn find<'k>(name: &[u8], known: &[&'k str]) -> Option<&'k str> {
 /// of a few letters are often one letter off each other.
 pub(crate) fn find_field<'k>(name: &[u8], known: &[&'k str]) -> Option<&'k str> {
     let is_meant = |known: &&&str| match known.len() {
-        FIELD_LETTERS_MIN.. => is_one_edit_off(name, known.as_bytes()),
+        FIELD_LEN_MIN.. => is_one_edit_off(name, known.as_bytes()),
         _ => name.eq_ignore_ascii_case(known.as_bytes()),
     };
     known.iter().find(is_meant).copied()
 }
 
-const FIELD_LETTERS_MIN: usize = 5;
+const FIELD_LEN_MIN: usize = 5;
 
 /// Whether the names are the same in another case, or become so by one letter that is inserted,
 /// deleted, replaced, or swapped with its neighbour. Neither allocates nor looks at a name whose

@@ -93,7 +93,7 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
     let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
     let origins = app.config.server.websocket.origins.clone();
-    let service = CorsService::new(service, origins);
+    let service = CorsService::new(service, origins, app.config.allowed_hosts());
     let limits = &app.config.server.limits;
     let head = HeadLimits {
         bytes_max: limits.header_bytes_max,

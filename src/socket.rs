@@ -24,25 +24,23 @@ mod turn;
 mod upgrade;
 mod write_buffer;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use hyper::upgrade::OnUpgrade;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
-use params::QueryParams;
+use crate::http_error::HttpError;
 pub(crate) use peer::PeerAddress;
 use upgrade::{SocketEndpoint, UpgradeRequest};
 
-/// Marks, as an extension of a request, that its `Origin` is not among those allowed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DisallowedOrigin;
+/// Marks, as an extension of a request, that the page it comes from may not use this server.
+#[derive(Clone, Debug)]
+pub(crate) struct PageRefused(pub(crate) HttpError);
 
-/// Whether this request, if it is refused, is answered by a close frame (`errors=close`).
-pub(crate) fn closes_with_errors<B>(request: &http::Request<B>) -> bool {
-    let uri = request.uri();
-    let query = uri.query().unwrap_or_default();
-    ["/socket/in", "/socket/out"].contains(&uri.path()) && QueryParams::parse(query).errors_close()
+/// Whether this request is answered by [`routes`], which also refuse what may not be served.
+pub(crate) fn is_socket_request<B>(request: &http::Request<B>) -> bool {
+    request.method() == Method::GET && ["/socket/in", "/socket/out"].contains(&request.uri().path())
 }
 
 /// The WebSocket routes.
@@ -74,17 +72,15 @@ fn upgrade_request(
         .and(query)
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<PeerAddress>())
-        .and(warp::ext::optional::<DisallowedOrigin>())
+        .and(warp::ext::optional::<PageRefused>())
         .map(
-            move |headers: HeaderMap, query: String, upgrade, peer, disallowed_origin| {
-                UpgradeRequest {
-                    endpoint,
-                    headers,
-                    query,
-                    upgrade,
-                    peer,
-                    disallowed_origin,
-                }
+            move |headers: HeaderMap, query: String, upgrade, peer, page_refused| UpgradeRequest {
+                endpoint,
+                headers,
+                query,
+                upgrade,
+                peer,
+                page_refused,
             },
         )
 }

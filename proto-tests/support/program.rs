@@ -110,6 +110,7 @@ impl Program {
     ) -> (Program, Vec<String>, BufReader<ChildStderr>) {
         let mut child = command
             .args(["--port", "0", "--bind-interface", "127.0.0.1"])
+            .args(["--dev-broker-port", "0"])
             .args(args)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

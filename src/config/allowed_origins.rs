@@ -1,6 +1,7 @@
 //! The web pages that may use this server (`server.websocket.allowed-origins`), by the origin
 //! that their browser sends (RFC 6454).
 
+use super::allowed_hosts::is_loopback;
 use super::value::{self, ParsedValue};
 
 /// A set of allowed `Origin` values.
@@ -14,7 +15,12 @@ pub enum AllowedOrigins {
 }
 
 impl AllowedOrigins {
-    /// Reads `*`, or a comma list of `scheme://host[:port]` and `null`.
+    /// The pages of this host, and those without an origin.
+    pub(super) fn loopback() -> Self {
+        AllowedOrigins::Only(vec![WebOrigin::Loopback, WebOrigin::Opaque])
+    }
+
+    /// Reads `*`, or a comma list of `scheme://host[:port]`, `loopback` and `null`.
     pub fn parse(text: &str) -> ParsedValue<Self> {
         let list = value::list(text);
         if list.iter().any(|origin| origin == "*" || origin == "any") {
@@ -23,7 +29,7 @@ impl AllowedOrigins {
         let origins: Option<Vec<_>> = list.iter().map(|text| WebOrigin::parse(text)).collect();
         match origins {
             Some(origins) if !origins.is_empty() => Ok(AllowedOrigins::Only(origins)),
-            _ => Err("* or a comma list of scheme://host[:port] and null".to_owned()),
+            _ => Err("* or a comma list of scheme://host[:port], loopback and null".to_owned()),
         }
     }
 
@@ -32,7 +38,9 @@ impl AllowedOrigins {
         match self {
             AllowedOrigins::Any => true,
             AllowedOrigins::Only(list) => {
-                WebOrigin::parse(origin).is_some_and(|origin| list.contains(&origin))
+                let is_page = |origin: &WebOrigin| *origin != WebOrigin::Loopback;
+                let origin = WebOrigin::parse(origin).filter(is_page);
+                origin.is_some_and(|origin| list.iter().any(|listed| listed.covers(&origin)))
             }
         }
     }
@@ -43,6 +51,8 @@ impl AllowedOrigins {
 pub enum WebOrigin {
     /// `null`: of a sandboxed page, a file, a redirect from elsewhere.
     Opaque,
+    /// Every origin whose host is loopback; only in lists.
+    Loopback,
     /// `scheme://host[:port]`.
     Tuple {
         /// The scheme.
@@ -55,10 +65,20 @@ pub enum WebOrigin {
 }
 
 impl WebOrigin {
+    /// Whether a page of that origin is meant by this entry of a list.
+    fn covers(&self, page: &WebOrigin) -> bool {
+        match (self, page) {
+            (WebOrigin::Loopback, WebOrigin::Tuple { host, .. }) => is_loopback(host),
+            _ => self == page,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
-        if text == "null" {
-            return Some(WebOrigin::Opaque);
+        match &*text {
+            "null" => return Some(WebOrigin::Opaque),
+            "loopback" => return Some(WebOrigin::Loopback),
+            _ => {}
         }
         let (scheme, authority) = text.split_once("://")?;
         // The colons of an IPv6 address stand in brackets.
@@ -100,6 +120,32 @@ mod tests {
         assert!(!some.contains("http://a.example"));
         assert!(!some.contains("null"));
         assert!(AllowedOrigins::parse("*").unwrap().contains("null"));
+    }
+
+    #[test]
+    fn loopback_is_every_page_of_this_host_whatever_its_port() {
+        for allowed in [
+            AllowedOrigins::loopback(),
+            AllowedOrigins::parse("loopback, null").unwrap(),
+        ] {
+            for origin in [
+                "http://localhost:3000",
+                "https://localhost",
+                "http://127.0.0.1:8078",
+                "http://[::1]:5173",
+                "null",
+            ] {
+                assert!(allowed.contains(origin), "{origin}");
+            }
+            for origin in [
+                "loopback",
+                "http://evil.example",
+                "http://localhost.evil.example",
+                "http://10.0.0.1",
+            ] {
+                assert!(!allowed.contains(origin), "{origin}");
+            }
+        }
     }
 
     #[test]

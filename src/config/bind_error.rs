@@ -1,7 +1,7 @@
 //! An address that the system does not let us listen on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::provenance::{KeyProvenance, Provenance};
 
@@ -20,6 +20,16 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// As [`BindError::new`], for the built-in broker.
+    pub fn of_dev_broker(provenance: &Provenance, port: u16, error: &io::Error) -> Self {
+        Self {
+            key: provenance.of_key("dev.broker-port"),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            reason: error.to_string(),
+            flag: "--dev-broker-port (0 takes a free one)",
+        }
+    }
+
     /// The error of a failed `bind`, with the key that it is about.
     pub fn new(provenance: &Provenance, address: SocketAddr, error: &io::Error) -> Self {
         let (key, flag) = match error.kind() {

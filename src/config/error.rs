@@ -45,7 +45,8 @@ pub enum ConfigError {
     /// Arguments that the command line does not have.
     #[error("{0}; see --help")]
     Usage(String),
-    /// A `-D` argument without a key or without `=`.
+    /// A `-D` argument without a key or without `=`. Of the argument only a known key is shown: the
+    /// rest may be a secret.
     #[error("-D {0}: accepted: -D key=value")]
     MalformedDefine(String),
     /// Neither `--dev` nor the brokers of a cluster.

@@ -79,6 +79,13 @@ pub(crate) struct Setting {
     pub(super) set: SetValue,
 }
 
+impl Setting {
+    /// Whether its value is a duration with a unit.
+    pub(super) fn is_duration(&self) -> bool {
+        self.placeholder == "DURATION"
+    }
+}
+
 impl ConfigKey {
     const fn new(
         name: &'static str,
@@ -104,9 +111,10 @@ impl ConfigKey {
         self
     }
 
-    /// A value as error messages show it: in quotes, or `***`.
+    /// A value as error messages show it: in quotes, or `***`. What has an `@` may be a URL with a
+    /// password.
     pub(super) fn shown(&self, value: &Secret) -> String {
-        match self.secret {
+        match self.secret || value.reveal().contains('@') {
             true => "***".to_owned(),
             false => format!("{:?}", value.reveal()),
         }
@@ -289,9 +297,17 @@ pub(super) fn nearest_key(key: &str) -> Option<String> {
     }
 }
 
+/// Whether that key is in a table, in whatever section.
+pub(super) fn is_known(key: &str) -> bool {
+    let property = ClientSection::split(key).map_or(key, |(_, property)| property);
+    let is_row = |row: &ConfigKey| !row.is_section() && row.name == key;
+    PROXY_KEYS.iter().any(is_row) || find_property(property).is_some_and(|row| !row.is_section())
+}
+
 /// The known variable that an unknown one most likely means.
 pub(super) fn nearest_variable(variable: &str) -> Option<&'static str> {
-    let known = PROXY_KEYS.iter().flat_map(|row| row.variables);
+    let rows = PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
+    let known = rows.flat_map(|row| row.variables);
     nearest(variable, known.copied())
 }
 

@@ -1,12 +1,15 @@
 //! Puts the sources on top of each other and reads the result into [`Config`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::conflicts;
 use super::error::ConfigError;
-use super::keys::{self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect};
+use super::keys::{
+    self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, Setting,
+};
 use super::provenance::{Provenance, ValueSource};
-use super::value::ParsedValue;
+use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
 use crate::secret::Secret;
 
@@ -76,6 +79,21 @@ pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>>
     loader.finish(provenance)
 }
 
+/// What there is to say when the arguments are wrong: which keys the flags would have set is not
+/// known, so no key is looked at but those of the log.
+pub fn failure(sources: &ConfigSources) -> Box<ConfigFailure> {
+    let mut loader = Loader::new(sources);
+    loader.take_environment(&sources.variables);
+    loader.take_flags(&sources.flags);
+    loader.unread.retain(|key, _| key.starts_with("log."));
+    let log = loader.read_log_config();
+    Box::new(ConfigFailure {
+        errors: loader.errors,
+        notices: loader.notices,
+        log,
+    })
+}
+
 /// The values that were given, and what has come of them so far.
 struct Loader {
     config: Config,
@@ -93,9 +111,9 @@ struct SourcedValue {
 impl Loader {
     fn new(sources: &ConfigSources) -> Self {
         Self {
-            config: Config {
-                dev: sources.dev,
-                ..Config::default()
+            config: match sources.dev {
+                true => Config::dev(),
+                false => Config::default(),
             },
             unread: BTreeMap::new(),
             errors: sources.errors.clone(),
@@ -123,8 +141,8 @@ impl Loader {
     fn take_defines(&mut self, defines: &[String]) {
         for define in defines {
             let Some((key, value)) = define.split_once('=') else {
-                self.errors
-                    .push(ConfigError::MalformedDefine(define.clone()));
+                let shown = without_equals_sign(define);
+                self.errors.push(ConfigError::MalformedDefine(shown));
                 continue;
             };
             let key = key.trim();
@@ -134,8 +152,7 @@ impl Loader {
                 self.errors.push(ConfigError::MalformedDefine(nameless));
                 continue;
             }
-            let source = ValueSource::Flag(format!("-D {key}"));
-            self.take(&key, value.trim(), source);
+            self.take(&key, value.trim(), ValueSource::Define(key.clone()));
         }
     }
 
@@ -163,6 +180,16 @@ impl Loader {
         Provenance::new(sources.map(|(key, value)| (key.clone(), value.source.clone())))
     }
 
+    /// How to log, as far as it is sound.
+    fn read_log_config(&mut self) -> LogConfig {
+        for row in PROXY_KEYS {
+            if let (Some(setting), Some(value)) = (row.setting(), self.unread.remove(row.name)) {
+                let _ = (setting.set)(&mut self.config, value.text.reveal());
+            }
+        }
+        self.config.log.clone()
+    }
+
     /// Reads the settings of the proxy.
     fn read_settings(&mut self) {
         for row in PROXY_KEYS {
@@ -174,7 +201,9 @@ impl Loader {
                     self.refuse_brokers_beside_dev(value.source);
                 }
                 Some(value) => {
-                    let parsed = (setting.set)(&mut self.config, value.text.reveal());
+                    let parsed = self.check_unit(setting, &value, row);
+                    let parsed =
+                        parsed.and_then(|()| (setting.set)(&mut self.config, value.text.reveal()));
                     self.check(row, row.name.to_owned(), parsed, value);
                 }
                 None if row.replaced_by_dev && !self.config.dev => {
@@ -185,10 +214,43 @@ impl Loader {
         }
     }
 
+    /// `--shutdown-grace 20` is hardly meant as 20 ms; elsewhere a bare number is that, as in a
+    /// HOCON file.
+    fn check_unit(
+        &mut self,
+        setting: &Setting,
+        value: &SourcedValue,
+        row: &ConfigKey,
+    ) -> ParsedValue<()> {
+        let text = value.text.reveal();
+        if !setting.is_duration() || !value::is_duration_without_unit(text) {
+            return Ok(());
+        }
+        if matches!(value.source, ValueSource::Flag(_)) {
+            let number = text.trim();
+            return Err(format!(
+                "a duration with its unit, such as {number}s or {number}ms"
+            ));
+        }
+        let second = Duration::from_secs(1);
+        let is_long = |text| value::duration(text).is_ok_and(|duration| duration >= second);
+        if setting.default.is_some_and(is_long) && !is_long(text) {
+            self.notices.push(format!(
+                "{KEY_PREFIX}{} (from {}): {} is in milliseconds; write a unit, such as 20s",
+                row.name,
+                value.source,
+                row.shown(&value.text)
+            ));
+        }
+        Ok(())
+    }
+
     /// A flag beside `--dev` is a contradiction; a variable may be there for other runs.
     fn refuse_brokers_beside_dev(&mut self, source: ValueSource) {
         match source {
-            ValueSource::Flag(_) => self.errors.push(ConfigError::BrokersBesideDev(source)),
+            ValueSource::Flag(_) | ValueSource::Define(_) => {
+                self.errors.push(ConfigError::BrokersBesideDev(source));
+            }
             ValueSource::Variable(_) => self
                 .notices
                 .push(format!("{source} is ignored: --dev brings its own broker")),
@@ -293,6 +355,19 @@ impl Loader {
             notices: self.notices,
             provenance,
         })
+    }
+}
+
+/// What is shown of a `-D` argument that has no `=`: nothing but a known key, since all of it may
+/// be a secret that was cut off its key.
+fn without_equals_sign(define: &str) -> String {
+    let define = define.trim();
+    let define = define.strip_prefix(KEY_PREFIX).unwrap_or(define);
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let end = define.find(|c| !is_of_key(c)).unwrap_or(define.len());
+    match &define[..end] {
+        key if keys::is_known(key) => format!("{key} has no \"=\""),
+        _ => "has no \"=\"".to_owned(),
     }
 }
 

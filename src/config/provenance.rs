@@ -15,6 +15,8 @@ pub enum ValueSource {
     Variable(String),
     /// A flag, as it was written.
     Flag(String),
+    /// A `-D` argument, by its key.
+    Define(String),
 }
 
 impl ValueSource {
@@ -22,7 +24,7 @@ impl ValueSource {
     pub(super) fn rank(&self) -> u8 {
         match self {
             ValueSource::Variable(_) => 1,
-            ValueSource::Flag(_) => 2,
+            ValueSource::Flag(_) | ValueSource::Define(_) => 2,
         }
     }
 }
@@ -32,6 +34,7 @@ impl fmt::Display for ValueSource {
         match self {
             ValueSource::Variable(name) => write!(f, "variable {name}"),
             ValueSource::Flag(name) => f.write_str(name),
+            ValueSource::Define(key) => write!(f, "-D {key}"),
         }
     }
 }

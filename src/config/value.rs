@@ -3,7 +3,7 @@
 //! Every reader answers with the accepted values when it refuses, so that the one line an
 //! operator sees names what to write instead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -34,6 +34,12 @@ pub(super) fn duration(text: &str) -> ParsedValue<Duration> {
         Ok(duration) if duration <= DURATION_MAX => Ok(duration),
         _ => Err("a duration of at most 365 days".to_owned()),
     }
+}
+
+/// Whether a duration lacks its unit, which is milliseconds then; zero is zero in every unit.
+pub(super) fn is_duration_without_unit(text: &str) -> bool {
+    let (number, unit) = split_unit(text);
+    unit.is_empty() && number.parse::<f64>().is_ok_and(|number| number != 0.0)
 }
 
 /// A duration of at least a millisecond, for what would spin at zero.
@@ -170,31 +176,85 @@ pub(super) fn interface(text: &str) -> ParsedValue<IpAddr> {
 pub(super) fn list(text: &str) -> Vec<String> {
     let text = text.trim();
     // An array, as a HOCON file writes it.
-    let text = text
+    let array = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
+        .filter(|inner| !closes_a_bracket_that_is_not_open(inner) && !is_ipv6(inner));
+    let text = array.unwrap_or(text);
     text.split(',')
         .map(|part| part.trim().trim_matches('"').to_owned())
         .filter(|part| !part.is_empty())
         .collect()
 }
 
+/// As in `[::1]:1,[::2]`, where the first bracket and the last are not a pair.
+fn closes_a_bracket_that_is_not_open(text: &str) -> bool {
+    let mut open = 0;
+    text.chars().any(|c| {
+        open += match c {
+            '[' => 1,
+            ']' => -1,
+            _ => 0,
+        };
+        open < 0
+    })
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok()
+}
+
 /// `host:port` parts of a comma list, at least one.
 pub(super) fn hosts(text: &str) -> ParsedValue<Vec<String>> {
-    let accepted = "a comma list of host:port, such as kafka-1:9092,kafka-2:9092";
     let hosts = list(text);
-    let sound = |host: &String| {
-        host.rsplit_once(':').is_some_and(|(name, port)| {
-            !name.is_empty()
-                && !name.contains(|c: char| c.is_whitespace() || c == '/')
-                && port.parse::<u16>().is_ok_and(|port| port != 0)
-        })
-    };
-    if hosts.is_empty() || !hosts.iter().all(sound) {
-        return Err(accepted.to_owned());
+    if hosts.is_empty() {
+        return Err(HOSTS.to_owned());
     }
-    Ok(hosts)
+    // Before the list is taken apart: a password may hold a comma.
+    if text.contains('@') {
+        return Err(format!("{HOSTS}, without user and password"));
+    }
+    match hosts.iter().find_map(|host| fault_of_host(host)) {
+        Some(fault) => Err(format!("{HOSTS}; {fault}")),
+        None => Ok(hosts),
+    }
+}
+
+const HOSTS: &str = "a comma list of host:port, such as kafka-1:9092,kafka-2:9092";
+
+/// What is wrong with one entry of the list.
+fn fault_of_host(entry: &str) -> Option<String> {
+    if let Some((scheme, host)) = entry.split_once("://") {
+        return Some(format!("leave {scheme}:// out, as in {host}"));
+    }
+    if entry.contains([';', '|']) || entry.contains(char::is_whitespace) {
+        return Some(format!("{entry:?} is not one host: commas separate them"));
+    }
+    if entry.contains('/') {
+        return Some(format!("{entry:?} has a path"));
+    }
+    if is_ipv6(entry) {
+        return Some(format!(
+            "an IPv6 address stands in brackets, as in [{entry}]:9092"
+        ));
+    }
+    let Some((name, port)) = entry.rsplit_once(':').filter(|_| !entry.ends_with(']')) else {
+        return Some(format!("{entry} has no port, as in {entry}:9092"));
+    };
+    let in_brackets = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let is_name = match in_brackets {
+        Some(address) => is_ipv6(address),
+        None => !name.is_empty() && !name.contains([':', '[', ']']),
+    };
+    if !is_name {
+        return Some(format!(
+            "{entry:?} has no such host: a name or an address, one of IPv6 in brackets"
+        ));
+    }
+    let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    (!is_port).then(|| format!("the port of {entry:?} is not within 1 to 65535"))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -265,14 +325,77 @@ mod tests {
         assert!(assignors("").is_err());
     }
 
+    fn owned(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
     #[test]
-    fn hosts_need_a_port_each() {
-        assert_eq!(
-            hosts(" a:1 , [::1]:9092"),
-            Ok(vec!["a:1".to_owned(), "[::1]:9092".to_owned()])
-        );
-        for text in ["", "a", "a:", "a:0", "a:1,b", "http://a:1", "a:70000"] {
-            assert!(hosts(text).is_err(), "{text}");
+    fn hosts_are_names_and_addresses_with_a_port_each() {
+        for (text, expected) in [
+            (" a:1 , [::1]:9092", &["a:1", "[::1]:9092"][..]),
+            ("[::1]:1,[fe80::2]:2", &["[::1]:1", "[fe80::2]:2"]),
+            ("[a:1, b:2]", &["a:1", "b:2"]),
+            ("[\"a:1\", \"[::1]:2\"]", &["a:1", "[::1]:2"]),
+            ("10.0.0.1:9092,", &["10.0.0.1:9092"]),
+        ] {
+            assert_eq!(hosts(text).as_deref(), Ok(&owned(expected)[..]), "{text}");
+        }
+        for text in ["", " , ", "[]"] {
+            assert_eq!(hosts(text), Err(HOSTS.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_host_is_named() {
+        for (text, fault) in [
+            ("a", "a has no port, as in a:9092"),
+            ("a:1,b", "b has no port, as in b:9092"),
+            ("[::1]", "[::1] has no port, as in [::1]:9092"),
+            ("[::1]:1,[::2]", "[::2] has no port"),
+            (
+                "::1",
+                "an IPv6 address stands in brackets, as in [::1]:9092",
+            ),
+            ("::1:9092:x", "in brackets"),
+            ("[a]:1", "in brackets"),
+            (":9092", "has no such host"),
+            ("a:", "the port of \"a:\" is not within 1 to 65535"),
+            ("a:0", "within 1 to 65535"),
+            ("a:70000", "within 1 to 65535"),
+            (
+                "a:1;b:2",
+                "\"a:1;b:2\" is not one host: commas separate them",
+            ),
+            ("a:1 b:2", "commas separate them"),
+            ("kafka://a:1", "leave kafka:// out, as in a:1"),
+            ("PLAINTEXT://a:1", "leave PLAINTEXT:// out, as in a:1"),
+            ("http://a:1", "leave http:// out, as in a:1"),
+            ("a:1/path", "has a path"),
+        ] {
+            let accepted = hosts(text).expect_err(text);
+            assert!(accepted.starts_with(HOSTS), "{text}: {accepted}");
+            assert!(accepted.contains(fault), "{text}: {accepted}");
+        }
+    }
+
+    #[test]
+    fn user_and_password_before_a_host_are_refused_and_not_repeated() {
+        for text in ["u:hunter2@a:1", "u:hunter2,x@a:1", "kafka://u:hunter2@a:1"] {
+            let accepted = hosts(text).expect_err(text);
+            assert!(
+                accepted.ends_with("without user and password"),
+                "{accepted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_duration_without_unit_is_a_bare_number() {
+        for text in ["20", " 1.5 ", "0.1", "5000"] {
+            assert!(is_duration_without_unit(text), "{text}");
+        }
+        for text in ["20s", "0", "0.0", "", "s", "1.2.3", "five"] {
+            assert!(!is_duration_without_unit(text), "{text}");
         }
     }
 }

@@ -25,8 +25,25 @@ fn http_error(rejection: &Rejection) -> HttpError {
         .with_header(ALLOW, allowed);
     }
     if rejection.is_not_found() {
-        return HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this path");
+        let message = format!(
+            "there is nothing at this path; there are {}",
+            PATHS.join(", ")
+        );
+        return HttpError::new(StatusCode::NOT_FOUND, message);
     }
-    tracing::warn!(?rejection, "request rejected without a reason of ours");
+    // It has no text for people.
+    tracing::debug!(?rejection, "request rejected");
+    tracing::warn!(
+        "a request was rejected for a reason that is not ours; log.level=debug shows it"
+    );
     HttpError::bad_request("the request could not be understood")
 }
+
+/// Every path that is answered.
+const PATHS: &[&str] = &[
+    "/socket/in",
+    "/socket/out",
+    "/healthcheck",
+    "/ready",
+    "/kafka/cluster/info",
+];

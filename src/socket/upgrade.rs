@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
-use super::DisallowedOrigin;
+use super::PageRefused;
 use super::consume::ConsumingSocket;
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
 use super::peer::{ClientAddress, PeerAddress};
@@ -72,7 +72,7 @@ pub(super) struct UpgradeRequest {
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<PeerAddress>,
-    pub(super) disallowed_origin: Option<DisallowedOrigin>,
+    pub(super) page_refused: Option<PageRefused>,
 }
 
 /// Admits and starts sockets.
@@ -113,6 +113,13 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     let peer = request
         .peer
         .map(|PeerAddress(peer)| ClientAddress::new(peer, &request.headers, trusted));
+    let query = QueryParams::parse(&request.query);
+    if let Some(PageRefused(error)) = &request.page_refused
+        && !query.errors_close()
+    {
+        log_refusal(request.endpoint, peer, error);
+        return error.clone().into_response();
+    }
     let upgrade = request.upgrade.take();
     let accepted = handshake::accept(&request.headers)
         .and_then(|headers| Ok((headers, upgrade.ok_or(HandshakeError::NotAnUpgrade)?)));
@@ -124,7 +131,6 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             return error.into_response();
         }
     };
-    let query = QueryParams::parse(&request.query);
     let admitted = match refused_by_headers(&request) {
         Some(error) => Err(error),
         None => opener.admit(request.endpoint, &query).await,
@@ -182,8 +188,8 @@ fn log_refusal(endpoint: SocketEndpoint, peer: Option<ClientAddress>, error: &Ht
 
 /// Whether the request's headers alone rule it out.
 fn refused_by_headers(request: &UpgradeRequest) -> Option<HttpError> {
-    if request.disallowed_origin.is_some() {
-        return Some(HttpError::disallowed_origin());
+    if let Some(PageRefused(error)) = &request.page_refused {
+        return Some(error.clone());
     }
     // Ignoring the client's credentials would serve it as the proxy's own principal, which
     // may be allowed more.

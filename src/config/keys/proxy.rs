@@ -30,6 +30,13 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"]),
     unsupported("kafka-client.confluent-metrics.*", &[]).secret(),
 
+    setting("dev.broker-port", &["WSPROXY_DEV_BROKER_PORT"], Setting {
+        default: Some("19092"),
+        placeholder: "PORT",
+        help: "With --dev: TCP port of the built-in broker on 127.0.0.1; 0 takes a free one",
+        set: |c, text| assign(&mut c.dev_broker.port, value::number(text, 0..=65_535)),
+    }),
+
     // The server.
     setting("server.port", &["WSPROXY_PORT"], Setting {
         default: Some("8078"),
@@ -40,7 +47,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     setting("server.bind-interface", &["WSPROXY_BIND_INTERFACE"], Setting {
         default: Some("0.0.0.0"),
         placeholder: "ADDRESS",
-        help: "Address to listen on",
+        help: "Address to listen on; with --dev 127.0.0.1 unless it is given",
         set: |c, text| assign(&mut c.server.bind_interface, value::interface(text)),
     }),
     setting("server.server-id", &["WSPROXY_SERVER_ID"], Setting {
@@ -112,7 +119,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     setting("server.websocket.allowed-origins", &["WSPROXY_WS_ALLOWED_ORIGINS"], Setting {
         default: Some("*"),
         placeholder: "ORIGIN,…",
-        help: "Origins whose pages may use this server, such as https://app.example.org; * is any",
+        help: "Origins whose pages may use this server, such as https://app.example.org; * is any, with --dev only loopback and null unless it is given",
         set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
     }),
     unsupported("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"]),

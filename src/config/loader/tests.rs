@@ -79,7 +79,7 @@ fn every_error_is_reported_with_its_key_its_source_and_what_is_accepted() {
     assert!(line("--shutdown-grace").contains("20 seconds"));
     assert!(line("servr.port").contains("did you mean kafka.ws.proxy.server.port?"));
     assert!(line("lingr").contains("linger.ms"));
-    assert!(line("no-equals-sign").contains("key=value"));
+    assert!(line("-D has no").contains("accepted: -D key=value"));
 }
 
 #[test]
@@ -241,4 +241,153 @@ fn a_default_delivery_timeout_is_raised_as_in_java() {
     let timeout = loaded.config.producer.delivery_timeout;
     assert_eq!(timeout, Duration::from_secs(180));
     assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
+}
+
+#[test]
+fn of_a_define_without_an_equals_sign_nothing_but_a_known_key_is_shown() {
+    for (define, shown) in [
+        ("hunter2", "-D has no \"=\": accepted: -D key=value"),
+        (
+            "no-such.key:hunter2",
+            "-D has no \"=\": accepted: -D key=value",
+        ),
+        (
+            "kafka.ws.proxy.server.port",
+            "-D server.port has no \"=\": accepted: -D key=value",
+        ),
+        (
+            "kafka-client.properties.sasl.jaas.config: hunter2",
+            "-D kafka-client.properties.sasl.jaas.config has no \"=\": accepted: -D key=value",
+        ),
+        (
+            "kafka-client.properties.ssl.key.password: hunter2",
+            "-D kafka-client.properties.ssl.key.password has no \"=\": accepted: -D key=value",
+        ),
+    ] {
+        let mut sources = dev();
+        sources.defines.push(define.to_owned());
+        assert_eq!(errors(&sources), [shown]);
+    }
+}
+
+#[test]
+fn a_duration_without_unit_is_refused_in_a_flag_and_warned_about_elsewhere_when_it_is_short() {
+    let mut sources = dev();
+    sources.flags.push(flag("server.shutdown-grace", "20"));
+    let lines = errors(&sources);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("such as 20s or 20ms"), "{lines:?}");
+
+    let grace = |variables: &[(&str, &str)], defines: &[&str]| {
+        let mut sources = dev();
+        let variables = variables.iter().map(|(name, value)| variable(name, value));
+        sources.variables.extend(variables);
+        let defines = defines.iter().map(|define| (*define).to_owned());
+        sources.defines.extend(defines);
+        let loaded = load(&sources).unwrap();
+        (loaded.config.server.shutdown_grace, loaded.notices)
+    };
+    let millis = Duration::from_millis;
+    let (twenty, notices) = grace(&[("WSPROXY_SHUTDOWN_GRACE", "20")], &[]);
+    assert_eq!((twenty, notices.len()), (millis(20), 1));
+    for part in [
+        "(from variable WSPROXY_SHUTDOWN_GRACE)",
+        "\"20\"",
+        "milliseconds",
+    ] {
+        assert!(notices[0].contains(part), "{notices:?}");
+    }
+    let (_, notices) = grace(&[], &["server.shutdown-grace=20"]);
+    assert_eq!(notices.len(), 1);
+    for sound in ["5000", "20ms", "0"] {
+        let (_, notices) = grace(&[("WSPROXY_SHUTDOWN_GRACE", sound)], &[]);
+        assert_eq!(notices, [""; 0], "{sound}");
+    }
+    let mut sources = dev();
+    sources.flags.push(flag("server.shutdown-grace", "0"));
+    assert!(load(&sources).is_ok());
+}
+
+#[test]
+fn brokers_with_a_password_are_refused_without_showing_it() {
+    for hosts in ["user:hunter2@kafka:9092", "kafka://user:hunter2@kafka:9092"] {
+        let mut sources = ConfigSources::default();
+        sources
+            .flags
+            .push(flag("kafka-client.bootstrap-hosts", hosts));
+        let lines = errors(&sources);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("***"), "{lines:?}");
+        assert!(lines[0].contains("without user and password"), "{lines:?}");
+        assert!(!lines[0].contains("hunter2"), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_named_beside_the_errors_it_led_to() {
+    let mut sources = ConfigSources::default();
+    for name in ["WSPROXY_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_SASL_MECHANIZM"] {
+        sources.variables.push(variable(name, "kafka:9092"));
+    }
+    let failure = load(&sources).map(|_| ()).unwrap_err();
+    assert_eq!(failure.errors, [ConfigError::NoBrokers]);
+    for (notice, meant) in failure.notices.iter().zip([
+        "did you mean WSPROXY_KAFKA_BOOTSTRAP_HOSTS?",
+        "did you mean WSPROXY_KAFKA_SASL_MECHANISM?",
+    ]) {
+        assert!(notice.contains(meant), "{notice}");
+    }
+    assert_eq!(failure.notices.len(), 2);
+}
+
+#[test]
+fn dev_is_for_this_host_only_unless_it_is_said_otherwise() {
+    use crate::config::AllowedHosts;
+
+    let config = load(&dev()).unwrap().config;
+    assert!(config.server.bind_interface.is_loopback());
+    assert!(
+        config
+            .server
+            .websocket
+            .origins
+            .contains("http://localhost:3000")
+    );
+    assert!(
+        !config
+            .server
+            .websocket
+            .origins
+            .contains("https://a.example")
+    );
+    assert_eq!(config.allowed_hosts(), AllowedHosts::Loopback);
+
+    let mut sources = dev();
+    sources.flags.push(flag("server.bind-interface", "0.0.0.0"));
+    let config = load(&sources).unwrap().config;
+    assert!(config.server.bind_interface.is_unspecified());
+    assert!(
+        !config
+            .server
+            .websocket
+            .origins
+            .contains("https://a.example")
+    );
+    assert_eq!(config.allowed_hosts(), AllowedHosts::Any);
+
+    let mut sources = dev();
+    sources
+        .flags
+        .push(flag("server.websocket.allowed-origins", "*"));
+    let config = load(&sources).unwrap().config;
+    assert!(
+        config
+            .server
+            .websocket
+            .origins
+            .contains("https://a.example")
+    );
+    assert_eq!(config.allowed_hosts(), AllowedHosts::Any);
+
+    assert_eq!(Config::default().allowed_hosts(), AllowedHosts::Any);
 }
