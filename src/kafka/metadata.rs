@@ -479,6 +479,17 @@ impl Metadata {
             shared.progress.send_modify(done);
             return;
         }
+        if !update.is_full
+            && let Some(errors) = self.snapshot().errors_of_unknown(response)
+        {
+            // It removes nothing from a snapshot that does not know them.
+            let mut unknown_to = ClusterSnapshot::default();
+            lock(&shared.topics).note_results(&errors, &mut unknown_to, update);
+            self.set_last_update_error(None);
+            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
+            shared.progress.send_modify(done);
+            return;
+        }
         let mut brokers = 0;
         let mut is_other_cluster = false;
         if self.snapshot().is_of_other_cluster(response) {

@@ -207,12 +207,32 @@ impl ClusterSnapshot {
                     agrees && old.is_same_as(&merged)
                 })
         };
-        let brokers = response.brokers.iter().filter_map(broker_node);
+        self.is_cluster_of(response) && response.topics.iter().all(is_known)
+    }
+
+    /// The errors of a response that describes no topic, if none of its topics is known: whoever
+    /// asks for names that do not exist costs what these names cost.
+    pub(super) fn errors_of_unknown(
+        &self,
+        response: &MetadataResponse,
+    ) -> Option<Vec<TopicResult>> {
+        if !self.is_cluster_of(response) {
+            return None;
+        }
+        let error = |topic: &MetadataResponseTopic| {
+            let name = topic.name.as_ref()?.as_str();
+            let error = topic_error(topic.error_code)?;
+            (!self.topics.contains_key(name)).then(|| (name.into(), Err(error)))
+        };
+        response.topics.iter().map(error).collect()
+    }
+
+    /// Whether the response is of the known cluster, with the brokers that are known. The
+    /// controller does not count: with KRaft each response names another broker as that.
+    fn is_cluster_of(&self, response: &MetadataResponse) -> bool {
         !self.brokers.is_empty()
-            && brokers.eq(self.brokers.iter().cloned())
-            && self.controller == known(response.controller_id.0)
+            && self.has_brokers_of(response)
             && response.cluster_id.as_deref() == self.cluster_id.as_deref()
-            && response.topics.iter().all(is_known)
     }
 
     /// Whether the response lists the brokers that are known, in whatever order.
@@ -470,9 +490,32 @@ mod tests {
         let unknown = topic_metadata("t", 0, &[]).with_error_code(3);
         assert!(!known.is_confirmed_by(&about(unknown)));
         assert!(!known.is_confirmed_by(&about(topic_metadata("u", 0, &[(1, 0)]))));
+        // With KRaft any broker is the controller, and each has an order of its own.
+        let mut another_broker = response(1, 5).with_controller_id(2.into());
+        another_broker.brokers.reverse();
+        assert!(known.is_confirmed_by(&another_broker));
         let mut fewer_brokers = response(1, 5);
         fewer_brokers.brokers.pop();
         assert!(!known.is_confirmed_by(&fewer_brokers));
+    }
+
+    #[test]
+    fn errors_of_topics_that_are_not_known_change_nothing() {
+        let brokers = [(1, ([127, 0, 0, 1], 9092).into())];
+        let about = |topics| metadata_response(&brokers, topics);
+        let t = topic_metadata("t", 5, &[(1, 0)]);
+        let (known, _) = ClusterSnapshot::default().merge_with(&about(vec![t.clone()]));
+        let errors = |topics| known.errors_of_unknown(&about(topics));
+        let (u, v) = (topic_error("u", 3), topic_error("v", 29));
+        let expected = vec![
+            ("u".into(), Err(TopicError::Unknown)),
+            ("v".into(), Err(TopicError::NotAuthorized)),
+        ];
+        assert_eq!(errors(vec![u.clone(), v]), Some(expected));
+        assert_eq!(errors(vec![u.clone(), t]), None);
+        assert_eq!(errors(vec![topic_error("t", 3)]), None);
+        let nothing = ClusterSnapshot::default();
+        assert_eq!(nothing.errors_of_unknown(&about(vec![u])), None);
     }
 
     #[test]
