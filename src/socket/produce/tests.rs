@@ -1,7 +1,5 @@
 //! A producing socket in front of an in-memory broker, polled by the test.
 
-use std::task::Poll;
-
 use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -50,12 +48,10 @@ async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
         let mut taken = Box::pin(socket.produce(message.as_bytes()));
         std::future::poll_fn(|cx| {
             polls += 1;
-            match taken.as_mut().poll(cx) {
-                Poll::Ready(taken) => Poll::Ready(taken.unwrap()),
-                Poll::Pending => Poll::Pending,
-            }
+            taken.as_mut().poll(cx)
         })
-        .await;
+        .await
+        .unwrap();
         drop(taken);
         // Once while it is checked, and once while it is produced.
         let turns = 2 * RECORDS / STEPS_PER_TURN as usize;
