@@ -184,6 +184,7 @@ impl ConsumingSocket {
                 self.commit(message.as_bytes());
                 self.turn.spend(1).await;
             }
+            self.turn.spend(self.session.take_control_frames()).await;
             let progress = self.take_turn()?;
             if progress == SendProgress::Blocked {
                 self.release_blocked_chunk(Instant::now());

@@ -127,6 +127,7 @@ impl ProducingSocket {
         loop {
             self.session.handle_signals()?;
             self.handle_messages().await?;
+            self.turn.spend(self.session.take_control_frames()).await;
             self.send_ready_acks().await?;
             let reading = self.may_read();
             let acking = self.session.has_room() && !self.acks.is_empty();

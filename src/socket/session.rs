@@ -51,6 +51,8 @@ pub(super) struct SocketSession {
     handle: Arc<SocketHandle>,
     /// Whether the registry waits to hear from this client.
     probed: bool,
+    /// Pings and pongs since they were asked for.
+    control_frames: u32,
     /// Frames to be written.
     pub(super) out: WriteBuffer,
     /// From this many bytes on `out` is full.
@@ -77,6 +79,7 @@ impl SocketSession {
             stream,
             handle,
             probed: false,
+            control_frames: 0,
             out: WriteBuffer::new(out_keep_max),
             out_max: settings.send_buffer,
             blocked_since: None,
@@ -109,6 +112,11 @@ impl SocketSession {
             }
         }
         Ok(())
+    }
+
+    /// How many pings and pongs have been handled since the last call: no message, but work.
+    pub(super) fn take_control_frames(&mut self) -> u32 {
+        std::mem::take(&mut self.control_frames)
     }
 
     /// From how many bytes on the write buffer is full.
@@ -178,10 +186,11 @@ impl SocketSession {
                 WebSocketMessage::Text(text) => return Ok(Some(DataMessage::Text(text))),
                 WebSocketMessage::Binary(bytes) => return Ok(Some(DataMessage::Binary(bytes))),
                 WebSocketMessage::Ping(payload) => {
+                    self.control_frames += 1;
                     self.out
                         .append(|frames| frame::write_pong(frames, &payload));
                 }
-                WebSocketMessage::Pong(_) => {}
+                WebSocketMessage::Pong(_) => self.control_frames += 1,
                 WebSocketMessage::Close(close) => return Err(CloseReason::PeerClosed(close)),
             }
         }

@@ -60,3 +60,27 @@ async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
     }
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_flood_of_pings_is_answered_in_turns_with_other_tasks() {
+    use tokio::io::AsyncWriteExt;
+
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let (mut socket, mut client) = socket(&broker).await;
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    let pings = 2 * STEPS_PER_TURN;
+    client
+        .write_all(&ping.repeat(pings as usize))
+        .await
+        .unwrap();
+    let mut handled = 0;
+    // A pong has two bytes.
+    while socket.session.out.len() < 2 * pings as usize {
+        socket.session.readable().await.unwrap();
+        socket.session.read_available().unwrap();
+        socket.handle_messages().await.unwrap();
+        handled += socket.session.take_control_frames();
+    }
+    assert_eq!(handled, pings, "each is a step of the task's turn");
+    broker.stop().await;
+}
