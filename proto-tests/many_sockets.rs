@@ -37,6 +37,11 @@ async fn a_thousand_groups_join_over_few_connections_and_receive_one_record() {
     }
     let open = receiving.join_all().await;
     assert_eq!(open.len(), SOCKETS);
+    // They go on answering pings.
+    let mut listening = JoinSet::new();
+    for mut socket in open {
+        listening.spawn(async move { socket.next_message().await });
+    }
     // Connections on which joins were parked are closed when no more join.
     until("few connections", || {
         broker_connections(&proxy, kafka.bootstrap()) <= 40
@@ -47,6 +52,7 @@ async fn a_thousand_groups_join_over_few_connections_and_receive_one_record() {
     let prefix = format!("{topic}-");
     let stable = block_in_place(|| kafka.java("Groups.java", &["stable", &prefix]));
     assert_eq!(stable.trim(), SOCKETS.to_string());
+    assert!(listening.try_join_next().is_none(), "all are open");
 }
 
 /// Established connections of the proxy to the broker's port.

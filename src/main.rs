@@ -20,6 +20,8 @@ use runtime::panic_policy;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -34,6 +36,9 @@ const EX_CONFIG: u8 = 78;
 /// sysexits(3): the system does not give what was asked for, such as a port in use; a restart
 /// may help.
 const EX_UNAVAILABLE: u8 = 69;
+
+/// How long the end of the process may wait for the service manager to learn of it.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let log = Log::start();
@@ -158,11 +163,12 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     }
     notify_service_manager(NotifyState::Ready);
     let stopping = stop.clone();
-    tokio::spawn(async move {
+    let notifying = tokio::spawn(async move {
         stopping.cancelled().await;
-        notify_service_manager(NotifyState::Stopping);
+        let _ = notify_service_manager(NotifyState::Stopping).await;
     });
     server::run(listener, app, stop, grace).await;
+    let _ = timeout(NOTIFY_TIMEOUT, notifying).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -210,12 +216,12 @@ fn log_start(config: &Config, address: SocketAddr, descriptors: u64) {
 }
 
 /// Tells systemd, if that started the program (`Type=notify`). It may be slow to listen.
-fn notify_service_manager(state: NotifyState<'static>) {
+fn notify_service_manager(state: NotifyState<'static>) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
         if let Err(error) = sd_notify::notify(&[state]) {
             warn!(%error, "the service manager cannot be notified (NOTIFY_SOCKET)");
         }
-    });
+    })
 }
 
 /// Starts the in-memory broker, and points the clients at it.

@@ -39,7 +39,8 @@ pub(super) const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum DataMessage {
     /// Text.
     Text(Utf8Bytes),
-    /// Bytes.
+    /// Bytes, which no socket of the product takes yet.
+    #[cfg_attr(not(feature = "echo"), expect(dead_code))]
     Binary(Bytes),
 }
 
