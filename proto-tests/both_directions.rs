@@ -337,7 +337,8 @@ async fn a_proxy_that_starts_before_its_brokers_serves_and_connects_when_they_co
         kafka.create_topic(&topic, 1, 1);
         kafka.stop_broker(1);
     });
-    let proxy = Program::for_cluster(kafka.bootstrap(), &[]);
+    let expose = ["--expose-broker-addresses", "true"];
+    let proxy = Program::for_cluster(kafka.bootstrap(), &expose);
     // As soon as it has tried, it names the broker.
     let names_it = async || {
         let (status, body) = proxy.get("/ready").await;
