@@ -402,6 +402,30 @@ fn json_of_another_shape_is_rejected() {
 }
 
 #[test]
+fn minus_zero_is_an_integer_and_with_a_fraction_it_is_not() {
+    let frame = r#"{"value":{"value":-0,"format":"int"},"partition":-0,"timestamp":-0}"#;
+    let ReadRecord::Record {
+        value,
+        partition,
+        timestamp,
+        ..
+    } = one(STRINGS, frame)
+    else {
+        panic!("{frame}");
+    };
+    assert_eq!(value, Some(vec![0; 4]));
+    assert_eq!((partition, timestamp), (Some(0), Some(0)));
+    let invalid_format = r#"{"value":{"value":-0.0,"format":"int"}}"#;
+    is_rejected(invalid_format, SocketErrorCode::InvalidFormat);
+    for frame in [
+        r#"{"value":{"value":"v"},"partition":-0.0}"#,
+        r#"{"value":{"value":"v"},"timestamp":-0e0}"#,
+    ] {
+        is_rejected(frame, SocketErrorCode::InvalidRecord);
+    }
+}
+
+#[test]
 fn a_known_field_that_occurs_twice_is_rejected() {
     for frame in [
         r#"{"value":{"value":"a"},"value":{"value":"b"}}"#,
