@@ -464,20 +464,14 @@ impl Metadata {
             if !self.snapshot().has_brokers_of(response) {
                 lock(&shared.topics).request_update();
             }
-            self.set_last_update_error(None);
-            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
-            shared.progress.send_modify(done);
-            return;
+            return self.note_answered(update, None);
         }
         if !update.is_full
             && self.snapshot().is_confirmed_by(response)
             && !lock(&shared.topics).are_doubted(&update.topics)
         {
             lock(&shared.topics).note_confirmed(response, update);
-            self.set_last_update_error(None);
-            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
-            shared.progress.send_modify(done);
-            return;
+            return self.note_answered(update, None);
         }
         if !update.is_full
             && let Some(errors) = self.snapshot().errors_of_unknown(response)
@@ -485,10 +479,7 @@ impl Metadata {
             // It removes nothing from a snapshot that does not know them.
             let mut unknown_to = ClusterSnapshot::default();
             lock(&shared.topics).note_results(&errors, &mut unknown_to, update);
-            self.set_last_update_error(None);
-            let done = |progress: &mut UpdateProgress| progress.succeeded = update.number;
-            shared.progress.send_modify(done);
-            return;
+            return self.note_answered(update, None);
         }
         let mut brokers = 0;
         let mut is_other_cluster = false;
@@ -525,11 +516,14 @@ impl Metadata {
         if is_other_cluster {
             shared.cluster_changes.send_modify(|changes| *changes += 1);
         }
-        self.set_last_update_error(match brokers {
-            0 => Some("the cluster has no brokers yet".into()),
-            _ => None,
-        });
-        shared
+        let without_brokers = (brokers == 0).then(|| "the cluster has no brokers yet".into());
+        self.note_answered(update, without_brokers);
+    }
+
+    /// A broker has answered the update, and said nothing that is of use if there is an `error`.
+    fn note_answered(&self, update: &MetadataUpdate, error: Option<Arc<str>>) {
+        self.set_last_update_error(error);
+        self.shared
             .progress
             .send_modify(|progress| progress.succeeded = update.number);
     }
