@@ -198,17 +198,7 @@ async fn without_brokers_it_answers_503_with_the_reason_and_connects_when_they_c
     let node = kafka_client::BrokerId(1);
     proxy.topic("t", 1);
     assert!(proxy.broker.stop_node(node).await);
-    // Readiness alone asks no broker; the brokers' endpoint refreshes the metadata.
-    let ready = async |status: &str| {
-        loop {
-            let ready = get(&proxy, "/ready", "").await;
-            if ready.starts_with(&format!("HTTP/1.1 {status}")) {
-                break ready;
-            }
-            get(&proxy, "/kafka/cluster/info", "").await;
-        }
-    };
-    let unready = timeout(PATIENCE, ready("503")).await.unwrap();
+    let unready = until_ready_says(&proxy, "503").await;
     assert!(unready.contains("reasons"), "{unready}");
     let info = get(&proxy, "/kafka/cluster/info", "").await;
     assert!(info.starts_with("HTTP/1.1 503"), "{info}");
@@ -216,7 +206,7 @@ async fn without_brokers_it_answers_503_with_the_reason_and_connects_when_they_c
     assert_eq!(refused.status, 503);
     assert!(refused.headers.contains_key("retry-after"));
     proxy.broker.start_node(node).await.unwrap();
-    timeout(PATIENCE, ready("200")).await.unwrap();
+    until_ready_says(&proxy, "200").await;
     let mut socket = proxy.connect("/socket/in?topic=t").await;
     assert_eq!(socket.ask(r#"{"value":{"value":"x"}}"#).await["offset"], 0);
     proxy.stopped().await;

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::value;
+
 /// A set of hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AllowedHosts {
@@ -17,26 +19,15 @@ impl AllowedHosts {
     pub(crate) fn contains(self, authority: &str) -> bool {
         match self {
             AllowedHosts::Any => true,
-            AllowedHosts::Loopback => is_loopback(without_port(authority)),
+            AllowedHosts::Loopback => is_loopback(value::split_port(authority).0),
         }
-    }
-}
-
-/// The host of `host[:port]`; the colons of an IPv6 address stand in brackets.
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
     }
 }
 
 /// Whether that is a loopback address (one of IPv6 in brackets), or a name that is never anything
 /// else (RFC 6761, section 6.3).
 pub(super) fn is_loopback(host: &str) -> bool {
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let address = match address {
+    let address = match value::in_brackets(host) {
         Some(address) => address.parse::<Ipv6Addr>().map(IpAddr::V6),
         None => host.parse::<IpAddr>(),
     };

@@ -81,11 +81,8 @@ impl WebOrigin {
             _ => {}
         }
         let (scheme, authority) = text.split_once("://")?;
-        // The colons of an IPv6 address stand in brackets.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
-            _ => (authority, None),
-        };
+        let (host, port) = value::split_port(authority);
+        let port = port.map(str::parse).transpose().ok()?;
         let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@', '?', '#']);
         let is_address = host.starts_with('[') && host.ends_with(']');
         if scheme.is_empty() || !is_host || host.contains(':') && !is_address {

@@ -176,9 +176,7 @@ pub(super) fn interface(text: &str) -> ParsedValue<IpAddr> {
 pub(super) fn list(text: &str) -> Vec<String> {
     let text = text.trim();
     // An array, as a HOCON file writes it.
-    let array = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
+    let array = in_brackets(text)
         .filter(|inner| !closes_a_bracket_that_is_not_open(inner) && !is_ipv6(inner));
     let text = array.unwrap_or(text);
     text.split(',')
@@ -202,6 +200,19 @@ fn closes_a_bracket_that_is_not_open(text: &str) -> bool {
 
 fn is_ipv6(text: &str) -> bool {
     text.parse::<Ipv6Addr>().is_ok()
+}
+
+/// The host and the port of `host[:port]`; the colons of an IPv6 address stand in brackets.
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// What stands in brackets, as an IPv6 address does in front of a port.
+pub(super) fn in_brackets(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.strip_suffix(']')
 }
 
 /// `host:port` parts of a comma list, at least one.
@@ -238,13 +249,10 @@ fn fault_of_host(entry: &str) -> Option<String> {
             "an IPv6 address stands in brackets, as in [{entry}]:9092"
         ));
     }
-    let Some((name, port)) = entry.rsplit_once(':').filter(|_| !entry.ends_with(']')) else {
+    let (name, Some(port)) = split_port(entry) else {
         return Some(format!("{entry} has no port, as in {entry}:9092"));
     };
-    let in_brackets = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    let is_name = match in_brackets {
+    let is_name = match in_brackets(name) {
         Some(address) => is_ipv6(address),
         None => !name.is_empty() && !name.contains([':', '[', ']']),
     };

@@ -344,49 +344,25 @@ fn a_misspelt_variable_is_named_beside_the_errors_it_led_to() {
 fn dev_is_for_this_host_only_unless_it_is_said_otherwise() {
     use crate::config::AllowedHosts;
 
+    let allows = |config: &Config, origin| config.server.websocket.origins.contains(origin);
     let config = load(&dev()).unwrap().config;
     assert!(config.server.bind_interface.is_loopback());
-    assert!(
-        config
-            .server
-            .websocket
-            .origins
-            .contains("http://localhost:3000")
-    );
-    assert!(
-        !config
-            .server
-            .websocket
-            .origins
-            .contains("https://a.example")
-    );
+    assert!(allows(&config, "http://localhost:3000"));
+    assert!(!allows(&config, "https://a.example"));
     assert_eq!(config.allowed_hosts(), AllowedHosts::Loopback);
 
     let mut sources = dev();
     sources.flags.push(flag("server.bind-interface", "0.0.0.0"));
     let config = load(&sources).unwrap().config;
     assert!(config.server.bind_interface.is_unspecified());
-    assert!(
-        !config
-            .server
-            .websocket
-            .origins
-            .contains("https://a.example")
-    );
+    assert!(!allows(&config, "https://a.example"));
     assert_eq!(config.allowed_hosts(), AllowedHosts::Any);
 
     let mut sources = dev();
-    sources
-        .flags
-        .push(flag("server.websocket.allowed-origins", "*"));
+    let any = flag("server.websocket.allowed-origins", "*");
+    sources.flags.push(any);
     let config = load(&sources).unwrap().config;
-    assert!(
-        config
-            .server
-            .websocket
-            .origins
-            .contains("https://a.example")
-    );
+    assert!(allows(&config, "https://a.example"));
     assert_eq!(config.allowed_hosts(), AllowedHosts::Any);
 
     assert_eq!(Config::default().allowed_hosts(), AllowedHosts::Any);
