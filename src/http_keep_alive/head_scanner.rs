@@ -8,9 +8,11 @@
 //! Such a head is the last one of its connection, which is closed after the answer unless it is
 //! upgraded: what follows it is not looked at.
 
-/// Fields after whose head something else than a head may follow.
-const LAST_HEAD_FIELDS: [&[u8]; 3] = [b"content-length:", b"transfer-encoding:", b"upgrade:"];
-/// As much of a line as tells whether it is one of them.
+use http::header::HeaderName;
+
+use super::LAST_HEAD_FIELDS;
+
+/// As much of a line as tells whether it is one of [`LAST_HEAD_FIELDS`], with its colon.
 const LINE_START_MAX: usize = 18;
 
 /// The present head.
@@ -55,7 +57,11 @@ impl HeadScanner {
         self.has_bare_line_feed |= self.previous != b'\r';
         let len = self.line_len - usize::from(self.line_len > 0 && self.previous == b'\r');
         let start = &self.line_start[..len.min(LINE_START_MAX)];
-        self.is_last |= LAST_HEAD_FIELDS.iter().any(|name| start.starts_with(name));
+        let is_field = |name: &HeaderName| {
+            let rest = start.strip_prefix(name.as_str().as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(b":"))
+        };
+        self.is_last |= LAST_HEAD_FIELDS.iter().any(is_field);
         self.line_len = 0;
         if len > 0 {
             self.has_lines = true;

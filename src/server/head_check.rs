@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 
 use crate::http_error::HttpError;
-use crate::http_keep_alive::HeadProgress;
+use crate::http_keep_alive::{HeadProgress, LAST_HEAD_FIELDS};
 
 /// Why the head is refused, if it is.
 pub(super) fn head_error<B>(request: &Request<B>, progress: &HeadProgress) -> Option<HttpError> {
@@ -39,13 +39,11 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty)
 }
 
-/// Whether no other head may follow this one on its connection: what the client sends next may be
-/// a body, or the messages of a socket.
+/// Whether no other head may follow this one on its connection.
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE]
-        .iter()
-        .any(|name| headers.contains_key(name))
+    let mut fields = LAST_HEAD_FIELDS.iter();
+    fields.any(|name| headers.contains_key(name))
 }
 
 /// Adds what every answer has.
