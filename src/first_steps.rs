@@ -16,12 +16,10 @@ pub struct FirstSteps {
 
 impl fmt::Display for FirstSteps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = match self.address.ip() {
-            ip if ip.is_unspecified() => "localhost".to_owned(),
-            ip if ip.is_ipv6() => format!("[{ip}]"),
-            ip => ip.to_string(),
+        let host = match self.address.ip().is_unspecified() {
+            true => format!("localhost:{}", self.address.port()),
+            false => self.address.to_string(),
         };
-        let host = format!("{host}:{}", self.address.port());
         let (broker, memory) = (&self.broker, self.memory >> 20);
         write!(
             f,

@@ -22,7 +22,7 @@ mod repeat_limit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::format::{Format, JsonFields};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -70,11 +70,11 @@ impl Log {
         let subscriber = tracing_subscriber::registry().with(config.level.clone());
         match config.format {
             LogFormat::Text => {
-                let format = CountingFormat::text(Format::default(), limit, queue);
+                let format = CountingFormat::text(limit, queue);
                 subscriber.with(lines.event_format(format)).init();
             }
             LogFormat::Json => {
-                let format = CountingFormat::json(Format::default().json(), limit, queue);
+                let format = CountingFormat::json(limit, queue);
                 let lines = lines.fmt_fields(JsonFields::new());
                 subscriber.with(lines.event_format(format)).init();
             }

@@ -31,43 +31,44 @@ pub(super) struct CountingFormat<F> {
 
 impl CountingFormat<Format<Full>> {
     /// Lines for people.
-    pub(super) fn text(
-        inner: Format<Full>,
-        limit: Option<RepeatLimit<Identifier>>,
-        queue: Arc<LineQueue>,
-    ) -> Self {
-        Self {
-            inner,
-            limit: limit.map(Mutex::new),
-            queue,
-            add_count: |line, name, count| {
-                line.truncate(line.trim_end().len());
-                line.push_str(&format!(" {name}={count}\n"));
-            },
-        }
+    pub(super) fn text(limit: Option<RepeatLimit<Identifier>>, queue: Arc<LineQueue>) -> Self {
+        Self::new(Format::default(), limit, queue, |line, name, count| {
+            line.truncate(line.trim_end().len());
+            line.push_str(&format!(" {name}={count}\n"));
+        })
     }
 }
 
 impl CountingFormat<Format<Json>> {
     /// A JSON object a line.
-    pub(super) fn json(
-        inner: Format<Json>,
+    pub(super) fn json(limit: Option<RepeatLimit<Identifier>>, queue: Arc<LineQueue>) -> Self {
+        Self::new(
+            Format::default().json(),
+            limit,
+            queue,
+            |line, name, count| {
+                line.truncate(line.trim_end().len().saturating_sub(1));
+                line.push_str(&format!(",\"{name}\":{count}}}\n"));
+            },
+        )
+    }
+}
+
+impl<F> CountingFormat<F> {
+    fn new(
+        inner: F,
         limit: Option<RepeatLimit<Identifier>>,
         queue: Arc<LineQueue>,
+        add_count: fn(&mut String, &str, u64),
     ) -> Self {
         Self {
             inner,
             limit: limit.map(Mutex::new),
             queue,
-            add_count: |line, name, count| {
-                line.truncate(line.trim_end().len().saturating_sub(1));
-                line.push_str(&format!(",\"{name}\":{count}}}\n"));
-            },
+            add_count,
         }
     }
-}
 
-impl<F> CountingFormat<F> {
     /// How many lines of this kind, and how many lines at all, this one must report; `None`: it
     /// does not come.
     fn admit(&self, metadata: &Metadata<'_>) -> Option<[(&'static str, u64); 2]> {
@@ -120,13 +121,13 @@ mod tests {
     #[test]
     fn a_count_is_a_field_at_the_end_of_the_line() {
         let queue = Arc::<LineQueue>::default();
-        let text = CountingFormat::text(Format::default(), None, Arc::clone(&queue));
+        let text = CountingFormat::text(None, Arc::clone(&queue));
         let mut line = "WARN a: b c=d\n".to_owned();
         (text.add_count)(&mut line, "repeated", 7);
         (text.add_count)(&mut line, "dropped_lines", 1);
         assert_eq!(line, "WARN a: b c=d repeated=7 dropped_lines=1\n");
 
-        let json = CountingFormat::json(Format::default().json(), None, queue);
+        let json = CountingFormat::json(None, queue);
         let mut line =
             "{\"level\":\"WARN\",\"fields\":{\"message\":\"}\"},\"target\":\"a\"}\n".to_owned();
         (json.add_count)(&mut line, "repeated", 7);

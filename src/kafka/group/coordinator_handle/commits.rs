@@ -329,14 +329,11 @@ impl CoordinatorHandle {
             tracing::debug!(group = %self.group_id, ?error, "replacing a misplaced commit");
             CommitCodes::new()
         });
-        let replaced: BTreeSet<_> = replaced
-            .into_iter()
-            .filter(|(_, code)| *code == 0)
-            .collect();
+        let replaced = replaced.into_iter().filter(|(_, code)| *code == 0);
+        let replaced: BTreeSet<_> = replaced.map(|(of, _)| of).collect();
         let code_of = |assignment: PartitionAssignment| {
-            let is_replaced = replaced.contains(&(assignment.clone(), 0));
             let tp = &assignment.tp;
-            let error = match is_replaced {
+            let error = match replaced.contains(&assignment) {
                 true => {
                     tracing::warn!(group = %self.group_id, %tp,
                         "the topic was deleted and created again during a commit: the group \
