@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use head_scanner::HeadScanner;
+pub(crate) use head_scanner::LAST_HEAD_FIELDS;
 
 /// How long a connection may be idle between two requests.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -37,10 +37,6 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// is closed with unread bytes: so much is read, for so long, and dropped.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A head with one of these fields is the last one of its connection: a body may follow it, or the
-/// messages of a socket.
-pub(crate) const LAST_HEAD_FIELDS: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
 
 /// How long a head may be, and how long it may take.
 #[derive(Clone, Copy, Debug)]

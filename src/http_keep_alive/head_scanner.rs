@@ -8,9 +8,11 @@
 //! Such a head is the last one of its connection, which is closed after the answer unless it is
 //! upgraded: what follows it is not looked at.
 
-use http::header::HeaderName;
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
 
-use super::LAST_HEAD_FIELDS;
+/// A head with one of these fields is the last one of its connection: a body may follow it, or the
+/// messages of a socket.
+pub(crate) const LAST_HEAD_FIELDS: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
 
 /// As much of a line as tells whether it is one of [`LAST_HEAD_FIELDS`], with its colon.
 const LINE_START_MAX: usize = 18;
