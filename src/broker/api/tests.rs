@@ -44,12 +44,16 @@ use super::super::versions::KafkaRelease;
 use super::{answer, error_response};
 
 fn context() -> RequestContext {
-    context_with(BrokerConfig {
+    context_with(config())
+}
+
+fn config() -> BrokerConfig {
+    BrokerConfig {
         versions: KafkaRelease::V4.versions(),
         // No clock ends it here.
         initial_rebalance_delay: Duration::ZERO,
         ..BrokerConfig::default()
-    })
+    }
 }
 
 fn context_with(config: BrokerConfig) -> RequestContext {

@@ -6,14 +6,20 @@ use fuzzing::{FuzzInput, fuzz, within};
 
 use super::*;
 
-/// What the answer to a request of less than a thousand bytes may take, and all that it changes.
+/// What the answer to a request of less than a thousand bytes may take, and all that it changes,
+/// but for partitions.
 const ANSWER: usize = 4 << 20;
+/// Partitions cost what the configuration allows: half a kilobyte each.
+const PARTITIONS_MAX: usize = 1_000;
 
 #[test]
 fn fuzz_broker() {
     let served: Vec<_> = served().collect();
     fuzz("broker", |input| {
-        let context = context();
+        let context = context_with(BrokerConfig {
+            partitions_max: PARTITIONS_MAX,
+            ..config()
+        });
         let id = {
             let mut cluster = context.shared.lock();
             cluster.state.create_topic("t", Some(2), None).unwrap().id
