@@ -4,6 +4,7 @@
 
 mod admission;
 mod autobahn;
+mod avro_schemas;
 mod bad_input;
 mod both_directions;
 mod broker_failures;

@@ -147,6 +147,7 @@ async fn head_is_answered_as_get_without_the_body() {
         "/kafka/cluster/info",
         "/ready",
         "/healthcheck",
+        "/schemas/avro/producer/commit",
         "/nowhere",
         "/socket/in?topic=t",
     ] {
@@ -165,7 +166,12 @@ async fn head_is_answered_as_get_without_the_body() {
 #[tokio::test]
 async fn a_method_that_is_not_allowed_is_answered_with_those_that_are() {
     let proxy = Proxy::start().await;
-    for path in ["/ready", "/kafka/cluster/info", "/socket/in?topic=t"] {
+    for path in [
+        "/ready",
+        "/kafka/cluster/info",
+        "/schemas/avro/producer/record",
+        "/socket/in?topic=t",
+    ] {
         let request = format!("POST {path} HTTP/1.1\nHost: a\nConnection: close");
         let response = raw(&proxy, &request).await;
         assert!(response.starts_with("HTTP/1.1 405"), "{response}");

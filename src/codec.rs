@@ -20,6 +20,7 @@
 //!   with an error beside it.
 
 pub(crate) mod ack;
+pub(crate) mod avro;
 pub(crate) mod commit;
 pub(crate) mod format;
 #[cfg(test)]

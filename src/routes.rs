@@ -3,6 +3,7 @@
 mod cluster;
 mod health;
 mod rejection;
+mod schemas;
 
 use http::Response;
 use warp::filters::BoxedFilter;
@@ -30,5 +31,6 @@ pub(crate) fn http_routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
 
     let routes = healthcheck.or(ready).unify();
     let routes = routes.or(cluster_info).unify();
+    let routes = routes.or(schemas::routes()).unify();
     routes.map(Response::<String>::into_response).boxed()
 }

@@ -46,4 +46,9 @@ const PATHS: &[&str] = &[
     "/healthcheck",
     "/ready",
     "/kafka/cluster/info",
+    "/schemas/avro/producer/record",
+    "/schemas/avro/producer/result",
+    "/schemas/avro/consumer/record",
+    "/schemas/avro/consumer/commit",
+    "/schemas/avro/producer/commit",
 ];
