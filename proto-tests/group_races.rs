@@ -219,9 +219,12 @@ async fn what_was_stored_before_a_loss_is_not_committed_after_it() {
             fixture.broker.requests(ApiKey::Heartbeat) > heartbeats + 1
         })
         .await;
+    assert!(!consumer.commit_offset(&all[0], at(2)), "it is lost");
+    consumer.store_offset(&all[0], at(3));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(fixture.broker.committed("g", &all[0]), None);
     assert!(matches!(next(&mut consumer).await, ConsumerEvent::Lost(_)));
+    assert!(!consumer.commit_offset(&all[0], at(2)), "it is not owned");
     assert!(matches!(
         next(&mut consumer).await,
         ConsumerEvent::Assigned(_)
@@ -276,9 +279,10 @@ async fn what_a_truncation_took_away_is_not_acknowledged_any_more() {
     started(&mut consumer).await;
     // Of the record at 4, which was delivered before the truncation.
     consumer.store_offset(&all[0], at(5));
+    assert!(!consumer.commit_offset(&all[0], at(5)));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(fixture.broker.committed("g", &all[0]), None);
-    consumer.store_offset(&all[0], at(3));
+    assert!(consumer.commit_offset(&all[0], at(3)));
     assert_eq!(consumer.commit().await, Ok(()));
     assert_eq!(fixture.broker.committed("g", &all[0]), Some(3));
 }

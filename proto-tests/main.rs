@@ -11,6 +11,7 @@ mod broker_failures;
 mod broker_faults;
 mod broker_hostile;
 mod cli;
+mod client_commits;
 mod cluster_ids;
 mod embedded_broker;
 mod fetch;

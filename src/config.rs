@@ -191,12 +191,21 @@ impl Default for WebSocketConfig {
 pub struct CommitConfig {
     /// Uncommitted records remembered per partition of a socket.
     pub max_stack_size: usize,
+    /// Whether what a client with `autoCommit=false` does not commit is committed for it.
+    pub auto_commit_enabled: bool,
+    /// How often.
+    pub auto_commit_interval: Duration,
+    /// What was delivered longer ago than that.
+    pub auto_commit_max_age: Duration,
 }
 
 impl Default for CommitConfig {
     fn default() -> Self {
         Self {
             max_stack_size: 100,
+            auto_commit_enabled: false,
+            auto_commit_interval: Duration::from_secs(1),
+            auto_commit_max_age: Duration::from_secs(20),
         }
     }
 }

@@ -231,6 +231,25 @@ impl Consumer {
         }
     }
 
+    /// As [`store_offset`](Self::store_offset) and [`request_commit`](Self::request_commit), for
+    /// one partition. `false`: it would be ignored, or the partition is not owned any more, which
+    /// the caller may not have been told yet.
+    pub fn commit_offset(&mut self, tp: &TopicPartition, next: FetchPosition) -> bool {
+        let state = self.subscriptions.get_mut(tp);
+        let Some(state) = state.filter(|state| state.may_store(next.offset)) else {
+            return false;
+        };
+        let mut channel = self.channel.state();
+        if channel.has_unread_loss_of(&state.assignment) {
+            return false;
+        }
+        state.stored = None;
+        channel.commits.add(state.assignment.clone(), next);
+        drop(channel);
+        self.channel.coordinator_wake.notify_one();
+        true
+    }
+
     /// Commits the stored offsets, together with those that come while another commit of the
     /// group is in flight. When dropped, the commit goes on.
     ///

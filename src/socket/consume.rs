@@ -4,12 +4,12 @@
 //! group ─▶ Consumer ─▶ PartitionRecords ─▶ OutgoingChunk ─▶ kernel ─▶ client
 //!             ▲                                │ taken by the kernel
 //!             ├─── store_offset ◀──────────────┘ autoCommit=true, committed once a second
-//!             └─── store_offset ◀── UncommittedRecords ◀── {"wsProxyMessageId"} ◀── client
+//!             └─── commit_offset ◀── UncommittedRecords ◀── {"wsProxyMessageId"} ◀── client
 //! ```
 //!
 //! # Invariants
 //! - With `autoCommit=true`, stored is the offset of what the kernel has taken whole;
-//!   otherwise of what the client has committed.
+//!   otherwise of what the client has committed, or `commit-handler.auto-commit-*` for it.
 //! - Records are taken from the consumer only when those before them are with the kernel:
 //!   a slow client holds back its own reading and nothing else.
 //! - A client that takes nothing for half a second holds no chunk, and one that takes little at
@@ -54,7 +54,6 @@ use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, GroupStar
 use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
 use sink::RecordSink;
-use uncommitted::UncommittedRecords;
 
 /// How long the last commit may delay the close frame.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,8 +105,6 @@ impl ConsumingSocket {
             start,
         };
         let bytes_max = config.server.websocket.send_buffer;
-        let queue_len_max = config.commits.max_stack_size;
-        let uncommitted = (!params.auto_commit).then(|| UncommittedRecords::new(queue_len_max));
         let handle = Arc::clone(connection_permit.handle());
         Self {
             consumer: consumers.join(subscription, Arc::clone(&handle.wake)),
@@ -116,7 +113,7 @@ impl ConsumingSocket {
             chunk: None,
             sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
-            offsets: OffsetTracker::new(uncommitted),
+            offsets: OffsetTracker::new(params.auto_commit, &config.commits),
             turn: TaskTurn::default(),
             log,
             group_permit,

@@ -176,9 +176,24 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Uncommitted records remembered per partition of a socket with autoCommit=false",
         set: |c, text| assign(&mut c.commits.max_stack_size, value::number(text, 1..=1_000_000)),
     }),
-    unsupported("commit-handler.auto-commit-enabled", &["WSPROXY_CH_AUTOCOMMIT_ENABLED"]),
-    unsupported("commit-handler.auto-commit-interval", &["WSPROXY_CH_AUTOCOMMIT_INTERVAL"]),
-    unsupported("commit-handler.auto-commit-max-age", &["WSPROXY_CH_AUTOCOMMIT_MAX_AGE"]),
+    setting("commit-handler.auto-commit-enabled", &["WSPROXY_CH_AUTOCOMMIT_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether what a client with autoCommit=false does not commit is committed for it in the end",
+        set: |c, text| assign(&mut c.commits.auto_commit_enabled, value::boolean(text)),
+    }),
+    setting("commit-handler.auto-commit-interval", &["WSPROXY_CH_AUTOCOMMIT_INTERVAL"], Setting {
+        default: Some("1 second"),
+        placeholder: "DURATION",
+        help: "How often uncommitted records are looked through for old ones, which are then committed",
+        set: |c, text| assign(&mut c.commits.auto_commit_interval, value::positive_duration(text)),
+    }),
+    setting("commit-handler.auto-commit-max-age", &["WSPROXY_CH_AUTOCOMMIT_MAX_AGE"], Setting {
+        default: Some("20 seconds"),
+        placeholder: "DURATION",
+        help: "How long after its delivery an uncommitted record is old",
+        set: |c, text| assign(&mut c.commits.auto_commit_max_age, value::duration(text)),
+    }),
 
     // Settings that change while the proxy runs.
     unsupported("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"]),

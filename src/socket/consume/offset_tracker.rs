@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! autoCommit=true:   delivered ─▶ stored ─▶ committed once a second
-//! autoCommit=false:  delivered ─▶ UncommittedRecords; the client's commit ─▶ stored ─▶ committed
+//! autoCommit=false:  delivered ─▶ UncommittedRecords ─┬─ the client's commit ─▶ committed
+//!                                                     └─ AgeRule, if enabled ─▶ committed
 //! ```
 
 use tokio::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::encoded_frames::RecordFrame;
 use super::uncommitted::UncommittedRecords;
 use crate::codec::commit::{self, CommitRejection};
 use crate::codec::socket_error::{EchoedId, SocketErrorCode};
+use crate::config::CommitConfig;
 use kafka_client::consumer::{Consumer, FetchPosition, TopicPartition};
 
 /// How often stored offsets are committed.
@@ -22,16 +24,48 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct OffsetTracker {
     /// With `autoCommit=false`.
     uncommitted: Option<UncommittedRecords>,
-    /// When what is stored is to be committed.
+    age_rule: Option<AgeRule>,
+    /// When what is stored, or has been uncommitted for long, is to be committed.
     next_commit_at: Option<Instant>,
     records_delivered: u64,
 }
 
+/// `commit-handler.auto-commit-*`: with `autoCommit=false`, what is committed although the client
+/// does not.
+#[derive(Clone, Copy, Debug)]
+struct AgeRule {
+    interval: Duration,
+    max_age: Duration,
+}
+
+impl AgeRule {
+    /// When to look for what is old enough, since one was delivered then and nothing before it.
+    fn first_commit_at(&self, delivered_at: Instant) -> Instant {
+        delivered_at + self.max_age.max(self.interval)
+    }
+
+    /// When to look again, after `now`.
+    fn next_commit_at(&self, now: Instant, oldest_delivered_at: Instant) -> Instant {
+        (oldest_delivered_at + self.max_age).max(now + self.interval)
+    }
+
+    /// What was delivered then, or before, is old enough.
+    fn delivered_until(&self, now: Instant) -> Option<Instant> {
+        now.checked_sub(self.max_age)
+    }
+}
+
 impl OffsetTracker {
-    /// `uncommitted` with `autoCommit=false`.
-    pub(super) fn new(uncommitted: Option<UncommittedRecords>) -> Self {
+    /// `auto_commit` is the parameter.
+    pub(super) fn new(auto_commit: bool, config: &CommitConfig) -> Self {
+        let uncommitted = (!auto_commit).then(|| UncommittedRecords::new(config.max_stack_size));
+        let age_rule = config.auto_commit_enabled && !auto_commit;
         Self {
             uncommitted,
+            age_rule: age_rule.then_some(AgeRule {
+                interval: config.auto_commit_interval,
+                max_age: config.auto_commit_max_age,
+            }),
             next_commit_at: None,
             records_delivered: 0,
         }
@@ -47,12 +81,21 @@ impl OffsetTracker {
         self.next_commit_at
     }
 
-    /// Commits what is stored, if it is time to.
+    /// Commits what is stored, or has been uncommitted for long, if it is time to.
     pub(super) fn commit_if_due(&mut self, consumer: &mut Consumer, now: Instant) {
-        if self.next_commit_at.is_some_and(|at| at <= now) {
-            self.next_commit_at = None;
-            consumer.request_commit();
+        if self.next_commit_at.is_none_or(|at| at > now) {
+            return;
         }
+        self.next_commit_at = None;
+        let (Some(uncommitted), Some(rule)) = (&mut self.uncommitted, self.age_rule) else {
+            consumer.request_commit();
+            return;
+        };
+        if let Some(until) = rule.delivered_until(now) {
+            uncommitted.commit_delivered_until(until, |tp, next| consumer.commit_offset(tp, next));
+        }
+        let oldest = uncommitted.oldest_delivered_at();
+        self.next_commit_at = oldest.map(|at| rule.next_commit_at(now, at));
     }
 
     /// What the sink reports to.
@@ -82,15 +125,18 @@ impl OffsetTracker {
             (_, Err(rejection)) => rejection,
             (Some(uncommitted), Ok(commit)) => {
                 let id = &commit.id;
-                let known = uncommitted.commit(&id.topic, id.partition, id.offset, id.timestamp);
-                if let Some((tp, position)) = known {
-                    consumer.store_offset(&tp, position);
-                    consumer.request_commit();
+                let known = uncommitted.find(&id.topic, id.partition, id.offset, id.timestamp);
+                if let Some((tp, next)) = known
+                    && consumer.commit_offset(&tp, next)
+                {
+                    uncommitted.forget_before(&tp, next.offset);
                     return Ok(());
                 }
                 CommitRejection {
                     code: SocketErrorCode::UnknownMessageId,
-                    message: "not delivered here, or committed already".into(),
+                    message: "not delivered here since its partition was assigned, or committed \
+                              already"
+                        .into(),
                     echoed_id: commit.echoed_id,
                 }
             }
@@ -125,7 +171,13 @@ impl DeliveryListener for DeliveredOffsets<'_> {
     fn delivered(&mut self, tp: &TopicPartition, frames: &[RecordFrame]) {
         self.tracker.records_delivered += frames.len() as u64;
         match (&mut self.tracker.uncommitted, frames.last()) {
-            (Some(uncommitted), _) => uncommitted.delivered(tp, frames),
+            (Some(uncommitted), _) => {
+                uncommitted.delivered(tp, frames, self.now);
+                if let Some(rule) = self.tracker.age_rule {
+                    let next_commit_at = &mut self.tracker.next_commit_at;
+                    next_commit_at.get_or_insert_with(|| rule.first_commit_at(self.now));
+                }
+            }
             (None, Some(last)) => self.store(tp, last.next_position()),
             (None, None) => {}
         }
@@ -143,5 +195,39 @@ fn auto_commit_enabled(echoed_id: EchoedId<'_>) -> CommitRejection<'_> {
         code: SocketErrorCode::AutoCommitEnabled,
         message: "this socket commits by itself (autoCommit=true)".into(),
         echoed_id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_rule_looks_once_per_interval_and_when_something_may_be_old_enough() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let rule = |interval, max_age| AgeRule {
+            interval: Duration::from_secs(interval),
+            max_age: Duration::from_secs(max_age),
+        };
+        assert_eq!(rule(1, 20).first_commit_at(at(5)), at(25));
+        assert_eq!(rule(1, 20).delivered_until(at(25)), Some(at(5)));
+        assert_eq!(rule(1, 20).next_commit_at(at(25), at(10)), at(30));
+        let overdue = rule(1, 20).next_commit_at(at(25), at(5));
+        assert_eq!(overdue, at(26), "what could not be committed");
+        assert_eq!(rule(10, 0).first_commit_at(at(5)), at(15));
+        assert_eq!(rule(10, 0).next_commit_at(at(15), at(12)), at(25));
+    }
+
+    #[test]
+    fn sockets_that_commit_by_themselves_have_no_age_rule() {
+        let config = CommitConfig {
+            auto_commit_enabled: true,
+            ..CommitConfig::default()
+        };
+        assert!(OffsetTracker::new(true, &config).age_rule.is_none());
+        assert!(OffsetTracker::new(false, &config).age_rule.is_some());
+        let config = CommitConfig::default();
+        assert!(OffsetTracker::new(false, &config).age_rule.is_none());
     }
 }
