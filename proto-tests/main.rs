@@ -25,6 +25,7 @@ mod group_races;
 mod group_topic_ids;
 mod groups;
 mod hostile;
+mod http_answers;
 mod http_heads;
 mod kafka_connection;
 mod kafka_schemas;

@@ -175,7 +175,10 @@ async fn a_method_that_is_not_allowed_is_answered_with_those_that_are() {
         let request = format!("POST {path} HTTP/1.1\nHost: a\nConnection: close");
         let response = raw(&proxy, &request).await;
         assert!(response.starts_with("HTTP/1.1 405"), "{response}");
-        assert!(response.contains("\r\nallow: GET, HEAD\r\n"), "{response}");
+        assert!(
+            response.contains("\r\nallow: GET, HEAD, OPTIONS\r\n"),
+            "{response}"
+        );
     }
     proxy.stopped().await;
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request ─▶ Origin, ─┬─ absent or allowed ─▶ service ─▶ response, with Access-Control-…
-//!            Host     └─ not allowed, or given twice
+//!            Host     │           └ preflight ─▶ 204, with Access-Control-Allow-Methods, -Headers
+//!                     └─ not allowed, or given twice
 //!                         ├─▶ 403
 //!                         └─ on a socket path ─▶ service, marked with PageRefused, which logs
 //!                            and refuses it, by a close frame if that is asked for
@@ -16,12 +17,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, Either, FutureExt, ready};
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderValue, ORIGIN, VARY};
-use http::{HeaderMap, Request, Response};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderValue, ORIGIN, VARY,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::service::Service;
 
 use crate::config::{AllowedHosts, AllowedOrigins};
-use crate::http_error::HttpError;
+use crate::http_error::{ALLOWED_METHODS, HttpError};
 use crate::socket::{self, PageRefused};
 
 /// A service behind the checks of `Origin` and `Host`.
@@ -66,6 +70,9 @@ where
             Some(error) if !socket::is_socket_request(&request) => {
                 Either::Right(ready(Ok(error.into_response().map(B::from))))
             }
+            None if is_preflight(&request) => {
+                Either::Right(ready(Ok(preflight_response().map(B::from))))
+            }
             refused => {
                 let extensions = request.extensions_mut();
                 refused.map(|error| extensions.insert(PageRefused(error)));
@@ -88,6 +95,30 @@ where
         }
         .boxed()
     }
+}
+
+/// Whether a browser asks what a page may send, before it sends it (Fetch, section 3.3.2), whatever
+/// is at the path: the page is to read the answer to its request also where that is an error.
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// A page may send what any client may. `*` does not stand for `Authorization`.
+fn preflight_response() -> Response<String> {
+    let mut response = Response::new(String::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "*, Authorization"),
+        (ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Whether a request is for one of those hosts, or does not say for which it is.

@@ -7,6 +7,9 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+/// What every path answers.
+pub(crate) const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({status})")]

@@ -9,7 +9,7 @@ use http::Response;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Reply};
 
-pub(crate) use rejection::respond_to_rejection;
+pub(crate) use rejection::{options_route, respond_to_rejection};
 
 use crate::app::App;
 

@@ -142,7 +142,8 @@ fn all_routes(
 ) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
 {
     let all = routes::http_routes(app.clone()).or(socket::routes(app.clone()));
-    all.unify().recover(routes::respond_to_rejection).unify()
+    let all = all.unify().or(routes::options_route()).unify();
+    all.recover(routes::respond_to_rejection).unify()
 }
 
 async fn pause_after_failed_accept(error: &io::Error, http: &HttpConnections) {

@@ -1,14 +1,16 @@
-//! The response to a request that no route has taken.
+//! The response to a request that no route has taken, and to OPTIONS.
 
 use std::convert::Infallible;
 
 use http::StatusCode;
 use http::header::{ALLOW, HeaderValue};
+use warp::filters::BoxedFilter;
+use warp::path::FullPath;
 use warp::reject::MethodNotAllowed;
 use warp::reply::Response;
-use warp::{Rejection, Reply};
+use warp::{Filter, Rejection, Reply};
 
-use crate::http_error::HttpError;
+use crate::http_error::{ALLOWED_METHODS, HttpError};
 
 /// Turns warp's rejections into responses; our own errors are none of them.
 pub(crate) async fn respond_to_rejection(rejection: Rejection) -> Result<Response, Infallible> {
@@ -17,12 +19,11 @@ pub(crate) async fn respond_to_rejection(rejection: Rejection) -> Result<Respons
 
 fn http_error(rejection: &Rejection) -> HttpError {
     if rejection.find::<MethodNotAllowed>().is_some() {
-        let allowed = HeaderValue::from_static("GET, HEAD");
         return HttpError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "this path answers GET and HEAD requests only",
         )
-        .with_header(ALLOW, allowed);
+        .with_header(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
     }
     if rejection.is_not_found() {
         let message = format!(
@@ -37,6 +38,23 @@ fn http_error(rejection: &Rejection) -> HttpError {
         "a request was rejected for a reason that is not ours; log.level=debug shows it"
     );
     HttpError::bad_request("the request could not be understood")
+}
+
+/// Answers OPTIONS where anything is answered, and for the server as a whole, which is `*`
+/// (RFC 9110, section 9.3.7). Preflights do not get here.
+pub(crate) fn options_route() -> BoxedFilter<(Response,)> {
+    let path = warp::path::full().and_then(async |path: FullPath| {
+        let path = path.as_str();
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let is_known = path == "*" || PATHS.contains(&path);
+        is_known.then_some(()).ok_or_else(warp::reject)
+    });
+    let allowed = || {
+        let allowed = HeaderValue::from_static(ALLOWED_METHODS);
+        let reply = warp::reply::with_status(warp::reply(), StatusCode::NO_CONTENT);
+        warp::reply::with_header(reply, ALLOW, allowed).into_response()
+    };
+    path.untuple_one().and(warp::options()).map(allowed).boxed()
 }
 
 /// Every path that is answered.
