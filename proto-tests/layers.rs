@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
 /// A crate, and the only modules of the proxy that may name it.
 const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
+    ("hocon", &["config"]),
     ("hyper", &["server", "cors", "http_keep_alive", "socket"]),
     ("hyper_util", &["server", "http_keep_alive", "socket"]),
     ("memory_broker", &["main"]),
@@ -50,6 +51,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "clap",
             "form_urlencoded",
             "futures-util",
+            "hocon-parser",
             "http",
             "hyper",
             "hyper-util",

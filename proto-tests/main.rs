@@ -13,6 +13,7 @@ mod broker_hostile;
 mod cli;
 mod client_commits;
 mod cluster_ids;
+mod config;
 mod embedded_broker;
 mod fetch;
 mod first_minute;

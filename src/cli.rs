@@ -1,10 +1,12 @@
 //! The command line. Every key of the configuration has a flag, made from the table of keys.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::config::file::{DEFAULT_FILE, FILE_VARIABLE};
 use crate::config::keys::{ConfigKey, PROXY_KEYS, Setting};
 use crate::config::{self, ConfigError, ConfigFailure, ConfigSources, FlagValue};
 
@@ -55,6 +57,8 @@ pub fn parse(
         .collect();
     Ok(ConfigSources {
         dev: matches.get_flag("dev"),
+        file: matches.get_one::<PathBuf>("config").cloned(),
+        default_file: config::file::default_file(),
         flags,
         defines: values_of(&matches, "define").cloned().collect(),
         variables,
@@ -104,10 +108,7 @@ fn unsupported_arguments(matches: &ArgMatches, arguments: &[String]) -> Vec<Conf
         "check-config" | "healthcheck" => unsupported(word),
         _ => ConfigError::Usage(format!("unexpected argument {}", shown(word, arguments))),
     });
-    let config = matches
-        .contains_id("config")
-        .then(|| unsupported("--config"));
-    config.into_iter().chain(words).collect()
+    words.collect()
 }
 
 /// A word that is no flag and no flag's value, in quotes where it cannot be the rest of one: after
@@ -219,21 +220,32 @@ fn command() -> Command {
     let dev = Arg::new("dev").long("dev").action(ArgAction::SetTrue).help(
         "Serve with a built-in in-memory broker: nothing else to install, data is gone on exit",
     );
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(format!(
+            "Config file, in HOCON [env: {FILE_VARIABLE}] [default: {DEFAULT_FILE}, if it exists]"
+        ));
     let define = Arg::new("define")
         .short('D')
         .value_name("KEY=VALUE")
         .action(ArgAction::Append)
         .help(
             "Set any key, with or without kafka.ws.proxy. in front, such as \
-             kafka-client.properties.linger.ms=5",
+             kafka-client.properties.linger.ms=5; lists and objects are written as in HOCON",
         );
     let (settings, unsupported): (Vec<_>, Vec<_>) =
         flags().partition(|(row, _)| row.setting().is_some());
     Command::new("kafka-websocket-proxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
-        .after_help("A flag wins over its environment variable, and that over the default.")
+        .after_help(
+            "A flag wins over its environment variable, that over the config file, and that over \
+             the default.",
+        )
         .arg(dev)
+        .arg(config)
         .args(settings.into_iter().filter_map(|(row, flag)| {
             let setting = row.setting()?;
             Some(setting_argument(row, flag, setting))
@@ -244,7 +256,6 @@ fn command() -> Command {
                 .into_iter()
                 .map(|(row, flag)| unsupported_argument(row, flag)),
         )
-        .arg(Arg::new("config").long("config").num_args(0..=1).hide(true))
         .arg(Arg::new("command").num_args(0..).hide(true))
 }
 

@@ -1,9 +1,9 @@
-//! The settings: flag, then environment variable, then default.
+//! The settings: flag, then environment variable, then config file, then default.
 //!
 //! ```text
 //! flags and -D ─┐
-//! environment ──┴─▶ loader: key → (value, source) ─▶ settings and properties ─▶ Config
-//!                                                           └─▶ every error at once
+//! environment ──┼─▶ given: key → (value, source) ─▶ loader: settings and properties ─▶ Config
+//! file ─────────┘                                      └─▶ every error at once
 //! ```
 //!
 //! # Invariants
@@ -18,6 +18,9 @@ mod allowed_origins;
 mod bind_error;
 mod conflicts;
 mod error;
+pub(crate) mod file;
+mod given;
+mod java_properties;
 pub(crate) mod keys;
 mod loader;
 mod log_level;
@@ -32,7 +35,9 @@ pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use bind_error::BindError;
 pub use error::ConfigError;
-pub use loader::{ConfigFailure, ConfigSources, FlagValue, LoadedConfig, failure, load};
+pub use file::FilePlace;
+pub use given::{ConfigSources, FlagValue};
+pub use loader::{ConfigFailure, LoadedConfig, failure, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use trusted_proxies::TrustedProxies;
 

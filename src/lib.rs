@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
-//! cli, config     flag → variable → default; one table of keys
+//! cli, config     flag → variable → file → default; one table of keys
 //! first_steps     what --dev prints: commands to paste
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out

@@ -28,6 +28,17 @@ pub enum ConfigError {
         /// `; did you mean …?`
         hint: String,
     },
+    /// A key of the file that begins as those of the proxy do, and is none.
+    #[error("{key} (from {from}): no such key; those of the proxy begin with {KEY_PREFIX}")]
+    OutsidePrefix {
+        /// The whole key.
+        key: String,
+        /// Where it came from.
+        from: ValueSource,
+    },
+    /// A config file that cannot be read, does not parse or does not resolve, with its place.
+    #[error("{0}")]
+    File(String),
     /// A key that a later version will have.
     #[error("{KEY_PREFIX}{key} (from {from}): not supported yet; remove it")]
     UnsupportedKey {

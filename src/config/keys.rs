@@ -37,6 +37,8 @@ pub(crate) struct ConfigKey {
     /// The key, dotted, without `kafka.ws.proxy.`; of a Kafka client property its Java name.
     /// One that ends in `.*` stands for a whole section, and has no flag.
     pub(crate) name: &'static str,
+    /// Other names of the key, without `kafka.ws.proxy.` too.
+    pub(super) aliases: &'static [&'static str],
     /// Environment variables that set it; the first one is listed by `--help`.
     pub(crate) variables: &'static [&'static str],
     /// What becomes of it.
@@ -94,6 +96,7 @@ impl ConfigKey {
     ) -> Self {
         Self {
             name,
+            aliases: &[],
             variables,
             handling,
             secret: false,
@@ -103,6 +106,12 @@ impl ConfigKey {
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// Other names of the key.
+    const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
         self
     }
 
@@ -249,6 +258,12 @@ pub(super) fn is_unsupported(key: &str) -> bool {
 fn is_or_is_below(key: &str, name: &str) -> bool {
     key.strip_prefix(name)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The key that `key` is another name for, or `key`.
+pub(super) fn without_alias(key: &str) -> String {
+    let row = PROXY_KEYS.iter().find(|row| row.aliases.contains(&key));
+    row.map_or(key, |row| row.name).to_owned()
 }
 
 /// The key that an environment variable sets.

@@ -5,39 +5,13 @@ use std::time::Duration;
 
 use super::conflicts;
 use super::error::ConfigError;
+use super::given::{ConfigSources, GivenValue, GivenValues};
 use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, Setting,
 };
 use super::provenance::{Provenance, ValueSource};
 use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
-use crate::secret::Secret;
-
-/// Everything that was given to the program, not yet read.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigSources {
-    /// `--dev`
-    pub dev: bool,
-    /// The flags that set keys.
-    pub flags: Vec<FlagValue>,
-    /// `-D` arguments, `key=value`.
-    pub defines: Vec<String>,
-    /// The environment: names and values.
-    pub variables: Vec<(String, String)>,
-    /// What could not even be read.
-    pub errors: Vec<ConfigError>,
-}
-
-/// A flag with the key that it sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlagValue {
-    /// The key, without `kafka.ws.proxy.`.
-    pub key: String,
-    /// The flag, with its dashes.
-    pub flag: String,
-    /// The value, as it was written.
-    pub value: String,
-}
 
 /// A sound configuration, and what an operator should know about it.
 #[derive(Clone, Debug)]
@@ -66,11 +40,7 @@ pub struct ConfigFailure {
 /// # Errors
 /// [`ConfigFailure`]: everything that is wrong with the sources.
 pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>> {
-    let mut loader = Loader::new(sources);
-    loader.take_environment(&sources.variables);
-    loader.take_defines(&sources.defines);
-    loader.take_flags(&sources.flags);
-
+    let mut loader = Loader::new(sources.dev, GivenValues::of(sources));
     let provenance = loader.provenance();
     loader.read_settings();
     loader.read_properties();
@@ -82,9 +52,7 @@ pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>>
 /// What there is to say when the arguments are wrong: which keys the flags would have set is not
 /// known, so no key is looked at but those of the log.
 pub fn failure(sources: &ConfigSources) -> Box<ConfigFailure> {
-    let mut loader = Loader::new(sources);
-    loader.take_environment(&sources.variables);
-    loader.take_flags(&sources.flags);
+    let mut loader = Loader::new(sources.dev, GivenValues::without_file(sources));
     loader.unread.retain(|key, _| key.starts_with("log."));
     let log = loader.read_log_config();
     Box::new(ConfigFailure {
@@ -98,80 +66,24 @@ pub fn failure(sources: &ConfigSources) -> Box<ConfigFailure> {
 struct Loader {
     config: Config,
     /// The strongest value of each key that was given and not read yet.
-    unread: BTreeMap<String, SourcedValue>,
+    unread: BTreeMap<String, GivenValue>,
+    /// Whether there may be more keys, in a file that could not be read.
+    is_incomplete: bool,
     errors: Vec<ConfigError>,
     notices: Vec<String>,
 }
 
-struct SourcedValue {
-    text: Secret,
-    source: ValueSource,
-}
-
 impl Loader {
-    fn new(sources: &ConfigSources) -> Self {
+    fn new(dev: bool, given: GivenValues) -> Self {
         Self {
-            config: match sources.dev {
+            config: match dev {
                 true => Config::dev(),
                 false => Config::default(),
             },
-            unread: BTreeMap::new(),
-            errors: sources.errors.clone(),
-            notices: Vec::new(),
-        }
-    }
-
-    fn take_environment(&mut self, variables: &[(String, String)]) {
-        for (variable, value) in variables {
-            if !variable.starts_with("WSPROXY_") || value.is_empty() {
-                continue;
-            }
-            match keys::key_of_variable(variable) {
-                Some(key) => self.take(&key, value, ValueSource::Variable(variable.clone())),
-                None => {
-                    let hint = keys::nearest_variable(variable)
-                        .map_or_else(String::new, |known| format!("; did you mean {known}?"));
-                    self.notices
-                        .push(format!("variable {variable} is not known here{hint}"));
-                }
-            }
-        }
-    }
-
-    fn take_defines(&mut self, defines: &[String]) {
-        for define in defines {
-            let Some((key, value)) = define.split_once('=') else {
-                let shown = without_equals_sign(define);
-                self.errors.push(ConfigError::MalformedDefine(shown));
-                continue;
-            };
-            let key = key.trim();
-            let key = key.strip_prefix(KEY_PREFIX).unwrap_or(key).replace('"', "");
-            if key.is_empty() {
-                let nameless = "=… names no key".to_owned();
-                self.errors.push(ConfigError::MalformedDefine(nameless));
-                continue;
-            }
-            self.take(&key, value.trim(), ValueSource::Define(key.clone()));
-        }
-    }
-
-    fn take_flags(&mut self, flags: &[FlagValue]) {
-        for FlagValue { key, flag, value } in flags {
-            self.take(key, value, ValueSource::Flag(flag.clone()));
-        }
-    }
-
-    /// Keeps the value unless a stronger source has given one.
-    fn take(&mut self, key: &str, value: &str, source: ValueSource) {
-        let overridden = self
-            .unread
-            .get(key)
-            .is_some_and(|known| known.source.rank() > source.rank());
-        if !overridden {
-            let text = Secret::new(value);
-            self.unread
-                .insert(key.to_owned(), SourcedValue { text, source });
+            unread: given.values,
+            is_incomplete: given.is_incomplete,
+            errors: given.errors,
+            notices: given.notices,
         }
     }
 
@@ -206,7 +118,7 @@ impl Loader {
                         parsed.and_then(|()| (setting.set)(&mut self.config, value.text.reveal()));
                     self.check(row, row.name.to_owned(), parsed, value);
                 }
-                None if row.replaced_by_dev && !self.config.dev => {
+                None if row.replaced_by_dev && !self.config.dev && !self.is_incomplete => {
                     self.errors.push(ConfigError::NoBrokers);
                 }
                 None => {}
@@ -219,7 +131,7 @@ impl Loader {
     fn check_unit(
         &mut self,
         setting: &Setting,
-        value: &SourcedValue,
+        value: &GivenValue,
         row: &ConfigKey,
     ) -> ParsedValue<()> {
         let text = value.text.reveal();
@@ -245,13 +157,13 @@ impl Loader {
         Ok(())
     }
 
-    /// A flag beside `--dev` is a contradiction; a variable may be there for other runs.
+    /// A flag beside `--dev` is a contradiction; a file or a variable may be there for other runs.
     fn refuse_brokers_beside_dev(&mut self, source: ValueSource) {
         match source {
             ValueSource::Flag(_) | ValueSource::Define(_) => {
                 self.errors.push(ConfigError::BrokersBesideDev(source));
             }
-            ValueSource::Variable(_) => self
+            ValueSource::File(_) | ValueSource::Variable(_) => self
                 .notices
                 .push(format!("{source} is ignored: --dev brings its own broker")),
         }
@@ -301,13 +213,7 @@ impl Loader {
     }
 
     /// Reports a value that its key does not accept.
-    fn check(
-        &mut self,
-        row: &ConfigKey,
-        key: String,
-        parsed: ParsedValue<()>,
-        value: SourcedValue,
-    ) {
+    fn check(&mut self, row: &ConfigKey, key: String, parsed: ParsedValue<()>, value: GivenValue) {
         if let Err(accepted) = parsed {
             self.errors.push(ConfigError::InvalidValue {
                 key,
@@ -320,7 +226,7 @@ impl Loader {
 
     /// Refuses what no row of the table has read.
     fn refuse_unread(&mut self) {
-        for (key, SourcedValue { source: from, .. }) in std::mem::take(&mut self.unread) {
+        for (key, GivenValue { source: from, .. }) in std::mem::take(&mut self.unread) {
             self.errors.push(match keys::is_unsupported(&key) {
                 true => ConfigError::UnsupportedKey { key, from },
                 false => {
@@ -355,19 +261,6 @@ impl Loader {
             notices: self.notices,
             provenance,
         })
-    }
-}
-
-/// What is shown of a `-D` argument that has no `=`: nothing but a known key, since all of it may
-/// be a secret that was cut off its key.
-fn without_equals_sign(define: &str) -> String {
-    let define = define.trim();
-    let define = define.strip_prefix(KEY_PREFIX).unwrap_or(define);
-    let is_of_key = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    let end = define.find(|c| !is_of_key(c)).unwrap_or(define.len());
-    match &define[..end] {
-        key if keys::is_known(key) => format!("{key} has no \"=\""),
-        _ => "has no \"=\"".to_owned(),
     }
 }
 

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::file::FilePlace;
 use super::keys::{ClientSection, KEY_PREFIX};
 
 /// Where a value came from, weakest first.
-///
-/// The config file has its place between the default and the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueSource {
+    /// The config file, or one that it includes.
+    File(FilePlace),
     /// An environment variable, by name.
     Variable(String),
     /// A flag, as it was written.
@@ -23,6 +24,7 @@ impl ValueSource {
     /// A value of a higher rank overrides one of a lower rank.
     pub(super) fn rank(&self) -> u8 {
         match self {
+            ValueSource::File(_) => 0,
             ValueSource::Variable(_) => 1,
             ValueSource::Flag(_) | ValueSource::Define(_) => 2,
         }
@@ -32,6 +34,7 @@ impl ValueSource {
 impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ValueSource::File(place) => write!(f, "{place}"),
             ValueSource::Variable(name) => write!(f, "variable {name}"),
             ValueSource::Flag(name) => f.write_str(name),
             ValueSource::Define(key) => write!(f, "-D {key}"),

@@ -22,8 +22,8 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("kafka-client.schema-registry.*", &[]).secret(),
     // The older spelling of kafka-client.schema-registry.url: the same flag.
     unsupported("kafka-client.schema-registry-url.*", &[]),
-    unsupported("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"]),
-    unsupported("kafka-client.monitoring-enabled", &[]),
+    unsupported("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"])
+        .also(&["kafka-client.monitoring-enabled"]),
     unsupported("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"]),
     unsupported("kafka-client.confluent-monitoring.bootstrap-hosts", &[]),
     unsupported("kafka-client.confluent-monitoring.*", &[]).secret(),

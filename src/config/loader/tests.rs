@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::super::keys::KeyHandling;
 use super::*;
+use crate::config::FlagValue;
 
 fn flag(key: &str, value: &str) -> FlagValue {
     let row = PROXY_KEYS.iter().find(|row| row.name == key).unwrap();
@@ -366,4 +367,121 @@ fn dev_is_for_this_host_only_unless_it_is_said_otherwise() {
     assert_eq!(config.allowed_hosts(), AllowedHosts::Any);
 
     assert_eq!(Config::default().allowed_hosts(), AllowedHosts::Any);
+}
+
+/// Sources with a config file, which lives as long as the directory.
+fn with_file(text: &str) -> (ConfigSources, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("application.conf");
+    std::fs::write(&path, text).unwrap();
+    let sources = ConfigSources {
+        dev: true,
+        file: Some(path),
+        ..ConfigSources::default()
+    };
+    (sources, directory)
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
+    let (mut sources, _directory) = with_file("kafka.ws.proxy.server { port = 1, server-id = f }");
+    let config = load(&sources).unwrap().config;
+    assert_eq!((config.server.port, &*config.server.server_id), (1, "f"));
+    sources.variables.push(variable("WSPROXY_PORT", "2"));
+    let config = load(&sources).unwrap().config;
+    assert_eq!((config.server.port, &*config.server.server_id), (2, "f"));
+}
+
+#[test]
+fn the_file_is_named_by_the_flag_else_by_the_variable_else_it_is_the_default_one() {
+    let port = |sources: &ConfigSources| load(sources).unwrap().config.server.port;
+    let (mut sources, _by_flag) = with_file("kafka.ws.proxy.server.port = 1");
+    let (other, _by_variable) = with_file("kafka.ws.proxy.server.port = 2");
+    let (default, _default) = with_file("kafka.ws.proxy.server.port = 3");
+    sources.default_file = default.file;
+    let named = other.file.unwrap().display().to_string();
+    sources.variables.push(variable("WSPROXY_CONFIG", &named));
+    assert_eq!(port(&sources), 1);
+    sources.file = None;
+    assert_eq!(port(&sources), 2);
+    assert_eq!(load(&sources).unwrap().notices, [""; 0]);
+    sources.variables.clear();
+    assert_eq!(port(&sources), 3);
+}
+
+#[test]
+fn faults_of_a_file_are_named_with_its_line_beside_those_of_other_sources() {
+    let (mut sources, directory) = with_file(
+        "kafka.ws.proxy {\n server.port = http\n servr.port = 1\n kafka-client.properties {\n\
+         lingr.ms = 1\n \"security.protocol\" = SSL\n }\n}\nkafka.ws.server.port = 1\n",
+    );
+    sources.variables.push(variable("WSPROXY_LOG_FORMAT", ""));
+    let shown = format!("{}/", directory.path().display());
+    let lines = errors(&sources).join("\n").replace(&shown, "");
+    for part in [
+        "server.port (from application.conf:2): \"http\" is not accepted",
+        "servr.port (from application.conf:3): no such key; did you mean",
+        "lingr.ms (from application.conf:5): no such key; did you mean",
+        "security.protocol (from application.conf:6): \"SSL\"",
+        "kafka.ws.server.port (from application.conf:9): no such key",
+        "log.format (from variable WSPROXY_LOG_FORMAT): \"\" is not accepted",
+    ] {
+        assert!(lines.contains(part), "{part} is not in {lines}");
+    }
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_fault_and_not_what_it_would_have_said() {
+    let sources = ConfigSources {
+        file: Some("/no/such.conf".into()),
+        ..ConfigSources::default()
+    };
+    let lines = errors(&sources);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with("/no/such.conf: cannot read: "),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn sections_of_others_are_reported_once() {
+    let text = "akka { loglevel = INFO, http.server.x = 1 }\nlogback.x = 1\n";
+    let (sources, _directory) = with_file(text);
+    let notices = load(&sources).unwrap().notices;
+    let [notice] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert!(
+        notice.ends_with(
+            "application.conf: akka, logback are ignored: only kafka.ws.proxy is read here"
+        ),
+        "{notice}"
+    );
+}
+
+#[test]
+fn brokers_of_the_file_may_be_there_beside_dev() {
+    let (sources, _directory) = with_file("kafka.ws.proxy.kafka-client.bootstrap-hosts = \"a:1\"");
+    let notices = load(&sources).unwrap().notices;
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].ends_with("is ignored: --dev brings its own broker"));
+}
+
+#[test]
+fn a_define_takes_lists_and_objects() {
+    let defines = [
+        "kafka.ws.proxy.kafka-client.bootstrap-hosts=[\"a:1\", \"[::1]:2\"]",
+        "server={ port = 5, websocket.ping-interval = 3 seconds }",
+    ];
+    let sources = ConfigSources {
+        defines: defines.map(str::to_owned).to_vec(),
+        ..ConfigSources::default()
+    };
+    let config = load(&sources).unwrap().config;
+    assert_eq!(config.client.bootstrap_servers, ["a:1", "[::1]:2"]);
+    assert_eq!(config.server.port, 5);
+    let interval = config.server.websocket.ping_interval;
+    assert_eq!(interval, Duration::from_secs(3));
 }
