@@ -35,8 +35,10 @@ impl ClientAddress {
             return address;
         }
         let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        let texts = values.filter_map(|value| value.to_str().ok());
-        for text in texts.flat_map(|text| text.rsplit(',')) {
+        // By the byte: a proxy adds its client behind whatever that has sent.
+        let parts = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        for part in parts {
+            let text = std::str::from_utf8(part).unwrap_or_default();
             let Some(named) = address_in(text.trim()) else {
                 break;
             };
@@ -69,12 +71,20 @@ impl fmt::Display for ClientAddress {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn client(peer: &str, forwarded: &[&str], trusted: &str) -> String {
+        let forwarded: Vec<_> = forwarded.iter().map(|value| value.as_bytes()).collect();
+        client_by_bytes(peer, &forwarded, trusted)
+    }
+
+    fn client_by_bytes(peer: &str, forwarded: &[&[u8]], trusted: &str) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append(X_FORWARDED_FOR, value.parse().unwrap());
+            let value = HeaderValue::from_bytes(value).unwrap();
+            headers.append(X_FORWARDED_FOR, value);
         }
         let trusted = TrustedProxies::parse(trusted).unwrap();
         ClientAddress::new(peer.parse().unwrap(), &headers, &trusted).to_string()
@@ -105,6 +115,24 @@ mod tests {
             (&[], "10.0.0.1:5"),
         ] {
             let shown = client("10.0.0.1:5", forwarded, "10.0.0.0/8");
+            assert_eq!(shown, expected, "{forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_hides_no_client_and_makes_no_other_one_believed() {
+        for (forwarded, expected) in [
+            (
+                &[&b"1.1.1.1"[..], b"\xff, 198.51.100.7"][..],
+                "198.51.100.7 via 10.0.0.1:5",
+            ),
+            (
+                &[b"1.1.1.1", b"\xff", b"10.0.0.9"],
+                "10.0.0.9 via 10.0.0.1:5",
+            ),
+            (&[b"1.1.1.1", b"\xff"], "10.0.0.1:5"),
+        ] {
+            let shown = client_by_bytes("10.0.0.1:5", forwarded, "10.0.0.0/8");
             assert_eq!(shown, expected, "{forwarded:?}");
         }
     }
