@@ -108,7 +108,17 @@ impl From<ConsumerError> for CloseReason {
             | ConsumerError::NoPosition { .. }
             | ConsumerError::Corrupt { .. } => CloseCode::INTERNAL_ERROR,
         };
-        CloseReason::Fail(CloseFrame::new(code, &error.to_string()))
+        CloseReason::Fail(CloseFrame::new(code, &for_clients(&error)))
+    }
+}
+
+/// What a client is told. Why a request to a broker has failed names the broker, and is in the log.
+fn for_clients(error: &ConsumerError) -> String {
+    match error {
+        ConsumerError::Failed { group, .. } => {
+            format!("group {group}: the brokers cannot be used as its members must (see the log)")
+        }
+        error => error.to_string(),
     }
 }
 
@@ -117,17 +127,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_broker_refuses_is_a_policy_violation_and_what_fails_here_an_internal_error() {
+    fn what_the_broker_refuses_is_a_policy_violation_and_what_fails_an_internal_error_without_names()
+     {
         let (group, reason) = ("g".into(), "it is full".into());
         let refused = ConsumerError::Rejected { group, reason };
-        let (group, reason) = ("g".into(), "malformed answer".into());
-        let failed = ConsumerError::Failed { group, reason };
-        for (error, code) in [
-            (refused, CloseCode::POLICY_VIOLATION),
-            (failed, CloseCode::INTERNAL_ERROR),
-        ] {
-            let expected = CloseFrame::new(code, &error.to_string());
-            assert_eq!(CloseReason::from(error), CloseReason::Fail(expected));
+        let expected = CloseFrame::new(CloseCode::POLICY_VIOLATION, &refused.to_string());
+        assert_eq!(CloseReason::from(refused), CloseReason::Fail(expected));
+
+        let reason = "broker 1 (kafka-1:9092) does not support JoinGroup".into();
+        let group = "g".into();
+        match CloseReason::from(ConsumerError::Failed { group, reason }) {
+            CloseReason::Fail(close) => {
+                assert_eq!(close.code, CloseCode::INTERNAL_ERROR);
+                assert!(close.reason.contains("group g"), "{close:?}");
+                assert!(!close.reason.contains("kafka-1"), "{close:?}");
+            }
+            other => panic!("{other:?}"),
         }
     }
 }
