@@ -1,6 +1,9 @@
 //! The systemd unit in `config/`.
 
 use std::process::Command;
+use std::time::Duration;
+
+use kafka_websocket_proxy::config::Config;
 
 const UNIT: &str = "config/kafka-websocket-proxy.service";
 
@@ -17,9 +20,9 @@ fn setting(name: &str) -> String {
 #[test]
 fn it_waits_for_the_start_and_the_stop_and_tries_an_address_in_use_again() {
     assert_eq!(setting("Type"), "notify");
-    let grace = 20;
-    let stop: u64 = setting("TimeoutStopSec").parse().unwrap();
-    assert!(stop > grace);
+    let grace = Config::default().server.shutdown_grace;
+    let stop = Duration::from_secs(setting("TimeoutStopSec").parse().unwrap());
+    assert!(stop > grace, "{stop:?} for a grace of {grace:?}");
     assert_eq!(setting("Restart"), "on-failure");
     assert_eq!(setting("RestartPreventExitStatus"), "78");
     assert_eq!(setting("StartLimitIntervalSec"), "0");
