@@ -114,7 +114,10 @@ pub(super) struct LineWriter(pub(super) Arc<LineQueue>);
 
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        // A line that does not come is empty: it wakes nobody.
+        if !line.is_empty() {
+            self.0.push(line);
+        }
         Ok(line.len())
     }
 
