@@ -42,7 +42,7 @@ use super::params::{ConsumeParams, group_instance_id};
 use super::session::{CLOSE_SEND_TIMEOUT, SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
-use super::turn::{STEPS_PER_READ, TaskTurn};
+use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::RecordFormats;
 use crate::codec::commit::CommitRejection;
@@ -177,12 +177,11 @@ impl ConsumingSocket {
         tokio::pin!(timer);
         loop {
             self.session.handle_signals()?;
-            while let Some(message) = self.session.next_text()? {
-                self.commit(message.as_bytes());
-                self.turn.spend(1).await;
-            }
-            self.turn.spend(self.session.take_control_frames()).await;
+            let all_taken = self.handle_messages().await?;
             let progress = self.take_turn()?;
+            if !all_taken && self.session.has_room() {
+                handle.wake.notify();
+            }
             if progress == SendProgress::Blocked {
                 self.release_blocked_chunk(Instant::now());
             }
@@ -199,10 +198,29 @@ impl ConsumingSocket {
                 ready = self.session.writable(), if progress == SendProgress::Blocked => ready?,
                 ready = self.session.readable(), if self.session.has_room() => {
                     ready?;
-                    self.session.read_available()?;
-                    self.turn.spend(STEPS_PER_READ).await;
+                    let steps = self.session.read_available()?;
+                    self.turn.spend(steps).await;
                 }
                 () = &mut timer => self.on_timer()?,
+            }
+        }
+    }
+
+    /// Takes the messages that have been read, while there is room; whether those were all.
+    async fn handle_messages(&mut self) -> Result<bool, CloseReason> {
+        loop {
+            match self.session.next_text()? {
+                Some(message) => {
+                    self.commit(message.as_bytes());
+                    self.turn.spend(1).await;
+                }
+                None => {
+                    let control_frames = self.session.take_control_frames();
+                    self.turn.spend(control_frames).await;
+                    if control_frames < STEPS_PER_TURN || !self.session.has_room() {
+                        return Ok(self.session.has_room());
+                    }
+                }
             }
         }
     }
@@ -336,27 +354,4 @@ impl BlockedChunk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_is_released_when_its_client_stops_or_others_have_waited_for_its_memory() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let released = |now, blocked_since, memory_awaited_since: Option<u64>| {
-            let chunk = BlockedChunk {
-                since: start,
-                blocked_since: at(blocked_since),
-                memory_awaited_since: memory_awaited_since.map(at),
-            };
-            chunk.must_be_released(at(now))
-        };
-        assert!(!released(1_499, 1_000, None));
-        assert!(released(1_500, 1_000, None), "its client has stopped");
-        assert!(!released(9_999, 9_900, None), "it goes on, slowly");
-        assert!(released(10_000, 9_900, None));
-        assert!(!released(1_499, 1_400, Some(1_000)));
-        assert!(released(1_500, 1_400, Some(1_000)), "others wait");
-        assert!(!released(400, 300, Some(0)), "it has just begun");
-    }
-}
+mod tests;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
 use super::close::CloseReason;
 use super::session::{DataMessage, SocketSession, set_timer};
+use super::turn::STEPS_PER_TURN;
 use super::upgrade::{handshake_error, switching_protocols, take_over};
 use crate::app::App;
 use crate::app::registry::ConnectionPermit;
@@ -85,10 +87,18 @@ impl EchoSocket {
         tokio::pin!(timer);
         loop {
             self.session.handle_signals()?;
-            while let Some(message) = self.session.next_data()? {
-                self.send_back(&message);
+            loop {
+                match self.session.next_data()? {
+                    Some(message) => self.send_back(&message),
+                    None if self.session.take_control_frames() < STEPS_PER_TURN => break,
+                    None => yield_now().await,
+                }
             }
+            let had_room = self.session.has_room();
             self.session.flush()?;
+            if !had_room && self.session.has_room() {
+                continue;
+            }
             let (reading, writing) = (self.session.has_room(), !self.session.out.is_empty());
             set_timer(timer.as_mut(), self.session.next_check_at());
             tokio::select! {

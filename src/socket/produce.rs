@@ -29,7 +29,7 @@ use super::close::CloseReason;
 use super::session::{SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
-use super::turn::{STEPS_PER_READ, STEPS_PER_TURN, TaskTurn};
+use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
 use crate::codec::inbound::{InboundRecord, ProduceMessage};
@@ -126,10 +126,12 @@ impl ProducingSocket {
         tokio::pin!(timer);
         loop {
             self.session.handle_signals()?;
-            self.handle_messages().await?;
-            self.turn.spend(self.session.take_control_frames()).await;
+            let all_taken = self.handle_messages().await?;
             self.send_ready_acks().await?;
             let reading = self.may_read();
+            if reading && !all_taken {
+                continue;
+            }
             let acking = self.session.has_room() && !self.acks.is_empty();
             let writing = !self.session.out.is_empty();
             set_timer(timer.as_mut(), self.session.next_check_at());
@@ -141,8 +143,8 @@ impl ProducingSocket {
                 ready = self.session.writable(), if writing => ready?,
                 ready = self.session.readable(), if reading => {
                     ready?;
-                    self.session.read_available()?;
-                    self.turn.spend(STEPS_PER_READ).await;
+                    let steps = self.session.read_available()?;
+                    self.turn.spend(steps).await;
                 }
                 () = &mut timer => self.on_timer(reading)?,
             }
@@ -154,16 +156,24 @@ impl ProducingSocket {
         self.acks.has_room() && self.session.has_room()
     }
 
-    /// Takes the messages that have been read.
-    async fn handle_messages(&mut self) -> Result<(), CloseReason> {
+    /// Takes the messages that have been read, while there is room; whether those were all.
+    async fn handle_messages(&mut self) -> Result<bool, CloseReason> {
         while self.may_read() {
             match self.session.next_text()? {
-                None => return Ok(()),
-                Some(text) => self.produce(text.as_bytes()).await?,
+                Some(text) => {
+                    self.produce(text.as_bytes()).await?;
+                    self.turn.spend(1).await;
+                }
+                None => {
+                    let control_frames = self.session.take_control_frames();
+                    self.turn.spend(control_frames).await;
+                    if control_frames < STEPS_PER_TURN && self.session.has_room() {
+                        return Ok(true);
+                    }
+                }
             }
-            self.turn.spend(1).await;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Produces the records of one message.
@@ -182,7 +192,7 @@ impl ProducingSocket {
         }
         let now = timestamp();
         let (len, is_array) = (message.len(), message.is_array());
-        let mut index = 0;
+        let mut index: usize = 0;
         while let Some(record) = message.next_record(&self.topic.name) {
             let position = match is_array {
                 false => MessagePosition::Single,
@@ -206,7 +216,10 @@ impl ProducingSocket {
             };
             self.records += 1;
             self.acks.push(state, position, message_id, size);
-            while !self.acks.has_room() {
+            if index.is_multiple_of(STEPS_PER_TURN as usize) {
+                self.send_ready_acks().await?;
+            }
+            while !self.may_read() {
                 self.send_some_acks().await?;
             }
             self.turn.spend(1).await;

@@ -12,7 +12,7 @@
 //!
 //! # Invariants
 //! - No message is taken while the write buffer is full: a client that does not read cannot
-//!   make it grow.
+//!   make it grow. What was read is taken as soon as there is room again.
 //! - The client is pinged and timed out only while it is read from and a ping can reach it.
 
 use std::io;
@@ -26,6 +26,7 @@ use tokio::time::{Duration, Instant, Sleep, timeout_at};
 use super::close::CloseReason;
 use super::keepalive::{Keepalive, KeepaliveAction};
 use super::stream::{ReadStatus, WebSocketStream};
+use super::turn::{self, STEPS_PER_TURN};
 use super::write_buffer::WriteBuffer;
 use crate::app::registry::{SocketHandle, SocketSignal};
 use crate::config::Config;
@@ -115,7 +116,8 @@ impl SocketSession {
         Ok(())
     }
 
-    /// How many pings and pongs have been handled since the last call: no message, but work.
+    /// How many pings and pongs have been handled since the last call: no message, but work. A
+    /// turn of them ([`STEPS_PER_TURN`]) ends [`next_data`](Self::next_data): there may be more.
     pub(super) fn take_control_frames(&mut self) -> u32 {
         std::mem::take(&mut self.control_frames)
     }
@@ -140,15 +142,15 @@ impl SocketSession {
         self.stream.writable().await
     }
 
-    /// Reads what there is, once.
-    pub(super) fn read_available(&mut self) -> Result<(), CloseReason> {
+    /// Reads what there is, once; how many steps of the task's turn that and its frames take.
+    pub(super) fn read_available(&mut self) -> Result<u32, CloseReason> {
         match self.stream.fill_buffer()? {
-            ReadStatus::Data => {
+            ReadStatus::Data(bytes) => {
                 self.read_at = Instant::now();
                 self.keepalive.record_activity(self.read_at);
-                Ok(())
+                Ok(turn::steps_of_read(bytes))
             }
-            ReadStatus::WouldBlock => Ok(()),
+            ReadStatus::WouldBlock => Ok(turn::steps_of_read(0)),
             ReadStatus::Eof => Err(CloseReason::HalfClosed),
         }
     }
@@ -158,8 +160,7 @@ impl SocketSession {
         self.read_at
     }
 
-    /// The next text message of what has been read, while there is room for replies. Answers
-    /// pings on the way.
+    /// The next text message of what has been read; as [`next_data`](Self::next_data).
     pub(super) fn next_text(&mut self) -> Result<Option<Utf8Bytes>, CloseReason> {
         match self.next_data()? {
             None => Ok(None),
@@ -172,9 +173,9 @@ impl SocketSession {
     }
 
     /// The next data message of what has been read, while there is room for replies. Answers
-    /// pings on the way.
+    /// pings on the way, for one turn of the task at most.
     pub(super) fn next_data(&mut self) -> Result<Option<DataMessage>, CloseReason> {
-        while self.has_room() {
+        while self.has_room() && self.control_frames < STEPS_PER_TURN {
             let Some(message) = self.stream.next_message()? else {
                 return Ok(None);
             };

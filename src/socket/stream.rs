@@ -35,8 +35,8 @@ pub(crate) struct WebSocketStream {
 /// What became of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadStatus {
-    /// Bytes came; there may be more.
-    Data,
+    /// So many bytes came; there may be more.
+    Data(usize),
     /// Nothing is there for now.
     WouldBlock,
     /// The peer sends nothing more.
@@ -72,7 +72,7 @@ impl WebSocketStream {
                 if read >= self.read_size {
                     self.read_size = (self.read_size * 2).min(READ_BYTES_MAX);
                 }
-                Ok(ReadStatus::Data)
+                Ok(ReadStatus::Data(read))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if self.read_buffer.is_empty() {
@@ -155,7 +155,7 @@ impl WebSocketStream {
                 ReadStatus::Eof => return Ok(()),
                 ReadStatus::WouldBlock => {}
                 // A peer that goes on sending must not keep other tasks from their turn.
-                ReadStatus::Data => yield_now().await,
+                ReadStatus::Data(_) => yield_now().await,
             }
         }
     }
@@ -169,18 +169,18 @@ const DISCARDS_PER_TURN: usize = 16;
 
 /// Reads and drops what is there, up to 64 KiB.
 fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
-    let mut scratch = [0; 4096];
+    let (mut scratch, mut discarded) = ([0; 4096], 0);
     for _ in 0..DISCARDS_PER_TURN {
         match stream.try_read(&mut scratch) {
             Ok(0) => return Ok(ReadStatus::Eof),
-            Ok(_) => {}
+            Ok(read) => discarded += read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Ok(ReadStatus::WouldBlock);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(ReadStatus::Data)
+    Ok(ReadStatus::Data(discarded))
 }
 
 #[cfg(test)]
@@ -203,7 +203,11 @@ mod tests {
         let turn = DISCARDS_PER_TURN * 4096;
         assert!(sent > 2 * turn, "{sent} bytes fit the kernel's buffers");
         stream.readable().await.unwrap();
-        assert_eq!(discard(&stream).unwrap(), ReadStatus::Data);
-        assert_eq!(discard(&stream).unwrap(), ReadStatus::Data);
+        for _ in 0..2 {
+            match discard(&stream).unwrap() {
+                ReadStatus::Data(discarded) => assert!(discarded <= turn, "{discarded}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -5,8 +5,16 @@ use tokio::task::yield_now;
 
 /// Records, messages and the like, of which each takes about a microsecond.
 pub(super) const STEPS_PER_TURN: u32 = 256;
-/// What a read of as much as there is room for takes.
-pub(super) const STEPS_PER_READ: u32 = 16;
+/// What a read takes, whatever it brings.
+const STEPS_PER_READ: u32 = 16;
+/// What it brings takes a step for so many bytes: frames that are no messages may be in it, such
+/// as empty fragments, of six bytes each.
+const BYTES_PER_STEP: usize = 512;
+
+/// The steps of a read of so many bytes.
+pub(super) fn steps_of_read(bytes: usize) -> u32 {
+    STEPS_PER_READ + (bytes / BYTES_PER_STEP).min(STEPS_PER_TURN as usize) as u32
+}
 
 /// What the task has done in its turn.
 #[derive(Debug, Default)]
@@ -41,5 +49,19 @@ mod tests {
             assert!(turn.spend(1).now_or_never().is_none());
         }
         assert!(turn.spend(STEPS_PER_TURN).now_or_never().is_none());
+    }
+
+    #[test]
+    fn what_full_reads_may_bring_is_taken_a_few_reads_at_a_time() {
+        let mut turn = TaskTurn::default();
+        let full = steps_of_read(64 << 10);
+        let reads = (0..).find(|_| turn.spend(full).now_or_never().is_none());
+        // Some 20,000 empty fragments, of six bytes each.
+        assert_eq!(reads, Some(1));
+        assert!(
+            steps_of_read(100) < STEPS_PER_TURN / 10,
+            "a message of an honest client"
+        );
+        assert!(steps_of_read(usize::MAX) >= STEPS_PER_TURN);
     }
 }

@@ -1,5 +1,6 @@
 //! A producing socket in front of an in-memory broker, polled by the test.
 
+use futures_util::FutureExt;
 use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -9,8 +10,9 @@ use crate::codec::Format;
 use crate::socket::socket_log::SocketIdentity;
 use kafka_client::Principal;
 
-/// A producing socket of a client that reads nothing, which is given as well.
-async fn socket(broker: &MemoryBroker) -> (ProducingSocket, TcpStream) {
+/// A producing socket of a client that reads nothing, which is given as well, and that has sent
+/// these bytes.
+async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ProducingSocket, TcpStream) {
     assert!(broker.create_topic("t", 1));
     let mut config = Config::default();
     config.client.bootstrap_servers = vec![broker.bootstrap()];
@@ -19,7 +21,7 @@ async fn socket(broker: &MemoryBroker) -> (ProducingSocket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = WebSocketStream::new(accepted.unwrap().0, Default::default(), 1 << 20);
+    let stream = WebSocketStream::new(accepted.unwrap().0, sent.into(), 1 << 20);
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let formats = RecordFormats {
         key: None,
@@ -41,18 +43,11 @@ async fn socket(broker: &MemoryBroker) -> (ProducingSocket, TcpStream) {
 async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
     const RECORDS: usize = 5_000;
     let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
-    let (mut socket, _client) = socket(&broker).await;
+    let (mut socket, _client) = socket(&broker, Vec::new()).await;
     for element in ["{}", r#"{"value":{"value":"x"}}"#] {
         let message = format!("[{}]", vec![element; RECORDS].join(","));
-        let mut polls = 0;
-        let mut taken = Box::pin(socket.produce(message.as_bytes()));
-        std::future::poll_fn(|cx| {
-            polls += 1;
-            taken.as_mut().poll(cx)
-        })
-        .await
-        .unwrap();
-        drop(taken);
+        let (polls, taken) = polled(socket.produce(message.as_bytes())).await;
+        taken.unwrap();
         // Once while it is checked, and once while it is produced.
         let turns = 2 * RECORDS / STEPS_PER_TURN as usize;
         assert!(polls >= turns, "{element}: {polls} polls, {turns} turns");
@@ -61,26 +56,53 @@ async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
     broker.stop().await;
 }
 
+/// How often a future was polled until it was ready.
+async fn polled<T>(future: impl Future<Output = T>) -> (usize, T) {
+    let mut future = Box::pin(future);
+    let mut polls = 0;
+    let output = std::future::poll_fn(|cx| {
+        polls += 1;
+        future.as_mut().poll(cx)
+    });
+    let output = output.await;
+    (polls, output)
+}
+
 #[tokio::test]
 async fn a_flood_of_pings_is_answered_in_turns_with_other_tasks() {
-    use tokio::io::AsyncWriteExt;
-
+    const TURNS: usize = 10;
+    let pings = TURNS * STEPS_PER_TURN as usize;
     let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
-    let (mut socket, mut client) = socket(&broker).await;
-    let ping = [0x89, 0x80, 0, 0, 0, 0];
-    let pings = 2 * STEPS_PER_TURN;
-    client
-        .write_all(&ping.repeat(pings as usize))
-        .await
-        .unwrap();
-    let mut handled = 0;
+    let sent = [0x89, 0x80, 0, 0, 0, 0].repeat(pings);
+    let (mut socket, _client) = socket(&broker, sent).await;
+    let (polls, all_taken) = polled(socket.handle_messages()).await;
+    assert!(all_taken.unwrap());
     // A pong has two bytes.
-    while socket.session.out.len() < 2 * pings as usize {
-        socket.session.readable().await.unwrap();
-        socket.session.read_available().unwrap();
-        socket.handle_messages().await.unwrap();
-        handled += socket.session.take_control_frames();
+    assert_eq!(socket.session.out.len(), 2 * pings);
+    assert!(polls >= TURNS, "{polls} polls");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn the_answers_of_an_array_that_nobody_reads_stop_it_at_the_write_buffer() {
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let (mut socket, client) = socket(&broker, Vec::new()).await;
+    // Until the kernel takes nothing more.
+    while socket.session.flush().unwrap() {
+        socket
+            .session
+            .out
+            .append(|out| out.extend_from_slice(&[0; 1 << 20]));
     }
-    assert_eq!(handled, pings, "each is a step of the task's turn");
+    let message = format!("[{}]", vec!["{}"; 20_000].join(","));
+    let mut taken = Box::pin(socket.produce(message.as_bytes()));
+    for _ in 0..100 {
+        let ended = (&mut taken).now_or_never();
+        assert!(ended.is_none(), "its answers have no room");
+    }
+    drop(taken);
+    let records = socket.records;
+    assert!(records <= u64::from(STEPS_PER_TURN), "{records} are taken");
+    drop(client);
     broker.stop().await;
 }

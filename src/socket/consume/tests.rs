@@ -1,0 +1,99 @@
+//! A consuming socket in front of an in-memory broker, polled by the test.
+
+use std::future::Future;
+
+use memory_broker::{BrokerConfig, MemoryBroker};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::app::App;
+use crate::codec::Format;
+use crate::socket::socket_log::SocketIdentity;
+use kafka_client::consumer::OffsetResetStrategy;
+use kafka_client::{IsolationLevel, Principal};
+
+/// A consuming socket whose client, which is given as well, has sent these bytes.
+async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpStream) {
+    assert!(broker.create_topic("t", 1));
+    let mut config = Config::default();
+    config.client.bootstrap_servers = vec![broker.bootstrap()];
+    let app = App::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    let stream = WebSocketStream::new(accepted.unwrap().0, sent.into(), 1 << 20);
+    let permit = app.registry.try_acquire_connection_permit(0).unwrap();
+    let topics = [("t".into(), 1)];
+    let group_permit = app
+        .registry
+        .acquire_group_permit("g", "a", &topics, permit.handle())
+        .await
+        .unwrap();
+    let params = ConsumeParams {
+        client_id: "a".to_owned(),
+        group_id: "g".to_owned(),
+        topics: vec!["t".to_owned()],
+        formats: RecordFormats {
+            key: None,
+            value: Format::String,
+        },
+        offset_reset_strategy: OffsetResetStrategy::Earliest,
+        isolation_level: IsolationLevel::ReadUncommitted,
+        rate: None,
+        batch_size: None,
+        auto_commit: false,
+    };
+    let log = SocketLog::open(SocketIdentity {
+        endpoint: "/socket/out",
+        client_id: None,
+        group: None,
+        peer: None,
+        principal: Principal::Proxy,
+    });
+    let (consumers, permits) = (app.client.consumers(), (permit, group_permit));
+    let socket = ConsumingSocket::new(&app.config, consumers, stream, params, None, permits, log);
+    (socket, client.unwrap())
+}
+
+#[tokio::test]
+async fn commits_and_pings_are_handled_in_turns_with_other_tasks() {
+    const TURNS: usize = 5;
+    let commit = br#"{"wsProxyMessageId":"x"}"#;
+    let commit = [&[0x81, 0x80 | commit.len() as u8, 0, 0, 0, 0], &commit[..]].concat();
+    let ping = vec![0x89, 0x80, 0, 0, 0, 0];
+    for frame in [commit, ping] {
+        let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+        let sent = frame.repeat(TURNS * STEPS_PER_TURN as usize);
+        let (mut socket, _client) = socket(&broker, sent).await;
+        let (mut handled, mut polls) = (Box::pin(socket.handle_messages()), 0);
+        let all_taken = std::future::poll_fn(|cx| {
+            polls += 1;
+            handled.as_mut().poll(cx)
+        });
+        assert!(all_taken.await.unwrap());
+        assert!(polls >= TURNS, "{polls} polls");
+        drop(handled);
+        broker.stop().await;
+    }
+}
+
+#[test]
+fn a_chunk_is_released_when_its_client_stops_or_others_have_waited_for_its_memory() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let released = |now, blocked_since, memory_awaited_since: Option<u64>| {
+        let chunk = BlockedChunk {
+            since: start,
+            blocked_since: at(blocked_since),
+            memory_awaited_since: memory_awaited_since.map(at),
+        };
+        chunk.must_be_released(at(now))
+    };
+    assert!(!released(1_499, 1_000, None));
+    assert!(released(1_500, 1_000, None), "its client has stopped");
+    assert!(!released(9_999, 9_900, None), "it goes on, slowly");
+    assert!(released(10_000, 9_900, None));
+    assert!(!released(1_499, 1_400, Some(1_000)));
+    assert!(released(1_500, 1_400, Some(1_000)), "others wait");
+    assert!(!released(400, 300, Some(0)), "it has just begun");
+}
