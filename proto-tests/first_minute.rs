@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
@@ -222,6 +222,19 @@ async fn a_port_that_is_no_brokers_is_called_what_it_is() {
         log.first_with(names).await;
         answering.abort();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_tls_to_a_port_without_it_is_in_the_log() {
+    let (program, log) = Program::start_logged(&["--dev"], &[]);
+    let mut client = TcpStream::connect(program.address()).await.unwrap();
+    // The beginning of a ClientHello.
+    client
+        .write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])
+        .await
+        .unwrap();
+    let line = log.first_with("speaks TLS").await;
+    assert!(line.contains("ws://"), "{line}");
 }
 
 #[tokio::test]

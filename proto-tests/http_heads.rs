@@ -10,6 +10,56 @@ use crate::support::proxy::Proxy;
 const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
+/// Sends these bytes, and reads what comes until the server closes.
+async fn last_answer_to(proxy: &Proxy, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&proxy.address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.expect("it stays open").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_answered_as_all_others_are() {
+    let proxy = Proxy::start().await;
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
+    for (request, status) in [
+        (&b"no request\r\n\r\n"[..], "400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX Y: 1\r\n\r\n", "400"),
+        (b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "400",
+        ),
+        (many.as_bytes(), "431"),
+        // Behind one that can be read.
+        (
+            b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\nno request\r\n\r\n",
+            "400",
+        ),
+    ] {
+        let answers = last_answer_to(&proxy, request).await;
+        let last = &answers[answers.rfind("HTTP/1.1 4").expect(&answers)..];
+        assert_eq!(self::status(last), status, "{last}");
+        let (head, body) = last.split_once("\r\n\r\n").expect(last);
+        for field in [
+            "content-type: application/json",
+            "x-content-type-options: nosniff",
+            "connection: close",
+            &format!("content-length: {}", body.len()),
+        ] {
+            assert!(head.lines().any(|line| line == field), "{field}: {head}");
+        }
+        let body: serde_json::Value = serde_json::from_str(body).expect(last);
+        assert!(body["message"].is_string(), "{body}");
+    }
+    proxy.stopped().await;
+}
+
 /// Sends these bytes, and reads the answer's head; what follows a 101 is not waited for.
 async fn answer_to(proxy: &Proxy, request: &str) -> String {
     let mut stream = TcpStream::connect(&proxy.address).await.unwrap();

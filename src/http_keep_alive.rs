@@ -13,37 +13,48 @@
 //! counts as idle.)
 //!
 //! [`KeepAliveStream`] also notes what hyper lets pass in a head and others might read
-//! differently, see [`HeadProgress`].
+//! differently, see [`HeadProgress`]; gives up a client that takes nothing of its answers, on which
+//! hyper has no time-out; and completes the answers that hyper writes by itself, see `refusal`.
 
 mod head_scanner;
+mod refusal;
 
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
+use http::StatusCode;
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use head_scanner::HeadScanner;
 pub(crate) use head_scanner::LAST_HEAD_FIELDS;
+use refusal::Refusal;
 
-/// How long a connection may be idle between two requests.
+/// How long a connection may be idle between two requests, and how long a client may take nothing
+/// of an answer.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A client that is still sending a head that is too long may lose the answer if its connection
 /// is closed with unread bytes: so much is read, for so long, and dropped.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a head may be, and how long it may take.
+/// How long a head may be, how long it may take, and what is said of one that cannot be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
     pub(crate) bytes_max: usize,
     pub(crate) timeout: Duration,
+    /// JSON.
+    pub(crate) refusal_body: fn(StatusCode) -> String,
 }
+
+/// The first bytes of a TLS connection: a handshake record of version 3.x (RFC 8446, section 5.1).
+const TLS_START: [u8; 2] = [0x16, 3];
 
 /// What has been received of a connection's heads.
 #[derive(Debug, Default)]
@@ -52,6 +63,7 @@ pub(crate) struct HeadProgress {
     received: AtomicBool,
     bare_line_feed: AtomicBool,
     too_long: AtomicBool,
+    tls: AtomicBool,
 }
 
 impl HeadProgress {
@@ -64,6 +76,11 @@ impl HeadProgress {
     /// Whether a head was longer than one may be: hyper takes one that has come in a single read.
     pub(crate) fn is_too_long(&self) -> bool {
         self.too_long.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client has begun with a handshake of TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.load(Ordering::Relaxed)
     }
 }
 
@@ -82,8 +99,11 @@ pub(crate) fn keep_alive<T>(
     let stream = KeepAliveStream {
         stream,
         scanner: HeadScanner::default(),
-        bytes_max: limits.bytes_max,
+        limits,
         progress: Arc::clone(&progress),
+        has_begun: false,
+        refusal: Bytes::new(),
+        write_timeout: None,
         discarding: None,
     };
     (stream, timer, progress)
@@ -94,8 +114,14 @@ pub(crate) fn keep_alive<T>(
 pub(crate) struct KeepAliveStream<T> {
     stream: T,
     scanner: HeadScanner,
-    bytes_max: usize,
+    limits: HeadLimits,
     progress: Arc<HeadProgress>,
+    /// Whether anything has been received.
+    has_begun: bool,
+    /// What is still to be written in the place of an answer of hyper's own.
+    refusal: Bytes,
+    /// Set while the client takes nothing.
+    write_timeout: Option<Pin<Box<tokio::time::Sleep>>>,
     discarding: Option<DiscardedBytes>,
 }
 
@@ -148,8 +174,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for KeepAliveStream<T> {
         let received = &buf.filled()[before..];
         if !received.is_empty() {
             self.progress.received.store(true, Ordering::Relaxed);
+            if !std::mem::replace(&mut self.has_begun, true) && received.starts_with(&TLS_START) {
+                self.progress.tls.store(true, Ordering::Relaxed);
+            }
             self.scanner.scan(received);
-            if self.scanner.longest() >= self.bytes_max {
+            if self.scanner.longest() >= self.limits.bytes_max {
                 self.progress.too_long.store(true, Ordering::Relaxed);
             }
             if self.scanner.has_bare_line_feed() {
@@ -160,32 +189,55 @@ impl<T: AsyncRead + Unpin> AsyncRead for KeepAliveStream<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> KeepAliveStream<T> {
+    /// Writes, unless the client takes nothing for too long.
+    fn poll_write_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            self.write_timeout = None;
+            return Poll::Ready(written);
+        }
+        let timeout = self
+            .write_timeout
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE_TIMEOUT)));
+        ready!(timeout.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes what stands in the place of an answer of hyper's own.
+    fn poll_write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.refusal.is_empty() {
+            let refusal = self.refusal.clone();
+            let written = ready!(self.poll_write_some(cx, &refusal))?;
+            self.refusal.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Not vectored: an answer of hyper's own is recognised in one piece.
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match Refusal::at_end_of(buf) {
+            None => self.poll_write_some(cx, buf),
+            Some(refusal) if refusal.at > 0 => self.poll_write_some(cx, &buf[..refusal.at]),
+            Some(refusal) => {
+                self.refusal = refusal.with_body(self.limits.refusal_body).into();
+                Poll::Ready(Ok(buf.len()))
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_refusal(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_refusal(cx))?;
         if self.discarding.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             if !self.progress.is_too_long() {
@@ -276,6 +328,7 @@ mod tests {
         let limits = HeadLimits {
             bytes_max: 8 << 10,
             timeout: HEAD_TIMEOUT,
+            refusal_body: |status| format!("{{{}}}", status.as_u16()),
         };
         let (stream, timer, _) = keep_alive(server, limits);
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new("hi".to_owned())));
@@ -344,6 +397,30 @@ mod tests {
         sleep(Duration::from_secs(9)).await;
         client.write_all(&REQUEST[5..9]).await.unwrap();
         assert_is(closed_after(&mut client).await, Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_of_its_answers_for_75_seconds_is_closed() {
+        let mut client = connect();
+        let begin = Instant::now();
+        let flood = async { while client.write_all(REQUEST).await.is_ok() {} };
+        flood.await;
+        assert_is(begin.elapsed(), IDLE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hyper_refuses_by_itself_has_a_body() {
+        let mut client = connect();
+        ask(&mut client).await;
+        client.write_all(b"no request\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(
+            answer.contains("x-content-type-options: nosniff"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\n{400}"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

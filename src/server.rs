@@ -98,6 +98,7 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
     let head = HeadLimits {
         bytes_max: limits.header_bytes_max,
         timeout: limits.header_timeout,
+        refusal_body: head_check::unreadable,
     };
     let http = HttpConnections::default();
     loop {
@@ -213,6 +214,7 @@ async fn serve_connection<S, B, F>(
     let active = Arc::new(AtomicUsize::new(0));
     let (counter, serving) = (Arc::clone(&active), Arc::clone(&admitted));
     let (stream, timer, progress) = keep_alive(stream, head);
+    let received = Arc::clone(&progress);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let active = ActiveRequest::new(&counter, &serving);
         request.extensions_mut().insert(PeerAddress(peer));
@@ -258,7 +260,9 @@ async fn serve_connection<S, B, F>(
             }
         }
     };
-    if let Err(error) = served {
+    if received.is_tls() {
+        info!(%peer, "a client speaks TLS to this port, which has none: http:// and ws:// reach it");
+    } else if let Err(error) = served {
         debug!(%peer, %error, "connection ended");
     }
 }

@@ -39,6 +39,18 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty)
 }
 
+/// What is said of a head that hyper refuses.
+pub(super) fn unreadable(status: StatusCode) -> String {
+    let message = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "the head of the request has too many fields, or is too long \
+             (server.limits.header-bytes-max)"
+        }
+        _ => "this is no request of HTTP/1.1 (RFC 9112)",
+    };
+    HttpError::new(status, message).into_response().into_body()
+}
+
 /// Whether no other head may follow this one on its connection.
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
