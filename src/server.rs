@@ -42,7 +42,7 @@ use warp::Filter;
 use crate::app::App;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HeadLimits, keep_alive};
-use crate::socket::PeerAddress;
+use crate::socket::{HttpConnectionHold, PeerAddress};
 use crate::{routes, socket};
 use connections::{HttpConnection, HttpConnections, http_connections_max};
 use runtime::panic_policy;
@@ -214,10 +214,12 @@ async fn serve_connection<S, B, F>(
     let active = Arc::new(AtomicUsize::new(0));
     let (counter, serving) = (Arc::clone(&active), Arc::clone(&admitted));
     let (stream, timer, progress) = keep_alive(stream, head);
+    let hold = HttpConnectionHold::new(admitted.clone(), admitted.closing());
     let received = Arc::clone(&progress);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let active = ActiveRequest::new(&counter, &serving);
         request.extensions_mut().insert(PeerAddress(peer));
+        request.extensions_mut().insert(hold.clone());
         let is_last = head_check::is_last(&request);
         let answer = match head_check::head_error(&request, &progress) {
             Some(error) => {

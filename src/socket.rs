@@ -24,8 +24,12 @@ mod turn;
 mod upgrade;
 mod write_buffer;
 
+use std::any::Any;
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, Response};
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::Notify;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
@@ -37,6 +41,30 @@ use upgrade::{SocketEndpoint, UpgradeRequest};
 /// Marks, as an extension of a request, that the page it comes from may not use this server.
 #[derive(Clone, Debug)]
 pub(crate) struct PageRefused(pub(crate) HttpError);
+
+/// Counts the connection of a request among those that speak HTTP, as an extension of the request,
+/// until it is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpConnectionHold {
+    _counted: Arc<dyn Any + Send + Sync>,
+    closing: Arc<Notify>,
+}
+
+impl HttpConnectionHold {
+    /// Holds `counted`, which may have to make room for another connection when `closing` is
+    /// notified.
+    pub(crate) fn new(counted: Arc<dyn Any + Send + Sync>, closing: Arc<Notify>) -> Self {
+        Self {
+            _counted: counted,
+            closing,
+        }
+    }
+
+    /// Completes when the connection must make room.
+    async fn must_close(&self) {
+        self.closing.notified().await;
+    }
+}
 
 /// Whether this request is answered by [`routes`], which also refuse what may not be served.
 pub(crate) fn is_socket_request<B>(request: &http::Request<B>) -> bool {
@@ -73,14 +101,18 @@ fn upgrade_request(
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<PeerAddress>())
         .and(warp::ext::optional::<PageRefused>())
+        .and(warp::ext::optional::<HttpConnectionHold>())
         .map(
-            move |headers: HeaderMap, query: String, upgrade, peer, page_refused| UpgradeRequest {
-                endpoint,
-                headers,
-                query,
-                upgrade,
-                peer,
-                page_refused,
+            move |headers: HeaderMap, query: String, upgrade, peer, page_refused, connection| {
+                UpgradeRequest {
+                    endpoint,
+                    headers,
+                    query,
+                    upgrade,
+                    peer,
+                    page_refused,
+                    connection,
+                }
             },
         )
 }

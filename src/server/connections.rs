@@ -104,6 +104,11 @@ impl HttpConnection {
         self.closing.notified().await;
     }
 
+    /// Notified when it must.
+    pub(super) fn closing(&self) -> Arc<Notify> {
+        Arc::clone(&self.closing)
+    }
+
     /// It is not idle any more.
     pub(super) fn begin_request(&self) {
         let turn = self.turn.swap(0, Ordering::Relaxed);

@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
-use super::PageRefused;
 use super::consume::ConsumingSocket;
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
 use super::peer::{ClientAddress, PeerAddress};
@@ -24,6 +23,7 @@ use super::produce::ProducingSocket;
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
+use super::{HttpConnectionHold, PageRefused};
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::http_error::HttpError;
@@ -73,6 +73,7 @@ pub(super) struct UpgradeRequest {
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<PeerAddress>,
     pub(super) page_refused: Option<PageRefused>,
+    pub(super) connection: Option<HttpConnectionHold>,
 }
 
 /// Admits and starts sockets.
@@ -163,7 +164,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let close = CloseFrame::new(code, &error.message);
             let closing = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
-                    socket.close(BytesMut::new(), &close, REFUSAL_TIMEOUT).await;
+                    close_refused(socket, &close, request.connection).await;
                 }
             };
             opener
@@ -173,6 +174,23 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         }
     }
     switching_protocols(accepted)
+}
+
+/// Tells a client that it is refused by a close frame. It has no socket that counts, so its
+/// connection goes on counting among those that speak HTTP, and makes room for another.
+async fn close_refused(
+    socket: WebSocketStream,
+    close: &CloseFrame,
+    connection: Option<HttpConnectionHold>,
+) {
+    let closed = socket.close(BytesMut::new(), close, REFUSAL_TIMEOUT);
+    match connection {
+        None => closed.await,
+        Some(connection) => tokio::select! {
+            () = closed => {}
+            () = connection.must_close() => {}
+        },
+    }
 }
 
 /// A client that is refused often does not show why: browsers, wscat and Node hide the body.
