@@ -7,8 +7,10 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::clients::{self, Terminal};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
+use crate::support::until;
 use crate::support::ws_client::WsClient;
 
 /// A running `--dev`, with what it has printed.
@@ -47,80 +49,45 @@ impl Drop for DevProgram {
     }
 }
 
-/// The words that a shell makes of a line.
-fn words(line: &str) -> Vec<String> {
-    let script = format!("set -- {line}\nprintf '%s\\n' \"$@\"");
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert!(output.status.success(), "{line}");
-    let words = String::from_utf8(output.stdout).unwrap();
-    words.lines().map(str::to_owned).collect()
-}
-
-fn kcat_is_installed() -> bool {
-    let installed = Command::new("kcat").arg("-V").output().is_ok();
-    if !installed {
-        eprintln!("kcat is not installed: its commands are not run");
-    }
-    installed
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_that_dev_prints_does_what_it_says() {
     let program = DevProgram::start();
     let commands = program.commands();
-    let record = commands.iter().find(|line| line.starts_with('{')).unwrap();
-    let (mut readers, mut producers) = (Vec::new(), Vec::new());
-    for line in &commands {
-        let words = match line.as_str() {
-            line if line.starts_with(['{', 'e', 'k']) => continue,
-            line => words(line),
-        };
-        let url = match &words[..] {
-            [program, flag, url] if program == "wscat" && flag == "-c" => url,
-            [program, url] if program == "websocat" => url,
-            other => panic!("{other:?}"),
-        };
-        let (address, _) = url.strip_prefix("ws://").unwrap().split_once('/').unwrap();
-        let path = url.split_once(address).unwrap().1;
-        let socket = WsClient::connect(address, path).await.unwrap();
-        match path.starts_with("/socket/out") {
-            true => readers.push(socket),
-            false => producers.push(socket),
+    let starting = |with: &str| {
+        let found = commands.iter().filter(|line| line.starts_with(with));
+        found.cloned().collect::<Vec<_>>()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut readers, mut writers) = (Vec::new(), Vec::new());
+    for line in [starting("wscat"), starting("websocat"), starting("kcat")].concat() {
+        let terminal = Terminal::start(&line, folder.path());
+        if line.starts_with("wscat") {
+            // It takes no line before, and the topic, which kcat does not wait for, is there then.
+            terminal.shows("Connected").await;
+        }
+        match line.contains("/socket/in") {
+            true => writers.push((line, terminal)),
+            false => readers.push((line, terminal)),
         }
     }
-    assert_eq!((readers.len(), producers.len()), (2, 2));
-    for (offset, producer) in producers.iter_mut().enumerate() {
-        assert_eq!(producer.ask(record).await["offset"], offset);
+    assert_eq!((readers.len(), writers.len()), (3, 2));
+    let record = starting("{").remove(0);
+    let parsed: Value = serde_json::from_str(&record).unwrap();
+    let value = parsed["value"]["value"].as_str().unwrap();
+    for (offset, (_, writer)) in writers.iter_mut().enumerate() {
+        writer.enter(&record);
+        writer.shows(&format!(r#""offset":{offset},"#)).await;
     }
-    let record: Value = serde_json::from_str(record).unwrap();
-    for reader in &mut readers {
-        for _ in 0..2 {
-            assert_eq!(
-                reader.next().await["value"]["value"],
-                record["value"]["value"]
-            );
-        }
+    let piped = clients::output(&starting("echo").remove(0));
+    assert!(piped.status.success());
+    for (line, reader) in &readers {
+        let last = match line.starts_with("kcat") {
+            true => value,
+            false => r#""offset":2,"#,
+        };
+        until(line, || reader.shown(value) == 3).await;
+        reader.shows(last).await;
     }
-    if !kcat_is_installed() {
-        return;
-    }
-    let produce = commands
-        .iter()
-        .find(|line| line.starts_with("echo hello | kcat"));
-    let produced = Command::new("sh").args(["-c", produce.unwrap()]).status();
-    assert!(produced.unwrap().success());
-    for reader in &mut readers {
-        assert_eq!(reader.next().await["value"]["value"], "hello");
-    }
-    // Ended where the topic does: it would wait for more, and keep what it has for a pipe.
-    let consume = commands.iter().find(|line| line.starts_with("kcat"));
-    let consumed = Command::new("sh")
-        .args(["-c", &format!("{} -e", consume.unwrap())])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let consumed = String::from_utf8(consumed.stdout).unwrap();
-    assert_eq!(consumed, "hello\nhello\nhello\n");
 }
 
 #[test]

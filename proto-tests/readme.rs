@@ -1,4 +1,6 @@
-//! The commands of README.md, run: a command that is new there needs its place here.
+//! The commands and programs of README.md, run as they are written there.
+
+mod examples;
 
 use std::path::Path;
 use std::process::Command;
@@ -6,12 +8,16 @@ use std::process::Command;
 use kafka_websocket_proxy::first_steps::FirstSteps;
 use serde_json::Value;
 
+use crate::support::clients;
 use crate::support::program::Program;
 
 const README: &str = include_str!("../README.md");
 
 /// Commands that are not run from here, and where they are.
 const ELSEWHERE: [(&str, &str); 1] = [("scripts/test", "runs this test")];
+
+/// Where the proxy of the README listens.
+const ADDRESS: &str = "127.0.0.1:8078";
 
 /// The bodies of the fenced blocks in that language, of this part of the text.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
@@ -22,38 +28,23 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The commands of the shell blocks, as words.
-fn commands(text: &str) -> Vec<Vec<String>> {
+/// The commands of the shell blocks.
+fn commands(text: &str) -> Vec<String> {
     let shells = ["bash", "sh", "console", "shell"];
     let blocks = shells.iter().flat_map(|shell| blocks(text, shell));
-    let lines: Vec<String> = blocks
-        .flat_map(|block| {
-            let whole = block.replace("\\\n", " ");
-            whole.lines().map(str::to_owned).collect::<Vec<_>>()
-        })
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let words = |line: &String| {
-        line.split_whitespace()
-            .map(|word| word.trim_matches('\'').to_owned())
-            .collect()
-    };
-    lines.iter().map(words).collect()
+    let lines = blocks.flat_map(|block| {
+        let whole = block.replace("\\\n", " ");
+        whole.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    lines.filter(|line| !line.trim().is_empty()).collect()
 }
 
 /// The arguments for our program, if that is what the command starts.
-fn ours(command: &[String]) -> Option<&[String]> {
-    let begins = |words: &str| {
-        let words: Vec<&str> = words.split(' ').collect();
-        let same = command.iter().zip(&words).all(|(a, b)| a == b);
-        (same && command.len() >= words.len()).then(|| &command[words.len()..])
-    };
-    begins("kafka-websocket-proxy").or_else(|| begins("cargo run --release --"))
-}
-
-fn start(arguments: &[String]) -> Program {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Program::start(&arguments)
+fn ours(command: &str) -> Option<Vec<&str>> {
+    let programs = ["kafka-websocket-proxy ", "cargo run --release -- "];
+    let arguments = programs.iter().find_map(|p| command.strip_prefix(p))?;
+    let words = arguments.split_whitespace();
+    Some(words.map(|word| word.trim_matches('\'')).collect())
 }
 
 /// The text between a heading and the next one.
@@ -62,20 +53,38 @@ fn section(heading: &str) -> &'static str {
     rest.split("\n## ").next().unwrap()
 }
 
-#[test]
-fn every_command_starts_what_it_promises_or_is_run_elsewhere() {
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_does_something_or_is_run_elsewhere() {
     let all = commands(README);
-    assert!(all.len() >= 4, "{all:?}");
+    assert!(all.len() >= 7, "{all:?}");
+    let dev = Program::start(&["--dev"]);
     for command in all {
-        let line = command.join(" ");
         if let Some(arguments) = ours(&command) {
-            let program = start(arguments);
+            let program = Program::start(&arguments);
             program.signal("TERM");
-            assert_eq!(program.ended().code(), Some(0), "{line}");
-        } else {
-            let known = ELSEWHERE.iter().any(|(known, _)| line == *known);
-            assert!(known, "README shows a command that no test runs: {line}");
+            assert_eq!(program.ended().code(), Some(0), "{command}");
+        } else if !ELSEWHERE.iter().any(|(known, _)| command == *known) {
+            assert!(command.contains(ADDRESS), "nothing runs this: {command}");
+            let output = clients::output(&command.replace(ADDRESS, &dev.address()));
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success(), "{command}: {printed}");
+            let answers: Vec<Value> = printed
+                .lines()
+                .map(|line| serde_json::from_str(line).expect(line))
+                .collect();
+            let wrong = answers.iter().any(|answer| {
+                ["error", "message"]
+                    .iter()
+                    .any(|it| answer.get(it).is_some())
+            });
+            assert!(!answers.is_empty() && !wrong, "{command}: {printed}");
         }
+    }
+    let mut numbers = dev
+        .connect("/socket/out?topic=numbers&clientId=a&valType=long")
+        .await;
+    for (n, record) in numbers.records(3).await.iter().enumerate() {
+        assert_eq!(record["value"]["value"], n + 1, "a frame a line, in order");
     }
 }
 
@@ -94,7 +103,7 @@ async fn the_first_steps_give_what_is_shown() {
 
     let commands = commands(steps);
     let mut programs = commands.iter().filter_map(|command| ours(command));
-    let program = start(programs.next().unwrap());
+    let program = Program::start(&programs.next().unwrap());
     let mut producer = program.connect("/socket/in?topic=t").await;
     let record = shown.lines().find_map(|line| line.strip_prefix("  {"));
     let mut answer = producer.ask(format!("{{{}", record.unwrap())).await;

@@ -1,6 +1,6 @@
 //! The real program, as a user starts it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +15,14 @@ use super::{PATIENCE, until};
 pub(crate) struct LogLines(Arc<Mutex<Vec<String>>>);
 
 impl LogLines {
-    fn follow(&self, log: BufReader<ChildStderr>) {
+    /// The lines of what somebody prints.
+    pub(crate) fn following(printed: impl Read + Send + 'static) -> Self {
+        let lines = LogLines(Arc::default());
+        lines.follow(BufReader::new(printed));
+        lines
+    }
+
+    fn follow(&self, log: impl BufRead + Send + 'static) {
         let lines = Arc::clone(&self.0);
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
