@@ -273,7 +273,10 @@ fn setting_argument(row: &'static ConfigKey, flag: String, setting: &Setting) ->
 /// Known, so that it can be refused by name.
 fn unsupported_argument(row: &'static ConfigKey, flag: String) -> Arg {
     let arg = Arg::new(row.name).long(flag).hide(true);
-    arg.num_args(0..=1).default_missing_value("")
+    match row.later().map(|later| later.placeholder) {
+        Some("BOOLEAN") => arg.num_args(0..=1).default_missing_value("true"),
+        _ => arg,
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod conflicts;
 mod error;
 pub(crate) mod file;
 mod given;
+mod ignored_keys;
 mod java_properties;
 pub(crate) mod keys;
 mod loader;

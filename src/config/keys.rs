@@ -7,7 +7,7 @@
 //! handling   Setting      sets something of the proxy, listed by --help
 //!            Property     sets something of the Kafka clients
 //!            Checked      has one value here; any other is refused
-//!            Unsupported  refused: a later version will have it
+//!            Unsupported  refused where it asks for anything: a later version will have it
 //!            Ignored      reported with the reason, and without effect
 //! ```
 //!
@@ -25,7 +25,7 @@ pub(super) use properties::CLIENT_PROPERTIES;
 pub(crate) use proxy::PROXY_KEYS;
 
 use super::Config;
-use super::value::ParsedValue;
+use super::value::{self, ParsedValue};
 use crate::secret::Secret;
 
 /// What every key begins with; it may be left out.
@@ -59,10 +59,73 @@ pub(crate) enum KeyHandling {
     Property(ClientSection, SetValue),
     /// Checks that the value is the only one supported.
     Checked(fn(&str) -> ParsedValue<()>),
-    /// Refused: a later version will have it.
-    Unsupported,
+    /// Refused where it asks for anything: a later version will have it.
+    Unsupported(LaterKey),
     /// Without effect, for this reason.
     Ignored(&'static str),
+}
+
+/// A key of a later version.
+#[derive(Debug)]
+pub(crate) struct LaterKey {
+    /// What it is by default, which is what happens anyway; `None`: unset.
+    pub(crate) default: Option<&'static str>,
+    /// As in [`Setting`].
+    pub(crate) placeholder: &'static str,
+    /// As in [`Setting`].
+    #[expect(dead_code, reason = "the reference of all keys is to come")]
+    pub(crate) help: &'static str,
+    /// Other values that ask for nothing but what happens anyway.
+    inert: &'static [&'static str],
+    /// The key that says whether this one has any effect.
+    switch: Option<KeySwitch>,
+}
+
+impl LaterKey {
+    /// One of which no more than the name is said.
+    const UNDESCRIBED: LaterKey = LaterKey {
+        default: None,
+        placeholder: "",
+        help: "",
+        inert: &[],
+        switch: None,
+    };
+
+    /// Whether a value asks for nothing but what happens anyway.
+    pub(super) fn is_inert(&self, text: &str) -> bool {
+        let mut inert = self.inert.iter().chain(&self.default);
+        text.trim().is_empty() || inert.any(|inert| self.is_same(inert, text))
+    }
+
+    /// Whether two values mean the same.
+    fn is_same(&self, a: &str, b: &str) -> bool {
+        match self.placeholder {
+            "DURATION" => value::duration(a) == value::duration(b),
+            _ => a.trim().eq_ignore_ascii_case(b.trim()),
+        }
+    }
+
+    /// The switch that turns it off, if `value_of` says so.
+    pub(super) fn turned_off_by<'a>(
+        &self,
+        value_of: impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<&'static str> {
+        let switch = self.switch.as_ref()?;
+        let value = value_of(switch.key).map(|text| text.trim().to_ascii_lowercase());
+        let is_off = match value.as_deref() {
+            None => !switch.must_be_off,
+            Some(text) => text == "false",
+        };
+        is_off.then_some(switch.key)
+    }
+}
+
+/// A key that turns others off.
+#[derive(Debug)]
+struct KeySwitch {
+    key: &'static str,
+    /// Whether it must be said to be off: whoever sets a password asks for its being asked for.
+    must_be_off: bool,
 }
 
 /// Parses a text into its field.
@@ -115,6 +178,31 @@ impl ConfigKey {
         self
     }
 
+    /// It has no effect unless that key is true.
+    const fn only_with(self, key: &'static str) -> Self {
+        self.switched_by(key, false)
+    }
+
+    /// It has no effect if that key is given, and false.
+    const fn unless_off(self, key: &'static str) -> Self {
+        self.switched_by(key, true)
+    }
+
+    const fn switched_by(mut self, key: &'static str, must_be_off: bool) -> Self {
+        if let KeyHandling::Unsupported(later) = &mut self.handling {
+            later.switch = Some(KeySwitch { key, must_be_off });
+        }
+        self
+    }
+
+    /// Values that ask for nothing, beside the default.
+    const fn inert(mut self, values: &'static [&'static str]) -> Self {
+        if let KeyHandling::Unsupported(later) = &mut self.handling {
+            later.inert = values;
+        }
+        self
+    }
+
     const fn replaced_by_dev(mut self) -> Self {
         self.replaced_by_dev = true;
         self
@@ -132,7 +220,7 @@ impl ConfigKey {
     /// Whether this row is about `name`.
     pub(super) fn matches(&self, name: &str) -> bool {
         match self.name.strip_suffix(".*") {
-            None => self.name == name,
+            None => self.name == name || self.aliases.contains(&name),
             Some(section) => is_or_is_below(name, section),
         }
     }
@@ -141,6 +229,14 @@ impl ConfigKey {
     pub(crate) fn setting(&self) -> Option<&Setting> {
         match &self.handling {
             KeyHandling::Setting(setting) => Some(setting),
+            _ => None,
+        }
+    }
+
+    /// The key of a later version that it is, if it is one.
+    pub(crate) fn later(&self) -> Option<&LaterKey> {
+        match &self.handling {
+            KeyHandling::Unsupported(later) => Some(later),
             _ => None,
         }
     }
@@ -223,7 +319,7 @@ impl ClientSection {
             KeyHandling::Property(..) => PropertyEffect::None("this client has no such property"),
             KeyHandling::Setting(setting) => PropertyEffect::Set(setting.set),
             KeyHandling::Checked(check) => PropertyEffect::Check(*check),
-            KeyHandling::Unsupported => PropertyEffect::Refuse,
+            KeyHandling::Unsupported(_) => PropertyEffect::Refuse,
             KeyHandling::Ignored(reason) => PropertyEffect::None(reason),
         }
     }
@@ -246,12 +342,10 @@ pub(super) fn find_property(name: &str) -> Option<&'static ConfigKey> {
     CLIENT_PROPERTIES.iter().find(|row| row.matches(name))
 }
 
-/// Whether `key` is, or stands below, one that a later version will have.
-pub(super) fn is_unsupported(key: &str) -> bool {
-    let mut unsupported = PROXY_KEYS
-        .iter()
-        .filter(|row| matches!(row.handling, KeyHandling::Unsupported));
-    unsupported.any(|row| is_or_is_below(key, row.name.trim_end_matches(".*")))
+/// The row of a key of the proxy that a later version will have.
+pub(super) fn find_later(key: &str) -> Option<&'static LaterKey> {
+    let mut rows = PROXY_KEYS.iter().filter(|row| row.matches(key));
+    rows.find_map(ConfigKey::later)
 }
 
 /// Whether `key` is `name`, or continues it after a dot.
@@ -262,6 +356,12 @@ fn is_or_is_below(key: &str, name: &str) -> bool {
 
 /// The key that `key` is another name for, or `key`.
 pub(super) fn without_alias(key: &str) -> String {
+    if let Some((section, property)) = ClientSection::split(key) {
+        let row = CLIENT_PROPERTIES
+            .iter()
+            .find(|row| row.aliases.contains(&property));
+        return section.key_of(row.map_or(property, |row| row.name));
+    }
     let row = PROXY_KEYS.iter().find(|row| row.aliases.contains(&key));
     row.map_or(key, |row| row.name).to_owned()
 }
@@ -306,8 +406,8 @@ pub(super) fn nearest_key(key: &str) -> Option<String> {
             nearest(property, known.map(|row| row.name)).map(|name| section.key_of(name))
         }
         None => {
-            let settings = PROXY_KEYS.iter().filter(|row| row.setting().is_some());
-            nearest(key, settings.map(|row| row.name)).map(str::to_owned)
+            let known = PROXY_KEYS.iter().filter(|row| !row.is_section());
+            nearest(key, known.map(|row| row.name)).map(str::to_owned)
         }
     }
 }
@@ -438,12 +538,11 @@ mod tests {
 
     #[test]
     fn keys_of_later_versions_are_known_by_name_and_by_section() {
-        assert!(is_unsupported("server.ssl.port"));
-        assert!(is_unsupported("session-handler.lease-duration"));
-        assert!(is_unsupported("server.openid-connect"));
-        assert!(is_unsupported("server.openid-connect.later"));
-        assert!(!is_unsupported("server.sslx"));
-        assert!(!is_unsupported("server.port"));
+        let is_later = |key| find_later(key).is_some();
+        assert!(is_later("server.ssl.port"));
+        assert!(is_later("kafka-client.confluent-metrics.properties.x.y"));
+        assert!(!is_later("server.ssl.prot"));
+        assert!(!is_later("server.port"));
     }
 
     #[test]
@@ -452,7 +551,10 @@ mod tests {
         let flags = PROXY_KEYS.iter().filter_map(ConfigKey::flag);
         let variables = rows().flat_map(|row| row.variables);
         for mut column in [
-            rows().map(|row| row.name.to_owned()).collect::<Vec<_>>(),
+            rows()
+                .flat_map(|row| row.aliases.iter().chain([&row.name]))
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
             flags.collect(),
             variables.map(|name| (*name).to_owned()).collect(),
         ] {
@@ -462,7 +564,7 @@ mod tests {
             assert_eq!(column.len(), count);
         }
         for row in PROXY_KEYS.iter().filter(|row| row.setting().is_some()) {
-            assert!(!is_unsupported(row.name), "{}", row.name);
+            assert!(find_later(row.name).is_none(), "{}", row.name);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::conflicts;
 use super::error::ConfigError;
 use super::given::{ConfigSources, GivenValue, GivenValues};
+use super::ignored_keys::IgnoredKeys;
 use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, Setting,
 };
@@ -43,6 +44,7 @@ pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>>
     let mut loader = Loader::new(sources.dev, GivenValues::of(sources));
     let provenance = loader.provenance();
     loader.read_settings();
+    loader.read_later_keys();
     loader.read_properties();
     loader.refuse_unread();
     loader.check_conflicts(&provenance);
@@ -169,10 +171,35 @@ impl Loader {
         }
     }
 
+    /// Looks at the keys of later versions: those that ask for nothing but what happens anyway may
+    /// be there.
+    fn read_later_keys(&mut self) {
+        let mut ignored = IgnoredKeys::default();
+        let given = std::mem::take(&mut self.unread);
+        let value_of = |key: &str| given.get(key).map(|value| value.text.reveal());
+        for (key, value) in &given {
+            let Some(later) = keys::find_later(key) else {
+                self.unread.insert(key.clone(), value.clone());
+                continue;
+            };
+            if later.is_inert(value.text.reveal()) {
+                continue;
+            }
+            match later.turned_off_by(value_of) {
+                Some(switch) => {
+                    let reason = format!("{KEY_PREFIX}{switch} is not true");
+                    ignored.add("", &reason, key, &value.source);
+                }
+                None => self.refuse(key, value),
+            }
+        }
+        self.notices.extend(ignored.into_notices());
+    }
+
     /// Reads the Kafka client properties, section by section; unknown ones stay unread.
     fn read_properties(&mut self) {
-        // One line for each property and reason, however often it was given.
-        let mut ignored: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
+        let mut ignored = IgnoredKeys::default();
+        let plaintext = self.plaintext_sections();
         for section in ClientSection::ALL {
             let given: Vec<String> = self
                 .unread
@@ -190,26 +217,45 @@ impl Loader {
                 let parsed = match section.effect_of(&row.handling) {
                     PropertyEffect::Set(set) => set(&mut self.config, text),
                     PropertyEffect::Check(check) => check(text),
+                    PropertyEffect::Refuse if text.is_empty() => continue,
+                    PropertyEffect::Refuse if plaintext.contains(&section) => {
+                        ignored.add(name, IN_PLAINTEXT, &key, &value.source);
+                        continue;
+                    }
                     PropertyEffect::Refuse => {
-                        let from = value.source;
-                        self.errors.push(ConfigError::UnsupportedKey { key, from });
+                        self.refuse(&key, &value);
                         continue;
                     }
                     PropertyEffect::None(reason) => {
-                        let from = format!("{KEY_PREFIX}{key} (from {})", value.source);
-                        let entry = ignored.entry((name.to_owned(), reason));
-                        entry.or_default().push(from);
+                        ignored.add(name, reason, &key, &value.source);
                         continue;
                     }
                 };
                 self.check(row, key, parsed, value);
             }
         }
-        for ((_, reason), keys) in ignored {
-            let verb = if keys.len() == 1 { "is" } else { "are" };
-            self.notices
-                .push(format!("{} {verb} ignored: {reason}", keys.join(", ")));
-        }
+        self.notices.extend(ignored.into_notices());
+    }
+
+    /// The sections that are said to need no security, whatever else they say about it.
+    fn plaintext_sections(&self) -> Vec<ClientSection> {
+        let protocol = |section: ClientSection| {
+            let value = self.unread.get(&section.key_of("security.protocol"));
+            value.map(|value| value.text.reveal().trim())
+        };
+        let is_plaintext = |section: &ClientSection| {
+            let protocol = protocol(*section).or_else(|| protocol(ClientSection::AllClients));
+            protocol == Some("PLAINTEXT")
+        };
+        let sections = ClientSection::ALL.into_iter();
+        sections.filter(is_plaintext).collect()
+    }
+
+    fn refuse(&mut self, key: &str, value: &GivenValue) {
+        self.errors.push(ConfigError::UnsupportedKey {
+            key: key.to_owned(),
+            from: value.source.clone(),
+        });
     }
 
     /// Reports a value that its key does not accept.
@@ -227,15 +273,11 @@ impl Loader {
     /// Refuses what no row of the table has read.
     fn refuse_unread(&mut self) {
         for (key, GivenValue { source: from, .. }) in std::mem::take(&mut self.unread) {
-            self.errors.push(match keys::is_unsupported(&key) {
-                true => ConfigError::UnsupportedKey { key, from },
-                false => {
-                    let hint = keys::nearest_key(&key).map_or_else(String::new, |known| {
-                        format!("; did you mean {KEY_PREFIX}{known}?")
-                    });
-                    ConfigError::UnknownKey { key, from, hint }
-                }
+            let hint = keys::nearest_key(&key).map_or_else(String::new, |known| {
+                format!("; did you mean {KEY_PREFIX}{known}?")
             });
+            self.errors
+                .push(ConfigError::UnknownKey { key, from, hint });
         }
     }
 
@@ -263,6 +305,9 @@ impl Loader {
         })
     }
 }
+
+/// Why what SASL needs is ignored.
+const IN_PLAINTEXT: &str = "security.protocol is PLAINTEXT";
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 
 use ClientSection::{AllClients, Consumer, Producer};
 
-use super::{ClientSection, ConfigKey, KeyHandling, SetValue, assign};
+use super::{ClientSection, ConfigKey, KeyHandling, LaterKey, SetValue, assign};
 use crate::config::value::{
     ParsedValue, assignors, compression, millis, number, one_of, positive_millis,
 };
@@ -141,7 +141,8 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("ssl.endpoint.identification.algorithm", NO_TLS)
         .set_by(&["WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALOGO", "WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALGO"]),
     ignored("ssl.truststore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
-    ignored("ssl.truststore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"]),
+    ignored("ssl.truststore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"])
+        .also(&["ssl.truststore.truststore.password"]),
     ignored("ssl.truststore.type", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
     ignored("ssl.truststore.certificates", NO_TLS),
     ignored("ssl.keystore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
@@ -188,7 +189,7 @@ const fn checked(name: &'static str, check: fn(&str) -> ParsedValue<()>) -> Conf
 }
 
 const fn unsupported(name: &'static str) -> ConfigKey {
-    row(name, KeyHandling::Unsupported)
+    row(name, KeyHandling::Unsupported(LaterKey::UNDESCRIBED))
 }
 
 const fn ignored(name: &'static str, reason: &'static str) -> ConfigKey {

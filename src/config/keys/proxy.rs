@@ -1,6 +1,6 @@
 //! Keys of the proxy, by their whole name.
 
-use super::{ConfigKey, KeyHandling, Setting, assign};
+use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
 use crate::config::value;
 use crate::config::{AllowedOrigins, LogFormat, TrustedProxies, log_level};
 
@@ -22,13 +22,15 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     unsupported("kafka-client.schema-registry.*", &[]).secret(),
     // The older spelling of kafka-client.schema-registry.url: the same flag.
     unsupported("kafka-client.schema-registry-url.*", &[]),
-    unsupported("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"])
+    later("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"], "BOOLEAN", Some("false"), "Whether metrics are sent to a cluster, as Confluent's reporter does")
         .also(&["kafka-client.monitoring-enabled"]),
-    unsupported("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"]),
-    unsupported("kafka-client.confluent-monitoring.bootstrap-hosts", &[]),
-    unsupported("kafka-client.confluent-monitoring.*", &[]).secret(),
-    unsupported("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"]),
-    unsupported("kafka-client.confluent-metrics.*", &[]).secret(),
+    later("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"], "HOST:PORT,…", None, "Brokers that the metrics are sent to; without it those of kafka-client")
+        .also(&["kafka-client.confluent-monitoring.bootstrap-hosts"])
+        .only_with("kafka-client.metrics-enabled"),
+    later("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"], "TOPIC", Some("_confluent-metrics"), "Topic that the metrics are sent to")
+        .only_with("kafka-client.metrics-enabled"),
+    later("kafka-client.confluent-metrics.properties.*", &[], "", None, "Kafka client properties of the metrics reporter").secret().only_with("kafka-client.metrics-enabled"),
+    later("kafka-client.confluent-monitoring.properties.*", &[], "", None, "The older name of confluent-metrics.properties").secret().only_with("kafka-client.metrics-enabled"),
 
     setting("dev.broker-port", &["WSPROXY_DEV_BROKER_PORT"], Setting {
         default: Some("19092"),
@@ -122,39 +124,48 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Origins whose pages may use this server, such as https://app.example.org; * is any, with --dev only loopback and null unless it is given",
         set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
     }),
-    unsupported("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"]),
-    unsupported("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"]),
-    unsupported("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"]),
-    unsupported("server.ssl.port", &["WSPROXY_SSL_PORT"]),
-    unsupported("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"]),
-    unsupported("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"]).secret(),
-    unsupported("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"]),
-    unsupported("server.ssl.*", &[]).secret(),
-    unsupported("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"]),
-    unsupported("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"]),
-    unsupported("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"]),
-    unsupported("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"]).secret(),
-    unsupported("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"]).secret(),
-    unsupported("server.basic-auth.*", &[]).secret(),
-    unsupported("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"]),
-    unsupported("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"]),
-    unsupported("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"]),
-    unsupported("server.openid-connect.audience", &["WSPROXY_OPENID_AUDIENCE"]),
-    unsupported("server.openid-connect.allow-detailed-logging", &["WSPROXY_OPENID_ALLOW_DETAILED_LOGGING"]),
-    unsupported("server.openid-connect.revalidation-interval", &["WSPROXY_OPENID_REVALIDATION_INTERVAL"]),
-    unsupported("server.openid-connect.revalidation-errors-limit", &["WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT"]),
-    unsupported("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"]),
-    unsupported("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"]),
-    unsupported("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"]),
-    unsupported("server.openid-connect.*", &[]).secret(),
-    unsupported("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"]),
-    unsupported("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"]),
-    unsupported("server.admin.port", &["WSPROXY_ADMIN_PORT"]),
-    unsupported("server.admin.*", &[]),
+    later("server.websocket.compression", &["WSPROXY_WS_COMPRESSION"], "BOOLEAN", Some("false"), "Whether messages are compressed (permessage-deflate) where a client offers it"),
+    later("server.drain-delay", &["WSPROXY_DRAIN_DELAY"], "DURATION", Some("0 seconds"), "How long a stop goes on serving with /ready at 503"),
+    later("server.drain-spread", &["WSPROXY_DRAIN_SPREAD"], "DURATION", Some("0 seconds"), "Over what time a stop closes the sockets"),
+    later("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], "GLOB,…", None, "Topics that clients may write to"),
+    later("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], "GLOB,…", None, "Topics that clients may read"),
+    later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
+    later("server.limits.handshake-timeout", &["WSPROXY_LIMITS_HANDSHAKE_TIMEOUT"], "DURATION", Some("10 seconds"), "How long a client may take for the TLS handshake"),
+    later("server.limits.authentications-max", &["WSPROXY_LIMITS_AUTHENTICATIONS_MAX"], "COUNT", Some("100"), "Authentications that may be under way at once"),
+    later("server.limits.metrics-topics-max", &["WSPROXY_LIMITS_METRICS_TOPICS_MAX"], "COUNT", Some("100"), "Topics that have series of their own in the metrics"),
+    later("server.limits.principals-max", &["WSPROXY_LIMITS_PRINCIPALS_MAX"], "COUNT", Some("1000"), "Principals whose connections to the brokers are kept apart"),
+    later("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"], "BOOLEAN", Some("false"), "Whether clients can use TLS; without it they can where server.ssl.port is set"),
+    later("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"], "BOOLEAN", Some("false"), "Whether clients can use nothing but TLS"),
+    later("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"], "ADDRESS", Some("0.0.0.0"), "Address to listen on with TLS").unless_off("server.ssl.enabled"),
+    later("server.ssl.port", &["WSPROXY_SSL_PORT"], "PORT", None, "TCP port to listen on with TLS").unless_off("server.ssl.enabled"),
+    later("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"], "FILE", None, "Certificate and key of the server: PEM, PKCS12 or JKS").unless_off("server.ssl.enabled"),
+    later("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"], "TEXT", None, "Password of the key store").secret().unless_off("server.ssl.enabled"),
+    later("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"], "FILE", None, "Certificate authorities of clients, which must present a certificate then").unless_off("server.ssl.enabled"),
+    later("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"], "BOOLEAN", Some("true"), "Whether /healthcheck, /ready and /metrics ask for credentials as other paths do").inert(&["false"]),
+    later("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for user and password"),
+    later("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.basic-auth.enabled"),
+    later("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"], "TEXT", None, "The user").secret().unless_off("server.basic-auth.enabled"),
+    later("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"], "TEXT", None, "The password").secret().unless_off("server.basic-auth.enabled"),
+    later("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for a token of an OpenID provider"),
+    later("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"], "URL", None, "Where the provider describes itself").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.audience", &["WSPROXY_OPENID_AUDIENCE"], "TEXT", None, "Audience that tokens must be for").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.allow-detailed-logging", &["WSPROXY_OPENID_ALLOW_DETAILED_LOGGING"], "BOOLEAN", Some("false"), "Whether the log says why a token was refused").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.revalidation-interval", &["WSPROXY_OPENID_REVALIDATION_INTERVAL"], "DURATION", Some("10 minutes"), "How often the provider's keys are fetched again").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.revalidation-errors-limit", &["WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT"], "COUNT", Some("-1"), "How many of these fetches may fail in a row before sockets close; -1: any number").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.truststore-location", &["WSPROXY_OPENID_TRUSTSTORE_LOCATION"], "FILE", None, "Certificate authorities of the provider").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.truststore-password", &["WSPROXY_OPENID_TRUSTSTORE_PASS"], "TEXT", None, "Password of that trust store").secret().unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.kafka-oauthbearer", &["WSPROXY_OPENID_KAFKA_OAUTHBEARER"], "BOOLEAN", Some("false"), "Whether the client's token is presented to the brokers").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"], "BOOLEAN", Some("false"), "Whether Kafka credentials are taken from tokens only").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka user").unless_off("server.openid-connect.enabled"),
+    later("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka password").unless_off("server.openid-connect.enabled"),
+    later("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], "BOOLEAN", Some("false"), "Whether there is an admin server"),
+    later("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], "ADDRESS", None, "Address that it listens on; without it that of the server").only_with("server.admin.enabled"),
+    later("server.admin.port", &["WSPROXY_ADMIN_PORT"], "PORT", Some("9078"), "TCP port that it listens on").only_with("server.admin.enabled"),
     unsupported("server.broker-resolution-timeout", &["WSPROXY_BROKER_RESOLUTION_TIMEOUT"]),
     unsupported("server.broker-resolution-retries", &["WSPROXY_BROKER_RESOLUTION_RETRIES"]),
     unsupported("server.broker-resolution-retry-interval", &["WSPROXY_BROKER_RESOLUTION_RETRY_INTERVAL"]),
-    unsupported("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"]),
+    later("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"], "BOOLEAN", Some("false"), "Whether GET / is a page to try the endpoints on"),
 
     // Who is connected, over all nodes.
     unsupported("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"]),
@@ -196,14 +207,13 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     }),
 
     // Settings that change while the proxy runs.
-    unsupported("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"]),
-    unsupported("dynamic-config-handler.topic-name", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_NAME"]),
-    unsupported("dynamic-config-handler.topic-replication-factor", &["WSPROXY_DYNAMIC_CONFIG_REPLICATION_FACTOR"]),
-    unsupported("dynamic-config-handler.topic-retention", &["WSPROXY_DYNAMIC_CONFIG_RETENTION"]),
-    unsupported("dynamic-config-handler.topic-init-timeout", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_TIMEOUT"]),
-    unsupported("dynamic-config-handler.topic-init-retries", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_RETRIES"]),
-    unsupported("dynamic-config-handler.topic-init-retry-interval", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_RETRY_INTERVAL"]),
-    unsupported("dynamic-config-handler.*", &[]),
+    later("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"], "BOOLEAN", Some("false"), "Whether limits can be changed while the proxy runs"),
+    later("dynamic-config-handler.topic-name", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_NAME"], "TOPIC", Some("_wsproxy.dynamic.configs"), "Compacted topic that keeps them").only_with("dynamic-config-handler.enabled"),
+    later("dynamic-config-handler.topic-replication-factor", &["WSPROXY_DYNAMIC_CONFIG_REPLICATION_FACTOR"], "COUNT", Some("3"), "Its replicas").only_with("dynamic-config-handler.enabled"),
+    later("dynamic-config-handler.topic-retention", &["WSPROXY_DYNAMIC_CONFIG_RETENTION"], "DURATION", Some("0"), "How long it keeps them; 0: for ever").only_with("dynamic-config-handler.enabled"),
+    later("dynamic-config-handler.topic-init-timeout", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_TIMEOUT"], "DURATION", Some("30 seconds"), "How long one try to find or create it may take").only_with("dynamic-config-handler.enabled"),
+    later("dynamic-config-handler.topic-init-retries", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_RETRIES"], "COUNT", Some("25"), "How often that is tried again").only_with("dynamic-config-handler.enabled"),
+    later("dynamic-config-handler.topic-init-retry-interval", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_RETRY_INTERVAL"], "DURATION", Some("1 second"), "How long to wait before that").only_with("dynamic-config-handler.enabled"),
 
     // Producing.
     setting("producer.delivery-timeout-ms", &["WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"], Setting {
@@ -218,12 +228,11 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "none, gzip, snappy, lz4 or zstd",
         set: |c, text| assign(&mut c.producer.compression, value::compression(text)),
     }),
-    unsupported("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"]),
-    unsupported("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"]),
-    unsupported("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),
-    unsupported("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"]),
-    unsupported("producer.limits.client-specific-limits", &[]),
-    unsupported("producer.limits.*", &[]),
+    later("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"], "BOOLEAN", Some("false"), "Whether a client is connected to /socket/in once only, over all nodes"),
+    later("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"], "BOOLEAN", Some("false"), "Whether clients may write in transactions"),
+    later("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], "COUNT", Some("0"), "Records per second of one client; 0 sets no limit"),
+    later("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one client; 0 sets no limit"),
+    later("producer.limits.client-specific-limits", &[], "LIST", Some("[]"), "Limits of single clients"),
 
     // Consuming.
     setting("consumer.record-bytes-max", &["WSPROXY_CONSUMER_RECORD_BYTES_MAX"], Setting {
@@ -232,11 +241,10 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "A larger record is reported as unreadable in its place",
         set: |c, text| assign(&mut c.consumer.record_bytes_max, value::size_within(text, 1024..=1 << 30)),
     }),
-    unsupported("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"]),
-    unsupported("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"]),
-    unsupported("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"]),
-    unsupported("consumer.limits.client-specific-limits", &[]),
-    unsupported("consumer.limits.*", &[]),
+    later("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], "COUNT", Some("0"), "Records per second of one group; 0 sets no limit"),
+    later("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one group; 0 sets no limit"),
+    later("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"], "COUNT", Some("0"), "batchSize of sockets that name none; 0: single records"),
+    later("consumer.limits.client-specific-limits", &[], "LIST", Some("[]"), "Limits of single groups"),
 
     // The log.
     setting("log.level", &["WSPROXY_LOG_LEVEL"], Setting {
@@ -262,5 +270,27 @@ const fn setting(
 }
 
 const fn unsupported(name: &'static str, variables: &'static [&'static str]) -> ConfigKey {
-    ConfigKey::new(name, variables, KeyHandling::Unsupported)
+    ConfigKey::new(
+        name,
+        variables,
+        KeyHandling::Unsupported(LaterKey::UNDESCRIBED),
+    )
+}
+
+/// A key of a later version, with what it will be by default.
+const fn later(
+    name: &'static str,
+    variables: &'static [&'static str],
+    placeholder: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> ConfigKey {
+    let later = LaterKey {
+        default,
+        placeholder,
+        help,
+        inert: &[],
+        switch: None,
+    };
+    ConfigKey::new(name, variables, KeyHandling::Unsupported(later))
 }

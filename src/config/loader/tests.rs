@@ -103,22 +103,105 @@ fn security_settings_are_refused_by_name_and_never_shown() {
 }
 
 #[test]
-fn each_variable_of_a_later_version_is_refused_with_its_key() {
-    let is_unsupported = |row: &&ConfigKey| matches!(row.handling, KeyHandling::Unsupported);
-    for row in PROXY_KEYS.iter().filter(is_unsupported) {
-        for name in row.variables {
-            let mut sources = dev();
-            sources.variables.push(variable(name, "x"));
-            let expected = format!("{KEY_PREFIX}{} (from variable {name}): not supp", row.name);
-            let lines = errors(&sources);
-            assert_eq!(lines.len(), 1, "{lines:?}");
-            assert!(lines[0].starts_with(&expected), "{lines:?}");
+fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_something() {
+    for row in PROXY_KEYS {
+        let Some(later) = row.later() else {
+            continue;
+        };
+        let asks = match (row.name, later.default) {
+            (name, Some("false")) if name.ends_with("enabled") => "true",
+            _ => "4321",
+        };
+        let name = row.name.replace(".*", ".x");
+        for (text, is_refused) in [(asks, true), (later.default.unwrap_or(""), false)] {
+            for (sources, from) in in_each_source(row, &name, text) {
+                // Its switch is on, and refused too.
+                let lines = load(&sources).map_or_else(
+                    |failure| failure.errors.iter().map(ToString::to_string).collect(),
+                    |_| Vec::new(),
+                );
+                let expected = format!("{KEY_PREFIX}{name} (from {from}): not supported yet");
+                let refused = lines.iter().any(|line| line.starts_with(&expected));
+                assert_eq!(refused, is_refused, "{expected}: {lines:?}");
+            }
         }
     }
-    let mut sources = dev();
-    let name = "WSPROXY_KAFKA_METRICS_SECURITY_PROTOCOL";
-    sources.variables.push(variable(name, "SSL"));
-    assert!(errors(&sources)[0].contains("confluent-metrics.properties.security.protocol"));
+}
+
+/// The sources that set a key in the ways that there are, its switch being on, and how each is
+/// named.
+fn in_each_source(row: &ConfigKey, key: &str, text: &str) -> Vec<(ConfigSources, String)> {
+    const SWITCHES: [&str; 5] = [
+        "kafka-client.metrics-enabled",
+        "server.basic-auth.enabled",
+        "server.openid-connect.enabled",
+        "server.admin.enabled",
+        "dynamic-config-handler.enabled",
+    ];
+    let switched_on = SWITCHES.iter().filter(|switch| **switch != key);
+    let base = ConfigSources {
+        defines: switched_on.map(|switch| format!("{switch}=true")).collect(),
+        ..dev()
+    };
+    let mut all = Vec::new();
+    for name in row.variables {
+        let mut sources = base.clone();
+        sources.variables.push(variable(name, text));
+        all.push((sources, format!("variable {name}")));
+    }
+    if let Some(name) = row.flag() {
+        let mut sources = base.clone();
+        sources.flags.push(flag(row.name, text));
+        all.push((sources, format!("--{name}")));
+    }
+    let mut sources = base.clone();
+    sources.defines.push(format!("{key}={text}"));
+    all.push((sources, format!("-D {key}")));
+    let path = std::env::temp_dir().join(format!("{key}-{}.conf", std::process::id()));
+    std::fs::write(&path, format!("{KEY_PREFIX}{key} = \"{text}\"\n")).unwrap();
+    let from = format!("{}:1", path.display());
+    all.push((
+        ConfigSources {
+            file: Some(path),
+            ..base
+        },
+        from,
+    ));
+    all
+}
+
+#[test]
+fn what_a_switch_turns_off_is_reported_once_as_ignored() {
+    for (text, keys) in [
+        (
+            "kafka.ws.proxy.server.basic-auth { enabled = false, username = u, password = hunter2 }",
+            2,
+        ),
+        ("kafka.ws.proxy.server.admin.port = 1", 1),
+        (
+            "kafka.ws.proxy.kafka-client.confluent-metrics { bootstrap-hosts = \"a:1\"\n\
+             properties { security.protocol = SSL, sasl.jaas.config = hunter2 } }",
+            3,
+        ),
+        (
+            "kafka.ws.proxy.kafka-client.properties { security.protocol = PLAINTEXT\n\
+             sasl.jaas.config = hunter2 }",
+            1,
+        ),
+    ] {
+        let (sources, _directory) = with_file(text);
+        let notices = load(&sources).unwrap().notices;
+        let [notice] = &notices[..] else {
+            panic!("{notices:?}");
+        };
+        assert_eq!(
+            notice.matches(KEY_PREFIX).count() - notice.matches("is not true").count(),
+            keys
+        );
+        assert!(!notice.contains("hunter2"), "{notice}");
+    }
+    let (sources, _directory) = with_file("kafka.ws.proxy.server.basic-auth.password = x");
+    assert_eq!(errors(&sources).len(), 1);
 }
 
 #[test]
