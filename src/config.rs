@@ -19,6 +19,7 @@ mod bind_error;
 mod conflicts;
 mod error;
 pub(crate) mod file;
+mod file_values;
 mod given;
 mod ignored_keys;
 mod java_properties;

@@ -18,6 +18,16 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: String,
     },
+    /// A value that names a file which does not give it.
+    #[error("{KEY_PREFIX}{key} (from {from}): {fault}")]
+    NoValueInFile {
+        /// The key.
+        key: String,
+        /// Where the value came from.
+        from: ValueSource,
+        /// Which file, and what is wrong with it.
+        fault: String,
+    },
     /// A key that is in no table.
     #[error("{KEY_PREFIX}{key} (from {from}): no such key{hint}")]
     UnknownKey {

@@ -21,6 +21,7 @@ use hocon::resolver::{self, InternalResolveOptions};
 
 use super::error::ConfigError;
 use definitions::KeyDefinitions;
+pub(super) use document::read_text;
 use document::without_values;
 pub use source_map::FilePlace;
 

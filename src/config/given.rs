@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::file::{self, FileContent};
+use super::file_values;
 use super::keys::{self, KEY_PREFIX};
 use super::provenance::ValueSource;
 use crate::secret::Secret;
@@ -67,6 +68,8 @@ pub(super) struct GivenValues {
 pub(super) struct GivenValue {
     pub(super) text: Secret,
     pub(super) source: ValueSource,
+    /// Whether some of it came from a file of its own, as secrets do.
+    pub(super) is_from_file: bool,
 }
 
 impl GivenValues {
@@ -88,6 +91,7 @@ impl GivenValues {
         given.take_environment(&sources.variables);
         given.take_defines(&sources.defines);
         given.take_flags(&sources.flags);
+        given.resolve_files();
         given
     }
 
@@ -178,8 +182,46 @@ impl GivenValues {
             .get(&key)
             .is_some_and(|known| known.source.rank() > source.rank());
         if !overridden {
-            let text = Secret::new(value);
-            self.values.insert(key, GivenValue { text, source });
+            let value = GivenValue {
+                text: Secret::new(value),
+                source,
+                is_from_file: false,
+            };
+            self.values.insert(key, value);
+        }
+    }
+
+    /// Puts in what values name files for; `@/path` in a flag is short for that.
+    fn resolve_files(&mut self) {
+        for (key, mut value) in std::mem::take(&mut self.values) {
+            let text = value.text.reveal();
+            let is_argument = value.source.is_argument();
+            let resolved = match text.strip_prefix('@').filter(|path| path.starts_with('/')) {
+                Some(path) if is_argument => file_values::content_of(path).map(Some),
+                _ => file_values::resolve(text),
+            };
+            match resolved {
+                Ok(Some(text)) => {
+                    value.text = Secret::new(text);
+                    value.is_from_file = true;
+                }
+                Ok(None) if is_argument && !text.is_empty() && keys::is_secret(&key) => {
+                    self.notices.push(format!(
+                        "{KEY_PREFIX}{key} (from {}): lists of processes show it; name a file that \
+                         holds it, as in @/path/of/file",
+                        value.source
+                    ));
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    self.is_incomplete = true;
+                    let from = value.source;
+                    self.errors
+                        .push(ConfigError::NoValueInFile { key, from, fault });
+                    continue;
+                }
+            }
+            self.values.insert(key, value);
         }
     }
 }

@@ -210,8 +210,8 @@ impl ConfigKey {
 
     /// A value as error messages show it: in quotes, or `***`. What has an `@` may be a URL with a
     /// password.
-    pub(super) fn shown(&self, value: &Secret) -> String {
-        match self.secret || value.reveal().contains('@') {
+    pub(super) fn shown(&self, value: &Secret, is_from_file: bool) -> String {
+        match self.secret || is_from_file || value.reveal().contains('@') {
             true => "***".to_owned(),
             false => format!("{:?}", value.reveal()),
         }
@@ -412,6 +412,13 @@ pub(super) fn nearest_key(key: &str) -> Option<String> {
     }
 }
 
+/// Whether the value of that key may never be shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    let property = ClientSection::split(key).and_then(|(_, property)| find_property(property));
+    let row = property.or_else(|| PROXY_KEYS.iter().find(|row| row.matches(key)));
+    row.is_some_and(|row| row.secret)
+}
+
 /// Whether that key is in a table, in whatever section.
 pub(super) fn is_known(key: &str) -> bool {
     let property = ClientSection::split(key).map_or(key, |(_, property)| property);
@@ -477,7 +484,7 @@ mod tests {
         let is_shown = |name: &str| {
             let mut rows = PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
             let row = rows.find(|row| row.matches(name)).unwrap();
-            row.shown(&text).contains("hunter2")
+            row.shown(&text, false).contains("hunter2")
         };
         for name in [
             "sasl.jaas.config",

@@ -140,7 +140,7 @@ impl Loader {
         if !setting.is_duration() || !value::is_duration_without_unit(text) {
             return Ok(());
         }
-        if matches!(value.source, ValueSource::Flag(_)) {
+        if matches!(value.source, ValueSource::Flag(_)) && !value.is_from_file {
             let number = text.trim();
             return Err(format!(
                 "a duration with its unit, such as {number}s or {number}ms"
@@ -153,7 +153,7 @@ impl Loader {
                 "{KEY_PREFIX}{} (from {}): {} is in milliseconds; write a unit, such as 20s",
                 row.name,
                 value.source,
-                row.shown(&value.text)
+                row.shown(&value.text, value.is_from_file)
             ));
         }
         Ok(())
@@ -264,7 +264,7 @@ impl Loader {
             self.errors.push(ConfigError::InvalidValue {
                 key,
                 from: value.source,
-                shown: row.shown(&value.text),
+                shown: row.shown(&value.text, value.is_from_file),
                 accepted,
             });
         }

@@ -21,6 +21,11 @@ pub enum ValueSource {
 }
 
 impl ValueSource {
+    /// Whether it is an argument of the program.
+    pub(super) fn is_argument(&self) -> bool {
+        matches!(self, ValueSource::Flag(_) | ValueSource::Define(_))
+    }
+
     /// A value of a higher rank overrides one of a lower rank.
     pub(super) fn rank(&self) -> u8 {
         match self {

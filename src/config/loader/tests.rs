@@ -1,6 +1,6 @@
+use std::path::Path;
 use std::time::Duration;
 
-use super::super::keys::KeyHandling;
 use super::*;
 use crate::config::FlagValue;
 
@@ -104,6 +104,7 @@ fn security_settings_are_refused_by_name_and_never_shown() {
 
 #[test]
 fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_something() {
+    let directory = tempfile::tempdir().unwrap();
     for row in PROXY_KEYS {
         let Some(later) = row.later() else {
             continue;
@@ -114,7 +115,7 @@ fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_somet
         };
         let name = row.name.replace(".*", ".x");
         for (text, is_refused) in [(asks, true), (later.default.unwrap_or(""), false)] {
-            for (sources, from) in in_each_source(row, &name, text) {
+            for (sources, from) in in_each_source(directory.path(), row, &name, text) {
                 // Its switch is on, and refused too.
                 let lines = load(&sources).map_or_else(
                     |failure| failure.errors.iter().map(ToString::to_string).collect(),
@@ -130,7 +131,12 @@ fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_somet
 
 /// The sources that set a key in the ways that there are, its switch being on, and how each is
 /// named.
-fn in_each_source(row: &ConfigKey, key: &str, text: &str) -> Vec<(ConfigSources, String)> {
+fn in_each_source(
+    directory: &Path,
+    row: &ConfigKey,
+    key: &str,
+    text: &str,
+) -> Vec<(ConfigSources, String)> {
     const SWITCHES: [&str; 5] = [
         "kafka-client.metrics-enabled",
         "server.basic-auth.enabled",
@@ -157,7 +163,7 @@ fn in_each_source(row: &ConfigKey, key: &str, text: &str) -> Vec<(ConfigSources,
     let mut sources = base.clone();
     sources.defines.push(format!("{key}={text}"));
     all.push((sources, format!("-D {key}")));
-    let path = std::env::temp_dir().join(format!("{key}-{}.conf", std::process::id()));
+    let path = directory.join(format!("{key}-{}.conf", text.len()));
     std::fs::write(&path, format!("{KEY_PREFIX}{key} = \"{text}\"\n")).unwrap();
     let from = format!("{}:1", path.display());
     all.push((
@@ -567,4 +573,66 @@ fn a_define_takes_lists_and_objects() {
     assert_eq!(config.server.port, 5);
     let interval = config.server.websocket.ping_interval;
     assert_eq!(interval, Duration::from_secs(3));
+}
+
+#[test]
+fn values_are_taken_from_files_in_every_source_and_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let secret = secret.display();
+    let key = "server.server-id";
+    let (of_file, _directory) = with_file(&format!("kafka.ws.proxy.{key} = a-${{file:{secret}}}"));
+    let mut of_variable = dev();
+    let reference = format!("a-${{file:{secret}}}");
+    of_variable
+        .variables
+        .push(variable("WSPROXY_SERVER_ID", &reference));
+    let mut of_flag = dev();
+    of_flag.flags.push(flag(key, &reference));
+    let mut of_define = dev();
+    of_define.defines.push(format!("{key}={reference}"));
+    for sources in [of_file, of_variable, of_flag, of_define] {
+        assert_eq!(load(&sources).unwrap().config.server.server_id, "a-hunter2");
+    }
+    let mut short = dev();
+    short.flags.push(flag(key, &format!("@{secret}")));
+    assert_eq!(load(&short).unwrap().config.server.server_id, "hunter2");
+
+    let mut wrong = dev();
+    wrong.flags.push(flag("server.port", &format!("@{secret}")));
+    wrong.flags.push(flag("server.bind-interface", "@/no/such"));
+    let lines = errors(&wrong).join("\n");
+    assert!(
+        lines.contains("(from --port): *** is not accepted"),
+        "{lines}"
+    );
+    let absent = "(from --bind-interface): cannot read /no/such: ";
+    assert!(lines.contains(absent), "{lines}");
+    assert!(!lines.contains("hunter2"), "{lines}");
+}
+
+#[test]
+fn a_secret_in_clear_in_an_argument_is_warned_about() {
+    let key = "kafka-client.properties.ssl.key.password";
+    let notices = |value: &str| {
+        let mut sources = dev();
+        sources.defines.push(format!("{key}={value}"));
+        let notices = load(&sources).unwrap().notices.into_iter();
+        let warned: Vec<_> = notices
+            .filter(|n| n.contains("lists of processes"))
+            .collect();
+        assert!(!warned.join("").contains("hunter2"));
+        warned.len()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    assert_eq!(notices("hunter2"), 1);
+    assert_eq!(notices(&format!("@{}", secret.display())), 0);
+    assert_eq!(notices(&format!("${{file:{}}}", secret.display())), 0);
+    let mut sources = dev();
+    let name = "WSPROXY_KAFKA_SSL_KEY_PASS";
+    sources.variables.push(variable(name, "hunter2"));
+    assert_eq!(load(&sources).unwrap().notices.len(), 1);
 }
