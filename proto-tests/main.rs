@@ -5,6 +5,7 @@
 mod admission;
 mod autobahn;
 mod avro_schemas;
+mod avro_sockets;
 mod bad_input;
 mod both_directions;
 mod broker_failures;

@@ -10,6 +10,8 @@
 //!  what cannot be done, in either direction ─▶ socket_error ─▶ message
 //! ```
 //!
+//! `avro` has the same messages in Avro's binary encoding.
+//!
 //! `format` turns one typed value into bytes and back; `json` is the scanner and the
 //! writer of strings under all of them.
 //!
@@ -31,3 +33,14 @@ pub(crate) mod outbound;
 pub(crate) mod socket_error;
 
 pub(crate) use format::{Format, RecordFormats};
+
+use avro::framing::AvroFraming;
+
+/// What the frames of a consuming socket are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FrameFormat {
+    /// Text frames, with keys and values in these formats.
+    Json(RecordFormats),
+    /// Binary frames.
+    Avro(AvroFraming),
+}

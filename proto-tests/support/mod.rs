@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) mod avro;
 pub(crate) mod clients;
 pub(crate) mod kafka;
 pub(crate) mod program;

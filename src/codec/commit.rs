@@ -59,11 +59,26 @@ pub(crate) fn parse(message: &[u8]) -> Result<CommitMessage<'_>, CommitRejection
     };
     match id {
         Some(id) => Ok(CommitMessage { id, echoed_id }),
-        None => Err(CommitRejection {
-            code: SocketErrorCode::UnknownMessageId,
-            message: "no record has that id".into(),
-            echoed_id,
-        }),
+        None => Err(no_such_id(echoed_id)),
+    }
+}
+
+impl<'a> CommitMessage<'a> {
+    /// The commit of the record with that id, which is not escaped.
+    pub(super) fn of_text(id: &'a str) -> Result<Self, CommitRejection<'a>> {
+        let echoed_id = EchoedId::PlainWsProxyMessageId(id);
+        match WsProxyMessageId::parse(id) {
+            Some(id) => Ok(Self { id, echoed_id }),
+            None => Err(no_such_id(echoed_id)),
+        }
+    }
+}
+
+fn no_such_id(echoed_id: EchoedId<'_>) -> CommitRejection<'_> {
+    CommitRejection {
+        code: SocketErrorCode::UnknownMessageId,
+        message: "no record has that id".into(),
+        echoed_id,
     }
 }
 

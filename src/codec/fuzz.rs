@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::commit::{self, WsProxyMessageId};
 use super::format::{Format, RecordFormats};
 use super::inbound::{InboundRecord, ProduceMessage};
-use super::outbound::{OutboundRecord, RecordWriter};
+use super::outbound::{OutboundRecord, RecordEncoder, RecordWriter};
 use super::socket_error::SocketErrorCode;
 
 const STRINGS: RecordFormats = RecordFormats {

@@ -50,6 +50,26 @@ impl<'a> From<Record<'a>> for OutboundRecord<'a, Headers<'a>> {
     }
 }
 
+/// Writes the records of one partition, in one kind of frames.
+pub(crate) trait RecordEncoder {
+    /// Whether records are text; what [`write_unreadable`](Self::write_unreadable) writes always is.
+    const IS_TEXT: bool;
+
+    /// Appends one record.
+    fn write<'a, H>(&self, out: &mut BytesMut, record: OutboundRecord<'a, H>)
+    where
+        H: IntoIterator<Item = (&'a [u8], Option<&'a [u8]>), IntoIter: ExactSizeIterator>;
+
+    /// Appends an object that stands in the place of records that cannot be delivered.
+    fn write_unreadable(&self, out: &mut BytesMut, records: &UnreadableRecords);
+
+    /// About how long a record gets: enough for most, so that the buffer grows once.
+    fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize;
+
+    /// About how long `records` get whose keys, values and headers have `bytes` together.
+    fn estimated_total(&self, records: usize, bytes: usize) -> usize;
+}
+
 /// Writes the records of one partition for sockets with the same formats.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordWriter {
@@ -85,11 +105,14 @@ impl RecordWriter {
             topic_partition,
         }
     }
+}
 
-    /// Appends one record's object.
-    pub(crate) fn write<'a, H>(&self, out: &mut BytesMut, record: OutboundRecord<'a, H>)
+impl RecordEncoder for RecordWriter {
+    const IS_TEXT: bool = true;
+
+    fn write<'a, H>(&self, out: &mut BytesMut, record: OutboundRecord<'a, H>)
     where
-        H: IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        H: IntoIterator<Item = (&'a [u8], Option<&'a [u8]>), IntoIter: ExactSizeIterator>,
     {
         let mut offset = itoa::Buffer::new();
         let offset = offset.format(record.offset).as_bytes();
@@ -120,8 +143,7 @@ impl RecordWriter {
         out.put_u8(b'}');
     }
 
-    /// Appends an object that stands in the place of records that cannot be delivered.
-    pub(crate) fn write_unreadable(&self, out: &mut BytesMut, records: &UnreadableRecords) {
+    fn write_unreadable(&self, out: &mut BytesMut, records: &UnreadableRecords) {
         socket_error::begin_error(out, SocketErrorCode::Unreadable, &records.reason);
         out.put_u8(b',');
         out.put_slice(&self.id_prefix[b"{".len()..]);
@@ -136,8 +158,7 @@ impl RecordWriter {
         out.put_u8(b'}');
     }
 
-    /// About how long a record gets: enough for most, so that the buffer grows once.
-    pub(crate) fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
+    fn estimated_size<H>(&self, record: &OutboundRecord<'_, H>) -> usize {
         let grown = |bytes: Option<&[u8]>| bytes.map_or(0, |bytes| bytes.len() * 4 / 3);
         self.id_prefix.len()
             + self.topic_partition.len()
@@ -146,8 +167,7 @@ impl RecordWriter {
             + REST_ESTIMATE
     }
 
-    /// About how long `records` get whose keys, values and headers have `bytes` together.
-    pub(crate) fn estimated_total(&self, records: usize, bytes: usize) -> usize {
+    fn estimated_total(&self, records: usize, bytes: usize) -> usize {
         let each = self.id_prefix.len() + self.topic_partition.len() + REST_ESTIMATE;
         bytes / 3 * 4 + records * each
     }

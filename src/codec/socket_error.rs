@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 
 use bytes::{BufMut, BytesMut};
 
-use super::json::EscapingWriter;
+use super::json::{self, EscapingWriter};
 
 /// Why a record was not produced or cannot be delivered, or a commit not done, for programs.
 /// All codes of produced records but [`SocketErrorCode::UnknownOutcome`] mean that the record is
@@ -65,8 +65,10 @@ impl fmt::Display for SocketErrorCode {
     }
 }
 
-/// The id of the record or commit that an answer is for: a JSON string as it came, quotes and
-/// escapes included, to be sent back as it is. Without one the field is left out.
+/// The id of the record or commit that an answer is for. Without one the field is left out.
+///
+/// Of JSON, it is a string as it came, quotes and escapes included, to be sent back as it is; of
+/// Avro, its plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EchoedId<'a> {
     /// The client gave no id, or none that could be read.
@@ -75,6 +77,10 @@ pub(crate) enum EchoedId<'a> {
     MessageId(&'a [u8]),
     /// A commit's `wsProxyMessageId`.
     WsProxyMessageId(&'a [u8]),
+    /// A record's `messageId`, of Avro.
+    PlainMessageId(&'a str),
+    /// A commit's `wsProxyMessageId`, of Avro.
+    PlainWsProxyMessageId(&'a str),
 }
 
 impl<'a> EchoedId<'a> {
@@ -106,14 +112,29 @@ pub(crate) fn write_error(
 }
 
 pub(super) fn write_echoed_id(out: &mut BytesMut, id: EchoedId<'_>) {
-    let (name, text) = match id {
-        EchoedId::None => return,
-        EchoedId::MessageId(text) => (&b",\"messageId\":"[..], text),
-        EchoedId::WsProxyMessageId(text) => (&b",\"wsProxyMessageId\":"[..], text),
-    };
-    out.put_slice(name);
-    out.put_slice(text);
+    match id {
+        EchoedId::None => {}
+        EchoedId::MessageId(text) => {
+            out.put_slice(MESSAGE_ID);
+            out.put_slice(text);
+        }
+        EchoedId::WsProxyMessageId(text) => {
+            out.put_slice(WS_PROXY_MESSAGE_ID);
+            out.put_slice(text);
+        }
+        EchoedId::PlainMessageId(text) => {
+            out.put_slice(MESSAGE_ID);
+            json::write_string(out, text.as_bytes());
+        }
+        EchoedId::PlainWsProxyMessageId(text) => {
+            out.put_slice(WS_PROXY_MESSAGE_ID);
+            json::write_string(out, text.as_bytes());
+        }
+    }
 }
+
+const MESSAGE_ID: &[u8] = b",\"messageId\":";
+const WS_PROXY_MESSAGE_ID: &[u8] = b",\"wsProxyMessageId\":";
 
 #[cfg(test)]
 pub(super) mod tests {

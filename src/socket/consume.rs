@@ -44,8 +44,9 @@ use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
 use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::{ConnectionPermit, GroupPermit};
-use crate::codec::RecordFormats;
-use crate::codec::commit::CommitRejection;
+use crate::codec::FrameFormat;
+use crate::codec::avro;
+use crate::codec::commit::{self, CommitMessage, CommitRejection};
 use crate::codec::socket_error;
 use crate::config::Config;
 use chunk::OutgoingChunk;
@@ -71,7 +72,7 @@ const WRITE_BUFFER_KEEP_MAX: usize = 4 << 10;
 pub(super) struct ConsumingSocket {
     session: SocketSession,
     consumer: Consumer,
-    formats: RecordFormats,
+    format: FrameFormat,
     chunk: Option<OutgoingChunk>,
     sink: RecordSink,
     rate: Option<RateLimiter>,
@@ -89,7 +90,7 @@ impl ConsumingSocket {
         config: &Config,
         consumers: &ConsumerFactory,
         stream: WebSocketStream,
-        params: ConsumeParams,
+        (params, format): (ConsumeParams, FrameFormat),
         start: Option<GroupStart>,
         (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
         log: SocketLog,
@@ -109,7 +110,7 @@ impl ConsumingSocket {
         Self {
             consumer: consumers.join(subscription, Arc::clone(&handle.wake)),
             session: SocketSession::new(stream, handle, config, WRITE_BUFFER_KEEP_MAX),
-            formats: params.formats,
+            format,
             chunk: None,
             sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
@@ -209,25 +210,41 @@ impl ConsumingSocket {
     /// Takes the messages that have been read, while there is room; whether those were all.
     async fn handle_messages(&mut self) -> Result<bool, CloseReason> {
         loop {
-            match self.session.next_text()? {
-                Some(message) => {
-                    self.commit(message.as_bytes());
-                    self.turn.spend(1).await;
-                }
-                None => {
-                    let control_frames = self.session.take_control_frames();
-                    self.turn.spend(control_frames).await;
-                    if control_frames < STEPS_PER_TURN || !self.session.has_room() {
-                        return Ok(self.session.has_room());
-                    }
-                }
+            if self.take_message().await? {
+                self.turn.spend(1).await;
+                continue;
+            }
+            let control_frames = self.session.take_control_frames();
+            self.turn.spend(control_frames).await;
+            if control_frames < STEPS_PER_TURN || !self.session.has_room() {
+                return Ok(self.session.has_room());
             }
         }
     }
 
+    /// Handles the next message of what has been read, which is to be a commit; whether there is
+    /// one.
+    async fn take_message(&mut self) -> Result<bool, CloseReason> {
+        match self.format {
+            FrameFormat::Json(_) => {
+                let Some(text) = self.session.next_text()? else {
+                    return Ok(false);
+                };
+                self.commit(commit::parse(text.as_bytes()));
+            }
+            FrameFormat::Avro(_) => {
+                let Some(datum) = self.session.next_binary()? else {
+                    return Ok(false);
+                };
+                self.commit(avro::commit::read(&datum));
+            }
+        }
+        Ok(true)
+    }
+
     /// Handles a client's commit.
-    fn commit(&mut self, text: &[u8]) {
-        let Err(rejection) = self.offsets.handle_commit(&mut self.consumer, text) else {
+    fn commit(&mut self, commit: Result<CommitMessage<'_>, CommitRejection<'_>>) {
+        let Err(rejection) = self.offsets.handle_commit(&mut self.consumer, commit) else {
             return;
         };
         let CommitRejection {
@@ -264,7 +281,7 @@ impl ConsumingSocket {
     fn handle_event(&mut self, event: ConsumerEvent, now: Instant) -> Result<(), CloseReason> {
         match event {
             ConsumerEvent::Records(records) => {
-                self.chunk = Some(OutgoingChunk::new(records, self.formats, now));
+                self.chunk = Some(OutgoingChunk::new(records, self.format, now));
             }
             ConsumerEvent::Assigned(partitions) => debug!(?partitions, "assigned"),
             ConsumerEvent::Revoked(revocation) => {

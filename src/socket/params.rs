@@ -20,6 +20,8 @@ use kafka_client::consumer::OffsetResetStrategy;
 pub(crate) struct ProduceParams {
     /// `topic`
     pub(crate) topic: String,
+    /// `socketPayload`
+    pub(crate) payload: SocketPayload,
     /// `keyType`, `valType`
     pub(crate) formats: RecordFormats,
     /// `clientId`
@@ -35,6 +37,8 @@ pub(crate) struct ConsumeParams {
     pub(crate) group_id: String,
     /// `topic`, without repetitions.
     pub(crate) topics: Vec<String>,
+    /// `socketPayload`
+    pub(crate) payload: SocketPayload,
     /// `keyType`, `valType`
     pub(crate) formats: RecordFormats,
     /// `offsetResetStrategy`
@@ -47,6 +51,16 @@ pub(crate) struct ConsumeParams {
     pub(crate) batch_size: Option<u32>,
     /// `autoCommit`
     pub(crate) auto_commit: bool,
+}
+
+/// What messages are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SocketPayload {
+    /// JSON, in text frames.
+    #[default]
+    Json,
+    /// Avro, in binary frames.
+    Avro,
 }
 
 /// A parameter that is missing or wrong.
@@ -84,6 +98,9 @@ pub(crate) enum ParamError {
         /// The parameter's name.
         name: &'static str,
     },
+    /// Messages in Avro are single records.
+    #[error("parameter batchSize: not with socketPayload=avro, which has no arrays; leave it out")]
+    ArraysOfAvro,
     /// The value is reserved for what is not implemented yet.
     #[error("parameter {name}: {value:?} is not available yet; allowed: {allowed}")]
     Unsupported {
@@ -121,11 +138,12 @@ impl QueryParams {
     /// The parameters of `/socket/in`.
     pub(crate) fn produce_params(&self) -> Result<ProduceParams, ParamError> {
         self.refuse_near_misses(PRODUCE_NAMES)?;
-        self.check_common()?;
+        let payload = self.check_common()?;
         // Validated already, for the transactional producers that it is meant for.
         self.optional("instanceId", NAME, name)?;
         Ok(ProduceParams {
             topic: self.required("topic", TOPIC, topic)?,
+            payload,
             formats: self.formats()?,
             client_id: self.optional("clientId", NAME, name)?,
         })
@@ -134,15 +152,20 @@ impl QueryParams {
     /// The parameters of `/socket/out`.
     pub(crate) fn consume_params(&self) -> Result<ConsumeParams, ParamError> {
         self.refuse_near_misses(CONSUME_NAMES)?;
-        self.check_common()?;
+        let payload = self.check_common()?;
         let client_id = self.required("clientId", NAME, name)?;
         let group_id = self
             .optional("groupId", NAME, name)?
             .unwrap_or_else(|| format!("{client_id}-group"));
+        let batch_size = self.optional("batchSize", COUNT, count)?.flatten();
+        if payload == SocketPayload::Avro && batch_size.is_some() {
+            return Err(ParamError::ArraysOfAvro);
+        }
         Ok(ConsumeParams {
             client_id,
             group_id,
             topics: self.required("topic", TOPICS, topics)?,
+            payload,
             formats: self.formats()?,
             offset_reset_strategy: self
                 .optional(
@@ -159,7 +182,7 @@ impl QueryParams {
                 )?
                 .unwrap_or(IsolationLevel::ReadUncommitted),
             rate: self.optional("rate", COUNT, count)?.flatten(),
-            batch_size: self.optional("batchSize", COUNT, count)?.flatten(),
+            batch_size,
             auto_commit: self
                 .optional("autoCommit", "true, false", boolean)?
                 .unwrap_or(true),
@@ -178,21 +201,12 @@ impl QueryParams {
         Ok(())
     }
 
-    fn check_common(&self) -> Result<(), ParamError> {
+    /// What both endpoints have, of which the payload is given.
+    fn check_common(&self) -> Result<SocketPayload, ParamError> {
         self.optional("errors", "http, close", |v| {
             matches!(v, "http" | "close").then_some(())
         })?;
-        let payload = self.optional("socketPayload", "json", |v| {
-            let v = v.to_ascii_lowercase();
-            matches!(v.as_str(), "json" | "avro").then_some(v)
-        })?;
-        if payload.as_deref() == Some("avro") {
-            return Err(ParamError::Unsupported {
-                name: "socketPayload",
-                value: "avro".to_owned(),
-                allowed: "json",
-            });
-        }
+        let payload = self.optional("socketPayload", "json, avro", payload)?;
         if self.optional("transactional", "true, false", boolean)? == Some(true) {
             return Err(ParamError::Unsupported {
                 name: "transactional",
@@ -200,7 +214,7 @@ impl QueryParams {
                 allowed: "false",
             });
         }
-        Ok(())
+        Ok(payload.unwrap_or_default())
     }
 
     fn formats(&self) -> Result<RecordFormats, ParamError> {
@@ -326,6 +340,14 @@ fn name(text: &str) -> Option<String> {
     legal.then(|| text.to_owned())
 }
 
+fn payload(text: &str) -> Option<SocketPayload> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "json" => SocketPayload::Json,
+        "avro" => SocketPayload::Avro,
+        _ => return None,
+    })
+}
+
 fn offset_reset_strategy(text: &str) -> Option<OffsetResetStrategy> {
     Some(match text.to_ascii_lowercase().as_str() {
         "earliest" => OffsetResetStrategy::Earliest,
@@ -412,8 +434,11 @@ mod tests {
             ("topic=t&clientId=a&rate=-1", "rate"),
             ("topic=t&clientId=a&batchSize=many", "batchSize"),
             ("topic=t&clientId=a&autoCommit=yes", "true, false"),
-            ("topic=t&clientId=a&socketPayload=xml", "socketPayload"),
-            ("topic=t&clientId=a&socketPayload=avro", "not available yet"),
+            ("topic=t&clientId=a&socketPayload=xml", "json, avro"),
+            (
+                "topic=t&clientId=a&socketPayload=avro&batchSize=2",
+                "parameter batchSize: not with socketPayload=avro",
+            ),
             ("topic=t&clientId=a&errors=later", "errors"),
         ] {
             let error = QueryParams::parse(query)

@@ -32,7 +32,9 @@ use super::stream::WebSocketStream;
 use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
-use crate::codec::inbound::{InboundRecord, ProduceMessage};
+use crate::codec::avro;
+use crate::codec::avro::framing::AvroFraming;
+use crate::codec::inbound::{InboundRecord, ProduceMessage, RecordRejection};
 use crate::config::Config;
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
@@ -44,12 +46,21 @@ const LAST_ACKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of records whose acks are pending, in send buffers.
 const PENDING_BUFFERS: usize = 16;
 
+/// What the messages of a producing socket are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MessageFormat {
+    /// JSON, with keys and values in these formats.
+    Json(RecordFormats),
+    /// Avro.
+    Avro(AvroFraming),
+}
+
 /// One producing client.
 pub(super) struct ProducingSocket {
     session: SocketSession,
     producer: Producer,
     topic: Arc<TopicMetadata>,
-    formats: RecordFormats,
+    format: MessageFormat,
     acks: PendingAcks,
     scratch: Vec<u8>,
     turn: TaskTurn,
@@ -67,7 +78,7 @@ impl ProducingSocket {
         config: &Config,
         producer: Producer,
         stream: WebSocketStream,
-        formats: RecordFormats,
+        format: MessageFormat,
         topic: Arc<TopicMetadata>,
         connection_permit: ConnectionPermit,
         log: SocketLog,
@@ -77,13 +88,17 @@ impl ProducingSocket {
         Self {
             acks: PendingAcks::new(
                 topic.name.clone(),
+                match format {
+                    MessageFormat::Json(_) => AvroFraming::Plain,
+                    MessageFormat::Avro(framing) => framing,
+                },
                 write_buffer_max.saturating_mul(PENDING_BUFFERS),
             ),
             producer,
             // The buffer of a busy socket is kept, until its timer fires.
             session: SocketSession::new(stream, handle, config, usize::MAX),
             topic,
-            formats,
+            format,
             scratch: Vec::new(),
             turn: TaskTurn::default(),
             records: 0,
@@ -159,27 +174,38 @@ impl ProducingSocket {
     /// Takes the messages that have been read, while there is room; whether those were all.
     async fn handle_messages(&mut self) -> Result<bool, CloseReason> {
         while self.may_read() {
-            match self.session.next_text()? {
-                Some(text) => {
-                    self.produce(text.as_bytes()).await?;
-                    self.turn.spend(1).await;
-                }
-                None => {
-                    let control_frames = self.session.take_control_frames();
-                    self.turn.spend(control_frames).await;
-                    if control_frames < STEPS_PER_TURN && self.session.has_room() {
-                        return Ok(true);
-                    }
-                }
+            if self.take_message().await? {
+                self.turn.spend(1).await;
+                continue;
+            }
+            let control_frames = self.session.take_control_frames();
+            self.turn.spend(control_frames).await;
+            if control_frames < STEPS_PER_TURN && self.session.has_room() {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
+    /// Takes the next message; whether there was one.
+    async fn take_message(&mut self) -> Result<bool, CloseReason> {
+        match self.format {
+            MessageFormat::Json(formats) => match self.session.next_text()? {
+                None => return Ok(false),
+                Some(text) => self.produce(formats, text.as_bytes()).await?,
+            },
+            MessageFormat::Avro(_) => match self.session.next_binary()? {
+                None => return Ok(false),
+                Some(datum) => self.produce_datum(&datum).await?,
+            },
+        }
+        Ok(true)
+    }
+
     /// Produces the records of one message.
-    async fn produce(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
+    async fn produce(&mut self, formats: RecordFormats, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut message = ProduceMessage::begin(self.formats, payload, &mut scratch);
+        let mut message = ProduceMessage::begin(formats, payload, &mut scratch);
         while !message.check_some(STEPS_PER_TURN as usize) {
             self.turn.spend(STEPS_PER_TURN).await;
         }
@@ -202,20 +228,7 @@ impl ProducingSocket {
                 },
             };
             index += 1;
-            let (state, message_id, size) = match record {
-                Ok(record) => {
-                    let size = size(&record);
-                    let state = self.send(&record, now).await?;
-                    (state, record.message_id, size)
-                }
-                Err(rejection) => {
-                    let error = (rejection.code, rejection.message.into_owned());
-                    let state = AckState::Rejected(Box::new(error));
-                    (state, rejection.message_id, 0)
-                }
-            };
-            self.records += 1;
-            self.acks.push(state, position, message_id, size);
+            self.take(record, position, now).await?;
             if index.is_multiple_of(STEPS_PER_TURN as usize) {
                 self.send_ready_acks().await?;
             }
@@ -225,6 +238,36 @@ impl ProducingSocket {
             self.turn.spend(1).await;
         }
         self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Produces the record of one datum.
+    async fn produce_datum(&mut self, datum: &[u8]) -> Result<(), CloseReason> {
+        let record = avro::inbound::read(datum);
+        self.take(record, MessagePosition::Datum, timestamp()).await
+    }
+
+    /// Produces a record, and notes that its ack is pending.
+    async fn take(
+        &mut self,
+        record: Result<InboundRecord<'_>, RecordRejection<'_>>,
+        position: MessagePosition,
+        now: i64,
+    ) -> Result<(), CloseReason> {
+        let (state, message_id, size) = match record {
+            Ok(record) => {
+                let size = size(&record);
+                let state = self.send(&record, now).await?;
+                (state, record.message_id, size)
+            }
+            Err(rejection) => {
+                let error = (rejection.code, rejection.message.into_owned());
+                let state = AckState::Rejected(Box::new(error));
+                (state, rejection.message_id, 0)
+            }
+        };
+        self.records += 1;
+        self.acks.push(state, position, message_id, size);
         Ok(())
     }
 

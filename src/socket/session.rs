@@ -40,8 +40,7 @@ pub(super) const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum DataMessage {
     /// Text.
     Text(Utf8Bytes),
-    /// Bytes, which no socket of the product takes yet.
-    #[cfg_attr(not(feature = "echo"), expect(dead_code))]
+    /// Bytes.
     Binary(Bytes),
 }
 
@@ -167,7 +166,20 @@ impl SocketSession {
             Some(DataMessage::Text(text)) => Ok(Some(text)),
             Some(DataMessage::Binary(_)) => Err(CloseReason::Fail(CloseFrame::new(
                 CloseCode::UNSUPPORTED_DATA,
-                "binary messages are not supported yet",
+                "binary messages are for socketPayload=avro",
+            ))),
+        }
+    }
+
+    /// The next binary message of what has been read, while there is room for replies. Answers
+    /// pings on the way.
+    pub(super) fn next_binary(&mut self) -> Result<Option<Bytes>, CloseReason> {
+        match self.next_data()? {
+            None => Ok(None),
+            Some(DataMessage::Binary(bytes)) => Ok(Some(bytes)),
+            Some(DataMessage::Text(_)) => Err(CloseReason::Fail(CloseFrame::new(
+                CloseCode::UNSUPPORTED_DATA,
+                "with socketPayload=avro messages are binary",
             ))),
         }
     }

@@ -17,15 +17,17 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
 use super::consume::ConsumingSocket;
-use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams};
+use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
-use super::produce::ProducingSocket;
+use super::produce::{MessageFormat, ProducingSocket};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
 use super::{HttpConnectionHold, PageRefused};
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
+use crate::codec::FrameFormat;
+use crate::codec::avro::framing::AvroFraming;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
 use kafka_client::admin;
@@ -420,9 +422,13 @@ impl SocketOpener {
                 connection_permit,
             } => {
                 let (config, producer) = (&self.app.config, self.app.client.producer().clone());
-                let (formats, permit) = (params.formats, connection_permit);
+                let format = match params.payload {
+                    SocketPayload::Json => MessageFormat::Json(params.formats),
+                    SocketPayload::Avro => MessageFormat::Avro(AvroFraming::Plain),
+                };
+                let permit = connection_permit;
                 let socket =
-                    ProducingSocket::new(config, producer, socket, formats, topic, permit, log);
+                    ProducingSocket::new(config, producer, socket, format, topic, permit, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {
@@ -433,6 +439,11 @@ impl SocketOpener {
             } => {
                 let permits = (connection_permit, group_permit);
                 let (config, consumers) = (&self.app.config, self.app.client.consumers());
+                let format = match params.payload {
+                    SocketPayload::Json => FrameFormat::Json(params.formats),
+                    SocketPayload::Avro => FrameFormat::Avro(AvroFraming::Plain),
+                };
+                let params = (params, format);
                 let socket =
                     ConsumingSocket::new(config, consumers, socket, params, start, permits, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::encoded_frames::{RecordFrame, SegmentStart};
 use super::frame_place::{FrameLost, FramePlace};
 use super::segment_cache::{HeldSegment, SegmentCache};
-use crate::codec::RecordFormats;
+use crate::codec::FrameFormat;
 use kafka_client::consumer::{Chunk, Consumer, FetchPosition, PartitionRecords, TopicPartition};
 use runtime::wake::WakeSignal;
 
@@ -61,12 +61,12 @@ const COPY_BYTES_MAX: usize = 64 << 10;
 struct ChunkSource {
     segments: Arc<SegmentCache>,
     chunk: Arc<Chunk>,
-    formats: RecordFormats,
+    format: FrameFormat,
 }
 
 impl OutgoingChunk {
     /// Nothing of these records is sent yet.
-    pub(super) fn new(records: PartitionRecords, formats: RecordFormats, now: Instant) -> Self {
+    pub(super) fn new(records: PartitionRecords, format: FrameFormat, now: Instant) -> Self {
         let chunk = records.chunk;
         Self {
             tp: chunk.tp.clone(),
@@ -84,7 +84,7 @@ impl OutgoingChunk {
             source: Some(ChunkSource {
                 segments: chunk.derived(),
                 chunk,
-                formats,
+                format,
             }),
             place: None,
             frames_max: usize::MAX,
@@ -140,7 +140,7 @@ impl OutgoingChunk {
         self.source = Some(ChunkSource {
             segments: found.chunk.derived(),
             chunk: found.chunk,
-            formats: place.formats,
+            format: place.format,
         });
         self.segment = Some(found.segment);
         self.starts_inside_frame = false;
@@ -162,9 +162,9 @@ impl OutgoingChunk {
         let ChunkSource {
             segments,
             chunk,
-            formats,
+            format,
         } = source;
-        let Some(segment) = segments.segment(chunk, *formats, start, wake) else {
+        let Some(segment) = segments.segment(chunk, *format, start, wake) else {
             return false;
         };
         self.next = segment.index_at_or_after(start.offset);
@@ -286,7 +286,7 @@ impl OutgoingChunk {
             let frame_at = segment.start_of(self.next);
             let (tp, frame) = (self.tp.clone(), segment.frames[self.next]);
             let len = frame.end - frame_at;
-            let place = FramePlace::new(tp, frame, len, self.at - frame_at, source.formats);
+            let place = FramePlace::new(tp, frame, len, self.at - frame_at, source.format);
             self.place = Some(place);
         }
         let kept = segment.filter(|_| self.place.is_none());

@@ -13,15 +13,16 @@
 use bytes::BytesMut;
 
 use super::segment_buffer::{SEGMENT_BYTES, SegmentBuffer};
-use crate::codec::RecordFormats;
-use crate::codec::outbound::{OutboundRecord, RecordWriter};
+use crate::codec::FrameFormat;
+use crate::codec::avro::outbound::AvroRecordWriter;
+use crate::codec::outbound::{OutboundRecord, RecordEncoder, RecordWriter};
 use kafka_client::consumer::{Chunk, DerivedPermit, FetchPosition, Records, RecordsMark};
 use websocket::frame::{self, Opcode};
 
 /// Frames, one after the other, and where each of them ends.
 #[derive(Debug)]
 pub(super) struct EncodedFrames {
-    /// Whole text frames.
+    /// Whole frames.
     pub(super) bytes: SegmentBuffer,
     /// One per frame.
     pub(super) frames: Vec<RecordFrame>,
@@ -78,14 +79,20 @@ pub(super) struct SegmentEncoder<'a> {
     start: SegmentStart,
     /// It ends before this offset: what follows is encoded already.
     end: i64,
-    writer: RecordWriter,
+    writer: SegmentWriter<'a>,
+}
+
+/// Writes the records of a segment: what depends on their format is decided once for all.
+enum SegmentWriter<'a> {
+    Json(RecordWriter),
+    Avro(AvroRecordWriter<'a>),
 }
 
 impl<'a> SegmentEncoder<'a> {
     /// From `start` on, of records before `end`.
     pub(super) fn new(
         chunk: &'a Chunk,
-        formats: RecordFormats,
+        format: FrameFormat,
         start: SegmentStart,
         end: i64,
     ) -> Self {
@@ -94,7 +101,14 @@ impl<'a> SegmentEncoder<'a> {
             chunk,
             start,
             end,
-            writer: RecordWriter::new(&tp.topic, tp.partition, formats),
+            writer: match format {
+                FrameFormat::Json(formats) => {
+                    SegmentWriter::Json(RecordWriter::new(&tp.topic, tp.partition, formats))
+                }
+                FrameFormat::Avro(framing) => {
+                    SegmentWriter::Avro(AvroRecordWriter::new(&tp.topic, tp.partition, framing))
+                }
+            },
         }
     }
 
@@ -102,7 +116,11 @@ impl<'a> SegmentEncoder<'a> {
     pub(super) fn estimated_bytes(&self) -> usize {
         let all = self.estimated_chunk_bytes();
         let first = self.records().next().map_or(0, |record| {
-            self.writer.estimated_size(&OutboundRecord::from(record))
+            let record = OutboundRecord::from(record);
+            match &self.writer {
+                SegmentWriter::Json(writer) => writer.estimated_size(&record),
+                SegmentWriter::Avro(writer) => writer.estimated_size(&record),
+            }
         });
         all.min(SEGMENT_BYTES.max(first))
     }
@@ -117,8 +135,12 @@ impl<'a> SegmentEncoder<'a> {
     /// About how many bytes all of the chunk gets.
     fn estimated_chunk_bytes(&self) -> usize {
         let decoded = &self.chunk.decoded;
-        self.writer.estimated_total(decoded.count(), decoded.bytes)
-            + decoded.unreadable.len() * UNREADABLE_ESTIMATE
+        let (count, bytes) = (decoded.count(), decoded.bytes);
+        let records = match &self.writer {
+            SegmentWriter::Json(writer) => writer.estimated_total(count, bytes),
+            SegmentWriter::Avro(writer) => writer.estimated_total(count, bytes),
+        };
+        records + decoded.unreadable.len() * UNREADABLE_ESTIMATE
     }
 
     fn records(&self) -> Records<'a> {
@@ -129,10 +151,18 @@ impl<'a> SegmentEncoder<'a> {
     }
 
     /// Encodes it. `permit` is for [`estimated_bytes`](Self::estimated_bytes) or more.
-    pub(super) fn encode(self, mut permit: DerivedPermit) -> EncodedFrames {
+    pub(super) fn encode(self, permit: DerivedPermit) -> EncodedFrames {
+        match &self.writer {
+            SegmentWriter::Json(writer) => self.encode_by(writer, permit),
+            SegmentWriter::Avro(writer) => self.encode_by(writer, permit),
+        }
+    }
+
+    fn encode_by<W: RecordEncoder>(&self, writer: &W, mut permit: DerivedPermit) -> EncodedFrames {
         let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(&permit));
-        let (bytes, next) =
-            SegmentBuffer::written(permit.bytes(), |out| self.write_frames(out, &mut frames));
+        let (bytes, next) = SegmentBuffer::written(permit.bytes(), |out| {
+            self.write_frames(writer, out, &mut frames)
+        });
         frames.shrink_to_fit();
         permit.resize(bytes.capacity() + size_of_val(frames.as_slice()));
         EncodedFrames {
@@ -145,8 +175,9 @@ impl<'a> SegmentEncoder<'a> {
     }
 
     /// Writes the frames, and returns where the next segment begins.
-    fn write_frames(
+    fn write_frames<W: RecordEncoder>(
         &self,
+        writer: &W,
         out: &mut BytesMut,
         frames: &mut Vec<RecordFrame>,
     ) -> Option<SegmentStart> {
@@ -164,7 +195,7 @@ impl<'a> SegmentEncoder<'a> {
             let (offset, timestamp, estimate) = match (range, record) {
                 (Some(range), _) => (range.last_offset, NO_TIMESTAMP, UNREADABLE_ESTIMATE),
                 (None, Some(record)) => {
-                    let size = self.writer.estimated_size(&OutboundRecord::from(record));
+                    let size = writer.estimated_size(&OutboundRecord::from(record));
                     (record.offset, record.timestamp, size)
                 }
                 (None, None) => return None,
@@ -180,11 +211,15 @@ impl<'a> SegmentEncoder<'a> {
             }
             frame::begin_frame(out);
             match (range, record) {
-                (Some(range), _) => self.writer.write_unreadable(out, range),
-                (None, Some(record)) => self.writer.write(out, record.into()),
+                (Some(range), _) => writer.write_unreadable(out, range),
+                (None, Some(record)) => writer.write(out, record.into()),
                 (None, None) => {}
             }
-            frame::end_frame(out, start, Opcode::Text);
+            let opcode = match W::IS_TEXT || range.is_some() {
+                true => Opcode::Text,
+                false => Opcode::Binary,
+            };
+            frame::end_frame(out, start, opcode);
             if is_full(out.len()) {
                 out.truncate(start);
                 return follows;
@@ -214,7 +249,7 @@ impl EncodedFrames {
         }
     }
 
-    /// The frame's payload: the record as JSON.
+    /// The frame's payload.
     pub(super) fn payload(&self, index: usize) -> &[u8] {
         let bytes = &self.bytes[self.start_of(index)..self.frames[index].end];
         let header = match bytes[1] {

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::encoded_frames::{RecordFrame, SegmentStart};
 use super::segment_cache::{HeldSegment, SegmentCache};
-use crate::codec::RecordFormats;
+use crate::codec::FrameFormat;
 use crate::socket::close::CloseReason;
 use kafka_client::consumer::{Chunk, Consumer, Cursor, FetchPosition, TopicPartition};
 use runtime::wake::WakeSignal;
@@ -31,7 +31,7 @@ pub(super) struct FramePlace {
     len: usize,
     /// How many of its bytes are sent.
     pub(super) sent: usize,
-    pub(super) formats: RecordFormats,
+    pub(super) format: FrameFormat,
     /// While it is read again.
     cursor: Option<Cursor>,
     chunk: Option<Arc<Chunk>>,
@@ -62,14 +62,14 @@ impl FramePlace {
         frame: RecordFrame,
         len: usize,
         sent: usize,
-        formats: RecordFormats,
+        format: FrameFormat,
     ) -> Self {
         Self {
             tp,
             frame,
             len,
             sent,
-            formats,
+            format,
             cursor: None,
             chunk: None,
         }
@@ -93,7 +93,7 @@ impl FramePlace {
         };
         let start = SegmentStart::at(self.frame.offset);
         let segments = chunk.derived::<SegmentCache>();
-        let Some(segment) = segments.segment(&chunk, self.formats, start, wake) else {
+        let Some(segment) = segments.segment(&chunk, self.format, start, wake) else {
             return Ok(None);
         };
         let index = segment.index_at_or_after(self.frame.offset);

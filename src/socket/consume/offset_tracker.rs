@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::delivery_listener::DeliveryListener;
 use super::encoded_frames::RecordFrame;
 use super::uncommitted::UncommittedRecords;
-use crate::codec::commit::{self, CommitRejection};
+use crate::codec::commit::{CommitMessage, CommitRejection};
 use crate::codec::socket_error::{EchoedId, SocketErrorCode};
 use crate::config::CommitConfig;
 use kafka_client::consumer::{Consumer, FetchPosition, TopicPartition};
@@ -111,14 +111,14 @@ impl OffsetTracker {
         }
     }
 
-    /// Handles a client's text message, which is to be a commit.
+    /// Handles a client's commit, as far as it could be read.
     pub(super) fn handle_commit<'a>(
         &mut self,
         consumer: &mut Consumer,
-        text: &'a [u8],
+        commit: Result<CommitMessage<'a>, CommitRejection<'a>>,
     ) -> Result<(), CommitRejection<'a>> {
-        let rejection = match (&mut self.uncommitted, commit::parse(text)) {
-            (None, Ok(commit::CommitMessage { echoed_id, .. })) => auto_commit_enabled(echoed_id),
+        let rejection = match (&mut self.uncommitted, commit) {
+            (None, Ok(CommitMessage { echoed_id, .. })) => auto_commit_enabled(echoed_id),
             (None, Err(rejection)) if rejection.code == SocketErrorCode::UnknownMessageId => {
                 auto_commit_enabled(rejection.echoed_id)
             }

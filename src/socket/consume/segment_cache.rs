@@ -1,14 +1,14 @@
-//! The segments of a chunk that are encoded, shared by all sockets with the same formats.
+//! The segments of a chunk that are encoded, shared by all sockets with the same format of frames.
 //!
 //! ```text
-//! Chunk ─ derived ─▶ SegmentCache ─ formats ─▶ EncodedFrames, EncodedFrames, …  the newest 16
+//! Chunk ─ derived ─▶ SegmentCache ─ format ──▶ EncodedFrames, EncodedFrames, …  the newest 16
 //!                                                ▲        ▲
 //!                                             socket A  socket B     each writes slices of it
 //! ```
 //!
 //! # Invariants
 //! - Memory for a segment is acquired before it is encoded. When there is none, the oldest
-//!   segment that no socket writes from is dropped, whatever its formats; when there is no such
+//!   segment that no socket writes from is dropped, whatever its format; when there is no such
 //!   one, the socket waits until another lets go of its segment. A socket that waits holds none.
 //! - A segment is encoded once, however many sockets ask for it at the same time: the others
 //!   wait. No lock is held meanwhile.
@@ -29,10 +29,10 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::encoded_frames::{EncodedFrames, SegmentEncoder, SegmentStart};
-use crate::codec::RecordFormats;
+use crate::codec::FrameFormat;
 use kafka_client::consumer::{Chunk, DerivedPermit};
 
-/// Segments that are kept for further sockets, of each chunk and formats.
+/// Segments that are kept for further sockets, of each chunk and format.
 const SEGMENTS_MAX: usize = 16;
 /// From this many bytes on, encoding does not hold up the other tasks of its worker thread.
 const LARGE_BYTES: usize = 1 << 20;
@@ -54,10 +54,10 @@ struct SegmentCacheState {
     memory_awaited_since: Option<Instant>,
 }
 
-/// The segments of one chunk in the same formats, oldest first.
+/// The segments of one chunk in the same format, oldest first.
 #[derive(Debug)]
 struct FormatSegments {
-    formats: RecordFormats,
+    format: FrameFormat,
     segments: Vec<Arc<EncodedFrames>>,
     /// Whether one is being encoded.
     encoding: bool,
@@ -89,13 +89,13 @@ impl SegmentCache {
     pub(super) fn segment(
         self: &Arc<Self>,
         chunk: &Chunk,
-        formats: RecordFormats,
+        format: FrameFormat,
         start: SegmentStart,
         wake: &Arc<WakeSignal>,
     ) -> Option<HeldSegment> {
         let (encoder, permit) = {
             let mut state = lock(&self.state);
-            let known = state.of(formats);
+            let known = state.of(format);
             let covering = known.segments.iter().find(|s| s.covers(start.offset));
             if let Some(found) = covering {
                 return Some(self.hold(Arc::clone(found)));
@@ -106,14 +106,14 @@ impl SegmentCache {
             }
             let following = known.segments.iter().map(|s| s.first_offset);
             let end = following.filter(|first| *first > start.offset).min();
-            let encoder = SegmentEncoder::new(chunk, formats, start, end.unwrap_or(i64::MAX));
+            let encoder = SegmentEncoder::new(chunk, format, start, end.unwrap_or(i64::MAX));
             let permit = self.acquire(&mut state, chunk, encoder.estimated_bytes(), wake)?;
-            state.of(formats).encoding = true;
+            state.of(format).encoding = true;
             (encoder, permit)
         };
         let mut encoding = EncodingGuard {
             cache: self,
-            formats,
+            format,
             encoded: None,
         };
         let encoded = Arc::new(encode(encoder, permit));
@@ -185,11 +185,11 @@ impl SegmentCache {
 }
 
 impl SegmentCacheState {
-    fn of(&mut self, formats: RecordFormats) -> &mut FormatSegments {
-        let known = self.formats.iter().position(|f| f.formats == formats);
+    fn of(&mut self, format: FrameFormat) -> &mut FormatSegments {
+        let known = self.formats.iter().position(|f| f.format == format);
         let index = known.unwrap_or_else(|| {
             self.formats.push(FormatSegments {
-                formats,
+                format,
                 segments: Vec::new(),
                 encoding: false,
             });
@@ -223,7 +223,7 @@ fn encode(encoder: SegmentEncoder<'_>, permit: DerivedPermit) -> EncodedFrames {
 /// Ends the encoding of a segment, be it by a panic.
 struct EncodingGuard<'a> {
     cache: &'a SegmentCache,
-    formats: RecordFormats,
+    format: FrameFormat,
     encoded: Option<Arc<EncodedFrames>>,
 }
 
@@ -231,7 +231,7 @@ impl Drop for EncodingGuard<'_> {
     fn drop(&mut self) {
         {
             let mut state = lock(&self.cache.state);
-            let known = state.of(self.formats);
+            let known = state.of(self.format);
             known.encoding = false;
             if known.segments.len() == SEGMENTS_MAX {
                 known.segments.remove(0);

@@ -7,10 +7,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::app::App;
-use crate::codec::Format;
+use crate::codec::{Format, RecordFormats};
+use crate::socket::params::SocketPayload;
 use crate::socket::socket_log::SocketIdentity;
 use kafka_client::consumer::OffsetResetStrategy;
 use kafka_client::{IsolationLevel, Principal};
+
+const STRINGS: RecordFormats = RecordFormats {
+    key: None,
+    value: Format::String,
+};
 
 /// A consuming socket whose client, which is given as well, has sent these bytes.
 async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpStream) {
@@ -33,10 +39,8 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
         client_id: "a".to_owned(),
         group_id: "g".to_owned(),
         topics: vec!["t".to_owned()],
-        formats: RecordFormats {
-            key: None,
-            value: Format::String,
-        },
+        payload: SocketPayload::Json,
+        formats: STRINGS,
         offset_reset_strategy: OffsetResetStrategy::Earliest,
         isolation_level: IsolationLevel::ReadUncommitted,
         rate: None,
@@ -51,7 +55,15 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
         principal: Principal::Proxy,
     });
     let (consumers, permits) = (app.client.consumers(), (permit, group_permit));
-    let socket = ConsumingSocket::new(&app.config, consumers, stream, params, None, permits, log);
+    let socket = ConsumingSocket::new(
+        &app.config,
+        consumers,
+        stream,
+        (params, FrameFormat::Json(STRINGS)),
+        None,
+        permits,
+        log,
+    );
     (socket, client.unwrap())
 }
 

@@ -23,6 +23,8 @@ use std::task::Poll;
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::codec::ack;
+use crate::codec::avro;
+use crate::codec::avro::framing::AvroFraming;
 use crate::codec::socket_error::{self, EchoedId, SocketErrorCode};
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::frame::{self, Opcode};
@@ -39,6 +41,8 @@ const ENTRY_BYTES: usize = 64;
 #[derive(Debug)]
 pub(super) struct PendingAcks {
     topic: Arc<str>,
+    /// Of the acks of datums.
+    framing: AvroFraming,
     queue: VecDeque<PendingAck>,
     /// The `messageId`s of the queue, one after another.
     message_ids: BytesMut,
@@ -66,13 +70,15 @@ pub(super) enum MessagePosition {
     Single,
     /// In an array: whether first, whether last.
     ArrayElement { first: bool, last: bool },
+    /// Alone, in Avro.
+    Datum,
 }
 
 #[derive(Debug)]
 struct PendingAck {
     state: AckState,
     position: MessagePosition,
-    /// Length of the `messageId`; 0 without one.
+    /// Length of the `messageId`, as it came encoded; 0 without one.
     id_len: u32,
     /// What it counts for in the bound of bytes.
     bytes: u32,
@@ -80,9 +86,10 @@ struct PendingAck {
 
 impl PendingAcks {
     /// An empty queue; `bytes_max` bounds the bytes of records pending.
-    pub(super) fn new(topic: Arc<str>, bytes_max: usize) -> Self {
+    pub(super) fn new(topic: Arc<str>, framing: AvroFraming, bytes_max: usize) -> Self {
         Self {
             topic,
+            framing,
             queue: VecDeque::new(),
             message_ids: BytesMut::new(),
             bytes: 0,
@@ -173,16 +180,26 @@ impl PendingAcks {
         id_len: usize,
     ) {
         let id = &self.message_ids[..id_len];
-        let id = EchoedId::message_id((!id.is_empty()).then_some(id));
+        let id = (!id.is_empty()).then_some(id);
         match position {
             MessagePosition::Single => {
                 let start = frame::begin_frame(out);
-                write_result(out, &self.topic, result, id);
+                write_result(out, &self.topic, result, EchoedId::message_id(id));
                 frame::end_frame(out, start, Opcode::Text);
+            }
+            MessagePosition::Datum => {
+                let start = frame::begin_frame(out);
+                let opcode = write_datum_result(out, &self.topic, self.framing, result, id);
+                frame::end_frame(out, start, opcode);
             }
             MessagePosition::ArrayElement { first, last } => {
                 self.array.put_u8(if first { b'[' } else { b',' });
-                write_result(&mut self.array, &self.topic, result, id);
+                write_result(
+                    &mut self.array,
+                    &self.topic,
+                    result,
+                    EchoedId::message_id(id),
+                );
                 if last {
                     self.array.put_u8(b']');
                 }
@@ -216,6 +233,34 @@ fn write_result(
     }
 }
 
+/// An ack in Avro, or an error, which is text. The `messageId` is encoded.
+fn write_datum_result(
+    out: &mut BytesMut,
+    topic: &str,
+    framing: AvroFraming,
+    result: Result<RecordMetadata, (SocketErrorCode, String)>,
+    message_id: Option<&[u8]>,
+) -> Opcode {
+    match result {
+        Ok(RecordMetadata {
+            partition,
+            offset,
+            timestamp,
+            ..
+        }) => {
+            let place = (partition, offset, timestamp);
+            avro::ack::write_ack(out, framing, topic, place, message_id);
+            Opcode::Binary
+        }
+        Err((code, message)) => {
+            let id = message_id.map(avro::inbound::string_content);
+            let id = id.map_or(EchoedId::None, EchoedId::PlainMessageId);
+            socket_error::write_error(out, code, message, id);
+            Opcode::Text
+        }
+    }
+}
+
 /// The ack's code for a record that was not produced.
 pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
     match error {
@@ -239,7 +284,7 @@ mod tests {
     }
 
     fn pending_acks() -> PendingAcks {
-        PendingAcks::new("t".into(), 1 << 20)
+        PendingAcks::new("t".into(), AvroFraming::Plain, 1 << 20)
     }
 
     #[test]
@@ -304,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_full_write_buffer_holds_acks_back_and_the_bound_holds_records_back() {
-        let mut acks = PendingAcks::new("t".into(), 200);
+        let mut acks = PendingAcks::new("t".into(), AvroFraming::Plain, 200);
         while acks.has_room() {
             acks.push(rejected("x"), MessagePosition::Single, None, 36);
         }

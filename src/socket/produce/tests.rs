@@ -10,6 +10,11 @@ use crate::codec::Format;
 use crate::socket::socket_log::SocketIdentity;
 use kafka_client::Principal;
 
+const STRINGS: RecordFormats = RecordFormats {
+    key: None,
+    value: Format::String,
+};
+
 /// A producing socket of a client that reads nothing, which is given as well, and that has sent
 /// these bytes.
 async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ProducingSocket, TcpStream) {
@@ -23,10 +28,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ProducingSocket, TcpSt
     let (client, accepted) = tokio::join!(client, listener.accept());
     let stream = WebSocketStream::new(accepted.unwrap().0, sent.into(), 1 << 20);
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
-    let formats = RecordFormats {
-        key: None,
-        value: Format::String,
-    };
+    let formats = MessageFormat::Json(STRINGS);
     let producer = app.client.producer().clone();
     let log = SocketLog::open(SocketIdentity {
         endpoint: "/socket/in",
@@ -46,12 +48,12 @@ async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
     let (mut socket, _client) = socket(&broker, Vec::new()).await;
     for element in ["{}", r#"{"value":{"value":"x"}}"#] {
         let message = format!("[{}]", vec![element; RECORDS].join(","));
-        let (polls, taken) = polled(socket.produce(message.as_bytes())).await;
+        let (polls, taken) = polled(socket.produce(STRINGS, message.as_bytes())).await;
         taken.unwrap();
         // Once while it is checked, and once while it is produced.
         let turns = 2 * RECORDS / STEPS_PER_TURN as usize;
         assert!(polls >= turns, "{element}: {polls} polls, {turns} turns");
-        socket.acks = PendingAcks::new("t".into(), usize::MAX);
+        socket.acks = PendingAcks::new("t".into(), AvroFraming::Plain, usize::MAX);
     }
     broker.stop().await;
 }
@@ -95,7 +97,7 @@ async fn the_answers_of_an_array_that_nobody_reads_stop_it_at_the_write_buffer()
             .append(|out| out.extend_from_slice(&[0; 1 << 20]));
     }
     let message = format!("[{}]", vec!["{}"; 20_000].join(","));
-    let mut taken = Box::pin(socket.produce(message.as_bytes()));
+    let mut taken = Box::pin(socket.produce(STRINGS, message.as_bytes()));
     for _ in 0..100 {
         let ended = (&mut taken).now_or_never();
         assert!(ended.is_none(), "its answers have no room");

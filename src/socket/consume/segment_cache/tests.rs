@@ -16,12 +16,12 @@ use tokio_util::task::TaskTracker;
 use super::super::chunk::OutgoingChunk;
 use super::super::segment_buffer::SEGMENT_BYTES;
 use super::*;
-use crate::codec::Format;
+use crate::codec::{Format, RecordFormats};
 
-const STRINGS: RecordFormats = RecordFormats {
+const STRINGS: FrameFormat = FrameFormat::Json(RecordFormats {
     key: None,
     value: Format::String,
-};
+});
 
 /// One chunk, and what it is counted in.
 struct Scene {
@@ -89,9 +89,9 @@ impl Scene {
         }
     }
 
-    fn segment(&self, formats: RecordFormats, start: SegmentStart) -> Option<HeldSegment> {
+    fn segment(&self, format: FrameFormat, start: SegmentStart) -> Option<HeldSegment> {
         let cache = self.chunk.derived::<SegmentCache>();
-        cache.segment(&self.chunk, formats, start, &self.wake)
+        cache.segment(&self.chunk, format, start, &self.wake)
     }
 }
 
@@ -104,14 +104,14 @@ impl Drop for Scene {
 /// All segments from `start` on, one after the other; what `see` is shown.
 fn walk(
     scene: &Scene,
-    formats: RecordFormats,
+    format: FrameFormat,
     start: i64,
     mut see: impl FnMut(&HeldSegment),
 ) -> Vec<i64> {
     let mut offsets = Vec::new();
     let mut next = Some(SegmentStart::at(start));
     while let Some(start) = next {
-        let segment = scene.segment(formats, start).expect("memory");
+        let segment = scene.segment(format, start).expect("memory");
         see(&segment);
         let from = segment.index_at_or_after(start.offset);
         offsets.extend(segment.frames[from..].iter().map(|frame| frame.offset));
@@ -159,7 +159,7 @@ async fn whatever_formats_ask_what_is_encoded_stays_within_the_fetch_memory() {
         Format::Avro,
     ] {
         for key in [None, Some(Format::String), Some(Format::Int)] {
-            pairs.push(RecordFormats { key, value });
+            pairs.push(FrameFormat::Json(RecordFormats { key, value }));
         }
     }
     let mut next: Vec<_> = pairs.iter().map(|_| Some(SegmentStart::at(0))).collect();
@@ -247,8 +247,8 @@ async fn what_nobody_writes_from_makes_room() {
     let values = vec![vec![b'7'; 1000]; 2000];
     let scene = Scene::new(2 * (5 << 20), &values).await;
     for value in [Format::String, Format::ByteArray, Format::Json] {
-        let formats = RecordFormats { key: None, value };
-        assert_eq!(walk(&scene, formats, 0, |_| {}).len(), 2000);
+        let format = FrameFormat::Json(RecordFormats { key: None, value });
+        assert_eq!(walk(&scene, format, 0, |_| {}).len(), 2000);
     }
     assert!(scene.budget.used() <= 5 << 20, "{}", scene.budget.used());
 }
