@@ -31,6 +31,7 @@ mod http_answers;
 mod http_heads;
 mod kafka_connection;
 mod kafka_schemas;
+mod kubernetes;
 mod latest_start;
 mod layers;
 mod log_lines;

@@ -133,7 +133,10 @@ fn the_flags_in_its_text_exist_and_so_do_the_scripts() {
             );
             seen += 1;
         }
-        if word.starts_with("scripts/") || word.starts_with("src/") {
+        if ["scripts/", "src/", "config/"]
+            .iter()
+            .any(|f| word.starts_with(f))
+        {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(word);
             assert!(file.is_file(), "{word}");
             seen += 1;
