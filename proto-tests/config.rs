@@ -1,6 +1,7 @@
 //! The settings of the program as it is started, from a file to what acts.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -52,4 +53,117 @@ async fn a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_defaul
     assert_eq!(server_id(&by_flag, &[variable]).await, "of-variable");
     let all = [&by_flag[..], &["--server-id", "of-flag"]].concat();
     assert_eq!(server_id(&all, &[variable]).await, "of-flag");
+}
+
+/// Exit code, standard output and standard error of a run that ends by itself.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
+        .env_clear()
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn check_config_prints_what_holds_with_its_sources_and_no_secret() {
+    let file = ConfigFile::new(
+        "kafka.ws.proxy {\n server.server-id = a\n kafka-client.bootstrap-hosts = \"a:1\"\n\
+         kafka-client.properties { \"ssl.key.password\" = hunter2, linger.ms = 3 }\n}\n",
+    );
+    let path = file.path();
+    let arguments = ["check-config", "--config", &path, "--port", "81"];
+    let (code, printed, said) = run(&arguments, &[("WSPROXY_LOG_LEVEL", "warn")]);
+    assert_eq!(code, Some(0), "{said}");
+    let begin = "kafka.ws.proxy.";
+    for line in [
+        format!("{begin}server.server-id = a # {path}:2"),
+        format!("{begin}server.port = 81 # --port"),
+        format!("{begin}log.level = warn # variable WSPROXY_LOG_LEVEL"),
+        format!("{begin}log.format = text # default"),
+        format!("{begin}kafka-client.properties.linger.ms = 3 # {path}:4"),
+        format!("{begin}kafka-client.properties.batch.size = 16384 # default"),
+        format!("{begin}kafka-client.properties.ssl.key.password = \"***\" # {path}:4"),
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line}: {printed}"
+        );
+    }
+    assert!(
+        said.starts_with("warning: ") && said.contains("ssl.key.password"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2") && !printed.contains("hunter2"));
+    // What it prints is a configuration itself.
+    let printed = ConfigFile::new(&printed.replace("\"***\"", "x"));
+    let again = ["check-config", "--config", &printed.path()];
+    assert_eq!(run(&again, &[]).0, Some(0));
+}
+
+#[test]
+fn check_config_reports_every_fault() {
+    let file = ConfigFile::new("kafka.ws.proxy.server {\n port = x\n prot = 1\n}\n");
+    let path = file.path();
+    let arguments = ["check-config", "--config", &path, "--shutdown-grace", "5"];
+    let (code, printed, said) = run(&arguments, &[]);
+    assert_eq!(code, Some(78), "{said}");
+    for part in [
+        format!("server.port (from {path}:2): \"x\" is not accepted"),
+        format!("server.prot (from {path}:3): no such key"),
+        "server.shutdown-grace (from --shutdown-grace)".to_owned(),
+        "no brokers".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert_eq!(said.lines().count(), 4, "{said}");
+    let default = "kafka.ws.proxy.server.server-id = \"node-1\" # default";
+    assert!(printed.contains(default), "{printed}");
+}
+
+#[tokio::test]
+async fn healthcheck_asks_the_instance_that_the_same_settings_start() {
+    let program = Program::start(&["--dev"]);
+    let (_, port) = program
+        .address()
+        .rsplit_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let file = ConfigFile::new(&format!("kafka.ws.proxy.server.port = {port}\n"));
+    let path = file.path();
+    let ask = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let (code, printed, said) = run(&[&["healthcheck"], arguments].concat(), variables);
+        assert_eq!(printed, "");
+        (code, said)
+    };
+    for (arguments, variables) in [
+        (&["--port", &*port][..], &[][..]),
+        (&["--config", &path], &[]),
+        (&[], &[("WSPROXY_PORT", &*port)]),
+        (&["--port", &*port, "--bind-interface", "127.0.0.1"], &[]),
+    ] {
+        let expected = (Some(0), String::new());
+        assert_eq!(ask(arguments, variables), expected, "{arguments:?}");
+    }
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed_port = closed.local_addr().unwrap().port().to_string();
+    drop(closed);
+    for arguments in [&["--port", &*closed_port][..], &["--port", "x"]] {
+        let (code, said) = ask(arguments, &[]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn reference_config_prints_the_file_of_all_keys() {
+    let (code, printed, _) = run(&["reference-config"], &[]);
+    assert_eq!(code, Some(0));
+    assert_eq!(printed, include_str!("../config/reference.conf"));
 }

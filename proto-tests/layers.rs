@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &[
         "descriptors",
+        "healthcheck",
         "http_error",
         "http_keep_alive",
         "near_miss",

@@ -19,6 +19,41 @@ pub enum EarlyExit {
     Failure(Box<ConfigFailure>),
 }
 
+/// What the program was started for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProgramTask {
+    /// To serve.
+    #[default]
+    Serve,
+    /// `check-config`: to say what the settings come to.
+    CheckConfig,
+    /// `healthcheck`: to ask an instance that serves.
+    AskHealth,
+    /// `reference-config`: to print all keys with their defaults.
+    PrintReference,
+}
+
+impl ProgramTask {
+    fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "check-config" => ProgramTask::CheckConfig,
+            "healthcheck" => ProgramTask::AskHealth,
+            // Not in the help: for whoever changes the table of keys.
+            "reference-config" => ProgramTask::PrintReference,
+            _ => return None,
+        })
+    }
+}
+
+/// What the program was started for, and everything that it was given.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub task: ProgramTask,
+    /// With which settings.
+    pub sources: ConfigSources,
+}
+
 /// Reads the arguments, with the environment beside them.
 ///
 /// # Errors
@@ -26,7 +61,7 @@ pub enum EarlyExit {
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<ConfigSources, EarlyExit> {
+) -> Result<Invocation, EarlyExit> {
     let (variables, errors) = utf8_variables(variables);
     let (arguments, not_utf8) = utf8_arguments(arguments);
     let matches = match not_utf8.is_empty() {
@@ -55,7 +90,9 @@ pub fn parse(
             })
         })
         .collect();
-    Ok(ConfigSources {
+    let task = values_of(&matches, "command").find_map(|word| ProgramTask::named(word));
+    let task = task.unwrap_or_default();
+    let sources = ConfigSources {
         dev: matches.get_flag("dev"),
         file: matches.get_one::<PathBuf>("config").cloned(),
         default_file: config::file::default_file(),
@@ -63,7 +100,9 @@ pub fn parse(
         defines: values_of(&matches, "define").cloned().collect(),
         variables,
         errors,
-    })
+        brokerless: task == ProgramTask::AskHealth,
+    };
+    Ok(Invocation { task, sources })
 }
 
 /// Why the arguments set nothing.
@@ -75,8 +114,7 @@ enum Misuse {
 fn match_arguments(arguments: &[String]) -> Result<ArgMatches, Misuse> {
     let joined = join_negative_values(arguments);
     let matches = command().try_get_matches_from(joined).map_err(misuse)?;
-    // What a file would have set is not known, so the keys are not looked at.
-    let errors = unsupported_arguments(&matches, arguments);
+    let errors = unexpected_words(&matches, arguments);
     match errors.is_empty() {
         true => Ok(matches),
         false => Err(Misuse::Errors(errors)),
@@ -101,14 +139,19 @@ fn log_flags(arguments: &[String]) -> Vec<FlagValue> {
     given.collect()
 }
 
-/// The arguments that set no key and that this version does not have.
-fn unsupported_arguments(matches: &ArgMatches, arguments: &[String]) -> Vec<ConfigError> {
-    let unsupported = |word: &str| ConfigError::UnsupportedArgument(word.to_owned());
-    let words = values_of(matches, "command").map(|word| match word.as_str() {
-        "check-config" | "healthcheck" => unsupported(word),
-        _ => ConfigError::Usage(format!("unexpected argument {}", shown(word, arguments))),
-    });
-    words.collect()
+/// The words that are no flags, but for the first one that says what to do.
+fn unexpected_words(matches: &ArgMatches, arguments: &[String]) -> Vec<ConfigError> {
+    let mut words: Vec<_> = values_of(matches, "command").collect();
+    if let Some(task) = words
+        .iter()
+        .position(|word| ProgramTask::named(word).is_some())
+    {
+        words.remove(task);
+    }
+    let unexpected = words
+        .into_iter()
+        .map(|word| ConfigError::Usage(format!("unexpected argument {}", shown(word, arguments))));
+    unexpected.collect()
 }
 
 /// A word that is no flag and no flag's value, in quotes where it cannot be the rest of one: after
@@ -256,7 +299,16 @@ fn command() -> Command {
                 .into_iter()
                 .map(|(row, flag)| unsupported_argument(row, flag)),
         )
-        .arg(Arg::new("command").num_args(0..).hide(true))
+        .arg(
+            Arg::new("command")
+                .num_args(0..)
+                .value_name("COMMAND")
+                .help(
+                    "check-config: report every fault of the settings, and print the values that \
+                     hold with their sources; healthcheck: ask the instance that these settings \
+                     start whether it lives (exit code 0 or 1); none: serve",
+                ),
+        )
 }
 
 fn setting_argument(row: &'static ConfigKey, flag: String, setting: &Setting) -> Arg {
@@ -286,7 +338,7 @@ mod tests {
 
     fn read(line: &str) -> Result<ConfigSources, EarlyExit> {
         let arguments = std::iter::once("kafka-websocket-proxy").chain(line.split_whitespace());
-        parse(arguments.map(OsString::from), [])
+        parse(arguments.map(OsString::from), []).map(|invocation| invocation.sources)
     }
 
     fn misuse_of(line: &str) -> String {

@@ -11,6 +11,7 @@
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
 //! log             lines on standard error, which hold up nobody
 //! codec           JSON messages, typed values ⇄ bytes
+//! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
 //! descriptors     how many connections there may be
@@ -66,6 +67,7 @@ pub mod config;
 mod cors;
 pub mod descriptors;
 pub mod first_steps;
+pub mod healthcheck;
 mod http_error;
 mod http_keep_alive;
 pub mod log;

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
-use kafka_websocket_proxy::cli::{self, EarlyExit};
+use kafka_websocket_proxy::cli::{self, EarlyExit, Invocation, ProgramTask};
 use kafka_websocket_proxy::config::{
     self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance,
 };
 use kafka_websocket_proxy::descriptors;
 use kafka_websocket_proxy::first_steps::FirstSteps;
+use kafka_websocket_proxy::healthcheck;
 use kafka_websocket_proxy::log::{Log, Repeats};
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
@@ -48,15 +49,25 @@ fn main() -> ExitCode {
 }
 
 fn run(log: &Log) -> ExitCode {
-    let sources = match cli::parse(std::env::args_os(), std::env::vars_os()) {
-        Ok(sources) => sources,
+    let Invocation { task, sources } = match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(invocation) => invocation,
         Err(EarlyExit::Page(page)) => {
             let _ = page.print();
             return ExitCode::SUCCESS;
         }
         Err(EarlyExit::Failure(failure)) => return report_config_errors(log, &failure),
     };
-    let loaded = match config::load(&sources) {
+    if task == ProgramTask::PrintReference {
+        print(&config::reference_conf());
+        return ExitCode::SUCCESS;
+    }
+    let loaded = config::load(&sources);
+    match task {
+        ProgramTask::CheckConfig => return check_config(log, &loaded),
+        ProgramTask::AskHealth => return ask_health(log, &loaded),
+        ProgramTask::Serve | ProgramTask::PrintReference => {}
+    }
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return report_config_errors(log, &failure),
     };
@@ -92,12 +103,55 @@ fn run(log: &Log) -> ExitCode {
     code
 }
 
+/// Prints what holds, and before it what is wrong with it.
+fn check_config(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> ExitCode {
+    let (effective, code) = match loaded {
+        Ok(loaded) => {
+            for notice in &loaded.notices {
+                log.print(&format!("warning: {notice}"));
+            }
+            (&loaded.effective, ExitCode::SUCCESS)
+        }
+        Err(failure) => (&failure.effective, report_config_errors(log, failure)),
+    };
+    let lines = effective.iter().map(|value| format!("{value}\n"));
+    print(&lines.collect::<String>());
+    code
+}
+
+/// Asks the instance that these settings start. 1 whatever is wrong, as container engines have it.
+fn ask_health(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> ExitCode {
+    let fault = match loaded {
+        Ok(loaded) => {
+            let server = &loaded.config.server;
+            healthcheck::ask(server.bind_interface, server.port).err()
+        }
+        Err(failure) => {
+            report_config_errors(log, failure);
+            return ExitCode::FAILURE;
+        }
+    };
+    match fault {
+        None => ExitCode::SUCCESS,
+        Some(fault) => {
+            log.print(&fault);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output, whose reader may be gone.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Says what is wrong with the settings, when there is no log of events yet.
 fn report_config_errors(log: &Log, failure: &ConfigFailure) -> ExitCode {
     let ConfigFailure {
         errors,
         notices,
         log: config,
+        ..
     } = failure;
     match config.format {
         LogFormat::Text => notices.iter().for_each(|notice| {
@@ -158,8 +212,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
             broker: broker.bootstrap(),
             memory: BrokerConfig::default().memory,
         };
-        // Standard output may be closed.
-        let _ = write!(std::io::stdout(), "{steps}");
+        print(&steps.to_string());
     }
     notify_service_manager(NotifyState::Ready);
     let stopping = stop.clone();

@@ -57,9 +57,6 @@ pub enum ConfigError {
         /// Where it came from.
         from: ValueSource,
     },
-    /// A flag or command of a later version that sets no key.
-    #[error("{0}: not supported yet; remove it")]
-    UnsupportedArgument(String),
     /// An argument or variable that is not UTF-8.
     #[error("{0} is not UTF-8 text")]
     NotUtf8(String),

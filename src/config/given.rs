@@ -27,6 +27,8 @@ pub struct ConfigSources {
     pub variables: Vec<(String, String)>,
     /// What could not even be read.
     pub errors: Vec<ConfigError>,
+    /// Whether brokers need not be named: nothing is asked of them.
+    pub brokerless: bool,
 }
 
 impl ConfigSources {
@@ -196,6 +198,7 @@ impl GivenValues {
         for (key, mut value) in std::mem::take(&mut self.values) {
             let text = value.text.reveal();
             let is_argument = value.source.is_argument();
+            let is_secret = keys::find(&key).is_some_and(|row| row.secret);
             let resolved = match text.strip_prefix('@').filter(|path| path.starts_with('/')) {
                 Some(path) if is_argument => file_values::content_of(path).map(Some),
                 _ => file_values::resolve(text),
@@ -205,7 +208,7 @@ impl GivenValues {
                     value.text = Secret::new(text);
                     value.is_from_file = true;
                 }
-                Ok(None) if is_argument && !text.is_empty() && keys::is_secret(&key) => {
+                Ok(None) if is_argument && !text.is_empty() && is_secret => {
                     self.notices.push(format!(
                         "{KEY_PREFIX}{key} (from {}): lists of processes show it; name a file that \
                          holds it, as in @/path/of/file",

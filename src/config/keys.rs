@@ -47,6 +47,8 @@ pub(crate) struct ConfigKey {
     pub(super) secret: bool,
     /// Whether `--dev` has a value of its own for it; without `--dev` it must be given.
     pub(super) replaced_by_dev: bool,
+    /// The default with `--dev`, where that is another one.
+    pub(super) dev_default: Option<&'static str>,
 }
 
 /// What becomes of a key.
@@ -54,15 +56,29 @@ pub(crate) struct ConfigKey {
 pub(crate) enum KeyHandling {
     /// Sets something of the proxy.
     Setting(Setting),
-    /// Sets something of the Kafka clients of that section; in `AllClients` something that
-    /// they share and that cannot differ between them.
-    Property(ClientSection, SetValue),
+    /// Sets something of the Kafka clients.
+    Property(PropertySetting),
     /// Checks that the value is the only one supported.
     Checked(fn(&str) -> ParsedValue<()>),
     /// Refused where it asks for anything: a later version will have it.
     Unsupported(LaterKey),
     /// Without effect, for this reason.
     Ignored(&'static str),
+}
+
+/// A property of the Kafka clients.
+#[derive(Debug)]
+pub(crate) struct PropertySetting {
+    /// Which clients it is for; `AllClients`: what they share and cannot differ in.
+    clients: ClientSection,
+    /// The default, as text.
+    default: &'static str,
+    /// One line for people.
+    help: &'static str,
+    /// The proxy's own key for the same thing.
+    own_key: Option<&'static str>,
+    /// Parses a text into its field.
+    set: SetValue,
 }
 
 /// A key of a later version.
@@ -73,7 +89,6 @@ pub(crate) struct LaterKey {
     /// As in [`Setting`].
     pub(crate) placeholder: &'static str,
     /// As in [`Setting`].
-    #[expect(dead_code, reason = "the reference of all keys is to come")]
     pub(crate) help: &'static str,
     /// Other values that ask for nothing but what happens anyway.
     inert: &'static [&'static str],
@@ -164,11 +179,17 @@ impl ConfigKey {
             handling,
             secret: false,
             replaced_by_dev: false,
+            dev_default: None,
         }
     }
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    const fn by_default_in_dev(mut self, default: &'static str) -> Self {
+        self.dev_default = Some(default);
         self
     }
 
@@ -191,6 +212,14 @@ impl ConfigKey {
     const fn switched_by(mut self, key: &'static str, must_be_off: bool) -> Self {
         if let KeyHandling::Unsupported(later) = &mut self.handling {
             later.switch = Some(KeySwitch { key, must_be_off });
+        }
+        self
+    }
+
+    /// The proxy has a key of its own for the same thing.
+    const fn same_as(mut self, key: &'static str) -> Self {
+        if let KeyHandling::Property(property) = &mut self.handling {
+            property.own_key = Some(key);
         }
         self
     }
@@ -229,6 +258,24 @@ impl ConfigKey {
     pub(crate) fn setting(&self) -> Option<&Setting> {
         match &self.handling {
             KeyHandling::Setting(setting) => Some(setting),
+            _ => None,
+        }
+    }
+
+    /// The proxy's own key for what the property sets.
+    pub(super) fn own_key(&self) -> Option<&'static str> {
+        match &self.handling {
+            KeyHandling::Property(property) => property.own_key,
+            _ => None,
+        }
+    }
+
+    /// The clients, the default and the line about a property of the Kafka clients, if it is one.
+    pub(super) fn property(&self) -> Option<(ClientSection, &'static str, &'static str)> {
+        match &self.handling {
+            KeyHandling::Property(property) => {
+                Some((property.clients, property.default, property.help))
+            }
             _ => None,
         }
     }
@@ -308,15 +355,15 @@ impl ClientSection {
     /// What a property does that is handled so and was given in this section.
     pub(super) fn effect_of(self, handling: &KeyHandling) -> PropertyEffect {
         match handling {
-            KeyHandling::Property(clients, set)
-                if self == ClientSection::AllClients || self == *clients =>
-            {
-                PropertyEffect::Set(*set)
-            }
-            KeyHandling::Property(ClientSection::AllClients, _) => PropertyEffect::None(
-                "the clients share their connections: set it under kafka-client.properties",
-            ),
-            KeyHandling::Property(..) => PropertyEffect::None("this client has no such property"),
+            KeyHandling::Property(property) => match property.clients {
+                clients if self == ClientSection::AllClients || self == clients => {
+                    PropertyEffect::Set(property.set)
+                }
+                ClientSection::AllClients => PropertyEffect::None(
+                    "the clients share their connections: set it under kafka-client.properties",
+                ),
+                _ => PropertyEffect::None("this client has no such property"),
+            },
             KeyHandling::Setting(setting) => PropertyEffect::Set(setting.set),
             KeyHandling::Checked(check) => PropertyEffect::Check(*check),
             KeyHandling::Unsupported(_) => PropertyEffect::Refuse,
@@ -412,11 +459,10 @@ pub(super) fn nearest_key(key: &str) -> Option<String> {
     }
 }
 
-/// Whether the value of that key may never be shown.
-pub(super) fn is_secret(key: &str) -> bool {
+/// The row of a key, in whatever section.
+pub(super) fn find(key: &str) -> Option<&'static ConfigKey> {
     let property = ClientSection::split(key).and_then(|(_, property)| find_property(property));
-    let row = property.or_else(|| PROXY_KEYS.iter().find(|row| row.matches(key)));
-    row.is_some_and(|row| row.secret)
+    property.or_else(|| PROXY_KEYS.iter().find(|row| row.matches(key)))
 }
 
 /// Whether that key is in a table, in whatever section.
@@ -466,6 +512,25 @@ mod tests {
     #[test]
     fn every_default_that_help_shows_is_the_one_without_a_setting() {
         let without = format!("{:?}", Config::default());
+        for row in CLIENT_PROPERTIES {
+            let KeyHandling::Property(property) = &row.handling else {
+                continue;
+            };
+            let mut config = Config::default();
+            let set = (property.set)(&mut config, property.default);
+            assert_eq!(set, Ok(()), "{}", row.name);
+            assert_eq!(format!("{config:?}"), without, "{}", row.name);
+        }
+        let mut dev = Config {
+            dev: true,
+            ..Config::default()
+        };
+        for row in PROXY_KEYS {
+            if let (Some(setting), Some(default)) = (row.setting(), row.dev_default) {
+                assert_eq!((setting.set)(&mut dev, default), Ok(()), "{}", row.name);
+            }
+        }
+        assert_eq!(format!("{dev:?}"), format!("{:?}", Config::dev()));
         for row in PROXY_KEYS {
             let Some(setting) = row.setting() else {
                 continue;

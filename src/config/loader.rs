@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conflicts;
+use super::effective::{self, EffectiveValue};
 use super::error::ConfigError;
 use super::given::{ConfigSources, GivenValue, GivenValues};
 use super::ignored_keys::IgnoredKeys;
@@ -23,6 +24,8 @@ pub struct LoadedConfig {
     pub notices: Vec<String>,
     /// Where every value came from.
     pub provenance: Provenance,
+    /// The values that hold.
+    pub effective: Vec<EffectiveValue>,
 }
 
 /// What is wrong with the sources, and what else there is to say about them.
@@ -34,6 +37,8 @@ pub struct ConfigFailure {
     pub notices: Vec<String>,
     /// How to log it, as far as that is sound.
     pub log: LogConfig,
+    /// The values that were given or hold by default, the wrong ones among them.
+    pub effective: Vec<EffectiveValue>,
 }
 
 /// Reads everything.
@@ -41,11 +46,11 @@ pub struct ConfigFailure {
 /// # Errors
 /// [`ConfigFailure`]: everything that is wrong with the sources.
 pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>> {
-    let mut loader = Loader::new(sources.dev, GivenValues::of(sources));
+    let mut loader = Loader::new(sources, GivenValues::of(sources));
     let provenance = loader.provenance();
     loader.read_settings();
     loader.read_later_keys();
-    loader.read_properties();
+    loader.read_properties(&provenance);
     loader.refuse_unread();
     loader.check_conflicts(&provenance);
     loader.finish(provenance)
@@ -54,13 +59,14 @@ pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>>
 /// What there is to say when the arguments are wrong: which keys the flags would have set is not
 /// known, so no key is looked at but those of the log.
 pub fn failure(sources: &ConfigSources) -> Box<ConfigFailure> {
-    let mut loader = Loader::new(sources.dev, GivenValues::without_file(sources));
+    let mut loader = Loader::new(sources, GivenValues::without_file(sources));
     loader.unread.retain(|key, _| key.starts_with("log."));
     let log = loader.read_log_config();
     Box::new(ConfigFailure {
         errors: loader.errors,
         notices: loader.notices,
         log,
+        effective: Vec::new(),
     })
 }
 
@@ -69,21 +75,26 @@ struct Loader {
     config: Config,
     /// The strongest value of each key that was given and not read yet.
     unread: BTreeMap<String, GivenValue>,
-    /// Whether there may be more keys, in a file that could not be read.
-    is_incomplete: bool,
+    /// Whether it is a fault that none are given; they may be in a file that could not be read.
+    needs_brokers: bool,
+    effective: Vec<EffectiveValue>,
     errors: Vec<ConfigError>,
     notices: Vec<String>,
 }
 
 impl Loader {
-    fn new(dev: bool, given: GivenValues) -> Self {
+    fn new(sources: &ConfigSources, given: GivenValues) -> Self {
+        let ConfigSources {
+            dev, brokerless, ..
+        } = *sources;
         Self {
+            effective: effective::values(&given, dev),
             config: match dev {
                 true => Config::dev(),
                 false => Config::default(),
             },
             unread: given.values,
-            is_incomplete: given.is_incomplete,
+            needs_brokers: !(dev || brokerless || given.is_incomplete),
             errors: given.errors,
             notices: given.notices,
         }
@@ -120,7 +131,7 @@ impl Loader {
                         parsed.and_then(|()| (setting.set)(&mut self.config, value.text.reveal()));
                     self.check(row, row.name.to_owned(), parsed, value);
                 }
-                None if row.replaced_by_dev && !self.config.dev && !self.is_incomplete => {
+                None if row.replaced_by_dev && self.needs_brokers => {
                     self.errors.push(ConfigError::NoBrokers);
                 }
                 None => {}
@@ -197,7 +208,7 @@ impl Loader {
     }
 
     /// Reads the Kafka client properties, section by section; unknown ones stay unread.
-    fn read_properties(&mut self) {
+    fn read_properties(&mut self, provenance: &Provenance) {
         let mut ignored = IgnoredKeys::default();
         let plaintext = self.plaintext_sections();
         for section in ClientSection::ALL {
@@ -214,7 +225,14 @@ impl Loader {
                 };
                 let value = self.unread.remove(&key).expect("just listed");
                 let text = value.text.reveal().trim();
+                let own_key = row.own_key().map(|key| provenance.of_key(key));
                 let parsed = match section.effect_of(&row.handling) {
+                    // Two names of one thing: the stronger source, whichever it gives.
+                    PropertyEffect::Set(set)
+                        if own_key.is_some_and(|own| own.outranks(&value.source)) =>
+                    {
+                        set(&mut Config::default(), text)
+                    }
                     PropertyEffect::Set(set) => set(&mut self.config, text),
                     PropertyEffect::Check(check) => check(text),
                     PropertyEffect::Refuse if text.is_empty() => continue,
@@ -296,12 +314,14 @@ impl Loader {
                 errors: self.errors,
                 notices: self.notices,
                 log: self.config.log,
+                effective: self.effective,
             }));
         }
         Ok(LoadedConfig {
             config: self.config,
             notices: self.notices,
             provenance,
+            effective: self.effective,
         })
     }
 }

@@ -56,6 +56,17 @@ pub struct KeyProvenance {
     pub from: Option<ValueSource>,
 }
 
+impl KeyProvenance {
+    /// Whether its value comes from a stronger source.
+    pub(super) fn outranks(&self, other: &ValueSource) -> bool {
+        self.rank() > Some(other.rank())
+    }
+
+    fn rank(&self) -> Option<u8> {
+        self.from.as_ref().map(ValueSource::rank)
+    }
+}
+
 impl fmt::Display for KeyProvenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.from {
@@ -83,7 +94,8 @@ impl Provenance {
     }
 
     /// Where the value of a Kafka client property came from: its section, else the section of
-    /// all clients, else the proxy's own key for the same thing.
+    /// all clients, else the proxy's own key for the same thing, which comes first where its
+    /// source is stronger.
     pub(super) fn of_property(
         &self,
         section: ClientSection,
@@ -92,8 +104,11 @@ impl Provenance {
     ) -> KeyProvenance {
         let shared = ClientSection::AllClients.key_of(name);
         let mut keys = vec![section.key_of(name), shared.clone()];
-        keys.extend(own_key.map(str::to_owned));
-        let given = keys.iter().find(|key| self.0.contains_key(*key));
-        self.of_key(given.unwrap_or(&shared))
+        keys.retain(|key| self.0.contains_key(key));
+        let of_property = self.of_key(keys.first().unwrap_or(&shared));
+        match own_key.map(|key| self.of_key(key)) {
+            Some(own) if own.rank() > of_property.rank() => own,
+            _ => of_property,
+        }
     }
 }

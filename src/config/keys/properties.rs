@@ -10,7 +10,7 @@
 
 use ClientSection::{AllClients, Consumer, Producer};
 
-use super::{ClientSection, ConfigKey, KeyHandling, LaterKey, SetValue, assign};
+use super::{ClientSection, ConfigKey, KeyHandling, LaterKey, PropertySetting, SetValue, assign};
 use crate::config::value::{
     ParsedValue, assignors, compression, millis, number, one_of, positive_millis,
 };
@@ -19,27 +19,27 @@ use crate::config::value::{
 #[rustfmt::skip] // A row is a line where it can be.
 pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     // Connections and metadata.
-    property(AllClients, "client.id", |c, text| assign(&mut c.client.client_id, Ok(text.to_owned()))),
+    property(AllClients, "client.id", "kafka-websocket-proxy", "Name that brokers use in logs and quotas", |c, text| assign(&mut c.client.client_id, Ok(text.to_owned()))),
     // Kept with what all share, but only consumers use it.
-    property(Consumer, "client.rack", |c, text| assign(&mut c.client.rack, Ok(text.to_owned()))),
-    property(AllClients, "request.timeout.ms", |c, text| assign(&mut c.client.request_timeout, positive_millis(text)))
+    property(Consumer, "client.rack", "", "Rack of this node: partitions are assigned by it", |c, text| assign(&mut c.client.rack, Ok(text.to_owned()))),
+    property(AllClients, "request.timeout.ms", "30000", "How long a request may take", |c, text| assign(&mut c.client.request_timeout, positive_millis(text)))
         .set_by(&[
             "WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS",
             "WSPROXY_KAFKA_CONSUMER_REQUEST_TIMEOUT_MS",
             "WSPROXY_KAFKA_PRODUCER_REQUEST_TIMEOUT_MS",
         ]),
-    property(AllClients, "retry.backoff.ms", |c, text| assign(&mut c.client.retry_backoff, millis(text)))
+    property(AllClients, "retry.backoff.ms", "100", "First wait before a failed request is sent again", |c, text| assign(&mut c.client.retry_backoff, millis(text)))
         .set_by(&[
             "WSPROXY_KAFKA_CLIENT_RETRY_BACKOFF_MS",
             "WSPROXY_KAFKA_CONSUMER_RETRY_BACKOFF_MS",
             "WSPROXY_KAFKA_PRODUCER_RETRY_BACKOFF_MS",
         ]),
-    property(AllClients, "retry.backoff.max.ms", |c, text| assign(&mut c.client.retry_backoff_max, millis(text))),
-    property(AllClients, "reconnect.backoff.ms", |c, text| assign(&mut c.client.reconnect_backoff, millis(text))),
-    property(AllClients, "reconnect.backoff.max.ms", |c, text| assign(&mut c.client.reconnect_backoff_max, millis(text))),
-    property(AllClients, "socket.connection.setup.timeout.ms", |c, text| assign(&mut c.client.connect_timeout, positive_millis(text))),
-    property(AllClients, "connections.max.idle.ms", |c, text| assign(&mut c.client.connections_max_idle, positive_millis(text))),
-    property(AllClients, "metadata.max.age.ms", |c, text| assign(&mut c.client.metadata_max_age, positive_millis(text))),
+    property(AllClients, "retry.backoff.max.ms", "1000", "Longest wait before a failed request is sent again", |c, text| assign(&mut c.client.retry_backoff_max, millis(text))),
+    property(AllClients, "reconnect.backoff.ms", "50", "First wait before a broker is connected to again", |c, text| assign(&mut c.client.reconnect_backoff, millis(text))),
+    property(AllClients, "reconnect.backoff.max.ms", "1000", "Longest wait before a broker is connected to again", |c, text| assign(&mut c.client.reconnect_backoff_max, millis(text))),
+    property(AllClients, "socket.connection.setup.timeout.ms", "10000", "How long a connection to a broker may take to stand", |c, text| assign(&mut c.client.connect_timeout, positive_millis(text))),
+    property(AllClients, "connections.max.idle.ms", "540000", "A connection that is not used for so long is closed", |c, text| assign(&mut c.client.connections_max_idle, positive_millis(text))),
+    property(AllClients, "metadata.max.age.ms", "300000", "How old what is known of the cluster may be", |c, text| assign(&mut c.client.metadata_max_age, positive_millis(text))),
     ignored("retries", RETRIES_END_BY_TIME)
         .set_by(&[
             "WSPROXY_KAFKA_CLIENT_NUM_RETRIES",
@@ -64,13 +64,15 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     // Producing.
     checked("acks", |text| one_of(text, &["all", "-1"])),
     checked("enable.idempotence", |text| one_of(text, &["true"])),
-    property(Producer, "linger.ms", |c, text| assign(&mut c.producer.linger, millis(text))),
-    property(Producer, "batch.size", |c, text| assign(&mut c.producer.batch_size, number(text, 1..=1 << 30))),
-    property(Producer, "buffer.memory", |c, text| assign(&mut c.producer.buffer_memory, number(text, 1 << 16..=1 << 40))),
-    property(Producer, "max.request.size", |c, text| assign(&mut c.producer.max_request_size, number(text, 1024..=1 << 30))),
-    property(Producer, "delivery.timeout.ms", |c, text| assign(&mut c.producer.delivery_timeout, positive_millis(text))),
-    property(Producer, "compression.type", |c, text| assign(&mut c.producer.compression, compression(text))),
-    property(Producer, "max.in.flight.requests.per.connection", |c, text| assign(&mut c.producer.max_in_flight, number(text, 1..=5)))
+    property(Producer, "linger.ms", "0", "How long a batch waits for more records while nothing else holds it up", |c, text| assign(&mut c.producer.linger, millis(text))),
+    property(Producer, "batch.size", "16384", "Bytes of a batch before compression", |c, text| assign(&mut c.producer.batch_size, number(text, 1..=1 << 30))),
+    property(Producer, "buffer.memory", "33554432", "Bytes of records not yet answered", |c, text| assign(&mut c.producer.buffer_memory, number(text, 1 << 16..=1 << 40))),
+    property(Producer, "max.request.size", "1048576", "Bytes of one record, and of one request", |c, text| assign(&mut c.producer.max_request_size, number(text, 1024..=1 << 30))),
+    property(Producer, "delivery.timeout.ms", "120000", "How long a record may take to be acknowledged", |c, text| assign(&mut c.producer.delivery_timeout, positive_millis(text)))
+        .same_as("producer.delivery-timeout-ms"),
+    property(Producer, "compression.type", "none", "none, gzip, snappy, lz4 or zstd", |c, text| assign(&mut c.producer.compression, compression(text)))
+        .same_as("producer.compression-type"),
+    property(Producer, "max.in.flight.requests.per.connection", "5", "Requests under way to one broker, 1 to 5", |c, text| assign(&mut c.producer.max_in_flight, number(text, 1..=5)))
         .set_by(&["WSPROXY_KAFKA_PRODUCER_MAX_IN_FLIGHT_REQ"]),
     ignored("key.serializer", EACH_SOCKET),
     ignored("value.serializer", EACH_SOCKET),
@@ -90,14 +92,14 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("internal.auto.downgrade.txn.commit", NO_TRANSACTIONS),
 
     // Consuming.
-    property(Consumer, "fetch.min.bytes", |c, text| assign(&mut c.consumer.fetch_min_bytes, number(text, 1..=INT_MAX))),
-    property(Consumer, "fetch.max.bytes", |c, text| assign(&mut c.consumer.fetch_max_bytes, number(text, 1024..=INT_MAX))),
-    property(Consumer, "max.partition.fetch.bytes", |c, text| assign(&mut c.consumer.max_partition_fetch_bytes, number(text, 1..=INT_MAX))),
-    property(Consumer, "fetch.max.wait.ms", |c, text| assign(&mut c.consumer.fetch_max_wait, millis(text))),
-    property(Consumer, "session.timeout.ms", |c, text| assign(&mut c.consumer.session_timeout, positive_millis(text))),
-    property(Consumer, "heartbeat.interval.ms", |c, text| assign(&mut c.consumer.heartbeat_interval, positive_millis(text))),
-    property(Consumer, "max.poll.interval.ms", |c, text| assign(&mut c.consumer.max_poll_interval, positive_millis(text))),
-    property(Consumer, "partition.assignment.strategy", |c, text| assign(&mut c.consumer.assignors, assignors(text))),
+    property(Consumer, "fetch.min.bytes", "1", "Bytes that a broker gathers before it answers, within fetch.max.wait.ms", |c, text| assign(&mut c.consumer.fetch_min_bytes, number(text, 1..=INT_MAX))),
+    property(Consumer, "fetch.max.bytes", "52428800", "Bytes of records in one answer", |c, text| assign(&mut c.consumer.fetch_max_bytes, number(text, 1024..=INT_MAX))),
+    property(Consumer, "max.partition.fetch.bytes", "1048576", "Bytes of records of one partition in one answer", |c, text| assign(&mut c.consumer.max_partition_fetch_bytes, number(text, 1..=INT_MAX))),
+    property(Consumer, "fetch.max.wait.ms", "500", "How long a broker holds a fetch at the end of the log", |c, text| assign(&mut c.consumer.fetch_max_wait, millis(text))),
+    property(Consumer, "session.timeout.ms", "15000", "How long a member of a group may be silent", |c, text| assign(&mut c.consumer.session_timeout, positive_millis(text))),
+    property(Consumer, "heartbeat.interval.ms", "3000", "How often a member shows that it lives", |c, text| assign(&mut c.consumer.heartbeat_interval, positive_millis(text))),
+    property(Consumer, "max.poll.interval.ms", "300000", "How long a client may leave records unread", |c, text| assign(&mut c.consumer.max_poll_interval, positive_millis(text))),
+    property(Consumer, "partition.assignment.strategy", "cooperative-sticky,range", "Assignors, in the order of preference", |c, text| assign(&mut c.consumer.assignors, assignors(text))),
     checked("group.protocol", |text| one_of(text, &["classic"])),
     ignored("group.remote.assignor", "group.protocol is classic"),
     ignored("group.id", EACH_SOCKET),
@@ -180,8 +182,22 @@ const fn row(name: &'static str, handling: KeyHandling) -> ConfigKey {
     ConfigKey::new(name, &[], handling)
 }
 
-const fn property(clients: ClientSection, name: &'static str, set: SetValue) -> ConfigKey {
-    row(name, KeyHandling::Property(clients, set))
+/// A property of those clients, with its default and one line about it.
+const fn property(
+    clients: ClientSection,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+    set: SetValue,
+) -> ConfigKey {
+    let property = PropertySetting {
+        clients,
+        default,
+        help,
+        own_key: None,
+        set,
+    };
+    row(name, KeyHandling::Property(property))
 }
 
 const fn checked(name: &'static str, check: fn(&str) -> ParsedValue<()>) -> ConfigKey {

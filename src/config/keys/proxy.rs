@@ -51,7 +51,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         placeholder: "ADDRESS",
         help: "Address to listen on; with --dev 127.0.0.1 unless it is given",
         set: |c, text| assign(&mut c.server.bind_interface, value::interface(text)),
-    }),
+    }).by_default_in_dev("127.0.0.1"),
     setting("server.server-id", &["WSPROXY_SERVER_ID"], Setting {
         default: Some("node-1"),
         placeholder: "NAME",
@@ -123,7 +123,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         placeholder: "ORIGIN,…",
         help: "Origins whose pages may use this server, such as https://app.example.org; * is any, with --dev only loopback and null unless it is given",
         set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
-    }),
+    }).by_default_in_dev("loopback,null"),
     later("server.websocket.compression", &["WSPROXY_WS_COMPRESSION"], "BOOLEAN", Some("false"), "Whether messages are compressed (permessage-deflate) where a client offers it"),
     later("server.drain-delay", &["WSPROXY_DRAIN_DELAY"], "DURATION", Some("0 seconds"), "How long a stop goes on serving with /ready at 503"),
     later("server.drain-spread", &["WSPROXY_DRAIN_SPREAD"], "DURATION", Some("0 seconds"), "Over what time a stop closes the sockets"),

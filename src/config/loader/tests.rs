@@ -636,3 +636,145 @@ fn a_secret_in_clear_in_an_argument_is_warned_about() {
     sources.variables.push(variable(name, "hunter2"));
     assert_eq!(load(&sources).unwrap().notices.len(), 1);
 }
+
+#[test]
+fn of_two_names_of_one_thing_the_stronger_source_counts() {
+    let text = "kafka.ws.proxy.kafka-client.properties.delivery.timeout.ms = 50000";
+    let (mut sources, _directory) = with_file(text);
+    let timeout = |sources: &ConfigSources| {
+        let config = load(sources).unwrap().config;
+        config.producer.delivery_timeout.as_secs()
+    };
+    assert_eq!(timeout(&sources), 50);
+    let own = "producer.delivery-timeout-ms";
+    sources.flags.push(flag(own, "60000"));
+    assert_eq!(timeout(&sources), 60);
+    sources
+        .defines
+        .push("producer.kafka-client-properties.delivery.timeout.ms=70000".to_owned());
+    assert_eq!(timeout(&sources), 70);
+
+    let (mut sources, _directory) = with_file(text);
+    sources.flags.push(flag(own, "10"));
+    let lines = errors(&sources);
+    assert!(
+        lines[0].contains("(from --producer-delivery-timeout-ms), 10, must be"),
+        "{lines:?}"
+    );
+}
+
+/// A value that no setting has by default, for each kind that there is.
+fn other_value(row: &ConfigKey) -> &'static str {
+    let setting = row.setting().unwrap();
+    match (row.name, setting.placeholder) {
+        ("kafka-client.bootstrap-hosts", _) => "a:1,b:2",
+        ("producer.compression-type", _) => "lz4",
+        ("log.level", _) => "warn",
+        ("log.format", _) => "json",
+        (_, "BOOLEAN") if setting.default == Some("true") => "false",
+        (_, "BOOLEAN") => "true",
+        (_, "PORT" | "COUNT") => "4321",
+        (_, "ADDRESS") => "127.0.0.9",
+        (_, "ADDRESS,…") => "10.0.0.0/8",
+        (_, "ORIGIN,…") => "https://a.example",
+        (_, "DURATION") => "7 seconds",
+        (_, "MILLISECONDS") => "77000",
+        (_, "SIZE") => "100 KiB",
+        (_, "URL" | "URL,…") => "http://a.example:8081",
+        _ => "other",
+    }
+}
+
+#[test]
+fn each_setting_acts_in_each_of_the_ways_to_set_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = |row: &ConfigKey| ConfigSources {
+        dev: !row.replaced_by_dev,
+        ..ConfigSources::default()
+    };
+    for row in PROXY_KEYS.iter().filter(|row| row.setting().is_some()) {
+        let (name, text) = (row.name, other_value(row));
+        let mut ways = Vec::new();
+        for known in row.aliases.iter().chain([&row.name]) {
+            let path = directory.path().join(format!("{known}.conf"));
+            std::fs::write(&path, format!("{KEY_PREFIX}{known} = \"{text}\"")).unwrap();
+            let of_file = |file| ConfigSources { file, ..base(row) };
+            ways.push((of_file(Some(path)), format!("{known}.conf:1")));
+            let mut sources = base(row);
+            sources.defines.push(format!("{known}={text}"));
+            ways.push((sources, format!("-D {known}")));
+        }
+        assert!(!row.variables.is_empty(), "{name}");
+        for known in row.variables {
+            let mut sources = base(row);
+            sources.variables.push(variable(known, text));
+            ways.push((sources, format!("variable {known}")));
+        }
+        let mut sources = base(row);
+        sources.flags.push(flag(name, text));
+        ways.push((sources, format!("--{}", row.flag().unwrap())));
+
+        let without = match base(row).dev {
+            true => format!("{:?}", Config::dev()),
+            false => format!("{:?}", Config::default()),
+        };
+        let mut configs = Vec::new();
+        for (sources, from) in ways {
+            let loaded = load(&sources).unwrap_or_else(|failure| panic!("{from}: {failure:?}"));
+            let provenance = loaded.provenance.of_key(name).from.unwrap().to_string();
+            assert!(provenance.ends_with(&from), "{provenance}: {from}");
+            configs.push(format!("{:?}", loaded.config));
+        }
+        assert_ne!(configs[0], without, "{name}");
+        configs.dedup();
+        assert_eq!(configs.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn each_property_acts_or_is_reported_in_each_section_and_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("application.conf");
+    for row in super::super::keys::CLIENT_PROPERTIES {
+        if row.is_section() {
+            continue;
+        }
+        let value = match row.name {
+            "acks" | "group.protocol" | "enable.idempotence" | "security.protocol" => "other",
+            "compression.type" => "lz4",
+            "partition.assignment.strategy" => "range",
+            "max.in.flight.requests.per.connection" => "3",
+            "fetch.max.bytes" | "buffer.memory" | "connections.max.idle.ms" => "7654321",
+            "delivery.timeout.ms" => "230000",
+            "heartbeat.interval.ms" => "4321",
+            _ => "54321",
+        };
+        for section in ClientSection::ALL {
+            let key = section.key_of(row.name);
+            let mut ways = vec![dev(), dev()];
+            ways[0].defines.push(format!("{key}={value}"));
+            std::fs::write(&path, format!("{KEY_PREFIX}{key} = {value}")).unwrap();
+            ways[1].file = Some(path.clone());
+            for name in row.variables {
+                let mut sources = dev();
+                sources.variables.push(variable(name, value));
+                ways.push(sources);
+            }
+            for sources in ways {
+                let says = |line: &String| line.contains(&format!(".{} (from ", row.name));
+                let is_seen = match load(&sources) {
+                    Ok(loaded) => {
+                        let acts = format!("{:?}", loaded.config) != format!("{:?}", Config::dev());
+                        acts || loaded.notices.iter().any(says)
+                    }
+                    Err(failure) => failure
+                        .errors
+                        .iter()
+                        .map(ToString::to_string)
+                        .any(|e| says(&e)),
+                };
+                assert!(is_seen, "{sources:?}");
+            }
+        }
+    }
+}
