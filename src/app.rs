@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
 use kafka_client::client::Client;
 use kafka_client::{Cluster, Principal};
@@ -24,6 +25,8 @@ pub struct AppState {
     pub config: Config,
     /// Reads from, writes to and talks to the cluster, as the proxy itself.
     pub(crate) client: Client,
+    /// The schemas of Avro messages.
+    pub(crate) avro_schemas: AvroSchemas,
     /// Owns the sockets' tasks.
     pub(crate) socket_tasks: TaskTracker,
     /// The open sockets.
@@ -55,9 +58,11 @@ impl App {
             kafka_stop.clone(),
         );
         let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
+        let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {
             config,
             client,
+            avro_schemas,
             socket_tasks: TaskTracker::new(),
             registry: SocketRegistry::default(),
             stopping: CancellationToken::new(),

@@ -50,6 +50,7 @@ pub use trusted_proxies::TrustedProxies;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use schema_registry::SchemaRegistryConfig;
 use value::ParsedValue;
 
 /// Every setting of the program.
@@ -69,6 +70,8 @@ pub struct Config {
     pub producer: ProducerConfig,
     /// Consumers.
     pub consumer: ConsumerConfig,
+    /// `kafka-client.schema-registry.*`
+    pub schema_registry: SchemaRegistryConfig,
     /// Logs.
     pub log: LogConfig,
 }

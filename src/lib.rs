@@ -9,8 +9,9 @@
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
+//! avro_schemas    which schemas Avro messages are written with; asks the schema registry
 //! log             lines on standard error, which hold up nobody
-//! codec           JSON messages, typed values ⇄ bytes
+//! codec           JSON and Avro messages, typed values ⇄ bytes
 //! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
@@ -26,6 +27,7 @@
 //! src/broker      the in-memory broker of --dev and of the tests
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
 //! src/websocket   RFC 6455: the opening handshake and frames, without I/O
+//! src/registry    the client of Confluent's schema registry
 //! src/runtime     waking a task; which panics end the process, which only their task
 //! src/alloc       the static binary's allocator, the only unsafe code
 //! ```
@@ -61,6 +63,7 @@
 //!   order of the records.
 
 pub mod app;
+mod avro_schemas;
 pub mod cli;
 mod codec;
 pub mod config;

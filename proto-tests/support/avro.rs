@@ -2,6 +2,8 @@
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
+use std::collections::HashMap;
+
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::PATIENCE;
 use super::proxy::Proxy;
+use super::schema_registry::FakeRegistry;
 
 /// The schemas, as they are served.
 pub(crate) struct AvroClient {
@@ -18,6 +21,8 @@ pub(crate) struct AvroClient {
     pub(crate) producer_result: Schema,
     pub(crate) consumer_record: Schema,
     pub(crate) commit: Schema,
+    /// With a registry: the ids of the schemas, by their names.
+    ids: HashMap<String, u32>,
 }
 
 impl AvroClient {
@@ -32,12 +37,40 @@ impl AvroClient {
             producer_result: schema("producer/result").await,
             consumer_record: schema("consumer/record").await,
             commit: schema("consumer/commit").await,
+            ids: HashMap::new(),
         }
+    }
+
+    /// With the ids that the schemas have in a registry, once sockets of both kinds were opened.
+    pub(crate) async fn registered(proxy: &Proxy, registry: &FakeRegistry) -> Self {
+        let mut client = Self::plain(proxy).await;
+        let schemas = [
+            &client.producer_record,
+            &client.producer_result,
+            &client.consumer_record,
+            &client.commit,
+        ];
+        let with_id = |schema: &&Schema| {
+            let name = name(schema);
+            let id = registry.ids(&name).first().copied();
+            (name, id.expect("it is registered under its name"))
+        };
+        client.ids = schemas.iter().map(with_id).collect();
+        client
+    }
+
+    /// Its id in the registry.
+    pub(crate) fn id(&self, schema: &Schema) -> u32 {
+        self.ids[&name(schema)]
     }
 
     /// A binary frame of that value.
     pub(crate) fn message(&self, schema: &Schema, value: Value) -> Message {
-        Message::binary(datum(schema, value))
+        let datum = datum(schema, value);
+        match self.ids.get(&name(schema)) {
+            Some(id) => framed(*id, &datum),
+            None => Message::binary(datum),
+        }
     }
 
     /// A commit.
@@ -51,11 +84,29 @@ impl AvroClient {
         let Some(Message::Binary(datum)) = message else {
             panic!("a binary frame was expected: {message:?}");
         };
-        let mut rest = &datum[..];
+        let mut rest = match self.ids.get(&name(schema)) {
+            Some(id) => datum.strip_prefix(&header_of(*id)[..]).expect("its id"),
+            None => &datum[..],
+        };
         let read = value(schema, &mut rest);
         assert!(rest.is_empty(), "{rest:?}");
         read
     }
+}
+
+fn name(schema: &Schema) -> String {
+    schema.name().expect("a record").fullname(None)
+}
+
+fn header_of(id: u32) -> [u8; 5] {
+    let mut header = [0; 5];
+    header[1..].copy_from_slice(&id.to_be_bytes());
+    header
+}
+
+/// A datum with the id of its schema in front, as Confluent's serializers have it.
+pub(crate) fn framed(id: u32, datum: &[u8]) -> Message {
+    Message::binary([&header_of(id)[..], datum].concat())
 }
 
 /// A datum with that value.

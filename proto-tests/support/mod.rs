@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw_client;
 pub(crate) mod reader;
 pub(crate) mod relay;
+pub(crate) mod schema_registry;
 pub(crate) mod ws_client;
 
 /// How long a test waits for what must happen.

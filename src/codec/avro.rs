@@ -8,7 +8,8 @@
 //!               AvroCommit ─▶ commit ─▶ the record up to which to commit
 //! ```
 //!
-//! `wire` has Avro's encoding, `framing` what stands in front of a datum.
+//! `wire` has Avro's encoding, `framing` what stands in front of a datum; `writer_schema` reads
+//! datums of other schemas than ours.
 //!
 //! # Invariants
 //! - What is kept of a datum are slices of it.
@@ -24,3 +25,4 @@ pub(crate) mod outbound;
 mod tests;
 mod wire;
 pub(crate) mod wrapper_schema;
+pub(crate) mod writer_schema;

@@ -391,8 +391,9 @@ pub(super) fn find_property(name: &str) -> Option<&'static ConfigKey> {
 
 /// The row of a key of the proxy that a later version will have.
 pub(super) fn find_later(key: &str) -> Option<&'static LaterKey> {
-    let mut rows = PROXY_KEYS.iter().filter(|row| row.matches(key));
-    rows.find_map(ConfigKey::later)
+    // A row of the key itself stands before that of its section.
+    let row = PROXY_KEYS.iter().find(|row| row.matches(key));
+    row.and_then(ConfigKey::later)
 }
 
 /// Whether `key` is `name`, or continues it after a dot.

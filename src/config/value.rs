@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kafka_client::config::{AssignorName, CompressionType};
+use schema_registry::{CredentialsSource, RegistryUrl, UserInfo};
 
 /// A value, or what would have been accepted.
 pub(super) type ParsedValue<T> = Result<T, String>;
@@ -265,6 +266,37 @@ fn fault_of_host(entry: &str) -> Option<String> {
     (!is_port).then(|| format!("the port of {entry:?} is not within 1 to 65535"))
 }
 
+/// URLs of schema registries, at least one. What is refused may have a password: it is not shown.
+pub(super) fn registry_urls(text: &str) -> ParsedValue<Vec<RegistryUrl>> {
+    let accepted = |fault| {
+        format!(
+            "a comma list of URLs, such as http://registry-1:8081,http://registry-2:8081; {fault}"
+        )
+    };
+    let urls = list(text)
+        .iter()
+        .map(|url| RegistryUrl::parse(url).map_err(accepted))
+        .collect::<ParsedValue<Vec<_>>>()?;
+    match urls.is_empty() {
+        true => Err(accepted("there is none")),
+        false => Ok(urls),
+    }
+}
+
+/// Where the credentials for a schema registry come from.
+pub(super) fn credentials_source(text: &str) -> ParsedValue<CredentialsSource> {
+    match text.trim() {
+        "USER_INFO" => Ok(CredentialsSource::UserInfo),
+        "URL" => Ok(CredentialsSource::Url),
+        _ => Err("USER_INFO or URL".to_owned()),
+    }
+}
+
+/// `user:password`
+pub(super) fn user_info(text: &str) -> ParsedValue<UserInfo> {
+    UserInfo::parse(text.trim()).ok_or_else(|| "user:password".to_owned())
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text
@@ -276,6 +308,20 @@ fn split_unit(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_of_registries_are_a_list_and_their_passwords_are_never_shown() {
+        let urls = registry_urls("http://u:hunter2@a:1, https://b/x/").expect("URLs");
+        assert_eq!(format!("{urls:?}"), "[http://a:1, https://b/x]");
+        for text in ["", "a:1", "http://a,ftp://u:hunter2@b", "http://hunter2@a"] {
+            let accepted = registry_urls(text).expect_err(text);
+            assert!(accepted.starts_with("a comma list of URLs"), "{accepted}");
+            assert!(!accepted.contains("hunter2"), "{accepted}");
+        }
+        assert_eq!(credentials_source("URL"), Ok(CredentialsSource::Url));
+        assert!(credentials_source("SASL_INHERIT").is_err());
+        assert_eq!(user_info("hunter2"), Err("user:password".to_owned()));
+    }
 
     #[test]
     fn durations_are_read_in_hocon_spelling() {

@@ -18,6 +18,7 @@
 //! - A frame that was begun is finished, whatever happens to its partition.
 
 mod arrays;
+mod avro_commits;
 mod chunk;
 mod delivery;
 mod delivery_listener;
@@ -45,10 +46,11 @@ use super::stream::WebSocketStream;
 use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::{ConnectionPermit, GroupPermit};
 use crate::codec::FrameFormat;
-use crate::codec::avro;
 use crate::codec::commit::{self, CommitMessage, CommitRejection};
 use crate::codec::socket_error;
 use crate::config::Config;
+pub(super) use avro_commits::AvroCommits;
+use avro_commits::CommitRead;
 use chunk::OutgoingChunk;
 use delivery::SendProgress;
 use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription};
@@ -73,6 +75,7 @@ pub(super) struct ConsumingSocket {
     session: SocketSession,
     consumer: Consumer,
     format: FrameFormat,
+    avro_commits: AvroCommits,
     chunk: Option<OutgoingChunk>,
     sink: RecordSink,
     rate: Option<RateLimiter>,
@@ -90,7 +93,7 @@ impl ConsumingSocket {
         config: &Config,
         consumers: &ConsumerFactory,
         stream: WebSocketStream,
-        (params, format): (ConsumeParams, FrameFormat),
+        (params, format, avro_commits): (ConsumeParams, FrameFormat, AvroCommits),
         start: Option<GroupStart>,
         (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
         log: SocketLog,
@@ -111,6 +114,7 @@ impl ConsumingSocket {
             consumer: consumers.join(subscription, Arc::clone(&handle.wake)),
             session: SocketSession::new(stream, handle, config, WRITE_BUFFER_KEEP_MAX),
             format,
+            avro_commits,
             chunk: None,
             sink: RecordSink::new(params.batch_size, bytes_max, now),
             rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
@@ -233,10 +237,23 @@ impl ConsumingSocket {
                 self.commit(commit::parse(text.as_bytes()));
             }
             FrameFormat::Avro(_) => {
-                let Some(datum) = self.session.next_binary()? else {
+                let Some(message) = self.session.next_binary()? else {
                     return Ok(false);
                 };
-                self.commit(avro::commit::read(&datum));
+                let commit = loop {
+                    match self.avro_commits.read(&message) {
+                        CommitRead::Commit(commit) => break commit,
+                        CommitRead::UnknownSchema(id) => {
+                            // Boxed, and seldom: records wait for it, for as long as the
+                            // registry may take.
+                            let learnt = Box::pin(self.avro_commits.learn(id)).await;
+                            if let Err(rejection) = learnt {
+                                break Err(rejection);
+                            }
+                        }
+                    }
+                };
+                self.commit(commit);
             }
         }
         Ok(true)

@@ -18,6 +18,7 @@
 //! - A client that takes no acks any more (its end is closed altogether) is read to the end of
 //!   what it sent before.
 
+mod avro_messages;
 mod pending_acks;
 
 use std::sync::Arc;
@@ -32,10 +33,11 @@ use super::stream::WebSocketStream;
 use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
-use crate::codec::avro;
 use crate::codec::avro::framing::AvroFraming;
 use crate::codec::inbound::{InboundRecord, ProduceMessage, RecordRejection};
 use crate::config::Config;
+pub(super) use avro_messages::AvroMessages;
+use avro_messages::MessageRead;
 use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
@@ -47,12 +49,12 @@ const LAST_ACKS_TIMEOUT: Duration = Duration::from_secs(5);
 const PENDING_BUFFERS: usize = 16;
 
 /// What the messages of a producing socket are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum MessageFormat {
     /// JSON, with keys and values in these formats.
     Json(RecordFormats),
     /// Avro.
-    Avro(AvroFraming),
+    Avro(AvroMessages),
 }
 
 /// One producing client.
@@ -88,9 +90,9 @@ impl ProducingSocket {
         Self {
             acks: PendingAcks::new(
                 topic.name.clone(),
-                match format {
+                match &format {
                     MessageFormat::Json(_) => AvroFraming::Plain,
-                    MessageFormat::Avro(framing) => framing,
+                    MessageFormat::Avro(messages) => messages.framing,
                 },
                 write_buffer_max.saturating_mul(PENDING_BUFFERS),
             ),
@@ -196,7 +198,7 @@ impl ProducingSocket {
             },
             MessageFormat::Avro(_) => match self.session.next_binary()? {
                 None => return Ok(false),
-                Some(datum) => self.produce_datum(&datum).await?,
+                Some(message) => self.produce_binary(&message).await?,
             },
         }
         Ok(true)
@@ -241,10 +243,39 @@ impl ProducingSocket {
         Ok(())
     }
 
-    /// Produces the record of one datum.
-    async fn produce_datum(&mut self, datum: &[u8]) -> Result<(), CloseReason> {
-        let record = avro::inbound::read(datum);
+    /// Produces the record of one message in Avro.
+    async fn produce_binary(&mut self, message: &[u8]) -> Result<(), CloseReason> {
+        let record = loop {
+            let MessageFormat::Avro(messages) = &self.format else {
+                return Ok(());
+            };
+            match messages.read(message) {
+                MessageRead::Record(record) => break record,
+                MessageRead::UnknownSchema(id) => {
+                    // Boxed: the task of an open socket has no room for what it seldom needs.
+                    if let Err(rejection) = Box::pin(self.learn_schema(id)).await? {
+                        break Err(rejection);
+                    }
+                }
+            }
+        };
         self.take(record, MessagePosition::Datum, timestamp()).await
+    }
+
+    /// Looks up the schema with that id. Acks go on being sent meanwhile.
+    async fn learn_schema(
+        &mut self,
+        id: u32,
+    ) -> Result<Result<(), RecordRejection<'static>>, CloseReason> {
+        let MessageFormat::Avro(messages) = &self.format else {
+            return Ok(Ok(()));
+        };
+        let schemas = messages.schemas.clone();
+        let schema = self.send_acks_during(schemas.producer_record(id)).await?;
+        match &mut self.format {
+            MessageFormat::Avro(messages) => Ok(messages.learn(id, schema)),
+            MessageFormat::Json(_) => Ok(Ok(())),
+        }
     }
 
     /// Produces a record, and notes that its ack is pending.

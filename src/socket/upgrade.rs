@@ -16,18 +16,19 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
-use super::consume::ConsumingSocket;
+use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
-use super::produce::{MessageFormat, ProducingSocket};
+use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
 use super::{HttpConnectionHold, PageRefused};
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
+use crate::avro_schemas::{AvroSchemaError, MessageSchemas};
 use crate::codec::FrameFormat;
-use crate::codec::avro::framing::AvroFraming;
+use crate::codec::avro::wrapper_schema::WrapperSchema;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
 use kafka_client::admin;
@@ -87,11 +88,13 @@ struct SocketOpener {
 enum AdmittedSocket {
     Producing {
         params: ProduceParams,
+        format: MessageFormat,
         topic: Arc<TopicMetadata>,
         connection_permit: ConnectionPermit,
     },
     Consuming {
         params: ConsumeParams,
+        formats: (FrameFormat, AvroCommits),
         /// With `offsetResetStrategy=latest`.
         start: Option<GroupStart>,
         connection_permit: ConnectionPermit,
@@ -247,8 +250,10 @@ impl SocketOpener {
                 let connection_permit = self.connection_permit()?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names).await?.remove(0);
+                let format = self.message_format(&params).await?;
                 Ok(AdmittedSocket::Producing {
                     params,
+                    format,
                     topic,
                     connection_permit,
                 })
@@ -259,6 +264,7 @@ impl SocketOpener {
                 let connection_permit = self.connection_permit()?;
                 let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
                 let topics = self.topics_or_create(&names).await?;
+                let formats = self.frame_format(&params).await?;
                 let partitions =
                     |topic: &Arc<TopicMetadata>| (Arc::clone(&topic.name), topic.partitions.len());
                 let counts: Vec<_> = topics.iter().map(partitions).collect();
@@ -278,6 +284,7 @@ impl SocketOpener {
                 };
                 Ok(AdmittedSocket::Consuming {
                     params,
+                    formats,
                     start,
                     connection_permit,
                     group_permit,
@@ -303,6 +310,38 @@ impl SocketOpener {
                  (offsetResetStrategy=latest)"
             ))),
         }
+    }
+
+    /// What the messages of a producing socket are.
+    async fn message_format(&self, params: &ProduceParams) -> Result<MessageFormat, HttpError> {
+        if params.payload == SocketPayload::Json {
+            return Ok(MessageFormat::Json(params.formats));
+        }
+        let schemas = &self.app.avro_schemas;
+        let framing = schemas.open(MessageSchemas {
+            written: WrapperSchema::ProducerResult,
+            read: WrapperSchema::ProducerRecord,
+        });
+        let messages = AvroMessages::new(framing.await?, schemas.clone());
+        Ok(MessageFormat::Avro(messages))
+    }
+
+    /// What the frames of a consuming socket are, and what reads its commits.
+    async fn frame_format(
+        &self,
+        params: &ConsumeParams,
+    ) -> Result<(FrameFormat, AvroCommits), HttpError> {
+        if params.payload == SocketPayload::Json {
+            return Ok((FrameFormat::Json(params.formats), AvroCommits::default()));
+        }
+        let schemas = &self.app.avro_schemas;
+        let framing = schemas.open(MessageSchemas {
+            written: WrapperSchema::ConsumerRecord,
+            read: WrapperSchema::Commit,
+        });
+        let framing = framing.await?;
+        let commits = AvroCommits::new(framing, schemas.clone());
+        Ok((FrameFormat::Avro(framing), commits))
     }
 
     fn connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
@@ -417,15 +456,12 @@ impl SocketOpener {
         let tasks = self.app.socket_tasks.clone();
         match admitted {
             AdmittedSocket::Producing {
-                params,
+                format,
                 topic,
                 connection_permit,
+                ..
             } => {
                 let (config, producer) = (&self.app.config, self.app.client.producer().clone());
-                let format = match params.payload {
-                    SocketPayload::Json => MessageFormat::Json(params.formats),
-                    SocketPayload::Avro => MessageFormat::Avro(AvroFraming::Plain),
-                };
                 let permit = connection_permit;
                 let socket =
                     ProducingSocket::new(config, producer, socket, format, topic, permit, log);
@@ -433,17 +469,14 @@ impl SocketOpener {
             }
             AdmittedSocket::Consuming {
                 params,
+                formats,
                 start,
                 connection_permit,
                 group_permit,
             } => {
                 let permits = (connection_permit, group_permit);
                 let (config, consumers) = (&self.app.config, self.app.client.consumers());
-                let format = match params.payload {
-                    SocketPayload::Json => FrameFormat::Json(params.formats),
-                    SocketPayload::Avro => FrameFormat::Avro(AvroFraming::Plain),
-                };
-                let params = (params, format);
+                let params = (params, formats.0, formats.1);
                 let socket =
                     ConsumingSocket::new(config, consumers, socket, params, start, permits, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
@@ -506,6 +539,13 @@ pub(super) fn handshake_error(error: HandshakeError) -> HttpError {
 impl From<ParamError> for HttpError {
     fn from(error: ParamError) -> Self {
         HttpError::bad_request(error.to_string())
+    }
+}
+
+impl From<AvroSchemaError> for HttpError {
+    fn from(error: AvroSchemaError) -> Self {
+        let message = format!("parameter socketPayload: avro is not to be had now: {error}");
+        HttpError::brokers_unavailable(message, error.detail())
     }
 }
 

@@ -11,10 +11,6 @@ pub(crate) enum AvroFraming {
     /// Nothing but the datum.
     Plain,
     /// The id of our schema in front of it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "until there is a registry's client")
-    )]
     Confluent(u32),
 }
 
@@ -37,11 +33,11 @@ impl AvroFraming {
     }
 }
 
+/// For clients that do not know of the registry.
+pub(crate) const NO_HEADER: &str =
+    "it does not begin with 0x00 and the id of its schema (4 bytes): there is a schema registry";
+
 /// The writer's schema and the datum of a frame with Confluent's header; `None` when it has none.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "until there is a registry's client")
-)]
 pub(crate) fn split_confluent(frame: &[u8]) -> Option<(u32, &[u8])> {
     let (header, datum) = frame.split_first_chunk::<CONFLUENT_HEADER_LEN>()?;
     let [MAGIC, id @ ..] = *header else {

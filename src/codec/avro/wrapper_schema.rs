@@ -18,6 +18,22 @@ pub(crate) enum WrapperSchema {
 }
 
 impl WrapperSchema {
+    /// The whole name of its record.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            WrapperSchema::ProducerRecord => {
+                "net.scalytica.kafka.wsproxy.avro.SchemaTypes.AvroProducerRecord"
+            }
+            WrapperSchema::ProducerResult => {
+                "net.scalytica.kafka.wsproxy.avro.SchemaTypes.AvroProducerResult"
+            }
+            WrapperSchema::ConsumerRecord => {
+                "net.scalytica.kafka.wsproxy.avro.SchemaTypes.AvroConsumerRecord"
+            }
+            WrapperSchema::Commit => "net.scalytica.kafka.wsproxy.avro.SchemaTypes.AvroCommit",
+        }
+    }
+
     /// The schema, in JSON.
     pub(crate) const fn text(self) -> &'static str {
         match self {

@@ -14,14 +14,31 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Brokers to ask first; required unless --dev is given",
         set: |c, text| assign(&mut c.client.bootstrap_servers, value::hosts(text)),
     }).replaced_by_dev(),
-    unsupported("kafka-client.schema-registry.url", &["WSPROXY_SCHEMA_REGISTRY_URL"]),
-    unsupported("kafka-client.schema-registry.auto-register-schemas", &["WSPROXY_SCHEMA_AUTO_REGISTER"]),
-    unsupported("kafka-client.auto-register-schemas", &[]),
-    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source", &["WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC"]),
-    unsupported("kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info", &["WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO"]).secret(),
+    setting("kafka-client.schema-registry.url", &["WSPROXY_SCHEMA_REGISTRY_URL"], Setting {
+        default: None,
+        placeholder: "URL,…",
+        help: "Schema registries (Confluent's API), each tried when the one before does not answer; for socketPayload=avro",
+        set: |c, text| assign(&mut c.schema_registry.urls, value::registry_urls(text)),
+    }).also(&["kafka-client.schema-registry-url"]),
+    setting("kafka-client.schema-registry.auto-register-schemas", &["WSPROXY_SCHEMA_AUTO_REGISTER"], Setting {
+        default: Some("true"),
+        placeholder: "BOOLEAN",
+        help: "Whether the schemas of our own messages are registered; otherwise they have to be there",
+        set: |c, text| assign(&mut c.schema_registry.auto_register_schemas, value::boolean(text)),
+    }).also(&["kafka-client.auto-register-schemas"]),
+    setting("kafka-client.schema-registry.properties.schema.registry.basic.auth.credentials.source", &["WSPROXY_SCHEMA_BASIC_AUTH_CREDS_SRC"], Setting {
+        default: Some("USER_INFO"),
+        placeholder: "SOURCE",
+        help: "USER_INFO (the setting, else the URL) or URL: where the registry's user and password are",
+        set: |c, text| assign(&mut c.schema_registry.credentials_source, value::credentials_source(text)),
+    }),
+    setting("kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info", &["WSPROXY_SCHEMA_BASIC_AUTH_USER_INFO"], Setting {
+        default: None,
+        placeholder: "USER:PASSWORD",
+        help: "User and password for the schema registry",
+        set: |c, text| assign(&mut c.schema_registry.user_info, value::user_info(text).map(Some)),
+    }).secret(),
     unsupported("kafka-client.schema-registry.*", &[]).secret(),
-    // The older spelling of kafka-client.schema-registry.url: the same flag.
-    unsupported("kafka-client.schema-registry-url.*", &[]),
     later("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"], "BOOLEAN", Some("false"), "Whether metrics are sent to a cluster, as Confluent's reporter does")
         .also(&["kafka-client.monitoring-enabled"]),
     later("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"], "HOST:PORT,…", None, "Brokers that the metrics are sent to; without it those of kafka-client")

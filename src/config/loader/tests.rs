@@ -671,6 +671,8 @@ fn other_value(row: &ConfigKey) -> &'static str {
         ("producer.compression-type", _) => "lz4",
         ("log.level", _) => "warn",
         ("log.format", _) => "json",
+        (_, "SOURCE") => "URL",
+        (_, "USER:PASSWORD") => "user:password",
         (_, "BOOLEAN") if setting.default == Some("true") => "false",
         (_, "BOOLEAN") => "true",
         (_, "PORT" | "COUNT") => "4321",

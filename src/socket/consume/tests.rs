@@ -59,7 +59,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
         &app.config,
         consumers,
         stream,
-        (params, FrameFormat::Json(STRINGS)),
+        (params, FrameFormat::Json(STRINGS), AvroCommits::default()),
         None,
         permits,
         log,

@@ -1,0 +1,267 @@
+//! Requests to the registry, by the URL that answered last, or the next one that does.
+//!
+//! # Decisions
+//! - A registry that is not reached, is late, has an error of its own (5xx, 429) or answers what is
+//!   no JSON of the API is not asked further: another one may be better. What it refuses (4xx), the
+//!   others would refuse as well.
+//! - Redirects are not followed: credentials would go along.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioTimer;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::config::{RegistryUrl, SchemaRegistryConfig};
+use crate::error::SchemaRegistryError;
+use crate::tls;
+
+/// Of an answer, at most so much is read.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Of what a registry says about an error, at most so many characters are kept.
+const MESSAGE_CHARS_MAX: usize = 200;
+/// Connections that are kept while they are not in use.
+const IDLE_CONNECTIONS_MAX: usize = 2;
+/// How long they are kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// The registry's URLs, and connections to them.
+#[derive(Debug)]
+pub(crate) struct RegistryRequests {
+    config: SchemaRegistryConfig,
+    /// Why there is none, if there is none.
+    http: Result<HttpClient, String>,
+    /// The URL to try first.
+    preferred: AtomicUsize,
+}
+
+/// What a registry says that does not do what it was asked for.
+#[derive(Debug, Deserialize)]
+struct FaultAnswer {
+    /// 40401 for an unknown subject, say.
+    error_code: i32,
+    #[serde(default)]
+    message: String,
+}
+
+/// How a request ended that reached a registry.
+pub(crate) enum RegistryAnswer<T> {
+    /// As it should.
+    Done(T),
+    /// With 404 and the API's code for what is not there.
+    NotFound,
+}
+
+/// How one URL has answered.
+enum UrlAnswer<T> {
+    Answered(RegistryAnswer<T>),
+    /// Another one would not do otherwise.
+    Refused(StatusCode, String),
+    /// Another one may do better.
+    Failed(String),
+}
+
+impl RegistryRequests {
+    /// Connects when it is asked to. The tasks of connections belong to `tasks`, and end with
+    /// `stop`.
+    pub(crate) fn new(
+        config: SchemaRegistryConfig,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let tls = tls::client_config(config.urls.iter().any(RegistryUrl::is_https));
+        if let Err(reason) = &tls {
+            warn!(reason, "the schema registry cannot be reached");
+        }
+        let http = tls.map(|tls| {
+            let mut connector = HttpConnector::new();
+            connector.enforce_http(false);
+            connector.set_nodelay(true);
+            connector.set_connect_timeout(Some(config.request_timeout));
+            let connector = HttpsConnectorBuilder::new()
+                .with_tls_config(tls)
+                .https_or_http()
+                .enable_http1()
+                .wrap_connector(connector);
+            Client::builder(OwnedTasks { tasks, stop })
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .build(connector)
+        });
+        Self {
+            config,
+            http,
+            preferred: AtomicUsize::new(0),
+        }
+    }
+
+    /// The answer of the first registry that gives one.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<RegistryAnswer<T>, SchemaRegistryError> {
+        let http = self.http.as_ref().map_err(|reason| unavailable(reason))?;
+        let urls = &self.config.urls;
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut reason = "there is none".to_owned();
+        for offset in 0..urls.len() {
+            let index = (first + offset) % urls.len();
+            let url = &urls[index];
+            match self.send_to(http, url, &method, path, body.clone()).await {
+                UrlAnswer::Answered(answer) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                UrlAnswer::Refused(status, message) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Err(SchemaRegistryError::Refused {
+                        url: url.to_string(),
+                        status: status.as_u16(),
+                        message,
+                    });
+                }
+                UrlAnswer::Failed(failure) => {
+                    reason = format!("{url}: {failure}");
+                    warn!(%url, reason = failure, "a schema registry does not answer as one");
+                    self.preferred
+                        .store((index + 1) % urls.len(), Ordering::Relaxed);
+                }
+            }
+        }
+        Err(unavailable(&reason))
+    }
+
+    /// How that one answers, in time.
+    async fn send_to<T: DeserializeOwned>(
+        &self,
+        http: &HttpClient,
+        url: &RegistryUrl,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> UrlAnswer<T> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = url.join(path);
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        if method != Method::GET {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(API_JSON));
+        }
+        if let Some(authorization) = self.config.authorization(url) {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        let deadline = Instant::now() + self.config.request_timeout;
+        let exchange = async {
+            let response = http.request(request).await.map_err(|error| chain(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+            match body.await {
+                Ok(body) => Ok((status, body.to_bytes())),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        match timeout_at(deadline, exchange).await {
+            Ok(Ok((status, body))) => read_answer(status, &body),
+            Ok(Err(failure)) => UrlAnswer::Failed(failure),
+            Err(_) => UrlAnswer::Failed(format!(
+                "no answer within {} ms",
+                self.config.request_timeout.as_millis()
+            )),
+        }
+    }
+}
+
+fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> UrlAnswer<T> {
+    if status.is_success() {
+        return match serde_json::from_slice(body) {
+            Ok(answer) => UrlAnswer::Answered(RegistryAnswer::Done(answer)),
+            Err(error) => UrlAnswer::Failed(format!("its answer is none of the API: {error}")),
+        };
+    }
+    let fault = serde_json::from_slice::<FaultAnswer>(body).ok();
+    match fault {
+        // A 404 without it comes from something that is no registry.
+        Some(fault) if status == StatusCode::NOT_FOUND && NOT_FOUND.contains(&fault.error_code) => {
+            UrlAnswer::Answered(RegistryAnswer::NotFound)
+        }
+        _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            UrlAnswer::Failed(format!("{status}"))
+        }
+        Some(fault) => {
+            let message = fault.message.chars().take(MESSAGE_CHARS_MAX).collect();
+            UrlAnswer::Refused(status, message)
+        }
+        None if status == StatusCode::NOT_FOUND => {
+            UrlAnswer::Failed("there is no schema registry at this path (404)".to_owned())
+        }
+        None => UrlAnswer::Refused(status, reason_of(status).to_owned()),
+    }
+}
+
+fn reason_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "it wants other credentials",
+        _ => status.canonical_reason().unwrap_or("no reason given"),
+    }
+}
+
+#[cold]
+fn unavailable(reason: &str) -> SchemaRegistryError {
+    SchemaRegistryError::Unavailable {
+        reason: reason.to_owned(),
+    }
+}
+
+/// The error and what it comes from: hyper's own says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = error.to_string();
+        source = error.source();
+    }
+    text
+}
+
+/// Codes of the API for a subject, a version or a schema that is not there.
+const NOT_FOUND: &[i32] = &[40_401, 40_402, 40_403];
+/// The media type of the API.
+const API_JSON: &str = "application/vnd.schemaregistry.v1+json";
+/// What it may answer in.
+const ACCEPTED: &str = "application/vnd.schemaregistry.v1+json, application/json";
+
+/// Where the tasks of connections run.
+#[derive(Clone, Debug)]
+struct OwnedTasks {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for OwnedTasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { stop.run_until_cancelled(task).await.map(|_| ()) });
+    }
+}
