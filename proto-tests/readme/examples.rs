@@ -17,14 +17,14 @@ use crate::support::relay::{Mode, Relay};
 use crate::support::until;
 
 /// A program of the README.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Example {
     /// The file that it is saved in.
     file: &'static str,
     /// What starts it.
     command: &'static str,
     /// What its user has to install.
-    installs: Option<&'static str>,
+    installs: Vec<&'static str>,
     text: &'static str,
 }
 
@@ -35,13 +35,16 @@ fn examples() -> Vec<Example> {
     texts.map(example).collect()
 }
 
-/// Its first line ends with `install PACKAGE; COMMAND FILE`, or only with `COMMAND FILE` behind a
+/// Its first line ends with `install PACKAGE…; COMMAND FILE`, or only with `COMMAND FILE` behind a
 /// colon.
 fn example(text: &'static str) -> Example {
     let first = text.lines().next().unwrap();
     let (before, command) = first.rsplit_once([':', ';']).expect(first);
     let (_, file) = command.rsplit_once(' ').expect(first);
-    let installs = before.split_once(" install ").map(|(_, package)| package);
+    let packages = before
+        .split_once(" install ")
+        .map_or("", |(_, names)| names);
+    let installs = packages.split_whitespace().collect();
     let command = command.trim();
     Example {
         file,
@@ -53,8 +56,8 @@ fn example(text: &'static str) -> Example {
 
 fn named(file: &str) -> Example {
     let all = examples();
-    let found = all.iter().find(|example| example.file == file);
-    *found.unwrap_or_else(|| panic!("README has no {file}: {all:?}"))
+    let found = all.into_iter().find(|example| example.file == file);
+    found.unwrap_or_else(|| panic!("README has no {file}"))
 }
 
 /// A topic, a proxy that comes and goes, and an address for it that stays.
@@ -69,7 +72,7 @@ impl Stage {
     /// Without a proxy yet.
     async fn new() -> Self {
         let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
-        assert!(broker.create_topic("orders", 1));
+        assert!(broker.create_topic("orders", 1) && broker.create_topic("sensors", 1));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
         let relay = Relay::start(nowhere).await;
         relay.set(Mode::Refuse);
@@ -131,8 +134,12 @@ impl Stage {
     }
 
     async fn committed(&self, group: &str, offset: i64) {
+        self.committed_of("orders", group, offset).await;
+    }
+
+    async fn committed_of(&self, topic: &str, group: &str, offset: i64) {
         let tp = TopicPartition {
-            topic: "orders".into(),
+            topic: topic.into(),
             partition: 0,
         };
         let what = format!("{group} commits {offset}");
@@ -151,16 +158,13 @@ fn each_says_what_to_install_and_that_is_what_is_run_here() {
     let pinned = std::fs::read_to_string(root().join("scripts/clients")).unwrap();
     let pinned: Vec<&str> = pinned.split_whitespace().collect();
     let all = examples();
-    assert_eq!(all.len(), 4, "a new example needs a test here: {all:?}");
-    for example in all {
-        let Some(package) = example.installs else {
-            continue;
-        };
+    assert_eq!(all.len(), 5, "a new example needs a test here: {all:?}");
+    for package in all.iter().flat_map(|example| &example.installs) {
         let is_pinned = |word: &&str| {
             let rest = word.strip_prefix(package);
             rest.is_some_and(|rest| rest.starts_with('@') || rest.starts_with("=="))
         };
-        assert!(pinned.iter().any(is_pinned), "{example:?}");
+        assert!(pinned.iter().any(is_pinned), "{package}");
     }
 }
 
@@ -234,6 +238,18 @@ async fn the_producer_in_python_prints_where_each_record_is() {
             .await;
     }
     assert!(producer.ended().success());
+}
+
+/// With the schemas that the proxy serves, and an Avro library that shares no code with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sensor_in_python_speaks_avro_both_ways() {
+    let mut stage = Stage::new().await;
+    stage.start_proxy().await;
+    let sensor = stage.run("sensors.py", "");
+    sensor.shows("produced m-1 0").await;
+    sensor.shows(r"consumed 0 b'sensor-1' b'\x01\x02'").await;
+    assert!(sensor.ended().success());
+    stage.committed_of("sensors", "python-group", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
