@@ -118,6 +118,31 @@ async fn each_pod_runs_a_node_of_its_own_name_and_is_probed_where_the_program_an
     assert_eq!(service["port"], ports[0]["containerPort"]);
 }
 
+/// Docker runs it in the container, with the settings that the program was started with.
+#[tokio::test]
+async fn the_images_health_check_asks_the_program() {
+    let containerfile = std::fs::read_to_string(root().join("Containerfile")).unwrap();
+    let check = containerfile
+        .lines()
+        .find_map(|l| l.strip_prefix("HEALTHCHECK CMD "));
+    let check: Vec<String> = serde_json::from_str(check.unwrap()).unwrap();
+    let entry = containerfile
+        .lines()
+        .find_map(|l| l.strip_prefix("ENTRYPOINT "));
+    let entry: Vec<String> = serde_json::from_str(entry.unwrap()).unwrap();
+    assert_eq!(check[0], entry[0]);
+    let program = Program::start(&["--dev"]);
+    let address = program.address();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let ask = |port: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
+        let asked = command.args(&check[1..]).env("WSPROXY_PORT", port).status();
+        asked.unwrap().code()
+    };
+    assert_eq!(ask(port), Some(0));
+    assert_eq!(ask("1"), Some(1));
+}
+
 #[tokio::test]
 async fn a_pod_without_brokers_gets_no_new_sockets_and_is_left_alive() {
     let manifest = Manifest::read();

@@ -47,6 +47,14 @@ fn ours(command: &str) -> Option<Vec<&str>> {
     Some(words.map(|word| word.trim_matches('\'')).collect())
 }
 
+/// What our program prints that ends by itself.
+fn program_output(arguments: &[&str]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
+    let output = program.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// The text between a heading and the next one.
 fn section(heading: &str) -> &'static str {
     let (_, rest) = README.split_once(heading).expect(heading);
@@ -60,6 +68,11 @@ async fn every_command_does_something_or_is_run_elsewhere() {
     let dev = Program::start(&["--dev"]);
     for command in all {
         if let Some(arguments) = ours(&command) {
+            if arguments[0] == "check-config" {
+                let checked = program_output(&arguments);
+                assert!(checked.contains("localhost:9092"), "{checked}");
+                continue;
+            }
             let program = Program::start(&arguments);
             program.signal("TERM");
             assert_eq!(program.ended().code(), Some(0), "{command}");
@@ -118,10 +131,7 @@ async fn the_first_steps_give_what_is_shown() {
 
 #[test]
 fn the_flags_in_its_text_exist_and_so_do_the_scripts() {
-    let help = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"))
-        .arg("--help")
-        .output();
-    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let help = program_output(&["--help"]);
     let prose: String = README.split("```").step_by(2).collect();
     let mut seen = 0;
     for code in prose.split('`').skip(1).step_by(2) {
