@@ -4,6 +4,7 @@
 
 mod admission;
 mod autobahn;
+mod avro_java;
 mod avro_registry;
 mod avro_schemas;
 mod avro_sockets;

@@ -28,8 +28,17 @@ pub(crate) async fn open(port: u16, target: &str) -> io::Result<(TcpStream, Fram
 
 /// Appends a text frame, masked with zeros.
 pub(crate) fn text_frame(into: &mut Vec<u8>, text: &[u8]) {
-    into.push(0x81);
-    match text.len() {
+    frame(into, 0x81, text);
+}
+
+/// Appends a binary frame, masked with zeros.
+pub(crate) fn binary_frame(into: &mut Vec<u8>, bytes: &[u8]) {
+    frame(into, 0x82, bytes);
+}
+
+fn frame(into: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    into.push(first);
+    match payload.len() {
         n if n < 126 => into.push(0x80 | n as u8),
         n => {
             into.push(0x80 | 126);
@@ -37,7 +46,7 @@ pub(crate) fn text_frame(into: &mut Vec<u8>, text: &[u8]) {
         }
     }
     into.extend_from_slice(&[0; 4]);
-    into.extend_from_slice(text);
+    into.extend_from_slice(payload);
 }
 
 /// Splits what a server sent into frames; keeps an incomplete one for the next read.

@@ -136,6 +136,8 @@ const ALL: &[&str] = &[
     "native_consume",
     "socket_produce",
     "socket_consume",
+    "socket_produce_avro",
+    "socket_consume_avro",
     "latency",
     "fanout",
     "idle",
@@ -182,6 +184,8 @@ async fn main() {
             "native_consume" => native::consume(&bench).await,
             "socket_produce" => sockets::produce(&bench).await,
             "socket_consume" => sockets::consume(&bench).await,
+            "socket_produce_avro" => sockets::produce_avro(&bench).await,
+            "socket_consume_avro" => sockets::consume_avro(&bench).await,
             "latency" => {
                 // They take turns, and nothing counts until the broker is warm: the first
                 // would include the warm-up.

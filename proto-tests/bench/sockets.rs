@@ -9,20 +9,34 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cpu::{Cpu, resident_kib};
-use crate::load::{open, text_frame};
+use crate::load::{binary_frame, open, text_frame};
 use crate::{Bench, LATENCY_RECORDS, VALUE, percentile};
 
-/// One socket produces with 1,000 records in flight.
+/// One socket produces JSON with 1,000 records in flight.
 pub(crate) async fn produce(bench: &Bench) {
+    let mut frame = Vec::new();
+    let message = format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#);
+    text_frame(&mut frame, message.as_bytes());
+    produce_frames(bench, "socket_produce", "", frame).await;
+}
+
+/// The same records in Avro.
+pub(crate) async fn produce_avro(bench: &Bench) {
+    let mut frame = Vec::new();
+    // No key, the value, no headers, no message id, no tombstone.
+    let length = [0xc8, 0x01];
+    let datum = [&[0], &length[..], VALUE.as_bytes(), &[0, 0, 0]].concat();
+    binary_frame(&mut frame, &datum);
+    produce_frames(bench, "socket_produce_avro", "&socketPayload=avro", frame).await;
+}
+
+async fn produce_frames(bench: &Bench, name: &str, query: &str, one: Vec<u8>) {
     const RECORDS: usize = 400_000;
     const WINDOW: usize = 1_000;
-    let topic = bench.topic("socket-produce", 1).await;
-    let (mut stream, mut frames) = open(bench.port(), &format!("/socket/in?topic={topic}"))
+    let topic = bench.topic(name, 1).await;
+    let (mut stream, mut frames) = open(bench.port(), &format!("/socket/in?topic={topic}{query}"))
         .await
         .expect("the proxy accepts");
-    let message = format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#);
-    let mut one = Vec::new();
-    text_frame(&mut one, message.as_bytes());
     let many = one.repeat(WINDOW);
 
     let cpu = Cpu::of(bench.pid());
@@ -49,7 +63,7 @@ pub(crate) async fn produce(bench: &Bench) {
     let cpu = Cpu::of(bench.pid()) - cpu;
     assert_eq!(errors, 0, "every record is acknowledged");
     bench.print(
-        "socket_produce",
+        name,
         &[
             ("records", RECORDS as f64),
             ("records_per_s", RECORDS as f64 / took.as_secs_f64()),
@@ -59,12 +73,21 @@ pub(crate) async fn produce(bench: &Bench) {
     );
 }
 
-/// One socket reads a long log from its start.
+/// One socket reads a long log from its start, as JSON.
 pub(crate) async fn consume(bench: &Bench) {
+    consume_frames(bench, "socket_consume", "").await;
+}
+
+/// The same in Avro.
+pub(crate) async fn consume_avro(bench: &Bench) {
+    consume_frames(bench, "socket_consume_avro", "&socketPayload=avro").await;
+}
+
+async fn consume_frames(bench: &Bench, name: &str, query: &str) {
     const RECORDS: usize = 2_000_000;
-    let topic = bench.topic("socket-consume", 1).await;
+    let topic = bench.topic(name, 1).await;
     bench.fill(&topic, RECORDS);
-    let target = format!("/socket/out?topic={topic}&clientId={topic}&autoCommit=true");
+    let target = format!("/socket/out?topic={topic}&clientId={topic}&autoCommit=true{query}");
     let cpu = Cpu::of(bench.pid());
     let started = Instant::now();
     let (mut stream, mut frames) = open(bench.port(), &target)
@@ -82,7 +105,7 @@ pub(crate) async fn consume(bench: &Bench) {
     let took = first.expect("records came").elapsed();
     let cpu = Cpu::of(bench.pid()) - cpu;
     bench.print(
-        "socket_consume",
+        name,
         &[
             ("records", RECORDS as f64),
             ("records_per_s", RECORDS as f64 / took.as_secs_f64()),

@@ -3,6 +3,8 @@
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use std::collections::HashMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
@@ -12,6 +14,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::PATIENCE;
+use super::kafka::{jars_of, root};
 use super::proxy::Proxy;
 use super::schema_registry::FakeRegistry;
 
@@ -177,6 +180,40 @@ pub(crate) fn text(record: &Value, name: &str) -> String {
         Value::String(text) => text,
         other => panic!("{name} is no text: {other:?}"),
     }
+}
+
+/// Runs `Avro.java`, by Apache Avro's generic library for Java: what it prints for lines that it
+/// is given.
+pub(crate) fn java(what: &str, schema: &str, lines: &str) -> Vec<String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(schema.as_bytes()).unwrap();
+    let mut child = Command::new("java")
+        .args([
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dslf4j.internal.verbosity=ERROR",
+            "-cp",
+        ])
+        .arg(format!("{}/*", jars_of("avro").display()))
+        .arg(root().join("proto-tests/java/Avro.java"))
+        .arg(what)
+        .arg(file.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A few lines fit the pipe.
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "Avro.java {what}");
+    let out = String::from_utf8(out.stdout).unwrap();
+    out.lines().map(str::to_owned).collect()
 }
 
 /// Head and body of what is answered to GET.
