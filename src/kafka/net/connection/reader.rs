@@ -224,7 +224,8 @@ impl ResponseReader {
             return Err(DisconnectCause::Lost(cause));
         }
         if let Some(next) = self.in_flight.iter().map(|request| request.deadline).min() {
-            return Ok(next);
+            // The deadline of a JoinGroup is minutes away, and the connection may be idle before.
+            return Ok(next.min(now + self.max_idle));
         }
         if self.state.in_flight.load(Ordering::Acquire) > 0 {
             return Ok(now + self.max_idle);

@@ -415,6 +415,31 @@ async fn an_idle_connection_closes_and_a_busy_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_connection_is_idle_from_its_last_response_on_however_long_that_might_have_taken() {
+    const IDLE: Duration = Duration::from_secs(60);
+    let broker = answers_in_bulk(2).await;
+    let pool = pool(ClientConfig {
+        connections_max_idle: IDLE,
+        ..ClientConfig::default()
+    });
+    let connection = pool
+        .connection(&endpoint(&broker), ConnectionPurpose::Control)
+        .await
+        .unwrap();
+    let slow = heartbeat(&connection, 100 * IDLE).await;
+    read(&broker, ApiKey::Heartbeat, 1).await;
+    // Only timers move anything.
+    tokio::time::pause();
+    tokio::time::sleep(IDLE + IDLE / 2).await;
+    tokio::time::resume();
+    let quick = heartbeat(&connection, 100 * IDLE).await;
+    assert!(slow.await.is_ok() && quick.await.is_ok());
+    tokio::time::pause();
+    let closed = tokio::time::timeout(3 * IDLE, connection.closed()).await;
+    assert!(closed.is_ok());
+}
+
+#[tokio::test]
 async fn stopping_ends_every_connection_and_says_so() {
     let broker = FakeBroker::start(|_| FakeResponse::Silence).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
