@@ -126,6 +126,13 @@ pub(crate) fn java(bootstrap: &str, program: &str, args: &[&str]) -> String {
     run(java_command(bootstrap, program, args))
 }
 
+/// Runs one of `proto-tests/java/` that talks to no broker, with `input` on its standard input.
+pub(crate) fn java_fed(program: &str, input: &str) -> String {
+    let out = fed(&mut java_command("none", program, &[]), input.as_bytes());
+    check(program, &out);
+    String::from_utf8(out.stdout).unwrap()
+}
+
 fn java_command(bootstrap: &str, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new("java");
     command
@@ -145,15 +152,22 @@ fn java_command(bootstrap: &str, program: &str, args: &[&str]) -> Command {
 
 /// Runs kcat (librdkafka) against `bootstrap` and returns its standard output.
 pub(crate) fn kcat(bootstrap: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("kcat");
+    command.args(["-q", "-b", bootstrap]).args(args);
+    let out = fed(&mut command, input);
+    check(&format!("kcat {args:?}"), &out);
+    out.stdout
+}
+
+/// Runs a command with `input` on its standard input.
+fn fed(command: &mut Command, input: &[u8]) -> Output {
     use std::io::Write;
-    let mut child = Command::new("kcat")
-        .args(["-q", "-b", bootstrap])
-        .args(args)
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("kcat runs: scripts/test installs it");
+        .unwrap_or_else(|e| panic!("{command:?}, which scripts/test installs: {e}"));
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let feeder = std::thread::spawn(move || {
@@ -161,8 +175,7 @@ pub(crate) fn kcat(bootstrap: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     });
     let out = child.wait_with_output().unwrap();
     feeder.join().unwrap();
-    check(&format!("kcat {args:?}"), &out);
-    out.stdout
+    out
 }
 
 /// The folder of the newest Kafka's jars, which clients of every version here use.

@@ -6,6 +6,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -75,6 +77,30 @@ impl WsClient {
 
     pub(crate) async fn send_message(&mut self, message: Message) {
         self.stream.send(message).await.unwrap();
+    }
+
+    /// Sends a part of a text message, as a frame of its own.
+    pub(crate) async fn send_fragment(&mut self, part: String, is_first: bool, is_last: bool) {
+        let data = match is_first {
+            true => Data::Text,
+            false => Data::Continue,
+        };
+        let frame = Frame::message(part, OpCode::Data(data), is_last);
+        self.send_message(Message::Frame(frame)).await;
+    }
+
+    /// Sends all of them before it gives way to others.
+    ///
+    /// # Errors
+    /// The connection does not take them any more.
+    pub(crate) async fn send_all(
+        &mut self,
+        messages: impl Iterator<Item = Message>,
+    ) -> Result<(), Error> {
+        for message in messages {
+            self.stream.feed(message).await?;
+        }
+        self.stream.flush().await
     }
 
     /// The next message that is no ping or pong; `None` when the connection ended without
