@@ -13,6 +13,7 @@ mod both_directions;
 mod broker_failures;
 mod broker_faults;
 mod broker_hostile;
+mod churn;
 mod cli;
 mod client_commits;
 mod close_codes;

@@ -1,6 +1,7 @@
 //! What every request and every socket shares: settings, Kafka clients, the open sockets,
 //! and whether the server is stopping.
 
+mod held_resources;
 pub(crate) mod registry;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
+pub use held_resources::HeldResources;
 use kafka_client::client::Client;
 use kafka_client::{Cluster, Principal};
 use registry::SocketRegistry;

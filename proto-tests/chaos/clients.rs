@@ -16,8 +16,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::history::{RecordId, SendResult};
 use super::recorder::Recorder;
 use super::scene::{ClientScene, GroupScene, partitions};
-use super::schedule::{Parting, XorShift};
+use super::schedule::Parting;
 use crate::support::PATIENCE;
+use crate::support::random::XorShift;
 
 /// How long a client waits before it tries again to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);

@@ -21,8 +21,9 @@ use super::clients::{ClientCommand, ConsumingClient, ProducingClient};
 use super::history::{ChaosHistory, GroupRun, LoggedRecord, ownerships};
 use super::recorder::{Recorder, parse_value};
 use super::scene::{ChaosScene, NODES, PRODUCERS, TOPICS, partitions};
-use super::schedule::{ChaosEvent, ChaosSchedule, PlannedAction, PlannedFault, XorShift};
+use super::schedule::{ChaosEvent, ChaosSchedule, PlannedAction, PlannedFault};
 use crate::support::proxy::Proxy;
+use crate::support::random::XorShift;
 use crate::support::until_asked;
 
 /// `session.timeout.ms` and `heartbeat.interval.ms`: the shortest session that brokers allow

@@ -24,7 +24,7 @@ mod summary;
 mod support;
 
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -32,6 +32,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use scene::ChaosScene;
 use schedule::ChaosSchedule;
+use support::random::{from_environment, random_seed};
 
 /// How long faults go on.
 const LENGTH: Duration = Duration::from_secs(60);
@@ -61,14 +62,4 @@ async fn every_promise_is_kept_through_a_minute_of_faults() {
         violations.len()
     );
     assert!(!history.deliveries.is_empty(), "nothing was sent at all");
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
-}
-
-fn random_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    now.as_nanos() as u64 % 1_000_000
 }

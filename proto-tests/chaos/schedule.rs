@@ -5,6 +5,7 @@ use std::time::Duration;
 use memory_broker::ApiKey;
 
 use super::scene::{ChaosScene, NODES, PRODUCERS, TOPICS};
+use crate::support::random::XorShift;
 
 /// Everything that happens, in the order of time, before the faults end.
 #[derive(Clone, Debug, PartialEq)]
@@ -278,38 +279,7 @@ impl ScheduleDraft<'_> {
     }
 }
 
-/// Marsaglia's xorshift64*.
-#[derive(Clone, Debug)]
-pub(super) struct XorShift(u64);
-
 impl XorShift {
-    pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds are to differ from the first number on, and 0 would stay 0.
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        (((self.next() >> 32) * bound as u64) >> 32) as usize
-    }
-
-    /// Up to, and not, `longest`; in milliseconds.
-    pub(super) fn between(&mut self, shortest: Duration, longest: Duration) -> Duration {
-        let spread = (longest - shortest).as_millis() as usize;
-        shortest + Duration::from_millis(self.below(spread) as u64)
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
     fn node(&mut self) -> i32 {
         1 + self.below(NODES) as i32
     }

@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod random;
 pub(crate) mod raw_client;
 pub(crate) mod reader;
 pub(crate) mod relay;

@@ -18,6 +18,7 @@ use super::ws_client::{UpgradeRefused, WsClient};
 pub(crate) struct Proxy {
     pub(crate) broker: MemoryBroker,
     pub(crate) address: String,
+    pub(crate) app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -47,11 +48,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let serving = server::run(listener, App::new(config), stop.clone(), grace);
+        let app = App::new(config);
+        let serving = server::run(listener, app.clone(), stop.clone(), grace);
         let running = tokio::spawn(serving);
         Self {
             broker,
             address,
+            app,
             stop,
             running,
         }

@@ -240,6 +240,13 @@ impl SocketRegistry {
         self.lock().sockets.len()
     }
 
+    /// How many of them count for a group.
+    pub(crate) fn group_sockets(&self) -> usize {
+        let state = self.lock();
+        let groups = state.groups.values();
+        groups.map(|group| group.sockets.len()).sum()
+    }
+
     /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
     /// their partition counts.
     ///

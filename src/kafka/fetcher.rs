@@ -205,6 +205,15 @@ impl Fetcher {
         self.shared.unreadable_count.load(Ordering::Relaxed)
     }
 
+    /// How many partitions are read, or were in the last ten seconds, and by how many cursors. For
+    /// tests.
+    pub fn read_partitions(&self) -> (usize, usize) {
+        let partitions = lock(&self.shared.partitions);
+        let partitions = partitions.by_key.values();
+        let cursors = partitions.map(|partition| lock(&partition.fetch_state).cursors());
+        cursors.fold((0, 0), |(count, sum), cursors| (count + 1, sum + cursors))
+    }
+
     /// How many tails are at work: one long poll each, per broker and isolation level. For tests.
     pub fn tails(&self) -> usize {
         self.shared.tails.count()

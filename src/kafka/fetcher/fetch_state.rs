@@ -239,6 +239,10 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         }
     }
 
+    pub(super) fn cursors(&self) -> usize {
+        self.cursors
+    }
+
     pub(super) fn add_cursor(&mut self, offset: i64, leader_epoch: i32) -> CursorState {
         self.cursors += 1;
         CursorState {
