@@ -710,6 +710,19 @@ async fn a_request_that_is_not_answered_in_time_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
+async fn the_producer_may_have_a_request_timeout_of_its_own() {
+    let client = ClientConfig {
+        request_timeout: PATIENCE * 2,
+        ..client()
+    };
+    let mut config = ProducerConfig::default();
+    config.requests.request_timeout = Some(Duration::from_millis(500));
+    let test = ProducerTest::with(BrokerConfig::default(), client, config, 1).await;
+    test.fault(FaultAction::Silence);
+    test.all_acknowledged(test.send_all(10).await).await;
+}
+
+#[tokio::test]
 async fn a_request_that_hangs_is_left_when_another_broker_leads_the_partition() {
     // Whatever comes, comes before the request times out.
     let client = ClientConfig {

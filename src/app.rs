@@ -58,7 +58,8 @@ impl App {
             Principal::Proxy,
             kafka_tasks.clone(),
             kafka_stop.clone(),
-        );
+        )
+        .with_requests(&config.admin);
         let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {

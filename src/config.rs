@@ -49,7 +49,7 @@ pub use trusted_proxies::TrustedProxies;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig, RequestOverrides};
 use schema_registry::SchemaRegistryConfig;
 use value::ParsedValue;
 
@@ -72,6 +72,8 @@ pub struct Config {
     pub consumer: ConsumerConfig,
     /// `kafka-client.schema-registry.*`
     pub schema_registry: SchemaRegistryConfig,
+    /// What the requests of the admin client have of their own.
+    pub admin: RequestOverrides,
     /// Logs.
     pub log: LogConfig,
 }

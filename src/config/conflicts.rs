@@ -27,7 +27,9 @@ pub(super) fn raise_delivery_timeout(
     config: &mut Config,
     provenance: &Provenance,
 ) -> Result<Option<String>, String> {
-    let (request, linger) = (config.client.request_timeout, config.producer.linger);
+    let request = config.producer.requests.request_timeout;
+    let request = request.unwrap_or(config.client.request_timeout);
+    let linger = config.producer.linger;
     if config.producer.delivery_timeout >= request + linger {
         return Ok(None);
     }
@@ -36,7 +38,7 @@ pub(super) fn raise_delivery_timeout(
     let delivery = producer_property("delivery.timeout.ms", Some("producer.delivery-timeout-ms"));
     let minimum = format!(
         "{}, {}, plus {}, {}",
-        provenance.of_property(ClientSection::AllClients, "request.timeout.ms", None),
+        producer_property("request.timeout.ms", None),
         request.as_millis(),
         producer_property("linger.ms", None),
         linger.as_millis()

@@ -24,6 +24,8 @@ mod proxy;
 pub(super) use properties::CLIENT_PROPERTIES;
 pub(crate) use proxy::PROXY_KEYS;
 
+use kafka_client::config::RequestOverrides;
+
 use super::Config;
 use super::value::{self, ParsedValue};
 use crate::secret::Secret;
@@ -69,8 +71,10 @@ pub(crate) enum KeyHandling {
 /// A property of the Kafka clients.
 #[derive(Debug)]
 pub(crate) struct PropertySetting {
-    /// Which clients it is for; `AllClients`: what they share and cannot differ in.
+    /// Which clients it is for; `AllClients`: what they share.
     clients: ClientSection,
+    /// Sets it for one kind of client alone; without it they cannot differ.
+    of_one_client: Option<SetOverride>,
     /// The default, as text.
     default: &'static str,
     /// One line for people.
@@ -146,6 +150,9 @@ struct KeySwitch {
 /// Parses a text into its field.
 pub(super) type SetValue = fn(&mut Config, &str) -> ParsedValue<()>;
 
+/// Parses a text into what one kind of client has of its own.
+pub(super) type SetOverride = fn(&mut RequestOverrides, &str) -> ParsedValue<()>;
+
 /// How a setting of the proxy is presented, and what it sets.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -212,6 +219,14 @@ impl ConfigKey {
     const fn switched_by(mut self, key: &'static str, must_be_off: bool) -> Self {
         if let KeyHandling::Unsupported(later) = &mut self.handling {
             later.switch = Some(KeySwitch { key, must_be_off });
+        }
+        self
+    }
+
+    /// Each kind of client may have its own.
+    const fn or_of_one_client(mut self, set: SetOverride) -> Self {
+        if let KeyHandling::Property(property) = &mut self.handling {
+            property.of_one_client = Some(set);
         }
         self
     }
@@ -322,6 +337,16 @@ pub(crate) enum ClientSection {
 }
 
 impl ClientSection {
+    /// What the clients of this section have of their own; `None`: it is for all.
+    pub(super) fn overrides(self, config: &mut Config) -> Option<&mut RequestOverrides> {
+        match self {
+            ClientSection::AllClients => None,
+            ClientSection::Producer => Some(&mut config.producer.requests),
+            ClientSection::Consumer => Some(&mut config.consumer.requests),
+            ClientSection::AdminClient => Some(&mut config.admin),
+        }
+    }
+
     /// All sections; a later one overrides an earlier one.
     pub(super) const ALL: [ClientSection; 4] = [
         ClientSection::AllClients,
@@ -359,9 +384,10 @@ impl ClientSection {
                 clients if self == ClientSection::AllClients || self == clients => {
                     PropertyEffect::Set(property.set)
                 }
-                ClientSection::AllClients => PropertyEffect::None(
-                    "the clients share their connections: set it under kafka-client.properties",
-                ),
+                ClientSection::AllClients => match property.of_one_client {
+                    Some(set) => PropertyEffect::Override(set),
+                    None => PropertyEffect::MustNotDiffer(property.set),
+                },
                 _ => PropertyEffect::None("this client has no such property"),
             },
             KeyHandling::Setting(setting) => PropertyEffect::Set(setting.set),
@@ -376,6 +402,10 @@ impl ClientSection {
 pub(super) enum PropertyEffect {
     /// Sets something.
     Set(SetValue),
+    /// Sets it for the clients of the section alone.
+    Override(SetOverride),
+    /// Must be what it is for all clients, which share it.
+    MustNotDiffer(SetValue),
     /// Must have the one value that is supported.
     Check(fn(&str) -> ParsedValue<()>),
     /// Ends the start.

@@ -9,7 +9,7 @@ use super::error::ConfigError;
 use super::given::{ConfigSources, GivenValue, GivenValues};
 use super::ignored_keys::IgnoredKeys;
 use super::keys::{
-    self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, Setting,
+    self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, SetValue, Setting,
 };
 use super::provenance::{Provenance, ValueSource};
 use super::value::{self, ParsedValue};
@@ -234,6 +234,10 @@ impl Loader {
                         set(&mut Config::default(), text)
                     }
                     PropertyEffect::Set(set) => set(&mut self.config, text),
+                    PropertyEffect::Override(set) => section
+                        .overrides(&mut self.config)
+                        .map_or(Ok(()), |requests| set(requests, text)),
+                    PropertyEffect::MustNotDiffer(set) => self.check_same(name, set, text),
                     PropertyEffect::Check(check) => check(text),
                     PropertyEffect::Refuse if text.is_empty() => continue,
                     PropertyEffect::Refuse if plaintext.contains(&section) => {
@@ -253,6 +257,19 @@ impl Loader {
             }
         }
         self.notices.extend(ignored.into_notices());
+    }
+
+    /// What all clients share has one value.
+    fn check_same(&self, name: &str, set: SetValue, text: &str) -> ParsedValue<()> {
+        let mut other = self.config.clone();
+        set(&mut other, text)?;
+        match format!("{other:?}") == format!("{:?}", self.config) {
+            true => Ok(()),
+            false => Err(format!(
+                "the value of {KEY_PREFIX}{}, since all clients share their connections",
+                ClientSection::AllClients.key_of(name)
+            )),
+        }
     }
 
     /// The sections that are said to need no security, whatever else they say about it.

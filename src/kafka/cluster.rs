@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use self::any_broker::{AnyBroker, address_of};
 use self::metadata_updater::MetadataUpdater;
 use super::backoff::BACKOFF_MIN;
-use super::config::ClientConfig;
+use super::config::{ClientConfig, RequestOverrides};
 use super::error::{BrokerAddress, RequestError};
 use super::metadata::Metadata;
 use super::principal::Principal;
@@ -34,6 +34,8 @@ use crate::protocol::versions::Api;
 #[derive(Clone, Debug)]
 pub struct Cluster {
     shared: Arc<ClusterShared>,
+    /// What requests by this handle are configured with.
+    config: Arc<ClientConfig>,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Cluster {
         let learn = Arc::clone(&any_broker).learn_bootstrap_clusters();
         tasks.spawn(stop.clone().run_until_cancelled_owned(learn));
         Self {
+            config: Arc::clone(&config),
             shared: Arc::new(ClusterShared {
                 config,
                 principal,
@@ -94,9 +97,24 @@ impl Cluster {
         }
     }
 
-    /// What the connections are configured with.
+    /// A handle to the same cluster and its connections, whose requests have settings of their
+    /// own. They override those of all clients, not those of this handle.
+    pub fn with_requests(&self, requests: &RequestOverrides) -> Self {
+        let mut config = ClientConfig::clone(&self.shared.config);
+        config.request_timeout = requests.request_timeout.unwrap_or(config.request_timeout);
+        let backoff = requests.retry_backoff.unwrap_or(config.retry_backoff);
+        config.retry_backoff = backoff.max(BACKOFF_MIN);
+        let backoff_max = requests.retry_backoff_max;
+        config.retry_backoff_max = backoff_max.unwrap_or(config.retry_backoff_max);
+        Self {
+            shared: Arc::clone(&self.shared),
+            config: Arc::new(config),
+        }
+    }
+
+    /// What the requests and the connections are configured with.
     pub(crate) fn config(&self) -> &ClientConfig {
-        &self.shared.config
+        &self.config
     }
 
     /// Who its connections run as.

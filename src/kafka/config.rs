@@ -62,6 +62,17 @@ impl Default for ClientConfig {
     }
 }
 
+/// What one kind of client has instead of what [`ClientConfig`] says for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOverrides {
+    /// `request.timeout.ms`
+    pub request_timeout: Option<Duration>,
+    /// `retry.backoff.ms`
+    pub retry_backoff: Option<Duration>,
+    /// `retry.backoff.max.ms`
+    pub retry_backoff_max: Option<Duration>,
+}
+
 /// How record batches are compressed (`compression.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CompressionType {
@@ -108,6 +119,8 @@ pub struct ProducerConfig {
     pub compression: CompressionType,
     /// `max.in.flight.requests.per.connection`, 1 to 5.
     pub max_in_flight: usize,
+    /// What its requests have of their own.
+    pub requests: RequestOverrides,
 }
 
 impl Default for ProducerConfig {
@@ -120,6 +133,7 @@ impl Default for ProducerConfig {
             delivery_timeout: Duration::from_secs(120),
             compression: CompressionType::None,
             max_in_flight: 5,
+            requests: RequestOverrides::default(),
         }
     }
 }
@@ -150,6 +164,8 @@ pub struct ConsumerConfig {
     pub max_poll_interval: Duration,
     /// `partition.assignment.strategy`, in order of preference.
     pub assignors: Vec<AssignorName>,
+    /// What their requests have of their own.
+    pub requests: RequestOverrides,
 }
 
 /// A `partition.assignment.strategy` that this client knows.
@@ -174,6 +190,7 @@ impl Default for ConsumerConfig {
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(300),
             assignors: vec![AssignorName::CooperativeSticky, AssignorName::Range],
+            requests: RequestOverrides::default(),
         }
     }
 }

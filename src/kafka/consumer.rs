@@ -121,7 +121,7 @@ pub struct ConsumerFactory {
 impl ConsumerFactory {
     pub(crate) fn new(cluster: Cluster, fetcher: Fetcher, config: ConsumerConfig) -> Self {
         Self {
-            cluster,
+            cluster: cluster.with_requests(&config.requests),
             fetcher,
             groups: Arc::default(),
             config,

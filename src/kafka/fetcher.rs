@@ -98,6 +98,7 @@ struct ReadPartitions {
 impl Fetcher {
     /// A fetcher whose chunks `budget` counts, as those of all others that share it.
     pub fn new(cluster: Cluster, mut config: ConsumerConfig, budget: FetchBudget) -> Self {
+        let cluster = cluster.with_requests(&config.requests);
         // More than one batch must not make a response too large; one alone may.
         let response_max = cluster.config().receive_message_max_bytes / 2;
         let response_max = i32::try_from(response_max).unwrap_or(i32::MAX);

@@ -64,6 +64,7 @@ impl Producer {
     /// Works in the background until the cluster is stopped: call [`flush`](Self::flush)
     /// before that.
     pub fn new(cluster: Cluster, config: ProducerConfig) -> Self {
+        let cluster = cluster.with_requests(&config.requests);
         let client = cluster.config();
         let queues = QueueConfig {
             linger: config.linger,

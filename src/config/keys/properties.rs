@@ -23,18 +23,21 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     // Kept with what all share, but only consumers use it.
     property(Consumer, "client.rack", "", "Rack of this node: partitions are assigned by it", |c, text| assign(&mut c.client.rack, Ok(text.to_owned()))),
     property(AllClients, "request.timeout.ms", "30000", "How long a request may take", |c, text| assign(&mut c.client.request_timeout, positive_millis(text)))
+        .or_of_one_client(|requests, text| assign(&mut requests.request_timeout, positive_millis(text).map(Some)))
         .set_by(&[
             "WSPROXY_KAFKA_CLIENT_REQUEST_TIMEOUT_MS",
             "WSPROXY_KAFKA_CONSUMER_REQUEST_TIMEOUT_MS",
             "WSPROXY_KAFKA_PRODUCER_REQUEST_TIMEOUT_MS",
         ]),
     property(AllClients, "retry.backoff.ms", "100", "First wait before a failed request is sent again", |c, text| assign(&mut c.client.retry_backoff, millis(text)))
+        .or_of_one_client(|requests, text| assign(&mut requests.retry_backoff, millis(text).map(Some)))
         .set_by(&[
             "WSPROXY_KAFKA_CLIENT_RETRY_BACKOFF_MS",
             "WSPROXY_KAFKA_CONSUMER_RETRY_BACKOFF_MS",
             "WSPROXY_KAFKA_PRODUCER_RETRY_BACKOFF_MS",
         ]),
-    property(AllClients, "retry.backoff.max.ms", "1000", "Longest wait before a failed request is sent again", |c, text| assign(&mut c.client.retry_backoff_max, millis(text))),
+    property(AllClients, "retry.backoff.max.ms", "1000", "Longest wait before a failed request is sent again", |c, text| assign(&mut c.client.retry_backoff_max, millis(text)))
+        .or_of_one_client(|requests, text| assign(&mut requests.retry_backoff_max, millis(text).map(Some))),
     property(AllClients, "reconnect.backoff.ms", "50", "First wait before a broker is connected to again", |c, text| assign(&mut c.client.reconnect_backoff, millis(text))),
     property(AllClients, "reconnect.backoff.max.ms", "1000", "Longest wait before a broker is connected to again", |c, text| assign(&mut c.client.reconnect_backoff_max, millis(text))),
     property(AllClients, "socket.connection.setup.timeout.ms", "10000", "How long a connection to a broker may take to stand", |c, text| assign(&mut c.client.connect_timeout, positive_millis(text))),
@@ -192,6 +195,7 @@ const fn property(
 ) -> ConfigKey {
     let property = PropertySetting {
         clients,
+        of_one_client: None,
         default,
         help,
         own_key: None,

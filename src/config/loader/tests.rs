@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::FlagValue;
+use kafka_client::config::RequestOverrides;
 
 fn flag(key: &str, value: &str) -> FlagValue {
     let row = PROXY_KEYS.iter().find(|row| row.name == key).unwrap();
@@ -216,8 +217,7 @@ fn an_ignored_java_property_is_reported_once_with_all_sources_that_set_it() {
     for define in [
         "kafka-client.properties.retries=3",
         "producer.kafka-client-properties.transactional.id=t",
-        "consumer.kafka-client-properties.request.timeout.ms=1",
-        "producer.kafka-client-properties.request.timeout.ms=1",
+        "consumer.kafka-client-properties.linger.ms=1",
     ] {
         sources.defines.push(define.to_owned());
     }
@@ -228,7 +228,7 @@ fn an_ignored_java_property_is_reported_once_with_all_sources_that_set_it() {
     let line = |part: &str| notices.iter().find(|n| n.contains(part)).unwrap();
     assert!(line(".retries").contains("-D kafka-client.properties.retries"));
     assert!(line(".retries").contains("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES"));
-    assert!(line("consumer.kafka-client-properties.request").contains("share their conn"));
+    assert!(line("linger.ms").contains("this client has no such property"));
     assert!(line("transactional.id").contains("without transactions"));
 }
 
@@ -776,6 +776,56 @@ fn each_property_acts_or_is_reported_in_each_section_and_way() {
                         .any(|e| says(&e)),
                 };
                 assert!(is_seen, "{sources:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_overrides_the_common_one_for_its_own_clients_only() {
+    let text = "kafka.ws.proxy {\n\
+        kafka-client.properties { request.timeout.ms = 1000, retry.backoff.ms = 10 }\n\
+        producer.kafka-client-properties { request.timeout.ms = 2000 }\n\
+        consumer.kafka-client-properties { retry.backoff.max.ms = 30 }\n\
+        admin-client.kafka-client-properties { \"request.timeout.ms\" = 4000 }\n}";
+    let (mut sources, _directory) = with_file(text);
+    let of_consumers = variable("WSPROXY_KAFKA_CONSUMER_RETRY_BACKOFF_MS", "20");
+    sources.variables.push(of_consumers);
+    let config = load(&sources).unwrap().config;
+    let millis = Duration::from_millis;
+    let common = (config.client.request_timeout, config.client.retry_backoff);
+    assert_eq!(common, (millis(1000), millis(10)));
+    let of_producer = RequestOverrides {
+        request_timeout: Some(millis(2000)),
+        ..RequestOverrides::default()
+    };
+    assert_eq!(config.producer.requests, of_producer);
+    let of_consumers = RequestOverrides {
+        retry_backoff: Some(millis(20)),
+        retry_backoff_max: Some(millis(30)),
+        ..RequestOverrides::default()
+    };
+    assert_eq!(config.consumer.requests, of_consumers);
+    assert_eq!(config.admin.request_timeout, Some(millis(4000)));
+}
+
+#[test]
+fn what_clients_share_is_refused_where_one_of_them_shall_have_another_value() {
+    for (of_one, is_accepted) in [("x", true), ("y", false)] {
+        let mut sources = dev();
+        for (section, id) in [
+            ("kafka-client.properties", "x"),
+            ("producer.kafka-client-properties", of_one),
+        ] {
+            sources.defines.push(format!("{section}.client.id={id}"));
+        }
+        match load(&sources) {
+            Ok(loaded) => assert!(is_accepted && loaded.notices.is_empty()),
+            Err(failure) => {
+                assert!(!is_accepted && failure.errors.len() == 1, "{failure:?}");
+                let line = failure.errors[0].to_string();
+                let accepted = "the value of kafka.ws.proxy.kafka-client.properties.client.id";
+                assert!(line.contains(accepted), "{line}");
             }
         }
     }
