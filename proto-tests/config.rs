@@ -167,3 +167,59 @@ fn reference_config_prints_the_file_of_all_keys() {
     assert_eq!(code, Some(0));
     assert_eq!(printed, include_str!("../config/reference.conf"));
 }
+
+#[tokio::test]
+async fn a_bootstrap_host_without_an_address_is_named_and_stops_nothing() {
+    let arguments = [
+        "--bootstrap-hosts",
+        "127.0.0.1:1,no-such-host.invalid:9092",
+        "--broker-resolution-retries",
+        "0",
+    ];
+    let (program, log) = Program::start_logged(&arguments, &[]);
+    let line = log.first_with("a bootstrap host does not resolve").await;
+    assert!(line.contains("no-such-host.invalid:9092"), "{line}");
+    assert_eq!(log.with("a bootstrap host does not resolve").len(), 1);
+    assert_eq!(program.get("/healthcheck").await.0, 200);
+}
+
+#[test]
+fn a_configuration_of_the_original_loads() {
+    let file = format!(
+        "{}/proto-tests/golden/original/application.conf",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let arguments = ["check-config", "--config", &file];
+    let (code, printed, said) = run(&arguments, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let ignored =
+        "application.conf: akka, pekko, logback are ignored: only kafka.ws.proxy is read here";
+    assert_eq!(said.matches(ignored).count(), 1, "{said}");
+    let request_timeout = "producer.kafka-client-properties.request.timeout.ms = 20000 # ";
+    assert!(printed.contains(request_timeout), "{printed}");
+    for line in said.lines() {
+        assert!(
+            line.starts_with("warning: ") && line.contains("ignored: "),
+            "{line}"
+        );
+    }
+
+    let (code, printed, said) = run(
+        &arguments,
+        &[
+            ("WSPROXY_PORT", "81"),
+            ("WSPROXY_CONFLUENT_METRICS_ENABLED", "true"),
+            ("WSPROXY_KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+            ("WSPROXY_KAFKA_SASL_JAAS_CFG", "hunter2"),
+        ],
+    );
+    assert_eq!(code, Some(78), "{said}");
+    assert!(printed.contains("kafka.ws.proxy.server.port = 81 # variable WSPROXY_PORT"));
+    for refused in ["metrics-enabled", "security.protocol", "sasl.jaas.config"] {
+        let named = said
+            .lines()
+            .any(|line| line.contains(refused) && line.contains("not supported"));
+        assert!(named, "{refused}: {said}");
+    }
+    assert!(!said.contains("hunter2") && !printed.contains("hunter2"));
+}

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
     &["cors"],
     &["routes", "socket"],
-    &["app", "log"],
+    &["app", "broker_resolution", "log"],
     &["avro_schemas"],
     &["config"],
     &["codec"],

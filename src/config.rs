@@ -128,6 +128,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// How long a stop may take.
     pub shutdown_grace: Duration,
+    /// `server.broker-resolution-*`
+    pub broker_resolution: BrokerResolutionConfig,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether reasons that clients are given name brokers; unset: only with `--dev`.
@@ -145,10 +147,32 @@ impl Default for ServerConfig {
             bind_interface: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8078,
             shutdown_grace: Duration::from_secs(20),
+            broker_resolution: BrokerResolutionConfig::default(),
             trusted_proxies: TrustedProxies::default(),
             expose_broker_addresses: None,
             limits: LimitsConfig::default(),
             websocket: WebSocketConfig::default(),
+        }
+    }
+}
+
+/// `server.broker-resolution-*`: looking up the names of the bootstrap hosts at start.
+#[derive(Clone, Debug)]
+pub struct BrokerResolutionConfig {
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// How often it is tried again.
+    pub retries: u32,
+    /// How long to wait before that.
+    pub retry_interval: Duration,
+}
+
+impl Default for BrokerResolutionConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            retries: 25,
+            retry_interval: Duration::from_secs(1),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the open sockets, stopping
 //! avro_schemas    which schemas Avro messages are written with; asks the schema registry
+//! broker_resolution which bootstrap hosts have no address
 //! log             lines on standard error, which hold up nobody
 //! codec           JSON and Avro messages, typed values ⇄ bytes
 //! healthcheck     asks a running instance whether it lives
@@ -64,6 +65,7 @@
 
 pub mod app;
 mod avro_schemas;
+pub mod broker_resolution;
 pub mod cli;
 mod codec;
 pub mod config;

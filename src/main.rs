@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
+use kafka_websocket_proxy::broker_resolution;
 use kafka_websocket_proxy::cli::{self, EarlyExit, Invocation, ProgramTask};
 use kafka_websocket_proxy::config::{
     self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance,
@@ -205,6 +206,10 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     log_start(&config, address, descriptors);
     warn_of(&loaded.notices);
     let grace = config.server.shutdown_grace;
+    let resolution = tokio::spawn(broker_resolution::report_unresolved(
+        config.client.bootstrap_servers.clone(),
+        config.server.broker_resolution.clone(),
+    ));
     let app = App::new(config);
     if let Some(broker) = &broker {
         let steps = FirstSteps {
@@ -221,6 +226,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
         let _ = notify_service_manager(NotifyState::Stopping).await;
     });
     server::run(listener, app, stop, grace).await;
+    resolution.abort();
     let _ = timeout(NOTIFY_TIMEOUT, notifying).await;
     if let Some(broker) = broker {
         broker.stop().await;

@@ -81,6 +81,24 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "How long a stop may take to answer, commit and close",
         set: |c, text| assign(&mut c.server.shutdown_grace, value::duration(text)),
     }),
+    setting("server.broker-resolution-timeout", &["WSPROXY_BROKER_RESOLUTION_TIMEOUT"], Setting {
+        default: Some("30 seconds"),
+        placeholder: "DURATION",
+        help: "How long the names of the bootstrap hosts are looked up at start, before those without an address are named in the log",
+        set: |c, text| assign(&mut c.server.broker_resolution.timeout, value::positive_duration(text)),
+    }),
+    setting("server.broker-resolution-retries", &["WSPROXY_BROKER_RESOLUTION_RETRIES"], Setting {
+        default: Some("25"),
+        placeholder: "COUNT",
+        help: "How often such a look-up is tried again; the clients go on trying in any case",
+        set: |c, text| assign(&mut c.server.broker_resolution.retries, value::number(text, 0..=1_000_000)),
+    }),
+    setting("server.broker-resolution-retry-interval", &["WSPROXY_BROKER_RESOLUTION_RETRY_INTERVAL"], Setting {
+        default: Some("1 second"),
+        placeholder: "DURATION",
+        help: "How long to wait before that",
+        set: |c, text| assign(&mut c.server.broker_resolution.retry_interval, value::positive_duration(text)),
+    }),
     setting("server.trusted-proxies", &["WSPROXY_TRUSTED_PROXIES"], Setting {
         default: Some("none"),
         placeholder: "ADDRESS,…",
@@ -179,9 +197,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], "BOOLEAN", Some("false"), "Whether there is an admin server"),
     later("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], "ADDRESS", None, "Address that it listens on; without it that of the server").only_with("server.admin.enabled"),
     later("server.admin.port", &["WSPROXY_ADMIN_PORT"], "PORT", Some("9078"), "TCP port that it listens on").only_with("server.admin.enabled"),
-    unsupported("server.broker-resolution-timeout", &["WSPROXY_BROKER_RESOLUTION_TIMEOUT"]),
-    unsupported("server.broker-resolution-retries", &["WSPROXY_BROKER_RESOLUTION_RETRIES"]),
-    unsupported("server.broker-resolution-retry-interval", &["WSPROXY_BROKER_RESOLUTION_RETRY_INTERVAL"]),
     later("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"], "BOOLEAN", Some("false"), "Whether GET / is a page to try the endpoints on"),
 
     // Who is connected, over all nodes.
