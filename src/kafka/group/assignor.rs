@@ -13,6 +13,8 @@
 //! - For the same group Java's assignors of the same name decide the same, down to the order.
 
 mod convergence;
+#[cfg(test)]
+mod fuzz;
 mod group_member;
 mod java_hash;
 mod rack_info;

@@ -15,7 +15,9 @@
 //! With the rack strategy (KIP-881), a member keeps only partitions with a replica in its rack,
 //! and such are first offered to it of the unassigned ones. Balance comes before racks.
 //!
-//! An owned partition that does not exist is ignored; Java's arithmetic goes wrong on it.
+//! An owned partition that does not exist is ignored; Java's arithmetic goes wrong on it. A member
+//! without topics (its pattern matches none) gets nothing; Java takes its subscription for equal to
+//! that of the next one if it is the first.
 
 mod constrained;
 mod general;
@@ -176,17 +178,14 @@ impl OwnedPartitions {
     }
 
     fn resolve(&mut self, members: &[GroupMember], index: &PartitionIndex) {
-        let mut topics: HashSet<&str> = HashSet::new();
+        let mut topics: Option<HashSet<&str>> = None;
         let mut owner: HashMap<PartitionNumber, MemberIndex> = HashMap::new();
         for member in self.map_order.clone() {
             let subscription = &members[member].subscription;
-            let subscribed = &subscription.topics;
-            if topics.is_empty() {
-                topics.extend(subscribed.iter().map(|t| &**t));
-            } else if subscribed.len() != topics.len()
-                || !subscribed.iter().all(|t| topics.contains(&**t))
-            {
-                self.all_subscriptions_equal = false;
+            let subscribed = subscription.topics.iter().map(|t| &**t).collect();
+            match &topics {
+                None => topics = Some(subscribed),
+                Some(first) => self.all_subscriptions_equal &= *first == subscribed,
             }
             let generation = owned_generation(&members[member]).unwrap_or(-1);
             self.max_generation = self.max_generation.max(generation);
@@ -242,5 +241,34 @@ fn withhold_transferring(
     }
     for (assigned, owned) in assignment.iter_mut().zip(&owned_by_member) {
         assigned.retain(|id| owned.contains(id) || !revoked.contains(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rack_info::RackSet;
+    use super::*;
+    use crate::group::consumer_protocol::MemberSubscription;
+
+    fn member(id: &str, topics: &[&str]) -> GroupMember {
+        GroupMember {
+            member_id: id.to_owned(),
+            group_instance_id: None,
+            subscription: MemberSubscription {
+                topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
+                user_data: None,
+                owned: Vec::new(),
+                generation: 1,
+                rack: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_member_without_topics_gets_nothing() {
+        let members = [member("m0", &[]), member("m1", &["a"])];
+        let partitions = [("a".into(), vec![RackSet::new(); 6])].into();
+        let lists = assign(&members, &partitions);
+        assert_eq!((lists[0].len(), lists[1].len()), (0, 6), "{lists:?}");
     }
 }

@@ -234,20 +234,23 @@ impl<'a> GeneralAssignmentBuilder<'a> {
                 };
                 let load = self.assignment[owner].len();
                 let lighter = |member: MemberIndex| load > self.assignment[member].len() + 1;
+                let topic = self.index.topic_of(id);
+                let subscribes =
+                    |member: MemberIndex| self.topics_per_member[member].contains(&topic);
                 let back_to = previous.get(&id).map(|(member, _)| *member);
-                if let Some(member) = back_to.filter(|&member| lighter(member)) {
+                // Java does not ask whether it still subscribes.
+                let back_to = back_to.filter(|&member| lighter(member) && subscribes(member));
+                if let Some(member) = back_to {
                     self.reassign_partition(id, member);
                     moved = true;
                     continue;
                 }
-                let topic = self.index.topic_of(id);
                 if self.members_per_topic[topic]
                     .iter()
                     .any(|&member| lighter(member))
                 {
                     let mut lightest = self.sorted_members.iter().map(|(_, _, member)| *member);
-                    let member =
-                        lightest.find(|&member| self.topics_per_member[member].contains(&topic));
+                    let member = lightest.find(|&member| subscribes(member));
                     self.reassign_partition(id, member.expect("the owner subscribes to the topic"));
                     moved = true;
                 }
