@@ -60,6 +60,24 @@ async fn a_request_that_cannot_be_read_is_answered_as_all_others_are() {
     proxy.stopped().await;
 }
 
+/// What one server takes for a body may be a request to another.
+#[tokio::test]
+async fn nothing_behind_a_body_or_a_refused_upgrade_is_taken_for_a_request() {
+    let proxy = Proxy::start().await;
+    let next = "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+    for first in [
+        "POST /healthcheck HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+        "GET /healthcheck HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "POST /healthcheck HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /healthcheck HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n",
+    ] {
+        let answers = last_answer_to(&proxy, format!("{first}{next}").as_bytes()).await;
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        assert!(answers.contains("connection: close"), "{answers}");
+    }
+    proxy.stopped().await;
+}
+
 /// Sends these bytes, and reads the answer's head; what follows a 101 is not waited for.
 async fn answer_to(proxy: &Proxy, request: &str) -> String {
     let mut stream = TcpStream::connect(&proxy.address).await.unwrap();

@@ -437,13 +437,26 @@ mod tests {
         // A partition was added.
         let d = acquire(&registry, "g", "d", &of("u", 3)).await.unwrap();
         assert_eq!(registry.lock().groups["g"].partitions, 4);
-        for gone in [b, c, d] {
+        drop(b);
+        assert_eq!(registry.lock().groups["g"].partitions, 4, "others read it");
+        for gone in [c, d] {
             drop(gone);
         }
         assert_eq!(registry.lock().groups["g"].partitions, 1);
         assert!(acquire(&registry, "g", "e", &of("t", 1)).await.is_err());
         drop(a);
         assert!(registry.lock().groups.is_empty());
+    }
+
+    /// Counted anew, a socket of a group of many topics would cost what all of them do.
+    #[tokio::test]
+    async fn the_partitions_of_a_group_are_kept_and_not_counted_for_each_socket() {
+        let registry = SocketRegistry::default();
+        let of = |name: &str| vec![(Arc::from(name), 1)];
+        let _a = acquire(&registry, "g", "a", &of("t")).await.unwrap();
+        registry.lock().groups.get_mut("g").unwrap().partitions = 7;
+        let _b = acquire(&registry, "g", "b", &of("u")).await.unwrap();
+        assert_eq!(registry.lock().groups["g"].partitions, 8);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::app::App;
 use crate::codec::Format;
+use crate::codec::socket_error::SocketErrorCode;
 use crate::socket::socket_log::SocketIdentity;
 use kafka_client::Principal;
 
@@ -18,8 +19,16 @@ const STRINGS: RecordFormats = RecordFormats {
 /// A producing socket of a client that reads nothing, which is given as well, and that has sent
 /// these bytes.
 async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ProducingSocket, TcpStream) {
+    socket_of(Config::default(), broker, sent).await
+}
+
+/// As [`socket`], of a proxy with that configuration.
+async fn socket_of(
+    mut config: Config,
+    broker: &MemoryBroker,
+    sent: Vec<u8>,
+) -> (ProducingSocket, TcpStream) {
     assert!(broker.create_topic("t", 1));
-    let mut config = Config::default();
     config.client.bootstrap_servers = vec![broker.bootstrap()];
     let app = App::new(config);
     let topic = app.cluster().metadata().topic("t").await.unwrap();
@@ -71,17 +80,40 @@ async fn polled<T>(future: impl Future<Output = T>) -> (usize, T) {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_is_answered_in_turns_with_other_tasks() {
-    const TURNS: usize = 10;
-    let pings = TURNS * STEPS_PER_TURN as usize;
+async fn pings_and_short_messages_are_taken_in_turns_with_other_tasks() {
+    const TURNS: usize = 5;
+    let ping = vec![0x89, 0x80, 0, 0, 0, 0];
+    let record = vec![0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
+    let empty_array = vec![0x81, 0x82, 0, 0, 0, 0, b'[', b']'];
+    for frame in [ping, record, empty_array] {
+        let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+        let sent = frame.repeat(TURNS * STEPS_PER_TURN as usize);
+        let (mut socket, _client) = socket(&broker, sent).await;
+        let (polls, all_taken) = polled(socket.handle_messages()).await;
+        assert!(all_taken.unwrap());
+        assert!(polls >= TURNS, "{polls} polls");
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn many_write_buffers_of_acks_leave_in_turns_with_other_tasks() {
+    const TURNS: usize = 5;
     let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
-    let sent = [0x89, 0x80, 0, 0, 0, 0].repeat(pings);
-    let (mut socket, _client) = socket(&broker, sent).await;
-    let (polls, all_taken) = polled(socket.handle_messages()).await;
-    assert!(all_taken.unwrap());
-    // A pong has two bytes.
-    assert_eq!(socket.session.out.len(), 2 * pings);
+    let mut config = Config::default();
+    config.server.websocket.send_buffer = 4096;
+    let (mut socket, client) = socket_of(config, &broker, Vec::new()).await;
+    for _ in 0..TURNS {
+        let error = (SocketErrorCode::InvalidRecord, "x".repeat(4096));
+        let state = AckState::Rejected(Box::new(error));
+        socket.acks.push(state, MessagePosition::Single, None, 0);
+    }
+    // The kernel takes them all.
+    let (polls, sent) = polled(socket.send_ready_acks()).await;
+    sent.unwrap();
+    assert!(socket.acks.is_empty() && socket.session.out.is_empty());
     assert!(polls >= TURNS, "{polls} polls");
+    drop(client);
     broker.stop().await;
 }
 
