@@ -254,6 +254,18 @@ pub(crate) async fn hostile(bench: &Bench) {
     }
 }
 
+/// Waits until the proxy has taken what it takes: it uses no processor time for 200 ms.
+async fn at_rest(pid: u32) {
+    let (mut before, mut at_rest) = (Cpu::of(pid), 0);
+    while at_rest < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = Cpu::of(pid);
+        let used = (now - before).total_us();
+        at_rest = if used == 0.0 { at_rest + 1 } else { 0 };
+        before = now;
+    }
+}
+
 async fn measure(bench: &Bench, kind: HostileKind) {
     let broker = broker().await;
     let proxy = ProxyProcess::start(bench.binary(), &broker.bootstrap());
@@ -278,7 +290,7 @@ async fn measure(bench: &Bench, kind: HostileKind) {
         }
         streams.push(stream);
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    at_rest(proxy.pid()).await;
     let cpu = Cpu::of(proxy.pid()) - cpu;
     let resident = resident_kib(proxy.pid()) - resident;
     let started = Instant::now();
