@@ -16,6 +16,7 @@ mod keepalive;
 mod params;
 mod peer;
 mod produce;
+mod refused_socket;
 mod session;
 mod socket_log;
 mod stream;
@@ -24,47 +25,20 @@ mod turn;
 mod upgrade;
 mod write_buffer;
 
-use std::any::Any;
-use std::sync::Arc;
-
 use http::{HeaderMap, Method, Response};
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::Notify;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
 use crate::http_error::HttpError;
 pub(crate) use peer::PeerAddress;
+pub(crate) use refused_socket::HttpConnectionHold;
 use upgrade::{SocketEndpoint, UpgradeRequest};
 
 /// Marks, as an extension of a request, that the page it comes from may not use this server.
 #[derive(Clone, Debug)]
 pub(crate) struct PageRefused(pub(crate) HttpError);
-
-/// Counts the connection of a request among those that speak HTTP, as an extension of the request,
-/// until it is dropped.
-#[derive(Clone, Debug)]
-pub(crate) struct HttpConnectionHold {
-    _counted: Arc<dyn Any + Send + Sync>,
-    closing: Arc<Notify>,
-}
-
-impl HttpConnectionHold {
-    /// Holds `counted`, which may have to make room for another connection when `closing` is
-    /// notified.
-    pub(crate) fn new(counted: Arc<dyn Any + Send + Sync>, closing: Arc<Notify>) -> Self {
-        Self {
-            _counted: counted,
-            closing,
-        }
-    }
-
-    /// Completes when the connection must make room.
-    async fn must_close(&self) {
-        self.closing.notified().await;
-    }
-}
 
 /// Whether this request is answered by [`routes`], which also refuse what may not be served.
 pub(crate) fn is_socket_request<B>(request: &http::Request<B>) -> bool {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::join_all;
 use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
@@ -16,14 +15,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
+use super::PageRefused;
 use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
 use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
+use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
-use super::{HttpConnectionHold, PageRefused};
 use crate::app::App;
 use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::avro_schemas::{AvroSchemaError, MessageSchemas};
@@ -44,8 +44,6 @@ const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
 const GROUP_START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the connection may take to be handed over after the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the close frame of a refused upgrade may take to be sent.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Partitions of a topic that is created on first use.
 const DEV_PARTITIONS: i32 = 1;
 
@@ -169,7 +167,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let close = CloseFrame::new(code, &error.message);
             let closing = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
-                    close_refused(socket, &close, request.connection).await;
+                    refused_socket::close(socket, &close, request.connection).await;
                 }
             };
             opener
@@ -179,23 +177,6 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         }
     }
     switching_protocols(accepted)
-}
-
-/// Tells a client that it is refused by a close frame. It has no socket that counts, so its
-/// connection goes on counting among those that speak HTTP, and makes room for another.
-async fn close_refused(
-    socket: WebSocketStream,
-    close: &CloseFrame,
-    connection: Option<HttpConnectionHold>,
-) {
-    let closed = socket.close(BytesMut::new(), close, REFUSAL_TIMEOUT);
-    match connection {
-        None => closed.await,
-        Some(connection) => tokio::select! {
-            () = closed => {}
-            () = connection.must_close() => {}
-        },
-    }
 }
 
 /// A client that is refused often does not show why: browsers, wscat and Node hide the body.
