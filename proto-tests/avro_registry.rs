@@ -20,17 +20,22 @@ use crate::support::schema_registry::{FakeRegistry, RegistryFault};
 const IN: &str = "/socket/in?topic=t&socketPayload=avro";
 const OUT: &str = "/socket/out?topic=t&clientId=c&socketPayload=avro";
 
-/// A proxy with these registries, which it waits little for.
+/// A proxy with these registries.
 async fn proxy(registries: &[&FakeRegistry], change: impl FnOnce(&mut Config)) -> Proxy {
     let proxy = Proxy::with(|config| {
-        let registry = &mut config.schema_registry;
-        registry.urls = registries.iter().map(|r| url(&r.url())).collect();
-        registry.request_timeout = Duration::from_millis(500);
+        config.schema_registry.urls = registries.iter().map(|r| url(&r.url())).collect();
         change(config);
     })
     .await;
     proxy.topic("t", 1);
     proxy
+}
+
+/// For a registry that never answers.
+fn wait_little(config: &mut Config, fault: RegistryFault) {
+    if fault == RegistryFault::Silent {
+        config.schema_registry.request_timeout = Duration::from_secs(1);
+    }
 }
 
 fn url(text: &str) -> RegistryUrl {
@@ -175,7 +180,7 @@ async fn without_a_registry_that_answers_avro_is_refused_with_503_and_json_does_
     ] {
         let registry = FakeRegistry::start().await;
         registry.set_fault(Some(fault));
-        let proxy = proxy(&[&registry], |_| {}).await;
+        let proxy = proxy(&[&registry], |config| wait_little(config, fault)).await;
         for path in [IN, OUT] {
             let refused = proxy.open(path).await.err().unwrap();
             assert_eq!(refused.status, 503, "{fault:?} {refused:?}");
@@ -210,7 +215,7 @@ async fn another_registry_is_asked_when_one_does_not_answer() {
     ] {
         let (first, second) = (FakeRegistry::start().await, FakeRegistry::start().await);
         first.set_fault(Some(fault));
-        let proxy = proxy(&[&first, &second], |_| {}).await;
+        let proxy = proxy(&[&first, &second], |config| wait_little(config, fault)).await;
         let _into = proxy.connect(IN).await;
         let _from = proxy.connect(OUT).await;
         assert_eq!(second.asked("/subjects/"), 4, "{fault:?}");
@@ -340,4 +345,24 @@ async fn the_program_takes_its_settings_and_shows_no_secret() {
         assert!(!refused.body.contains(secret), "{refused:?}");
     }
     drop(program);
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_a_registry_that_the_system_trusts_and_with_no_other() {
+    let registry = FakeRegistry::start_tls().await;
+    let url = registry
+        .url()
+        .replace("http://127.0.0.1", "https://localhost");
+    let args = ["--dev", "--schema-registry-url", &url];
+    let authority = root().join("proto-tests/golden/tls/ca.pem");
+    let authority = authority.to_str().unwrap();
+    let (trusting, _) = Program::start_logged(&args, &[("SSL_CERT_FILE", authority)]);
+    trusting.connect(IN).await;
+    assert_eq!(registry.asked("/subjects/"), 2);
+    // With no authority of the system's, those of browsers are trusted.
+    let nothing = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nowhere")];
+    let (browser, log) = Program::start_logged(&args, &nothing);
+    assert_eq!(browser.refused(IN).await.status, 503);
+    log.first_with("UnknownIssuer").await;
+    assert_eq!(registry.asked("/subjects/"), 2);
 }

@@ -3,10 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::kafka::root;
 
 /// What it does instead of answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +59,27 @@ impl Drop for FakeRegistry {
 }
 
 impl FakeRegistry {
+    /// Over plain TCP.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Over TLS, with a certificate for `localhost` by the authority in `golden/tls/ca.pem`.
+    pub(crate) async fn start_tls() -> Self {
+        let file = |name: &str| root().join("proto-tests/golden/tls").join(name);
+        let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+        let provider = Arc::new(rustls_graviola::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(FakeRegistryState::default()));
@@ -61,7 +87,13 @@ impl FakeRegistry {
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        Some(tls) => serve(tls.accept(stream).await.ok()?, shared).await,
+                    }
+                });
             }
         });
         Self {
@@ -161,7 +193,10 @@ impl FakeRegistryState {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<FakeRegistryState>>) -> Option<()> {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: Arc<Mutex<FakeRegistryState>>,
+) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();

@@ -7,6 +7,7 @@ use super::commit;
 use super::inbound;
 use super::tests::{self, OwnedRecord, schema};
 use super::wrapper_schema::WrapperSchema;
+use super::writer_schema::{WrittenCommit, WrittenProducerRecord};
 
 #[test]
 fn fuzz_avro() {
@@ -58,6 +59,41 @@ fn fuzz_avro() {
         assert_eq!(fields[4].1, Value::Boolean(read.value.is_none()));
     });
 }
+
+#[test]
+fn fuzz_avro_schemas() {
+    let seeds = [
+        WrapperSchema::ProducerRecord.text(),
+        WrapperSchema::Commit.text(),
+        OTHER_TYPES,
+    ];
+    fuzz("avro_schemas", |input| {
+        let mut text = input.pick::<&str>(&seeds).as_bytes().to_vec();
+        if !input.one_in(3) {
+            input.damage(&mut text);
+        }
+        let len = input.up_to_bits(9);
+        let mut datum = input.bytes(len);
+        input.damage(&mut datum);
+        let text = String::from_utf8_lossy(&text);
+        if let Ok(schema) = WrittenProducerRecord::parse(&text) {
+            within(64 * datum.len() + 8192, "a datum", || {
+                let _ = schema.read(&datum);
+            });
+        }
+        if let Ok(schema) = WrittenCommit::parse(&text) {
+            let _ = schema.read(&datum);
+        }
+    });
+}
+
+/// Fields that are not ours.
+const OTHER_TYPES: &str = r#"{"type":"record","name":"AvroProducerRecord","fields":[
+    {"name":"a","type":{"type":"array","items":["null","long",{"type":"map","values":"bytes"}]}},
+    {"name":"key","type":["null","string","int"]},
+    {"name":"b","type":{"type":"record","name":"R","fields":[{"name":"x","type":"double"}]}},
+    {"name":"c","type":{"type":"array","items":"R"}},
+    {"name":"value","type":"string"}]}"#;
 
 fn any_record(input: &mut FuzzInput) -> OwnedRecord {
     let bytes = |input: &mut FuzzInput| {
