@@ -140,17 +140,21 @@ impl<'f> ProduceMessage<'f> {
         scratch: &'f mut Vec<u8>,
     ) -> ProduceMessage<'f> {
         let mut message = Self::begin(formats, message, scratch);
-        assert!(message.check_some(usize::MAX));
+        assert!(message.check_some(usize::MAX, usize::MAX));
         message
     }
 
-    /// Validates an array before any of it is handed out, at most so many elements of it; whether
-    /// it has seen all of the message.
-    pub(crate) fn check_some(&mut self, elements_max: usize) -> bool {
+    /// Validates an array before any of it is handed out, at most so many elements of it, and no
+    /// further one after so many bytes; whether it has seen all of the message.
+    pub(crate) fn check_some(&mut self, elements_max: usize, bytes_max: usize) -> bool {
         if !matches!(self.state, ProduceMessageState::Checking) {
             return true;
         }
+        let end = self.ahead.position().saturating_add(bytes_max);
         for _ in 0..elements_max {
+            if self.ahead.position() >= end {
+                return false;
+            }
             match self.check_element() {
                 Ok(true) => self.len += 1,
                 Ok(false) => {
@@ -177,6 +181,11 @@ impl<'f> ProduceMessage<'f> {
         }
         self.ahead.expect_end()?;
         Ok(false)
+    }
+
+    /// How many of the message's bytes have been handed out.
+    pub(crate) fn position(&self) -> usize {
+        self.scanner.position()
     }
 
     /// Whether it is an array, which is acked by an array.

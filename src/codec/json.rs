@@ -145,6 +145,12 @@ impl<'a> JsonScanner<'a> {
         JsonScanner { text, at: 0 }
     }
 
+    /// How many bytes have been taken.
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// The first byte of what comes next, if anything does.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {

@@ -30,7 +30,7 @@ use super::close::CloseReason;
 use super::session::{SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
-use super::turn::{STEPS_PER_TURN, TaskTurn};
+use super::turn::{self, BYTES_PER_TURN, STEPS_PER_TURN, TaskTurn};
 use crate::app::registry::ConnectionPermit;
 use crate::codec::RecordFormats;
 use crate::codec::avro::framing::AvroFraming;
@@ -208,7 +208,7 @@ impl ProducingSocket {
     async fn produce(&mut self, formats: RecordFormats, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut message = ProduceMessage::begin(formats, payload, &mut scratch);
-        while !message.check_some(STEPS_PER_TURN as usize) {
+        while !message.check_some(STEPS_PER_TURN as usize, BYTES_PER_TURN) {
             self.turn.spend(STEPS_PER_TURN).await;
         }
         if message.is_array() && message.is_empty() {
@@ -220,7 +220,7 @@ impl ProducingSocket {
         }
         let now = timestamp();
         let (len, is_array) = (message.len(), message.is_array());
-        let mut index: usize = 0;
+        let (mut index, mut position_before) = (0_usize, 0);
         while let Some(record) = message.next_record(&self.topic.name) {
             let position = match is_array {
                 false => MessagePosition::Single,
@@ -237,7 +237,9 @@ impl ProducingSocket {
             while !self.may_read() {
                 self.send_some_acks().await?;
             }
-            self.turn.spend(1).await;
+            let before = std::mem::replace(&mut position_before, message.position());
+            let steps = turn::steps_of_record(position_before - before);
+            self.turn.spend(steps).await;
         }
         self.scratch = scratch;
         Ok(())

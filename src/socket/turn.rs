@@ -7,13 +7,24 @@ use tokio::task::yield_now;
 pub(super) const STEPS_PER_TURN: u32 = 256;
 /// What a read takes, whatever it brings.
 const STEPS_PER_READ: u32 = 16;
-/// What it brings takes a step for so many bytes: frames that are no messages may be in it, such
-/// as empty fragments, of six bytes each.
+/// So many bytes take a step: a read may bring frames that are no messages, such as empty
+/// fragments, of six bytes each, and a record may be long.
 const BYTES_PER_STEP: usize = 512;
+/// As many as take a turn.
+pub(super) const BYTES_PER_TURN: usize = STEPS_PER_TURN as usize * BYTES_PER_STEP;
 
 /// The steps of a read of so many bytes.
 pub(super) fn steps_of_read(bytes: usize) -> u32 {
-    STEPS_PER_READ + (bytes / BYTES_PER_STEP).min(STEPS_PER_TURN as usize) as u32
+    STEPS_PER_READ + steps_of_bytes(bytes)
+}
+
+/// The steps of a record that was so many bytes of its message.
+pub(super) fn steps_of_record(bytes: usize) -> u32 {
+    1 + steps_of_bytes(bytes)
+}
+
+fn steps_of_bytes(bytes: usize) -> u32 {
+    (bytes / BYTES_PER_STEP).min(STEPS_PER_TURN as usize) as u32
 }
 
 /// What the task has done in its turn.

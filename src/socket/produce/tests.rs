@@ -80,6 +80,28 @@ async fn polled<T>(future: impl Future<Output = T>) -> (usize, T) {
 }
 
 #[tokio::test]
+async fn long_records_of_an_array_take_a_turn_for_their_bytes() {
+    const RECORDS: usize = 100;
+    const RECORD_BYTES: usize = 10_000;
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let (mut socket, _client) = socket(&broker, Vec::new()).await;
+    let value = "x".repeat(RECORD_BYTES);
+    for element in [
+        format!(r#"{{"value":{{"value":"{value}"}}}}"#),
+        format!(r#"{{"unknown":"{value}"}}"#),
+    ] {
+        let message = format!("[{}]", vec![element; RECORDS].join(","));
+        let (polls, taken) = polled(socket.produce(STRINGS, message.as_bytes())).await;
+        taken.unwrap();
+        // Once while it is checked, and once while it is produced.
+        let turns = 2 * message.len() / BYTES_PER_TURN;
+        assert!(polls >= turns, "{polls} polls, {turns} turns");
+        socket.acks = PendingAcks::new("t".into(), AvroFraming::Plain, usize::MAX);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn pings_and_short_messages_are_taken_in_turns_with_other_tasks() {
     const TURNS: usize = 5;
     let ping = vec![0x89, 0x80, 0, 0, 0, 0];
