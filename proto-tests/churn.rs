@@ -2,7 +2,7 @@
 //! memory.
 //!
 //! `CHURN_SEED=n` repeats what a run did (how tasks take turns differs), and `CHURN_OPENS=n` has
-//! more sockets opened: ten thousand take about a minute. The counts before and after are printed.
+//! more sockets opened: four thousand take about a minute. The counts before and after are printed.
 
 use std::io::Write;
 use std::sync::Arc;
