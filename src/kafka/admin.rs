@@ -1,10 +1,10 @@
-//! Creating topics: for `--dev` and tests.
+//! Creating topics: the proxy's own, and those of `--dev` and tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
@@ -38,6 +38,16 @@ impl AdminError {
         self.is(ResponseError::TopicAlreadyExists)
     }
 
+    /// Whether there are fewer brokers than replicas were asked for.
+    pub fn is_invalid_replication_factor(&self) -> bool {
+        self.is(ResponseError::InvalidReplicationFactor)
+    }
+
+    /// Whether the brokers do not take a setting of the topic.
+    pub fn is_invalid_config(&self) -> bool {
+        self.is(ResponseError::InvalidConfig)
+    }
+
     fn is(&self, error: ResponseError) -> bool {
         matches!(self, Self::Rejected { code, .. } if *code == error.code())
     }
@@ -57,6 +67,21 @@ pub async fn create_topic(
     partitions: i32,
     replication: i16,
 ) -> Result<(), AdminError> {
+    create_topic_with(cluster, name, partitions, replication, &[]).await
+}
+
+/// As [`create_topic`], with settings of the topic such as `cleanup.policy`.
+///
+/// # Errors
+/// Those of [`create_topic`], and that a setting is not taken (see
+/// [`AdminError::is_invalid_config`]).
+pub async fn create_topic_with(
+    cluster: &Cluster,
+    name: &str,
+    partitions: i32,
+    replication: i16,
+    settings: &[(&'static str, String)],
+) -> Result<(), AdminError> {
     let timeout = cluster.config().request_timeout;
     let build = |version| {
         // "As configured" is known from version 4 on.
@@ -65,10 +90,16 @@ pub async fn create_topic(
         } else {
             replication
         };
+        let configs = settings.iter().map(|(name, value)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(Some(StrBytes::from_string(value.clone())))
+        });
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
             .with_num_partitions(partitions)
-            .with_replication_factor(replication);
+            .with_replication_factor(replication)
+            .with_configs(configs.collect());
         CreateTopicsRequest::default()
             .with_topics(vec![topic])
             .with_timeout_ms(millis(timeout))
