@@ -17,6 +17,7 @@ async fn a_socket_on_seventy_unseen_topics_asks_for_all_of_them_at_once() {
     for name in &names {
         proxy.topic(name, 1);
     }
+    proxy.ready().await;
     let before = proxy.broker.requests(ApiKey::Metadata);
     let path = format!("/socket/out?clientId=a&topic={}", names.join(","));
     let _socket = proxy.connect(&path).await;

@@ -207,6 +207,8 @@ async fn with_a_leaderless_partition() -> (Proxy, BrokerId) {
         ..BrokerConfig::default()
     };
     let proxy = Proxy::with_broker(broker, |_| {}).await;
+    // The session topic is not to wait for the broker that is stopped.
+    proxy.ready().await;
     proxy.topic("t", 2);
     let leader = |partition| {
         let tp = TopicPartition::new("t", partition);

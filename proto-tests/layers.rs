@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["cors"],
     &["routes", "socket"],
     &["app", "broker_resolution", "log"],
-    &["avro_schemas"],
+    &["avro_schemas", "session"],
     &["config"],
     &["codec"],
     &[

@@ -263,7 +263,9 @@ async fn an_ordinary_first_use_of_a_cluster_warns_of_nothing() {
     let kafka = Kafka::start("4.4", 1, &[]);
     let topic = unique("cold");
     kafka.create_topic(&topic, 1, 1);
-    let (program, log) = Program::start_logged(&["--bootstrap-hosts", kafka.bootstrap()], &[]);
+    let args = ["--bootstrap-hosts", kafka.bootstrap()];
+    let replicas = ["--session-handler-session-state-replication-factor", "1"];
+    let (program, log) = Program::start_logged(&[args, replicas].concat(), &[]);
     let mut producer = program.connect(&format!("/socket/in?topic={topic}")).await;
     let mut consumer = program
         .connect(&format!("/socket/out?topic={topic}&clientId=c"))

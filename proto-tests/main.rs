@@ -52,6 +52,8 @@ mod record_java;
 mod recreated_topics;
 mod refusals;
 mod service_unit;
+mod sessions;
+mod sessions_kafka;
 mod shutdown;
 mod slow_clients;
 mod socket_in;

@@ -142,7 +142,7 @@ async fn head_is_answered_as_get_without_the_body() {
         let lines = head.lines().filter(|line| !line.starts_with("date:"));
         (lines.collect::<Vec<_>>().join("\n"), body.len())
     };
-    // The brokers first: it is ready when they have answered.
+    until_ready_says(&proxy, "200").await;
     for path in [
         "/kafka/cluster/info",
         "/ready",
@@ -196,8 +196,7 @@ async fn health_readiness_and_brokers_are_answered() {
         info.contains(r#"[{"id":1,"host":"127.0.0.1","port":"#),
         "{info}"
     );
-    let ready = get(&proxy, "/ready", "").await;
-    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    until_ready_says(&proxy, "200").await;
     proxy.stopped().await;
 }
 

@@ -1,8 +1,7 @@
-//! What every request and every socket shares: settings, Kafka clients, the open sockets,
-//! and whether the server is stopping.
+//! What every request and every socket shares: settings, Kafka clients, the open sockets, the
+//! sessions, and whether the server is stopping.
 
 mod held_resources;
-pub(crate) mod registry;
 
 use std::sync::Arc;
 
@@ -11,10 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
+use crate::session::Sessions;
+use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
 use kafka_client::client::Client;
 use kafka_client::{Cluster, Principal};
-use registry::SocketRegistry;
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct AppState {
     pub(crate) socket_tasks: TaskTracker,
     /// The open sockets.
     pub(crate) registry: SocketRegistry,
+    /// The places of consumer groups, over all nodes.
+    pub(crate) sessions: Sessions,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
     pub(crate) stopping: CancellationToken,
     kafka_tasks: TaskTracker,
@@ -63,6 +65,7 @@ impl App {
         let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {
+            sessions: Sessions::start(&config),
             config,
             client,
             avro_schemas,
@@ -97,6 +100,8 @@ impl App {
                 false => "no broker can be reached".to_owned(),
             });
         }
+        let detailed = self.exposes_brokers();
+        reasons.extend(self.sessions.reasons_not_ready(detailed));
         reasons
     }
 
@@ -107,8 +112,10 @@ impl App {
         self.socket_tasks.close();
     }
 
-    /// Stops the Kafka clients and waits for them.
+    /// Stops the Kafka clients and waits for them, after the other nodes were told that this one
+    /// has no sockets any more.
     pub(crate) async fn stop_kafka_clients(&self) {
+        self.sessions.leave().await;
         self.kafka_stop.cancel();
         self.kafka_tasks.close();
         self.kafka_tasks.wait().await;

@@ -62,6 +62,8 @@ pub struct Config {
     pub dev_broker: DevBrokerConfig,
     /// `server.*`
     pub server: ServerConfig,
+    /// `session-handler.*`
+    pub sessions: SessionConfig,
     /// `commit-handler.*`
     pub commits: CommitConfig,
     /// What all Kafka clients share.
@@ -222,6 +224,40 @@ impl Default for WebSocketConfig {
             send_buffer: 256 << 10,
             max_connections: 0,
             origins: AllowedOrigins::Any,
+        }
+    }
+}
+
+/// `session-handler.*`
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The topic in which the nodes of a deployment keep who is connected.
+    pub topic: String,
+    /// How many replicas it is created with.
+    pub replication_factor: i16,
+    /// How old a record may get in it: `retention.ms`. Places that are held are written again
+    /// before.
+    pub retention: Duration,
+    /// How long one try to find or create it may take.
+    pub topic_init_timeout: Duration,
+    /// How many tries are made before they become rarer.
+    pub topic_init_retries: u32,
+    /// From one try to the next.
+    pub topic_init_retry_interval: Duration,
+    /// How long the others wait for a node that is not heard of.
+    pub lease_duration: Duration,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            topic: "_wsproxy.session.state".to_owned(),
+            replication_factor: 3,
+            retention: Duration::from_secs(30 * 24 * 3_600),
+            topic_init_timeout: Duration::from_secs(30),
+            topic_init_retries: 25,
+            topic_init_retry_interval: Duration::from_secs(1),
+            lease_duration: Duration::from_secs(15),
         }
     }
 }

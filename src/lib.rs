@@ -8,7 +8,8 @@
 //! first_steps     what --dev prints: commands to paste
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
-//! app             what the endpoints share: Kafka clients, the open sockets, stopping
+//! app             what the endpoints share: Kafka clients, the sessions, stopping
+//! session         who is connected: the sockets of this node, groups' places over all nodes
 //! avro_schemas    which schemas Avro messages are written with; asks the schema registry
 //! broker_resolution which bootstrap hosts have no address
 //! log             lines on standard error, which hold up nobody
@@ -50,8 +51,10 @@
 //!
 //! - **Socket**: a WebSocket connection from its upgrade on. A *producing socket* is one on
 //!   `/socket/in`, a *consuming socket* one on `/socket/out`.
-//! - **Connection permit, group permit**: one of the sockets that the process, or a consumer group,
-//!   may have; held by a socket until it closes.
+//! - **Connection permit, group permit**: one of the sockets that the process, or a consumer group
+//!   over all nodes, may have; held by a socket until it closes.
+//! - **Place**: a group permit as the session topic has it, written there as a claim.
+//!   **Incarnation**: one life of a node under its server id.
 //! - **Cursor**: the position of one reader in one partition, and what it reads on with.
 //! - **Tail**: one fetch that waits at a broker on behalf of all cursors near the end of its
 //!   partitions. **Catch-up**: a fetch for the cursors that lag more.
@@ -80,4 +83,5 @@ mod near_miss;
 mod routes;
 mod secret;
 pub mod server;
+mod session;
 mod socket;

@@ -6,13 +6,62 @@ use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::config::Config;
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::PATIENCE;
 use super::ws_client::{UpgradeRefused, WsClient};
+use super::{PATIENCE, until_asked};
+
+/// Another server of the same deployment.
+pub(crate) struct SecondNode {
+    pub(crate) address: String,
+    app: App,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl SecondNode {
+    async fn start(broker: &MemoryBroker, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.client.bootstrap_servers =
+            broker.bootstrap().split(',').map(str::to_owned).collect();
+        config.server.shutdown_grace = Duration::from_secs(10);
+        change(&mut config);
+        let grace = config.server.shutdown_grace;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let app = App::new(config);
+        let serving = server::run(listener, app.clone(), stop.clone(), grace);
+        Self {
+            address,
+            app,
+            stop,
+            running: tokio::spawn(serving),
+        }
+    }
+
+    pub(crate) async fn open(&self, path: &str) -> Result<WsClient, UpgradeRefused> {
+        WsClient::connect(&self.address, path).await
+    }
+
+    /// A socket that must be accepted.
+    pub(crate) async fn connect(&self, path: &str) -> WsClient {
+        match self.open(path).await {
+            Ok(client) => client,
+            Err(refused) => panic!("{path}: {refused:?}"),
+        }
+    }
+
+    pub(crate) async fn stopped(self) {
+        self.stop.cancel();
+        let stopped = timeout(PATIENCE, self.running).await;
+        stopped.expect("the server did not stop").unwrap();
+    }
+}
 
 /// A running server and its broker.
 pub(crate) struct Proxy {
@@ -39,18 +88,12 @@ impl Proxy {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let broker = MemoryBroker::start(broker).await.unwrap();
-        let mut config = Config::default();
-        config.client.bootstrap_servers =
-            broker.bootstrap().split(',').map(str::to_owned).collect();
-        config.server.shutdown_grace = Duration::from_secs(10);
-        change(&mut config);
-        let grace = config.server.shutdown_grace;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let stop = CancellationToken::new();
-        let app = App::new(config);
-        let serving = server::run(listener, app.clone(), stop.clone(), grace);
-        let running = tokio::spawn(serving);
+        let SecondNode {
+            address,
+            app,
+            stop,
+            running,
+        } = SecondNode::start(&broker, change).await;
         Self {
             broker,
             address,
@@ -58,6 +101,15 @@ impl Proxy {
             stop,
             running,
         }
+    }
+
+    /// Another server on the same broker, `node-2` unless `change` says otherwise.
+    pub(crate) async fn second(&self, change: impl FnOnce(&mut Config)) -> SecondNode {
+        SecondNode::start(&self.broker, |config| {
+            config.server.server_id = "node-2".to_owned();
+            change(config);
+        })
+        .await
     }
 
     /// A topic with that many partitions.
@@ -86,6 +138,11 @@ impl Proxy {
         }
     }
 
+    /// Waits until `/ready` says so: the sessions are loaded, and what follows is not theirs.
+    pub(crate) async fn ready(&self) {
+        until_asked("ready", async || readiness(&self.address).await.0 == 200).await;
+    }
+
     /// Asks for the stop; `stopped` waits for it.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -96,4 +153,15 @@ impl Proxy {
         let stopped = timeout(PATIENCE, self.running).await;
         stopped.expect("the server did not stop").unwrap();
     }
+}
+
+/// Status and text of `/ready`.
+pub(crate) async fn readiness(address: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
 }

@@ -29,7 +29,7 @@ impl App {
         let producer = self.client.producer();
         HeldResources {
             sockets: self.registry.open_sockets(),
-            group_sockets: self.registry.group_sockets(),
+            group_sockets: self.sessions.placed_sockets(),
             socket_tasks: self.socket_tasks.len(),
             cursors,
             read_partitions,

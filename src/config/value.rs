@@ -51,6 +51,14 @@ pub(super) fn positive_duration(text: &str) -> ParsedValue<Duration> {
     }
 }
 
+/// A duration that is no shorter than `min`.
+pub(super) fn duration_from(text: &str, min: Duration) -> ParsedValue<Duration> {
+    match duration(text)? {
+        d if d >= min => Ok(d),
+        _ => Err(format!("a duration of at least {} s", min.as_secs())),
+    }
+}
+
 /// A count of milliseconds, as Java properties that end in `.ms` have it.
 pub(super) fn millis(text: &str) -> ParsedValue<Duration> {
     number(text, 0..=i64::from(i32::MAX)).map(Duration::from_millis)

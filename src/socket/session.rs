@@ -28,8 +28,8 @@ use super::keepalive::{Keepalive, KeepaliveAction};
 use super::stream::{ReadStatus, WebSocketStream};
 use super::turn::{self, STEPS_PER_TURN};
 use super::write_buffer::WriteBuffer;
-use crate::app::registry::{SocketHandle, SocketSignal};
 use crate::config::Config;
+use crate::session::registry::{SocketHandle, SocketSignal};
 use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
 
 /// How long a close frame may take to be sent.
@@ -104,6 +104,18 @@ impl SocketSession {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::POLICY_VIOLATION,
                         "evicted: the client id connected again, and this client did not answer",
+                    )));
+                }
+                SocketSignal::Supersede => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::POLICY_VIOLATION,
+                        "the client id is connected at another node: this one was cut off from it",
+                    )));
+                }
+                SocketSignal::LosePlace => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::TRY_AGAIN_LATER,
+                        "others have the group's places: this node was cut off from theirs",
                     )));
                 }
                 SocketSignal::Probe => {

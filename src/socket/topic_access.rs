@@ -3,7 +3,7 @@
 /// What Kafka's own topics begin with: `__consumer_offsets`, `__transaction_state`, ….
 const INTERNAL_PREFIX: &str = "__";
 
-/// The topics in which the proxies of a deployment keep what they share.
+/// The topics in which the proxies of a deployment keep what they share, by default.
 const PROXY_TOPICS: [&str; 2] = ["_wsproxy.session.state", "_wsproxy.dynamic.configs"];
 
 /// A topic that is none of the clients'.
@@ -29,19 +29,21 @@ pub(super) enum ReservedTopic {
     },
 }
 
-/// Looks whether any of these topics is none of the clients'.
+/// Looks whether any of these topics is none of the clients'. `session_topic` is what the session
+/// topic is called here.
 ///
 /// # Errors
 /// The first one that is.
 pub(super) fn check_topics<'a>(
     topics: impl IntoIterator<Item = &'a str>,
+    session_topic: &str,
 ) -> Result<(), ReservedTopic> {
     for name in topics {
         let topic = || name.to_owned();
         if name.starts_with(INTERNAL_PREFIX) {
             return Err(ReservedTopic::Internal { topic: topic() });
         }
-        if PROXY_TOPICS.contains(&name) {
+        if name == session_topic || PROXY_TOPICS.contains(&name) {
             return Err(ReservedTopic::OfTheProxy { topic: topic() });
         }
     }

@@ -25,12 +25,13 @@ use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
 use crate::app::App;
-use crate::app::registry::{AdmissionError, ConnectionPermit, GroupPermit};
 use crate::avro_schemas::{AvroSchemaError, MessageSchemas};
 use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
+use crate::session::registry::ConnectionPermit;
+use crate::session::{AdmissionError, GroupPermit};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
 use kafka_client::metadata::{MetadataError, TopicMetadata};
@@ -227,7 +228,7 @@ impl SocketOpener {
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
-                topic_access::check_topics([params.topic.as_str()])?;
+                self.check_access([params.topic.as_str()])?;
                 let connection_permit = self.connection_permit()?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names).await?.remove(0);
@@ -241,7 +242,7 @@ impl SocketOpener {
             }
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
-                topic_access::check_topics(params.topics.iter().map(String::as_str))?;
+                self.check_access(params.topics.iter().map(String::as_str))?;
                 let connection_permit = self.connection_permit()?;
                 let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
                 let topics = self.topics_or_create(&names).await?;
@@ -251,7 +252,7 @@ impl SocketOpener {
                 let counts: Vec<_> = topics.iter().map(partitions).collect();
                 let group_permit = self
                     .app
-                    .registry
+                    .sessions
                     .acquire_group_permit(
                         &params.group_id,
                         &params.client_id,
@@ -272,6 +273,13 @@ impl SocketOpener {
                 })
             }
         }
+    }
+
+    fn check_access<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), ReservedTopic> {
+        topic_access::check_topics(topics, &self.app.config.sessions.topic)
     }
 
     /// Decides where a group at `latest` begins: the client may write once it has the 101.
@@ -538,7 +546,17 @@ impl From<ReservedTopic> for HttpError {
 
 impl From<AdmissionError> for HttpError {
     fn from(error: AdmissionError) -> Self {
-        HttpError::bad_request(error.to_string())
+        let message = error.to_string();
+        match error {
+            AdmissionError::DuplicateClientId { .. } | AdmissionError::GroupFull { .. } => {
+                HttpError::bad_request(message)
+            }
+            AdmissionError::HolderSilent { .. } => HttpError::unavailable(message),
+            AdmissionError::Unavailable { detail, .. } => {
+                let detail = format!("{message}: {detail}");
+                HttpError::brokers_unavailable(message, detail)
+            }
+        }
     }
 }
 

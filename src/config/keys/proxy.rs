@@ -1,5 +1,7 @@
 //! Keys of the proxy, by their whole name.
 
+use std::time::Duration;
+
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
 use crate::config::value;
 use crate::config::{AllowedOrigins, LogFormat, TrustedProxies, log_level};
@@ -200,17 +202,51 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"], "BOOLEAN", Some("false"), "Whether GET / is a page to try the endpoints on"),
 
     // Who is connected, over all nodes.
-    unsupported("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"]),
-    unsupported("session-handler.topic-name", &[]),
-    unsupported("session-handler.session-state-replication-factor", &["WSPROXY_SESSION_STATE_REPLICATION_FACTOR"]),
-    unsupported("session-handler.topic-replication-factor", &[]),
-    unsupported("session-handler.session-state-retention", &["WSPROXY_SESSION_STATE_RETENTION"]),
-    unsupported("session-handler.topic-retention", &[]),
-    unsupported("session-handler.topic-init-timeout", &["WSPROXY_SESSION_STATE_TOPIC_INIT_TIMEOUT"]),
-    unsupported("session-handler.topic-init-retries", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRIES"]),
-    unsupported("session-handler.topic-init-retry-interval", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRY_INTERVAL"]),
-    unsupported("session-handler.lease-duration", &["WSPROXY_SESSION_LEASE_DURATION"]),
-    unsupported("session-handler.*", &[]),
+    setting("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"], Setting {
+        default: Some("_wsproxy.session.state"),
+        placeholder: "TOPIC",
+        help: "Topic in which the nodes of a deployment keep who is connected; no client may use it",
+        set: |c, text| assign(&mut c.sessions.topic, value::non_empty(text)),
+    })
+        .also(&["session-handler.topic-name"]),
+    setting("session-handler.session-state-replication-factor", &["WSPROXY_SESSION_STATE_REPLICATION_FACTOR"], Setting {
+        default: Some("3"),
+        placeholder: "COUNT",
+        help: "Replicas it is created with; fewer, with a warning, where there are fewer brokers",
+        set: |c, text| assign(&mut c.sessions.replication_factor, value::number(text, 1..=i64::from(i16::MAX))),
+    })
+        .also(&["session-handler.topic-replication-factor"]),
+    setting("session-handler.session-state-retention", &["WSPROXY_SESSION_STATE_RETENTION"], Setting {
+        default: Some("30 days"),
+        placeholder: "DURATION",
+        help: "How long a record stays in it; those of open sockets are written again before",
+        set: |c, text| assign(&mut c.sessions.retention, value::duration_from(text, Duration::from_secs(1))),
+    })
+        .also(&["session-handler.topic-retention"]),
+    setting("session-handler.topic-init-timeout", &["WSPROXY_SESSION_STATE_TOPIC_INIT_TIMEOUT"], Setting {
+        default: Some("30 seconds"),
+        placeholder: "DURATION",
+        help: "How long one try to find or create it may take",
+        set: |c, text| assign(&mut c.sessions.topic_init_timeout, value::positive_duration(text)),
+    }),
+    setting("session-handler.topic-init-retries", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRIES"], Setting {
+        default: Some("25"),
+        placeholder: "COUNT",
+        help: "Tries before they become rarer; the proxy goes on without an end",
+        set: |c, text| assign(&mut c.sessions.topic_init_retries, value::number(text, 0..=1_000_000)),
+    }),
+    setting("session-handler.topic-init-retry-interval", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRY_INTERVAL"], Setting {
+        default: Some("1 second"),
+        placeholder: "DURATION",
+        help: "From one try to the next",
+        set: |c, text| assign(&mut c.sessions.topic_init_retry_interval, value::positive_duration(text)),
+    }),
+    setting("session-handler.lease-duration", &["WSPROXY_SESSION_LEASE_DURATION"], Setting {
+        default: Some("15 seconds"),
+        placeholder: "DURATION",
+        help: "How long a node that is not heard of keeps its sockets' places; renewed at a third of it",
+        set: |c, text| assign(&mut c.sessions.lease_duration, value::duration_from(text, Duration::from_secs(1))),
+    }),
 
     // Commits that clients ask for.
     setting("commit-handler.max-stack-size", &["WSPROXY_CH_MAX_STACK_SIZE"], Setting {

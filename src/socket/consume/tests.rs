@@ -31,7 +31,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let topics = [("t".into(), 1)];
     let group_permit = app
-        .registry
+        .sessions
         .acquire_group_permit("g", "a", &topics, permit.handle())
         .await
         .unwrap();

@@ -1,0 +1,406 @@
+//! Who is connected: the sockets of this process, and the places of groups over all nodes.
+//!
+//! ```text
+//! upgrade ─ acquire_group_permit ─▶ Sessions ─▶ SessionNode (pure) ◀─ clock: tick
+//!                                      │ Write            ▲ records, acknowledgements
+//!                                      └───▶ SessionLog ──┴──▶ session topic ◀─▶ other nodes
+//!                                            one task: topic, reader, writer
+//! ```
+//!
+//! The topic is compacted and has one partition; its order decides. What is written to it stands
+//! in [`record`], what it means in [`state`], and what a node does about it in [`node`].
+//!
+//! # Who may wait for whom
+//! - A socket that is to be opened waits for its claim's place in the log: one round trip to the
+//!   brokers, or until another node's client was pinged. After [`CLAIM_TIMEOUT`] it is answered
+//!   503, and at once while the log is known not to answer. While the log is loaded it waits as
+//!   long.
+//! - A socket that is open, or closes, waits for nothing here: a release is written when it can
+//!   be.
+//! - The log has connections, a producer and a fetcher of its own: no client's records hold it
+//!   up.
+//! - The clock waits for nothing: claims end in time whatever the brokers do.
+//! - Queues are bounded by the sockets that are open, and by the nodes that there are.
+
+mod log;
+mod node;
+mod record;
+pub(crate) mod registry;
+mod shared;
+mod state;
+mod topic;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kafka_client::client::Client;
+use kafka_client::config::{ConsumerConfig, ProducerConfig};
+use kafka_client::{Cluster, Principal};
+use runtime::mutex::lock;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use self::log::SessionLog;
+use self::node::{
+    CLAIM_TIMEOUT, ClaimOutcome, ClaimRefusal, LogTrouble, NodeSettings, PROBE_TIMEOUT, SessionNode,
+};
+use self::record::{PlaceClaim, PlaceEndpoint};
+use self::registry::{SocketHandle, SocketSignal};
+use self::shared::{PlacedSocket, PlacedSockets, SessionsShared};
+use crate::config::Config;
+
+/// How long a stop waits for the releases to be written.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of the log that wait to be written, at most.
+const WRITE_MEMORY: usize = 4 << 20;
+/// Bytes of the log that were read and not applied, at most.
+const READ_MEMORY: usize = 8 << 20;
+
+/// The sessions, as this node takes part in them. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    shared: Arc<SessionsShared>,
+}
+
+/// One of the sockets that a group may have; released when dropped.
+#[derive(Debug)]
+pub(crate) struct GroupPermit {
+    sessions: Sessions,
+    number: u64,
+    handle: Arc<SocketHandle>,
+}
+
+/// Why a group has no permit for a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdmissionError {
+    /// The client id is taken, by a socket that answers.
+    #[error("parameter clientId: {client_id:?} is already connected in group {group:?}")]
+    DuplicateClientId {
+        /// The client id.
+        client_id: String,
+        /// The group.
+        group: String,
+    },
+    /// The group has a socket for each partition.
+    #[error(
+        "parameter groupId: group {group:?} has {sockets} sockets for {partitions} partitions; \
+         allowed: at most one socket per partition"
+    )]
+    GroupFull {
+        /// The group.
+        group: String,
+        /// How many sockets it has.
+        sockets: usize,
+        /// How many it may have.
+        partitions: usize,
+    },
+    /// The client id is taken, and the node that has its socket does not answer.
+    #[error(
+        "parameter clientId: {client_id:?} is connected in group {group:?} at another node, \
+         which does not say whether the client is alive"
+    )]
+    HolderSilent {
+        /// The client id.
+        client_id: String,
+        /// The group.
+        group: String,
+    },
+    /// It cannot be decided now.
+    #[error("the places of the group are not known now: {reason}")]
+    Unavailable {
+        /// What is wrong, without names of brokers.
+        reason: String,
+        /// For operators.
+        detail: String,
+    },
+}
+
+impl Sessions {
+    /// Begins to take part: reads the log in the background, and writes a lease.
+    pub(crate) fn start(config: &Config) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let settings = NodeSettings {
+            server_id: config.server.server_id.as_str().into(),
+            lease_duration: config.sessions.lease_duration,
+            retention: config.sessions.retention,
+        };
+        let random = RandomState::new().hash_one(std::process::id());
+        let state = PlacedSockets {
+            node: SessionNode::new(settings, random, Instant::now()),
+            sockets: HashMap::new(),
+            outbox: VecDeque::new(),
+        };
+        let sessions = Self {
+            shared: Arc::new(SessionsShared {
+                state: Mutex::new(state),
+                status: watch::Sender::default(),
+                work: Notify::new(),
+                answered: Notify::new(),
+                topic: config.sessions.topic.as_str().into(),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            }),
+        };
+        let client = log_client(config, tasks.clone(), stop.clone());
+        let mut settings = config.sessions.clone();
+        if config.dev {
+            // The embedded broker is one, which is no reason to warn.
+            settings.replication_factor = 1;
+        }
+        let log = SessionLog::new(Arc::clone(&sessions.shared), client, settings);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(log.run()));
+        let clock = Arc::clone(&sessions.shared).run_clock();
+        tasks.spawn(stop.run_until_cancelled_owned(clock));
+        sessions
+    }
+
+    /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
+    /// their partition counts.
+    ///
+    /// # Errors
+    /// [`AdmissionError::DuplicateClientId`] and [`AdmissionError::HolderSilent`] after a client of
+    /// that id was asked, [`AdmissionError::GroupFull`], and [`AdmissionError::Unavailable`] after
+    /// some seconds at most.
+    pub(crate) async fn acquire_group_permit(
+        &self,
+        group: &str,
+        client_id: &str,
+        topics: &[(Arc<str>, usize)],
+        handle: &Arc<SocketHandle>,
+    ) -> Result<GroupPermit, AdmissionError> {
+        let claim = PlaceClaim {
+            endpoint: PlaceEndpoint::Consume,
+            group_id: group.into(),
+            client_id: client_id.into(),
+            topics: topics.into(),
+        };
+        let error = |outcome| self.admission_error(&claim, outcome);
+        let load_by = Instant::now() + CLAIM_TIMEOUT;
+        loop {
+            let refusal = match self.begin_claim(&claim, handle) {
+                Ok((permit, decided)) => {
+                    let outcome = decided.await.unwrap_or(ClaimOutcome::Undecided);
+                    return match outcome {
+                        ClaimOutcome::Granted => Ok(permit),
+                        refused => Err(error(refused)),
+                    };
+                }
+                Err(refusal) => refusal,
+            };
+            match refusal {
+                ClaimRefusal::NotLoaded => self.until_member(load_by).await?,
+                ClaimRefusal::HeldHere(holder) => {
+                    if self.answers(holder).await {
+                        return Err(error(ClaimOutcome::Duplicate));
+                    }
+                }
+                ClaimRefusal::Full {
+                    sockets,
+                    partitions,
+                } => {
+                    return Err(error(ClaimOutcome::Full {
+                        sockets,
+                        partitions,
+                    }));
+                }
+                ClaimRefusal::Trouble(trouble) => return Err(self.unavailable(trouble)),
+            }
+        }
+    }
+
+    /// Why no socket can be given a place; empty when all is well. `detailed`: with what names
+    /// brokers.
+    pub(crate) fn reasons_not_ready(&self, detailed: bool) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let status = self.shared.status.borrow().clone();
+        let topic = &self.shared.topic;
+        let (trouble, duplicate) = {
+            let state = lock(&self.shared.state);
+            let trouble = state.node.trouble(Instant::now());
+            (trouble, state.node.has_duplicate_server_id())
+        };
+        let with_detail = |LogTrouble { what, detail }: LogTrouble| match detailed {
+            true => format!("{what}: {detail}"),
+            false => what.to_owned(),
+        };
+        if let Some(trouble) = trouble.or_else(|| status.trouble.clone()) {
+            let trouble = with_detail(trouble);
+            reasons.push(format!("session topic {topic}: {trouble}"));
+        }
+        if !status.is_member {
+            reasons.push("the session state is not loaded".to_owned());
+        }
+        if duplicate {
+            reasons.push("another node has the same server.server-id".to_owned());
+        }
+        reasons
+    }
+
+    /// Leaves: what is released is written, if the log answers within some seconds. Then all that
+    /// works here stops.
+    pub(crate) async fn leave(&self) {
+        self.shared.with_node(|node| node.leave(Instant::now()));
+        let written = async {
+            loop {
+                let answered = self.shared.answered.notified();
+                if self.has_written_all() {
+                    return;
+                }
+                answered.await;
+            }
+        };
+        if timeout(LEAVE_TIMEOUT, written).await.is_err() {
+            info!("the sessions of this node could not be released; its lease ends them");
+        }
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Sockets of this node that have a place, or claim one.
+    pub(crate) fn placed_sockets(&self) -> usize {
+        lock(&self.shared.state).sockets.len()
+    }
+
+    fn has_written_all(&self) -> bool {
+        lock(&self.shared.state).node.has_written_all()
+    }
+
+    fn begin_claim(
+        &self,
+        claim: &PlaceClaim,
+        handle: &Arc<SocketHandle>,
+    ) -> Result<(GroupPermit, oneshot::Receiver<ClaimOutcome>), ClaimRefusal> {
+        let (decided, decision) = oneshot::channel();
+        let number = {
+            let mut state = lock(&self.shared.state);
+            let number = state.node.claim(claim.clone(), Instant::now())?;
+            let socket = PlacedSocket {
+                handle: Arc::clone(handle),
+                decided: Some(decided),
+            };
+            state.sockets.insert(number, socket);
+            state.carry_out(&self.shared);
+            number
+        };
+        let permit = GroupPermit {
+            sessions: self.clone(),
+            number,
+            handle: Arc::clone(handle),
+        };
+        Ok((permit, decision))
+    }
+
+    /// Waits until claims may be begun.
+    async fn until_member(&self, by: Instant) -> Result<(), AdmissionError> {
+        let mut status = self.shared.status.subscribe();
+        let settled = status.wait_for(|status| status.is_member || status.trouble.is_some());
+        let trouble = match timeout_at(by, settled).await {
+            Ok(Ok(status)) if status.is_member => return Ok(()),
+            Ok(Ok(status)) => status.trouble.clone(),
+            _ => None,
+        };
+        Err(self.unavailable(trouble.unwrap_or_else(|| LogTrouble {
+            what: "it is not loaded yet",
+            detail: "the brokers have not answered in time".to_owned(),
+        })))
+    }
+
+    /// Whether the client of that socket of this node answers; if not, the socket is evicted.
+    async fn answers(&self, holder: u64) -> bool {
+        let handle = {
+            let state = lock(&self.shared.state);
+            match state.sockets.get(&holder) {
+                Some(socket) => Arc::clone(&socket.handle),
+                None => return false,
+            }
+        };
+        let (alive, released) = (handle.client_alive.notified(), handle.released.notified());
+        tokio::pin!(alive, released);
+        alive.as_mut().enable();
+        released.as_mut().enable();
+        // It may have been released before we listened.
+        if !lock(&self.shared.state).sockets.contains_key(&holder) {
+            return false;
+        }
+        handle.send_signal(SocketSignal::Probe);
+        tokio::select! {
+            biased;
+            () = released => false,
+            () = alive => true,
+            () = sleep(PROBE_TIMEOUT) => {
+                handle.send_signal(SocketSignal::Evict);
+                self.shared.release(holder, &handle);
+                false
+            }
+        }
+    }
+
+    fn unavailable(&self, trouble: LogTrouble) -> AdmissionError {
+        let topic = &self.shared.topic;
+        let LogTrouble { what, detail } = trouble;
+        AdmissionError::Unavailable {
+            reason: format!("session topic {topic}: {what}"),
+            detail,
+        }
+    }
+
+    fn admission_error(&self, claim: &PlaceClaim, outcome: ClaimOutcome) -> AdmissionError {
+        let (client_id, group) = (claim.client_id.to_string(), claim.group_id.to_string());
+        match outcome {
+            ClaimOutcome::Duplicate => AdmissionError::DuplicateClientId { client_id, group },
+            ClaimOutcome::Full {
+                sockets,
+                partitions,
+            } => AdmissionError::GroupFull {
+                group,
+                sockets,
+                partitions,
+            },
+            ClaimOutcome::HolderSilent => AdmissionError::HolderSilent { client_id, group },
+            ClaimOutcome::Granted | ClaimOutcome::Undecided => self.unavailable(LogTrouble {
+                what: "it did not answer in time",
+                detail: "the claim was not read back".to_owned(),
+            }),
+        }
+    }
+}
+
+impl GroupPermit {
+    /// Frees the permit before the socket has ended: its client may connect again, and another
+    /// may take the permit.
+    pub(crate) fn release(&self) {
+        self.sessions.shared.release(self.number, &self.handle);
+    }
+}
+
+impl Drop for GroupPermit {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Connections, a producer and a fetcher of the log's own.
+fn log_client(config: &Config, tasks: TaskTracker, stop: CancellationToken) -> Client {
+    let mut client = config.client.clone();
+    // A renewal that waits for a broker that does not answer is to be sent to the next leader
+    // while the lease still holds.
+    let patience = (config.sessions.lease_duration / 3).max(Duration::from_millis(500));
+    client.request_timeout = client.request_timeout.min(patience);
+    let producer = ProducerConfig {
+        delivery_timeout: config.sessions.lease_duration * 2 / 3,
+        buffer_memory: WRITE_MEMORY,
+        ..ProducerConfig::default()
+    };
+    let consumer = ConsumerConfig {
+        fetch_memory: READ_MEMORY,
+        ..ConsumerConfig::default()
+    };
+    let cluster = Cluster::new(client, Principal::Proxy, tasks, stop);
+    Client::new(cluster, producer, consumer)
+}

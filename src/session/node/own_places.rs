@@ -1,0 +1,108 @@
+//! The places of a node's sockets, by number and by client.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::session::record::PlaceClaim;
+
+/// A place of a socket of this node.
+#[derive(Debug)]
+pub(super) struct OwnPlace {
+    pub(super) claim: PlaceClaim,
+    /// Until when the caller waits for the decision; `None`: it was granted.
+    pub(super) decide_by: Option<Instant>,
+    /// Whether the claim is behind another place of its client.
+    pub(super) waiting: bool,
+    /// Whether it was granted to this incarnation.
+    #[cfg(test)]
+    pub(super) granted: bool,
+    /// Until when the client may answer a ping.
+    pub(super) probed_until: Option<Instant>,
+    /// When it was last written.
+    pub(super) written_at: Instant,
+}
+
+/// The places of a node's sockets.
+#[derive(Debug, Default)]
+pub(super) struct OwnPlaces {
+    pub(super) by_number: HashMap<u64, OwnPlace>,
+    /// The same by group and client, of which each has one.
+    by_client: HashMap<Arc<str>, HashMap<Arc<str>, u64>>,
+    /// Those that something is due for.
+    pub(super) unsettled: HashSet<u64>,
+    /// Those that are admitted, but not safe yet.
+    pub(super) uncertain: HashSet<u64>,
+    /// Places that are released, and stand in the state until that is read.
+    pub(super) releasing: HashMap<u64, Arc<str>>,
+    /// How many there ever were.
+    claimed: u64,
+}
+
+impl OwnPlaces {
+    pub(super) fn has_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    pub(super) fn set_waiting(&mut self, number: u64) {
+        if let Some(place) = self.by_number.get_mut(&number) {
+            place.waiting = true;
+        }
+    }
+
+    pub(super) fn released(&mut self, number: u64) {
+        self.releasing.remove(&number);
+    }
+
+    pub(super) fn forget_releases(&mut self) {
+        self.releasing.clear();
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
+    pub(super) fn holder(&self, group: &str, client_id: &str) -> Option<u64> {
+        self.by_client.get(group)?.get(client_id).copied()
+    }
+
+    /// How many of the group's places are released and still in the state.
+    pub(super) fn releasing_in(&self, group: &str) -> usize {
+        self.releasing
+            .values()
+            .filter(|name| ***name == *group)
+            .count()
+    }
+
+    pub(super) fn insert(&mut self, place: OwnPlace) -> u64 {
+        self.claimed += 1;
+        let number = self.claimed;
+        let group = Arc::clone(&place.claim.group_id);
+        let clients = self.by_client.entry(group).or_default();
+        clients.insert(Arc::clone(&place.claim.client_id), number);
+        self.by_number.insert(number, place);
+        self.unsettled.insert(number);
+        number
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<OwnPlace> {
+        let place = self.by_number.remove(&number)?;
+        self.unsettled.remove(&number);
+        self.uncertain.remove(&number);
+        let group = &place.claim.group_id;
+        if let Some(clients) = self.by_client.get_mut(group) {
+            clients.remove(&place.claim.client_id);
+            if clients.is_empty() {
+                self.by_client.remove(group);
+            }
+        }
+        Some(place)
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let mut numbers: Vec<_> = self.by_number.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}

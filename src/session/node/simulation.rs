@@ -1,0 +1,534 @@
+//! Many interleavings of several nodes on one log, with faults: writes that are lost or whose
+//! outcome is not learnt, nodes that die, restart, are cut off or read slowly, leases that run
+//! out, and compaction.
+//!
+//! Beside the nodes, all records ever say which claims are live: not withdrawn, and of a node that
+//! is not gone. What the nodes grant of these must fit, whoever granted it.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use super::*;
+use crate::session::record::{PlaceClaim, PlaceEndpoint};
+
+const LEASE: Duration = Duration::from_secs(15);
+const NODES: usize = 3;
+/// Places of each group.
+const GROUPS: [usize; 3] = [1, 2, 3];
+const CLIENTS: u64 = 5;
+const STEPS: usize = 1_500;
+const SEEDS: u64 = 50;
+/// How old what is compacted is at least.
+const COMPACTION_LAG: Duration = Duration::from_secs(20);
+/// How old tombstones get (`delete.retention.ms`): no node reads as slowly.
+const TOMBSTONES_KEPT: Duration = Duration::from_secs(120);
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn millis(&mut self, max: u64) -> Duration {
+        Duration::from_millis(self.below(max) + 1)
+    }
+}
+
+/// Names the seed of a run that fails.
+struct SeedOnPanic(u64);
+
+impl Drop for SeedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the seed is {}", self.0);
+        }
+    }
+}
+
+struct Appended {
+    record: SessionRecord,
+    at: Instant,
+    compacted: bool,
+}
+
+/// A socket as its node has it.
+struct Socket {
+    group: Arc<str>,
+    client: Arc<str>,
+    is_open: bool,
+    /// Whether its client answers pings.
+    answers: bool,
+}
+
+struct SimulatedNode {
+    node: SessionNode,
+    runs: bool,
+    /// Nothing of it reaches the log, or of the log it, until then.
+    cut_off_until: Instant,
+    outbox: VecDeque<SessionRecord>,
+    /// What was sent, and its offset if it was appended and is acknowledged.
+    sent: VecDeque<(SessionRecord, Option<i64>)>,
+    sockets: BTreeMap<u64, Socket>,
+    probed: Vec<u64>,
+}
+
+struct SessionSimulation {
+    random: Random,
+    now: Instant,
+    log: Vec<Appended>,
+    live: LiveClaims,
+    nodes: Vec<SimulatedNode>,
+    incarnations: u64,
+    granted: usize,
+    refused: usize,
+    evicted: usize,
+    lost: usize,
+    rejoined: usize,
+}
+
+/// The claims of the log that are not withdrawn.
+#[derive(Default)]
+struct LiveClaims {
+    gone: HashSet<NodeIncarnation>,
+    seen: HashSet<PlaceId>,
+    claims: HashSet<PlaceId>,
+}
+
+impl LiveClaims {
+    fn apply(&mut self, record: &SessionRecord) {
+        match record {
+            SessionRecord::Lease { .. } => {}
+            SessionRecord::Expired { node, .. } | SessionRecord::Left { node } => {
+                self.gone.insert(*node);
+                self.claims.retain(|claim| claim.node != *node);
+            }
+            SessionRecord::Place { id, .. } => {
+                if !self.gone.contains(&id.node) && self.seen.insert(*id) {
+                    self.claims.insert(*id);
+                }
+            }
+            SessionRecord::Refused { id } | SessionRecord::Released { id } => {
+                self.claims.remove(id);
+            }
+        }
+    }
+}
+
+impl SessionSimulation {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let mut simulation = Self {
+            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            now,
+            log: Vec::new(),
+            live: LiveClaims::default(),
+            nodes: Vec::new(),
+            incarnations: 0,
+            granted: 0,
+            refused: 0,
+            evicted: 0,
+            lost: 0,
+            rejoined: 0,
+        };
+        for n in 0..NODES {
+            let node = simulation.new_node(n);
+            simulation.nodes.push(node);
+            simulation.load(n);
+        }
+        simulation
+    }
+
+    fn new_node(&mut self, n: usize) -> SimulatedNode {
+        self.incarnations += 1;
+        let settings = NodeSettings {
+            server_id: format!("node-{n}").into(),
+            lease_duration: LEASE,
+            retention: Duration::from_secs(600),
+        };
+        SimulatedNode {
+            node: SessionNode::new(settings, self.incarnations * 1_000_003, self.now),
+            runs: true,
+            cut_off_until: self.now,
+            outbox: VecDeque::new(),
+            sent: VecDeque::new(),
+            sockets: BTreeMap::new(),
+            probed: Vec::new(),
+        }
+    }
+
+    /// Reads the whole log.
+    fn load(&mut self, n: usize) {
+        // What was sent may arrive all the same.
+        let lost: Vec<_> = {
+            let node = &mut self.nodes[n];
+            node.sent.clear();
+            node.outbox.drain(..).take(1).collect()
+        };
+        if self.random.one_in(2) {
+            lost.into_iter().for_each(|record| {
+                self.append(record);
+            });
+        }
+        self.nodes[n].node.begin_load(0);
+        self.read(n, usize::MAX);
+        let now = self.now;
+        self.nodes[n].node.loaded(now);
+        self.carry_out(n);
+    }
+
+    fn append(&mut self, record: SessionRecord) -> i64 {
+        self.live.apply(&record);
+        self.log.push(Appended {
+            record,
+            at: self.now,
+            compacted: false,
+        });
+        self.log.len() as i64 - 1
+    }
+
+    fn read(&mut self, n: usize, records: usize) {
+        for _ in 0..records {
+            let node = &mut self.nodes[n].node;
+            let offset = node.next_offset();
+            let Some(next) = self.log.get(offset as usize) else {
+                break;
+            };
+            match next.compacted {
+                true => node.read_up_to(offset + 1),
+                false => node.read(offset, Some(next.record.clone()), self.now),
+            }
+            self.carry_out(n);
+        }
+    }
+
+    fn carry_out(&mut self, n: usize) {
+        for effect in self.nodes[n].node.take_effects() {
+            let node = &mut self.nodes[n];
+            match effect {
+                NodeEffect::Write(record) => node.outbox.push_back(record),
+                NodeEffect::Decided { number, outcome } => {
+                    if outcome != ClaimOutcome::Granted {
+                        self.refused += 1;
+                        node.sockets.remove(&number);
+                        continue;
+                    }
+                    self.granted += 1;
+                    let socket = node.sockets.get_mut(&number).expect("it was claimed");
+                    socket.is_open = true;
+                }
+                NodeEffect::Probe(number) => node.probed.push(number),
+                NodeEffect::Evict(number) => {
+                    let socket = node.sockets.remove(&number).expect("it is there");
+                    assert!(!socket.answers || node.probed.contains(&number));
+                    self.evicted += 1;
+                }
+                NodeEffect::Lost { number, .. } => {
+                    self.lost += 1;
+                    node.sockets.remove(&number).expect("it is there");
+                }
+                NodeEffect::DuplicateServerId => panic!("every server id is used once"),
+                NodeEffect::Rejoined => self.rejoined += 1,
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += self.random.millis(150);
+        let n = self.random.below(NODES as u64) as usize;
+        if !self.nodes[n].runs {
+            if self.random.one_in(10) {
+                self.nodes[n] = self.new_node(n);
+                self.load(n);
+            }
+            return;
+        }
+        match self.random.below(100) {
+            0..15 => self.open(n),
+            15..22 => self.close(n),
+            22..45 => self.send(n),
+            45..65 => self.acknowledge(n),
+            65..85 if self.reaches_log(n) => {
+                let records = 1 + self.random.below(20) as usize;
+                self.read(n, records);
+            }
+            85..92 => self.answer_probe(n),
+            92 if self.random.one_in(8) => self.kill(n),
+            93 if self.random.one_in(2) => {
+                let longest = if self.random.one_in(2) { 60_000 } else { 4_000 };
+                self.nodes[n].cut_off_until = self.now + self.random.millis(longest);
+            }
+            94 if self.random.one_in(6) && self.reaches_log(n) => self.load(n),
+            95 => self.compact(),
+            96 => self.now += self.random.millis(4_000),
+            97 => {
+                let socket = self.some_socket(n);
+                if let Some(socket) = socket.and_then(|s| self.nodes[n].sockets.get_mut(&s)) {
+                    socket.answers = false;
+                }
+            }
+            _ => {}
+        }
+        for n in 0..NODES {
+            self.tick(n);
+        }
+        self.check_places();
+    }
+
+    /// The live claims that their nodes have granted.
+    fn granted_places(&self) -> BTreeMap<(Arc<str>, Arc<str>), Vec<PlaceId>> {
+        let mut places = BTreeMap::<_, Vec<_>>::new();
+        for node in self.nodes.iter().filter(|node| node.runs) {
+            for (number, socket) in &node.sockets {
+                let id = node.node.own_id(*number);
+                if node.node.is_granted(*number) && self.live.claims.contains(&id) {
+                    let key = (Arc::clone(&socket.group), Arc::clone(&socket.client));
+                    places.entry(key).or_default().push(id);
+                }
+            }
+        }
+        places
+    }
+
+    fn check_places(&self) {
+        let granted = self.granted_places();
+        for (client, places) in &granted {
+            assert_eq!(places.len(), 1, "{client:?} has {places:?}");
+        }
+        for (group, places) in GROUPS.iter().enumerate() {
+            let name = format!("g{group}");
+            let held = granted.keys().filter(|(g, _)| **g == *name).count();
+            assert!(held <= *places, "{held} sockets in {name}");
+        }
+    }
+
+    fn reaches_log(&self, n: usize) -> bool {
+        self.nodes[n].runs && self.now >= self.nodes[n].cut_off_until
+    }
+
+    fn tick(&mut self, n: usize) {
+        if self.nodes[n].runs {
+            let now = self.now;
+            self.nodes[n].node.tick(now);
+            self.carry_out(n);
+        }
+    }
+
+    fn open(&mut self, n: usize) {
+        let group = self.random.below(GROUPS.len() as u64) as usize;
+        let (group, places) = (format!("g{group}"), GROUPS[group]);
+        let client: Arc<str> = format!("c{}", self.random.below(CLIENTS)).into();
+        let claim = PlaceClaim {
+            endpoint: PlaceEndpoint::Consume,
+            group_id: group.as_str().into(),
+            client_id: Arc::clone(&client),
+            topics: [("t".into(), places)].into(),
+        };
+        let now = self.now;
+        if let Ok(number) = self.nodes[n].node.claim(claim, now) {
+            let answers = !self.random.one_in(3);
+            let socket = Socket {
+                group: group.as_str().into(),
+                client,
+                is_open: false,
+                answers,
+            };
+            self.nodes[n].sockets.insert(number, socket);
+        }
+        self.carry_out(n);
+    }
+
+    fn some_socket(&mut self, n: usize) -> Option<u64> {
+        let sockets = self.nodes[n].sockets.len() as u64;
+        let index = self.random.below(sockets.max(1)) as usize;
+        self.nodes[n].sockets.keys().nth(index).copied()
+    }
+
+    /// Also one whose claim is not decided: its client has gone.
+    fn close(&mut self, n: usize) {
+        if let Some(number) = self.some_socket(n) {
+            let node = &mut self.nodes[n];
+            node.sockets.remove(&number);
+            node.node.release(number, self.now);
+            self.carry_out(n);
+        }
+    }
+
+    /// Sends the next record, or all.
+    fn send(&mut self, n: usize) {
+        let all = self.random.one_in(2);
+        while self.reaches_log(n)
+            && let Some(record) = self.nodes[n].outbox.pop_front()
+        {
+            let sent = match self.random.below(40) {
+                0 => None,
+                // Its outcome is not learnt.
+                1 => {
+                    self.append(record.clone());
+                    None
+                }
+                _ => Some(self.append(record.clone())),
+            };
+            self.nodes[n].sent.push_back((record, sent));
+            if !all {
+                break;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, n: usize) {
+        let all = self.random.one_in(2);
+        while self.reaches_log(n)
+            && let Some((record, offset)) = self.nodes[n].sent.pop_front()
+        {
+            let (node, now) = (&mut self.nodes[n].node, self.now);
+            match offset {
+                Some(offset) => node.acked(record, offset, now),
+                None => node.failed(record, "lost", now),
+            }
+            self.carry_out(n);
+            if !all {
+                break;
+            }
+        }
+    }
+
+    fn answer_probe(&mut self, n: usize) {
+        let probed = std::mem::take(&mut self.nodes[n].probed);
+        for number in probed {
+            let node = &mut self.nodes[n];
+            if node.sockets.get(&number).is_some_and(|s| s.answers) {
+                node.node.client_answered(number, self.now);
+                self.carry_out(n);
+            }
+        }
+    }
+
+    fn kill(&mut self, n: usize) {
+        self.nodes[n].runs = false;
+        // What was on its way may arrive.
+        let next = self.nodes[n].outbox.pop_front();
+        if let Some(record) = next.filter(|_| self.random.one_in(2)) {
+            self.append(record);
+        }
+        self.nodes[n].sockets.clear();
+    }
+
+    /// Drops what a later record of the same key replaces.
+    fn compact(&mut self) {
+        let mut newer = HashSet::new();
+        for appended in self.log.iter_mut().rev() {
+            let (key, value) = appended.record.encode();
+            let is_old = self.now >= appended.at + COMPACTION_LAG;
+            let is_replaced = !newer.insert(key);
+            let is_old_tombstone = value.is_none() && self.now >= appended.at + TOMBSTONES_KEPT;
+            appended.compacted |= is_old && (is_replaced || is_old_tombstone);
+        }
+    }
+
+    /// All goes well for so long.
+    fn calm(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while self.now < until {
+            self.now += Duration::from_millis(250);
+            for n in 0..NODES {
+                self.nodes[n].cut_off_until = self.now;
+                if !self.nodes[n].runs {
+                    self.nodes[n] = self.new_node(n);
+                    self.load(n);
+                }
+                self.tick(n);
+                while let Some(record) = self.nodes[n].outbox.pop_front() {
+                    let offset = self.append(record.clone());
+                    self.nodes[n].sent.push_back((record, Some(offset)));
+                }
+                while let Some((record, offset)) = self.nodes[n].sent.pop_front() {
+                    let (node, now) = (&mut self.nodes[n].node, self.now);
+                    match offset {
+                        Some(offset) => node.acked(record, offset, now),
+                        None => node.failed(record, "lost", now),
+                    }
+                    self.carry_out(n);
+                }
+                self.read(n, usize::MAX);
+                self.answer_probe(n);
+            }
+        }
+    }
+
+    /// What is open has its place, and every claim has ended.
+    fn check_calm(&self) {
+        let mut open = 0;
+        for node in &self.nodes {
+            for number in node.sockets.keys() {
+                assert!(
+                    node.node.is_granted(*number),
+                    "a claim is undecided: {number}"
+                );
+                open += 1;
+            }
+            assert!(node.node.is_member());
+            assert_eq!(node.node.trouble(self.now), None);
+        }
+        self.check_places();
+        assert_eq!(
+            self.granted_places().len(),
+            open,
+            "a socket without a place"
+        );
+        assert_eq!(self.live.claims.len(), open, "a place without a socket");
+    }
+}
+
+#[test]
+fn no_interleaving_gives_a_place_twice_or_loses_one() {
+    let seeds = match std::env::var("SESSION_SEED") {
+        Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
+        Err(_) => 1..=SEEDS,
+    };
+    let (mut granted, mut refused, mut evicted, mut lost, mut rejoined) = (0, 0, 0, 0, 0);
+    for seed in seeds {
+        let _seed = SeedOnPanic(seed);
+        let mut simulation = SessionSimulation::new(seed);
+        for _ in 0..STEPS {
+            simulation.step();
+        }
+        simulation.calm(LEASE * 3);
+        simulation.check_calm();
+        for n in 0..NODES {
+            let numbers: Vec<_> = simulation.nodes[n].sockets.keys().copied().collect();
+            for number in numbers {
+                simulation.nodes[n].sockets.remove(&number);
+                let now = simulation.now;
+                simulation.nodes[n].node.release(number, now);
+                simulation.carry_out(n);
+            }
+        }
+        simulation.calm(Duration::from_secs(5));
+        simulation.check_calm();
+        for node in &simulation.nodes {
+            let state = &node.node.state;
+            assert!(state.has_no_places(), "{state:#?}");
+        }
+        granted += simulation.granted;
+        refused += simulation.refused;
+        evicted += simulation.evicted;
+        lost += simulation.lost;
+        rejoined += simulation.rejoined;
+    }
+    println!(
+        "{granted} granted, {refused} refused, {evicted} evicted, {lost} lost, {rejoined} rejoined"
+    );
+    assert!(
+        [granted, refused, evicted, lost, rejoined]
+            .iter()
+            .all(|n| *n > 0)
+    );
+}

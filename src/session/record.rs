@@ -1,0 +1,359 @@
+//! The records of the session topic, as bytes and back.
+//!
+//! ```text
+//! key                      value
+//! node/<incarnation>       lease | null: the node has left
+//! expired/<incarnation>    expired
+//! place/<incarnation>/<n>  place | refused | null: the place is released
+//! ```
+//!
+//! A node is an incarnation: a random number of each start, and of each time that its places were
+//! taken from it. A key belongs to one incarnation, so that compaction never drops what one node
+//! wrote for what another did. That a node was found dead has a key of its own, so that a node
+//! which was cut off for long still reads it, whatever it has written since.
+//!
+//! # Invariants
+//! - A record that is not understood, of a later version perhaps, is an error of its own and
+//!   changes nothing.
+//! - Sizes are bounded: keys to [`KEY_BYTES_MAX`], values to [`VALUE_BYTES_MAX`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the values that are written. Readers skip all others.
+const VERSION: u32 = 1;
+/// The longest key that is read, bytes.
+const KEY_BYTES_MAX: usize = 128;
+/// The longest value that is read, bytes: a place names the topics of one request, whose head is
+/// bounded.
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// One life of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct NodeIncarnation(pub(super) u64);
+
+impl fmt::Display for NodeIncarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl NodeIncarnation {
+    fn parse(text: &str) -> Option<Self> {
+        let number = u64::from_str_radix(text, 16).ok()?;
+        (text.len() == 16).then_some(Self(number))
+    }
+}
+
+/// One socket's place, of all that there ever were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PlaceId {
+    /// The node that has the socket.
+    pub(super) node: NodeIncarnation,
+    /// Which one of that node's process.
+    pub(super) number: u64,
+}
+
+/// The kind of socket that a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PlaceEndpoint {
+    /// `/socket/out`: a member of a group.
+    #[serde(rename = "out")]
+    Consume,
+}
+
+/// What a socket claims: to be a member of its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlaceClaim {
+    pub(super) endpoint: PlaceEndpoint,
+    pub(super) group_id: Arc<str>,
+    pub(super) client_id: Arc<str>,
+    /// The topics that it reads, with their partition counts.
+    pub(super) topics: Arc<[(Arc<str>, usize)]>,
+}
+
+/// A node's promise to say within `duration` that it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeLease {
+    pub(super) server_id: Arc<str>,
+    /// Counts the renewals of the incarnation, from 1; for whoever looks at the topic.
+    pub(super) sequence: u64,
+    duration_ms: u64,
+}
+
+impl NodeLease {
+    pub(super) fn new(server_id: Arc<str>, sequence: u64, duration: Duration) -> Self {
+        Self {
+            server_id,
+            sequence,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// For how long it holds from when it is read; bounded, whatever the record says.
+    pub(super) fn duration(&self) -> Duration {
+        Duration::from_millis(self.duration_ms).clamp(LEASE_MIN, LEASE_MAX)
+    }
+}
+
+/// What a lease lasts, at least and at most.
+const LEASE_MIN: Duration = Duration::from_millis(300);
+const LEASE_MAX: Duration = Duration::from_secs(600);
+
+/// A record of the session topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SessionRecord {
+    /// The node lives.
+    Lease {
+        node: NodeIncarnation,
+        lease: NodeLease,
+    },
+    /// The node was not heard of for its lease: its places are free. If it lives, it takes a new
+    /// incarnation.
+    Expired {
+        node: NodeIncarnation,
+        /// Who says so, and clears up.
+        by: NodeIncarnation,
+    },
+    /// The node has no places any more, and is forgotten.
+    Left { node: NodeIncarnation },
+    /// A socket claims a place.
+    Place { id: PlaceId, claim: PlaceClaim },
+    /// The node that has the client's socket refuses the claim: its client is alive.
+    Refused { id: PlaceId },
+    /// The place is free, or was never had.
+    Released { id: PlaceId },
+}
+
+/// Why a record is skipped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SessionRecordError {
+    #[error("its key is not known")]
+    UnknownKey,
+    #[error("its value is of version {version}, and this program knows version {VERSION}")]
+    UnknownVersion { version: u64 },
+    #[error("its value is not understood: {reason}")]
+    Malformed { reason: String },
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionedValue {
+    version: u32,
+    #[serde(flatten)]
+    value: RecordValue,
+}
+
+/// To tell a value of a later version, which may have any shape, from garbage.
+#[derive(Deserialize)]
+struct ValueVersion {
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum RecordValue {
+    Lease(NodeLease),
+    Expired { by: String },
+    Place(PlaceClaim),
+    Refused,
+}
+
+enum RecordKey {
+    Node(NodeIncarnation),
+    Expired(NodeIncarnation),
+    Place(PlaceId),
+}
+
+impl SessionRecord {
+    /// Its key, and its value or `None` for a tombstone.
+    pub(super) fn encode(&self) -> (String, Option<String>) {
+        let value = match self {
+            Self::Lease { lease, .. } => Some(RecordValue::Lease(lease.clone())),
+            Self::Expired { by, .. } => Some(RecordValue::Expired { by: by.to_string() }),
+            Self::Place { claim, .. } => Some(RecordValue::Place(claim.clone())),
+            Self::Refused { .. } => Some(RecordValue::Refused),
+            Self::Left { .. } | Self::Released { .. } => None,
+        };
+        let value = value.map(|value| {
+            let value = VersionedValue {
+                version: VERSION,
+                value,
+            };
+            serde_json::to_string(&value).expect("texts and numbers always serialize")
+        });
+        let key = match self {
+            Self::Lease { node, .. } | Self::Left { node } => format!("node/{node}"),
+            Self::Expired { node, .. } => format!("expired/{node}"),
+            Self::Place { id, .. } | Self::Refused { id } | Self::Released { id } => {
+                format!("place/{}/{}", id.node, id.number)
+            }
+        };
+        (key, value)
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// What is not understood about it. It is to be skipped.
+    pub(super) fn decode(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Self, SessionRecordError> {
+        let key = key
+            .and_then(RecordKey::parse)
+            .ok_or(SessionRecordError::UnknownKey)?;
+        let value = value.map(decode_value).transpose()?;
+        let misplaced = || SessionRecordError::Malformed {
+            reason: "it does not belong to its key".to_owned(),
+        };
+        Ok(match (key, value) {
+            (RecordKey::Node(node), None) => Self::Left { node },
+            (RecordKey::Node(node), Some(RecordValue::Lease(lease))) => Self::Lease { node, lease },
+            (RecordKey::Expired(node), Some(RecordValue::Expired { by })) => Self::Expired {
+                node,
+                by: NodeIncarnation::parse(&by).ok_or_else(misplaced)?,
+            },
+            (RecordKey::Place(id), None) => Self::Released { id },
+            (RecordKey::Place(id), Some(RecordValue::Place(claim))) => Self::Place { id, claim },
+            (RecordKey::Place(id), Some(RecordValue::Refused)) => Self::Refused { id },
+            _ => return Err(misplaced()),
+        })
+    }
+}
+
+fn decode_value(value: &[u8]) -> Result<RecordValue, SessionRecordError> {
+    let malformed = |reason: String| SessionRecordError::Malformed { reason };
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(malformed(format!("{} bytes", value.len())));
+    }
+    let ValueVersion { version } =
+        serde_json::from_slice(value).map_err(|error| malformed(error.to_string()))?;
+    if version != u64::from(VERSION) {
+        return Err(SessionRecordError::UnknownVersion { version });
+    }
+    let value: VersionedValue =
+        serde_json::from_slice(value).map_err(|error| malformed(error.to_string()))?;
+    Ok(value.value)
+}
+
+impl RecordKey {
+    fn parse(key: &[u8]) -> Option<Self> {
+        if key.len() > KEY_BYTES_MAX {
+            return None;
+        }
+        let key = str::from_utf8(key).ok()?;
+        if let Some(node) = key.strip_prefix("node/") {
+            return Some(Self::Node(NodeIncarnation::parse(node)?));
+        }
+        if let Some(node) = key.strip_prefix("expired/") {
+            return Some(Self::Expired(NodeIncarnation::parse(node)?));
+        }
+        let (node, number) = key.strip_prefix("place/")?.split_once('/')?;
+        Some(Self::Place(PlaceId {
+            node: NodeIncarnation::parse(node)?,
+            number: number.parse().ok()?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeIncarnation = NodeIncarnation(0xa1);
+    const ID: PlaceId = PlaceId {
+        node: NODE,
+        number: 7,
+    };
+
+    fn claim() -> PlaceClaim {
+        PlaceClaim {
+            endpoint: PlaceEndpoint::Consume,
+            group_id: "g".into(),
+            client_id: "a \"b\"".into(),
+            topics: [("t".into(), 3)].into(),
+        }
+    }
+
+    #[test]
+    fn every_record_is_read_as_it_was_written() {
+        let lease = NodeLease::new("node-1".into(), 9, Duration::from_secs(15));
+        let by = NodeIncarnation(u64::MAX);
+        for record in [
+            SessionRecord::Lease { node: NODE, lease },
+            SessionRecord::Expired { node: NODE, by },
+            SessionRecord::Left { node: NODE },
+            SessionRecord::Place {
+                id: ID,
+                claim: claim(),
+            },
+            SessionRecord::Refused { id: ID },
+            SessionRecord::Released { id: ID },
+        ] {
+            let (key, value) = record.encode();
+            let value = value.as_deref().map(str::as_bytes);
+            assert_eq!(
+                SessionRecord::decode(Some(key.as_bytes()), value),
+                Ok(record)
+            );
+        }
+    }
+
+    #[test]
+    fn a_place_is_json_that_other_programs_read() {
+        let place = SessionRecord::Place {
+            id: ID,
+            claim: claim(),
+        };
+        let (key, value) = place.encode();
+        assert_eq!(key, "place/00000000000000a1/7");
+        assert_eq!(
+            value.unwrap(),
+            r#"{"version":1,"type":"place","endpoint":"out","groupId":"g","clientId":"a \"b\"","topics":[["t",3]]}"#
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_told_from_what_is_damaged() {
+        let decode = |key: &str, value: &str| {
+            SessionRecord::decode(Some(key.as_bytes()), Some(value.as_bytes())).unwrap_err()
+        };
+        let (node, place) = ("node/00000000000000a1", "place/00000000000000a1/7");
+        assert_eq!(
+            decode(node, r#"{"version":2,"type":"lease","v":{}}"#),
+            SessionRecordError::UnknownVersion { version: 2 }
+        );
+        assert_eq!(decode("limits/x", "{}"), SessionRecordError::UnknownKey);
+        assert_eq!(decode("place/1/7", "{}"), SessionRecordError::UnknownKey);
+        for (key, value) in [
+            (node, "garbage"),
+            (node, r#"{"version":1,"type":"refused"}"#),
+            (
+                place,
+                r#"{"version":1,"type":"place","endpoint":"sideways"}"#,
+            ),
+        ] {
+            let error = decode(key, value);
+            assert!(
+                matches!(error, SessionRecordError::Malformed { .. }),
+                "{value}"
+            );
+        }
+        assert_eq!(
+            SessionRecord::decode(None, None),
+            Err(SessionRecordError::UnknownKey)
+        );
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_ignored() {
+        let value = br#"{"version":1,"type":"refused","why":"later"}"#;
+        let decoded = SessionRecord::decode(Some(b"place/00000000000000a1/7"), Some(value));
+        assert_eq!(decoded, Ok(SessionRecord::Refused { id: ID }));
+    }
+}

@@ -1,0 +1,165 @@
+//! The sockets of this process, and how they are signalled.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use runtime::mutex::lock;
+use runtime::wake::WakeSignal;
+use tokio::sync::Notify;
+
+/// All sockets of this process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SocketRegistry(Arc<Mutex<RegistryState>>);
+
+#[derive(Debug, Default)]
+struct RegistryState {
+    /// Open sockets, producing and consuming, by a number of each.
+    sockets: HashMap<u64, Arc<SocketHandle>>,
+    /// How many there ever were.
+    opened: u64,
+    stopping: bool,
+}
+
+/// What the registry and a socket's task reach each other by.
+#[derive(Debug, Default)]
+pub(crate) struct SocketHandle {
+    /// Wakes the task: for a signal, and for whatever else concerns it.
+    pub(crate) wake: Arc<WakeSignal>,
+    /// Notified by the task when a probed client has answered.
+    pub(crate) client_alive: Notify,
+    /// Notified when the socket has released its permit.
+    pub(super) released: Notify,
+    /// Signals that were not taken yet, as bits.
+    signals: AtomicU8,
+}
+
+/// What a socket's task is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketSignal {
+    /// Close, since the server stops.
+    Stop = 1,
+    /// Close, since the client did not answer a probe.
+    Evict = 2,
+    /// Close, since the client is connected at another node, and answers there.
+    Supersede = 4,
+    /// Close, since others have the group's places.
+    LosePlace = 8,
+    /// Send a ping, to learn whether the client is alive.
+    Probe = 16,
+}
+
+impl SocketSignal {
+    const BY_URGENCY: [Self; 5] = [
+        Self::Stop,
+        Self::Evict,
+        Self::Supersede,
+        Self::LosePlace,
+        Self::Probe,
+    ];
+}
+
+impl SocketHandle {
+    /// Takes the most urgent signal that was not taken yet.
+    pub(crate) fn take_signal(&self) -> Option<SocketSignal> {
+        let signals = self.signals.load(Ordering::Relaxed);
+        let signal = SocketSignal::BY_URGENCY
+            .into_iter()
+            .find(|signal| signals & *signal as u8 != 0)?;
+        self.signals.fetch_and(!(signal as u8), Ordering::AcqRel);
+        Some(signal)
+    }
+
+    pub(super) fn send_signal(&self, signal: SocketSignal) {
+        self.signals.fetch_or(signal as u8, Ordering::AcqRel);
+        self.wake.notify();
+    }
+}
+
+/// One of the open sockets that the process may have; released when dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectionPermit {
+    registry: SocketRegistry,
+    number: u64,
+    handle: Arc<SocketHandle>,
+}
+
+impl ConnectionPermit {
+    /// What the socket's task receives signals by.
+    pub(crate) fn handle(&self) -> &Arc<SocketHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.registry.lock().sockets.remove(&self.number);
+    }
+}
+
+impl SocketRegistry {
+    /// Counts one more socket; `None` when `max` are open (0: no limit).
+    pub(crate) fn try_acquire_connection_permit(&self, max: usize) -> Option<ConnectionPermit> {
+        let mut state = self.lock();
+        if max != 0 && state.sockets.len() >= max {
+            return None;
+        }
+        let handle = Arc::new(SocketHandle::default());
+        if state.stopping {
+            handle.send_signal(SocketSignal::Stop);
+        }
+        let number = state.opened;
+        state.opened += 1;
+        state.sockets.insert(number, Arc::clone(&handle));
+        Some(ConnectionPermit {
+            registry: self.clone(),
+            number,
+            handle,
+        })
+    }
+
+    /// Signals every socket to stop, and those to come.
+    pub(crate) fn stop_sockets(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        let handles = state.sockets.values();
+        handles.for_each(|handle| handle.send_signal(SocketSignal::Stop));
+    }
+
+    /// How many sockets there are.
+    pub(crate) fn open_sockets(&self) -> usize {
+        self.lock().sockets.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
+        lock(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_socket_is_signalled_to_stop_once_and_so_are_those_that_come_later() {
+        let registry = SocketRegistry::default();
+        let early = registry.try_acquire_connection_permit(0).unwrap();
+        registry.stop_sockets();
+        let late = registry.try_acquire_connection_permit(0).unwrap();
+        for permit in [early, late] {
+            permit.handle.wake.notified().await;
+            assert_eq!(permit.handle.take_signal(), Some(SocketSignal::Stop));
+            assert_eq!(permit.handle.take_signal(), None);
+        }
+    }
+
+    #[test]
+    fn connection_permits_are_counted_and_released() {
+        let registry = SocketRegistry::default();
+        let permit = registry.try_acquire_connection_permit(1).unwrap();
+        assert!(registry.try_acquire_connection_permit(1).is_none());
+        drop(permit);
+        assert!(registry.try_acquire_connection_permit(1).is_some());
+        assert!(registry.lock().sockets.is_empty());
+    }
+}

@@ -1,0 +1,298 @@
+//! What the session topic says, record by record: which nodes live, and who has which place.
+//!
+//! ```text
+//! records in the order of the log ─▶ apply() ─┬▶ nodes     incarnation → lease
+//!                                             ├▶ groups    group → places, in the order of the log
+//!                                             └▶ SessionEvents
+//! ```
+//!
+//! Time decides nothing here: that a node is taken to be dead is a record as well.
+//!
+//! # What readers agree on
+//! Readers of the whole log come to the same state. One that reads it after compaction may think
+//! that a claim was in time which was not, or the other way round: what stood before it is gone.
+//! So every claim is kept until its node withdraws it or is gone, those that do not fit too
+//! (contested), and a claim is safe ([`GroupPlaces::is_safe`]) only if it fits beside all of them.
+//! No compaction removes a claim that is held.
+//!
+//! # Invariants
+//! - A claim that does not fit when it comes has no place: its node withdraws it.
+//! - A claim for a client that has a place waits behind it, and gets the place when it is freed.
+//! - Nothing of a node that has left, or was found dead, counts, whatever comes of it later.
+
+mod group_places;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(super) use self::group_places::GroupPlaces;
+use self::group_places::{PlaceOutcome, QueuedPlace, RemovedPlace};
+use super::record::{NodeIncarnation, NodeLease, PlaceClaim, PlaceId, SessionRecord};
+
+/// How many nodes that are gone are remembered. Their last records come soon after their end.
+const GONE_NODES_MAX: usize = 1_024;
+
+/// The state of the log up to an offset.
+#[derive(Debug, Default)]
+pub(super) struct SessionState {
+    nodes: HashMap<NodeIncarnation, NodeEntry>,
+    groups: HashMap<Arc<str>, GroupPlaces>,
+    /// The groups that have, or had, claims that do not fit.
+    contested_groups: HashSet<Arc<str>>,
+    gone: GoneNodes,
+}
+
+/// A node that has not left.
+#[derive(Debug)]
+pub(super) struct NodeEntry {
+    /// `None`: it has places, and its lease has not been read.
+    pub(super) lease: Option<NodeLease>,
+    /// When we read of it last; not when it wrote that.
+    renewed_at: Instant,
+    /// Its places and claims, by number, with their groups and clients.
+    places: HashMap<u64, (Arc<str>, Arc<str>)>,
+}
+
+impl NodeEntry {
+    /// When its lease is over, as far as we have heard.
+    fn lapses_at(&self, default: Duration) -> Instant {
+        self.renewed_at + self.lease.as_ref().map_or(default, NodeLease::duration)
+    }
+}
+
+/// What a record has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SessionEvent {
+    /// The claim has its place.
+    Admitted(PlaceId),
+    /// The client of the claim has a place, which `holder` holds.
+    Behind { place: PlaceId, holder: PlaceId },
+    /// The group has no place left.
+    Full {
+        place: PlaceId,
+        sockets: usize,
+        partitions: usize,
+    },
+    /// The claim is refused: the client that has the place is alive.
+    Refused(PlaceId),
+    /// The place, or the claim, is no more.
+    Released(PlaceId),
+    /// A lease was renewed, or is new.
+    Renewed(NodeIncarnation),
+    /// The node is gone with its places, which are those.
+    NodeGone {
+        node: NodeIncarnation,
+        /// Who found it dead; `None` if it has left.
+        found_by: Option<NodeIncarnation>,
+        places: Vec<u64>,
+    },
+}
+
+impl SessionState {
+    /// Applies the next record of the log.
+    pub(super) fn apply(&mut self, record: SessionRecord, now: Instant) -> Vec<SessionEvent> {
+        match record {
+            SessionRecord::Lease { node, lease } => {
+                let Some(entry) = self.entry(node, now) else {
+                    return Vec::new();
+                };
+                entry.renewed_at = now;
+                entry.lease = Some(lease);
+                vec![SessionEvent::Renewed(node)]
+            }
+            SessionRecord::Expired { node, by } => self.remove_node(node, Some(by)),
+            SessionRecord::Left { node } => self.remove_node(node, None),
+            SessionRecord::Place { id, claim } => self.place(id, claim, now),
+            SessionRecord::Refused { id } => self.remove(id, SessionEvent::Refused(id)),
+            SessionRecord::Released { id } => self.remove(id, SessionEvent::Released(id)),
+        }
+    }
+
+    /// The places of a group, if it has any.
+    pub(super) fn group(&self, group: &str) -> Option<&GroupPlaces> {
+        self.groups.get(group)
+    }
+
+    /// The nodes that have not left.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeIncarnation, &NodeEntry)> {
+        self.nodes.iter().map(|(node, entry)| (*node, entry))
+    }
+
+    /// The nodes whose lease is over by now.
+    pub(super) fn lapsed(
+        &self,
+        default: Duration,
+        now: Instant,
+    ) -> impl Iterator<Item = NodeIncarnation> {
+        let nodes = self.nodes();
+        let lapsed = nodes.filter(move |(_, entry)| now >= entry.lapses_at(default));
+        lapsed.map(|(node, _)| node)
+    }
+
+    /// Takes claims that did not fit for places, if they are not withdrawn for so long: their
+    /// nodes know better.
+    pub(super) fn adopt_contested(&mut self, since_before: Instant) {
+        for name in std::mem::take(&mut self.contested_groups) {
+            let Some(group) = self.groups.get_mut(&name) else {
+                continue;
+            };
+            if group.adopt_contested(since_before) {
+                self.contested_groups.insert(name);
+            }
+        }
+    }
+
+    /// Begins the leases of all nodes anew: they could not be heard of.
+    pub(super) fn renew_all(&mut self, now: Instant) {
+        self.nodes
+            .values_mut()
+            .for_each(|node| node.renewed_at = now);
+    }
+
+    /// Whether nothing is left of any socket.
+    #[cfg(test)]
+    pub(super) fn has_no_places(&self) -> bool {
+        self.groups.is_empty() && self.nodes.values().all(|node| node.places.is_empty())
+    }
+
+    /// The node's entry, which is made; `None` for one that is gone.
+    fn entry(&mut self, node: NodeIncarnation, now: Instant) -> Option<&mut NodeEntry> {
+        if self.gone.contains(node) {
+            return None;
+        }
+        Some(self.nodes.entry(node).or_insert_with(|| NodeEntry {
+            lease: None,
+            renewed_at: now,
+            places: HashMap::new(),
+        }))
+    }
+
+    fn place(&mut self, id: PlaceId, claim: PlaceClaim, now: Instant) -> Vec<SessionEvent> {
+        let known = self.entry(id.node, now);
+        // Written again, so that it is kept; or of a node that is gone.
+        if known.is_none_or(|node| node.places.contains_key(&id.number)) {
+            return Vec::new();
+        }
+        let names = (Arc::clone(&claim.group_id), Arc::clone(&claim.client_id));
+        let group = self.groups.entry(Arc::clone(&claim.group_id)).or_default();
+        let place = QueuedPlace::new(id, claim.topics, now);
+        let event = match group.push(&claim.client_id, place) {
+            PlaceOutcome::Admitted => SessionEvent::Admitted(id),
+            PlaceOutcome::Behind(holder) => SessionEvent::Behind { place: id, holder },
+            PlaceOutcome::Full {
+                sockets,
+                partitions,
+            } => {
+                self.contested_groups.insert(Arc::clone(&claim.group_id));
+                SessionEvent::Full {
+                    place: id,
+                    sockets,
+                    partitions,
+                }
+            }
+        };
+        if let Some(node) = self.nodes.get_mut(&id.node) {
+            node.places.insert(id.number, names);
+        }
+        vec![event]
+    }
+
+    /// Removes a place or a claim, if it is there.
+    fn remove(&mut self, id: PlaceId, event: SessionEvent) -> Vec<SessionEvent> {
+        let node = self.nodes.get_mut(&id.node);
+        let Some((group, client)) = node.and_then(|node| node.places.remove(&id.number)) else {
+            return Vec::new();
+        };
+        let mut events = vec![event];
+        self.remove_from_group(&group, &client, id, &mut events);
+        events
+    }
+
+    fn remove_from_group(
+        &mut self,
+        name: &Arc<str>,
+        client: &Arc<str>,
+        id: PlaceId,
+        events: &mut Vec<SessionEvent>,
+    ) {
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let RemovedPlace {
+            admitted,
+            behind,
+            refused,
+        } = group.remove(client, id);
+        if group.is_empty() {
+            self.groups.remove(name);
+        }
+        for (place, sockets, partitions) in refused {
+            self.contested_groups.insert(Arc::clone(name));
+            events.push(SessionEvent::Full {
+                place,
+                sockets,
+                partitions,
+            });
+        }
+        if let Some(holder) = admitted {
+            events.push(SessionEvent::Admitted(holder));
+            let behind = behind.into_iter();
+            events.extend(behind.map(|place| SessionEvent::Behind { place, holder }));
+        }
+    }
+
+    fn remove_node(
+        &mut self,
+        node: NodeIncarnation,
+        found_by: Option<NodeIncarnation>,
+    ) -> Vec<SessionEvent> {
+        self.gone.insert(node);
+        let Some(entry) = self.nodes.remove(&node) else {
+            return Vec::new();
+        };
+        let mut places: Vec<_> = entry.places.keys().copied().collect();
+        places.sort_unstable();
+        let mut events = vec![SessionEvent::NodeGone {
+            node,
+            found_by,
+            places: places.clone(),
+        }];
+        for number in places {
+            let (group, client) = &entry.places[&number];
+            let id = PlaceId { node, number };
+            self.remove_from_group(group, client, id, &mut events);
+        }
+        events
+    }
+}
+
+/// The nodes that have left or were found dead, the last ones.
+#[derive(Debug, Default)]
+struct GoneNodes {
+    known: HashSet<NodeIncarnation>,
+    order: VecDeque<NodeIncarnation>,
+}
+
+impl GoneNodes {
+    fn contains(&self, node: NodeIncarnation) -> bool {
+        self.known.contains(&node)
+    }
+
+    fn insert(&mut self, node: NodeIncarnation) {
+        if !self.known.insert(node) {
+            return;
+        }
+        self.order.push_back(node);
+        if self.order.len() > GONE_NODES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The session topic: found, or created as configured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kafka_client::Cluster;
+use kafka_client::admin::{self, AdminError};
+use kafka_client::metadata::{MetadataError, TopicMetadata};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::node::LogTrouble;
+use crate::config::SessionConfig;
+
+/// How long what is written stays as it is: a node that reads the log while it is compacted sees
+/// the same as those that read before it.
+const COMPACTION_LAG: Duration = Duration::from_secs(600);
+/// From when on a part of the log is compacted, so that a start reads little.
+const SEGMENT_AGE: Duration = Duration::from_secs(3_600);
+
+/// Finds the session topic, or creates it.
+#[derive(Debug)]
+pub(super) struct SessionStateTopic {
+    cluster: Cluster,
+    config: SessionConfig,
+    warned_of_partitions: AtomicBool,
+}
+
+impl SessionStateTopic {
+    pub(super) fn new(cluster: Cluster, config: SessionConfig) -> Self {
+        Self {
+            cluster,
+            config,
+            warned_of_partitions: AtomicBool::new(false),
+        }
+    }
+
+    /// The topic, as it is now.
+    pub(super) async fn find_or_create(&self) -> Result<Arc<TopicMetadata>, LogTrouble> {
+        let found = match self.find().await {
+            Err(MetadataError::UnknownTopic { .. }) => {
+                self.create().await?;
+                self.find().await
+            }
+            found => found,
+        };
+        let topic = found.map_err(|error| {
+            let what = match &error {
+                MetadataError::NotAuthorized { .. } => "it may not be described",
+                MetadataError::Invalid { .. } => "that is no name of a topic",
+                MetadataError::UnknownTopic { .. } => "it does not exist",
+                MetadataError::Unavailable { .. } => "no broker describes it",
+            };
+            LogTrouble::new(what, error.to_string())
+        })?;
+        let partitions = topic.partitions.len();
+        if partitions > 1 && !self.warned_of_partitions.swap(true, Ordering::Relaxed) {
+            warn!(
+                topic = self.config.topic,
+                partitions, "the session topic has more than one partition: only the first is used"
+            );
+        }
+        Ok(topic)
+    }
+
+    async fn find(&self) -> Result<Arc<TopicMetadata>, MetadataError> {
+        let names = [Arc::from(self.config.topic.as_str())];
+        let metadata = self.cluster.metadata();
+        let mut found = metadata
+            .topics_refreshed_after(&names, Instant::now())
+            .await;
+        found.remove(0)
+    }
+
+    /// Creates it, with fewer replicas than configured if there are fewer brokers.
+    async fn create(&self) -> Result<(), LogTrouble> {
+        let topic = &self.config.topic;
+        let mut replication = self.config.replication_factor;
+        let mut settings = self.settings();
+        loop {
+            let created =
+                admin::create_topic_with(&self.cluster, topic, 1, replication, &settings).await;
+            let error = match created {
+                Ok(()) => {
+                    info!(topic, replication, "the session topic was created");
+                    return Ok(());
+                }
+                Err(error) if error.already_exists() => return Ok(()),
+                Err(error) => error,
+            };
+            let brokers = self.cluster.metadata().snapshot().brokers.len();
+            let brokers = i16::try_from(brokers).unwrap_or(i16::MAX);
+            if error.is_invalid_replication_factor() && replication > 1 {
+                let fewer = brokers.clamp(1, replication - 1);
+                warn!(
+                    topic,
+                    configured = self.config.replication_factor,
+                    replication = fewer,
+                    "there are fewer brokers than \
+                     session-handler.session-state-replication-factor: \
+                     the sessions are kept on those that there are"
+                );
+                replication = fewer;
+            } else if error.is_invalid_config() && settings.len() > 1 {
+                warn!(topic, %error, "the session topic is created with compaction alone");
+                settings.truncate(1);
+            } else {
+                return Err(creation_trouble(&error));
+            }
+        }
+    }
+
+    /// The topic's settings; the first one is what it cannot do without.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let millis = |duration: Duration| duration.as_millis().to_string();
+        vec![
+            ("cleanup.policy", "compact,delete".to_owned()),
+            ("retention.ms", millis(self.config.retention)),
+            ("segment.ms", millis(SEGMENT_AGE.min(self.config.retention))),
+            ("min.compaction.lag.ms", millis(COMPACTION_LAG)),
+        ]
+    }
+}
+
+fn creation_trouble(error: &AdminError) -> LogTrouble {
+    LogTrouble::new("it cannot be created", error.to_string())
+}
