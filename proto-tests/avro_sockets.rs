@@ -3,6 +3,9 @@
 
 use apache_avro::Schema;
 use apache_avro::types::Value;
+use kafka_client::TopicPartition;
+use kafka_client::config::CompressionType;
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -232,5 +235,42 @@ async fn commits_in_avro_commit_and_what_commits_nothing_is_answered_by_text() {
     let answer = from.next().await;
     assert_eq!(answer["error"]["code"], "auto_commit_enabled", "{answer}");
     assert_eq!(answer["wsProxyMessageId"], ids[2], "{answer}");
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_are_told_by_text_in_their_place() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let avro = AvroClient::plain(&proxy).await;
+    let tp = TopicPartition::new("t", 0);
+    let mut batch = RecordBatchBuilder::new(100);
+    batch.append(&NewRecord {
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+        timestamp: 0,
+    });
+    let mut batch = batch.build(CompressionType::None);
+    batch.set_producer_state(-1, -1, -1);
+    let whole = batch.bytes().to_vec();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for bytes in [&whole, &damaged, &whole] {
+        proxy.broker.append(&tp, bytes).unwrap();
+    }
+    let path = "/socket/out?topic=t&clientId=c&socketPayload=avro";
+    let mut from = proxy.connect(path).await;
+    let first = avro.read(&avro.consumer_record, from.next_message().await);
+    assert_eq!(field(&first, "offset"), Value::Long(0));
+    let told = from.next().await;
+    assert_eq!(told["error"]["code"], "unreadable", "{told}");
+    assert_eq!(told["wsProxyMessageId"], "t-0-1--1", "{told}");
+    assert_eq!(
+        (&told["fromOffset"], &told["offset"]),
+        (&json!(1), &json!(1))
+    );
+    let last = avro.read(&avro.consumer_record, from.next_message().await);
+    assert_eq!(field(&last, "offset"), Value::Long(2));
     proxy.stopped().await;
 }
