@@ -263,11 +263,11 @@ async fn records_that_cannot_be_read_are_told_by_text_in_their_place() {
     let mut from = proxy.connect(path).await;
     let first = avro.read(&avro.consumer_record, from.next_message().await);
     assert_eq!(field(&first, "offset"), Value::Long(0));
-    let told = from.next().await;
-    assert_eq!(told["error"]["code"], "unreadable", "{told}");
-    assert_eq!(told["wsProxyMessageId"], "t-0-1--1", "{told}");
+    let unreadable = from.next().await;
+    assert_eq!(unreadable["error"]["code"], "unreadable", "{unreadable}");
+    assert_eq!(unreadable["wsProxyMessageId"], "t-0-1--1", "{unreadable}");
     assert_eq!(
-        (&told["fromOffset"], &told["offset"]),
+        (&unreadable["fromOffset"], &unreadable["offset"]),
         (&json!(1), &json!(1))
     );
     let last = avro.read(&avro.consumer_record, from.next_message().await);
