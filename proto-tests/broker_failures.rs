@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, block_in_place};
-use tokio_tungstenite::tungstenite::Message;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::kafka::{Kafka, unique};
@@ -173,6 +174,21 @@ async fn reaches(acked: &AtomicUsize, wanted: usize) {
     until(&what, || acked.load(Ordering::Relaxed) >= wanted).await;
 }
 
+/// Opens a consuming socket, again while it is answered 503: the session topic may have no leader.
+async fn let_in(url: &str) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+    let attempts = async {
+        loop {
+            match connect_async(url).await {
+                Ok((socket, _)) => return socket,
+                Err(Error::Http(refusal)) if refusal.status() == 503 => {}
+                Err(error) => panic!("{url}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, attempts).await.expect("never let in")
+}
+
 /// A consuming socket of the group.
 struct CommittingSocket {
     close: watch::Sender<bool>,
@@ -182,7 +198,7 @@ struct CommittingSocket {
 impl CommittingSocket {
     async fn open(url: String, deliveries: Arc<Deliveries>) -> CommittingSocket {
         let mut after = Instant::now();
-        let (socket, _) = connect_async(url).await.unwrap();
+        let socket = let_in(&url).await;
         let (close, mut closing) = watch::channel(false);
         let task = tokio::spawn(async move {
             let (mut sink, mut stream) = socket.split();
@@ -217,7 +233,7 @@ impl CommittingSocket {
     /// Closes the socket and takes what is still on its way.
     async fn leave(self) {
         self.close.send_replace(true);
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = timeout(PATIENCE, self.task).await;
         ended.expect("the server answers the close").unwrap();
     }
 
