@@ -41,11 +41,15 @@ async fn wrong_parameters_are_refused_by_name_with_400() {
         ("/socket/in", "topic"),
         ("/socket/in?topic=absent", "absent"),
         ("/socket/in?topic=t&valType=xml", "valType"),
-        ("/socket/in?topic=t&socketPayload=avro", "socketPayload"),
+        ("/socket/in?topic=t&socketPayload=xml", "socketPayload"),
         ("/socket/in?topic=t&transactional=true", "transactional"),
         ("/socket/out?topic=t", "clientId"),
         ("/socket/out?topic=t,absent&clientId=a", "absent"),
         ("/socket/out?topic=t&clientId=a&batchSize=x", "batchSize"),
+        (
+            "/socket/out?topic=t&clientId=a&socketPayload=avro&batchSize=2",
+            "batchSize",
+        ),
     ] {
         let refused = proxy.open(path).await.err().expect(path);
         assert_eq!(refused.status, 400, "{path}");
