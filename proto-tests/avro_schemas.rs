@@ -3,11 +3,8 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::support::PATIENCE;
+use crate::support::avro::get;
 use crate::support::kafka::root;
 use crate::support::proxy::Proxy;
 
@@ -32,7 +29,7 @@ const ENDPOINTS: &[(&str, &str, &[&str])] = &[
 async fn schemas_are_the_originals_to_the_byte_with_fields_added_at_the_end() {
     let proxy = Proxy::start().await;
     for (path, name, added) in ENDPOINTS {
-        let (head, schema) = get(&proxy, path).await;
+        let (head, schema) = get(&proxy.address, &format!("/schemas/avro/{path}")).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert!(head.contains("content-type: application/json"), "{head}");
         let file = root().join(format!("proto-tests/golden/schemas/{name}.avsc"));
@@ -66,24 +63,11 @@ async fn schemas_are_the_originals_to_the_byte_with_fields_added_at_the_end() {
 async fn a_path_near_those_of_the_schemas_is_not_found_and_the_answer_lists_them() {
     let proxy = Proxy::start().await;
     for path in ["producer", "consumer/result", "producer/record/x", ""] {
-        let (head, body) = get(&proxy, path).await;
+        let (head, body) = get(&proxy.address, &format!("/schemas/avro/{path}")).await;
         assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
         for (known, ..) in ENDPOINTS {
             assert!(body.contains(&format!("/schemas/avro/{known}")), "{body}");
         }
     }
     proxy.stopped().await;
-}
-
-/// Head and body of what is answered there.
-async fn get(proxy: &Proxy, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(&proxy.address).await.unwrap();
-    let request =
-        format!("GET /schemas/avro/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = String::new();
-    let read = stream.read_to_string(&mut response);
-    timeout(PATIENCE, read).await.unwrap().unwrap();
-    let (head, body) = response.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
 }

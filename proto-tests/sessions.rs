@@ -7,7 +7,7 @@ use kafka_websocket_proxy::config::Config;
 use memory_broker::{ApiKey, FaultAction, FaultRule};
 
 use crate::support::proxy::{Proxy, readiness};
-use crate::support::ws_client::{UpgradeRefused, WsClient};
+use crate::support::ws_client::{WsClient, let_in};
 use crate::support::{until, until_asked};
 
 const SESSION_TOPIC: &str = "_wsproxy.session.state";
@@ -21,17 +21,6 @@ fn out(group: &str, client: &str) -> String {
 async fn until_ready_says(address: &str, part: &str) {
     let says = async || readiness(address).await.1.contains(part);
     until_asked(part, says).await;
-}
-
-/// Waits until a socket is let in that is refused for now.
-async fn eventually(open: impl AsyncFn() -> Result<WsClient, UpgradeRefused>) -> WsClient {
-    loop {
-        match open().await {
-            Ok(socket) => return socket,
-            Err(refused) => assert!([400, 503].contains(&refused.status), "{refused:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
@@ -113,7 +102,7 @@ async fn the_places_of_a_node_that_stops_are_free_at_the_others() {
     }
     for n in 0..20 {
         let path = out(&format!("g{n}"), "b");
-        eventually(async || proxy.open(&path).await).await;
+        let_in(async || proxy.open(&path).await).await;
     }
     proxy.stopped().await;
 }
@@ -148,7 +137,7 @@ async fn a_topic_that_cannot_be_written_stops_no_open_socket_and_new_ones_are_to
     until_ready_says(&proxy.address, "200 OK").await;
     // What was released meanwhile was written after all.
     let second = proxy.second(|_| {}).await;
-    eventually(async || second.open(&out("left", "b")).await).await;
+    let_in(async || second.open(&out("left", "b")).await).await;
     second.stopped().await;
     proxy.stopped().await;
 }
@@ -261,7 +250,7 @@ async fn before_the_brokers_are_there_a_consuming_socket_is_told_to_come_again()
     let started = proxy.broker.start_node(kafka_client::BrokerId(1)).await;
     started.unwrap();
     proxy.topic("t", 1);
-    eventually(async || second.open(&out("g", "a")).await).await;
+    let_in(async || second.open(&out("g", "a")).await).await;
     second.stopped().await;
     proxy.stopped().await;
 }

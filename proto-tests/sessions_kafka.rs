@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
 use crate::support::until_asked;
-use crate::support::ws_client::WsClient;
+use crate::support::ws_client::{self, WsClient};
 
 /// A deployment: a topic of one partition, and the session topic of its nodes.
 struct Deployment {
@@ -56,13 +56,8 @@ impl Deployment {
 /// Waits until the socket is let in; how long that took.
 async fn let_in(node: &Program, path: &str) -> (WsClient, f64) {
     let begun = Instant::now();
-    loop {
-        match WsClient::connect(&node.address(), path).await {
-            Ok(socket) => return (socket, begun.elapsed().as_secs_f64()),
-            Err(refused) => assert!([400, 503].contains(&refused.status), "{refused:?}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let socket = ws_client::let_in(async || WsClient::connect(&node.address(), path).await).await;
+    (socket, begun.elapsed().as_secs_f64())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

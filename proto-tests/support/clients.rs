@@ -6,11 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::Instant;
 
-use super::PATIENCE;
 use super::kafka::root;
-use super::program::LogLines;
+use super::program::{LogLines, exit_status};
 
 /// The folder of `scripts/clients`. Without it the test fails, and says what to install.
 pub(crate) fn folder() -> &'static Path {
@@ -93,14 +91,7 @@ impl Terminal {
 
     /// Waits until it has ended by itself.
     pub(crate) fn ended(mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        exit_status(&mut self.child)
     }
 }
 

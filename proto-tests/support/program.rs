@@ -222,14 +222,19 @@ impl Program {
 
     /// Waits until it has ended, and says how.
     pub(crate) fn ended(mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
+        exit_status(&mut self.child)
+    }
+}
+
+/// Waits until a process has ended, and says how.
+pub(crate) fn exit_status(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
         }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::PATIENCE;
+use super::{PATIENCE, until_asked};
 
 /// An open socket.
 pub(crate) struct WsClient {
@@ -31,6 +31,20 @@ impl UpgradeRefused {
         let body: Value = serde_json::from_str(&self.body).expect("an HTTP error is JSON");
         body["message"].as_str().expect("with a message").to_owned()
     }
+}
+
+/// Opens a socket, again while it is refused for what others hold (400) or the brokers lack (503).
+pub(crate) async fn let_in(open: impl AsyncFn() -> Result<WsClient, UpgradeRefused>) -> WsClient {
+    let mut socket = None;
+    until_asked("a socket is let in", async || {
+        match open().await {
+            Ok(opened) => socket = Some(opened),
+            Err(refused) => assert!([400, 503].contains(&refused.status), "{refused:?}"),
+        }
+        socket.is_some()
+    })
+    .await;
+    socket.unwrap()
 }
 
 impl WsClient {
