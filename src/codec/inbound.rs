@@ -36,6 +36,7 @@ mod headers;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use super::format::RecordFormats;
 use super::json::{JsonError, JsonScanner, RawJson};
@@ -44,6 +45,9 @@ use field::EXAMPLE;
 use fields::RecordFields;
 use headers::EncodedHeader;
 use kafka_client::record::NewHeader;
+
+/// Of so many bytes a record may take half a millisecond.
+pub(crate) const LONG_RECORD_BYTES: usize = 64 << 10;
 
 /// One record, ready for the producer.
 #[derive(Debug)]
@@ -84,6 +88,8 @@ pub(crate) struct ProduceMessage<'f> {
     state: ProduceMessageState,
     is_array: bool,
     len: usize,
+    /// Where the long elements of the array begin: their brackets or commas.
+    long_elements: VecDeque<usize>,
     /// Reads an array ahead, while it is checked.
     ahead: JsonScanner<'f>,
 }
@@ -127,6 +133,7 @@ impl<'f> ProduceMessage<'f> {
             scratch,
             headers: Vec::new(),
             is_array: false,
+            long_elements: VecDeque::new(),
             state,
             len,
         }
@@ -147,7 +154,7 @@ impl<'f> ProduceMessage<'f> {
     /// Validates an array before any of it is handed out, at most so many elements of it, and no
     /// further one after so many bytes; whether it has seen all of the message.
     pub(crate) fn check_some(&mut self, elements_max: usize, bytes_max: usize) -> bool {
-        if !matches!(self.state, ProduceMessageState::Checking) {
+        if self.is_checked() {
             return true;
         }
         let end = self.ahead.position().saturating_add(bytes_max);
@@ -173,10 +180,19 @@ impl<'f> ProduceMessage<'f> {
         false
     }
 
+    /// Whether [`check_some`](Self::check_some) has nothing to do.
+    pub(crate) fn is_checked(&self) -> bool {
+        !matches!(self.state, ProduceMessageState::Checking)
+    }
+
     /// Whether there is one more element.
     fn check_element(&mut self) -> Result<bool, JsonError> {
+        let from = self.ahead.position();
         if self.ahead.next_element(self.len == 0)? {
             self.ahead.value()?;
+            if self.ahead.position() - from >= LONG_RECORD_BYTES {
+                self.long_elements.push_back(from);
+            }
             return Ok(true);
         }
         self.ahead.expect_end()?;
@@ -186,6 +202,18 @@ impl<'f> ProduceMessage<'f> {
     /// How many of the message's bytes have been handed out.
     pub(crate) fn position(&self) -> usize {
         self.scanner.position()
+    }
+
+    /// Whether the next record has [`LONG_RECORD_BYTES`] or more, so that
+    /// [`next_record`](Self::next_record) takes long.
+    pub(crate) fn next_is_long(&self) -> bool {
+        match self.state {
+            ProduceMessageState::Single => self.scanner.text_len() >= LONG_RECORD_BYTES,
+            ProduceMessageState::Elements { .. } => {
+                self.long_elements.front() == Some(&self.scanner.position())
+            }
+            _ => false,
+        }
     }
 
     /// Whether it is an array, which is acked by an array.
@@ -221,6 +249,9 @@ impl<'f> ProduceMessage<'f> {
                 }
             }
             ProduceMessageState::Elements { first } => {
+                if self.long_elements.front() == Some(&self.scanner.position()) {
+                    self.long_elements.pop_front();
+                }
                 if !self.scanner.next_element(first).expect(COUNTED) {
                     return None;
                 }

@@ -151,6 +151,12 @@ impl<'a> JsonScanner<'a> {
         self.at
     }
 
+    /// How long the text is.
+    #[inline]
+    pub(crate) fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// The first byte of what comes next, if anything does.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {

@@ -11,6 +11,8 @@
 //! - Whatever has to wait (for the producer's memory, for pending acks, for a client that
 //!   does not read its acks, for metadata that knows a partition) pauses the reading of this
 //!   socket, and nothing else.
+//! - A long record waits for the long ones that other sockets have read before, one of each, and
+//!   for nothing else; no short one waits for it, but those behind it on its socket.
 //! - No record is refused for its partition by metadata that is older than the record.
 //! - Every record that was taken is acked before our close frame, within five seconds after
 //!   a client's close, within the grace when the server stops. The end of the stream without
@@ -33,7 +35,7 @@ use super::stream::WebSocketStream;
 use super::turn::{self, BYTES_PER_TURN, STEPS_PER_TURN, TaskTurn};
 use crate::codec::RecordFormats;
 use crate::codec::avro::framing::AvroFraming;
-use crate::codec::inbound::{InboundRecord, ProduceMessage, RecordRejection};
+use crate::codec::inbound::{InboundRecord, LONG_RECORD_BYTES, ProduceMessage, RecordRejection};
 use crate::config::Config;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_messages::AvroMessages;
@@ -42,11 +44,24 @@ use kafka_client::metadata::TopicMetadata;
 use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
 use pending_acks::{AckState, MessagePosition, PendingAcks, error_code};
+use runtime::long_work::LongWork;
 
 /// How long the acks still due may take after a client's close.
 const LAST_ACKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of records whose acks are pending, in send buffers.
 const PENDING_BUFFERS: usize = 16;
+
+/// Bytes of an array that are checked at once when it is long.
+const CHECKED_AT_ONCE: usize = 1 << 20;
+
+/// Reading long records, of all sockets.
+static LONG_RECORDS: LongWork = LongWork::from_bytes(LONG_RECORD_BYTES);
+
+/// A record of a message, or why it is none.
+type ParsedRecord<'m> = Result<InboundRecord<'m>, RecordRejection<'m>>;
+/// What came of trying to send it, if that was done. Boxed: the task of an open socket has no room
+/// for what it seldom needs.
+type SendTried = Option<Box<Result<Option<DeliveryFuture>, ProduceError>>>;
 
 /// What the messages of a producing socket are.
 #[derive(Debug)]
@@ -208,6 +223,10 @@ impl ProducingSocket {
     async fn produce(&mut self, formats: RecordFormats, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut message = ProduceMessage::begin(formats, payload, &mut scratch);
+        if LONG_RECORDS.is_long(payload.len()) && !message.is_checked() {
+            // Boxed: the task of an open socket has no room for what it seldom needs.
+            Box::pin(check_long(&mut message, payload.len())).await;
+        }
         while !message.check_some(STEPS_PER_TURN as usize, BYTES_PER_TURN) {
             self.turn.spend(STEPS_PER_TURN).await;
         }
@@ -221,7 +240,23 @@ impl ProducingSocket {
         let now = timestamp();
         let (len, is_array) = (message.len(), message.is_array());
         let (mut index, mut position_before) = (0_usize, 0);
-        while let Some(record) = message.next_record(&self.topic.name) {
+        loop {
+            let (record, tried) = if message.next_is_long() {
+                let (socket, message) = (&*self, &mut message);
+                let read = LONG_RECORDS.run(payload.len(), move || {
+                    let record = message.next_record(&socket.topic.name)?;
+                    Some(socket.try_send_read(record, now))
+                });
+                match Box::pin(read).await {
+                    Some(read) => read,
+                    None => break,
+                }
+            } else {
+                match message.next_record(&self.topic.name) {
+                    Some(record) => (record, None),
+                    None => break,
+                }
+            };
             let position = match is_array {
                 false => MessagePosition::Single,
                 true => MessagePosition::ArrayElement {
@@ -230,7 +265,7 @@ impl ProducingSocket {
                 },
             };
             index += 1;
-            self.take(record, position, now).await?;
+            self.take(record, tried, position, now).await?;
             if index.is_multiple_of(STEPS_PER_TURN as usize) {
                 self.send_ready_acks().await?;
             }
@@ -247,21 +282,48 @@ impl ProducingSocket {
 
     /// Produces the record of one message in Avro.
     async fn produce_binary(&mut self, message: &[u8]) -> Result<(), CloseReason> {
-        let record = loop {
+        let now = timestamp();
+        let (record, tried) = loop {
             let MessageFormat::Avro(messages) = &self.format else {
                 return Ok(());
             };
-            match messages.read(message) {
-                MessageRead::Record(record) => break record,
-                MessageRead::UnknownSchema(id) => {
+            let read = if LONG_RECORDS.is_long(message.len()) {
+                let read = || match messages.read(message) {
+                    MessageRead::Record(record) => Ok(self.try_send_read(record, now)),
+                    MessageRead::UnknownSchema(id) => Err(id),
+                };
+                Box::pin(LONG_RECORDS.run(message.len(), read)).await
+            } else {
+                match messages.read(message) {
+                    MessageRead::Record(record) => Ok((record, None)),
+                    MessageRead::UnknownSchema(id) => Err(id),
+                }
+            };
+            match read {
+                Ok(read) => break read,
+                Err(unknown_schema) => {
                     // Boxed: the task of an open socket has no room for what it seldom needs.
-                    if let Err(rejection) = Box::pin(self.learn_schema(id)).await? {
-                        break Err(rejection);
+                    let learnt = Box::pin(self.learn_schema(unknown_schema)).await?;
+                    if let Err(rejection) = learnt {
+                        break (Err(rejection), None);
                     }
                 }
             }
         };
-        self.take(record, MessagePosition::Datum, timestamp()).await
+        self.take(record, tried, MessagePosition::Datum, now).await
+    }
+
+    /// Tries to send a long record as soon as it is read: that takes long, too.
+    fn try_send_read<'m>(
+        &self,
+        record: ParsedRecord<'m>,
+        now: i64,
+    ) -> (ParsedRecord<'m>, SendTried) {
+        let tried = record.as_ref().ok().map(|record| {
+            let new = new_record(record, now);
+            Box::new(self.producer.try_send(&self.topic, record.partition, &new))
+        });
+        (record, tried)
     }
 
     /// Looks up the schema with that id. Acks go on being sent meanwhile.
@@ -280,17 +342,18 @@ impl ProducingSocket {
         }
     }
 
-    /// Produces a record, and notes that its ack is pending.
+    /// Produces a record, unless that was tried already, and notes that its ack is pending.
     async fn take(
         &mut self,
-        record: Result<InboundRecord<'_>, RecordRejection<'_>>,
+        record: ParsedRecord<'_>,
+        tried: SendTried,
         position: MessagePosition,
         now: i64,
     ) -> Result<(), CloseReason> {
         let (state, message_id, size) = match record {
             Ok(record) => {
                 let size = size(&record);
-                let state = self.send(&record, now).await?;
+                let state = self.send(&record, tried, now).await?;
                 (state, record.message_id, size)
             }
             Err(rejection) => {
@@ -309,15 +372,15 @@ impl ProducingSocket {
     async fn send(
         &mut self,
         record: &InboundRecord<'_>,
+        tried: SendTried,
         now: i64,
     ) -> Result<AckState, CloseReason> {
-        let new = NewRecord {
-            key: record.key,
-            value: record.value,
-            headers: &record.headers,
-            timestamp: record.timestamp.unwrap_or(now),
+        let new = new_record(record, now);
+        let tried = match tried {
+            Some(tried) => *tried,
+            None => self.producer.try_send(&self.topic, record.partition, &new),
         };
-        let sent = match self.producer.try_send(&self.topic, record.partition, &new) {
+        let sent = match tried {
             Ok(Some(delivery)) => return Ok(AckState::Sent(delivery)),
             // Boxed: the task of an open socket has no room for what it seldom needs.
             Ok(None) => Box::pin(self.send_when_possible(record.partition, &new)).await?,
@@ -417,6 +480,24 @@ impl ProducingSocket {
             self.scratch = Vec::new();
         }
         Ok(())
+    }
+}
+
+/// Checks an array that is long, a part of it at a time.
+async fn check_long(message: &mut ProduceMessage<'_>, bytes: usize) {
+    let mut is_checked = false;
+    while !is_checked {
+        let check = || message.check_some(usize::MAX, CHECKED_AT_ONCE);
+        is_checked = LONG_RECORDS.run(bytes, check).await;
+    }
+}
+
+fn new_record<'a>(record: &'a InboundRecord<'_>, now: i64) -> NewRecord<'a> {
+    NewRecord {
+        key: record.key,
+        value: record.value,
+        headers: &record.headers,
+        timestamp: record.timestamp.unwrap_or(now),
     }
 }
 

@@ -579,3 +579,28 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn long_records_are_known_as_such_before_they_are_read() {
+    let record = |bytes: usize| format!("{{{}}}", " ".repeat(bytes - 2));
+    let (short, long) = (record(LONG_RECORD_BYTES - 3), record(LONG_RECORD_BYTES));
+    let array = format!("[{long},{short}, {short},{long},{long},{short}]");
+    for (message, expected) in [
+        (short.clone(), vec![false]),
+        (long.clone(), vec![true]),
+        (array, vec![true, false, false, true, true, false]),
+        (format!("[{short},{short}]"), vec![false, false]),
+    ] {
+        let mut scratch = Vec::new();
+        let mut records = ProduceMessage::new(STRINGS, message.as_bytes(), &mut scratch);
+        let mut found = Vec::new();
+        loop {
+            let is_long = records.next_is_long();
+            if records.next_record("t").is_none() {
+                break;
+            }
+            found.push(is_long);
+        }
+        assert_eq!(found, expected);
+    }
+}
