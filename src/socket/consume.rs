@@ -57,6 +57,7 @@ use delivery::SendProgress;
 use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription};
 use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
+use runtime::long_work::LongWork;
 use sink::RecordSink;
 
 /// How long the last commit may delay the close frame.
@@ -68,6 +69,8 @@ const CHUNK_HELD_MAX: Duration = Duration::from_secs(10);
 /// Chunks sent, and events handled, before the client's messages, the timer and other tasks
 /// get a turn.
 const CHUNKS_PER_TURN: usize = 4;
+/// Commits that are longer than any that is one: only reading them takes long.
+static LONG_COMMITS: LongWork = LongWork::from_bytes(64 << 10);
 /// What an empty write buffer keeps of its memory.
 const WRITE_BUFFER_KEEP_MAX: usize = 4 << 10;
 
@@ -235,7 +238,15 @@ impl ConsumingSocket {
                 let Some(text) = self.session.next_text()? else {
                     return Ok(false);
                 };
-                self.commit(commit::parse(text.as_bytes()));
+                let message = text.as_bytes();
+                let commit = match LONG_COMMITS.is_long(message.len()) {
+                    // Boxed: the task of an open socket has no room for what it seldom needs.
+                    true => {
+                        Box::pin(LONG_COMMITS.run(message.len(), || commit::parse(message))).await
+                    }
+                    false => commit::parse(message),
+                };
+                self.commit(commit);
             }
             FrameFormat::Avro(_) => {
                 let Some(message) = self.session.next_binary()? else {
@@ -278,13 +289,15 @@ impl ConsumingSocket {
     /// Sends what is here, and takes more while there is more, for one turn. Unless it
     /// returns [`SendProgress::TurnOver`], the wake signal is notified when there is more.
     fn take_turn(&mut self) -> Result<SendProgress, CloseReason> {
+        let mut turn_bytes = 0;
         for _ in 0..CHUNKS_PER_TURN {
             let now = Instant::now();
-            let progress = self.deliver(now)?;
+            let progress = self.deliver(now, &mut turn_bytes)?;
             let event = match progress {
-                SendProgress::AllSent | SendProgress::TurnOver => self.consumer.try_next(),
+                SendProgress::AllSent => self.consumer.try_next(),
                 // Records could not be taken.
-                SendProgress::Blocked
+                SendProgress::TurnOver
+                | SendProgress::Blocked
                 | SendProgress::AwaitingFrames
                 | SendProgress::RateLimited(_) => self.consumer.try_next_except_records(),
             };

@@ -8,6 +8,7 @@
 
 use tokio::time::Instant;
 
+use super::segment_buffer::SEGMENT_BYTES;
 use super::{CHUNK_HELD_MAX, ConsumingSocket, OutgoingChunk};
 use crate::socket::close::CloseReason;
 use kafka_client::consumer::TopicPartition;
@@ -32,8 +33,13 @@ pub(super) enum SendProgress {
 }
 
 impl ConsumingSocket {
-    /// Sends until all is sent, or something holds it up.
-    pub(super) fn deliver(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
+    /// Sends until all is sent, or something holds it up; no further segment when those of this
+    /// turn have half of [`SEGMENT_BYTES`] together, which `turn_bytes` counts.
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        turn_bytes: &mut usize,
+    ) -> Result<SendProgress, CloseReason> {
         loop {
             if !self.flush(now)? {
                 return Ok(SendProgress::Blocked);
@@ -46,7 +52,13 @@ impl ConsumingSocket {
                 // While the client takes nothing, its record is not read again.
                 true if !self.session.is_writable() => return Ok(SendProgress::Blocked),
                 true => chunk.reread_frame(&self.consumer, wake)?,
-                false => chunk.has_frame() || chunk.load_segment(wake),
+                false if chunk.has_frame() || chunk.is_sent() => true,
+                false if *turn_bytes >= SEGMENT_BYTES / 2 => return Ok(SendProgress::TurnOver),
+                false => {
+                    let is_here = chunk.load_segment(wake);
+                    *turn_bytes += chunk.bytes_before(usize::MAX).len();
+                    is_here
+                }
             };
             if !is_here {
                 self.session.end_blocked();

@@ -22,20 +22,18 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
+use runtime::long_work::block_in_place;
 use runtime::mutex::lock;
 use runtime::wake::WakeSignal;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::encoded_frames::{EncodedFrames, SegmentEncoder, SegmentStart};
+use super::segment_buffer::SEGMENT_BYTES;
 use crate::codec::FrameFormat;
 use kafka_client::consumer::{Chunk, DerivedPermit};
 
 /// Segments that are kept for further sockets, of each chunk and format.
 const SEGMENTS_MAX: usize = 16;
-/// From this many bytes on, encoding does not hold up the other tasks of its worker thread.
-const LARGE_BYTES: usize = 1 << 20;
 
 /// The segments of one chunk.
 #[derive(Debug, Default)]
@@ -210,13 +208,12 @@ impl SegmentCacheState {
     }
 }
 
-/// A large segment is encoded while other tasks of the worker thread go on elsewhere.
+/// A segment of one large record is encoded while other tasks of the worker thread go on elsewhere.
+/// How many are encoded at a time, their memory bounds.
 fn encode(encoder: SegmentEncoder<'_>, permit: DerivedPermit) -> EncodedFrames {
-    let is_large = permit.bytes() >= LARGE_BYTES;
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    match flavor {
-        Ok(RuntimeFlavor::MultiThread) if is_large => block_in_place(|| encoder.encode(permit)),
-        _ => encoder.encode(permit),
+    match permit.bytes() > SEGMENT_BYTES {
+        true => block_in_place(|| encoder.encode(permit)),
+        false => encoder.encode(permit),
     }
 }
 

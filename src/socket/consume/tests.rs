@@ -2,9 +2,14 @@
 
 use std::future::Future;
 
+use futures_util::FutureExt;
+use kafka_client::TopicPartition;
+use kafka_client::config::CompressionType;
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::segment_buffer::SEGMENT_BYTES;
 use super::*;
 use crate::app::App;
 use crate::codec::{Format, RecordFormats};
@@ -87,6 +92,76 @@ async fn commits_and_pings_are_handled_in_turns_with_other_tasks() {
         drop(handled);
         broker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn long_messages_that_are_no_commits_wait_for_each_other() {
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let (mut socket, client) = socket(&broker, Vec::new()).await;
+    let _paused = LONG_COMMITS.pause().await;
+    let message = |bytes: usize| {
+        let length = (bytes as u64).to_be_bytes();
+        let header = match bytes {
+            ..0x1_0000 => [&[0x81, 0xFE], &length[6..], &[0; 4]].concat(),
+            _ => [&[0x81, 0xFF], &length[..], &[0; 4]].concat(),
+        };
+        [header, vec![b' '; bytes]].concat()
+    };
+    for (bytes, waits) in [((64 << 10) - 1, false), (64 << 10, true)] {
+        let message = message(bytes);
+        let mut sent = &message[..];
+        let handled = loop {
+            sent = &sent[client.try_write(sent).unwrap_or(0)..];
+            socket.session.readable().await.unwrap();
+            socket.session.read_available().unwrap();
+            match socket.take_message().now_or_never() {
+                // Not all of it is here.
+                Some(handled) if !handled.as_ref().unwrap() => {}
+                handled => break handled,
+            }
+        };
+        assert_eq!(handled.is_none(), waits, "{bytes} bytes");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_chunk_is_sent_a_segment_per_turn() {
+    const RECORDS: u64 = 100;
+    const RECORD_BYTES: usize = 10_000;
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let (mut socket, client) = socket(&broker, Vec::new()).await;
+    let mut builder = RecordBatchBuilder::new(1024);
+    for _ in 0..RECORDS {
+        builder.append(&NewRecord {
+            key: None,
+            value: Some(&[b'x'; RECORD_BYTES]),
+            headers: &[],
+            timestamp: 7,
+        });
+    }
+    let mut batch = builder.build(CompressionType::None);
+    batch.set_producer_state(-1, -1, -1);
+    let tp = TopicPartition::new("t", 0);
+    assert_eq!(broker.append(&tp, &batch.bytes()), Some(0));
+    let wake = Arc::clone(&socket.session.handle().wake);
+    let (mut delivered, mut most, mut read) = (0, 0, vec![0; 1 << 20]);
+    while delivered < RECORDS {
+        let progress = socket.take_turn().unwrap();
+        let now = socket.offsets.records_delivered();
+        most = most.max(now - delivered);
+        delivered = now;
+        while client.try_read(&mut read).is_ok_and(|n| n > 0) {}
+        match progress {
+            SendProgress::TurnOver => {}
+            SendProgress::Blocked => socket.session.writable().await.unwrap(),
+            _ if delivered < RECORDS => wake.notified().await,
+            _ => {}
+        }
+    }
+    let most = most as usize * RECORD_BYTES;
+    assert!(most <= SEGMENT_BYTES * 3 / 2, "{most} bytes in one turn");
+    broker.stop().await;
 }
 
 #[test]
