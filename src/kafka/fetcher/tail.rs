@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
+use runtime::long_work::block_in_place;
 use runtime::mutex::lock;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -201,10 +202,18 @@ impl TailFetcher {
         let metadata = shared.cluster.metadata();
         let name = |id: &Uuid| session.topic_name(id);
         let by_partition = request::parse_response(version, isolation, response, name, metadata);
-        for (tp, fetched) in by_partition {
-            if let Some(target) = self.targets.get(&tp) {
-                self.complete(shared, target, fetched);
+        let bytes: usize = by_partition.values().map(|f| f.records.len()).sum();
+        let complete_all = || {
+            for (tp, fetched) in by_partition {
+                if let Some(target) = self.targets.get(&tp) {
+                    self.complete(shared, target, fetched);
+                }
             }
+        };
+        // All of a response, or nothing: a tail has one at a time.
+        match bytes < LONG_DECODING_BYTES {
+            true => complete_all(),
+            false => block_in_place(complete_all),
         }
         Ok(())
     }
@@ -288,6 +297,8 @@ impl TailFetcher {
     }
 }
 
+/// Decompressing so much takes about a millisecond.
+const LONG_DECODING_BYTES: usize = 32 << 10;
 /// How long a tail without partitions stays.
 const EMPTY_TAIL_TTL: Duration = Duration::from_secs(10);
 /// The least time between two requests that a broker refused as a whole.

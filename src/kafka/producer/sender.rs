@@ -23,14 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use runtime::long_work::LongWork;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::ProducerShared;
 use super::accumulator::{CompletedBatch, DrainedBatch};
 use super::batch_records::BatchRecords;
-use super::partition_queue::BatchResult;
+use super::partition_queue::{BatchResult, QueuedRecords};
 use super::produce_request::{self, LeaderHint, RequestBatch};
+use crate::config::CompressionType;
 use crate::error::RequestError;
 use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
 use crate::net::connection::{Connection, ResponseFuture};
@@ -42,6 +44,9 @@ use crate::topic::BrokerId;
 /// connection would be lost, with all that is in flight on it. Not longer than twice the
 /// timeout, however.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
+
+/// Compressing so much takes about a millisecond.
+static COMPRESSION: LongWork = LongWork::from_bytes(16 << 10);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
@@ -144,7 +149,12 @@ impl BrokerSender {
                 is_retry: sendable.is_retry,
             }
         };
-        let batches: Vec<RequestBatch> = drained.into_iter().map(build).collect();
+        let bytes = match compression {
+            CompressionType::None => 0,
+            _ => drained.iter().map(|d| d.batch.records.size()).sum(),
+        };
+        let build_all = || drained.into_iter().map(build).collect();
+        let batches: Vec<RequestBatch> = COMPRESSION.run(bytes, build_all).await;
         let request_timeout = self.shared.cluster.config().request_timeout;
         let version = match connection.version::<ProduceRequest>() {
             Ok(newest) => produce_request::version_for(&batches, newest),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use runtime::long_work::LongWork;
 use runtime::mutex::lock;
 use uuid::Uuid;
 
@@ -59,6 +60,9 @@ pub(super) enum PartitionFetchResult {
     /// To be tried again after a pause.
     Retry(RetryReason),
 }
+
+/// Decompressing so much takes about a millisecond.
+static DECODING: LongWork = LongWork::from_bytes(32 << 10);
 
 impl PartitionFetch {
     pub(super) async fn run(&self, spec: FetchSpec) -> PartitionFetchResult {
@@ -165,7 +169,11 @@ impl PartitionFetch {
             self.partition
                 .decode(fetched.clone(), offset, epoch, limits)
         };
-        let whole = (!self.partition.has_partial_batch(offset)).then(whole);
+        let bytes = fetched.records.len();
+        let whole = match self.partition.has_partial_batch(offset) {
+            true => None,
+            false => Some(DECODING.run(bytes, whole).await),
+        };
         let is_final = |whole: &Result<_, UnreadableFetch>| match whole {
             Ok(_) => true,
             Err(error) => !error.is_too_large() && !self.report_unreadable,
