@@ -16,6 +16,7 @@ use crate::support::kafka::root;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::schema_registry::{FakeRegistry, RegistryFault};
+use crate::support::until;
 
 const IN: &str = "/socket/in?topic=t&socketPayload=avro";
 const OUT: &str = "/socket/out?topic=t&clientId=c&socketPayload=avro";
@@ -262,6 +263,56 @@ async fn while_the_registry_is_away_known_schemas_do_and_others_are_told_record_
     tokio::time::timeout(crate::support::PATIENCE, read)
         .await
         .unwrap();
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_its_schema_alone() {
+    let registry = FakeRegistry::start().await;
+    let proxy = proxy(&[&registry], |config| {
+        config.schema_registry.request_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let mut into = proxy.connect("/socket/in?topic=t").await;
+    let out = format!("{OUT}&autoCommit=false");
+    let mut from = proxy.connect(&out).await;
+    drop(proxy.connect(IN).await);
+    let avro = AvroClient::registered(&proxy, &registry).await;
+    let record = r#"{"value":{"value":"v"}}"#;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        into.ask(record).await;
+        let read = avro.read(&avro.consumer_record, from.next_message().await);
+        ids.push(text(&read, "wsProxyMessageId"));
+    }
+    registry.set_fault(Some(RegistryFault::Silent));
+    for id in &ids {
+        from.send_message(avro.commit(id)).await;
+    }
+    let schema = format!("/schemas/ids/{}", avro.id(&avro.commit));
+    until("the schema is asked for", || registry.asked(&schema) == 1).await;
+    // Records and pongs do not wait.
+    into.ask(record).await;
+    avro.read(&avro.consumer_record, from.next_message().await);
+    let reading = tokio::spawn(async move {
+        from.next_message().await;
+        from
+    });
+    let refused = proxy.open(&out).await.err().unwrap().message();
+    assert!(refused.contains("already connected"), "{refused}");
+    into.ask(record).await;
+    let from = reading.await.unwrap();
+    // What a client commits before it goes counts.
+    let closing = tokio::spawn(from.close());
+    for _ in 0..2 {
+        into.ask(record).await;
+    }
+    registry.set_fault(None);
+    closing.await.unwrap();
+    assert_eq!(registry.asked(&schema), 1);
+    let mut from = proxy.connect(&out).await;
+    let read = avro.read(&avro.consumer_record, from.next_message().await);
+    assert_eq!(field(&read, "offset"), Value::Long(2));
     proxy.stopped().await;
 }
 

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -19,7 +20,7 @@ use super::kafka::root;
 pub(crate) enum RegistryFault {
     /// Ends every connection.
     Down,
-    /// Never answers.
+    /// Answers when the fault is another one.
     Silent,
     /// Answers with that status, and no JSON of the API.
     Status(u16),
@@ -43,6 +44,7 @@ struct FakeRegistryState {
     fault: Option<RegistryFault>,
     requests: Vec<RegistryRequest>,
     credentials: Option<String>,
+    fault_set: Arc<Notify>,
 }
 
 /// A registry in this process.
@@ -112,7 +114,9 @@ impl FakeRegistry {
     }
 
     pub(crate) fn set_fault(&self, fault: Option<RegistryFault>) {
-        self.state.lock().unwrap().fault = fault;
+        let mut state = self.state.lock().unwrap();
+        state.fault = fault;
+        state.fault_set.notify_waiters();
     }
 
     /// Only who has them, `Basic …`, is answered.
@@ -193,6 +197,19 @@ impl FakeRegistryState {
     }
 }
 
+async fn until_not_silent(state: &Mutex<FakeRegistryState>) {
+    loop {
+        let set = {
+            let state = state.lock().unwrap();
+            if state.fault != Some(RegistryFault::Silent) {
+                return;
+            }
+            Arc::clone(&state.fault_set).notified_owned()
+        };
+        set.await;
+    }
+}
+
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     state: Arc<Mutex<FakeRegistryState>>,
@@ -223,17 +240,18 @@ async fn serve(
         let mut words = head[0].split(' ');
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let authorization = header("authorization");
+        state.lock().unwrap().requests.push(RegistryRequest {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            authorization: authorization.clone(),
+        });
+        until_not_silent(&state).await;
         let (status, body) = {
             let mut state = state.lock().unwrap();
-            state.requests.push(RegistryRequest {
-                method: method.to_owned(),
-                path: path.to_owned(),
-                authorization: authorization.clone(),
-            });
             let allowed = state.credentials.is_none() || state.credentials == authorization;
             match state.fault {
                 Some(RegistryFault::Down) => return None,
-                Some(RegistryFault::Silent) => (0, String::new()),
+                Some(RegistryFault::Silent) => return None,
                 Some(RegistryFault::Status(status)) => (status, "<html>".to_owned()),
                 Some(RegistryFault::WrongJson) => (200, r#"{"number":1}"#.to_owned()),
                 None if !allowed => {
@@ -246,9 +264,6 @@ async fn serve(
                 }
             }
         };
-        if status == 0 {
-            std::future::pending::<()>().await;
-        }
         let length = body.len();
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}");
         stream.write_all(answer.as_bytes()).await.ok()?;

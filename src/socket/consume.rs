@@ -34,6 +34,7 @@ mod uncommitted;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::debug;
@@ -51,10 +52,12 @@ use crate::config::Config;
 use crate::session::GroupPermit;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_commits::AvroCommits;
-use avro_commits::CommitRead;
+use avro_commits::{CommitRead, SchemaLookUp};
 use chunk::OutgoingChunk;
 use delivery::SendProgress;
-use kafka_client::consumer::{Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription};
+use kafka_client::consumer::{
+    CommitError, Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription,
+};
 use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
 use runtime::long_work::LongWork;
@@ -137,7 +140,7 @@ impl ConsumingSocket {
         };
         // Committed before the close frame: the client may be back at once, under the same
         // id.
-        let committed = timeout(LAST_COMMIT_TIMEOUT, self.consumer.commit());
+        let committed = timeout(LAST_COMMIT_TIMEOUT, self.commit_last());
         if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
             debug!("the last commit failed; its records are delivered again");
         }
@@ -205,14 +208,22 @@ impl ConsumingSocket {
                 // Records, events of the group, signals: the next round finds them.
                 () = handle.wake.notified() => {}
                 ready = self.session.writable(), if progress == SendProgress::Blocked => ready?,
-                ready = self.session.readable(), if self.session.has_room() => {
+                ready = self.session.readable(), if self.may_read() => {
                     ready?;
                     let steps = self.session.read_available()?;
                     self.turn.spend(steps).await;
                 }
+                look_up = self.avro_commits.looked_up(), if self.avro_commits.is_waiting() => {
+                    self.take_waiting(look_up);
+                }
                 () = &mut timer => self.on_timer()?,
             }
         }
+    }
+
+    /// Whether a message that comes now could be taken.
+    fn may_read(&self) -> bool {
+        self.session.has_room() && self.avro_commits.has_room()
     }
 
     /// Takes the messages that have been read, while there is room; whether those were all.
@@ -249,26 +260,46 @@ impl ConsumingSocket {
                 self.commit(commit);
             }
             FrameFormat::Avro(_) => {
+                if !self.avro_commits.has_room() {
+                    return Ok(false);
+                }
                 let Some(message) = self.session.next_binary()? else {
                     return Ok(false);
                 };
-                let commit = loop {
-                    match self.avro_commits.read(&message) {
-                        CommitRead::Commit(commit) => break commit,
-                        CommitRead::UnknownSchema(id) => {
-                            // Boxed, and seldom: records wait for it, for as long as the
-                            // registry may take.
-                            let learnt = Box::pin(self.avro_commits.learn(id)).await;
-                            if let Err(rejection) = learnt {
-                                break Err(rejection);
-                            }
-                        }
-                    }
-                };
-                self.commit(commit);
+                self.take_avro(message);
             }
         }
         Ok(true)
+    }
+
+    /// Handles a message in Avro, or has it wait for its schema.
+    fn take_avro(&mut self, message: Bytes) {
+        let Some(message) = self.avro_commits.wait(message) else {
+            return;
+        };
+        match self.avro_commits.read(&message) {
+            CommitRead::Commit(commit) => self.commit(commit),
+            CommitRead::UnknownSchema(id) => self.avro_commits.look_up(id, message),
+        }
+    }
+
+    /// Handles what has waited for a schema.
+    fn take_waiting(&mut self, look_up: SchemaLookUp) {
+        let mut messages = look_up.messages.into_iter();
+        if let Some(rejection) = look_up.rejection {
+            messages.next();
+            self.commit(Err(rejection));
+        }
+        messages.for_each(|message| self.take_avro(message));
+    }
+
+    /// Handles all commits that were sent, then commits.
+    async fn commit_last(&mut self) -> Result<(), CommitError> {
+        while self.avro_commits.is_waiting() {
+            let look_up = self.avro_commits.looked_up().await;
+            self.take_waiting(look_up);
+        }
+        self.consumer.commit().await
     }
 
     /// Handles a client's commit.
@@ -332,7 +363,7 @@ impl ConsumingSocket {
     fn on_timer(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
         self.offsets.commit_if_due(&mut self.consumer, now);
-        self.session.check(now, true)?;
+        self.session.check(now, self.avro_commits.has_room())?;
         if self.chunk.is_none() {
             self.sink.shrink();
         }
