@@ -46,6 +46,27 @@ async fn of_two_nodes_that_race_for_the_last_place_exactly_one_wins() {
 }
 
 #[tokio::test]
+async fn a_place_that_is_freed_at_one_node_is_had_at_another_at_once() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let second = proxy.second(|_| {}).await;
+    // What is freed is read of a while later.
+    let delay = FaultAction::Delay(Duration::from_millis(50));
+    let rule = FaultRule::on(ApiKey::Fetch, delay).always();
+    proxy.broker.faults().add(rule);
+    for _ in 0..5 {
+        let here = proxy.connect(&out("g", "a")).await;
+        let full = second.open(&out("g", "b")).await.err().unwrap();
+        assert_eq!(full.status, 400);
+        here.close().await;
+        let there = second.connect(&out("g", "b")).await;
+        there.close().await;
+    }
+    second.stopped().await;
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn a_client_id_is_refused_on_another_node_while_its_client_answers() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 2);

@@ -14,7 +14,7 @@
 //! - A socket that is to be opened waits for its claim's place in the log: one round trip to the
 //!   brokers, or until another node's client was pinged. After [`CLAIM_TIMEOUT`] it is answered
 //!   503, and at once while the log is known not to answer. While the log is loaded it waits as
-//!   long.
+//!   long. While its group is full it waits a moment for a place to be freed at another node.
 //! - A socket that is open, or closes, waits for nothing here: a release is written when it can
 //!   be.
 //! - The log has connections, a producer and a fetcher of its own: no client's records hold it
@@ -56,6 +56,9 @@ use crate::config::Config;
 
 /// How long a stop waits for the releases to be written.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client that finds its group full waits for a place to be freed: one that was freed at
+/// another node just now is read of a round trip later.
+const FREED_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes of the log that wait to be written, at most.
 const WRITE_MEMORY: usize = 4 << 20;
 /// Bytes of the log that were read and not applied, at most.
@@ -141,6 +144,7 @@ impl Sessions {
                 status: watch::Sender::default(),
                 work: Notify::new(),
                 answered: Notify::new(),
+                freed: Notify::new(),
                 topic: config.sessions.topic.as_str().into(),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
@@ -180,8 +184,12 @@ impl Sessions {
             topics: topics.into(),
         };
         let error = |outcome| self.admission_error(&claim, outcome);
-        let load_by = Instant::now() + CLAIM_TIMEOUT;
+        let now = Instant::now();
+        let (load_by, freed_by) = (now + CLAIM_TIMEOUT, now + FREED_TIMEOUT);
         loop {
+            let freed = self.shared.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
             let refusal = match self.begin_claim(&claim, handle) {
                 Ok((permit, decided)) => {
                     let outcome = decided.await.unwrap_or(ClaimOutcome::Undecided);
@@ -202,11 +210,14 @@ impl Sessions {
                 ClaimRefusal::Full {
                     sockets,
                     partitions,
+                    may_be_freed,
                 } => {
-                    return Err(error(ClaimOutcome::Full {
-                        sockets,
-                        partitions,
-                    }));
+                    if !may_be_freed || timeout_at(freed_by, freed).await.is_err() {
+                        return Err(error(ClaimOutcome::Full {
+                            sockets,
+                            partitions,
+                        }));
+                    }
                 }
                 ClaimRefusal::Trouble(trouble) => return Err(self.unavailable(trouble)),
             }

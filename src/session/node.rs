@@ -358,14 +358,20 @@ impl SessionNode {
                 self.reject(place, ClaimOutcome::Duplicate, PlaceLoss::Superseded, now);
             }
             // There may be room for what was admitted beside it.
-            SessionEvent::Released(_) => self.settle_uncertain(now),
+            SessionEvent::Released(_) => {
+                self.effects.push(NodeEffect::PlaceFreed);
+                self.settle_uncertain(now);
+            }
             SessionEvent::Renewed(node) if node == self.incarnation => self.renewed(now),
             SessionEvent::Renewed(node) => self.note_server_id_of(node),
             SessionEvent::NodeGone {
                 node,
                 found_by,
                 places,
-            } => self.node_gone(node, found_by, &places, now),
+            } => {
+                self.effects.push(NodeEffect::PlaceFreed);
+                self.node_gone(node, found_by, &places, now);
+            }
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct SessionsShared {
     pub(super) work: Notify,
     /// A write was answered.
     pub(super) answered: Notify,
+    /// A place was freed, on whichever node.
+    pub(super) freed: Notify,
     pub(super) topic: Arc<str>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -124,6 +126,7 @@ impl PlacedSockets {
                     };
                     self.signal(number, signal);
                 }
+                NodeEffect::PlaceFreed => shared.freed.notify_waiters(),
                 NodeEffect::DuplicateServerId => warn!(
                     "another node that runs has the same server.server-id: \
                      each takes the other's places when it starts"

@@ -57,6 +57,7 @@ impl SessionNode {
         Err(ClaimRefusal::Full {
             sockets,
             partitions,
+            may_be_freed: self.state.nodes().any(|(node, _)| node != self.incarnation),
         })
     }
 

@@ -16,6 +16,8 @@ pub(in crate::session) enum NodeEffect {
     Evict(u64),
     /// Close the socket: its place is lost.
     Lost { number: u64, loss: PlaceLoss },
+    /// Tell those who were refused that a place was freed.
+    PlaceFreed,
     /// Say that another node has the same server id.
     DuplicateServerId,
     /// Say that the places are claimed again, since others had found this node dead.
@@ -53,8 +55,13 @@ pub(in crate::session) enum ClaimRefusal {
     NotLoaded,
     /// That socket of this node has the client's place.
     HeldHere(u64),
-    /// The group has a socket for each partition.
-    Full { sockets: usize, partitions: usize },
+    /// The group has a socket for each partition, as far as the log was read.
+    Full {
+        sockets: usize,
+        partitions: usize,
+        /// Whether other nodes may have freed a place of which nothing was read yet.
+        may_be_freed: bool,
+    },
     /// The log is known not to answer.
     Trouble(LogTrouble),
 }

@@ -234,6 +234,7 @@ impl SessionSimulation {
                     self.lost += 1;
                     node.sockets.remove(&number).expect("it is there");
                 }
+                NodeEffect::PlaceFreed => {}
                 NodeEffect::DuplicateServerId => panic!("every server id is used once"),
                 NodeEffect::Rejoined => self.rejoined += 1,
             }

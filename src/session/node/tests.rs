@@ -9,8 +9,10 @@ struct OneNode {
     node: SessionNode,
     log: Vec<SessionRecord>,
     now: Instant,
-    /// What it did but writing.
+    /// What it did but writing, and telling of freed places.
     done: Vec<NodeEffect>,
+    /// How often it told of one.
+    freed: usize,
 }
 
 impl OneNode {
@@ -27,6 +29,7 @@ impl OneNode {
             log: Vec::new(),
             now,
             done: Vec::new(),
+            freed: 0,
         };
         one.load();
         one
@@ -47,6 +50,7 @@ impl OneNode {
         for effect in self.node.take_effects() {
             match effect {
                 NodeEffect::Write(record) => written.push(record),
+                NodeEffect::PlaceFreed => self.freed += 1,
                 other => self.done.push(other),
             }
         }
@@ -159,6 +163,32 @@ fn a_claim_that_another_came_before_is_decided_by_what_is_read() {
     let refused = one.node.claim(claim("c"), one.now);
     assert!(matches!(refused, Err(ClaimRefusal::Full { .. })));
     assert_eq!(one.settle(), []);
+}
+
+#[test]
+fn who_is_refused_beside_other_nodes_is_told_when_a_place_is_freed() {
+    let mut one = OneNode::new();
+    let number = one.claim("a");
+    let full = |may_be_freed| {
+        Err(ClaimRefusal::Full {
+            sockets: 1,
+            partitions: 1,
+            may_be_freed,
+        })
+    };
+    assert_eq!(one.node.claim(claim("b"), one.now), full(false));
+    one.node.release(number, one.now);
+    one.settle();
+    assert_eq!(one.freed, 1);
+    one.other_lives(0xb, "node-2", 1);
+    let id = other_place(1);
+    let claimed = claim("c");
+    one.other(SessionRecord::Place { id, claim: claimed });
+    assert_eq!(one.node.claim(claim("b"), one.now), full(true));
+    one.other(SessionRecord::Released { id });
+    one.settle();
+    assert_eq!(one.freed, 2);
+    one.claim("b");
 }
 
 #[test]
