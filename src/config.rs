@@ -33,6 +33,7 @@ mod trusted_proxies;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub(crate) use allowed_hosts::AllowedHosts;
@@ -246,6 +247,12 @@ pub struct SessionConfig {
     pub topic_init_retry_interval: Duration,
     /// How long the others wait for a node that is not heard of.
     pub lease_duration: Duration,
+}
+
+impl SessionConfig {
+    /// What a lease may last: other nodes believe no longer one.
+    pub(crate) const LEASE_DURATIONS: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(600);
 }
 
 impl Default for SessionConfig {

@@ -59,6 +59,19 @@ pub(super) fn duration_from(text: &str, min: Duration) -> ParsedValue<Duration> 
     }
 }
 
+/// A duration within `range`, whose ends are whole seconds.
+pub(super) fn duration_within(
+    text: &str,
+    range: RangeInclusive<Duration>,
+) -> ParsedValue<Duration> {
+    let (min, max) = (range.start().as_secs(), range.end().as_secs());
+    let within = duration(text)?;
+    match range.contains(&within) {
+        true => Ok(within),
+        false => Err(format!("a duration of {min} s to {max} s")),
+    }
+}
+
 /// A count of milliseconds, as Java properties that end in `.ms` have it.
 pub(super) fn millis(text: &str) -> ParsedValue<Duration> {
     number(text, 0..=i64::from(i32::MAX)).map(Duration::from_millis)

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::SessionConfig;
+
 /// The version of the values that are written. Readers skip all others.
 const VERSION: u32 = 1;
 /// The longest key that is read, bytes.
@@ -103,7 +105,7 @@ impl NodeLease {
 
 /// What a lease lasts, at least and at most.
 const LEASE_MIN: Duration = Duration::from_millis(300);
-const LEASE_MAX: Duration = Duration::from_secs(600);
+const LEASE_MAX: Duration = *SessionConfig::LEASE_DURATIONS.end();
 
 /// A record of the session topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
 use crate::config::value;
-use crate::config::{AllowedOrigins, LogFormat, TrustedProxies, log_level};
+use crate::config::{AllowedOrigins, LogFormat, SessionConfig, TrustedProxies, log_level};
 
 /// Every key but the Kafka client properties. Settings are in the order of the help text.
 #[rustfmt::skip] // A row is a line where it can be.
@@ -245,7 +245,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         default: Some("15 seconds"),
         placeholder: "DURATION",
         help: "How long a node that is not heard of keeps its sockets' places; renewed at a third of it",
-        set: |c, text| assign(&mut c.sessions.lease_duration, value::duration_from(text, Duration::from_secs(1))),
+        set: |c, text| assign(&mut c.sessions.lease_duration, value::duration_within(text, SessionConfig::LEASE_DURATIONS)),
     }),
 
     // Commits that clients ask for.

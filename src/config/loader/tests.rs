@@ -551,6 +551,22 @@ fn sections_of_others_are_reported_once() {
 }
 
 #[test]
+fn a_lease_lasts_ten_minutes_at_most() {
+    let lease = |value: &str| {
+        let mut sources = dev();
+        let key = "session-handler.lease-duration";
+        sources.defines.push(format!("{key}={value}"));
+        load(&sources).map(|loaded| loaded.config.sessions.lease_duration)
+    };
+    assert_eq!(lease("10 minutes").unwrap(), Duration::from_secs(600));
+    let refused = lease("1 hour").unwrap_err().errors[0].to_string();
+    assert!(
+        refused.ends_with("accepted: a duration of 1 s to 600 s"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn brokers_of_the_file_may_be_there_beside_dev() {
     let (sources, _directory) = with_file("kafka.ws.proxy.kafka-client.bootstrap-hosts = \"a:1\"");
     let notices = load(&sources).unwrap().notices;
