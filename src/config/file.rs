@@ -8,6 +8,7 @@
 //! `hocon-parser` reads and resolves; its values have no places. Its syntax tree has, so the
 //! includes are put into the tree here and each key's place is looked up there.
 
+mod class_path;
 mod definitions;
 mod document;
 mod file_reference;
@@ -43,6 +44,8 @@ pub(super) struct FileContent {
     pub(super) strays: Vec<FileValue>,
     /// Sections of others, such as `akka`.
     pub(super) sections: Vec<String>,
+    /// Includes of what is on a class path.
+    pub(super) class_path_includes: Vec<FilePlace>,
 }
 
 /// A key, its value and its place.
@@ -77,6 +80,9 @@ pub(super) fn read(
         ConfigError::File(format!("{place}: {fault}{object}"))
     })?;
 
+    let class_path_includes = document.class_path_includes.iter();
+    let class_path_includes = class_path_includes.map(|line| document.sources.place(*line));
+    let class_path_includes = class_path_includes.collect();
     let mut leaves = Leaves::default();
     leaves.collect(&mut Vec::new(), &resolved);
     let is_set = |path: &[String]| {
@@ -112,6 +118,7 @@ pub(super) fn read(
         values: values.into_values().map(|(_, value)| value).collect(),
         strays,
         sections,
+        class_path_includes,
     })
 }
 

@@ -116,6 +116,11 @@ impl GivenValues {
             let (key, from) = (stray.key, ValueSource::File(stray.place));
             self.errors.push(ConfigError::OutsidePrefix { key, from });
         }
+        for place in content.class_path_includes {
+            self.notices.push(format!(
+                "{place}: this include is ignored: there is no class path here"
+            ));
+        }
         if !content.sections.is_empty() {
             self.notices.push(format!(
                 "{}: {} ignored: only {} is read here",

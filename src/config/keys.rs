@@ -120,6 +120,7 @@ impl LaterKey {
     fn is_same(&self, a: &str, b: &str) -> bool {
         match self.placeholder {
             "DURATION" => value::duration(a) == value::duration(b),
+            "BOOLEAN" => value::boolean(a) == value::boolean(b),
             _ => a.trim().eq_ignore_ascii_case(b.trim()),
         }
     }
@@ -130,10 +131,9 @@ impl LaterKey {
         value_of: impl Fn(&str) -> Option<&'a str>,
     ) -> Option<&'static str> {
         let switch = self.switch.as_ref()?;
-        let value = value_of(switch.key).map(|text| text.trim().to_ascii_lowercase());
-        let is_off = match value.as_deref() {
+        let is_off = match value_of(switch.key) {
             None => !switch.must_be_off,
-            Some(text) => text == "false",
+            Some(text) => value::boolean(text) == Ok(false),
         };
         is_off.then_some(switch.key)
     }

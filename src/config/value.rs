@@ -24,9 +24,9 @@ pub(super) fn duration(text: &str) -> ParsedValue<Duration> {
         "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => 1.0,
         "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => 1e3,
         "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1e6,
-        "s" | "second" | "seconds" => 1e9,
-        "m" | "minute" | "minutes" => 60e9,
-        "h" | "hour" | "hours" => 3600e9,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1e9,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60e9,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600e9,
         "d" | "day" | "days" => 86_400e9,
         _ => return Err(accepted()),
     };
@@ -96,11 +96,19 @@ pub(super) fn size(text: &str) -> ParsedValue<usize> {
         "GB" | "gigabyte" | "gigabytes" => 1_000_000_000,
         _ => return Err(accepted()),
     };
-    let number: u64 = number.parse().map_err(|_| accepted())?;
-    number
-        .checked_mul(factor)
+    let bytes = match number.parse::<u64>() {
+        Ok(number) => number.checked_mul(factor),
+        Err(_) => fraction_of(number, factor),
+    };
+    bytes
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(accepted)
+}
+
+/// `0.5` of something, whole bytes of it; `None` where that cannot be told exactly.
+fn fraction_of(number: &str, factor: u64) -> Option<u64> {
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    (bytes < (1_u64 << 53) as f64).then_some(bytes as u64)
 }
 
 /// A size within `range`, in bytes.
@@ -132,11 +140,11 @@ pub(super) fn non_empty(text: &str) -> ParsedValue<String> {
     }
 }
 
-/// True or false.
+/// True or false, in all words that HOCON has for that.
 pub(super) fn boolean(text: &str) -> ParsedValue<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" => Ok(false),
         _ => Err("true or false".to_owned()),
     }
 }
@@ -352,6 +360,9 @@ mod tests {
             ("1 second", 1_000),
             ("1.5s", 1_500),
             ("10 m", 600_000),
+            ("3 min", 180_000),
+            ("2 hrs", 7_200_000),
+            ("5sec", 5_000),
             ("30 days", 2_592_000_000),
             ("250", 250),
         ] {
@@ -375,16 +386,41 @@ mod tests {
     }
 
     #[test]
+    fn booleans_are_read_in_hocon_spelling() {
+        for (yes, no) in [
+            ("true", "false"),
+            ("yes", "no"),
+            ("on", "off"),
+            ("TRUE", "Off"),
+        ] {
+            assert_eq!((boolean(yes), boolean(no)), (Ok(true), Ok(false)));
+        }
+        for text in ["", "1", "0", "y", "truth"] {
+            assert_eq!(boolean(text), Err("true or false".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_are_read_in_hocon_spelling() {
         for (text, bytes) in [
             ("1048576", 1 << 20),
             ("1 MiB", 1 << 20),
             ("256k", 256 << 10),
             ("2kB", 2_000),
+            ("0.5 MiB", 1 << 19),
+            ("1.5k", 1_536),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "MiB", "-5", "1 stone", "99999999999 GiB"] {
+        for text in [
+            "",
+            "MiB",
+            "-5",
+            "1 stone",
+            "99999999999 GiB",
+            "99999999.5 GiB",
+            "1.2.3k",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hocon::parser::{self, AstField, AstNode, Pos};
 use hocon::{ParseError, ScalarValue};
 
+use super::class_path;
 use super::file_reference;
 use super::source_map::SourceMap;
 use crate::config::error::ConfigError;
@@ -25,6 +26,8 @@ const FILES_MAX: usize = 256;
 pub(super) struct Document {
     pub(super) root: AstNode,
     pub(super) sources: SourceMap,
+    /// The lines of includes from the class path.
+    pub(super) class_path_includes: Vec<usize>,
 }
 
 /// Reads a file and all that it includes.
@@ -33,8 +36,11 @@ pub(super) fn read(path: &Path) -> Result<Document, ConfigError> {
         .map_err(|error| ConfigError::File(format!("{}: cannot read: {error}", path.display())))?;
     let mut reader = DocumentReader::default();
     let root = reader.parse(path, &text, &[])?;
-    let sources = reader.sources;
-    Ok(Document { root, sources })
+    Ok(Document {
+        root,
+        sources: reader.sources,
+        class_path_includes: reader.class_path_includes,
+    })
 }
 
 /// A text file of reasonable size.
@@ -55,6 +61,7 @@ struct DocumentReader {
     files: usize,
     /// The files that are being read, each included by the one before it.
     stack: Vec<PathBuf>,
+    class_path_includes: Vec<usize>,
 }
 
 impl DocumentReader {
@@ -70,10 +77,16 @@ impl DocumentReader {
         let has_extension = |extension: &str| path.extension().is_some_and(|e| e == extension);
         let mut root = match has_extension("properties") {
             true => properties_tree(text),
-            false => parse_hocon(text).map_err(|error| {
-                let (path, fault) = (path.display(), without_values(&error.message));
-                ConfigError::File(format!("{path}:{}: {fault}", error.line))
-            })?,
+            false => {
+                let mut class_path_includes = Vec::new();
+                let root = parse_hocon(text, &mut class_path_includes).map_err(|error| {
+                    let (path, fault) = (path.display(), without_values(&error.message));
+                    ConfigError::File(format!("{path}:{}: {fault}", error.line))
+                })?;
+                let lines = class_path_includes.iter().map(|line| line + lines_before);
+                self.class_path_includes.extend(lines);
+                root
+            }
         };
         if !matches!(root, AstNode::Object { .. }) {
             let fault = "the file must hold an object, not a list";
@@ -173,10 +186,13 @@ impl DocumentReader {
     }
 }
 
-fn parse_hocon(text: &str) -> Result<AstNode, ParseError> {
+/// The tree of a text, without its includes from the class path, whose lines are added.
+fn parse_hocon(text: &str, class_path_includes: &mut Vec<usize>) -> Result<AstNode, ParseError> {
     // A byte order mark, as some editors write it.
     let text = text.trim_start_matches('\u{feff}');
-    parser::parse_tokens(&hocon::tokenize(&file_reference::quote(text))?)
+    let mut tokens = hocon::tokenize(&file_reference::quote(text))?;
+    *class_path_includes = class_path::drop_includes(&mut tokens);
+    parser::parse_tokens(&tokens)
 }
 
 /// What is wrong, without the texts that the parser repeats: they may be parts of a secret.

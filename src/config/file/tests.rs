@@ -140,6 +140,45 @@ fn included_files_have_places_of_their_own() {
 }
 
 #[test]
+fn what_is_included_from_a_class_path_is_absent() {
+    let text = "include classpath(\"application\")\n\
+        kafka.ws.proxy { include required(classpath(\"x.conf\")), server.port = 1\n\
+        include required( classpath( \"y.conf\" ) )\n include \"more\" }\n\
+        \"include\" { a = classpath }";
+    let files = [
+        ("application.conf", text),
+        (
+            "more.conf",
+            "# some\ninclude classpath(\"z\")\nserver.server-id = a",
+        ),
+    ];
+    let content = read_files(&files, &[]).unwrap();
+    let values: Vec<_> = content.values.iter().map(|value| &*value.text).collect();
+    assert_eq!(values, ["1", "a"]);
+    let places = content.class_path_includes.iter();
+    let places: Vec<_> = places
+        .map(|place| {
+            let file = place.path.file_name().unwrap().to_str().unwrap();
+            format!("{file}:{}", place.line)
+        })
+        .collect();
+    let expected = [
+        "application.conf:1",
+        "application.conf:2",
+        "application.conf:3",
+        "more.conf:2",
+    ];
+    assert_eq!(places, expected);
+    for text in [
+        "include classpath(\"a\"",
+        "include classpath(a)",
+        "include classpath",
+    ] {
+        assert!(fault_of(text).starts_with("application.conf:1: "), "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named_with_its_line_and_shows_no_value() {
     for (text, fault) in [
         ("a = 1\nb {\n c = 1\n", "application.conf:4: expected }"),

@@ -567,6 +567,30 @@ fn a_lease_lasts_ten_minutes_at_most() {
 }
 
 #[test]
+fn what_a_later_version_has_may_be_off_in_any_word() {
+    let text = "kafka.ws.proxy.server {\n ssl { enabled = off, ssl-only = no, port = 1 }\n\
+        basic-auth { enabled = no, password = hunter2 } }\n\
+        kafka.ws.proxy.commit-handler.auto-commit-enabled = on\n";
+    let (sources, _directory) = with_file(text);
+    let loaded = load(&sources).unwrap();
+    assert!(loaded.config.commits.auto_commit_enabled);
+    assert_eq!(loaded.notices.len(), 2, "{:?}", loaded.notices);
+}
+
+#[test]
+fn an_include_from_a_class_path_is_reported_as_ignored() {
+    let text = "include classpath(\"application\")\nkafka.ws.proxy.server.server-id = a\n";
+    let (sources, _directory) = with_file(text);
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.config.server.server_id, "a");
+    let [notice] = &loaded.notices[..] else {
+        panic!("{:?}", loaded.notices);
+    };
+    let expected = "application.conf:1: this include is ignored: there is no class path here";
+    assert!(notice.ends_with(expected), "{notice}");
+}
+
+#[test]
 fn brokers_of_the_file_may_be_there_beside_dev() {
     let (sources, _directory) = with_file("kafka.ws.proxy.kafka-client.bootstrap-hosts = \"a:1\"");
     let notices = load(&sources).unwrap().notices;
