@@ -203,7 +203,8 @@ impl GivenValues {
         for (key, mut value) in std::mem::take(&mut self.values) {
             let text = value.text.reveal();
             let is_argument = value.source.is_argument();
-            let is_secret = keys::find(&key).is_some_and(|row| row.secret);
+            // What has an `@` may be a URL with a password.
+            let is_secret = keys::find(&key).is_some_and(|row| row.secret) || text.contains('@');
             let resolved = match text.strip_prefix('@').filter(|path| path.starts_with('/')) {
                 Some(path) if is_argument => file_values::content_of(path).map(Some),
                 _ => file_values::resolve(text),

@@ -478,14 +478,26 @@ fn section_of_variable(variable: &str) -> ClientSection {
 
 /// The known key that an unknown one most likely means.
 pub(super) fn nearest_key(key: &str) -> Option<String> {
+    nearest_key_within(key, edits_max)
+}
+
+/// The known key that one of a section without rows of its own is only a slip away from.
+pub(super) fn slip_in_section(key: &str) -> Option<String> {
+    let row = find(key).filter(|row| row.is_section());
+    row.and_then(|_| nearest_key_within(key, |_| EDITS_OF_A_SLIP))
+}
+
+fn nearest_key_within(key: &str, edits_max: fn(&str) -> usize) -> Option<String> {
     match ClientSection::split(key) {
         Some((section, property)) => {
             let known = CLIENT_PROPERTIES.iter().filter(|row| !row.is_section());
-            nearest(property, known.map(|row| row.name)).map(|name| section.key_of(name))
+            let known = known.map(|row| row.name);
+            nearest(property, known, edits_max(property)).map(|name| section.key_of(name))
         }
         None => {
             let known = PROXY_KEYS.iter().filter(|row| !row.is_section());
-            nearest(key, known.map(|row| row.name)).map(str::to_owned)
+            let known = known.flat_map(|row| row.aliases.iter().copied().chain([row.name]));
+            nearest(key, known, edits_max(key)).map(str::to_owned)
         }
     }
 }
@@ -507,12 +519,23 @@ pub(super) fn is_known(key: &str) -> bool {
 pub(super) fn nearest_variable(variable: &str) -> Option<&'static str> {
     let rows = PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
     let known = rows.flat_map(|row| row.variables);
-    nearest(variable, known.copied())
+    nearest(variable, known.copied(), edits_max(variable))
 }
 
-/// The candidate with the fewest edits to `name`, if they are few enough for a typo.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let edits_max = (name.len() / 3).max(2);
+/// So many edits may be a typo in a name that is unknown.
+fn edits_max(name: &str) -> usize {
+    (name.len() / 3).max(2)
+}
+
+/// So many are one in a name that could be right.
+const EDITS_OF_A_SLIP: usize = 2;
+
+/// The candidate with the fewest edits to `name`, if they are few enough.
+fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+    edits_max: usize,
+) -> Option<&'a str> {
     candidates
         .map(|candidate| (strsim::levenshtein(name, candidate), candidate))
         .filter(|(edits, _)| *edits <= edits_max)
@@ -534,10 +557,46 @@ mod tests {
     fn a_typo_finds_the_nearest_key_and_an_unlike_word_finds_none() {
         let known = ["server.port", "server.server-id"];
         assert_eq!(
-            nearest("server.prot", known.into_iter()),
+            nearest("server.prot", known.into_iter(), 3),
             Some("server.port")
         );
-        assert_eq!(nearest("zzz", known.into_iter()), None);
+        assert_eq!(nearest("zzz", known.into_iter(), 3), None);
+        let alias = "kafka-client.schema-registry-urls";
+        let named = nearest_key(alias).unwrap();
+        assert_eq!(named, "kafka-client.schema-registry-url");
+    }
+
+    #[test]
+    fn a_slip_in_a_section_finds_its_key_and_what_java_has_there_is_none() {
+        for (key, meant) in [
+            (
+                "kafka-client.schema-registry.auto-register-schema",
+                "kafka-client.schema-registry.auto-register-schemas",
+            ),
+            (
+                "kafka-client.schema-registry.properties.schema.registry.basic.auth.userinfo",
+                "kafka-client.schema-registry.properties.schema.registry.basic.auth.user.info",
+            ),
+            (
+                "consumer.kafka-client-properties.sasl.jaas.confg",
+                "consumer.kafka-client-properties.sasl.jaas.config",
+            ),
+        ] {
+            assert_eq!(slip_in_section(key).as_deref(), Some(meant), "{key}");
+        }
+        let java = include_str!("keys/properties-of-java.txt").lines();
+        for name in java {
+            let key = ClientSection::AllClients.key_of(name);
+            assert_eq!(slip_in_section(&key), None, "{name}");
+        }
+        let registry = "kafka-client.schema-registry.properties.";
+        for name in ["ssl.truststore.location", "basic.auth.user.info", "x"] {
+            assert_eq!(
+                slip_in_section(&format!("{registry}{name}")),
+                None,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -286,10 +286,17 @@ impl Loader {
         sections.filter(is_plaintext).collect()
     }
 
+    /// Refuses a key of a later version, or what was meant as one of this.
     fn refuse(&mut self, key: &str, value: &GivenValue) {
-        self.errors.push(ConfigError::UnsupportedKey {
-            key: key.to_owned(),
-            from: value.source.clone(),
+        let (meant, key) = (keys::slip_in_section(key), key.to_owned());
+        let from = value.source.clone();
+        self.errors.push(match meant {
+            Some(known) => ConfigError::UnknownKey {
+                key,
+                from,
+                hint: did_you_mean(&known),
+            },
+            None => ConfigError::UnsupportedKey { key, from },
         });
     }
 
@@ -308,9 +315,8 @@ impl Loader {
     /// Refuses what no row of the table has read.
     fn refuse_unread(&mut self) {
         for (key, GivenValue { source: from, .. }) in std::mem::take(&mut self.unread) {
-            let hint = keys::nearest_key(&key).map_or_else(String::new, |known| {
-                format!("; did you mean {KEY_PREFIX}{known}?")
-            });
+            let hint =
+                keys::nearest_key(&key).map_or_else(String::new, |known| did_you_mean(&known));
             self.errors
                 .push(ConfigError::UnknownKey { key, from, hint });
         }
@@ -341,6 +347,10 @@ impl Loader {
             effective: self.effective,
         })
     }
+}
+
+fn did_you_mean(known: &str) -> String {
+    format!("; did you mean {KEY_PREFIX}{known}?")
 }
 
 /// Why what SASL needs is ignored.

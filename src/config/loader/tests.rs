@@ -212,6 +212,17 @@ fn what_a_switch_turns_off_is_reported_once_as_ignored() {
 }
 
 #[test]
+fn what_a_later_version_has_may_be_off_in_any_word() {
+    let text = "kafka.ws.proxy.server {\n ssl { enabled = off, ssl-only = no, port = 1 }\n\
+        basic-auth { enabled = no, password = hunter2 } }\n\
+        kafka.ws.proxy.commit-handler.auto-commit-enabled = on\n";
+    let (sources, _directory) = with_file(text);
+    let loaded = load(&sources).unwrap();
+    assert!(loaded.config.commits.auto_commit_enabled);
+    assert_eq!(loaded.notices.len(), 2, "{:?}", loaded.notices);
+}
+
+#[test]
 fn an_ignored_java_property_is_reported_once_with_all_sources_that_set_it() {
     let mut sources = dev();
     for define in [
@@ -551,6 +562,40 @@ fn sections_of_others_are_reported_once() {
 }
 
 #[test]
+fn an_include_from_a_class_path_is_reported_as_ignored() {
+    let text = "include classpath(\"application\")\nkafka.ws.proxy.server.server-id = a\n";
+    let (sources, _directory) = with_file(text);
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.config.server.server_id, "a");
+    let [notice] = &loaded.notices[..] else {
+        panic!("{:?}", loaded.notices);
+    };
+    let expected = "application.conf:1: this include is ignored: there is no class path here";
+    assert!(notice.ends_with(expected), "{notice}");
+}
+
+#[test]
+fn a_slip_in_a_section_of_a_later_version_names_the_key_that_was_meant() {
+    for (slip, meant) in [
+        (
+            "kafka-client.schema-registry.auto-register-schema",
+            "kafka-client.schema-registry.auto-register-schemas",
+        ),
+        (
+            "kafka-client.properties.sasl.jaas.confg",
+            "kafka-client.properties.sasl.jaas.config",
+        ),
+    ] {
+        let mut sources = dev();
+        sources.defines.push(format!("{slip}=hunter2"));
+        let expected = format!(
+            "{KEY_PREFIX}{slip} (from -D {slip}): no such key; did you mean {KEY_PREFIX}{meant}?"
+        );
+        assert_eq!(errors(&sources), [expected]);
+    }
+}
+
+#[test]
 fn a_lease_lasts_ten_minutes_at_most() {
     let lease = |value: &str| {
         let mut sources = dev();
@@ -564,30 +609,6 @@ fn a_lease_lasts_ten_minutes_at_most() {
         refused.ends_with("accepted: a duration of 1 s to 600 s"),
         "{refused}"
     );
-}
-
-#[test]
-fn what_a_later_version_has_may_be_off_in_any_word() {
-    let text = "kafka.ws.proxy.server {\n ssl { enabled = off, ssl-only = no, port = 1 }\n\
-        basic-auth { enabled = no, password = hunter2 } }\n\
-        kafka.ws.proxy.commit-handler.auto-commit-enabled = on\n";
-    let (sources, _directory) = with_file(text);
-    let loaded = load(&sources).unwrap();
-    assert!(loaded.config.commits.auto_commit_enabled);
-    assert_eq!(loaded.notices.len(), 2, "{:?}", loaded.notices);
-}
-
-#[test]
-fn an_include_from_a_class_path_is_reported_as_ignored() {
-    let text = "include classpath(\"application\")\nkafka.ws.proxy.server.server-id = a\n";
-    let (sources, _directory) = with_file(text);
-    let loaded = load(&sources).unwrap();
-    assert_eq!(loaded.config.server.server_id, "a");
-    let [notice] = &loaded.notices[..] else {
-        panic!("{:?}", loaded.notices);
-    };
-    let expected = "application.conf:1: this include is ignored: there is no class path here";
-    assert!(notice.ends_with(expected), "{notice}");
 }
 
 #[test]
@@ -671,6 +692,16 @@ fn a_secret_in_clear_in_an_argument_is_warned_about() {
     assert_eq!(notices("hunter2"), 1);
     assert_eq!(notices(&format!("@{}", secret.display())), 0);
     assert_eq!(notices(&format!("${{file:{}}}", secret.display())), 0);
+    let key = "kafka-client.schema-registry.url";
+    let mut sources = dev();
+    sources
+        .defines
+        .push(format!("{key}=http://u:hunter2@r:8081"));
+    let [notice] = &load(&sources).unwrap().notices[..] else {
+        panic!("a password in a URL is not warned about");
+    };
+    assert!(notice.contains("lists of processes"), "{notice}");
+    assert!(!notice.contains("hunter2"), "{notice}");
     let mut sources = dev();
     let name = "WSPROXY_KAFKA_SSL_KEY_PASS";
     sources.variables.push(variable(name, "hunter2"));
