@@ -150,7 +150,7 @@ pub(crate) async fn heartbeats(bench: &Bench) {
 }
 
 /// Reads until a record has come.
-async fn first_record(stream: TcpStream, mut frames: Frames) -> PatientReader {
+pub(crate) async fn first_record(stream: TcpStream, mut frames: Frames) -> PatientReader {
     let mut reader = PatientReader::new(stream);
     let mut records = 0;
     while records == 0 {
@@ -199,7 +199,7 @@ impl PatientReader {
 }
 
 /// Writes one record and waits for its acknowledgement.
-async fn produce_one(proxy: &ProxyProcess, topic: &str) {
+pub(crate) async fn produce_one(proxy: &ProxyProcess, topic: &str) {
     let target = format!("/socket/in?topic={topic}");
     let (mut stream, frames) = open(proxy.port(), &target).await.expect("accepted");
     stream.write_all(&record_frame()).await.expect("open");

@@ -8,6 +8,7 @@ mod hostile;
 mod hung_broker;
 mod load;
 mod native;
+mod opens;
 mod processes;
 mod sockets;
 
@@ -141,6 +142,8 @@ const ALL: &[&str] = &[
     "latency",
     "fanout",
     "idle",
+    "opens",
+    "opens_kafka",
     "joins",
     "heartbeats",
     "hung_follower",
@@ -204,6 +207,8 @@ async fn main() {
             }
             "fanout" => sockets::fanout(&bench).await,
             "idle" => sockets::idle(&bench).await,
+            "opens" => opens::opens(&bench).await,
+            "opens_kafka" => opens::opens_kafka(&bench).await,
             "joins" => groups::joins(&bench).await,
             "heartbeats" => groups::heartbeats(&bench).await,
             "hung_follower" => hung_broker::hung_follower(&bench).await,
