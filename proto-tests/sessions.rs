@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kafka_client::TopicPartition;
 use kafka_websocket_proxy::config::Config;
 use memory_broker::{ApiKey, FaultAction, FaultRule};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::{Proxy, readiness};
 use crate::support::ws_client::{WsClient, let_in};
@@ -63,6 +65,33 @@ async fn a_place_that_is_freed_at_one_node_is_had_at_another_at_once() {
         there.close().await;
     }
     second.stopped().await;
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_socket_of_a_single_node_waits_for_one_produce_request_and_no_fetch() {
+    let proxy = Proxy::with(|config| {
+        // No lease is renewed meanwhile.
+        config.sessions.lease_duration = Duration::from_secs(3_600);
+    })
+    .await;
+    proxy.topic("t", 1);
+    proxy.ready().await;
+    let released = CancellationToken::new();
+    let held = FaultAction::Hold(released.clone());
+    let held = FaultRule::on(ApiKey::Fetch, held).always();
+    proxy.broker.faults().add(held);
+    let mut sockets = Vec::new();
+    for n in 0..5 {
+        let before = proxy.broker.requests(ApiKey::Produce);
+        sockets.push(proxy.connect(&out(&format!("g{n}"), "a")).await);
+        let after = proxy.broker.requests(ApiKey::Produce);
+        assert_eq!(after - before, 1, "socket {n}");
+    }
+    // Nor do those that come at once.
+    let opening = (5..55).map(async |n| proxy.connect(&out(&format!("g{n}"), "a")).await);
+    sockets.extend(join_all(opening).await);
+    released.cancel();
     proxy.stopped().await;
 }
 
