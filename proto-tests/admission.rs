@@ -1,10 +1,14 @@
 //! What a socket is admitted or refused by: the cluster as it is, not as it was.
 
+use std::time::Duration;
+
 use kafka_client::BrokerId;
-use memory_broker::ApiKey;
+use memory_broker::{ApiKey, FaultAction, FaultRule};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::Proxy;
+use crate::support::until;
 
 fn record_for(partition: i32) -> String {
     json!({"value": {"value": "x"}, "partition": partition}).to_string()
@@ -112,5 +116,32 @@ async fn a_topic_that_was_just_deleted_is_refused() {
         let refused = proxy.open(path).await.err().expect(path);
         assert_eq!(refused.status, 400, "{path}");
     }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_place_in_a_group_is_claimed_while_the_brokers_are_asked_about_a_known_topic() {
+    let proxy = Proxy::with(|config| {
+        // No lease is renewed meanwhile.
+        config.sessions.lease_duration = Duration::from_secs(3_600);
+    })
+    .await;
+    proxy.topic("t", 1);
+    proxy.connect("/socket/in?topic=t").await.close().await;
+    proxy.ready().await;
+    let answered = CancellationToken::new();
+    let held = FaultRule::on(ApiKey::Metadata, FaultAction::Hold(answered.clone()));
+    proxy.broker.faults().add(held.always());
+    let claimed = async {
+        let before = proxy.broker.requests(ApiKey::Produce);
+        until("the claim", || {
+            proxy.broker.requests(ApiKey::Produce) > before
+        })
+        .await;
+        answered.cancel();
+    };
+    let path = "/socket/out?topic=t&clientId=a";
+    let (socket, ()) = tokio::join!(proxy.connect(path), claimed);
+    socket.close().await;
     proxy.stopped().await;
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all};
 use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -30,7 +30,7 @@ use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
-use crate::session::registry::ConnectionPermit;
+use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::{AdmissionError, GroupPermit};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
@@ -77,6 +77,13 @@ pub(super) struct UpgradeRequest {
     pub(super) page_refused: Option<PageRefused>,
     pub(super) connection: Option<HttpConnectionHold>,
 }
+
+/// What a consuming socket is opened with.
+type JoinedGroup = (
+    Vec<Arc<TopicMetadata>>,
+    (FrameFormat, AvroCommits),
+    GroupPermit,
+);
 
 /// Admits and starts sockets.
 struct SocketOpener {
@@ -244,22 +251,8 @@ impl SocketOpener {
                 let params = query.consume_params()?;
                 self.check_access(params.topics.iter().map(String::as_str))?;
                 let connection_permit = self.connection_permit()?;
-                let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
-                let topics = self.topics_or_create(&names).await?;
-                let formats = self.frame_format(&params).await?;
-                let partitions =
-                    |topic: &Arc<TopicMetadata>| (Arc::clone(&topic.name), topic.partitions.len());
-                let counts: Vec<_> = topics.iter().map(partitions).collect();
-                let group_permit = self
-                    .app
-                    .sessions
-                    .acquire_group_permit(
-                        &params.group_id,
-                        &params.client_id,
-                        &counts,
-                        connection_permit.handle(),
-                    )
-                    .await?;
+                let handle = connection_permit.handle();
+                let (topics, formats, group_permit) = self.join_group(&params, handle).await?;
                 let start = match params.offset_reset_strategy {
                     OffsetResetStrategy::Latest => Some(self.decide_start(&params, &topics).await?),
                     OffsetResetStrategy::Earliest | OffsetResetStrategy::None => None,
@@ -273,6 +266,56 @@ impl SocketOpener {
                 })
             }
         }
+    }
+
+    /// The topics, what frames are, and a permit of the group. For topics that are known the
+    /// permit is acquired meanwhile: mostly they are still as they were, and then nobody waits
+    /// for two round trips. What is wrong with the topics is told whatever becomes of the permit.
+    async fn join_group(
+        &self,
+        params: &ConsumeParams,
+        handle: &Arc<SocketHandle>,
+    ) -> Result<JoinedGroup, HttpError> {
+        let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
+        let known = self.known_partition_counts(&names);
+        let asked = async {
+            let topics = self.topics_or_create(&names).await?;
+            let formats = self.frame_format(params).await?;
+            Ok::<_, HttpError>((topics, formats))
+        };
+        let early = async {
+            let counts = known.as_ref();
+            let permit = counts.map(|counts| self.group_permit(params, counts, handle));
+            Ok::<_, HttpError>(OptionFuture::from(permit).await)
+        };
+        let ((topics, formats), early) = tokio::try_join!(asked, early)?;
+        let counts: Vec<_> = topics.iter().map(partition_count).collect();
+        // A permit for other counts is released before the next one is acquired.
+        let permit = match early.filter(|_| known.as_ref() == Some(&counts)) {
+            Some(permit) => permit?,
+            None => self.group_permit(params, &counts, handle).await?,
+        };
+        Ok((topics, formats, permit))
+    }
+
+    /// How many partitions the topics had when they were last asked about, if all are known.
+    fn known_partition_counts(&self, names: &[Arc<str>]) -> Option<Vec<(Arc<str>, usize)>> {
+        let snapshot = self.app.cluster().metadata().snapshot();
+        let count = |name: &Arc<str>| snapshot.topic(name).map(partition_count);
+        names.iter().map(count).collect()
+    }
+
+    async fn group_permit(
+        &self,
+        params: &ConsumeParams,
+        topics: &[(Arc<str>, usize)],
+        handle: &Arc<SocketHandle>,
+    ) -> Result<GroupPermit, AdmissionError> {
+        let (group, client) = (&params.group_id, &params.client_id);
+        let sessions = &self.app.sessions;
+        sessions
+            .acquire_group_permit(group, client, topics, handle)
+            .await
     }
 
     fn check_access<'a>(
@@ -523,6 +566,10 @@ pub(super) fn handshake_error(error: HandshakeError) -> HttpError {
             SEC_WEBSOCKET_VERSION,
             HeaderValue::from_static(handshake::VERSION),
         )
+}
+
+fn partition_count(topic: &Arc<TopicMetadata>) -> (Arc<str>, usize) {
+    (Arc::clone(&topic.name), topic.partitions.len())
 }
 
 impl From<ParamError> for HttpError {
