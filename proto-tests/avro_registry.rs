@@ -16,7 +16,7 @@ use crate::support::kafka::root;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::schema_registry::{FakeRegistry, RegistryFault};
-use crate::support::until;
+use crate::support::{until, until_asked};
 
 const IN: &str = "/socket/in?topic=t&socketPayload=avro";
 const OUT: &str = "/socket/out?topic=t&clientId=c&socketPayload=avro";
@@ -143,6 +143,7 @@ async fn what_has_no_schema_of_ours_is_answered_by_text_in_its_place() {
     let cases = [
         (Message::binary(original_datum()), "0x00"),
         (framed(999, &original_datum()), "no schema 999"),
+        (framed(u32::MAX, &original_datum()), "no schema 4294967295"),
         (
             framed(wrong, &original_datum()),
             "not of AvroProducerRecord",
@@ -166,6 +167,8 @@ async fn what_has_no_schema_of_ours_is_answered_by_text_in_its_place() {
     }
     let last = avro.read(&avro.producer_result, into.next_message().await);
     assert_eq!(field(&last, "offset"), Value::Long(1));
+    // No registry has such an id.
+    assert_eq!(registry.asked("/schemas/ids/4294967295"), 0);
     proxy.stopped().await;
 }
 
@@ -391,6 +394,14 @@ async fn the_program_takes_its_settings_and_shows_no_secret() {
         Some("Basic dXNlcjpodW50ZXIy")
     );
     log.first_with("does not answer as one").await;
+    registry.set_fault(Some(RegistryFault::Status(401)));
+    // A failure stands for a second.
+    let asked_again = async || {
+        program.refused(IN).await;
+        registry.requests().len() > 1
+    };
+    until_asked("it is asked again", asked_again).await;
+    log.first_with("a schema registry refuses a request").await;
     for secret in ["hunter", "dXNlcjpodW50ZXIy"] {
         assert_eq!(log.with(secret), Vec::<String>::new());
         assert!(!refused.body.contains(secret), "{refused:?}");

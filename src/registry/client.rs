@@ -95,6 +95,10 @@ impl SchemaRegistryClient {
     /// # Errors
     /// There is none, it is of another kind, no registry answers, or it refuses.
     pub async fn schema(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
+        // Registries have ids as Java's int: they would call such a request malformed.
+        if i32::try_from(id).is_err() {
+            return Err(SchemaRegistryError::UnknownId { id });
+        }
         let requests = &self.0.requests;
         let fetch = || {
             let requests = Arc::clone(requests);

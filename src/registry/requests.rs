@@ -130,6 +130,7 @@ impl RegistryRequests {
                     return Ok(answer);
                 }
                 UrlAnswer::Refused(status, message) => {
+                    warn!(%url, %status, reason = message, "a schema registry refuses a request");
                     self.preferred.store(index, Ordering::Relaxed);
                     return Err(SchemaRegistryError::Refused {
                         url: url.to_string(),
