@@ -211,6 +211,17 @@ impl Program {
             .unwrap()
     }
 
+    /// Whether all of its threads wait for something.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let mut states = threads.map(|thread| {
+            // A thread may have ended meanwhile.
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
+            status.is_ok_and(|status| status.contains("State:\tS"))
+        });
+        states.all(|is_asleep| is_asleep)
+    }
+
     /// Sends a signal, as `kill -NAME` does.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
