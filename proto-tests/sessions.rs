@@ -72,7 +72,7 @@ async fn a_place_that_is_freed_at_one_node_is_had_at_another_at_once() {
 async fn a_socket_of_a_single_node_waits_for_one_produce_request_and_no_fetch() {
     let proxy = Proxy::with(|config| {
         // No lease is renewed meanwhile.
-        config.sessions.lease_duration = Duration::from_secs(3_600);
+        config.sessions.lease_duration = Duration::from_secs(600);
     })
     .await;
     proxy.topic("t", 1);
