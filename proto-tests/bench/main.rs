@@ -2,6 +2,7 @@
 //!
 //! `scripts/bench` builds what is measured and calls this with the names of the figures.
 
+mod churn;
 mod cpu;
 mod groups;
 mod hostile;
@@ -10,6 +11,8 @@ mod load;
 mod native;
 mod opens;
 mod processes;
+#[path = "../support/random.rs"]
+mod random;
 mod sockets;
 
 use std::cell::OnceCell;
@@ -150,6 +153,7 @@ const ALL: &[&str] = &[
     "hung_leader",
     "parsers",
     "hostile",
+    "churn",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -215,6 +219,7 @@ async fn main() {
             "hung_leader" => hung_broker::hung_leader(&bench).await,
             "parsers" => hostile::parsers(&bench).await,
             "hostile" => hostile::hostile(&bench).await,
+            "churn" => churn::churn(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }

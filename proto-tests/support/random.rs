@@ -43,6 +43,8 @@ pub(crate) fn from_environment(name: &str) -> Option<u64> {
 
 /// A seed that no other run has, most probably.
 pub(crate) fn random_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
     now.as_nanos() as u64 % 1_000_000
 }
