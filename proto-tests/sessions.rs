@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kafka_client::TopicPartition;
 use kafka_websocket_proxy::config::Config;
-use memory_broker::{ApiKey, FaultAction, FaultRule};
+use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, MemoryBroker};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::program::Program;
 use crate::support::proxy::{Proxy, readiness};
 use crate::support::ws_client::{WsClient, let_in};
 use crate::support::{until, until_asked};
@@ -284,6 +285,33 @@ async fn of_a_session_topic_with_more_partitions_the_first_is_used() {
     third.stopped().await;
     second.stopped().await;
     proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_session_topic_that_was_there_and_is_not_compacted_is_told_of_once_with_the_way_out() {
+    let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    assert!(broker.create_topic("theirs", 1));
+    let bootstrap = broker.bootstrap();
+    let start = |topic: &str| {
+        let topic = ["--session-handler-session-state-topic-name", topic];
+        let brokers = ["--bootstrap-hosts", &bootstrap];
+        Program::start_logged(&[brokers, topic].concat(), &[])
+    };
+    let warning = "the session topic is not compacted";
+    let (program, log) = start("theirs");
+    let line = log.first_with(warning).await;
+    for part in ["topic=\"theirs\"", "cleanup.policy=[compact,delete]"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    program.ready().await;
+    assert_eq!(log.with(warning).len(), 1);
+    drop(program);
+    // One that the proxy has created is found by the next start, too.
+    for _ in 0..2 {
+        let (program, log) = start("ours");
+        program.ready().await;
+        assert_eq!(log.with(warning), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ pub(super) struct TopicState {
     pub(super) id: Uuid,
     pub(super) max_message_bytes: usize,
     pub(super) log_append_time: bool,
+    /// `cleanup.policy`; told, and without effect.
+    pub(super) cleanup_policy: Box<str>,
     pub(super) partitions: Vec<PartitionState>,
 }
 
@@ -202,6 +204,7 @@ impl ClusterState {
             id,
             max_message_bytes: self.config.message_max_bytes,
             log_append_time: self.config.log_append_time,
+            cleanup_policy: "delete".into(),
             partitions: Vec::with_capacity(partitions),
         };
         let first = self.topics.len();

@@ -1,11 +1,12 @@
-//! Creating topics: the proxy's own, and those of `--dev` and tests.
+//! Creating topics, and asking for their settings: the proxy's own, and those of `--dev` and tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::{CreateTopicsRequest, DescribeConfigsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
 
@@ -114,6 +115,36 @@ pub async fn create_topic_with(
     .await
 }
 
+/// A setting of a topic, as it is in effect; `None` when the broker knows no such setting.
+///
+/// # Errors
+/// [`AdminError::Rejected`] when there is no such topic, or it may not be described
+/// (DESCRIBE_CONFIGS). [`AdminError::Request`] if no broker could be asked, or none answered.
+pub async fn topic_setting(
+    cluster: &Cluster,
+    topic: &str,
+    setting: &'static str,
+) -> Result<Option<String>, AdminError> {
+    let timeout = cluster.config().request_timeout;
+    let build = |_version| {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(StrBytes::from_string(topic.to_owned()))
+            .with_configuration_keys(Some(vec![StrBytes::from_static_str(setting)]));
+        DescribeConfigsRequest::default().with_resources(vec![resource])
+    };
+    let (_, response) = cluster.call_any(build, timeout).await?;
+    for described in response.results {
+        check_error_code(topic, described.error_code, described.error_message)?;
+        for config in described.configs {
+            if &*config.name == setting {
+                return Ok(config.value.map(|value| value.to_string()));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Tries again while the controller moves, for as long as a request may take.
 async fn retry_at_controller<F>(
     cluster: &Cluster,
@@ -170,6 +201,9 @@ fn check_error_code(name: &str, code: i16, message: Option<StrBytes>) -> Result<
         message: message.map(|message| message.as_str().into()),
     })
 }
+
+/// `ConfigResource.Type.TOPIC`.
+const TOPIC_RESOURCE: i8 = 2;
 
 fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))

@@ -8,7 +8,7 @@ use kafka_client::Cluster;
 use kafka_client::admin::{self, AdminError};
 use kafka_client::metadata::{MetadataError, TopicMetadata};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::node::LogTrouble;
 use crate::config::SessionConfig;
@@ -25,6 +25,8 @@ pub(super) struct SessionStateTopic {
     cluster: Cluster,
     config: SessionConfig,
     warned_of_partitions: AtomicBool,
+    /// Whether it was asked how an existing topic is cleaned up.
+    checked_cleanup: AtomicBool,
 }
 
 impl SessionStateTopic {
@@ -33,6 +35,7 @@ impl SessionStateTopic {
             cluster,
             config,
             warned_of_partitions: AtomicBool::new(false),
+            checked_cleanup: AtomicBool::new(false),
         }
     }
 
@@ -43,7 +46,11 @@ impl SessionStateTopic {
                 self.create().await?;
                 self.find().await
             }
-            found => found,
+            Ok(topic) => {
+                self.check_cleanup().await;
+                Ok(topic)
+            }
+            Err(error) => Err(error),
         };
         let topic = found.map_err(|error| {
             let what = match &error {
@@ -71,6 +78,29 @@ impl SessionStateTopic {
             .topics_refreshed_after(&names, Instant::now())
             .await;
         found.remove(0)
+    }
+
+    /// Tells once when a topic that was there before is not compacted: it grows, and every start
+    /// reads all of it. Nothing else depends on that, so that not knowing it stops nothing.
+    async fn check_cleanup(&self) {
+        if self.checked_cleanup.load(Ordering::Relaxed) {
+            return;
+        }
+        let topic = &self.config.topic;
+        let policy = admin::topic_setting(&self.cluster, topic, "cleanup.policy").await;
+        self.checked_cleanup
+            .store(policy.is_ok(), Ordering::Relaxed);
+        match policy {
+            Ok(Some(policy)) if !policy.split(',').any(|part| part.trim() == "compact") => warn!(
+                topic,
+                "cleanup.policy" = policy,
+                "the session topic is not compacted: it grows, and a start reads all of it; \
+                 kafka-configs --alter --topic {topic} --add-config 'cleanup.policy=[compact,delete]' \
+                 mends that"
+            ),
+            Ok(_) => {}
+            Err(error) => debug!(topic, %error, "cleanup.policy of the session topic is not known"),
+        }
     }
 
     /// Creates it, with fewer replicas than configured if there are fewer brokers.

@@ -20,7 +20,7 @@ use super::super::context::RequestContext;
 use super::super::wire::text;
 
 /// Creates topics; of their settings, `max.message.bytes` and `message.timestamp.type`
-/// have an effect.
+/// have an effect, and `cleanup.policy` is told to those who ask.
 pub(super) fn create_topics(
     context: &RequestContext,
     version: i16,
@@ -104,6 +104,7 @@ fn configure(topic: &mut TopicState, name: &str, value: Option<&str>) {
             }
         }
         TIMESTAMP_TYPE => topic.log_append_time = value == "LogAppendTime",
+        CLEANUP_POLICY if value.len() <= POLICY_BYTES_MAX => topic.cleanup_policy = value.into(),
         _ => {}
     }
 }
@@ -219,12 +220,15 @@ fn topic_settings(topic: &TopicState) -> Vec<(&'static str, String)> {
         "CreateTime"
     };
     vec![
-        ("cleanup.policy", "delete".to_owned()),
+        (CLEANUP_POLICY, topic.cleanup_policy.to_string()),
         (MAX_BYTES, topic.max_message_bytes.to_string()),
         (TIMESTAMP_TYPE, time.to_owned()),
     ]
 }
 
+const CLEANUP_POLICY: &str = "cleanup.policy";
+/// More than any policy that there is: no client stores more here.
+const POLICY_BYTES_MAX: usize = 64;
 const MAX_BYTES: &str = "max.message.bytes";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const TOPIC: i8 = 2;

@@ -96,6 +96,7 @@ apis! {
     InitProducerIdRequest "InitProducerId" 0..=5 INIT_PRODUCER_ID;
     OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH;
     CreateTopicsRequest "CreateTopics" 2..=7 CREATE_TOPICS;
+    DescribeConfigsRequest "DescribeConfigs" 1..=4 DESCRIBE_CONFIGS;
     DescribeClusterRequest "DescribeCluster" 0..=1 DESCRIBE_CLUSTER;
     ApiVersionsRequest "ApiVersions" 0..=3 API_VERSIONS;
 }

@@ -258,6 +258,30 @@ pub(crate) static CREATE_TOPICS: MessageSchema = message("CreateTopicsResponse",
     ]))),
 ]);
 
+pub(crate) static DESCRIBE_CONFIGS: MessageSchema = message("DescribeConfigsResponse", "4+", &[
+    field("ThrottleTimeMs", "0+", Int32),
+    field("Results", "0+", Array(&Struct(&[
+        field("ErrorCode", "0+", Int16),
+        field("ErrorMessage", "0+", String).nullable("0+"),
+        field("ResourceType", "0+", Int8),
+        field("ResourceName", "0+", String),
+        field("Configs", "0+", Array(&Struct(&[
+            field("Name", "0+", String),
+            field("Value", "0+", String).nullable("0+"),
+            field("ReadOnly", "0+", Bool),
+            field("ConfigSource", "1+", Int8),
+            field("IsSensitive", "0+", Bool),
+            field("Synonyms", "1+", Array(&Struct(&[
+                field("Name", "1+", String),
+                field("Value", "1+", String).nullable("0+"),
+                field("Source", "1+", Int8),
+            ]))),
+            field("ConfigType", "3+", Int8),
+            field("Documentation", "3+", String).nullable("0+"),
+        ]))),
+    ]))),
+]);
+
 pub(crate) static INIT_PRODUCER_ID: MessageSchema = message("InitProducerIdResponse", "2+", &[
     field("ThrottleTimeMs", "0+", Int32),
     field("ErrorCode", "0+", Int16),

@@ -27,8 +27,8 @@ macro_rules! each_api_version {
             $function: ProduceRequest FetchRequest MetadataRequest ListOffsetsRequest
             OffsetCommitRequest OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest
             SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
-            OffsetForLeaderEpochRequest CreateTopicsRequest DescribeClusterRequest
-            ApiVersionsRequest
+            OffsetForLeaderEpochRequest CreateTopicsRequest DescribeConfigsRequest
+            DescribeClusterRequest ApiVersionsRequest
         }
     };
 }
