@@ -126,7 +126,24 @@ pub(crate) enum AdmissionError {
 impl Sessions {
     /// Begins to take part: reads the log in the background, and writes a lease.
     pub(crate) fn start(config: &Config) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let sessions = Self::new(config);
+        let shared = &sessions.shared;
+        let (tasks, stop) = (&shared.tasks, &shared.stop);
+        let client = log_client(config, tasks.clone(), stop.clone());
+        let mut settings = config.sessions.clone();
+        if config.dev {
+            // The embedded broker is one, which is no reason to warn.
+            settings.replication_factor = 1;
+        }
+        let log = SessionLog::new(Arc::clone(shared), client, settings);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(log.run()));
+        let clock = Arc::clone(shared).run_clock();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clock));
+        sessions
+    }
+
+    /// Takes no part yet.
+    fn new(config: &Config) -> Self {
         let settings = NodeSettings {
             server_id: config.server.server_id.as_str().into(),
             lease_duration: config.sessions.lease_duration,
@@ -138,7 +155,7 @@ impl Sessions {
             sockets: HashMap::new(),
             outbox: VecDeque::new(),
         };
-        let sessions = Self {
+        Self {
             shared: Arc::new(SessionsShared {
                 state: Mutex::new(state),
                 status: watch::Sender::default(),
@@ -146,21 +163,10 @@ impl Sessions {
                 answered: Notify::new(),
                 freed: Notify::new(),
                 topic: config.sessions.topic.as_str().into(),
-                tasks: tasks.clone(),
-                stop: stop.clone(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
             }),
-        };
-        let client = log_client(config, tasks.clone(), stop.clone());
-        let mut settings = config.sessions.clone();
-        if config.dev {
-            // The embedded broker is one, which is no reason to warn.
-            settings.replication_factor = 1;
         }
-        let log = SessionLog::new(Arc::clone(&sessions.shared), client, settings);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(log.run()));
-        let clock = Arc::clone(&sessions.shared).run_clock();
-        tasks.spawn(stop.run_until_cancelled_owned(clock));
-        sessions
     }
 
     /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
@@ -415,3 +421,6 @@ fn log_client(config: &Config, tasks: TaskTracker, stop: CancellationToken) -> C
     let cluster = Cluster::new(client, Principal::Proxy, tasks, stop);
     Client::new(cluster, producer, consumer)
 }
+
+#[cfg(test)]
+mod tests;

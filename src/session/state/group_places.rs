@@ -220,3 +220,34 @@ impl GroupPlaces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::record::NodeIncarnation;
+
+    fn id(number: u64) -> PlaceId {
+        PlaceId {
+            node: NodeIncarnation(1),
+            number,
+        }
+    }
+
+    /// Counted anew, a socket of a group of many topics would cost what all of them do.
+    #[test]
+    fn the_partitions_of_a_group_are_kept_and_not_counted_for_each_socket() {
+        let mut group = GroupPlaces::default();
+        let push = |group: &mut GroupPlaces, number, client: &str, topic: &str| {
+            let topics = [(Arc::from(topic), 1)];
+            let place = QueuedPlace::new(id(number), topics.into(), Instant::now());
+            let outcome = group.push(&client.into(), place);
+            assert_eq!(outcome, PlaceOutcome::Admitted);
+        };
+        push(&mut group, 1, "a", "t");
+        group.partitions = 7;
+        push(&mut group, 2, "b", "u");
+        assert_eq!(group.partitions, 8);
+        group.remove(&"b".into(), id(2));
+        assert_eq!(group.partitions, 7);
+    }
+}

@@ -1,0 +1,97 @@
+use super::*;
+
+/// Sessions without brokers: what is written is acknowledged at once, in order.
+fn sessions() -> Sessions {
+    let sessions = Sessions::new(&Config::default());
+    let shared = Arc::clone(&sessions.shared);
+    shared.with_node(|node| {
+        node.begin_load(0);
+        node.loaded(Instant::now());
+    });
+    tokio::spawn(async move {
+        let mut end = 0;
+        loop {
+            while let Some(record) = take_write(&shared) {
+                shared.with_node(|node| node.acked(record, end, Instant::now()));
+                end += 1;
+            }
+            shared.work.notified().await;
+        }
+    });
+    sessions
+}
+
+fn take_write(shared: &SessionsShared) -> Option<record::SessionRecord> {
+    lock(&shared.state).outbox.pop_front()
+}
+
+/// For a topic with so many partitions.
+async fn acquire(
+    sessions: &Sessions,
+    client_id: &str,
+    partitions: usize,
+) -> Result<GroupPermit, AdmissionError> {
+    let handle = Arc::default();
+    let topics = [("t".into(), partitions)];
+    sessions
+        .acquire_group_permit("g", client_id, &topics, &handle)
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_client_id_is_refused_while_the_first_client_answers() {
+    let sessions = sessions();
+    let first = acquire(&sessions, "a", 2).await.unwrap();
+    let handle = Arc::clone(&first.handle);
+    let answering = tokio::spawn(async move {
+        handle.wake.notified().await;
+        assert_eq!(handle.take_signal(), Some(SocketSignal::Probe));
+        handle.client_alive.notify_waiters();
+    });
+    let begun = Instant::now();
+    let second = acquire(&sessions, "a", 2).await.unwrap_err();
+    assert!(matches!(second, AdmissionError::DuplicateClientId { .. }));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    answering.await.unwrap();
+    assert_eq!(first.handle.take_signal(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_socket_is_evicted_and_its_client_id_is_free() {
+    let sessions = sessions();
+    let first = acquire(&sessions, "a", 1).await.unwrap();
+    let begun = Instant::now();
+    let second = acquire(&sessions, "a", 1).await.unwrap();
+    assert_eq!(begun.elapsed(), PROBE_TIMEOUT);
+    assert_eq!(first.handle.take_signal(), Some(SocketSignal::Evict));
+    // The old permit does not take the new one with it.
+    drop(first);
+    assert_eq!(second.handle.take_signal(), None);
+    assert_eq!(sessions.placed_sockets(), 1);
+    let full = acquire(&sessions, "b", 1).await.unwrap_err();
+    assert!(matches!(full, AdmissionError::GroupFull { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_id_is_free_as_soon_as_its_permit_is_released() {
+    let sessions = sessions();
+    let first = acquire(&sessions, "a", 1).await.unwrap();
+    let begun = Instant::now();
+    let coming = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { acquire(&sessions, "a", 1).await }
+    });
+    first.handle.wake.notified().await;
+    first.release();
+    assert!(coming.await.unwrap().is_ok());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_refused_its_first_socket_leaves_nothing() {
+    let sessions = sessions();
+    let refused = acquire(&sessions, "a", 0).await.unwrap_err();
+    assert!(matches!(refused, AdmissionError::GroupFull { .. }));
+    assert_eq!(sessions.placed_sockets(), 0);
+    let _b = acquire(&sessions, "b", 1).await.unwrap();
+}
