@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, MemoryBroker};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::program::exit_status;
+use crate::support::until;
 use crate::support::ws_client::WsClient;
-use crate::support::{PATIENCE, until};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
@@ -29,14 +29,8 @@ fn ended_by_itself(command: &mut Command) -> (Option<i32>, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let begin = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if begin.elapsed() > PATIENCE {
-            child.kill().unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let status = exit_status(&mut child);
+    let Output { stderr, .. } = child.wait_with_output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
@@ -95,14 +89,7 @@ impl RunningProgram {
 
     /// The exit code, once it has ended.
     fn ended(&mut self) -> Option<i32> {
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("it does not end");
+        exit_status(&mut self.child).code()
     }
 }
 

@@ -432,7 +432,10 @@ async fn a_client_that_is_silent_is_evicted_when_its_id_comes_again() {
     let path = "/socket/out?topic=t&clientId=a";
     let mut silent = proxy.connect(path).await;
     let mut second = proxy.connect(path).await;
-    assert_eq!(silent.closed().await.0, 1008);
+    let (code, reason) = silent.closed().await;
+    assert_eq!(code, 1008, "{reason}");
+    // And not only fenced by the other one, once that has joined.
+    assert!(reason.contains("evicted"), "{reason}");
     let mut producer = proxy.connect("/socket/in?topic=t").await;
     producer.ask(r#"{"value":{"value":"x"}}"#).await;
     assert_eq!(second.next().await["value"]["value"], "x");
@@ -478,7 +481,12 @@ async fn a_client_whose_socket_is_closing_is_no_duplicate() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     const PATH: &str = "/socket/out?topic=t&clientId=a&groupId=g";
-    let mut old = proxy.connect(PATH).await.into_tcp();
+    // It has something to commit, so that it is closing for a while.
+    let mut old = proxy.connect(PATH).await;
+    let mut producing = proxy.connect("/socket/in?topic=t").await;
+    producing.ask(r#"{"value":{"value":"x"}}"#).await;
+    assert_eq!(old.next().await["offset"], 0);
+    let mut old = old.into_tcp();
     let new = proxy.connect(PATH);
     let close = async {
         // The second connection has come: the first client is probed by a ping.

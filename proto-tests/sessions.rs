@@ -136,7 +136,11 @@ async fn a_client_whose_network_died_gets_in_at_another_node() {
 async fn the_places_of_a_node_that_stops_are_free_at_the_others() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
-    let second = proxy.second(|_| {}).await;
+    // Longer than a test waits for anything: it leaves, and is not found dead.
+    let lease = Duration::from_secs(3600);
+    let second = proxy
+        .second(|config| config.sessions.lease_duration = lease)
+        .await;
     let mut sockets = Vec::new();
     for n in 0..20 {
         sockets.push(second.connect(&out(&format!("g{n}"), "a")).await);

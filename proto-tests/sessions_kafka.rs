@@ -4,7 +4,11 @@
 
 use std::time::Instant;
 
+use kafka_client::config::ClientConfig;
+use kafka_client::{Cluster, Principal, admin};
 use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::support::kafka::{Kafka, unique};
 use crate::support::program::Program;
@@ -171,4 +175,47 @@ async fn sessions_survive_the_death_and_restart_of_each_broker() {
         assert_eq!(refused.status, 400, "{refused:?}");
         assert!(!reading.is_finished(), "an open socket was closed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_topic_is_created_as_configured_with_as_many_replicas_as_there_are_brokers() {
+    let kafka = block_in_place(|| Kafka::shared("4.4", 1));
+    let bootstrap = kafka.bootstrap();
+    let start = |topic: &str| {
+        let brokers = ["--bootstrap-hosts", bootstrap];
+        let topic = ["--session-handler-session-state-topic-name", topic];
+        let retention = ["--session-handler-session-state-retention", "7 days"];
+        block_in_place(|| Program::start_logged(&[brokers, topic, retention].concat(), &[]))
+    };
+    let ours = unique("created");
+    let (program, log) = start(&ours);
+    program.ready().await;
+    let fewer = log.first_with("there are fewer brokers").await;
+    assert!(
+        fewer.contains(&ours) && fewer.contains("replication=1"),
+        "{fewer}"
+    );
+    let config = ClientConfig {
+        bootstrap_servers: vec![bootstrap.to_owned()],
+        ..ClientConfig::default()
+    };
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let cluster = Cluster::new(config, Principal::Proxy, tasks, stop);
+    let setting = async |name| {
+        let setting = admin::topic_setting(&cluster, &ours, name).await;
+        setting.unwrap().expect(name)
+    };
+    assert_eq!(setting("cleanup.policy").await, "compact,delete");
+    assert_eq!(setting("retention.ms").await, "604800000");
+    assert_eq!(setting("min.compaction.lag.ms").await, "600000");
+    drop(program);
+    // Nothing is wrong with it when it is found.
+    let (program, log) = start(&ours);
+    program.ready().await;
+    assert_eq!(log.with("not compacted"), Vec::<String>::new());
+    drop(program);
+    let theirs = unique("theirs");
+    block_in_place(|| kafka.create_topic(&theirs, 1, 1));
+    let (_program, log) = start(&theirs);
+    log.first_with("the session topic is not compacted").await;
 }

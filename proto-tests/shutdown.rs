@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use kafka_client::TopicPartition;
+use memory_broker::{ApiKey, FaultAction, FaultRule};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::Proxy;
+use crate::support::{PATIENCE, until, until_asked};
 
 #[tokio::test]
 async fn records_in_flight_are_answered_before_the_close_frame() {
@@ -39,11 +44,83 @@ async fn records_in_flight_are_answered_before_the_close_frame() {
     };
     assert_eq!(u16::from(code), 1012);
     // Every record in the log was answered.
-    let tp = kafka_client::TopicPartition::new("t", 0);
+    let tp = TopicPartition::new("t", 0);
     let (_, end) = proxy.broker.offsets(&tp).unwrap();
     assert_eq!(end, answered);
     drop(socket);
     proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_committed_before_the_close_frame_of_a_stop() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let mut reader = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    let mut writer = proxy.connect("/socket/in?topic=t").await;
+    // A clock that only timers move: no busy machine makes the last commit late.
+    tokio::time::pause();
+    for offset in 0..10 {
+        let ack = writer.ask(r#"{"value":{"value":"x"}}"#).await;
+        assert_eq!(ack["offset"], offset);
+    }
+    assert_eq!(reader.records(10).await.len(), 10);
+    proxy.stop();
+    assert_eq!(reader.closed().await.0, 1012);
+    let committed = proxy
+        .broker
+        .committed("a-group", &TopicPartition::new("t", 0));
+    assert_eq!(committed, Some(10));
+    tokio::time::resume();
+    drop((reader, writer));
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn ready_says_503_on_connections_that_are_open_while_a_stop_waits_for_answers() {
+    // Longer than a test waits for anything.
+    let grace = Duration::from_secs(3600);
+    let proxy = Proxy::with(|config| config.server.shutdown_grace = grace).await;
+    proxy.topic("t", 1);
+    proxy.ready().await;
+    let mut health = TcpStream::connect(&proxy.address).await.unwrap();
+    assert!(ready_on(&mut health).await.starts_with("HTTP/1.1 200"));
+    let answer = CancellationToken::new();
+    let held = FaultRule::on(ApiKey::Produce, FaultAction::Hold(answer.clone()));
+    proxy.broker.faults().add(held.always());
+    let mut socket = proxy.connect("/socket/in?topic=t").await;
+    socket.send(r#"{"value":{"value":"x"}}"#).await;
+    let tp = TopicPartition::new("t", 0);
+    until("the record is in the log", || {
+        proxy.broker.offsets(&tp).unwrap().1 == 1
+    })
+    .await;
+    proxy.stop();
+    // The server sees the stop, and the next request, in any order.
+    until_asked("/ready says it", async || {
+        let said = ready_on(&mut health).await;
+        said.starts_with("HTTP/1.1 503") && said.contains("the server is stopping")
+    })
+    .await;
+    answer.cancel();
+    assert_eq!(socket.next().await["offset"], 0);
+    assert_eq!(socket.closed().await.0, 1012);
+    drop((socket, health));
+    proxy.stopped().await;
+}
+
+/// `/ready`, as it answers on that connection, which stays open.
+async fn ready_on(connection: &mut TcpStream) -> String {
+    let request = b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with('}') {
+        let mut part = [0; 1024];
+        let read = timeout(PATIENCE, connection.read(&mut part)).await;
+        let read = read.expect("an answer").unwrap();
+        assert_ne!(read, 0, "the connection was closed: {answer}");
+        answer.push_str(std::str::from_utf8(&part[..read]).unwrap());
+    }
+    answer
 }
 
 #[tokio::test]
@@ -83,9 +160,7 @@ async fn a_client_that_does_not_close_is_waited_for_two_seconds_only() {
 #[tokio::test]
 async fn half_a_request_does_not_hold_up_the_stop() {
     let proxy = Proxy::start().await;
-    let mut stream = tokio::net::TcpStream::connect(&proxy.address)
-        .await
-        .unwrap();
+    let mut stream = TcpStream::connect(&proxy.address).await.unwrap();
     stream.write_all(b"GET /re").await.unwrap();
     // Accepted by now, since this one, which came later, is answered.
     assert!(proxy.open("/socket/in").await.is_err());

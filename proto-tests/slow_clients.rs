@@ -1,5 +1,5 @@
-//! Consuming clients that stop reading: closed with 1013 after `max.poll.interval.ms`, and
-//! their partitions taken over.
+//! Clients that stop reading: closed with 1013 after `max.poll.interval.ms`, and the partitions of
+//! consuming ones taken over.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -144,6 +144,66 @@ async fn a_client_that_never_reads_again_is_reset_when_its_close_frame_cannot_be
     // Its client id is free.
     let mut again = proxy.connect("/socket/out?topic=t&clientId=a").await;
     assert_eq!(again.next().await["topic"], "t");
+}
+
+#[tokio::test]
+async fn a_producing_client_that_reads_no_answers_finds_1013_when_it_reads_again() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let proxy = Proxy::with(|config| config.consumer.max_poll_interval = LIMIT).await;
+    proxy.topic("t", 1);
+    let mut stream = proxy.connect("/socket/in?topic=t").await.into_tcp();
+    let record = json!({"value": {"value": "x"}, "messageId": "m".repeat(500)}).to_string();
+    // A text frame, masked with zeros.
+    let mut frame = vec![0x81, 0x80 | 126];
+    frame.extend_from_slice(&u16::try_from(record.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(record.as_bytes());
+    // By a clock that moves only while nobody here has anything to do: then nothing more is taken.
+    tokio::time::pause();
+    let (mut sent, mut pauses) = (0, 0);
+    while pauses < 20 {
+        match stream.try_write(&frame[sent % frame.len()..]) {
+            Ok(bytes) => (sent, pauses) = (sent + bytes, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                pauses += 1;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+    // While the close frame may still be sent.
+    tokio::time::sleep(LIMIT + SEND_TIMEOUT / 2).await;
+    tokio::time::resume();
+    let (mut answers, mut close) = (0, None);
+    while close.is_none() {
+        let (opcode, payload) = timeout(PATIENCE, next_frame(&mut stream)).await.unwrap();
+        match opcode {
+            0x81 => {
+                let answer: Value = serde_json::from_slice(&payload).unwrap();
+                assert_eq!(answer["offset"], answers, "{answer}");
+                answers += 1;
+            }
+            0x88 => close = Some(u16::from_be_bytes([payload[0], payload[1]])),
+            0x89 => {}
+            other => panic!("{other:x}"),
+        }
+    }
+    assert_eq!(close, Some(1013));
+    assert!(answers > 0 && answers < sent / frame.len());
+    proxy.stopped().await;
+}
+
+/// The first byte of the next frame, and its payload.
+async fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).await.unwrap();
+    let len = match header[1] {
+        126 => usize::from(stream.read_u16().await.unwrap()),
+        len => usize::from(len),
+    };
+    let mut payload = vec![0; len];
+    stream.read_exact(&mut payload).await.unwrap();
+    (header[0], payload)
 }
 
 /// More than the kernel takes for a client that does not read.

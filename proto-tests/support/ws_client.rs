@@ -118,16 +118,18 @@ impl WsClient {
     }
 
     /// The next message that is no ping or pong; `None` when the connection ended without
-    /// a close frame.
+    /// a close frame. Pings do not lengthen the wait.
     pub(crate) async fn next_message(&mut self) -> Option<Message> {
-        loop {
-            let next = timeout(PATIENCE, self.stream.next()).await;
-            match next.expect("nothing came") {
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(message)) => return Some(message),
-                Some(Err(_)) | None => return None,
+        let next = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(message)) => return Some(message),
+                    Some(Err(_)) | None => return None,
+                }
             }
-        }
+        };
+        timeout(PATIENCE, next).await.expect("nothing came")
     }
 
     /// The next text message, as JSON.
