@@ -19,7 +19,6 @@
 //! http_keep_alive how long a connection may wait for a request
 //! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
-//! secret          texts that never print
 //! ```
 //!
 //! A module uses only modules of lower rows, which `proto-tests/layers.rs` checks. All of them
@@ -30,6 +29,8 @@
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
 //! src/websocket   RFC 6455: the opening handshake and frames, without I/O
 //! src/registry    the client of Confluent's schema registry
+//! src/tls         key and trust stores, and what TLS checks of a peer
+//! src/secret      texts that never print
 //! src/runtime     waking a task; which panics end the process, which only their task
 //! src/alloc       the static binary's allocator, the only unsafe code
 //! ```
@@ -81,7 +82,6 @@ mod http_keep_alive;
 pub mod log;
 mod near_miss;
 mod routes;
-mod secret;
 pub mod server;
 mod session;
 mod socket;

@@ -8,7 +8,7 @@ use super::file::{self, FileContent};
 use super::file_values;
 use super::keys::{self, KEY_PREFIX};
 use super::provenance::ValueSource;
-use crate::secret::Secret;
+use secret::Secret;
 
 /// Everything that was given to the program, not yet read.
 #[derive(Clone, Debug, Default)]

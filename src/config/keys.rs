@@ -28,7 +28,7 @@ use kafka_client::config::RequestOverrides;
 
 use super::Config;
 use super::value::{self, ParsedValue};
-use crate::secret::Secret;
+use secret::Secret;
 
 /// What every key begins with; it may be left out.
 pub(super) const KEY_PREFIX: &str = "kafka.ws.proxy.";

@@ -22,7 +22,6 @@ mod client;
 mod config;
 mod error;
 mod requests;
-mod tls;
 
 pub use client::SchemaRegistryClient;
 pub use config::{CredentialsSource, RegistryUrl, SchemaRegistryConfig, UserInfo};

@@ -17,8 +17,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioTimer;
+use rustls::ClientConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tls::ClientTlsConfig;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +28,6 @@ use tracing::warn;
 
 use crate::config::{RegistryUrl, SchemaRegistryConfig};
 use crate::error::SchemaRegistryError;
-use crate::tls;
 
 /// Of an answer, at most so much is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -83,7 +84,12 @@ impl RegistryRequests {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let tls = tls::client_config(config.urls.iter().any(RegistryUrl::is_https));
+        // Without `https` nothing is trusted, and nothing loaded.
+        let tls = match config.urls.iter().any(RegistryUrl::is_https) {
+            true => ClientTlsConfig::default().load(),
+            false => Ok(tls::trusting_nobody()),
+        };
+        let tls = tls.map_err(|error| error.to_string());
         if let Err(reason) = &tls {
             warn!(reason, "the schema registry cannot be reached");
         }
@@ -93,7 +99,7 @@ impl RegistryRequests {
             connector.set_nodelay(true);
             connector.set_connect_timeout(Some(config.request_timeout));
             let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls)
+                .with_tls_config(ClientConfig::clone(&tls))
                 .https_or_http()
                 .enable_http1()
                 .wrap_connector(connector);

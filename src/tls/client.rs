@@ -1,0 +1,118 @@
+//! What connections to servers are made with.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::error::{StorePlace, TlsError};
+use crate::protocol::{CipherSuites, ProtocolVersions};
+use crate::provider::crypto_provider;
+use crate::server_verifier::TrustStoreVerifier;
+use crate::store::{self, KeyStoreSource, StoreFile};
+
+/// Who vouches for a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TrustSource {
+    /// The certificate authorities of the system; those that browsers trust, where it has none.
+    #[default]
+    System,
+    /// Those of a file.
+    File(StoreFile),
+    /// Those of a PEM text.
+    Inline(String),
+}
+
+/// The settings of TLS towards servers, as Java's client has them (`ssl.*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTlsConfig {
+    /// `ssl.truststore.*`
+    pub trust: TrustSource,
+    /// `ssl.keystore.*`: who we are, where the server asks for it.
+    pub key_store: Option<KeyStoreSource>,
+    /// `ssl.enabled.protocols`
+    pub protocols: ProtocolVersions,
+    /// `ssl.cipher.suites`
+    pub cipher_suites: CipherSuites,
+    /// `ssl.endpoint.identification.algorithm`: whether the certificate must have the name that is
+    /// connected to. Its chain is checked in any case.
+    pub verify_host_name: bool,
+}
+
+impl Default for ClientTlsConfig {
+    fn default() -> Self {
+        Self {
+            trust: TrustSource::System,
+            key_store: None,
+            protocols: ProtocolVersions::default(),
+            cipher_suites: CipherSuites::default(),
+            verify_host_name: true,
+        }
+    }
+}
+
+/// What a client has that is never to speak TLS, and needs a configuration all the same. Every
+/// handshake with it fails.
+pub fn trusting_nobody() -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites of both versions");
+    let nobody = RootCertStore::empty();
+    Arc::new(builder.with_root_certificates(nobody).with_no_client_auth())
+}
+
+impl ClientTlsConfig {
+    /// Reads the stores.
+    ///
+    /// # Errors
+    /// What of them, or of the processor, does not do.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut provider = CryptoProvider::clone(&*crypto_provider()?);
+        self.cipher_suites.restrict(&mut provider, self.protocols)?;
+        let provider = Arc::new(provider);
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.protocols.of_rustls())
+            .map_err(|_| TlsError::Nothing("no cipher suite is of an enabled version of TLS"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match &self.key_store {
+            None => builder.with_no_client_auth(),
+            Some(source) => {
+                let key = SingleCertAndKey::from(source.load(&provider)?);
+                builder.with_client_cert_resolver(Arc::new(key))
+            }
+        };
+        Ok(Arc::new(config))
+    }
+
+    fn verifier(&self, provider: &CryptoProvider) -> Result<TrustStoreVerifier, TlsError> {
+        let algorithms = provider.signature_verification_algorithms;
+        let (trusted, place) = match &self.trust {
+            TrustSource::System => {
+                let roots = system_roots();
+                return Ok(TrustStoreVerifier::of_roots(
+                    roots,
+                    algorithms,
+                    self.verify_host_name,
+                ));
+            }
+            TrustSource::File(file) => (file.trusted()?, StorePlace::File(file.location.clone())),
+            TrustSource::Inline(text) => (store::trusted_of_pem(text)?, StorePlace::Inline),
+        };
+        TrustStoreVerifier::new(trusted, algorithms, self.verify_host_name)
+            .map_err(|fault| TlsError::Store { place, fault })
+    }
+}
+
+/// The certificate authorities of the system, else those that browsers trust.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}

@@ -1,0 +1,109 @@
+//! What is checked of a server's certificate.
+//!
+//! As Java does, and unlike rustls' own verifier, it takes a certificate that stands in the trust
+//! store itself, also one that calls itself a certificate authority, as `openssl req -x509` makes
+//! them.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::certificate;
+use crate::error::StoreFault;
+
+/// Checks the chain, the time, and the name unless that is turned off.
+#[derive(Debug)]
+pub(crate) struct TrustStoreVerifier {
+    roots: RootCertStore,
+    /// Those of the store themselves.
+    trusted: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+    verify_host_name: bool,
+}
+
+impl TrustStoreVerifier {
+    pub(crate) fn new(
+        trusted: Vec<CertificateDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+        verify_host_name: bool,
+    ) -> Result<Self, StoreFault> {
+        let mut roots = RootCertStore::empty();
+        let (taken, _) = roots.add_parsable_certificates(trusted.iter().cloned());
+        if taken == 0 {
+            return Err(StoreFault::NoReadableCertificate);
+        }
+        Ok(Self {
+            roots,
+            trusted,
+            algorithms,
+            verify_host_name,
+        })
+    }
+
+    /// With roots of which nothing else is known.
+    pub(crate) fn of_roots(
+        roots: RootCertStore,
+        algorithms: WebPkiSupportedAlgorithms,
+        verify_host_name: bool,
+    ) -> Self {
+        Self {
+            roots,
+            trusted: Vec::new(),
+            algorithms,
+            verify_host_name,
+        }
+    }
+}
+
+impl ServerCertVerifier for TrustStoreVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        if self.trusted.contains(end_entity) {
+            certificate::check_validity(end_entity, now)?;
+        } else {
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                &self.roots,
+                intermediates,
+                now,
+                self.algorithms.all,
+            )?;
+        }
+        if self.verify_host_name {
+            verify_server_name(&certificate, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
