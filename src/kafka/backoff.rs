@@ -63,7 +63,7 @@ impl ExponentialBackoff {
 
 /// A number in `0.0..1.0`, from the standard library's per-process random keys: good
 /// enough to spread attempts.
-fn random_unit() -> f64 {
+pub(crate) fn random_unit() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0u8) >> 11;
     bits as f64 / (1u64 << 53) as f64

@@ -14,6 +14,7 @@ mod metadata_updater;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use self::any_broker::{AnyBroker, address_of};
 use self::metadata_updater::MetadataUpdater;
 use super::backoff::BACKOFF_MIN;
 use super::config::{ClientConfig, RequestOverrides};
-use super::error::{BrokerAddress, RequestError};
+use super::error::{AuthenticationFault, BrokerAddress, RequestError};
 use super::metadata::Metadata;
 use super::principal::Principal;
 use super::topic::BrokerId;
@@ -115,6 +116,11 @@ impl Cluster {
     /// What the requests and the connections are configured with.
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.config
+    }
+
+    /// Why brokers refused its credentials last, if they did, and each change of it.
+    pub fn authentication_fault(&self) -> watch::Receiver<Option<AuthenticationFault>> {
+        self.shared.pool.authentication_fault()
     }
 
     /// Who its connections run as.

@@ -11,11 +11,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::security::SecurityConfig;
+
 /// Shared by producers, consumers and administration of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// `bootstrap.servers`: `host:port` of the brokers to ask first.
     pub bootstrap_servers: Vec<String>,
+    /// `security.protocol`, `ssl.*` and `sasl.*`
+    pub security: SecurityConfig,
     /// `client.id`: the name that brokers use in logs and quotas.
     pub client_id: String,
     /// `client.rack`: empty when unknown.
@@ -47,6 +51,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             bootstrap_servers: Vec::new(),
+            security: SecurityConfig::default(),
             client_id: "kafka-websocket-proxy".to_owned(),
             rack: String::new(),
             request_timeout: Duration::from_secs(30),

@@ -41,6 +41,39 @@ impl fmt::Debug for ResponseHead {
     }
 }
 
+/// Why an authentication failed. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthenticationFault {
+    /// The credentials are refused (`SASL_AUTHENTICATION_FAILED`). Brokers do not tell an unknown
+    /// user from a wrong password.
+    #[error("the credentials for {mechanism} are refused: {message}")]
+    CredentialsRefused {
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// The broker's words.
+        message: Arc<str>,
+    },
+    /// The broker has the mechanism not enabled (`UNSUPPORTED_SASL_MECHANISM`).
+    #[error("it has {mechanism} not enabled, but {enabled} (sasl.mechanism)")]
+    MechanismNotEnabled {
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// Those that it has.
+        enabled: Arc<str>,
+    },
+    /// The broker has no SASL at this address (`ILLEGAL_SASL_STATE`).
+    #[error("its listener has no SASL (security.protocol)")]
+    SaslNotEnabled,
+    /// There is nothing to authenticate with, or the exchange went wrong.
+    #[error("{mechanism}: {message}")]
+    ExchangeFailed {
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// What went wrong.
+        message: Arc<str>,
+    },
+}
+
 /// Why a request has no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -51,6 +84,14 @@ pub enum RequestError {
         broker: BrokerAddress,
         /// Of the last address that was tried.
         reason: Arc<str>,
+    },
+    /// The broker does not take us for who we say we are. Nothing else was sent.
+    #[error("broker {broker} cannot be used: {fault}")]
+    AuthenticationFailed {
+        /// The broker.
+        broker: BrokerAddress,
+        /// Why.
+        fault: AuthenticationFault,
     },
     /// The connection ended before the response came.
     #[error("the connection to broker {broker} was lost: {reason}")]
@@ -143,6 +184,7 @@ impl RequestError {
             Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
             Self::Malformed { .. } | Self::ResponseTooLarge { .. } | Self::Stopped => true,
             Self::Unreachable { .. }
+            | Self::AuthenticationFailed { .. }
             | Self::UnsupportedVersion { .. }
             | Self::TooLarge { .. }
             | Self::Unencodable { .. } => false,
@@ -153,6 +195,7 @@ impl RequestError {
     pub(crate) fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::AuthenticationFailed { .. }
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
             | Self::Malformed { .. }

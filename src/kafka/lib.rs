@@ -29,10 +29,12 @@ mod principal;
 pub mod producer;
 pub mod protocol;
 pub mod record;
+pub mod sasl;
+pub mod security;
 mod topic;
 
 pub use cluster::Cluster;
-pub use error::RequestError;
+pub use error::{AuthenticationFault, RequestError};
 pub use isolation_level::IsolationLevel;
 pub use metadata::Metadata;
 pub use net::connection::{Connection, ResponseFuture};

@@ -1,6 +1,7 @@
 //! Connections to brokers: bytes, frames, one connection, all connections of a principal.
 
 mod api_versions;
+mod authentication;
 pub(crate) mod cluster_check;
 pub(crate) mod connection;
 pub(crate) mod current_cluster;

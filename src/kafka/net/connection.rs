@@ -18,6 +18,7 @@
 //!   again. Reconnecting is the pool's work.
 //! - Nothing is written before a throttle that the broker asked for has passed (KIP-219).
 
+mod authentication_lane;
 mod in_flight;
 mod reader;
 mod writer;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::authentication_lane::AuthenticationLane;
 use self::in_flight::{QueuedRequest, RequestCompletionHandler as _, ResponseSender};
 use super::current_cluster::ConnectionCluster;
 use super::frame::{self, FrameReader};
@@ -48,6 +50,8 @@ use crate::protocol::versions::{Api, NodeApiVersions};
 const QUEUED_MAX: usize = 64;
 /// Requests that may be written and not answered. Beyond it the queue waits.
 const IN_FLIGHT_MAX: usize = 64;
+/// That of ApiVersions is 0.
+const FIRST_CORRELATION_ID: i32 = 1;
 
 /// A live connection. Clones share it; when the last one is gone and no request is in
 /// flight, it closes.
@@ -78,11 +82,13 @@ pub(crate) struct ConnectionParts<R, W> {
 
 impl Connection {
     /// Starts the two tasks. They end with the connection, with its cluster, or with `stop`.
+    /// With `authenticates`, no request is written before the lane that is returned has said so.
     pub(crate) fn start<R, W>(
         parts: ConnectionParts<R, W>,
+        authenticates: bool,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Self
+    ) -> (Self, Option<AuthenticationLane>)
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
@@ -91,6 +97,7 @@ impl Connection {
             broker: parts.broker,
             client_id: parts.client_id,
             versions: parts.versions,
+            authenticates,
             opened_at: Instant::now(),
             throttled_until_ms: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
@@ -103,11 +110,15 @@ impl Connection {
         });
         let (queue, queued) = mpsc::channel(QUEUED_MAX);
         let (announce, in_flight) = mpsc::channel(IN_FLIGHT_MAX);
+        let (lane, writer_lane) = authenticates
+            .then(|| authentication_lane::lane(Arc::clone(&state)))
+            .unzip();
         tasks.spawn(writer::run(
             Arc::clone(&state),
             parts.requests,
             queued,
             announce,
+            writer_lane,
         ));
         tasks.spawn(reader::run(
             Arc::clone(&state),
@@ -116,7 +127,7 @@ impl Connection {
             parts.max_idle,
             parts.open_connections,
         ));
-        Self { queue, state }
+        (Self { queue, state }, lane)
     }
 
     /// The newest version of `A` that both ends of this connection speak.
@@ -124,7 +135,7 @@ impl Connection {
     /// # Errors
     /// [`RequestError::UnsupportedVersion`] if there is none.
     pub(crate) fn version<A: Api>(&self) -> Result<i16, RequestError> {
-        self.versions::<A>().map(|versions| *versions.end())
+        self.state.version::<A>()
     }
 
     /// All versions of `A` that both ends of this connection speak.
@@ -132,15 +143,7 @@ impl Connection {
     /// # Errors
     /// [`RequestError::UnsupportedVersion`] if there is none.
     pub fn versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
-        self.state
-            .versions
-            .usable_versions::<A>()
-            .ok_or_else(|| RequestError::UnsupportedVersion {
-                broker: self.state.broker.clone(),
-                api: A::NAME,
-                min: A::OLDEST_VERSION,
-                max: A::LATEST_VERSION,
-            })
+        self.state.usable_versions::<A>()
     }
 
     /// Queues a request after those of earlier calls, and returns when it is queued.
@@ -249,6 +252,8 @@ struct ConnectionState {
     broker: BrokerAddress,
     client_id: StrBytes,
     versions: NodeApiVersions,
+    /// Whether it is authenticated by SASL.
+    authenticates: bool,
     opened_at: Instant,
     /// Milliseconds after `opened_at`.
     throttled_until_ms: AtomicU64,
@@ -265,6 +270,21 @@ struct ConnectionState {
 }
 
 impl ConnectionState {
+    fn version<A: Api>(&self) -> Result<i16, RequestError> {
+        self.usable_versions::<A>().map(|versions| *versions.end())
+    }
+
+    fn usable_versions<A: Api>(&self) -> Result<RangeInclusive<i16>, RequestError> {
+        self.versions
+            .usable_versions::<A>()
+            .ok_or_else(|| RequestError::UnsupportedVersion {
+                broker: self.broker.clone(),
+                api: A::NAME,
+                min: A::OLDEST_VERSION,
+                max: A::LATEST_VERSION,
+            })
+    }
+
     /// Ends a connection that may still be in use.
     fn disconnect(&self, cause: &str) {
         self.close(cause);

@@ -50,7 +50,7 @@ use super::connection::Connection;
 use super::current_cluster::CurrentCluster;
 use crate::IsolationLevel;
 use crate::config::ClientConfig;
-use crate::error::{BrokerAddress, RequestError};
+use crate::error::{AuthenticationFault, BrokerAddress, RequestError};
 use crate::topic::BrokerId;
 
 /// What a connection is for: requests that may wait for each other share one.
@@ -111,6 +111,11 @@ impl Pool {
     /// Completes when a broker's connection was lost since the last call.
     pub(crate) async fn connection_lost(&self) {
         self.dialer.connection_lost().await;
+    }
+
+    /// Why authentication was refused last, if it was, and each change of it.
+    pub(crate) fn authentication_fault(&self) -> watch::Receiver<Option<AuthenticationFault>> {
+        self.dialer.authentication_fault()
     }
 
     /// When any broker answered last, on any connection.

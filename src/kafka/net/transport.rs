@@ -1,38 +1,126 @@
-//! The byte stream under a connection (Java's `TransportLayer`). Plain TCP today; TLS will
-//! be a second variant.
+//! The byte stream under a connection (Java's `TransportLayer`): TCP, or TLS over it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-/// Opens a byte stream to one address.
+/// Opens a byte stream to one address of `host`, the `host:port` that its certificate must have.
+/// `tls`: the settings of TLS; none for plain text.
 pub(crate) async fn connect(
-    address: impl ToSocketAddrs,
+    address: SocketAddr,
+    host: &str,
+    tls: Option<&Arc<rustls::ClientConfig>>,
 ) -> io::Result<(TransportReader, TransportWriter)> {
     let stream = TcpStream::connect(address).await?;
     // Requests are written whole; waiting for more to fill a segment only adds latency.
     stream.set_nodelay(true)?;
-    let (reader, writer) = stream.into_split();
-    Ok((
-        TransportReader::Plain(reader),
-        TransportWriter::Plain(writer),
-    ))
+    let Some(tls) = tls else {
+        let (reader, writer) = stream.into_split();
+        return Ok((
+            TransportReader::Plain(reader),
+            TransportWriter::Plain(writer),
+        ));
+    };
+    let stream = TlsConnector::from(Arc::clone(tls))
+        .connect(server_name(host)?, stream)
+        .await
+        .map_err(handshake_error)?;
+    let (reader, writer) = split(stream);
+    Ok((TransportReader::Tls(reader), TransportWriter::Tls(writer)))
+}
+
+/// The host of `host:port` or `[address]:port`.
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    // A name may end with the dot of the root; in certificates it does not.
+    let name = name.strip_suffix('.').unwrap_or(name);
+    ServerName::try_from(name.to_owned()).map_err(|error| {
+        let fault = format!("{name:?} cannot be the name in a certificate: {error}");
+        io::Error::new(io::ErrorKind::InvalidInput, fault)
+    })
+}
+
+/// In words that say what to change.
+fn handshake_error(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    let fault = match rustls_error(&error) {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "it does not speak TLS (security.protocol)".to_owned()
+        }
+        Some(error) => tls_fault(error),
+        None if kind == io::ErrorKind::UnexpectedEof => {
+            "it closed the connection in the TLS handshake, as a plain-text port does \
+             (security.protocol)"
+                .to_owned()
+        }
+        None => format!("the TLS handshake failed: {error}"),
+    };
+    io::Error::new(kind, fault)
+}
+
+/// An error of a connection that stands, in words that say what to change. Under TLS 1.3 a client's
+/// certificate is refused only after the handshake.
+pub(crate) fn describe(error: &io::Error) -> String {
+    rustls_error(error).map_or_else(|| error.to_string(), tls_fault)
+}
+
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn tls_fault(error: &rustls::Error) -> String {
+    use rustls::AlertDescription as Alert;
+    use rustls::{CertificateError, Error};
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is signed by nobody that is trusted (ssl.truststore.location)"
+                .to_owned()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("{error} (ssl.endpoint.identification.algorithm)"),
+        Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA),
+        ) => format!(
+            "it refuses our certificate, or that there is none: {alert:?} (ssl.keystore.location)"
+        ),
+        Error::AlertReceived(alert @ (Alert::ProtocolVersion | Alert::HandshakeFailure)) => {
+            format!(
+                "it shares no version or cipher suite of TLS with us: {alert:?} (ssl.enabled.protocols, ssl.cipher.suites)"
+            )
+        }
+        other => format!("TLS: {other}"),
+    }
 }
 
 /// The half that responses come from.
 #[derive(Debug)]
 pub(crate) enum TransportReader {
     Plain(OwnedReadHalf),
+    Tls(ReadHalf<TlsStream<TcpStream>>),
 }
 
 /// The half that requests go to.
 #[derive(Debug)]
 pub(crate) enum TransportWriter {
     Plain(OwnedWriteHalf),
+    Tls(WriteHalf<TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for TransportReader {
@@ -43,6 +131,7 @@ impl AsyncRead for TransportReader {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Tls(half) => Pin::new(half).poll_read(cx, buf),
         }
     }
 }
@@ -55,18 +144,39 @@ impl AsyncWrite for TransportWriter {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_write(cx, buf),
+            Self::Tls(half) => Pin::new(half).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_flush(cx),
+            Self::Tls(half) => Pin::new(half).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_shutdown(cx),
+            Self::Tls(half) => Pin::new(half).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_in_the_certificate_is_the_host_that_is_connected_to() {
+        for (host, name) in [
+            ("kafka-1.example:9093", "kafka-1.example"),
+            ("kafka.example.:9093", "kafka.example"),
+            ("10.0.0.1:9093", "10.0.0.1"),
+            ("[::1]:9093", "::1"),
+        ] {
+            assert_eq!(server_name(host).expect(host).to_str(), name);
+        }
+        assert!(server_name("a b:1").is_err());
     }
 }

@@ -174,6 +174,9 @@ impl VersionRange {
     /// If it is written differently; in a table that is an error of the compiler.
     pub const fn parse(text: &str) -> Self {
         let text = text.as_bytes();
+        if matches!(text, b"none") {
+            return Self::NONE;
+        }
         let (lowest, at) = Self::parse_number(text, 0);
         let (highest, end) = match text.len() - at {
             0 => (lowest, at),

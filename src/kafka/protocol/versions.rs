@@ -49,12 +49,23 @@ pub struct ApiSpec {
     pub response_schema: &'static MessageSchema,
 }
 
+/// What a response says of the throttle, unless it says nothing of it.
+macro_rules! throttle_time {
+    ($response:ident) => {
+        Duration::from_millis(u64::try_from($response.throttle_time_ms).unwrap_or(0))
+    };
+    ($response:ident $throttle:expr) => {{
+        let _ = $response;
+        $throttle
+    }};
+}
+
 /// The APIs: request, name, oldest and latest version, schema of the response, and how what
 /// kafka-protocol cannot is encoded.
 macro_rules! apis {
     ($(
         $request:ident $name:literal $oldest:literal..=$latest:literal $schema:ident
-        $(, $encode:path)?;
+        $(, $encode:path)? $(=> $throttle:expr)?;
     )*) => {
         $(impl Api for messages::$request {
             const OLDEST_VERSION: i16 = $oldest;
@@ -67,7 +78,7 @@ macro_rules! apis {
             })?
 
             fn throttle_time(response: &Self::Response) -> Duration {
-                Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0))
+                throttle_time!(response $($throttle)?)
             }
         })*
 
@@ -99,6 +110,8 @@ apis! {
     DescribeConfigsRequest "DescribeConfigs" 1..=4 DESCRIBE_CONFIGS;
     DescribeClusterRequest "DescribeCluster" 0..=1 DESCRIBE_CLUSTER;
     ApiVersionsRequest "ApiVersions" 0..=3 API_VERSIONS;
+    SaslHandshakeRequest "SaslHandshake" 1..=1 SASL_HANDSHAKE => Duration::ZERO;
+    SaslAuthenticateRequest "SaslAuthenticate" 0..=2 SASL_AUTHENTICATE => Duration::ZERO;
 }
 
 /// What one broker said, on one connection, that it supports.

@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::in_flight::InFlightRequest;
-use super::{ConnectionState, IN_FLIGHT_MAX};
+use super::{ConnectionState, FIRST_CORRELATION_ID, IN_FLIGHT_MAX};
 use crate::net::frame::{self, FrameReader, FrameTooLarge};
+use crate::net::transport::describe;
 
 /// Reads until the connection ends. `announced` are the requests that the writer is about
 /// to write; the connection counts as open until `counted` is dropped.
@@ -110,7 +111,9 @@ impl ResponseReader {
 
     /// Completes the oldest in-flight request with a frame.
     fn complete_oldest(&mut self, frame: Option<Bytes>) -> Result<(), String> {
-        let frame = frame.ok_or("the broker closed it")?;
+        let Some(frame) = frame else {
+            return Err(self.closed_by_broker().to_owned());
+        };
         self.last_active = Instant::now();
         self.state.last_answer.note(self.last_active);
         match self.take_oldest(&frame)?.handler.complete(frame) {
@@ -119,6 +122,18 @@ impl ResponseReader {
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// A listener with SASL ends a connection whose first request does not authenticate it.
+    fn closed_by_broker(&mut self) -> &'static str {
+        self.find_oldest();
+        let oldest = self.in_flight.front().map(|oldest| oldest.correlation_id);
+        match oldest {
+            Some(FIRST_CORRELATION_ID) if !self.state.authenticates => {
+                "the broker closed it at its first request (does it expect SASL?)"
+            }
+            _ => "the broker closed it",
         }
     }
 
@@ -156,7 +171,7 @@ impl ResponseReader {
         error: &io::Error,
         responses: &mut FrameReader<R>,
     ) -> String {
-        let cause = format!("reading failed: {error}");
+        let cause = format!("reading failed: {}", describe(error));
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         let Some(&too_large) = inner else {
             return cause;

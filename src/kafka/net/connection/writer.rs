@@ -11,8 +11,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Permit};
 use tokio::time::{Instant, sleep_until};
 
+use super::authentication_lane::{AuthenticationEvent, WriterLane, next_event};
 use super::in_flight::{InFlightRequest, QueuedRequest};
-use super::{ConnectionState, QUEUED_MAX};
+use super::{ConnectionState, FIRST_CORRELATION_ID, QUEUED_MAX};
 use crate::net::frame;
 
 /// Small requests that are queued together are written together, up to this size.
@@ -23,6 +24,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
     sink: W,
     queue: mpsc::Receiver<QueuedRequest>,
     announce: mpsc::Sender<InFlightRequest>,
+    lane: Option<WriterLane>,
 ) {
     // Even a panic ends the whole connection.
     let _end = state.closed.clone().drop_guard();
@@ -31,7 +33,9 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
         sink,
         queue,
         queued: VecDeque::new(),
-        next_correlation_id: 1,
+        next_correlation_id: FIRST_CORRELATION_ID,
+        lane,
+        latest_deadline: Instant::now(),
     };
     writer.write_until_closed(&announce).await;
     // The reader may still wait for responses; it ends after the last one.
@@ -51,6 +55,10 @@ struct RequestWriter<W> {
     /// Taken from the queue, so that their deadlines can be watched.
     queued: VecDeque<QueuedRequest>,
     next_correlation_id: i32,
+    /// Of a connection that is authenticated by SASL.
+    lane: Option<WriterLane>,
+    /// That of all requests that were written.
+    latest_deadline: Instant,
 }
 
 impl<W: AsyncWrite + Unpin> RequestWriter<W> {
@@ -60,15 +68,25 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
         while callers_are_alive || !self.queued.is_empty() {
             let throttled = self.state.throttled_until();
             let is_idle = self.queued.is_empty();
+            let may_write = !is_idle && throttled.is_none() && self.is_authenticated();
             let wake_at = self.next_deadline(throttled);
             tokio::select! {
                 biased;
                 () = self.state.closed.cancelled() => return,
+                event = next_event(&mut self.lane) => match event {
+                    Some(event) => {
+                        if !self.follow_lane(event, announce).await {
+                            return;
+                        }
+                    }
+                    // Nobody will authenticate it again.
+                    None => self.lane = None,
+                },
                 next = self.queue.recv(), if callers_are_alive && self.queued.len() < QUEUED_MAX => match next {
                     Some(request) => self.queued.push_back(request),
                     None => callers_are_alive = false,
                 },
-                permit = announce.reserve(), if !is_idle && throttled.is_none() => match permit {
+                permit = announce.reserve(), if may_write => match permit {
                     Ok(permit) => {
                         if !self.write_queued(permit, announce).await {
                             return;
@@ -78,6 +96,38 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
                     Err(_) => return,
                 },
                 () = sleep_until(wake_at), if !is_idle => self.expire_queued(Instant::now()),
+            }
+        }
+    }
+
+    /// Whether requests may be written. If it is time to authenticate again, that begins.
+    fn is_authenticated(&mut self) -> bool {
+        let lane = self.lane.as_mut();
+        lane.is_none_or(|lane| lane.may_write(Instant::now()))
+    }
+
+    /// Does what whoever authenticates asks for; false when that ended the connection.
+    async fn follow_lane(
+        &mut self,
+        event: AuthenticationEvent,
+        announce: &mpsc::Sender<InFlightRequest>,
+    ) -> bool {
+        match event {
+            AuthenticationEvent::Authenticated(renew_at) => {
+                if let Some(lane) = &mut self.lane {
+                    lane.is_authenticated = true;
+                    lane.renew_at = renew_at;
+                }
+                true
+            }
+            AuthenticationEvent::Request(mut request, timeout) => {
+                let Ok(permit) = announce.reserve().await else {
+                    return false;
+                };
+                // The broker answers it after all those before it.
+                request.deadline = self.latest_deadline.max(Instant::now()) + timeout;
+                let bytes = self.put_in_flight(request, permit);
+                self.write(&bytes).await
             }
         }
     }
@@ -114,10 +164,15 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
             };
             bytes.unsplit(self.put_in_flight(request, permit));
         }
+        self.write(&bytes).await
+    }
+
+    /// False when that ended the connection.
+    async fn write(&mut self, bytes: &[u8]) -> bool {
         tokio::select! {
             biased;
             () = self.state.closed.cancelled() => false,
-            written = write(&mut self.sink, &bytes) => match written {
+            written = write(&mut self.sink, bytes) => match written {
                 Ok(()) => true,
                 Err(error) => {
                     self.state.disconnect(&format!("writing failed: {error}"));
@@ -148,6 +203,7 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
     ) -> BytesMut {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
+        self.latest_deadline = self.latest_deadline.max(request.deadline);
         let mut frame = request.frame;
         frame::set_correlation_id(&mut frame, correlation_id);
         permit.send(InFlightRequest {

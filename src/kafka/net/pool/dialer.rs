@@ -1,25 +1,28 @@
 //! Opening one connection: every address that the name resolves to, until one answers.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::lookup_host;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ClientConfig;
-use crate::error::{BrokerAddress, RequestError};
+use crate::error::{AuthenticationFault, BrokerAddress, RequestError};
 use crate::net::api_versions;
+use crate::net::authentication::{self, AuthenticationAttempts, keep_authenticated, renew_at};
 use crate::net::cluster_check;
-use crate::net::connection::{Connection, ConnectionParts};
+use crate::net::connection::{AuthenticationLane, Connection, ConnectionParts};
 use crate::net::current_cluster::CurrentCluster;
 use crate::net::frame::FrameReader;
 use crate::net::last_answer::LastAnswer;
-use crate::net::transport;
+use crate::net::transport::{self, describe};
+use crate::sasl::SaslConfig;
 
 /// Opens the connections of one pool, and counts them.
 #[derive(Debug)]
@@ -34,6 +37,15 @@ pub(super) struct Dialer {
     /// Notified when a connection was lost, rather than closed because it was idle.
     lost: Arc<Notify>,
     last_answer: Arc<LastAnswer>,
+    attempts: Arc<AuthenticationAttempts>,
+}
+
+/// Why an address is of no use.
+enum ConnectError {
+    /// Another address may be.
+    Unreachable(String),
+    /// Another address would say the same.
+    Refused(RequestError),
 }
 
 impl Dialer {
@@ -44,6 +56,7 @@ impl Dialer {
     ) -> Self {
         Self {
             client_id: StrBytes::from_string(config.client_id.clone()),
+            attempts: Arc::new(AuthenticationAttempts::new(config.reconnect_backoff)),
             config,
             tasks,
             cluster: CurrentCluster::new(&stop),
@@ -69,6 +82,11 @@ impl Dialer {
         self.last_answer.at()
     }
 
+    /// Why authentication was refused last, if it was, and each change of it.
+    pub(super) fn authentication_fault(&self) -> watch::Receiver<Option<AuthenticationFault>> {
+        self.attempts.last_fault()
+    }
+
     /// Resolves the name anew and tries its addresses in turn.
     pub(super) async fn open(
         &self,
@@ -79,6 +97,7 @@ impl Dialer {
             broker: broker.clone(),
             reason: reason.into(),
         };
+        let _turn = self.attempts.permit().await;
         let connect_timeout = self.config.connect_timeout;
         let addresses: Vec<SocketAddr> =
             match timeout(connect_timeout, lookup_host(&*broker.address)).await {
@@ -92,44 +111,40 @@ impl Dialer {
         for address in addresses {
             match self.connect(broker, address, max_idle).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => reason = error,
+                Err(ConnectError::Unreachable(error)) => reason = error,
+                Err(ConnectError::Refused(error)) => return Err(error),
             }
         }
         Err(unreachable(reason))
     }
 
-    /// Waits of `connect_timeout` each: for the network, for the broker, and for the id of its
-    /// cluster, unless it is a bootstrap address (its broker id is negative).
+    /// Waits of `connect_timeout` each: for the network and TLS, for the broker, for each step of
+    /// authentication, and for the id of its cluster, unless it is a bootstrap address (its broker
+    /// id is negative).
     async fn connect(
         &self,
         broker: &BrokerAddress,
         address: SocketAddr,
         max_idle: Duration,
-    ) -> Result<Connection, String> {
+    ) -> Result<Connection, ConnectError> {
+        let unreachable = |reason| ConnectError::Unreachable(format!("{address}{reason}"));
+        let failed = |error: &io::Error| unreachable(format!(": {}", describe(error)));
         let connect_timeout = self.config.connect_timeout;
+        let seconds = connect_timeout.as_secs_f64();
+        let security = &self.config.security;
         let cluster = self.cluster.current();
-        let (reader, mut requests) =
-            match timeout(connect_timeout, transport::connect(address)).await {
-                Ok(Ok(halves)) => halves,
-                Ok(Err(error)) => return Err(format!("{address}: {error}")),
-                Err(_) => {
-                    return Err(format!(
-                        "{address} did not accept within {} s",
-                        connect_timeout.as_secs_f64()
-                    ));
-                }
-            };
+        let connecting = transport::connect(address, &broker.address, security.tls.as_ref());
+        let (reader, mut requests) = match timeout(connect_timeout, connecting).await {
+            Ok(Ok(halves)) => halves,
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(unreachable(format!(" did not accept within {seconds} s"))),
+        };
         let mut responses = FrameReader::new(reader, self.config.receive_message_max_bytes);
         let negotiated = api_versions::negotiate(&mut responses, &mut requests, &self.client_id);
         let versions = match timeout(connect_timeout, negotiated).await {
             Ok(Ok(versions)) => versions,
-            Ok(Err(error)) => return Err(format!("{address}: {error}")),
-            Err(_) => {
-                return Err(format!(
-                    "{address} said nothing for {} s",
-                    connect_timeout.as_secs_f64()
-                ));
-            }
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(unreachable(format!(" said nothing for {seconds} s"))),
         };
         let parts = ConnectionParts {
             broker: broker.clone(),
@@ -143,14 +158,45 @@ impl Dialer {
             lost: Arc::clone(&self.lost),
             last_answer: Arc::clone(&self.last_answer),
         };
-        let connection = Connection::start(parts, &self.tasks, &self.stop);
+        let authenticates = security.sasl.is_some();
+        let (connection, lane) = Connection::start(parts, authenticates, &self.tasks, &self.stop);
+        if let (Some(sasl), Some(lane)) = (&security.sasl, lane)
+            && let Err(error) = self.authenticate(lane, sasl).await
+        {
+            connection.close("it was not authenticated");
+            return Err(match error {
+                RequestError::AuthenticationFailed { .. } => ConnectError::Refused(error),
+                error => unreachable(format!(": {error}")),
+            });
+        }
         if broker.id.0 >= 0
             && let Err(error) = cluster_check::verify(&connection, connect_timeout).await
         {
             connection.close("its cluster was not confirmed");
-            return Err(format!("{address}: {error}"));
+            return Err(unreachable(format!(": {error}")));
         }
         tracing::debug!(broker = %broker.clone(), %address, "connected");
         Ok(connection)
+    }
+
+    /// Authenticates a connection that has just begun, and whenever the broker wants it again.
+    async fn authenticate(
+        &self,
+        lane: AuthenticationLane,
+        sasl: &Arc<SaslConfig>,
+    ) -> Result<(), RequestError> {
+        let timeout = self.config.connect_timeout;
+        let result = authentication::authenticate(&lane, sasl, timeout).await;
+        self.attempts.note(&result);
+        let renew_at = result?.map(|lifetime| renew_at(Instant::now(), lifetime));
+        lane.authenticated(renew_at).await;
+        if renew_at.is_some() {
+            let (sasl, attempts) = (Arc::clone(sasl), Arc::clone(&self.attempts));
+            let timeout = self.config.request_timeout;
+            self.tasks.spawn(async move {
+                keep_authenticated(lane, &sasl, timeout, &attempts).await;
+            });
+        }
+        Ok(())
     }
 }

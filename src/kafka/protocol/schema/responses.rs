@@ -320,3 +320,15 @@ pub(crate) static DESCRIBE_CLUSTER: MessageSchema = message("DescribeClusterResp
     ]))),
     field("ClusterAuthorizedOperations", "0+", Int32),
 ]);
+
+pub(crate) static SASL_HANDSHAKE: MessageSchema = message("SaslHandshakeResponse", "none", &[
+    field("ErrorCode", "0+", Int16),
+    field("Mechanisms", "0+", Array(&String)),
+]);
+
+pub(crate) static SASL_AUTHENTICATE: MessageSchema = message("SaslAuthenticateResponse", "2+", &[
+    field("ErrorCode", "0+", Int16),
+    field("ErrorMessage", "0+", String).nullable("0+"),
+    field("AuthBytes", "0+", Bytes),
+    field("SessionLifetimeMs", "1+", Int64),
+]);

@@ -28,7 +28,8 @@ macro_rules! each_api_version {
             OffsetCommitRequest OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest
             SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
             OffsetForLeaderEpochRequest CreateTopicsRequest DescribeConfigsRequest
-            DescribeClusterRequest ApiVersionsRequest
+            DescribeClusterRequest ApiVersionsRequest SaslHandshakeRequest
+            SaslAuthenticateRequest
         }
     };
 }
