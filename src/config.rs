@@ -23,12 +23,14 @@ pub(crate) mod file;
 mod file_values;
 mod given;
 mod ignored_keys;
+mod jaas;
 mod java_properties;
 pub(crate) mod keys;
 mod loader;
 mod log_level;
 mod provenance;
 mod reference;
+mod security;
 mod trusted_proxies;
 mod value;
 
@@ -52,6 +54,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig, RequestOverrides};
 use schema_registry::SchemaRegistryConfig;
+use security::SecurityProperties;
 use value::ParsedValue;
 
 /// Every setting of the program.
@@ -69,6 +72,8 @@ pub struct Config {
     pub commits: CommitConfig,
     /// What all Kafka clients share.
     pub client: ClientConfig,
+    /// What `client.security` comes from.
+    pub(crate) security: SecurityProperties,
     /// The producer.
     pub producer: ProducerConfig,
     /// Consumers.

@@ -643,7 +643,7 @@ mod tests {
         };
         for name in [
             "sasl.jaas.config",
-            "sasl.login.callback.handler.class",
+            "sasl.oauthbearer.client.credentials.client.secret",
             "ssl.key.password",
             "ssl.keystore.key",
             "server.basic-auth.password",

@@ -12,6 +12,7 @@ use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, SetValue, Setting,
 };
 use super::provenance::{Provenance, ValueSource};
+use super::security::{self, SecurityFault, SecurityProperties, SecurityProtocol, SecurityRole};
 use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
 
@@ -210,8 +211,8 @@ impl Loader {
     /// Reads the Kafka client properties, section by section; unknown ones stay unread.
     fn read_properties(&mut self, provenance: &Provenance) {
         let mut ignored = IgnoredKeys::default();
-        let plaintext = self.plaintext_sections();
-        for section in ClientSection::ALL {
+        let protocols = ClientSection::ALL.map(|section| self.security_protocol(section));
+        for (section, protocol) in ClientSection::ALL.into_iter().zip(protocols) {
             let given: Vec<String> = self
                 .unread
                 .keys()
@@ -225,6 +226,29 @@ impl Loader {
                 };
                 let value = self.unread.remove(&key).expect("just listed");
                 let text = value.text.reveal().trim();
+                match security::role_of(name, protocol) {
+                    SecurityRole::Acts => {}
+                    // As it is by default, it asks for nothing.
+                    _ if row
+                        .property()
+                        .is_some_and(|(_, default, _)| default == text) =>
+                    {
+                        continue;
+                    }
+                    // Perhaps a slip, which is named.
+                    _ if row.name.ends_with(".*") => {}
+                    SecurityRole::Ignored(reason) => {
+                        ignored.add(name, reason, &key, &value.source);
+                        continue;
+                    }
+                    SecurityRole::Missed if text.is_empty() => continue,
+                    SecurityRole::Missed => {
+                        let key = format!("{KEY_PREFIX}{key} (from {})", value.source);
+                        self.errors
+                            .push(ConfigError::Conflict(format!("{key}: {WITHOUT_PROTOCOL}")));
+                        continue;
+                    }
+                }
                 let own_key = row.own_key().map(|key| provenance.of_key(key));
                 let parsed = match section.effect_of(&row.handling) {
                     // Two names of one thing: the stronger source, whichever it gives.
@@ -240,10 +264,6 @@ impl Loader {
                     PropertyEffect::MustNotDiffer(set) => self.check_same(name, set, text),
                     PropertyEffect::Check(check) => check(text),
                     PropertyEffect::Refuse if text.is_empty() => continue,
-                    PropertyEffect::Refuse if plaintext.contains(&section) => {
-                        ignored.add(name, IN_PLAINTEXT, &key, &value.source);
-                        continue;
-                    }
                     PropertyEffect::Refuse => {
                         self.refuse(&key, &value);
                         continue;
@@ -263,7 +283,9 @@ impl Loader {
     fn check_same(&self, name: &str, set: SetValue, text: &str) -> ParsedValue<()> {
         let mut other = self.config.clone();
         set(&mut other, text)?;
-        match format!("{other:?}") == format!("{:?}", self.config) {
+        let is_same = format!("{other:?}") == format!("{:?}", self.config);
+        // Secrets all look alike.
+        match is_same && other.security == self.config.security {
             true => Ok(()),
             false => Err(format!(
                 "the value of {KEY_PREFIX}{}, since all clients share their connections",
@@ -272,18 +294,12 @@ impl Loader {
         }
     }
 
-    /// The sections that are said to need no security, whatever else they say about it.
-    fn plaintext_sections(&self) -> Vec<ClientSection> {
-        let protocol = |section: ClientSection| {
-            let value = self.unread.get(&section.key_of("security.protocol"));
-            value.map(|value| value.text.reveal().trim())
-        };
-        let is_plaintext = |section: &ClientSection| {
-            let protocol = protocol(*section).or_else(|| protocol(ClientSection::AllClients));
-            protocol == Some("PLAINTEXT")
-        };
-        let sections = ClientSection::ALL.into_iter();
-        sections.filter(is_plaintext).collect()
+    /// What the section says of it, or all clients; unset, or not to be read, is `None`.
+    fn security_protocol(&self, section: ClientSection) -> Option<SecurityProtocol> {
+        let given = [section, ClientSection::AllClients]
+            .into_iter()
+            .find_map(|section| self.unread.get(&section.key_of(security::PROTOCOL)));
+        SecurityProtocol::parse(given?.text.reveal().trim()).ok()
     }
 
     /// Refuses a key of a later version, or what was meant as one of this.
@@ -329,6 +345,35 @@ impl Loader {
             Ok(notice) => self.notices.extend(notice),
             Err(conflict) => self.errors.push(ConfigError::Conflict(conflict)),
         }
+        self.resolve_security(provenance);
+    }
+
+    /// Reads the stores, unless something is wrong with what says where they are.
+    fn resolve_security(&mut self, provenance: &Provenance) {
+        let is_of_security = |error: &ConfigError| match error {
+            ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
+                security::PREFIXES.iter().any(|prefix| key.contains(prefix))
+            }
+            _ => false,
+        };
+        if self.errors.iter().any(is_of_security) {
+            return;
+        }
+        if self.config.dev {
+            if self.config.security != SecurityProperties::default() {
+                let notice = "security.protocol is ignored: --dev brings its own broker";
+                self.notices.push(notice.to_owned());
+            }
+            return;
+        }
+        match self.config.security.resolve() {
+            Ok(security) => self.config.client.security = security,
+            Err(SecurityFault { property, fault }) => {
+                let key = provenance.of_property(ClientSection::AllClients, property, None);
+                self.errors
+                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
+            }
+        }
     }
 
     fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Box<ConfigFailure>> {
@@ -353,8 +398,9 @@ fn did_you_mean(known: &str) -> String {
     format!("; did you mean {KEY_PREFIX}{known}?")
 }
 
-/// Why what SASL needs is ignored.
-const IN_PLAINTEXT: &str = "security.protocol is PLAINTEXT";
+/// Whoever gives credentials does not mean to connect without them.
+const WITHOUT_PROTOCOL: &str = "security.protocol is not set, so it would have no effect; \
+                                set SASL_SSL, SASL_PLAINTEXT, SSL or PLAINTEXT";
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,12 @@
 
 use ClientSection::{AllClients, Consumer, Producer};
 
+use secret::Secret;
+use tls::{CipherSuites, ProtocolVersions};
+
 use super::{ClientSection, ConfigKey, KeyHandling, LaterKey, PropertySetting, SetValue, assign};
+use crate::config::jaas::JaasEntry;
+use crate::config::security::{SaslMechanism, SecurityProtocol};
 use crate::config::value::{
     ParsedValue, assignors, compression, millis, number, one_of, positive_millis,
 };
@@ -137,32 +142,45 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("enable.metrics.push", "metrics are not pushed to brokers"),
 
     // Security.
-    checked("security.protocol", security_protocol).set_by(&["WSPROXY_KAFKA_SECURITY_PROTOCOL"]),
-    unsupported("sasl.mechanism").set_by(&["WSPROXY_KAFKA_SASL_MECHANISM"]),
-    unsupported("sasl.jaas.config").secret().set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
+    property(AllClients, "security.protocol", "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL: how brokers are connected to", |c, text| assign(&mut c.security.protocol, SecurityProtocol::parse(text)))
+        .set_by(&["WSPROXY_KAFKA_SECURITY_PROTOCOL"]),
+    property(AllClients, "sasl.mechanism", "GSSAPI", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER: how the proxy is authenticated", |c, text| assign(&mut c.security.mechanism, SaslMechanism::parse(text)))
+        .set_by(&["WSPROXY_KAFKA_SASL_MECHANISM"]),
+    property(AllClients, "sasl.jaas.config", "", "Login module and credentials, as Java's clients have them", |c, text| assign(&mut c.security.jaas, JaasEntry::parse_setting(text)))
+        .secret().set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
     unsupported("sasl.kerberos.service.name").set_by(&["WSPROXY_KAFKA_SASL_KERBEROS_SERVICE_NAME"]),
+    ignored("sasl.login.callback.handler.class", NO_JAVA_CLASSES),
+    ignored("sasl.login.class", NO_JAVA_CLASSES),
+    ignored("sasl.client.callback.handler.class", NO_JAVA_CLASSES),
     unsupported("sasl.*").secret(),
-    ignored("ssl.key.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
-    ignored("ssl.endpoint.identification.algorithm", NO_TLS)
+    property(AllClients, "ssl.key.password", "", "Password of the private key, where it is not that of the store", |c, text| assign(&mut c.security.key_password, Ok(secret(text))))
+        .secret().set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
+    property(AllClients, "ssl.endpoint.identification.algorithm", "https", "https, or nothing: then a broker's certificate may have any name", |c, text| assign(&mut c.security.skips_host_name, skips_host_name(text)))
         .set_by(&["WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALOGO", "WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALGO"]),
-    ignored("ssl.truststore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
-    ignored("ssl.truststore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"])
+    property(AllClients, "ssl.truststore.location", "", "Certificate authorities of brokers in PEM, PKCS12 or JKS; without it those of the system", |c, text| assign(&mut c.security.truststore_location, Ok(text.to_owned())))
+        .set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
+    property(AllClients, "ssl.truststore.password", "", "Password of the trust store", |c, text| assign(&mut c.security.truststore_password, Ok(secret(text))))
+        .secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"])
         .also(&["ssl.truststore.truststore.password"]),
-    ignored("ssl.truststore.type", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
-    ignored("ssl.truststore.certificates", NO_TLS),
-    ignored("ssl.keystore.location", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
-    ignored("ssl.keystore.password", NO_TLS).secret().set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
-    ignored("ssl.keystore.type", NO_TLS),
-    ignored("ssl.keystore.key", NO_TLS).secret(),
-    ignored("ssl.keystore.certificate.chain", NO_TLS),
+    property(AllClients, "ssl.truststore.certificates", "", "The same authorities as PEM text", |c, text| assign(&mut c.security.truststore_certificates, Ok(text.to_owned()))),
+    ignored("ssl.truststore.type", KNOWN_BY_CONTENT).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
+    property(AllClients, "ssl.keystore.location", "", "Certificate and private key of the proxy in PEM, PKCS12 or JKS", |c, text| assign(&mut c.security.keystore_location, Ok(text.to_owned())))
+        .set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
+    property(AllClients, "ssl.keystore.password", "", "Password of the key store", |c, text| assign(&mut c.security.keystore_password, Ok(secret(text))))
+        .secret().set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
+    property(AllClients, "ssl.keystore.key", "", "The private key as PEM text", |c, text| assign(&mut c.security.keystore_key, Ok(secret(text)))).secret(),
+    property(AllClients, "ssl.keystore.certificate.chain", "", "Its certificate and those that lead to a root, as PEM text", |c, text| assign(&mut c.security.keystore_certificate_chain, Ok(text.to_owned()))),
+    ignored("ssl.keystore.type", KNOWN_BY_CONTENT),
     ignored("ssl.provider", "there is one TLS implementation").set_by(&["WSPROXY_KAFKA_SSL_PROVIDER"]),
-    ignored("ssl.cipher.suites", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_CIPHER_SUITES"]),
-    ignored("ssl.enabled.protocols", NO_TLS).set_by(&["WSPROXY_KAFKA_SSL_ENABLED_PROTOCOLS"]),
-    ignored("ssl.protocol", NO_TLS),
-    ignored("ssl.keymanager.algorithm", NO_TLS),
-    ignored("ssl.trustmanager.algorithm", NO_TLS),
-    ignored("ssl.secure.random.implementation", NO_TLS),
-    ignored("ssl.client.auth", NO_TLS),
+    property(AllClients, "ssl.cipher.suites", "", "Cipher suites that are offered, by Java's names; without it all", |c, text| assign(&mut c.security.cipher_suites, CipherSuites::parse(text)))
+        .set_by(&["WSPROXY_KAFKA_SSL_CIPHER_SUITES"]),
+    property(AllClients, "ssl.enabled.protocols", "TLSv1.2,TLSv1.3", "Versions of TLS that are spoken", |c, text| assign(&mut c.security.protocols, ProtocolVersions::parse(text)))
+        .set_by(&["WSPROXY_KAFKA_SSL_ENABLED_PROTOCOLS"]),
+    ignored("ssl.protocol", "ssl.enabled.protocols decides"),
+    ignored("ssl.keymanager.algorithm", NO_JAVA_CLASSES),
+    ignored("ssl.trustmanager.algorithm", NO_JAVA_CLASSES),
+    ignored("ssl.secure.random.implementation", NO_JAVA_CLASSES),
+    ignored("ssl.client.auth", "it is a setting of brokers"),
 ];
 
 /// Java's `Integer.MAX_VALUE`.
@@ -172,10 +190,10 @@ const INT_MAX: i64 = i32::MAX as i64;
 const COMPRESSION_LEVEL: &str = "each codec has one level here";
 const DECIDED_BY_PROXY: &str = "decided by the proxy";
 const EACH_SOCKET: &str = "every socket brings its own";
+const KNOWN_BY_CONTENT: &str = "stores are known by their content";
 const LEFT_TO_KERNEL: &str = "left to the kernel";
 const NO_JAVA_CLASSES: &str = "there are no Java classes here";
 const NO_SHARE_GROUPS: &str = "there are no share groups here";
-const NO_TLS: &str = "security.protocol is PLAINTEXT";
 const NO_TRANSACTIONS: &str = "the producer is idempotent, without transactions";
 const PARTITIONER: &str = "murmur2 for keys, sticky without, as Java's default";
 const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
@@ -225,9 +243,15 @@ impl ConfigKey {
     }
 }
 
-fn security_protocol(text: &str) -> ParsedValue<()> {
-    match text {
-        "PLAINTEXT" => Ok(()),
-        _ => Err("PLAINTEXT; SSL, SASL_PLAINTEXT and SASL_SSL are not supported yet".to_owned()),
+/// Java's `https`, in any case, or nothing.
+fn skips_host_name(text: &str) -> ParsedValue<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "https" => Ok(false),
+        "" => Ok(true),
+        _ => Err("https, or nothing".to_owned()),
     }
+}
+
+fn secret(text: &str) -> Option<Secret> {
+    (!text.is_empty()).then(|| Secret::new(text))
 }

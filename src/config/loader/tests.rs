@@ -84,23 +84,194 @@ fn every_error_is_reported_with_its_key_its_source_and_what_is_accepted() {
     assert!(line("-D has no").contains("accepted: -D key=value"));
 }
 
-#[test]
-fn security_settings_are_refused_by_name_and_never_shown() {
-    let mut sources = dev();
-    let jaas = r#"PlainLoginModule required username="u" password="hunter2";"#;
+/// A cluster, and these properties of all clients.
+fn with_properties(properties: &[&str]) -> ConfigSources {
+    let mut sources = ConfigSources::default();
     sources
-        .variables
-        .push(variable("WSPROXY_KAFKA_SASL_JAAS_CFG", jaas));
+        .flags
+        .push(flag("kafka-client.bootstrap-hosts", "a:1"));
+    let defines = properties.iter();
+    let defines = defines.map(|property| format!("kafka-client.properties.{property}"));
+    sources.defines.extend(defines);
+    sources
+}
+
+const PLAIN_MODULE: &str = "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
+                            required username=u password=hunter2;";
+
+#[test]
+fn secrets_of_security_settings_are_never_shown() {
+    let mut sources = with_properties(&[
+        "security.protocol=SASL_SSL",
+        "sasl.jaas.config=M required password=\"hunter2",
+        "ssl.truststore.location=/no/such/store",
+        "ssl.truststore.password=hunter2",
+    ]);
     sources
         .defines
-        .push("kafka-client.properties.security.protocol=SASL_SSL".to_owned());
-    sources.defines.push("server.ssl.port=8443".to_owned());
+        .push("server.ssl.keystore-password=hunter2".to_owned());
     let text = errors(&sources).join("\n");
-    assert!(text.contains("sasl.jaas.config"), "{text}");
-    assert!(text.contains("security.protocol"), "{text}");
-    assert!(text.contains("server.ssl.port"), "{text}");
-    assert_eq!(text.matches("not supported yet").count(), 3, "{text}");
+    for part in [
+        "sasl.jaas.config (from -D kafka-client.properties.sasl.jaas.config): *** is not accepted; \
+         accepted: a line as Java's clients have it: a quote is not closed",
+        "server.ssl.keystore-password (from -D server.ssl.keystore-password): not supported yet",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_security_setting_that_cannot_be_followed_is_named_with_the_way_out() {
+    for (properties, property, fault) in [
+        (
+            &[
+                "security.protocol=SSL",
+                "ssl.truststore.location=/no/such/store",
+            ][..],
+            "ssl.truststore.location",
+            "/no/such/store: No such file or directory",
+        ),
+        (
+            &[
+                "security.protocol=SSL",
+                "ssl.truststore.location=/a",
+                "ssl.truststore.certificates=b",
+            ],
+            "ssl.truststore.certificates",
+            "ssl.truststore.location is set as well; one of them is enough",
+        ),
+        (
+            &["security.protocol=SSL", "ssl.truststore.certificates=b"],
+            "ssl.truststore.certificates",
+            "the PEM text: it has no certificate",
+        ),
+        (
+            &["security.protocol=SSL", "ssl.keystore.location=Cargo.toml"],
+            "ssl.keystore.location",
+            "Cargo.toml: it is neither PEM nor PKCS12 nor JKS",
+        ),
+        (
+            &["security.protocol=SSL", "ssl.keystore.key=b"],
+            "ssl.keystore.key",
+            "ssl.keystore.certificate.chain is needed beside it",
+        ),
+        (
+            &[
+                "security.protocol=SSL",
+                "ssl.enabled.protocols=TLSv1.2",
+                "ssl.cipher.suites=TLS_AES_128_GCM_SHA256",
+            ],
+            "ssl.truststore.location",
+            "none of the cipher suites is of an enabled version of TLS",
+        ),
+        (
+            &["security.protocol=SASL_PLAINTEXT"],
+            "sasl.mechanism",
+            "GSSAPI, which is the default, is not supported: set another one",
+        ),
+        (
+            &["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN"],
+            "sasl.jaas.config",
+            "it is needed: org.apache.kafka.common.security.plain.PlainLoginModule required",
+        ),
+        (
+            &[
+                "security.protocol=SASL_PLAINTEXT",
+                "sasl.mechanism=SCRAM-SHA-256",
+                PLAIN_MODULE,
+            ],
+            "sasl.jaas.config",
+            "it is needed: org.apache.kafka.common.security.scram.ScramLoginModule required",
+        ),
+    ] {
+        let lines = errors(&with_properties(properties));
+        let [line] = &lines[..] else {
+            panic!("{properties:?}: {lines:?}");
+        };
+        let key = format!("{KEY_PREFIX}kafka-client.properties.{property} (from ");
+        assert!(
+            line.starts_with(&key) && line.contains(fault),
+            "{fault}: {line}"
+        );
+    }
+}
+
+#[test]
+fn what_the_protocol_has_no_use_for_is_reported_once() {
+    let properties = [
+        "security.protocol=PLAINTEXT",
+        PLAIN_MODULE,
+        "ssl.key.password=hunter2",
+    ];
+    let loaded = load(&with_properties(&properties)).unwrap();
+    let notices = loaded.notices.join("\n");
+    assert!(
+        notices.contains("is ignored: security.protocol is without SASL"),
+        "{notices}"
+    );
+    assert!(
+        notices.contains("is ignored: security.protocol is without SSL"),
+        "{notices}"
+    );
+    assert!(!notices.contains("hunter2"), "{notices}");
+    assert!(loaded.config.client.security.sasl.is_none());
+}
+
+#[test]
+fn sockets_to_brokers_begin_as_the_security_settings_say() {
+    for (properties, tls, mechanism) in [
+        (&["security.protocol=ssl"][..], true, None),
+        (
+            &[
+                "security.protocol=SASL_SSL",
+                "sasl.mechanism=PLAIN",
+                PLAIN_MODULE,
+            ],
+            true,
+            Some("PLAIN"),
+        ),
+        (&[], false, None),
+    ] {
+        let security = load(&with_properties(properties))
+            .unwrap()
+            .config
+            .client
+            .security;
+        assert_eq!(security.tls.is_some(), tls);
+        assert_eq!(security.sasl.map(|sasl| sasl.mechanism()), mechanism);
+    }
+}
+
+#[test]
+fn one_kind_of_client_has_no_security_of_its_own() {
+    let common = [
+        "security.protocol=SASL_PLAINTEXT",
+        "sasl.mechanism=PLAIN",
+        PLAIN_MODULE,
+    ];
+    let other = PLAIN_MODULE.replace("hunter2", "hunter3");
+    for (own, is_the_same) in [(PLAIN_MODULE, true), (&other, false)] {
+        let mut sources = with_properties(&common);
+        sources
+            .defines
+            .push(format!("producer.kafka-client-properties.{own}"));
+        assert_eq!(load(&sources).is_ok(), is_the_same);
+    }
+}
+
+#[test]
+fn security_is_no_matter_of_the_embedded_broker() {
+    let mut sources = dev();
+    sources
+        .defines
+        .push("kafka-client.properties.security.protocol=SSL".to_owned());
+    let loaded = load(&sources).unwrap();
+    assert_eq!(
+        loaded.notices,
+        ["security.protocol is ignored: --dev brings its own broker"]
+    );
+    assert!(loaded.config.client.security.tls.is_none());
 }
 
 #[test]
@@ -279,19 +450,14 @@ fn the_rack_is_a_property_of_consumers() {
 }
 
 #[test]
-fn what_needs_security_is_refused_in_every_section() {
+fn credentials_without_a_protocol_that_has_them_are_refused_in_every_section() {
     for section in ClientSection::ALL {
-        for property in [
-            "security.protocol=SSL",
-            "sasl.login.class=x",
-            "sasl.mechanism=PLAIN",
-        ] {
+        for property in ["sasl.mechanism=PLAIN", PLAIN_MODULE] {
             let mut sources = dev();
-            sources
-                .defines
-                .push(format!("{}{property}", section.prefix()));
+            let define = format!("{}{property}", section.prefix());
+            sources.defines.push(define);
             assert!(
-                errors(&sources)[0].contains("not supported yet"),
+                errors(&sources)[0].contains("security.protocol is not set"),
                 "{property}"
             );
         }
@@ -513,7 +679,7 @@ fn the_file_is_named_by_the_flag_else_by_the_variable_else_it_is_the_default_one
 fn faults_of_a_file_are_named_with_its_line_beside_those_of_other_sources() {
     let (mut sources, directory) = with_file(
         "kafka.ws.proxy {\n server.port = http\n servr.port = 1\n kafka-client.properties {\n\
-         lingr.ms = 1\n \"security.protocol\" = SSL\n }\n}\nkafka.ws.server.port = 1\n",
+         lingr.ms = 1\n  \"security.protocol\" = TLS\n }\n}\nkafka.ws.server.port = 1\n",
     );
     sources.variables.push(variable("WSPROXY_LOG_FORMAT", ""));
     let shown = format!("{}/", directory.path().display());
@@ -522,7 +688,7 @@ fn faults_of_a_file_are_named_with_its_line_beside_those_of_other_sources() {
         "server.port (from application.conf:2): \"http\" is not accepted",
         "servr.port (from application.conf:3): no such key; did you mean",
         "lingr.ms (from application.conf:5): no such key; did you mean",
-        "security.protocol (from application.conf:6): \"SSL\"",
+        "security.protocol (from application.conf:6): \"TLS\"",
         "kafka.ws.server.port (from application.conf:9): no such key",
         "log.format (from variable WSPROXY_LOG_FORMAT): \"\" is not accepted",
     ] {
