@@ -54,6 +54,7 @@ mod real_kafka;
 mod record_java;
 mod recreated_topics;
 mod refusals;
+mod secure_kafka;
 mod service_unit;
 mod sessions;
 mod sessions_kafka;

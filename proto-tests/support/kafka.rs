@@ -12,7 +12,24 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub(crate) struct Kafka {
     dir: PathBuf,
     bootstrap: String,
+    secure: Option<SecureListeners>,
     owned: bool,
+}
+
+/// Where brokers with TLS and SASL listen, and the stores for them: see `scripts/kafka`.
+#[derive(Clone)]
+pub(crate) struct SecureListeners {
+    pub(crate) ssl: String,
+    pub(crate) sasl_ssl: String,
+    pub(crate) sasl_plaintext: String,
+    stores: PathBuf,
+}
+
+impl SecureListeners {
+    /// The path of a store.
+    pub(crate) fn store(&self, name: &str) -> String {
+        self.stores.join(name).display().to_string()
+    }
 }
 
 type SharedClusters = Mutex<HashMap<(String, u8), Arc<OnceLock<Arc<Kafka>>>>>;
@@ -33,24 +50,81 @@ impl Kafka {
         Self::launch(version, brokers, settings, true)
     }
 
+    /// The cluster with secure listeners that tests share, on which alice and `CN=client` may do
+    /// everything, and bob nothing.
+    pub(crate) fn shared_secure() -> Arc<Kafka> {
+        static SECURE: OnceLock<Arc<Kafka>> = OnceLock::new();
+        Arc::clone(SECURE.get_or_init(|| Arc::new(Self::start_secure(&[], false))))
+    }
+
+    /// As [`shared_secure`](Self::shared_secure), with settings, and of the test's own if it is
+    /// owned.
+    pub(crate) fn start_secure(settings: &[&str], owned: bool) -> Kafka {
+        let kafka = Self::launch_with(&["--secure"], "4.4", 1, settings, owned);
+        for principal in ["User:alice", "User:CN=client"] {
+            let everything = [
+                "topic",
+                "*",
+                "all",
+                "group",
+                "*",
+                "all",
+                "cluster",
+                "kafka-cluster",
+                "all",
+            ];
+            let args = [&["allow", principal][..], &everything].concat();
+            kafka.java("Acls.java", &args);
+        }
+        kafka
+    }
+
+    /// Of a cluster that was started with them.
+    pub(crate) fn secure(&self) -> &SecureListeners {
+        self.secure
+            .as_ref()
+            .expect("the cluster has secure listeners")
+    }
+
     fn launch(version: &str, brokers: u8, settings: &[&str], owned: bool) -> Kafka {
+        Self::launch_with(&[], version, brokers, settings, owned)
+    }
+
+    fn launch_with(
+        options: &[&str],
+        version: &str,
+        brokers: u8,
+        settings: &[&str],
+        owned: bool,
+    ) -> Kafka {
         let mut command = script();
         command
             .args(["start", "--fast", "--version", version])
+            .args(options)
             .args(["--brokers", &brokers.to_string()])
             .args(["--owner", &std::process::id().to_string()]);
         for setting in settings {
             command.args(["--set", setting]);
         }
         let out = run(command);
-        let field = |name: &str| {
-            out.lines()
+        let find = |name: &str| {
+            let lines = out.lines();
+            lines
+                .into_iter()
                 .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
-                .unwrap_or_else(|| panic!("scripts/kafka start printed no {name}: {out}"))
+        };
+        let field = |name: &str| {
+            find(name).unwrap_or_else(|| panic!("scripts/kafka start printed no {name}: {out}"))
         };
         Kafka {
             dir: field("dir").into(),
             bootstrap: field("bootstrap").to_owned(),
+            secure: find("ssl").map(|ssl| SecureListeners {
+                ssl: ssl.to_owned(),
+                sasl_ssl: field("sasl_ssl").to_owned(),
+                sasl_plaintext: field("sasl_plaintext").to_owned(),
+                stores: field("stores").into(),
+            }),
             owned,
         }
     }

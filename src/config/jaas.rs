@@ -92,15 +92,6 @@ impl JaasEntry {
         self.option(name)
             .ok_or_else(|| format!("the login module needs the option {name}"))
     }
-
-    /// The options whose names begin so, without what they begin with.
-    pub(super) fn options_with_prefix<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a Secret)> {
-        let options = self.options.iter();
-        options.filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
-    }
 }
 
 fn is_control_flag(word: &str) -> bool {

@@ -138,6 +138,7 @@ pub(crate) async fn keep_authenticated(
         attempts.note(&result);
         match result {
             Ok(lifetime) => {
+                tracing::debug!(broker = %connection.broker(), "authenticated again");
                 let now = Instant::now();
                 connection
                     .authenticated(lifetime.map(|lifetime| renew_at(now, lifetime)))

@@ -1,0 +1,248 @@
+//! TLS and SASL towards a real Apache Kafka: every protocol and mechanism, both ways, and what is
+//! said when a broker, or we, refuse.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::block_in_place;
+
+use crate::support::kafka::{Kafka, SecureListeners, unique};
+use crate::support::program::{LogLines, Program};
+
+/// How a proxy connects: where to, and which properties it has.
+struct Connecting {
+    bootstrap: String,
+    properties: Vec<String>,
+}
+
+impl Connecting {
+    fn new<const N: usize>(bootstrap: &str, properties: [&str; N]) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            properties: properties.map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn and(mut self, name: &str, value: &str) -> Self {
+        self.properties.push(format!("{name}={value}"));
+        self
+    }
+
+    /// With a certificate of its own.
+    fn with_key(self, store: &str) -> Self {
+        let connecting = self.and("ssl.keystore.location", store);
+        connecting.and("ssl.keystore.password", "storepass")
+    }
+
+    /// As alice, with that password.
+    fn as_alice(self, mechanism: &str, password: &str) -> Self {
+        let module = match mechanism {
+            "PLAIN" => "plain.PlainLoginModule",
+            _ => "scram.ScramLoginModule",
+        };
+        let jaas = format!(
+            "org.apache.kafka.common.security.{module} required \
+             username=\"alice\" password=\"{password}\";"
+        );
+        self.and("sasl.mechanism", mechanism)
+            .and("sasl.jaas.config", &jaas)
+    }
+
+    fn start(&self) -> (Program, LogLines) {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, more: &[&str]) -> (Program, LogLines) {
+        let defines = self.properties.iter();
+        let defines = defines.map(|property| format!("kafka-client.properties.{property}"));
+        let mut args = vec!["--bootstrap-hosts".to_owned(), self.bootstrap.clone()];
+        args.push("--session-handler-session-state-topic-name".to_owned());
+        args.push(unique("sessions"));
+        for define in defines {
+            args.extend(["-D".to_owned(), define]);
+        }
+        let args = args.iter().map(String::as_str).chain(more.iter().copied());
+        Program::start_logged(&args.collect::<Vec<_>>(), &[])
+    }
+}
+
+fn ssl(at: &SecureListeners) -> Connecting {
+    Connecting::new(&at.ssl, ["security.protocol=SSL"])
+}
+
+fn sasl_ssl(at: &SecureListeners) -> Connecting {
+    Connecting::new(&at.sasl_ssl, ["security.protocol=SASL_SSL"])
+}
+
+fn sasl_plaintext(at: &SecureListeners) -> Connecting {
+    Connecting::new(&at.sasl_plaintext, ["security.protocol=SASL_PLAINTEXT"])
+}
+
+fn trusting(connecting: Connecting, at: &SecureListeners, store: &str) -> Connecting {
+    let connecting = connecting.and("ssl.truststore.location", &at.store(store));
+    connecting.and("ssl.truststore.password", "storepass")
+}
+
+fn cluster() -> (Arc<Kafka>, SecureListeners) {
+    let kafka = block_in_place(Kafka::shared_secure);
+    let at = kafka.secure().clone();
+    (kafka, at)
+}
+
+async fn produces_and_consumes(connecting: &Connecting, topic: &str) {
+    let (proxy, _log) = connecting.start();
+    proxy.ready().await;
+    let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
+    let value = unique("v");
+    let record = json!({"value": {"value": value, "format": "string"}});
+    let ack = producer.ask(record.to_string()).await;
+    assert!(ack["offset"].is_u64(), "{ack}");
+    let client = unique("c");
+    let path = format!("/socket/out?topic={topic}&clientId={client}");
+    let mut consumer = proxy.connect(&path).await;
+    let mut record = Value::Null;
+    while record["value"]["value"] != json!(value) {
+        record = consumer.next().await;
+    }
+    assert_eq!(record["offset"], ack["offset"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_both_ways_under_every_protocol_mechanism_and_store() {
+    let (kafka, at) = cluster();
+    let topic = unique("secure");
+    block_in_place(|| kafka.create_topic(&topic, 1, 1));
+    let pem = std::fs::read_to_string(at.store("ca.pem")).unwrap();
+    let in_one_line = pem.replace('\n', " ");
+    for connecting in [
+        sasl_plaintext(&at).as_alice("PLAIN", "alice-secret"),
+        sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "alice-secret"),
+        trusting(sasl_ssl(&at), &at, "trust.p12").as_alice("SCRAM-SHA-512", "alice-secret"),
+        trusting(sasl_ssl(&at), &at, "trust.jks").as_alice("PLAIN", "alice-secret"),
+        trusting(ssl(&at), &at, "ca.pem").with_key(&at.store("client.p12")),
+        ssl(&at)
+            .and("ssl.truststore.certificates", &in_one_line)
+            .and("ssl.enabled.protocols", "TLSv1.2")
+            .with_key(&at.store("client.jks")),
+    ] {
+        produces_and_consumes(&connecting, &topic).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_said_with_the_property_to_look_at() {
+    let (kafka, at) = cluster();
+    for (connecting, said) in [
+        (
+            sasl_plaintext(&at).as_alice("PLAIN", "wrong"),
+            "the credentials for PLAIN are refused: Authentication failed: Invalid username or password",
+        ),
+        (
+            sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "wrong"),
+            "the credentials for SCRAM-SHA-256 are refused",
+        ),
+        (
+            Connecting::new(kafka.bootstrap(), ["security.protocol=SASL_PLAINTEXT"])
+                .as_alice("PLAIN", "alice-secret"),
+            "its listener has no SASL (security.protocol)",
+        ),
+        (
+            Connecting::new(&at.sasl_plaintext, []),
+            "the broker closed it at its first request (does it expect SASL?)",
+        ),
+        (
+            ssl(&at),
+            "its certificate is signed by nobody that is trusted (ssl.truststore.location)",
+        ),
+        (
+            trusting(ssl(&at), &at, "ca.pem"),
+            "it refuses our certificate, or that there is none: BadCertificate (ssl.keystore.location)",
+        ),
+        (
+            trusting(ssl(&at), &at, "ca.pem").with_key(&at.store("strange.p12")),
+            "it refuses our certificate, or that there is none: CertificateUnknown (ssl.keystore.location)",
+        ),
+        (
+            Connecting::new(&at.ssl, []),
+            "this port speaks TLS; set security.protocol",
+        ),
+        (
+            Connecting::new(kafka.bootstrap(), ["security.protocol=SSL"]),
+            "it closed the connection in the TLS handshake, as a plain-text port does (security.protocol)",
+        ),
+    ] {
+        let (proxy, log) = connecting.start();
+        log.first_with(said).await;
+        assert_eq!(proxy.get("/ready").await.0, 503);
+        assert_eq!(log.with("alice-secret").len(), 0);
+    }
+}
+
+/// An address of 127.0.0.2 behind which the broker is.
+async fn forwarded(broker: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let broker = broker.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut broker = TcpStream::connect(&broker).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut broker).await });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_must_have_the_brokers_name_unless_that_is_turned_off() {
+    let (_kafka, at) = cluster();
+    // The certificate is for localhost and 127.0.0.1.
+    let elsewhere = forwarded(&at.sasl_ssl).await;
+    let connecting = || {
+        let connecting = Connecting::new(&elsewhere, ["security.protocol=SASL_SSL"]);
+        trusting(connecting, &at, "ca.pem").as_alice("PLAIN", "alice-secret")
+    };
+    let (_proxy, log) = connecting().start();
+    log.first_with("(ssl.endpoint.identification.algorithm)")
+        .await;
+    let (proxy, _log) = connecting()
+        .and("ssl.endpoint.identification.algorithm", "")
+        .start();
+    proxy.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_renewed_under_load_without_a_record_lost_or_repeated() {
+    // The log has such a line once in five seconds, and a session lasts three.
+    const RENEWED: usize = 3;
+    let kafka = block_in_place(|| Kafka::start_secure(&["connections.max.reauth.ms=3000"], true));
+    let at = kafka.secure().clone();
+    let topic = unique("renewed");
+    block_in_place(|| kafka.create_topic(&topic, 1, 1));
+    let connecting = sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "alice-secret");
+    let (proxy, log) = connecting.start_with(&["--log-level", "info,kafka_client::net=debug"]);
+    proxy.ready().await;
+    let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
+    let path = format!("/socket/out?topic={topic}&clientId={}", unique("c"));
+    let mut consumer = proxy.connect(&path).await;
+    let mut sent = 0_u64;
+    while log.with("authenticated again").len() < RENEWED {
+        let batch: Vec<_> = (0..100)
+            .map(|n| json!({"value": {"value": sent + n, "format": "long"}}))
+            .collect();
+        let acks = producer.ask(Value::Array(batch).to_string()).await;
+        for ack in acks.as_array().unwrap() {
+            assert_eq!(ack["offset"], json!(sent), "{acks}");
+            sent += 1;
+        }
+    }
+    for n in 0..sent {
+        let record = consumer.next().await;
+        assert_eq!(
+            (&record["offset"], &record["value"]["value"]),
+            (&json!(n), &json!(n))
+        );
+    }
+    assert_eq!(log.with("was lost").len(), 0);
+}
