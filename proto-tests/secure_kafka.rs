@@ -12,12 +12,12 @@ use crate::support::kafka::{Kafka, SecureListeners, unique};
 use crate::support::program::{LogLines, Program};
 
 /// How a proxy connects: where to, and which properties it has.
-struct Connecting {
+struct ProxyProperties {
     bootstrap: String,
     properties: Vec<String>,
 }
 
-impl Connecting {
+impl ProxyProperties {
     fn new<const N: usize>(bootstrap: &str, properties: [&str; N]) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
@@ -37,7 +37,7 @@ impl Connecting {
     }
 
     /// As alice, with that password.
-    fn as_alice(self, mechanism: &str, password: &str) -> Self {
+    fn authenticated_by(self, mechanism: &str, password: &str) -> Self {
         let module = match mechanism {
             "PLAIN" => "plain.PlainLoginModule",
             _ => "scram.ScramLoginModule",
@@ -68,19 +68,19 @@ impl Connecting {
     }
 }
 
-fn ssl(at: &SecureListeners) -> Connecting {
-    Connecting::new(&at.ssl, ["security.protocol=SSL"])
+fn ssl(at: &SecureListeners) -> ProxyProperties {
+    ProxyProperties::new(&at.ssl, ["security.protocol=SSL"])
 }
 
-fn sasl_ssl(at: &SecureListeners) -> Connecting {
-    Connecting::new(&at.sasl_ssl, ["security.protocol=SASL_SSL"])
+fn sasl_ssl(at: &SecureListeners) -> ProxyProperties {
+    ProxyProperties::new(&at.sasl_ssl, ["security.protocol=SASL_SSL"])
 }
 
-fn sasl_plaintext(at: &SecureListeners) -> Connecting {
-    Connecting::new(&at.sasl_plaintext, ["security.protocol=SASL_PLAINTEXT"])
+fn sasl_plaintext(at: &SecureListeners) -> ProxyProperties {
+    ProxyProperties::new(&at.sasl_plaintext, ["security.protocol=SASL_PLAINTEXT"])
 }
 
-fn trusting(connecting: Connecting, at: &SecureListeners, store: &str) -> Connecting {
+fn trusting(connecting: ProxyProperties, at: &SecureListeners, store: &str) -> ProxyProperties {
     let connecting = connecting.and("ssl.truststore.location", &at.store(store));
     connecting.and("ssl.truststore.password", "storepass")
 }
@@ -91,7 +91,7 @@ fn cluster() -> (Arc<Kafka>, SecureListeners) {
     (kafka, at)
 }
 
-async fn produces_and_consumes(connecting: &Connecting, topic: &str) {
+async fn produces_and_consumes(connecting: &ProxyProperties, topic: &str) {
     let (proxy, _log) = connecting.start();
     proxy.ready().await;
     let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
@@ -117,10 +117,10 @@ async fn records_go_both_ways_under_every_protocol_mechanism_and_store() {
     let pem = std::fs::read_to_string(at.store("ca.pem")).unwrap();
     let in_one_line = pem.replace('\n', " ");
     for connecting in [
-        sasl_plaintext(&at).as_alice("PLAIN", "alice-secret"),
-        sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "alice-secret"),
-        trusting(sasl_ssl(&at), &at, "trust.p12").as_alice("SCRAM-SHA-512", "alice-secret"),
-        trusting(sasl_ssl(&at), &at, "trust.jks").as_alice("PLAIN", "alice-secret"),
+        sasl_plaintext(&at).authenticated_by("PLAIN", "alice-secret"),
+        sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "alice-secret"),
+        trusting(sasl_ssl(&at), &at, "trust.p12").authenticated_by("SCRAM-SHA-512", "alice-secret"),
+        trusting(sasl_ssl(&at), &at, "trust.jks").authenticated_by("PLAIN", "alice-secret"),
         trusting(ssl(&at), &at, "ca.pem").with_key(&at.store("client.p12")),
         ssl(&at)
             .and("ssl.truststore.certificates", &in_one_line)
@@ -136,20 +136,20 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
     let (kafka, at) = cluster();
     for (connecting, said) in [
         (
-            sasl_plaintext(&at).as_alice("PLAIN", "wrong"),
+            sasl_plaintext(&at).authenticated_by("PLAIN", "wrong"),
             "the credentials for PLAIN are refused: Authentication failed: Invalid username or password",
         ),
         (
-            sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "wrong"),
+            sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "wrong"),
             "the credentials for SCRAM-SHA-256 are refused",
         ),
         (
-            Connecting::new(kafka.bootstrap(), ["security.protocol=SASL_PLAINTEXT"])
-                .as_alice("PLAIN", "alice-secret"),
+            ProxyProperties::new(kafka.bootstrap(), ["security.protocol=SASL_PLAINTEXT"])
+                .authenticated_by("PLAIN", "alice-secret"),
             "its listener has no SASL (security.protocol)",
         ),
         (
-            Connecting::new(&at.sasl_plaintext, []),
+            ProxyProperties::new(&at.sasl_plaintext, []),
             "the broker closed it at its first request (does it expect SASL?)",
         ),
         (
@@ -165,17 +165,24 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
             "it refuses our certificate, or that there is none: CertificateUnknown (ssl.keystore.location)",
         ),
         (
-            Connecting::new(&at.ssl, []),
+            ProxyProperties::new(&at.ssl, []),
             "this port speaks TLS; set security.protocol",
         ),
         (
-            Connecting::new(kafka.bootstrap(), ["security.protocol=SSL"]),
+            ProxyProperties::new(kafka.bootstrap(), ["security.protocol=SSL"]),
             "it closed the connection in the TLS handshake, as a plain-text port does (security.protocol)",
         ),
     ] {
         let (proxy, log) = connecting.start();
         log.first_with(said).await;
-        assert_eq!(proxy.get("/ready").await.0, 503);
+        let (status, reasons) = proxy.get("/ready").await;
+        assert_eq!(status, 503);
+        let refused = reasons.contains("do not accept the proxy's credentials");
+        assert_eq!(
+            refused,
+            said.contains("credentials") || said.contains("no SASL"),
+            "{reasons}"
+        );
         assert_eq!(log.with("alice-secret").len(), 0);
     }
 }
@@ -200,8 +207,8 @@ async fn a_certificate_must_have_the_brokers_name_unless_that_is_turned_off() {
     // The certificate is for localhost and 127.0.0.1.
     let elsewhere = forwarded(&at.sasl_ssl).await;
     let connecting = || {
-        let connecting = Connecting::new(&elsewhere, ["security.protocol=SASL_SSL"]);
-        trusting(connecting, &at, "ca.pem").as_alice("PLAIN", "alice-secret")
+        let connecting = ProxyProperties::new(&elsewhere, ["security.protocol=SASL_SSL"]);
+        trusting(connecting, &at, "ca.pem").authenticated_by("PLAIN", "alice-secret")
     };
     let (_proxy, log) = connecting().start();
     log.first_with("(ssl.endpoint.identification.algorithm)")
@@ -220,11 +227,14 @@ async fn sessions_are_renewed_under_load_without_a_record_lost_or_repeated() {
     let at = kafka.secure().clone();
     let topic = unique("renewed");
     block_in_place(|| kafka.create_topic(&topic, 1, 1));
-    let connecting = sasl_plaintext(&at).as_alice("SCRAM-SHA-256", "alice-secret");
+    let connecting = sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "alice-secret");
     let (proxy, log) = connecting.start_with(&["--log-level", "info,kafka_client::net=debug"]);
     proxy.ready().await;
     let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
-    let path = format!("/socket/out?topic={topic}&clientId={}", unique("c"));
+    let path = format!(
+        "/socket/out?topic={topic}&valType=long&clientId={}",
+        unique("c")
+    );
     let mut consumer = proxy.connect(&path).await;
     let mut sent = 0_u64;
     while log.with("authenticated again").len() < RENEWED {

@@ -94,10 +94,16 @@ impl App {
         if self.stopping.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
         }
-        if let Some(reason) = self.cluster().metadata().last_update_error() {
-            reasons.push(match self.exposes_brokers() {
-                true => format!("no broker can be reached: {reason}"),
-                false => "no broker can be reached".to_owned(),
+        let refused = self.cluster().authentication_fault().borrow().is_some();
+        let reason = self.cluster().metadata().last_update_error();
+        if refused || reason.is_some() {
+            let what = match refused {
+                true => "the brokers do not accept the proxy's credentials",
+                false => "no broker can be reached",
+            };
+            reasons.push(match reason {
+                Some(reason) if self.exposes_brokers() => format!("{what}: {reason}"),
+                _ => what.to_owned(),
             });
         }
         let detailed = self.exposes_brokers();

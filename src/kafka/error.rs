@@ -90,7 +90,7 @@ pub enum RequestError {
     AuthenticationFailed {
         /// The broker.
         broker: BrokerAddress,
-        /// Why.
+        /// What they do not accept.
         fault: AuthenticationFault,
     },
     /// The connection ended before the response came.

@@ -7,20 +7,21 @@
 //!
 //! The mechanisms do no I/O; [`crate::net`] carries what they say.
 
+mod credentials;
+mod error;
 mod oauthbearer;
 mod plain;
 mod scram;
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use futures_util::future::BoxFuture;
 use secret::Secret;
 
+pub use self::credentials::{BearerToken, Credentials, TokenProvider};
+pub(crate) use self::error::SaslError;
 use self::oauthbearer::OAuthBearerClient;
-pub use self::scram::ScramHash;
-use self::scram::{SaltedPasswordCache, ScramClient};
+use self::scram::ScramClient;
+pub use self::scram::{ScramCredentials, ScramHash};
 
 /// A mechanism, and who to authenticate as.
 #[derive(Debug)]
@@ -33,81 +34,12 @@ pub enum SaslConfig {
     OAuthBearer(Arc<dyn TokenProvider>),
 }
 
-/// A name and a password.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Credentials {
-    /// The name; shows in errors.
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-}
-
-/// What SCRAM authenticates with.
-#[derive(Debug)]
-pub struct ScramCredentials {
-    hash: ScramHash,
-    credentials: Credentials,
-    /// Whether the name is a delegation token's id (KIP-48, `tokenauth=true`).
-    is_delegation_token: bool,
-    salted: Arc<SaltedPasswordCache>,
-}
-
-impl ScramCredentials {
-    /// Takes the credentials; `is_delegation_token` is `tokenauth` of the JAAS line.
-    pub fn new(hash: ScramHash, credentials: Credentials, is_delegation_token: bool) -> Self {
-        Self {
-            hash,
-            credentials,
-            is_delegation_token,
-            salted: Arc::default(),
-        }
-    }
-}
-
-/// Where bearer tokens come from. Asked before each authentication: an implementation keeps what is
-/// still good.
-pub trait TokenProvider: fmt::Debug + Send + Sync {
-    /// A token that is good now.
-    ///
-    /// # Errors
-    /// Why there is none, without a secret.
-    fn token(&self) -> BoxFuture<'_, Result<BearerToken, String>>;
-}
-
-/// A bearer token (RFC 6750).
-#[derive(Clone, Debug)]
-pub struct BearerToken {
-    /// The token as it is sent.
-    pub token: Secret,
-    /// From when on it is not good any more, if it says so.
-    pub expires_at: Option<SystemTime>,
-    /// SASL extensions (KIP-342), in order.
-    pub extensions: Vec<(String, String)>,
-}
-
-/// Why an exchange cannot go on. Shows no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SaslError {
-    /// There is nothing to authenticate with.
-    #[error("there is no token: {0}")]
-    NoToken(String),
-    /// The broker's message is none of the mechanism's, or not that of this exchange.
-    #[error("the broker's answer is none of {mechanism}: {reason}")]
-    UnexpectedChallenge {
-        mechanism: &'static str,
-        reason: &'static str,
-    },
-    /// The broker refuses, in the words of the mechanism.
-    #[error("{0}")]
-    Refused(String),
-}
-
 impl SaslConfig {
     /// The mechanism's registered name.
     pub fn mechanism(&self) -> &'static str {
         match self {
             Self::Plain(_) => "PLAIN",
-            Self::Scram(scram) => scram.hash.mechanism(),
+            Self::Scram(scram) => scram.mechanism(),
             Self::OAuthBearer(_) => "OAUTHBEARER",
         }
     }

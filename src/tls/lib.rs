@@ -32,5 +32,4 @@ mod store;
 pub use client::{ClientTlsConfig, TrustSource, trusting_nobody};
 pub use error::{StoreFault, StorePlace, TlsError};
 pub use protocol::{CipherSuites, ProtocolVersions};
-pub use provider::crypto_provider;
 pub use store::{KeyStoreSource, StoreFile};

@@ -38,7 +38,7 @@ impl Pkcs12Store {
         trusted.map(|bag| bag.cert.as_der().to_vec()).collect()
     }
 
-    /// Its keys.
+    /// The keys of the store.
     pub(crate) fn keys(&self) -> Vec<Pkcs12Key> {
         let keys = self.0.keys.iter().map(|key| Pkcs12Key {
             key: Zeroizing::new(key.key.as_der().to_vec()),

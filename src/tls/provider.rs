@@ -10,7 +10,7 @@ use crate::error::TlsError;
 ///
 /// # Errors
 /// [`TlsError::Processor`] where it would panic.
-pub fn crypto_provider() -> Result<Arc<CryptoProvider>, TlsError> {
+pub(crate) fn crypto_provider() -> Result<Arc<CryptoProvider>, TlsError> {
     match missing_cpu_feature() {
         None => Ok(Arc::new(rustls_graviola::default_provider())),
         Some(feature) => Err(TlsError::Processor(feature)),

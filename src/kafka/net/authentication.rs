@@ -16,7 +16,7 @@ use runtime::mutex::lock;
 use tokio::sync::{self, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::AuthenticationLane;
+use super::connection::AuthenticationChannel;
 use crate::backoff::{ExponentialBackoff, random_unit};
 use crate::error::{AuthenticationFault, RequestError};
 use crate::protocol::versions::Api;
@@ -35,7 +35,7 @@ const ROUNDS_MAX: usize = 8;
 
 /// Authenticates; returns how long the broker takes the session for good, if it ends it at all.
 pub(crate) async fn authenticate(
-    connection: &AuthenticationLane,
+    connection: &AuthenticationChannel,
     sasl: &SaslConfig,
     timeout: Duration,
 ) -> Result<Option<Duration>, RequestError> {
@@ -128,7 +128,7 @@ pub(crate) fn renew_at(authenticated_at: Instant, lifetime: Duration) -> Instant
 
 /// Authenticates again whenever it is due, until the connection ends, or ends it.
 pub(crate) async fn keep_authenticated(
-    connection: AuthenticationLane,
+    connection: AuthenticationChannel,
     sasl: &SaslConfig,
     timeout: Duration,
     attempts: &AuthenticationAttempts,

@@ -18,7 +18,7 @@
 //!   again. Reconnecting is the pool's work.
 //! - Nothing is written before a throttle that the broker asked for has passed (KIP-219).
 
-mod authentication_lane;
+mod authentication_channel;
 mod in_flight;
 mod reader;
 mod writer;
@@ -38,7 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::authentication_lane::AuthenticationLane;
+pub(crate) use self::authentication_channel::AuthenticationChannel;
 use self::in_flight::{QueuedRequest, RequestCompletionHandler as _, ResponseSender};
 use super::current_cluster::ConnectionCluster;
 use super::frame::{self, FrameReader};
@@ -82,13 +82,13 @@ pub(crate) struct ConnectionParts<R, W> {
 
 impl Connection {
     /// Starts the two tasks. They end with the connection, with its cluster, or with `stop`.
-    /// With `authenticates`, no request is written before the lane that is returned has said so.
+    /// With `authenticates`, no request is written before the channel that is returned has said so.
     pub(crate) fn start<R, W>(
         parts: ConnectionParts<R, W>,
         authenticates: bool,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> (Self, Option<AuthenticationLane>)
+    ) -> (Self, Option<AuthenticationChannel>)
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
@@ -110,15 +110,15 @@ impl Connection {
         });
         let (queue, queued) = mpsc::channel(QUEUED_MAX);
         let (announce, in_flight) = mpsc::channel(IN_FLIGHT_MAX);
-        let (lane, writer_lane) = authenticates
-            .then(|| authentication_lane::lane(Arc::clone(&state)))
+        let (channel, writer_channel) = authenticates
+            .then(|| authentication_channel::channel(Arc::clone(&state)))
             .unzip();
         tasks.spawn(writer::run(
             Arc::clone(&state),
             parts.requests,
             queued,
             announce,
-            writer_lane,
+            writer_channel,
         ));
         tasks.spawn(reader::run(
             Arc::clone(&state),
@@ -127,7 +127,7 @@ impl Connection {
             parts.max_idle,
             parts.open_connections,
         ));
-        (Self { queue, state }, lane)
+        (Self { queue, state }, channel)
     }
 
     /// The newest version of `A` that both ends of this connection speak.

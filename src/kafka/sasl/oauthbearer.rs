@@ -5,7 +5,8 @@
 
 use secret::Secret;
 
-use super::{BearerToken, SaslError};
+use super::credentials::BearerToken;
+use super::error::SaslError;
 
 /// What the client says to a refusal (RFC 7628, section 3.2.3).
 const END: &str = "\x01";

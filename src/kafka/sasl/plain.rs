@@ -2,7 +2,7 @@
 
 use secret::Secret;
 
-use super::Credentials;
+use super::credentials::Credentials;
 
 /// The whole of what the client says. Java's client leaves the authorization identity empty, too.
 pub(super) fn initial_response(credentials: &Credentials) -> Secret {

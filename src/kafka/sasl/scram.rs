@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{SaslError, ScramCredentials};
+use super::credentials::Credentials;
+use super::error::SaslError;
 
 /// Fewer rounds would make a stolen exchange easy to try passwords on; Kafka's own lower bound.
 const ITERATIONS_MIN: u32 = 4096;
@@ -29,11 +30,37 @@ pub enum ScramHash {
     Sha512,
 }
 
+/// What SCRAM authenticates with.
+#[derive(Debug)]
+pub struct ScramCredentials {
+    hash: ScramHash,
+    credentials: Credentials,
+    /// Whether the name is a delegation token's id (KIP-48, `tokenauth=true`).
+    is_delegation_token: bool,
+    salted: Arc<SaltedPasswordCache>,
+}
+
+impl ScramCredentials {
+    /// Takes the credentials; `is_delegation_token` is `tokenauth` of the JAAS line.
+    pub fn new(hash: ScramHash, credentials: Credentials, is_delegation_token: bool) -> Self {
+        Self {
+            hash,
+            credentials,
+            is_delegation_token,
+            salted: Arc::default(),
+        }
+    }
+
+    pub(super) fn mechanism(&self) -> &'static str {
+        self.hash.mechanism()
+    }
+}
+
 /// A salted password, of the hash's length.
 type Key = Zeroizing<Vec<u8>>;
 
 impl ScramHash {
-    pub(super) fn mechanism(self) -> &'static str {
+    fn mechanism(self) -> &'static str {
         match self {
             Self::Sha256 => "SCRAM-SHA-256",
             Self::Sha512 => "SCRAM-SHA-512",
@@ -79,7 +106,7 @@ impl ScramHash {
 
 /// The password as it was salted last: all connections of one user need the same.
 #[derive(Default)]
-pub(super) struct SaltedPasswordCache(Mutex<Option<SaltedPassword>>);
+struct SaltedPasswordCache(Mutex<Option<SaltedPassword>>);
 
 struct SaltedPassword {
     salt: Vec<u8>,
@@ -274,7 +301,6 @@ fn sasl_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Credentials;
     use super::*;
 
     fn scram(hash: ScramHash, name: &str, password: &str) -> ScramCredentials {

@@ -1,10 +1,10 @@
-//! Against stores that openssl and Java's keytool have made: see `testdata/make`.
+//! Against stores that openssl and Java's keytool have made: see `proto-tests/golden/stores/make`.
 
 use super::*;
 use crate::provider::crypto_provider;
 
 fn testdata(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("store/testdata");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto-tests/golden/stores");
     folder.join(name)
 }
 

@@ -135,22 +135,22 @@ async fn nothing_is_sent_before_the_connection_is_authenticated() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_brokers_words_and_shows_no_secret() {
+async fn a_refusal_is_reported_in_the_brokers_words_and_shows_no_secret() {
     let refused = Sasl {
         authenticate: AUTHENTICATION_FAILED,
         message: "Authentication failed: Invalid username or password",
         ..ACCEPTS
     };
-    let told = fault(refused, plain()).await;
+    let refusal = fault(refused, plain()).await;
     let expected = "the credentials for PLAIN are refused: \
                     Authentication failed: Invalid username or password";
-    assert_eq!(told.to_string(), expected);
-    assert!(!format!("{told:?}").contains("hunter2"));
+    assert_eq!(refusal.to_string(), expected);
+    assert!(!format!("{refusal:?}").contains("hunter2"));
 }
 
 #[tokio::test]
 async fn a_mechanism_that_is_not_enabled_is_answered_with_those_that_are() {
-    let told = fault(
+    let refusal = fault(
         Sasl {
             handshake: UNSUPPORTED_MECHANISM,
             ..ACCEPTS
@@ -159,14 +159,14 @@ async fn a_mechanism_that_is_not_enabled_is_answered_with_those_that_are() {
     )
     .await;
     assert_eq!(
-        told.to_string(),
+        refusal.to_string(),
         "it has PLAIN not enabled, but SCRAM-SHA-256, GSSAPI (sasl.mechanism)"
     );
 }
 
 #[tokio::test]
 async fn a_listener_without_sasl_is_called_that() {
-    let told = fault(
+    let refusal = fault(
         Sasl {
             handshake: ILLEGAL_STATE,
             ..ACCEPTS
@@ -174,7 +174,7 @@ async fn a_listener_without_sasl_is_called_that() {
         plain(),
     )
     .await;
-    assert_eq!(told, AuthenticationFault::SaslNotEnabled);
+    assert_eq!(refusal, AuthenticationFault::SaslNotEnabled);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn a_session_that_nobody_uses_is_not_renewed() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_refused_ends_the_connection_and_is_told() {
+async fn a_renewal_that_is_refused_ends_the_connection_and_is_published() {
     let accepted = std::sync::atomic::AtomicUsize::new(0);
     let broker = FakeBroker::start(move |request| {
         let is_first = request.key != ApiKey::SaslAuthenticate as i16
@@ -302,6 +302,9 @@ async fn a_renewal_that_is_refused_ends_the_connection_and_is_told() {
         }
     };
     assert!(error.to_string().contains("are refused"), "{error}");
-    faults.wait_for(Option::is_some).await.expect("it is told");
+    faults
+        .wait_for(Option::is_some)
+        .await
+        .expect("it is published");
     assert!(connection.is_closed());
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Permit};
 use tokio::time::{Instant, sleep_until};
 
-use super::authentication_lane::{AuthenticationEvent, WriterLane, next_event};
+use super::authentication_channel::{AuthenticationEvent, WriterChannel, next_event};
 use super::in_flight::{InFlightRequest, QueuedRequest};
 use super::{ConnectionState, FIRST_CORRELATION_ID, QUEUED_MAX};
 use crate::net::frame;
@@ -24,7 +24,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
     sink: W,
     queue: mpsc::Receiver<QueuedRequest>,
     announce: mpsc::Sender<InFlightRequest>,
-    lane: Option<WriterLane>,
+    channel: Option<WriterChannel>,
 ) {
     // Even a panic ends the whole connection.
     let _end = state.closed.clone().drop_guard();
@@ -34,7 +34,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
         queue,
         queued: VecDeque::new(),
         next_correlation_id: FIRST_CORRELATION_ID,
-        lane,
+        channel,
         latest_deadline: Instant::now(),
     };
     writer.write_until_closed(&announce).await;
@@ -56,7 +56,7 @@ struct RequestWriter<W> {
     queued: VecDeque<QueuedRequest>,
     next_correlation_id: i32,
     /// Of a connection that is authenticated by SASL.
-    lane: Option<WriterLane>,
+    channel: Option<WriterChannel>,
     /// That of all requests that were written.
     latest_deadline: Instant,
 }
@@ -73,14 +73,14 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
             tokio::select! {
                 biased;
                 () = self.state.closed.cancelled() => return,
-                event = next_event(&mut self.lane) => match event {
+                event = next_event(&mut self.channel) => match event {
                     Some(event) => {
-                        if !self.follow_lane(event, announce).await {
+                        if !self.follow_event(event, announce).await {
                             return;
                         }
                     }
                     // Nobody will authenticate it again.
-                    None => self.lane = None,
+                    None => self.channel = None,
                 },
                 next = self.queue.recv(), if callers_are_alive && self.queued.len() < QUEUED_MAX => match next {
                     Some(request) => self.queued.push_back(request),
@@ -102,21 +102,21 @@ impl<W: AsyncWrite + Unpin> RequestWriter<W> {
 
     /// Whether requests may be written. If it is time to authenticate again, that begins.
     fn is_authenticated(&mut self) -> bool {
-        let lane = self.lane.as_mut();
-        lane.is_none_or(|lane| lane.may_write(Instant::now()))
+        let channel = self.channel.as_mut();
+        channel.is_none_or(|channel| channel.may_write(Instant::now()))
     }
 
     /// Does what whoever authenticates asks for; false when that ended the connection.
-    async fn follow_lane(
+    async fn follow_event(
         &mut self,
         event: AuthenticationEvent,
         announce: &mpsc::Sender<InFlightRequest>,
     ) -> bool {
         match event {
             AuthenticationEvent::Authenticated(renew_at) => {
-                if let Some(lane) = &mut self.lane {
-                    lane.is_authenticated = true;
-                    lane.renew_at = renew_at;
+                if let Some(channel) = &mut self.channel {
+                    channel.is_authenticated = true;
+                    channel.renew_at = renew_at;
                 }
                 true
             }

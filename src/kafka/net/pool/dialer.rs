@@ -17,7 +17,7 @@ use crate::error::{AuthenticationFault, BrokerAddress, RequestError};
 use crate::net::api_versions;
 use crate::net::authentication::{self, AuthenticationAttempts, keep_authenticated, renew_at};
 use crate::net::cluster_check;
-use crate::net::connection::{AuthenticationLane, Connection, ConnectionParts};
+use crate::net::connection::{AuthenticationChannel, Connection, ConnectionParts};
 use crate::net::current_cluster::CurrentCluster;
 use crate::net::frame::FrameReader;
 use crate::net::last_answer::LastAnswer;
@@ -159,9 +159,10 @@ impl Dialer {
             last_answer: Arc::clone(&self.last_answer),
         };
         let authenticates = security.sasl.is_some();
-        let (connection, lane) = Connection::start(parts, authenticates, &self.tasks, &self.stop);
-        if let (Some(sasl), Some(lane)) = (&security.sasl, lane)
-            && let Err(error) = self.authenticate(lane, sasl).await
+        let (connection, channel) =
+            Connection::start(parts, authenticates, &self.tasks, &self.stop);
+        if let (Some(sasl), Some(channel)) = (&security.sasl, channel)
+            && let Err(error) = self.authenticate(channel, sasl).await
         {
             connection.close("it was not authenticated");
             return Err(match error {
@@ -182,19 +183,19 @@ impl Dialer {
     /// Authenticates a connection that has just begun, and whenever the broker wants it again.
     async fn authenticate(
         &self,
-        lane: AuthenticationLane,
+        channel: AuthenticationChannel,
         sasl: &Arc<SaslConfig>,
     ) -> Result<(), RequestError> {
         let timeout = self.config.connect_timeout;
-        let result = authentication::authenticate(&lane, sasl, timeout).await;
+        let result = authentication::authenticate(&channel, sasl, timeout).await;
         self.attempts.note(&result);
         let renew_at = result?.map(|lifetime| renew_at(Instant::now(), lifetime));
-        lane.authenticated(renew_at).await;
+        channel.authenticated(renew_at).await;
         if renew_at.is_some() {
             let (sasl, attempts) = (Arc::clone(sasl), Arc::clone(&self.attempts));
             let timeout = self.config.request_timeout;
             self.tasks.spawn(async move {
-                keep_authenticated(lane, &sasl, timeout, &attempts).await;
+                keep_authenticated(channel, &sasl, timeout, &attempts).await;
             });
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::protocol::versions::Api;
 
 /// The end of whoever authenticates. Does not keep the connection open.
 #[derive(Debug)]
-pub(crate) struct AuthenticationLane {
+pub(crate) struct AuthenticationChannel {
     state: Arc<ConnectionState>,
     events: mpsc::Sender<AuthenticationEvent>,
     renewal: Arc<Notify>,
@@ -28,7 +28,7 @@ pub(crate) struct AuthenticationLane {
 
 /// The writer's end.
 #[derive(Debug)]
-pub(super) struct WriterLane {
+pub(super) struct WriterChannel {
     pub(super) events: mpsc::Receiver<AuthenticationEvent>,
     /// Notified when it is time to authenticate again.
     pub(super) renewal: Arc<Notify>,
@@ -45,25 +45,25 @@ pub(super) enum AuthenticationEvent {
     Authenticated(Option<Instant>),
 }
 
-pub(super) fn lane(state: Arc<ConnectionState>) -> (AuthenticationLane, WriterLane) {
+pub(super) fn channel(state: Arc<ConnectionState>) -> (AuthenticationChannel, WriterChannel) {
     // One request at a time, and what follows its response.
     let (sender, events) = mpsc::channel(2);
     let renewal = Arc::new(Notify::new());
-    let lane = AuthenticationLane {
+    let channel = AuthenticationChannel {
         state,
         events: sender,
         renewal: Arc::clone(&renewal),
     };
-    let writer = WriterLane {
+    let writer = WriterChannel {
         events,
         renewal,
         is_authenticated: false,
         renew_at: None,
     };
-    (lane, writer)
+    (channel, writer)
 }
 
-impl AuthenticationLane {
+impl AuthenticationChannel {
     /// The broker at the other end.
     pub(crate) fn broker(&self) -> &BrokerAddress {
         &self.state.broker
@@ -124,7 +124,7 @@ impl AuthenticationLane {
     }
 }
 
-impl WriterLane {
+impl WriterChannel {
     /// Whether a request may be written. If it is time to authenticate again, it may not, and
     /// that begins.
     pub(super) fn may_write(&mut self, now: Instant) -> bool {
@@ -136,10 +136,10 @@ impl WriterLane {
     }
 }
 
-/// What happens next on the lane; never, if there is none.
-pub(super) async fn next_event(lane: &mut Option<WriterLane>) -> Option<AuthenticationEvent> {
-    match lane {
-        Some(lane) => lane.events.recv().await,
+/// What happens next on the channel; never, if there is none.
+pub(super) async fn next_event(channel: &mut Option<WriterChannel>) -> Option<AuthenticationEvent> {
+    match channel {
+        Some(channel) => channel.events.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -1,0 +1,18 @@
+//! How an exchange can fail.
+
+/// Why an exchange cannot go on. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SaslError {
+    /// There is nothing to authenticate with.
+    #[error("there is no token: {0}")]
+    NoToken(String),
+    /// The broker's message is none of the mechanism's, or not that of this exchange.
+    #[error("the broker's answer is none of {mechanism}: {reason}")]
+    UnexpectedChallenge {
+        mechanism: &'static str,
+        reason: &'static str,
+    },
+    /// The broker refuses, in the words of the mechanism.
+    #[error("{0}")]
+    Refused(String),
+}
