@@ -133,7 +133,7 @@ fn every_bad_setting_is_one_line_with_key_source_and_accepted_values() {
         "bootstrap-hosts (from --bootstrap-hosts)",
         "acks (from -D",
         "did you mean kafka.ws.proxy.server.port?",
-        "sasl.jaas.config (from variable WSPROXY_KAFKA_SASL_JAAS_CFG): not supported yet",
+        "sasl.jaas.config (from variable WSPROXY_KAFKA_SASL_JAAS_CFG): security.protocol is not set",
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
