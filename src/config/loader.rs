@@ -235,12 +235,12 @@ impl Loader {
                     {
                         continue;
                     }
-                    // Perhaps a slip, which is named.
-                    _ if row.name.ends_with(".*") => {}
                     SecurityRole::Ignored(reason) => {
                         ignored.add(name, reason, &key, &value.source);
                         continue;
                     }
+                    // Perhaps a slip, which is named.
+                    SecurityRole::Missed if row.is_section() => {}
                     SecurityRole::Missed if text.is_empty() => continue,
                     SecurityRole::Missed => {
                         let key = format!("{KEY_PREFIX}{key} (from {})", value.source);

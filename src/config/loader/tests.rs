@@ -202,6 +202,7 @@ fn what_the_protocol_has_no_use_for_is_reported_once() {
     let properties = [
         "security.protocol=PLAINTEXT",
         PLAIN_MODULE,
+        "sasl.login.refresh.window.factor=0.8",
         "ssl.key.password=hunter2",
     ];
     let loaded = load(&with_properties(&properties)).unwrap();
@@ -212,6 +213,10 @@ fn what_the_protocol_has_no_use_for_is_reported_once() {
     );
     assert!(
         notices.contains("is ignored: security.protocol is without SSL"),
+        "{notices}"
+    );
+    assert!(
+        notices.contains("sasl.login.refresh.window.factor"),
         "{notices}"
     );
     assert!(!notices.contains("hunter2"), "{notices}");
