@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use runtime::long_work::LongWork;
 use runtime::mutex::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ use crate::record::{
     decode_parts,
 };
 use crate::{IsolationLevel, TopicIdentity, TopicPartition};
+
+/// Decoding what was fetched, which may be compressed: so much takes about a millisecond.
+pub(super) static DECODING: LongWork = LongWork::from_bytes(32 << 10);
 
 /// A partition that is read, shared by its cursors, its task and the tail.
 pub(super) struct SharedPartition {

@@ -42,7 +42,7 @@ use self::partitions::{TailPartitions, TailTarget, TailTargets};
 use super::FetcherShared;
 use super::fetch_session::FetchSessionResult;
 use super::request::{self, FetchParams, FetchPartitionData};
-use super::shared_partition::SharedPartition;
+use super::shared_partition::{DECODING, SharedPartition};
 use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel, Metadata, RequestError};
 
@@ -211,9 +211,9 @@ impl TailFetcher {
             }
         };
         // All of a response, or nothing: a tail has one at a time.
-        match bytes < LONG_DECODING_BYTES {
-            true => complete_all(),
-            false => block_in_place(complete_all),
+        match DECODING.is_long(bytes) {
+            true => block_in_place(complete_all),
+            false => complete_all(),
         }
         Ok(())
     }
@@ -297,8 +297,6 @@ impl TailFetcher {
     }
 }
 
-/// Decompressing so much takes about a millisecond.
-const LONG_DECODING_BYTES: usize = 32 << 10;
 /// How long a tail without partitions stays.
 const EMPTY_TAIL_TTL: Duration = Duration::from_secs(10);
 /// The least time between two requests that a broker refused as a whole.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
-use runtime::long_work::LongWork;
 use runtime::mutex::lock;
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ use super::super::fetch_state::FetchSpec;
 use super::super::offset_fetcher::OffsetSpec;
 use super::super::request::FetchPartitionData;
 use super::super::shared_partition::{
-    DecodeLimits, DecodedFetch, SharedPartition, UnreadableFetch,
+    DECODING, DecodeLimits, DecodedFetch, SharedPartition, UnreadableFetch,
 };
 use super::super::truncation::{PositionValidation, validate_position};
 use super::super::{FetchPosition, FetcherShared};
@@ -60,9 +59,6 @@ pub(super) enum PartitionFetchResult {
     /// To be tried again after a pause.
     Retry(RetryReason),
 }
-
-/// Decompressing so much takes about a millisecond.
-static DECODING: LongWork = LongWork::from_bytes(32 << 10);
 
 impl PartitionFetch {
     pub(super) async fn run(&self, spec: FetchSpec) -> PartitionFetchResult {
