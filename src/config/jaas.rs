@@ -176,10 +176,6 @@ impl Tokens<'_> {
 
     fn skip_comment(&mut self) -> Result<(), String> {
         match self.0.next() {
-            Some('/') => {
-                while self.0.next_if(|c| *c != '\n' && *c != '\r').is_some() {}
-                Ok(())
-            }
             Some('*') => loop {
                 match self.0.next() {
                     Some('*') if self.0.next_if_eq(&'/').is_some() => return Ok(()),
@@ -187,8 +183,8 @@ impl Tokens<'_> {
                     None => return Err("a comment is not closed".to_owned()),
                 }
             },
-            // Java takes a slash alone for a comment up to the end of the line, too.
             Some('\n' | '\r') | None => Ok(()),
+            // Java takes a slash alone for a comment up to the end of the line, as it does two.
             Some(_) => {
                 while self.0.next_if(|c| *c != '\n' && *c != '\r').is_some() {}
                 Ok(())
