@@ -11,7 +11,8 @@ use kafka_client::sasl::{Credentials, SaslConfig, ScramCredentials, ScramHash};
 use kafka_client::security::SecurityConfig;
 use secret::Secret;
 use tls::{
-    CipherSuites, ClientTlsConfig, KeyStoreSource, ProtocolVersions, StoreFile, TrustSource,
+    CipherSuites, ClientTlsConfig, ClientTlsError, KeyStoreSource, ProtocolVersions, StoreFile,
+    TrustSource,
 };
 
 use super::jaas::JaasEntry;
@@ -166,24 +167,20 @@ impl SecurityProperties {
         };
         let config = ClientTlsConfig {
             trust,
-            key_store: None,
+            key_store,
             protocols: self.protocols,
             cipher_suites: self.cipher_suites.clone(),
             verify_host_name: !self.skips_host_name,
         };
-        // Without the key first, so that a fault is known to be the trust store's.
-        let trusting = config
-            .load()
-            .map_err(|error| fault(trust_property, error))?;
-        match key_store {
-            None => Ok(trusting),
-            Some(_) => ClientTlsConfig {
-                key_store,
-                ..config
-            }
-            .load()
-            .map_err(|error| fault(key_property, error)),
-        }
+        config.load().map_err(|error| {
+            let property = match error {
+                ClientTlsError::Processor(_) => PROTOCOL,
+                ClientTlsError::CipherSuites(_) => "ssl.cipher.suites",
+                ClientTlsError::TrustStore(_) => trust_property,
+                ClientTlsError::KeyStore(_) => key_property,
+            };
+            fault(property, error)
+        })
     }
 
     fn trust(&self) -> Result<TrustSource, SecurityFault> {

@@ -6,7 +6,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{StorePlace, TlsError};
+use crate::error::{ClientTlsError, StorePlace, TlsError};
 use crate::protocol::{CipherSuites, ProtocolVersions};
 use crate::provider::crypto_provider;
 use crate::server_verifier::TrustStoreVerifier;
@@ -67,21 +67,26 @@ impl ClientTlsConfig {
     /// Reads the stores.
     ///
     /// # Errors
-    /// What of them, or of the processor, does not do.
-    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let mut provider = CryptoProvider::clone(&*crypto_provider()?);
-        self.cipher_suites.restrict(&mut provider, self.protocols)?;
+    /// Which of the settings does not do, and why.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, ClientTlsError> {
+        let provider = crypto_provider().map_err(ClientTlsError::Processor)?;
+        let mut provider = CryptoProvider::clone(&*provider);
+        self.cipher_suites
+            .restrict(&mut provider, self.protocols)
+            .map_err(ClientTlsError::CipherSuites)?;
         let provider = Arc::new(provider);
-        let verifier = self.verifier(&provider)?;
+        let verifier = self.verifier(&provider);
+        let verifier = verifier.map_err(ClientTlsError::TrustStore)?;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.protocols.of_rustls())
-            .map_err(|_| TlsError::Nothing("no cipher suite is of an enabled version of TLS"))?
+            .expect("a suite of these versions is left")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match &self.key_store {
             None => builder.with_no_client_auth(),
             Some(source) => {
-                let key = SingleCertAndKey::from(source.load(&provider)?);
+                let key = source.load(&provider).map_err(ClientTlsError::KeyStore)?;
+                let key = SingleCertAndKey::from(key);
                 builder.with_client_cert_resolver(Arc::new(key))
             }
         };

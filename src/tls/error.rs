@@ -33,9 +33,26 @@ pub enum TlsError {
         /// rustls' reason.
         error: rustls::Error,
     },
-    /// No version or cipher suite is left that could be spoken.
-    #[error("{0}")]
-    Nothing(&'static str),
+    /// No cipher suite is left that could be spoken.
+    #[error("none of the cipher suites is of an enabled version of TLS")]
+    NoCipherSuite,
+}
+
+/// Which of its settings keeps a client from TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientTlsError {
+    /// None of them: the processor does.
+    #[error(transparent)]
+    Processor(TlsError),
+    /// The cipher suites, or the versions.
+    #[error(transparent)]
+    CipherSuites(TlsError),
+    /// Who vouches for servers.
+    #[error(transparent)]
+    TrustStore(TlsError),
+    /// Who we are.
+    #[error(transparent)]
+    KeyStore(TlsError),
 }
 
 /// Where a store is.

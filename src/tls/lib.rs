@@ -30,6 +30,6 @@ mod server_verifier;
 mod store;
 
 pub use client::{ClientTlsConfig, TrustSource, trusting_nobody};
-pub use error::{StoreFault, StorePlace, TlsError};
+pub use error::{ClientTlsError, StoreFault, StorePlace, TlsError};
 pub use protocol::{CipherSuites, ProtocolVersions};
 pub use store::{KeyStoreSource, StoreFile};

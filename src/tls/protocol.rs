@@ -92,9 +92,7 @@ impl CipherSuites {
         let speaks = |suite: &rustls::SupportedCipherSuite| versions.contains(&suite.version());
         match provider.cipher_suites.iter().any(speaks) {
             true => Ok(()),
-            false => Err(TlsError::Nothing(
-                "none of the cipher suites is of an enabled version of TLS",
-            )),
+            false => Err(TlsError::NoCipherSuite),
         }
     }
 }

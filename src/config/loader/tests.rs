@@ -162,7 +162,7 @@ fn a_security_setting_that_cannot_be_followed_is_named_with_the_way_out() {
                 "ssl.enabled.protocols=TLSv1.2",
                 "ssl.cipher.suites=TLS_AES_128_GCM_SHA256",
             ],
-            "ssl.truststore.location",
+            "ssl.cipher.suites",
             "none of the cipher suites is of an enabled version of TLS",
         ),
         (
