@@ -15,7 +15,7 @@
 //! and then the remaining partitions in runs.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::group_member::{GroupMember, PartitionsPerTopic};
 use super::java_hash::{JavaHash, JavaSet, java_cmp, java_map_order};
@@ -28,9 +28,17 @@ pub(super) fn assign(
     partitions: &PartitionsPerTopic,
 ) -> Vec<Vec<TopicPartition>> {
     let map_order = java_map_order(members.iter().map(|m| &*m.member_id));
+    let subscribed: Vec<HashSet<&str>> = members
+        .iter()
+        .map(|m| m.subscription.topics.iter().map(|topic| &**topic).collect())
+        .collect();
     let mut topics: Vec<TopicAssignmentState> = topics_in_order(members, &map_order, partitions)
         .into_iter()
-        .map(|topic| TopicAssignmentState::new(topic, &partitions[topic], members, &map_order))
+        .map(|topic| {
+            let mut of_topic = map_order.clone();
+            of_topic.retain(|&m| subscribed[m].contains(topic));
+            TopicAssignmentState::new(topic, &partitions[topic], members, of_topic)
+        })
         .collect();
     let mut assignment = RangeAssignment {
         members,
@@ -158,10 +166,8 @@ impl<'a> TopicAssignmentState<'a> {
         topic: &'a str,
         partitions: &[RackSet],
         members: &[GroupMember],
-        map_order: &[usize],
+        mut subscribed: Vec<usize>,
     ) -> Self {
-        let mut subscribed = map_order.to_vec();
-        subscribed.retain(|&m| members[m].subscription.topics.iter().any(|t| &**t == topic));
         subscribed.sort_by(|&a, &b| compare_members(&members[a], &members[b]));
         let rack = |&m: &usize| members[m].subscription.rack.as_deref();
         Self {
