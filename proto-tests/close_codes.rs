@@ -106,13 +106,13 @@ async fn a_client_gets_its_own_close_code_back() {
 }
 
 #[tokio::test]
-async fn a_stop_says_that_it_is_one() {
+async fn a_stop_says_that_it_is_one_and_when_to_come_back() {
     for path in BOTH {
         let proxy = Proxy::start().await;
         proxy.topic("t", 1);
         let mut socket = proxy.connect(path).await;
         proxy.stop();
-        let expected = (1012, "the server is stopping".to_owned());
+        let expected = (1012, "restarting; reconnect in 0 ms".to_owned());
         assert_eq!(socket.closed().await, expected, "{path}");
         drop(socket);
         proxy.stopped().await;

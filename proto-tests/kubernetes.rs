@@ -158,14 +158,17 @@ async fn a_pod_without_brokers_gets_no_new_sockets_and_is_left_alive() {
 fn a_pod_has_the_time_that_a_stop_takes() {
     let manifest = Manifest::read();
     let seconds = |value: &Value| Duration::from_secs(value.as_u64().unwrap());
-    let before = seconds(&manifest.container()["lifecycle"]["preStop"]["sleep"]["seconds"]);
+    let config = manifest.config();
+    let delay = config.split("server.drain-delay = ").nth(1).unwrap();
+    let (delay, _) = delay.split_once(" seconds").unwrap();
+    let before = Duration::from_secs(delay.parse().unwrap());
     let given = seconds(&manifest.pod()["terminationGracePeriodSeconds"]);
     let grace = Config::default().server.shutdown_grace;
     assert!(
         given > before + grace,
         "{given:?} for {before:?} and {grace:?}"
     );
-    assert!(!manifest.config().contains("shutdown-grace"));
+    assert!(!config.contains("shutdown-grace"));
 }
 
 /// As in `Containerfile`: an image with nothing in it but the program, which nobody owns.

@@ -175,3 +175,68 @@ async fn stopping(proxy: Proxy) -> Duration {
     proxy.stopped().await;
     begin.elapsed()
 }
+
+#[tokio::test]
+async fn the_drain_delay_goes_on_serving_old_and_new_sockets_while_ready_says_503() {
+    let delay = Duration::from_secs(4);
+    let proxy = Proxy::with(|config| config.server.drain_delay = delay).await;
+    proxy.topic("t", 1);
+    proxy.ready().await;
+    let mut early = proxy.connect("/socket/in?topic=t").await;
+    // A clock that only timers move: no busy machine is late.
+    tokio::time::pause();
+    let begin = Instant::now();
+    proxy.stop();
+    // The server sees the stop, and the next request, in any order.
+    until_asked("/ready says it", async || {
+        let mut health = TcpStream::connect(&proxy.address).await.unwrap();
+        let said = ready_on(&mut health).await;
+        said.starts_with("HTTP/1.1 503") && said.contains("the server is about to stop")
+    })
+    .await;
+    let mut late = proxy.connect("/socket/in?topic=t").await;
+    for (socket, offset) in [(&mut early, 0), (&mut late, 1)] {
+        let ack = socket.ask(r#"{"value":{"value":"x"}}"#).await;
+        assert_eq!(ack["offset"], offset);
+    }
+    for socket in [&mut early, &mut late] {
+        assert_eq!(socket.closed().await.0, 1012);
+        assert!(begin.elapsed() >= delay);
+    }
+    drop((early, late));
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stop_closes_sockets_one_after_the_other_and_says_when_to_come_back() {
+    let spread = Duration::from_secs(4);
+    let proxy = Proxy::with(|config| config.server.drain_spread = spread).await;
+    proxy.topic("t", 1);
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        sockets.push(proxy.connect("/socket/in?topic=t").await);
+    }
+    // A clock that only timers move: no busy machine is late.
+    tokio::time::pause();
+    proxy.stop();
+    let begin = Instant::now();
+    let closings = sockets.iter_mut().map(async |socket| {
+        let (code, reason) = socket.closed().await;
+        assert_eq!(code, 1012);
+        let after = reason
+            .strip_prefix("restarting; reconnect in ")
+            .expect(&reason);
+        let after: u64 = after.strip_suffix(" ms").unwrap().parse().unwrap();
+        (
+            begin.elapsed().div_duration_f64(spread / 4).round() as u32,
+            after,
+        )
+    });
+    let mut closed = futures_util::future::join_all(closings).await;
+    closed.sort_unstable();
+    let (quarters, after): (Vec<_>, Vec<_>) = closed.into_iter().unzip();
+    assert_eq!(quarters, [0, 1, 2, 3]);
+    assert_eq!(after, [0, 2472, 944, 3416]);
+    drop(sockets);
+    proxy.stopped().await;
+}

@@ -4,6 +4,7 @@
 mod held_resources;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,8 @@ pub struct AppState {
     pub(crate) registry: SocketRegistry,
     /// The places of consumer groups, over all nodes.
     pub(crate) sessions: Sessions,
+    /// Set when the process was asked to stop: new work should go elsewhere, and is still done.
+    draining: CancellationToken,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
     pub(crate) stopping: CancellationToken,
     kafka_tasks: TaskTracker,
@@ -71,6 +74,7 @@ impl App {
             avro_schemas,
             socket_tasks: TaskTracker::new(),
             registry: SocketRegistry::default(),
+            draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             kafka_tasks,
             kafka_stop,
@@ -93,6 +97,8 @@ impl App {
         let mut reasons = Vec::new();
         if self.stopping.is_cancelled() {
             reasons.push("the server is stopping".to_owned());
+        } else if self.draining.is_cancelled() {
+            reasons.push("the server is about to stop".to_owned());
         }
         let refused = self.cluster().authentication_fault().borrow().is_some();
         let reason = self.cluster().metadata().last_update_error();
@@ -111,11 +117,24 @@ impl App {
         reasons
     }
 
-    /// Begins the stop.
-    pub(crate) fn begin_stop(&self) {
+    /// Says in `/ready` that a stop is near.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Stops the sockets, evenly over `spread`, and waits until all have ended.
+    pub(crate) async fn stop_sockets(&self, spread: Duration) {
         self.stopping.cancel();
-        self.registry.stop_sockets();
+        let open = self.registry.begin_stop();
         self.socket_tasks.close();
+        let stopping = async {
+            open.stop_over(spread).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = stopping => {}
+            () = self.socket_tasks.wait() => {}
+        }
     }
 
     /// Stops the Kafka clients and waits for them, after the other nodes were told that this one

@@ -136,6 +136,10 @@ pub struct ServerConfig {
     pub port: u16,
     /// How long a stop may take.
     pub shutdown_grace: Duration,
+    /// How long the server goes on serving when it is asked to stop, with `/ready` at 503.
+    pub drain_delay: Duration,
+    /// Over what time a stop closes the sockets, evenly; at most half the grace.
+    pub drain_spread: Duration,
     /// `server.broker-resolution-*`
     pub broker_resolution: BrokerResolutionConfig,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
@@ -155,6 +159,8 @@ impl Default for ServerConfig {
             bind_interface: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8078,
             shutdown_grace: Duration::from_secs(20),
+            drain_delay: Duration::ZERO,
+            drain_spread: Duration::from_secs(2),
             broker_resolution: BrokerResolutionConfig::default(),
             trusted_proxies: TrustedProxies::default(),
             expose_broker_addresses: None,

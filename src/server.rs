@@ -4,8 +4,8 @@
 //! accept ─▶ task per connection: hyper ─▶ head check ─▶ CORS ─▶ routes (warp)
 //!                                  └─ upgrade ─▶ socket task, without hyper
 //!
-//! stop ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
-//!         └───────────────────── all within the grace ─────────────────────┘
+//! stop ─▶ drain delay ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
+//!                        └───────────────────── all within the grace ─────────────────────┘
 //! ```
 //!
 //! # Invariants
@@ -75,7 +75,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop`, then stops within `grace`.
+/// Serves until `stop` and for the drain delay more, then stops within `grace`.
 ///
 /// Boxed, so that everything below is compiled here once, and not again in each program
 /// that calls it.
@@ -101,10 +101,12 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
         refusal_body: head_check::unreadable,
     };
     let http = HttpConnections::default();
+    let drained = drain(&app, &stop);
+    tokio::pin!(drained);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = &mut drained => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -113,7 +115,7 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
                 let max = http_connections_max(limits.connections_max, sockets);
                 let admitted = tokio::select! {
                     biased;
-                    () = stop.cancelled() => break,
+                    () = &mut drained => break,
                     admitted = http.admit(max) => admitted,
                 };
                 let Some(admitted) = admitted else {
@@ -161,15 +163,35 @@ async fn pause_after_failed_accept(error: &io::Error, http: &HttpConnections) {
     }
 }
 
+/// Until the server is to stop. The load balancers that ask `/ready` have the drain delay to send
+/// clients elsewhere.
+async fn drain(app: &App, stop: &CancellationToken) {
+    stop.cancelled().await;
+    let delay = app.config.server.drain_delay;
+    if !delay.is_zero() {
+        info!(
+            ?delay,
+            "serving until the drain delay is over, with /ready at 503"
+        );
+        app.begin_drain();
+        sleep(delay).await;
+    }
+}
+
 async fn stop_in_order(
     app: &App,
     connections: &TaskTracker,
     close_http: &CancellationToken,
     deadline: Instant,
 ) {
+    // The last ones have as long to close as the spread takes.
+    let spread = app
+        .config
+        .server
+        .drain_spread
+        .min((deadline - Instant::now()) / 2);
     info!(sockets = app.socket_tasks.len(), "stopping");
-    app.begin_stop();
-    let ended = timeout_at(deadline, app.socket_tasks.wait()).await;
+    let ended = timeout_at(deadline, app.stop_sockets(spread)).await;
     if ended.is_err() {
         let sockets = app.socket_tasks.len();
         warn!(sockets, "the grace is over, sockets are cut");

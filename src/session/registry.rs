@@ -1,12 +1,14 @@
 //! The sockets of this process, and how they are signalled.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use runtime::mutex::lock;
 use runtime::wake::WakeSignal;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// All sockets of this process.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,8 @@ pub(crate) struct SocketHandle {
     pub(super) released: Notify,
     /// Signals that were not taken yet, as bits.
     signals: AtomicU8,
+    /// After how many milliseconds the client of a socket that is to stop shall connect again.
+    reconnect_after_ms: AtomicU32,
 }
 
 /// What a socket's task is to do.
@@ -68,6 +72,18 @@ impl SocketHandle {
             .find(|signal| signals & *signal as u8 != 0)?;
         self.signals.fetch_and(!(signal as u8), Ordering::AcqRel);
         Some(signal)
+    }
+
+    /// After what time the client shall connect again, once [`SocketSignal::Stop`] has come.
+    pub(crate) fn reconnect_after(&self) -> Duration {
+        Duration::from_millis(self.reconnect_after_ms.load(Ordering::Relaxed).into())
+    }
+
+    /// Signals [`SocketSignal::Stop`].
+    fn stop(&self, reconnect_after: Duration) {
+        let millis = u32::try_from(reconnect_after.as_millis()).unwrap_or(u32::MAX);
+        self.reconnect_after_ms.store(millis, Ordering::Relaxed);
+        self.send_signal(SocketSignal::Stop);
     }
 
     pub(super) fn send_signal(&self, signal: SocketSignal) {
@@ -118,12 +134,12 @@ impl SocketRegistry {
         })
     }
 
-    /// Signals every socket to stop, and those to come.
-    pub(crate) fn stop_sockets(&self) {
+    /// Signals every socket to come to stop at once, and gives those that are open, to be
+    /// signalled.
+    pub(crate) fn begin_stop(&self) -> OpenSockets {
         let mut state = self.lock();
         state.stopping = true;
-        let handles = state.sockets.values();
-        handles.for_each(|handle| handle.send_signal(SocketSignal::Stop));
+        OpenSockets(state.sockets.values().cloned().collect())
     }
 
     /// How many sockets there are.
@@ -136,15 +152,67 @@ impl SocketRegistry {
     }
 }
 
+/// The sockets that were open when the stop began.
+#[derive(Debug)]
+pub(crate) struct OpenSockets(Vec<Arc<SocketHandle>>);
+
+impl OpenSockets {
+    /// Signals them to stop, evenly over that time, and their clients to connect again after times
+    /// that are spread over as much.
+    pub(crate) async fn stop_over(self, spread: Duration) {
+        let count = self.0.len();
+        let begin = Instant::now();
+        for (index, socket) in self.0.into_iter().enumerate() {
+            sleep_until(begin + spread.mul_f64(index as f64 / count as f64)).await;
+            socket.stop(reconnect_after(index, spread));
+        }
+    }
+}
+
+/// When the client of the socket that is stopped as the `index`th is to connect again: any number of
+/// successive ones is spread evenly (multiples of the golden ratio, modulo 1), so that the order in
+/// which sockets stop is not that in which they come back.
+fn reconnect_after(index: usize, spread: Duration) -> Duration {
+    const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;
+    spread.mul_f64((index as f64 * GOLDEN_RATIO).fract())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sockets_stop_evenly_over_the_spread_and_come_back_evenly_over_as_much() {
+        let registry = SocketRegistry::default();
+        let permits = [(); 100].map(|()| registry.try_acquire_connection_permit(0).unwrap());
+        let stopping = tokio::spawn(registry.begin_stop().stop_over(Duration::from_secs(2)));
+        let mut back = [0; 4];
+        for quarter in 0..4 {
+            sleep_until(Instant::now() + Duration::from_millis(499)).await;
+            let mut stopped = 0;
+            for permit in &permits {
+                if permit.handle.take_signal() == Some(SocketSignal::Stop) {
+                    stopped += 1;
+                    back[permit.handle.reconnect_after().as_millis() as usize / 500] += 1;
+                }
+            }
+            assert!(
+                (24..=26).contains(&stopped),
+                "{stopped} in quarter {quarter}"
+            );
+        }
+        assert!(stopping.is_finished());
+        assert!(
+            back.iter().all(|count| (23..=27).contains(count)),
+            "{back:?}"
+        );
+    }
 
     #[tokio::test]
     async fn every_socket_is_signalled_to_stop_once_and_so_are_those_that_come_later() {
         let registry = SocketRegistry::default();
         let early = registry.try_acquire_connection_permit(0).unwrap();
-        registry.stop_sockets();
+        registry.begin_stop().stop_over(Duration::ZERO).await;
         let late = registry.try_acquire_connection_permit(0).unwrap();
         for permit in [early, late] {
             permit.handle.wake.notified().await;

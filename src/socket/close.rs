@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use kafka_client::consumer::ConsumerError;
 use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
@@ -22,8 +23,9 @@ pub(super) enum CloseReason {
     SlowClient,
     /// A message that was partly sent cannot be completed: its record is gone.
     FrameLost,
-    /// The server is stopping.
-    ServerStopping,
+    /// The server is stopping. The client is asked to connect again after that time, so that not
+    /// all of them do at once.
+    ServerStopping { reconnect_after: Duration },
     /// The server fails the connection, with this code and reason.
     Fail(CloseFrame),
 }
@@ -43,8 +45,10 @@ impl CloseReason {
             CloseReason::SlowClient => {
                 CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly")
             }
-            CloseReason::ServerStopping => {
-                CloseFrame::new(CloseCode::SERVICE_RESTART, "the server is stopping")
+            CloseReason::ServerStopping { reconnect_after } => {
+                let after = reconnect_after.as_millis();
+                let reason = format!("restarting; reconnect in {after} ms");
+                CloseFrame::new(CloseCode::SERVICE_RESTART, &reason)
             }
         })
     }
@@ -68,7 +72,7 @@ impl fmt::Display for CloseReason {
             CloseReason::FrameLost => {
                 f.write_str("the rest of a record that was partly sent is gone")
             }
-            CloseReason::SlowClient | CloseReason::ServerStopping | CloseReason::Fail(_) => {
+            CloseReason::SlowClient | CloseReason::ServerStopping { .. } | CloseReason::Fail(_) => {
                 let CloseFrame { code, reason } = self.close_frame().ok_or(fmt::Error)?;
                 write!(f, "{} {reason}", code.0)
             }
@@ -97,7 +101,10 @@ impl From<ProtocolViolation> for CloseReason {
 impl From<ConsumerError> for CloseReason {
     fn from(error: ConsumerError) -> Self {
         let code = match &error {
-            ConsumerError::Stopped => return CloseReason::ServerStopping,
+            ConsumerError::Stopped => {
+                let reconnect_after = Duration::ZERO;
+                return CloseReason::ServerStopping { reconnect_after };
+            }
             ConsumerError::Fenced { .. }
             | ConsumerError::GroupNotAuthorized { .. }
             | ConsumerError::TopicNotAuthorized { .. }

@@ -135,7 +135,7 @@ impl ProducingSocket {
                 LAST_ACKS_TIMEOUT
             }
             // The server cuts what is left when the grace is over.
-            CloseReason::ServerStopping => self.shutdown_grace,
+            CloseReason::ServerStopping { .. } => self.shutdown_grace,
             CloseReason::ConnectionLost
             | CloseReason::PingTimeout
             | CloseReason::FrameLost

@@ -99,7 +99,10 @@ impl SocketSession {
     pub(super) fn handle_signals(&mut self) -> Result<(), CloseReason> {
         while let Some(signal) = self.handle.take_signal() {
             match signal {
-                SocketSignal::Stop => return Err(CloseReason::ServerStopping),
+                SocketSignal::Stop => {
+                    let reconnect_after = self.handle.reconnect_after();
+                    return Err(CloseReason::ServerStopping { reconnect_after });
+                }
                 SocketSignal::Evict => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::POLICY_VIOLATION,

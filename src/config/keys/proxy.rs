@@ -83,6 +83,18 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "How long a stop may take to answer, commit and close",
         set: |c, text| assign(&mut c.server.shutdown_grace, value::duration(text)),
     }),
+    setting("server.drain-delay", &["WSPROXY_DRAIN_DELAY"], Setting {
+        default: Some("0 seconds"),
+        placeholder: "DURATION",
+        help: "How long the server goes on serving after SIGTERM, with /ready at 503; server.shutdown-grace begins then",
+        set: |c, text| assign(&mut c.server.drain_delay, value::duration(text)),
+    }),
+    setting("server.drain-spread", &["WSPROXY_DRAIN_SPREAD"], Setting {
+        default: Some("2 seconds"),
+        placeholder: "DURATION",
+        help: "Over what time a stop closes the sockets, evenly; at most half of server.shutdown-grace",
+        set: |c, text| assign(&mut c.server.drain_spread, value::duration(text)),
+    }),
     setting("server.broker-resolution-timeout", &["WSPROXY_BROKER_RESOLUTION_TIMEOUT"], Setting {
         default: Some("30 seconds"),
         placeholder: "DURATION",
@@ -162,8 +174,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
     }).by_default_in_dev("loopback,null"),
     later("server.websocket.compression", &["WSPROXY_WS_COMPRESSION"], "BOOLEAN", Some("false"), "Whether messages are compressed (permessage-deflate) where a client offers it"),
-    later("server.drain-delay", &["WSPROXY_DRAIN_DELAY"], "DURATION", Some("0 seconds"), "How long a stop goes on serving with /ready at 503"),
-    later("server.drain-spread", &["WSPROXY_DRAIN_SPREAD"], "DURATION", Some("0 seconds"), "Over what time a stop closes the sockets"),
     later("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], "GLOB,…", None, "Topics that clients may write to"),
     later("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], "GLOB,…", None, "Topics that clients may read"),
     later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
