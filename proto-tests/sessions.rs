@@ -336,3 +336,32 @@ async fn before_the_brokers_are_there_a_consuming_socket_is_told_to_come_again()
     second.stopped().await;
     proxy.stopped().await;
 }
+
+#[tokio::test]
+async fn a_session_topic_that_was_just_created_is_waited_for() {
+    /// UNKNOWN_TOPIC_OR_PARTITION
+    const UNKNOWN: i16 = 3;
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    until_ready_says(&proxy.address, "200 OK").await;
+    let unknown = FaultRule::on(ApiKey::Metadata, FaultAction::Error(UNKNOWN)).always();
+    proxy.broker.faults().add(unknown);
+    let second = proxy
+        .second(|config| {
+            config.sessions.topic = "sessions-of-others".to_owned();
+            // No second try.
+            config.sessions.topic_init_retry_interval = Duration::from_secs(3600);
+        })
+        .await;
+    let tp = TopicPartition::new("sessions-of-others", 0);
+    until("it is created", || proxy.broker.offsets(&tp).is_some()).await;
+    let asked = proxy.broker.requests(ApiKey::Metadata);
+    until("it was looked for twice", || {
+        proxy.broker.requests(ApiKey::Metadata) > asked + 1
+    })
+    .await;
+    proxy.broker.faults().clear();
+    until_ready_says(&second.address, "200 OK").await;
+    second.stopped().await;
+    proxy.stopped().await;
+}

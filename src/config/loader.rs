@@ -352,7 +352,10 @@ impl Loader {
     fn resolve_security(&mut self, provenance: &Provenance) {
         let is_of_security = |error: &ConfigError| match error {
             ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
-                security::PREFIXES.iter().any(|prefix| key.contains(prefix))
+                let property = |prefix: &&str| ClientSection::AllClients.key_of(prefix);
+                security::PREFIXES
+                    .iter()
+                    .any(|prefix| key.contains(&property(prefix)))
             }
             _ => false,
         };

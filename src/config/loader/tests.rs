@@ -1072,3 +1072,20 @@ fn what_clients_share_is_refused_where_one_of_them_shall_have_another_value() {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_with_another_store_does_not_hide_what_is_wrong_with_one_of_the_clients() {
+    let mut sources = with_properties(&[
+        "security.protocol=SSL",
+        "ssl.truststore.location=/no/such/store",
+    ]);
+    let other = "server.ssl.keystore-password=${file:/no/such/file}";
+    sources.defines.push(other.to_owned());
+    let text = errors(&sources).join("\n");
+    for part in [
+        "server.ssl.keystore-password",
+        "/no/such/store: No such file",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
