@@ -4,24 +4,16 @@
 //! - A registry that is not reached, is late, has an error of its own (5xx, 429) or answers what is
 //!   no JSON of the API is not asked further: another one may be better. What it refuses (4xx), the
 //!   others would refuse as well.
-//! - Redirects are not followed: credentials would go along.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioTimer;
-use rustls::ClientConfig;
+use https_client::HttpsClient;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tls::ClientTlsConfig;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -35,17 +27,13 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const MESSAGE_CHARS_MAX: usize = 200;
 /// Connections that are kept while they are not in use.
 const IDLE_CONNECTIONS_MAX: usize = 2;
-/// How long they are kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// The registry's URLs, and connections to them.
 #[derive(Debug)]
 pub(crate) struct RegistryRequests {
     config: SchemaRegistryConfig,
     /// Why there is none, if there is none.
-    http: Result<HttpClient, String>,
+    http: Result<HttpsClient, String>,
     /// The URL to try first.
     preferred: AtomicUsize,
 }
@@ -93,22 +81,9 @@ impl RegistryRequests {
         if let Err(reason) = &tls {
             warn!(reason, "the schema registry cannot be reached");
         }
-        let http = tls.map(|tls| {
-            let mut connector = HttpConnector::new();
-            connector.enforce_http(false);
-            connector.set_nodelay(true);
-            connector.set_connect_timeout(Some(config.request_timeout));
-            let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(ClientConfig::clone(&tls))
-                .https_or_http()
-                .enable_http1()
-                .wrap_connector(connector);
-            Client::builder(OwnedTasks { tasks, stop })
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-                .build(connector)
-        });
+        let timeout = config.request_timeout;
+        let http =
+            tls.map(|tls| HttpsClient::new(&tls, timeout, IDLE_CONNECTIONS_MAX, tasks, stop));
         Self {
             config,
             http,
@@ -158,13 +133,13 @@ impl RegistryRequests {
     /// How that one answers, in time.
     async fn send_to<T: DeserializeOwned>(
         &self,
-        http: &HttpClient,
+        http: &HttpsClient,
         url: &RegistryUrl,
         method: &Method,
         path: &str,
         body: Bytes,
     ) -> UrlAnswer<T> {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = url.join(path);
         let headers = request.headers_mut();
@@ -175,23 +150,10 @@ impl RegistryRequests {
         if let Some(authorization) = self.config.authorization(url) {
             headers.insert(AUTHORIZATION, authorization);
         }
-        let deadline = Instant::now() + self.config.request_timeout;
-        let exchange = async {
-            let response = http.request(request).await.map_err(|error| chain(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-            match body.await {
-                Ok(body) => Ok((status, body.to_bytes())),
-                Err(error) => Err(error.to_string()),
-            }
-        };
-        match timeout_at(deadline, exchange).await {
-            Ok(Ok((status, body))) => read_answer(status, &body),
-            Ok(Err(failure)) => UrlAnswer::Failed(failure),
-            Err(_) => UrlAnswer::Failed(format!(
-                "no answer within {} ms",
-                self.config.request_timeout.as_millis()
-            )),
+        let timeout = self.config.request_timeout;
+        match http.exchange(request, ANSWER_BYTES_MAX, timeout).await {
+            Ok(answer) => read_answer(answer.status(), answer.body()),
+            Err(error) => UrlAnswer::Failed(error.to_string()),
         }
     }
 }
@@ -237,38 +199,9 @@ fn unavailable(reason: &str) -> SchemaRegistryError {
     }
 }
 
-/// The error and what it comes from: hyper's own says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = error.to_string();
-        source = error.source();
-    }
-    text
-}
-
 /// Codes of the API for a subject, a version or a schema that is not there.
 const NOT_FOUND: &[i32] = &[40_401, 40_402, 40_403];
 /// The media type of the API.
 const API_JSON: &str = "application/vnd.schemaregistry.v1+json";
 /// What it may answer in.
 const ACCEPTED: &str = "application/vnd.schemaregistry.v1+json, application/json";
-
-/// Where the tasks of connections run.
-#[derive(Clone, Debug)]
-struct OwnedTasks {
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl<F> hyper::rt::Executor<F> for OwnedTasks
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        let stop = self.stop.clone();
-        self.tasks
-            .spawn(async move { stop.run_until_cancelled(task).await.map(|_| ()) });
-    }
-}
