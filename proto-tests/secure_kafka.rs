@@ -1,6 +1,8 @@
 //! TLS and SASL towards a real Apache Kafka: every protocol and mechanism, both ways, and what is
 //! said when a broker, or we, refuse.
 
+mod oauthbearer;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -222,13 +224,17 @@ async fn a_certificate_must_have_the_brokers_name_unless_that_is_turned_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_renewed_under_load_without_a_record_lost_or_repeated() {
-    // The log has such a line once in five seconds, and a session lasts three.
-    const RENEWED: usize = 3;
     let kafka = block_in_place(|| Kafka::start_secure(&["connections.max.reauth.ms=3000"], true));
     let at = kafka.secure().clone();
+    let connecting = sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "alice-secret");
+    stays_whole_while_sessions_are_renewed(&kafka, &connecting).await;
+}
+
+async fn stays_whole_while_sessions_are_renewed(kafka: &Kafka, connecting: &ProxyProperties) {
+    // The log has such a line once in five seconds, and a session lasts three to five.
+    const RENEWED: usize = 3;
     let topic = unique("renewed");
     block_in_place(|| kafka.create_topic(&topic, 1, 1));
-    let connecting = sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "alice-secret");
     let (proxy, log) = connecting.start_with(&["--log-level", "info,kafka_client::net=debug"]);
     proxy.ready().await;
     let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;

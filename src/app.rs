@@ -15,7 +15,7 @@ use crate::session::Sessions;
 use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
 use kafka_client::client::Client;
-use kafka_client::{Cluster, Principal};
+use kafka_client::{AuthenticationFault, Cluster, Principal};
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -100,16 +100,19 @@ impl App {
         } else if self.draining.is_cancelled() {
             reasons.push("the server is about to stop".to_owned());
         }
-        let refused = self.cluster().authentication_fault().borrow().is_some();
+        let fault = self.cluster().authentication_fault().borrow().clone();
         let reason = self.cluster().metadata().last_update_error();
-        if refused || reason.is_some() {
-            let what = match refused {
-                true => "the brokers do not accept the proxy's credentials",
-                false => "no broker can be reached",
+        if fault.is_some() || reason.is_some() {
+            let what = match fault {
+                Some(AuthenticationFault::NoToken(fault)) => {
+                    format!("there is no token for the brokers ({})", fault.property)
+                }
+                Some(_) => "the brokers do not accept the proxy's credentials".to_owned(),
+                None => "no broker can be reached".to_owned(),
             };
             reasons.push(match reason {
                 Some(reason) if self.exposes_brokers() => format!("{what}: {reason}"),
-                _ => what.to_owned(),
+                _ => what,
             });
         }
         let detailed = self.exposes_brokers();

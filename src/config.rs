@@ -28,9 +28,12 @@ mod java_properties;
 pub(crate) mod keys;
 mod loader;
 mod log_level;
+mod oauthbearer;
 mod provenance;
 mod reference;
 mod security;
+mod security_fault;
+mod ssl;
 mod trusted_proxies;
 mod value;
 

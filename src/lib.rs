@@ -29,6 +29,7 @@
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
 //! src/websocket   RFC 6455: the opening handshake and frames, without I/O
 //! src/registry    the client of Confluent's schema registry
+//! src/oauth       where bearer tokens for brokers come from
 //! src/https       small requests over HTTP and HTTPS
 //! src/tls         key and trust stores, and what TLS checks of a peer
 //! src/secret      texts that never print

@@ -66,19 +66,9 @@ impl FakeRegistry {
         Self::start_with(None).await
     }
 
-    /// Over TLS, with a certificate for `localhost` by the authority in `golden/tls/ca.pem`.
+    /// Over TLS, as [`server_tls`] has it.
     pub(crate) async fn start_tls() -> Self {
-        let file = |name: &str| root().join("proto-tests/golden/tls").join(name);
-        let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
-        let provider = Arc::new(rustls_graviola::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::start_with(Some(TlsAcceptor::from(server_tls()))).await
     }
 
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {
@@ -144,6 +134,21 @@ impl FakeRegistry {
         let state = self.state.lock().unwrap();
         state.subjects.get(subject).cloned().unwrap_or_default()
     }
+}
+
+/// A certificate for `localhost` by the authority in `golden/tls/ca.pem`.
+pub(crate) fn server_tls() -> Arc<ServerConfig> {
+    let file = |name: &str| root().join("proto-tests/golden/tls").join(name);
+    let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
 }
 
 impl FakeRegistryState {

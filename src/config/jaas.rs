@@ -13,6 +13,9 @@ use std::str::Chars;
 
 use secret::Secret;
 
+/// The property that has the line.
+pub(super) const JAAS_CONFIG: &str = "sasl.jaas.config";
+
 /// A login module and its options. `Debug` shows their names only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct JaasEntry {
@@ -77,6 +80,13 @@ impl JaasEntry {
         let entry =
             Self::parse(text).map_err(|fault| format!("a line as Java's clients have it: {fault}"));
         entry.map(Some)
+    }
+
+    /// All options, with their values.
+    pub(super) fn options(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.options
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
     }
 
     /// An option's value.

@@ -12,7 +12,8 @@ use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, SetValue, Setting,
 };
 use super::provenance::{Provenance, ValueSource};
-use super::security::{self, SecurityFault, SecurityProperties, SecurityProtocol, SecurityRole};
+use super::security::{self, SecurityProperties, SecurityProtocol, SecurityRole};
+use super::security_fault::SecurityFault;
 use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
 

@@ -140,6 +140,18 @@ pub(super) fn non_empty(text: &str) -> ParsedValue<String> {
     }
 }
 
+/// A number with a fraction.
+pub(super) fn fraction(text: &str, range: RangeInclusive<f64>) -> ParsedValue<f64> {
+    let number = text.trim().parse().ok();
+    let within = number.filter(|number| range.contains(number));
+    within.ok_or_else(|| format!("{} to {}", range.start(), range.end()))
+}
+
+/// A whole number of seconds, which has no unit.
+pub(super) fn seconds(text: &str, range: RangeInclusive<i64>) -> ParsedValue<Duration> {
+    number(text, range).map(Duration::from_secs)
+}
+
 /// True or false, in all words that HOCON has for that.
 pub(super) fn boolean(text: &str) -> ParsedValue<bool> {
     match text.trim().to_ascii_lowercase().as_str() {

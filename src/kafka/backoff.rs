@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long to wait before the next attempt, never nothing: a state machine whose next step is
 /// due "now" whenever it is asked would never come to an end. The caller sleeps.
 #[derive(Clone, Debug)]
-pub(crate) struct ExponentialBackoff {
+pub struct ExponentialBackoff {
     first: Duration,
     max: Duration,
     failures: u32,
@@ -24,7 +24,7 @@ pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(1);
 
 impl ExponentialBackoff {
     /// Starts at `first`, or a millisecond if that is less, and doubles up to `max`.
-    pub(crate) fn new(first: Duration, max: Duration) -> Self {
+    pub fn new(first: Duration, max: Duration) -> Self {
         let first = first.max(BACKOFF_MIN);
         Self {
             first,
@@ -34,17 +34,17 @@ impl ExponentialBackoff {
     }
 
     /// Notes one more failure and says how long to wait after it.
-    pub(crate) fn after_failure(&mut self) -> Duration {
+    pub fn after_failure(&mut self) -> Duration {
         self.after_failure_with(random_unit())
     }
 
     /// Forgets the failures: the next wait is the first again.
-    pub(crate) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
     /// The failures since the last success.
-    pub(crate) fn failures(&self) -> u32 {
+    pub fn failures(&self) -> u32 {
         self.failures
     }
 
@@ -63,7 +63,7 @@ impl ExponentialBackoff {
 
 /// A number in `0.0..1.0`, from the standard library's per-process random keys: good
 /// enough to spread attempts.
-pub(crate) fn random_unit() -> f64 {
+pub fn random_unit() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0u8) >> 11;
     bits as f64 / (1u64 << 53) as f64

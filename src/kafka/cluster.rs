@@ -82,6 +82,11 @@ impl Cluster {
                 () = updater.run() => {}
             }
         });
+        let sasl = config.security.sasl.as_ref();
+        if let Some(provider) = sasl.and_then(|sasl| sasl.token_provider()) {
+            let renewing = async move { provider.keep_fresh().await };
+            tasks.spawn(stop.clone().run_until_cancelled_owned(renewing));
+        }
         let learn = Arc::clone(&any_broker).learn_bootstrap_clusters();
         tasks.spawn(stop.clone().run_until_cancelled_owned(learn));
         Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::sasl::TokenFault;
 use crate::topic::BrokerId;
 
 /// A broker's id and address, as log lines and errors name it: `2 (kafka-2:9092)`.
@@ -64,7 +65,10 @@ pub enum AuthenticationFault {
     /// The broker has no SASL at this address (`ILLEGAL_SASL_STATE`).
     #[error("its listener has no SASL (security.protocol)")]
     SaslNotEnabled,
-    /// There is nothing to authenticate with, or the exchange went wrong.
+    /// There is nothing to authenticate with.
+    #[error("there is no token for it: {0}")]
+    NoToken(TokenFault),
+    /// The exchange went wrong.
     #[error("{mechanism}: {message}")]
     ExchangeFailed {
         /// The SASL mechanism.

@@ -10,7 +10,7 @@
 //! or HTTP.
 
 pub mod admin;
-mod backoff;
+pub mod backoff;
 pub mod client;
 mod cluster;
 pub mod config;

@@ -8,6 +8,6 @@ pub(crate) mod current_cluster;
 pub(crate) mod frame;
 mod last_answer;
 pub(crate) mod pool;
-mod transport;
+pub(crate) mod transport;
 
 pub use frame::decode_request;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use secret::Secret;
 
-pub use self::credentials::{BearerToken, Credentials, TokenProvider};
+pub use self::credentials::{BearerToken, Credentials, TokenFault, TokenProvider};
 pub(crate) use self::error::SaslError;
 use self::oauthbearer::OAuthBearerClient;
 use self::scram::ScramClient;
@@ -41,6 +41,21 @@ impl SaslConfig {
             Self::Plain(_) => "PLAIN",
             Self::Scram(scram) => scram.mechanism(),
             Self::OAuthBearer(_) => "OAUTHBEARER",
+        }
+    }
+
+    /// Whom to have renew what is authenticated with, while there are connections.
+    pub(crate) fn token_provider(&self) -> Option<Arc<dyn TokenProvider>> {
+        match self {
+            Self::Plain(_) | Self::Scram(_) => None,
+            Self::OAuthBearer(provider) => Some(Arc::clone(provider)),
+        }
+    }
+
+    /// Notes that a broker has refused what was said in that exchange.
+    pub(crate) fn refused(&self, client: &SaslClient) {
+        if let (Self::OAuthBearer(provider), SaslClient::OAuthBearer(client)) = (self, client) {
+            provider.refused(client.token());
         }
     }
 

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::net::transport::tls_fault;
 use crate::sasl::SaslConfig;
 
 /// What every connection of a client begins with.

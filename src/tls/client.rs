@@ -29,6 +29,8 @@ pub enum TrustSource {
 pub struct ClientTlsConfig {
     /// `ssl.truststore.*`
     pub trust: TrustSource,
+    /// Whether the certificate authorities of the system vouch as well.
+    pub trusts_system: bool,
     /// `ssl.keystore.*`: who we are, where the server asks for it.
     pub key_store: Option<KeyStoreSource>,
     /// `ssl.enabled.protocols`
@@ -44,6 +46,7 @@ impl Default for ClientTlsConfig {
     fn default() -> Self {
         Self {
             trust: TrustSource::System,
+            trusts_system: false,
             key_store: None,
             protocols: ProtocolVersions::default(),
             cipher_suites: CipherSuites::default(),
@@ -107,8 +110,12 @@ impl ClientTlsConfig {
             TrustSource::File(file) => (file.trusted()?, StorePlace::File(file.location.clone())),
             TrustSource::Inline(text) => (store::trusted_of_pem(text)?, StorePlace::Inline),
         };
-        TrustStoreVerifier::new(trusted, algorithms, self.verify_host_name)
-            .map_err(|fault| TlsError::Store { place, fault })
+        let verifier = TrustStoreVerifier::new(trusted, algorithms, self.verify_host_name)
+            .map_err(|fault| TlsError::Store { place, fault })?;
+        Ok(match self.trusts_system {
+            true => verifier.with_roots(system_roots()),
+            false => verifier,
+        })
     }
 }
 

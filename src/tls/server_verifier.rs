@@ -43,6 +43,12 @@ impl TrustStoreVerifier {
         })
     }
 
+    /// With more roots.
+    pub(crate) fn with_roots(mut self, roots: RootCertStore) -> Self {
+        self.roots.extend(roots.roots);
+        self
+    }
+
     /// With roots of which nothing else is known.
     pub(crate) fn of_roots(
         roots: RootCertStore,

@@ -10,14 +10,16 @@
 
 use ClientSection::{AllClients, Consumer, Producer};
 
-use secret::Secret;
 use tls::{CipherSuites, ProtocolVersions};
 
 use super::{ClientSection, ConfigKey, KeyHandling, LaterKey, PropertySetting, SetValue, assign};
 use crate::config::jaas::JaasEntry;
+use crate::config::oauthbearer::{JwtRetriever, token_url};
 use crate::config::security::{SaslMechanism, SecurityProtocol};
+use crate::config::ssl::{secret, skips_host_name};
 use crate::config::value::{
-    ParsedValue, assignors, compression, millis, number, one_of, positive_millis,
+    ParsedValue, assignors, boolean, compression, fraction, millis, number, one_of,
+    positive_millis, seconds,
 };
 
 /// Every property that is known by name.
@@ -152,35 +154,62 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("sasl.login.callback.handler.class", NO_JAVA_CLASSES),
     ignored("sasl.login.class", NO_JAVA_CLASSES),
     ignored("sasl.client.callback.handler.class", NO_JAVA_CLASSES),
+    property(AllClients, "sasl.oauthbearer.token.endpoint.url", "", "Where tokens for OAUTHBEARER are asked for, or file:///… with one; without it they are unsecured", |c, text| assign(&mut c.security.oauthbearer.token_url, token_url(text))),
+    property(AllClients, "sasl.oauthbearer.client.credentials.client.id", "", "Who the proxy is to the token endpoint; or clientId in the JAAS line", |c, text| assign(&mut c.security.oauthbearer.client_id, Ok(text.to_owned()))),
+    property(AllClients, "sasl.oauthbearer.client.credentials.client.secret", "", "Its secret; or clientSecret in the JAAS line", |c, text| assign(&mut c.security.oauthbearer.client_secret, Ok(secret(text)))).secret(),
+    property(AllClients, "sasl.oauthbearer.scope", "", "Scope that a token is asked for; or scope in the JAAS line", |c, text| assign(&mut c.security.oauthbearer.scope, Ok(text.to_owned()))),
+    property(AllClients, "sasl.oauthbearer.header.urlencode", "false", "Whether id and secret are URL-encoded in the header, as RFC 6749 has it", |c, text| assign(&mut c.security.oauthbearer.urlencode, boolean(text))),
+    property(AllClients, "sasl.oauthbearer.jwt.retriever.class", "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever", "How tokens are asked for, by the name of Java's class; JwtBearerJwtRetriever gives the assertion as the grant", |c, text| assign(&mut c.security.oauthbearer.retriever, JwtRetriever::parse(text))),
+    property(AllClients, "sasl.oauthbearer.assertion.file", "", "File with an assertion that is shown instead of a secret", |c, text| assign(&mut c.security.oauthbearer.assertion_file, Ok(text.to_owned()))),
+    ignored("sasl.oauthbearer.jwt.validator.class", TOKENS_UNREAD),
+    ignored("sasl.oauthbearer.scope.claim.name", TOKENS_UNREAD),
+    ignored("sasl.oauthbearer.sub.claim.name", TOKENS_UNREAD),
+    ignored("sasl.oauthbearer.allow.unverified.audience", OF_BROKERS),
+    ignored("sasl.oauthbearer.allow.unverified.issuer", OF_BROKERS),
+    ignored("sasl.oauthbearer.clock.skew.seconds", OF_BROKERS),
+    ignored("sasl.oauthbearer.expected.audience", OF_BROKERS),
+    ignored("sasl.oauthbearer.expected.issuer", OF_BROKERS),
+    ignored("sasl.oauthbearer.jwks.endpoint.refresh.ms", OF_BROKERS),
+    ignored("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", OF_BROKERS),
+    ignored("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", OF_BROKERS),
+    ignored("sasl.oauthbearer.jwks.endpoint.url", OF_BROKERS),
+    property(AllClients, "sasl.login.connect.timeout.ms", "10000", "How long a connection to the token endpoint may take to stand", |c, text| assign(&mut c.security.oauthbearer.connect_timeout, positive_millis(text))),
+    property(AllClients, "sasl.login.read.timeout.ms", "10000", "How long the token endpoint may take to answer", |c, text| assign(&mut c.security.oauthbearer.read_timeout, positive_millis(text))),
+    property(AllClients, "sasl.login.retry.backoff.ms", "100", "First wait before a token is asked for again", |c, text| assign(&mut c.security.oauthbearer.refresh.backoff, millis(text))),
+    property(AllClients, "sasl.login.retry.backoff.max.ms", "10000", "Longest wait before a token is asked for again", |c, text| assign(&mut c.security.oauthbearer.refresh.backoff_max, millis(text))),
+    property(AllClients, "sasl.login.refresh.window.factor", "0.8", "Part of its life after which a token is renewed, 0.5 to 1", |c, text| assign(&mut c.security.oauthbearer.refresh.window.factor, fraction(text, 0.5..=1.0))),
+    property(AllClients, "sasl.login.refresh.window.jitter", "0.05", "Part of its life that this is later at random, 0 to 0.25", |c, text| assign(&mut c.security.oauthbearer.refresh.window.jitter, fraction(text, 0.0..=0.25))),
+    property(AllClients, "sasl.login.refresh.min.period.seconds", "60", "How long a token is kept at least, 0 to 900", |c, text| assign(&mut c.security.oauthbearer.refresh.window.min_period, seconds(text, 0..=900))),
+    property(AllClients, "sasl.login.refresh.buffer.seconds", "300", "How long before its end a token is renewed at the latest, 0 to 3600", |c, text| assign(&mut c.security.oauthbearer.refresh.window.buffer, seconds(text, 0..=3600))),
     unsupported("sasl.*").secret(),
-    property(AllClients, "ssl.key.password", "", "Password of the private key, where it is not that of the store", |c, text| assign(&mut c.security.key_password, Ok(secret(text))))
+    property(AllClients, "ssl.key.password", "", "Password of the private key, where it is not that of the store", |c, text| assign(&mut c.security.ssl.key_password, Ok(secret(text))))
         .secret().set_by(&["WSPROXY_KAFKA_SSL_KEY_PASS"]),
-    property(AllClients, "ssl.endpoint.identification.algorithm", "https", "https, or nothing: then a broker's certificate may have any name", |c, text| assign(&mut c.security.skips_host_name, skips_host_name(text)))
+    property(AllClients, "ssl.endpoint.identification.algorithm", "https", "https, or nothing: then a broker's certificate may have any name", |c, text| assign(&mut c.security.ssl.skips_host_name, skips_host_name(text)))
         .set_by(&["WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALOGO", "WSPROXY_KAFKA_SASL_ENDPOINT_ID_ALGO"]),
-    property(AllClients, "ssl.truststore.location", "", "Certificate authorities of brokers in PEM, PKCS12 or JKS; without it those of the system", |c, text| assign(&mut c.security.truststore_location, Ok(text.to_owned())))
+    property(AllClients, "ssl.truststore.location", "", "Certificate authorities of brokers in PEM, PKCS12 or JKS; without it those of the system", |c, text| assign(&mut c.security.ssl.truststore_location, Ok(text.to_owned())))
         .set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_LOCATION"]),
-    property(AllClients, "ssl.truststore.password", "", "Password of the trust store", |c, text| assign(&mut c.security.truststore_password, Ok(secret(text))))
+    property(AllClients, "ssl.truststore.password", "", "Password of the trust store", |c, text| assign(&mut c.security.ssl.truststore_password, Ok(secret(text))))
         .secret().set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_PASS"])
         .also(&["ssl.truststore.truststore.password"]),
-    property(AllClients, "ssl.truststore.certificates", "", "The same authorities as PEM text", |c, text| assign(&mut c.security.truststore_certificates, Ok(text.to_owned()))),
+    property(AllClients, "ssl.truststore.certificates", "", "The same authorities as PEM text", |c, text| assign(&mut c.security.ssl.truststore_certificates, Ok(text.to_owned()))),
     ignored("ssl.truststore.type", KNOWN_BY_CONTENT).set_by(&["WSPROXY_KAFKA_SSL_TRUSTSTORE_TYPE"]),
-    property(AllClients, "ssl.keystore.location", "", "Certificate and private key of the proxy in PEM, PKCS12 or JKS", |c, text| assign(&mut c.security.keystore_location, Ok(text.to_owned())))
+    property(AllClients, "ssl.keystore.location", "", "Certificate and private key of the proxy in PEM, PKCS12 or JKS", |c, text| assign(&mut c.security.ssl.keystore_location, Ok(text.to_owned())))
         .set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_LOCATION"]),
-    property(AllClients, "ssl.keystore.password", "", "Password of the key store", |c, text| assign(&mut c.security.keystore_password, Ok(secret(text))))
+    property(AllClients, "ssl.keystore.password", "", "Password of the key store", |c, text| assign(&mut c.security.ssl.keystore_password, Ok(secret(text))))
         .secret().set_by(&["WSPROXY_KAFKA_SSL_KEYSTORE_PASS"]),
-    property(AllClients, "ssl.keystore.key", "", "The private key as PEM text", |c, text| assign(&mut c.security.keystore_key, Ok(secret(text)))).secret(),
-    property(AllClients, "ssl.keystore.certificate.chain", "", "Its certificate and those that lead to a root, as PEM text", |c, text| assign(&mut c.security.keystore_certificate_chain, Ok(text.to_owned()))),
+    property(AllClients, "ssl.keystore.key", "", "The private key as PEM text", |c, text| assign(&mut c.security.ssl.keystore_key, Ok(secret(text)))).secret(),
+    property(AllClients, "ssl.keystore.certificate.chain", "", "Its certificate and those that lead to a root, as PEM text", |c, text| assign(&mut c.security.ssl.keystore_certificate_chain, Ok(text.to_owned()))),
     ignored("ssl.keystore.type", KNOWN_BY_CONTENT),
     ignored("ssl.provider", "there is one TLS implementation").set_by(&["WSPROXY_KAFKA_SSL_PROVIDER"]),
-    property(AllClients, "ssl.cipher.suites", "", "Cipher suites that are offered, by Java's names; without it all", |c, text| assign(&mut c.security.cipher_suites, CipherSuites::parse(text)))
+    property(AllClients, "ssl.cipher.suites", "", "Cipher suites that are offered, by Java's names; without it all", |c, text| assign(&mut c.security.ssl.cipher_suites, CipherSuites::parse(text)))
         .set_by(&["WSPROXY_KAFKA_SSL_CIPHER_SUITES"]),
-    property(AllClients, "ssl.enabled.protocols", "TLSv1.2,TLSv1.3", "Versions of TLS that are spoken", |c, text| assign(&mut c.security.protocols, ProtocolVersions::parse(text)))
+    property(AllClients, "ssl.enabled.protocols", "TLSv1.2,TLSv1.3", "Versions of TLS that are spoken", |c, text| assign(&mut c.security.ssl.protocols, ProtocolVersions::parse(text)))
         .set_by(&["WSPROXY_KAFKA_SSL_ENABLED_PROTOCOLS"]),
     ignored("ssl.protocol", "ssl.enabled.protocols decides"),
     ignored("ssl.keymanager.algorithm", NO_JAVA_CLASSES),
     ignored("ssl.trustmanager.algorithm", NO_JAVA_CLASSES),
     ignored("ssl.secure.random.implementation", NO_JAVA_CLASSES),
-    ignored("ssl.client.auth", "it is a setting of brokers"),
+    ignored("ssl.client.auth", OF_BROKERS),
 ];
 
 /// Java's `Integer.MAX_VALUE`.
@@ -195,9 +224,11 @@ const LEFT_TO_KERNEL: &str = "left to the kernel";
 const NO_JAVA_CLASSES: &str = "there are no Java classes here";
 const NO_SHARE_GROUPS: &str = "there are no share groups here";
 const NO_TRANSACTIONS: &str = "the producer is idempotent, without transactions";
+const OF_BROKERS: &str = "it is a setting of brokers";
 const PARTITIONER: &str = "murmur2 for keys, sticky without, as Java's default";
 const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
 const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap-hosts";
+const TOKENS_UNREAD: &str = "tokens are checked by the brokers";
 
 const fn row(name: &'static str, handling: KeyHandling) -> ConfigKey {
     ConfigKey::new(name, &[], handling)
@@ -241,17 +272,4 @@ impl ConfigKey {
         self.variables = variables;
         self
     }
-}
-
-/// Java's `https`, in any case, or nothing.
-fn skips_host_name(text: &str) -> ParsedValue<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "https" => Ok(false),
-        "" => Ok(true),
-        _ => Err("https, or nothing".to_owned()),
-    }
-}
-
-fn secret(text: &str) -> Option<Secret> {
-    (!text.is_empty()).then(|| Secret::new(text))
 }

@@ -202,7 +202,7 @@ fn what_the_protocol_has_no_use_for_is_reported_once() {
     let properties = [
         "security.protocol=PLAINTEXT",
         PLAIN_MODULE,
-        "sasl.login.refresh.window.factor=0.8",
+        "sasl.login.refresh.window.factor=0.9",
         "ssl.key.password=hunter2",
     ];
     let loaded = load(&with_properties(&properties)).unwrap();

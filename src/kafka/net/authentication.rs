@@ -76,11 +76,11 @@ pub(crate) async fn authenticate(
         let response = connection.call(version, &request, timeout).await?;
         if response.error_code != 0 {
             let message = client.refusal().or(response.error_message.as_deref());
-            return Err(failed(refused_with(
-                mechanism,
-                response.error_code,
-                message,
-            )));
+            let fault = refused_with(mechanism, response.error_code, message);
+            if matches!(fault, AuthenticationFault::CredentialsRefused { .. }) {
+                sasl.refused(&client);
+            }
+            return Err(failed(fault));
         }
         say = client
             .respond(&response.auth_bytes)
@@ -101,8 +101,9 @@ pub(crate) async fn authenticate(
 fn fault_of(mechanism: &'static str, error: SaslError) -> AuthenticationFault {
     let message = error.to_string().into();
     match error {
+        SaslError::NoToken(fault) => AuthenticationFault::NoToken(fault),
         SaslError::Refused(_) => AuthenticationFault::CredentialsRefused { mechanism, message },
-        SaslError::NoToken(_) | SaslError::UnexpectedChallenge { .. } => {
+        SaslError::UnexpectedChallenge { .. } => {
             AuthenticationFault::ExchangeFailed { mechanism, message }
         }
     }

@@ -78,7 +78,8 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-fn tls_fault(error: &rustls::Error) -> String {
+/// What TLS says, in words that say what to change.
+pub fn tls_fault(error: &rustls::Error) -> String {
     use rustls::AlertDescription as Alert;
     use rustls::{CertificateError, Error};
     match error {

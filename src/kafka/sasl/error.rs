@@ -1,11 +1,13 @@
 //! How an exchange can fail.
 
+use super::credentials::TokenFault;
+
 /// Why an exchange cannot go on. Shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SaslError {
     /// There is nothing to authenticate with.
     #[error("there is no token: {0}")]
-    NoToken(String),
+    NoToken(TokenFault),
     /// The broker's message is none of the mechanism's, or not that of this exchange.
     #[error("the broker's answer is none of {mechanism}: {reason}")]
     UnexpectedChallenge {

@@ -28,7 +28,7 @@ impl OAuthBearerClient {
 
     pub(super) fn initial_response(&self) -> Secret {
         let mut text = format!("n,,\x01auth=Bearer {}", self.token.token.reveal());
-        for (name, value) in &self.token.extensions {
+        for (name, value) in self.token.extensions.iter() {
             text.push_str(&format!("\x01{name}={value}"));
         }
         text.push_str("\x01\x01");
@@ -47,6 +47,11 @@ impl OAuthBearerClient {
         Ok(Some(Secret::new(END)))
     }
 
+    /// What the broker is told.
+    pub(super) fn token(&self) -> &BearerToken {
+        &self.token
+    }
+
     /// What the broker said about the token, if it has refused it.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
@@ -60,8 +65,7 @@ mod tests {
     fn client() -> OAuthBearerClient {
         OAuthBearerClient::new(BearerToken {
             token: Secret::new("a.b.c"),
-            expires_at: None,
-            extensions: vec![("logicalCluster".to_owned(), "lkc-1".to_owned())],
+            extensions: [("logicalCluster".to_owned(), "lkc-1".to_owned())].into(),
         })
     }
 
