@@ -11,6 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::metrics::ClientMetrics;
 use crate::security::SecurityConfig;
 
 /// Shared by producers, consumers and administration of one cluster.
@@ -45,6 +46,8 @@ pub struct ClientConfig {
     /// the connection; fetches ask for half of it at most, and a single batch that is larger is
     /// reported as unreadable.
     pub receive_message_max_bytes: usize,
+    /// Where the clients count (`metric.reporters`).
+    pub metrics: ClientMetrics,
 }
 
 impl Default for ClientConfig {
@@ -63,6 +66,7 @@ impl Default for ClientConfig {
             connections_max_idle: Duration::from_secs(9 * 60),
             metadata_max_age: Duration::from_secs(5 * 60),
             receive_message_max_bytes: 100 << 20,
+            metrics: ClientMetrics::default(),
         }
     }
 }

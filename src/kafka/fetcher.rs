@@ -39,7 +39,6 @@ mod tail_changes;
 mod truncation;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use runtime::mutex::lock;
@@ -50,11 +49,13 @@ use self::catch_up::CatchUpFetcher;
 pub use self::chunk::{Chunk, DerivedPermit, PartitionRecords};
 pub use self::cursor::Cursor;
 pub use self::error::FetchError;
+pub use self::fetch_state::PartitionReading;
 use self::offset_fetcher::OffsetFetcher;
 pub use self::offset_fetcher::OffsetSpec;
 use self::shared_partition::{DecodeLimits, DecodedFetch, SharedPartition};
 use self::tail::TailFetchers;
 use super::config::ConsumerConfig;
+use super::metrics::FetchMetrics;
 use super::{Cluster, IsolationLevel, TopicPartition};
 use runtime::wake::WakeSignal;
 
@@ -83,8 +84,6 @@ struct FetcherShared {
     tails: TailFetchers,
     offsets: OffsetFetcher,
     partitions: Mutex<ReadPartitions>,
-    /// Ranges of offsets that were reported as unreadable.
-    unreadable_count: AtomicU64,
 }
 
 /// The partitions that are read, all of one cluster.
@@ -118,7 +117,6 @@ impl Fetcher {
             budget,
             catch_up,
             tails: TailFetchers::default(),
-            unreadable_count: AtomicU64::new(0),
             partitions: Mutex::default(),
         };
         let shared = Arc::new(shared);
@@ -162,7 +160,8 @@ impl Fetcher {
         let mut partitions = lock(&self.shared.partitions);
         if cluster_changes.is_some_and(|changes| changes != partitions.cluster_changes) {
             drop(partitions);
-            let partition = SharedPartition::new(tp.clone(), isolation);
+            let metrics = Arc::clone(self.shared.metrics());
+            let partition = SharedPartition::new(tp.clone(), isolation, metrics);
             partition.close(FetchError::ClusterReplaced { tp });
             let state =
                 lock(&partition.fetch_state).add_cursor(position.offset, position.leader_epoch);
@@ -170,7 +169,8 @@ impl Fetcher {
         }
         let entry = partitions.by_key.entry((tp, isolation));
         let partition = entry.or_insert_with_key(|key| {
-            let partition = SharedPartition::new(key.0.clone(), isolation);
+            let metrics = Arc::clone(self.shared.metrics());
+            let partition = SharedPartition::new(key.0.clone(), isolation, metrics);
             let task = partition_fetcher::run(Arc::clone(&self.shared), Arc::clone(&partition));
             self.shared.cluster.tasks().spawn(task);
             partition
@@ -203,7 +203,7 @@ impl Fetcher {
 
     /// How many batches and single records were reported as unreadable.
     pub fn unreadable_count(&self) -> u64 {
-        self.shared.unreadable_count.load(Ordering::Relaxed)
+        self.shared.metrics().unreadable.get()
     }
 
     /// How many partitions are read, or were in the last ten seconds, and by how many cursors. For
@@ -215,6 +215,20 @@ impl Fetcher {
         cursors.fold((0, 0), |(count, sum), cursors| (count + 1, sum + cursors))
     }
 
+    /// The partitions that are read now. Each is looked at for itself, and for no longer than it
+    /// takes to copy a few numbers.
+    pub fn partition_readings(&self) -> Vec<PartitionReading> {
+        let partitions: Vec<_> = {
+            let partitions = lock(&self.shared.partitions);
+            partitions.by_key.values().cloned().collect()
+        };
+        let read = |partition: &Arc<SharedPartition>| PartitionReading {
+            topic: Arc::clone(&partition.tp.topic),
+            ..lock(&partition.fetch_state).reading()
+        };
+        partitions.iter().map(read).collect()
+    }
+
     /// How many tails are at work: one long poll each, per broker and isolation level. For tests.
     pub fn tails(&self) -> usize {
         self.shared.tails.count()
@@ -222,6 +236,10 @@ impl Fetcher {
 }
 
 impl FetcherShared {
+    fn metrics(&self) -> &Arc<FetchMetrics> {
+        &self.cluster.config().metrics.fetch
+    }
+
     /// A chunk of what was fetched at a tail cache's end, if the tail's half of the budget has room
     /// for it, or has when the oldest chunks of all tail caches are evicted. `None`: cursors hold
     /// too much.

@@ -24,6 +24,7 @@ pub mod group;
 mod hedged;
 mod isolation_level;
 pub mod metadata;
+pub mod metrics;
 pub mod net;
 mod principal;
 pub mod producer;

@@ -358,6 +358,11 @@ impl ProducerShared {
         for batch in effects.finished {
             freed += batch.memory;
             if let Some(promise) = batch.promise {
+                if batch.result.is_ok() {
+                    let took = Instant::now().saturating_duration_since(batch.created);
+                    let latency = &self.cluster.config().metrics.produce.latency;
+                    latency.observe(took, u64::from(batch.sent_count));
+                }
                 promise.complete(batch.result);
             }
         }

@@ -45,6 +45,12 @@ impl FetchBudget {
         self.tail.used() + self.catch_up.used()
     }
 
+    /// Its pools: what each is called, the bytes counted now, and how many there may be.
+    pub fn pools(&self) -> [(&'static str, usize, usize); 2] {
+        [("tail", &self.tail), ("catch_up", &self.catch_up)]
+            .map(|(name, pool)| (name, pool.used(), pool.limit()))
+    }
+
     /// Since when others wait for memory that readers hold: a catch-up fetch for its room, or the
     /// tail for that of a chunk which it had to skip. What is held without need should be let go.
     pub fn awaited_since(&self) -> Option<Instant> {

@@ -534,7 +534,7 @@ mod tests {
         let (result, received) = oneshot::channel();
         let isolation = IsolationLevel::ReadUncommitted;
         let fetch = CatchUpFetch {
-            partition: SharedPartition::new(TopicPartition::new("t", 0), isolation),
+            partition: SharedPartition::new(TopicPartition::new("t", 0), isolation, Arc::default()),
             spec: FetchSpec {
                 offset: 0,
                 validate_epoch: None,

@@ -53,7 +53,14 @@ impl Cursor {
         }
         match next {
             // Of a chunk that begins before the position, only what is new.
-            NextChunk::Ready(chunk) => Ok(Some(PartitionRecords { from_offset, chunk })),
+            NextChunk::Ready(chunk) => {
+                let metrics = &self.partition.metrics;
+                match self.state.served_by_tail {
+                    true => metrics.tail_chunks.increment(),
+                    false => metrics.catch_up_chunks.increment(),
+                }
+                Ok(Some(PartitionRecords { from_offset, chunk }))
+            }
             NextChunk::Wait => Ok(None),
             NextChunk::Failed(error) => Err(error),
         }

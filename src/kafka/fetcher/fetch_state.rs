@@ -77,9 +77,25 @@ pub(super) struct PartitionFetchState<C> {
     leader_epoch: i32,
     closed: Option<FetchError>,
     cursors: usize,
+    /// The cursors' offsets, all together.
+    position_sum: i128,
     idle_since: Instant,
     last_id: u64,
     last_seq: u64,
+}
+
+/// How far the readers of one partition are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionReading {
+    /// The topic that it is one of.
+    pub topic: Arc<str>,
+    /// How many cursors read it.
+    pub cursors: usize,
+    /// How many offsets they are behind the high watermark (or the last stable offset, by
+    /// isolation level), all together: Java's `records-lag`.
+    pub lag: u64,
+    /// Chunks in its tail cache.
+    pub tail_chunks: usize,
 }
 
 /// Whether the tail fetches the partition.
@@ -101,6 +117,8 @@ pub(super) struct CursorState {
     /// Epoch of the leader whose log the position came from or was validated against.
     validated_epoch: i32,
     wait: CursorWait,
+    /// Whether the last chunk came from the tail cache.
+    pub(super) served_by_tail: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +251,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             leader_epoch: -1,
             closed: None,
             cursors: 0,
+            position_sum: 0,
             idle_since: now,
             last_id: 0,
             last_seq: 0,
@@ -243,14 +262,29 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         self.cursors
     }
 
+    /// How far its readers are; its topic is left to the caller. Before a leader has said where
+    /// the log ends there is no lag to tell.
+    pub(super) fn reading(&self) -> PartitionReading {
+        let end = i128::from(self.readable_end.max(0));
+        let lag = end * self.cursors as i128 - self.position_sum;
+        PartitionReading {
+            topic: Arc::default(),
+            cursors: self.cursors,
+            lag: u64::try_from(lag).unwrap_or(0),
+            tail_chunks: self.tail_cache.as_ref().map_or(0, TailCache::len),
+        }
+    }
+
     pub(super) fn add_cursor(&mut self, offset: i64, leader_epoch: i32) -> CursorState {
         self.cursors += 1;
+        self.position_sum += i128::from(offset);
         CursorState {
             id: self.next_id(),
             offset,
             leader_epoch,
             validated_epoch: NEVER_VALIDATED,
             wait: CursorWait::None,
+            served_by_tail: false,
         }
     }
 
@@ -260,13 +294,19 @@ impl<C: OffsetRange> PartitionFetchState<C> {
         if offset > cursor.offset || leader_epoch > cursor.leader_epoch {
             cursor.validated_epoch = NEVER_VALIDATED;
         }
-        cursor.offset = offset;
+        self.move_cursor(cursor, offset);
         cursor.leader_epoch = leader_epoch;
+    }
+
+    fn move_cursor(&mut self, cursor: &mut CursorState, offset: i64) {
+        self.position_sum += i128::from(offset) - i128::from(cursor.offset);
+        cursor.offset = offset;
     }
 
     pub(super) fn remove_cursor(&mut self, cursor: &mut CursorState, now: Instant) {
         self.stop_waiting(cursor);
         self.cursors -= 1;
+        self.position_sum -= i128::from(cursor.offset);
         self.idle_since = now;
     }
 
@@ -301,6 +341,7 @@ impl<C: OffsetRange> PartitionFetchState<C> {
             {
                 Some(TailCacheLookup::Found(chunk)) => {
                     self.tail_cache_used = true;
+                    cursor.served_by_tail = true;
                     chunk
                 }
                 Some(TailCacheLookup::AtEnd) => {
@@ -320,12 +361,13 @@ impl<C: OffsetRange> PartitionFetchState<C> {
                 _ => match self.take_completed(cursor.offset) {
                     Some((chunk, ahead)) => {
                         work |= ahead;
+                        cursor.served_by_tail = false;
                         chunk
                     }
                     None => break,
                 },
             };
-            cursor.offset = chunk.next_offset();
+            self.move_cursor(cursor, chunk.next_offset());
             cursor.leader_epoch = chunk.last_epoch();
             // Not the latest of both: this position is another one.
             cursor.validated_epoch = chunk.serving_epoch();

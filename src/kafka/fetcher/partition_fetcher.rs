@@ -24,7 +24,6 @@ mod leader;
 mod partition_fetch;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -335,7 +334,7 @@ impl PartitionFetcher {
                 continue;
             }
             self.logged_unreadable = unreadable.last_offset;
-            self.shared.unreadable_count.fetch_add(1, Ordering::Relaxed);
+            self.shared.metrics().unreadable.increment();
             tracing::warn!(
                 partition = %self.partition.tp,
                 from_offset = unreadable.from_offset,

@@ -17,6 +17,7 @@ use super::error::FetchError;
 use super::fetch_state::{CursorWaiter, FetchStateUpdate, PartitionFetchState};
 use super::request::FetchPartitionData;
 use super::tail_changes::TailChanges;
+use crate::metrics::FetchMetrics;
 use crate::record::{
     CutRecords, DecodeOptions, DecodedRecords, PartialBatch, RecordError, UnreadableRecords,
     decode_parts,
@@ -41,6 +42,7 @@ pub(super) struct SharedPartition {
     partial_batches: Mutex<Vec<KeptBatch>>,
     /// Of the tail that fetches it, or did last.
     tail_changes: Mutex<Option<Arc<TailChanges>>>,
+    pub(super) metrics: Arc<FetchMetrics>,
     this: Weak<Self>,
 }
 
@@ -96,7 +98,11 @@ impl UnreadableFetch {
 }
 
 impl SharedPartition {
-    pub(super) fn new(tp: TopicPartition, isolation: IsolationLevel) -> Arc<Self> {
+    pub(super) fn new(
+        tp: TopicPartition,
+        isolation: IsolationLevel,
+        metrics: Arc<FetchMetrics>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             tp,
             isolation,
@@ -106,6 +112,7 @@ impl SharedPartition {
             size_estimator: Arc::default(),
             partial_batches: Mutex::default(),
             tail_changes: Mutex::default(),
+            metrics,
             this: this.clone(),
         })
     }
@@ -249,6 +256,8 @@ impl SharedPartition {
             wire_bytes,
             decoded_bytes,
         } = fetch;
+        self.metrics.records.add(decoded.count() as u64);
+        self.metrics.bytes.add(wire_bytes as u64);
         let memory = ChunkMemory::new(
             permit,
             decoded_bytes,
@@ -415,7 +424,8 @@ mod tests {
     }
 
     fn partition() -> Arc<SharedPartition> {
-        SharedPartition::new(TopicPartition::new("t", 0), IsolationLevel::ReadUncommitted)
+        let isolation = IsolationLevel::ReadUncommitted;
+        SharedPartition::new(TopicPartition::new("t", 0), isolation, Arc::default())
     }
 
     const LIMITS: DecodeLimits = DecodeLimits {

@@ -72,6 +72,11 @@ impl<C: OffsetRange> TailCache<C> {
         }
     }
 
+    /// How many chunks it has.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// The leader of `epoch` read on from the end, or its log was compared with it.
     pub(super) fn validated(&mut self, epoch: i32) {
         self.validated_epoch = self.validated_epoch.max(epoch);

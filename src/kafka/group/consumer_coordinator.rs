@@ -43,6 +43,7 @@ use super::positions::{
 };
 use super::requests::{self, ConsumerGroupMetadata};
 use crate::fetcher::FetchPosition;
+use crate::metrics::CountedMember;
 use crate::net::pool::JoinConnection;
 use crate::{BrokerId, ConnectionPurpose, IsolationLevel, TopicIdentity};
 
@@ -132,6 +133,8 @@ impl ConsumerCoordinator {
         let channel = Arc::clone(&self.channel);
         let mut cluster_changes = self.handle.cluster.metadata().cluster_changes();
         self.cluster_changes = self.handle.fetcher.cluster_changes();
+        let metrics = Arc::clone(&self.handle.cluster.config().metrics.groups);
+        let mut counted = CountedMember::new(metrics, self.member.state_index());
         let actions = self.member.poll(Instant::now());
         self.perform(actions);
         while !self.member.is_closed() {
@@ -155,6 +158,7 @@ impl ConsumerCoordinator {
             self.perform(actions);
             self.read_channel();
             self.drop_ended_assignments();
+            counted.is_in(self.member.state_index());
         }
         drop(close_channel);
     }

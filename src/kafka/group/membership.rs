@@ -218,6 +218,19 @@ impl Membership {
         self.initializing.contains(assignment)
     }
 
+    /// Which of the [`MEMBER_STATES`](crate::metrics::MEMBER_STATES) it is in.
+    pub(crate) fn state_index(&self) -> usize {
+        match self.state {
+            MemberState::Unjoined { .. } => 0,
+            MemberState::PreparingRebalance => 1,
+            MemberState::CompletingRebalance => 2,
+            MemberState::Stable => 3,
+            MemberState::Revoking { .. } => 4,
+            MemberState::Leaving { .. } => 5,
+            MemberState::Closed => 6,
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state == MemberState::Closed
     }

@@ -6,7 +6,7 @@
 //! - After a refusal one attempt at a time is made, with growing waits: a password that is wrong is
 //!   not tried on every connection.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::AuthenticationChannel;
 use crate::backoff::{ExponentialBackoff, random_unit};
 use crate::error::{AuthenticationFault, RequestError};
+use crate::metrics::ConnectionMetrics;
 use crate::protocol::versions::Api;
 use crate::sasl::{SaslConfig, SaslError};
 
@@ -139,6 +140,7 @@ pub(crate) async fn keep_authenticated(
         attempts.note(&result);
         match result {
             Ok(lifetime) => {
+                attempts.metrics.reauthentications.increment();
                 tracing::debug!(broker = %connection.broker(), "authenticated again");
                 let now = Instant::now();
                 connection
@@ -160,6 +162,7 @@ pub(crate) struct AuthenticationAttempts {
     turn: sync::Mutex<()>,
     refusals: Mutex<Refusals>,
     last_fault: sync::watch::Sender<Option<AuthenticationFault>>,
+    metrics: Arc<ConnectionMetrics>,
 }
 
 #[derive(Debug)]
@@ -170,7 +173,7 @@ struct Refusals {
 
 impl AuthenticationAttempts {
     /// `first` is the first wait after a refusal.
-    pub(crate) fn new(first: Duration) -> Self {
+    pub(crate) fn new(first: Duration, metrics: Arc<ConnectionMetrics>) -> Self {
         Self {
             turn: sync::Mutex::new(()),
             refusals: Mutex::new(Refusals {
@@ -178,6 +181,7 @@ impl AuthenticationAttempts {
                 not_before: None,
             }),
             last_fault: sync::watch::Sender::new(None),
+            metrics,
         }
     }
 
@@ -203,6 +207,11 @@ impl AuthenticationAttempts {
             // The network's fault, which says nothing of the credentials.
             Err(_) => return,
         };
+        let counted = match &fault {
+            None => &self.metrics.authentications,
+            Some(_) => &self.metrics.authentication_failures,
+        };
+        counted.increment();
         let mut refusals = lock(&self.refusals);
         match &fault {
             None => {

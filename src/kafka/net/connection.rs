@@ -44,6 +44,7 @@ use super::current_cluster::ConnectionCluster;
 use super::frame::{self, FrameReader};
 use super::last_answer::LastAnswer;
 use crate::error::{BrokerAddress, RequestError};
+use crate::metrics::{CountedConnection, RequestMetrics};
 use crate::protocol::versions::{Api, NodeApiVersions};
 
 /// Requests that may wait to be written. Beyond it callers wait.
@@ -73,7 +74,8 @@ pub(crate) struct ConnectionParts<R, W> {
     /// Closed after this long without a request (`connections.max.idle.ms`).
     pub(crate) max_idle: Duration,
     /// Dropped when the connection is closed.
-    pub(crate) open_connections: Arc<()>,
+    pub(crate) open_connections: (Arc<()>, CountedConnection),
+    pub(crate) requests_metrics: Arc<RequestMetrics>,
     /// Notified when it was lost, rather than closed because nobody used it.
     pub(crate) lost: Arc<Notify>,
     /// When any broker answered last.
@@ -106,6 +108,7 @@ impl Connection {
             cluster_id: parts.cluster.id,
             lost: parts.lost,
             last_answer: parts.last_answer,
+            metrics: parts.requests_metrics,
             cause: OnceLock::new(),
         });
         let (queue, queued) = mpsc::channel(QUEUED_MAX);
@@ -267,6 +270,7 @@ struct ConnectionState {
     cause: OnceLock<Arc<str>>,
     lost: Arc<Notify>,
     last_answer: Arc<LastAnswer>,
+    metrics: Arc<RequestMetrics>,
 }
 
 impl ConnectionState {

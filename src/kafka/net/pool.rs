@@ -74,6 +74,22 @@ pub enum ConnectionPurpose {
     LeaveGroup,
 }
 
+impl ConnectionPurpose {
+    /// As it is called in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Produce => "produce",
+            Self::Tail(_) => "tail",
+            Self::CatchUp(_) => "catch_up",
+            Self::Heartbeat => "heartbeat",
+            Self::Coordinator => "coordinator",
+            Self::Commit(_) => "commit",
+            Self::LeaveGroup => "leave_group",
+        }
+    }
+}
+
 /// The connections of one principal to the brokers of one cluster, and what limits them.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -151,7 +167,7 @@ impl Pool {
                 (Arc::clone(&slot), Arc::clone(&self.dialer), broker.clone());
             self.dialer
                 .tasks
-                .spawn(async move { slot.open(&dialer, &broker).await });
+                .spawn(async move { slot.open(&dialer, &broker, purpose).await });
         }
         let opened = state
             .wait_for(|state| !matches!(state, SlotState::Opening))
@@ -223,7 +239,7 @@ impl PoolSlot {
         })
     }
 
-    async fn open(&self, dialer: &Dialer, broker: &BrokerAddress) {
+    async fn open(&self, dialer: &Dialer, broker: &BrokerAddress, purpose: ConnectionPurpose) {
         let mut publish = PublishOnDrop {
             slot: self,
             state: SlotState::Failed(RequestError::Stopped),
@@ -231,7 +247,7 @@ impl PoolSlot {
         let attempt = async {
             sleep_until(self.backoff.next_attempt(Instant::now())).await;
             dialer
-                .open(broker, dialer.config.connections_max_idle)
+                .open(broker, dialer.config.connections_max_idle, purpose.name())
                 .await
         };
         let result = tokio::select! {

@@ -251,6 +251,8 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                         promise: Some(promise),
                         result: Err(unknown()),
                         memory: 0,
+                        sent_count: batch.sent_count,
+                        created: batch.created,
                     }));
                 }
                 BatchState::Retry(EarlierAttempts::MaybeAppended { .. }) => {
@@ -306,6 +308,8 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 promise: Some(promise),
                 result,
                 memory,
+                sent_count: batch.sent_count,
+                created: batch.created,
             });
         }
         count
@@ -411,6 +415,8 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                 promise: first.promise,
                 result,
                 memory: first.memory,
+                sent_count: first.sent_count,
+                created: first.created,
             });
         }
     }

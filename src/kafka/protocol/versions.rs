@@ -12,11 +12,14 @@ use bytes::Bytes;
 use kafka_protocol::messages::{self, ApiVersionsResponse};
 use kafka_protocol::protocol::Request;
 
+use super::error_codes::ErrorCodes;
 use super::schema::{MessageSchema, VersionRange, responses};
 use super::topics_by_id::{encode_offset_commit, encode_offset_fetch};
 
 /// A request that we send, pinned to the versions that were tested.
-pub trait Api: Request<Response: Debug + Send + 'static> + Debug + Send + Sync + 'static {
+pub trait Api:
+    Request<Response: Debug + ErrorCodes + Send + 'static> + Debug + Send + Sync + 'static
+{
     /// The oldest version that is sent, whatever a broker advertises: Kafka 4.0 lists
     /// Produce 0–2 and refuses them.
     const OLDEST_VERSION: i16;

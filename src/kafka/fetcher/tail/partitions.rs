@@ -327,7 +327,7 @@ mod tests {
 
     fn shared_partition(topic: &str) -> Arc<SharedPartition> {
         let tp = TopicPartition::new(topic, 0);
-        SharedPartition::new(tp, IsolationLevel::ReadUncommitted)
+        SharedPartition::new(tp, IsolationLevel::ReadUncommitted, Arc::default())
     }
 
     #[test]

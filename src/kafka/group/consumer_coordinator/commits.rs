@@ -30,6 +30,8 @@ use crate::group::topic_identity::OffsetToCommit;
 pub(super) struct CommitSchedule {
     /// Being prepared, or sent.
     in_flight: bool,
+    /// Since when, or when it was that the last time.
+    due_since: Instant,
     first_backoff: ExponentialBackoff,
     backoff: ExponentialBackoff,
     not_before: Instant,
@@ -42,6 +44,7 @@ impl CommitSchedule {
         let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
         Self {
             in_flight: false,
+            due_since: Instant::now(),
             first_backoff: backoff.clone(),
             backoff,
             not_before: Instant::now(),
@@ -78,6 +81,7 @@ impl ConsumerCoordinator {
             return;
         };
         self.commits.in_flight = true;
+        self.commits.due_since = now;
         let prepared = self.handle.clone().prepare_commit(broker, topics);
         self.requests
             .push(prepared.map(GroupResponse::CommitPrepared).boxed());
@@ -141,6 +145,10 @@ impl ConsumerCoordinator {
     ) -> Vec<MembershipAction> {
         self.commits.in_flight = false;
         let now = Instant::now();
+        if result.is_ok() {
+            let metrics = &self.handle.cluster.config().metrics.groups;
+            metrics.committed(now.saturating_duration_since(self.commits.due_since));
+        }
         let result = result.map(|CommitResult { codes, unconfirmed }| {
             for (assignment, _) in &codes {
                 self.commits.unconfirmed.remove(assignment);

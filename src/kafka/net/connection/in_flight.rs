@@ -101,11 +101,13 @@ impl<A: Api> RequestCompletionHandler for ResponseSender<A> {
     fn complete(mut self: Box<Self>, frame: Bytes) -> Result<Duration, RequestError> {
         match self.decode(frame) {
             Ok(response) => {
+                self.state.metrics.answered::<A>(&response);
                 let throttle = A::throttle_time(&response);
                 self.send(Ok(response));
                 Ok(throttle)
             }
             Err(error) => {
+                self.state.metrics.failed::<A>(&error);
                 self.send(Err(error.clone()));
                 Err(error)
             }
@@ -113,6 +115,7 @@ impl<A: Api> RequestCompletionHandler for ResponseSender<A> {
     }
 
     fn fail(mut self: Box<Self>, error: RequestError) {
+        self.state.metrics.failed::<A>(&error);
         self.send(Err(error));
     }
 

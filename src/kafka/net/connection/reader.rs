@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::in_flight::InFlightRequest;
 use super::{ConnectionState, FIRST_CORRELATION_ID, IN_FLIGHT_MAX};
+use crate::metrics::CountedConnection;
 use crate::net::frame::{self, FrameReader, FrameTooLarge};
 use crate::net::transport::describe;
 
@@ -26,7 +27,7 @@ pub(super) async fn run<R: AsyncRead + Unpin>(
     mut responses: FrameReader<R>,
     announced: mpsc::Receiver<InFlightRequest>,
     max_idle: Duration,
-    counted: Arc<()>,
+    counted: (Arc<()>, CountedConnection),
 ) {
     // Even a panic ends the whole connection.
     let _end = state.closed.clone().drop_guard();

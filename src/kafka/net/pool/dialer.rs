@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ClientConfig;
 use crate::error::{AuthenticationFault, BrokerAddress, RequestError};
+use crate::metrics::CountedConnection;
 use crate::net::api_versions;
 use crate::net::authentication::{self, AuthenticationAttempts, keep_authenticated, renew_at};
 use crate::net::cluster_check;
@@ -56,7 +57,10 @@ impl Dialer {
     ) -> Self {
         Self {
             client_id: StrBytes::from_string(config.client_id.clone()),
-            attempts: Arc::new(AuthenticationAttempts::new(config.reconnect_backoff)),
+            attempts: Arc::new(AuthenticationAttempts::new(
+                config.reconnect_backoff,
+                Arc::clone(&config.metrics.connections),
+            )),
             config,
             tasks,
             cluster: CurrentCluster::new(&stop),
@@ -87,11 +91,13 @@ impl Dialer {
         self.attempts.last_fault()
     }
 
-    /// Resolves the name anew and tries its addresses in turn.
+    /// Resolves the name anew and tries its addresses in turn. The connection is counted as one
+    /// for `purpose`.
     pub(super) async fn open(
         &self,
         broker: &BrokerAddress,
         max_idle: Duration,
+        purpose: &'static str,
     ) -> Result<Connection, RequestError> {
         let unreachable = |reason: String| RequestError::Unreachable {
             broker: broker.clone(),
@@ -109,7 +115,7 @@ impl Dialer {
             };
         let mut reason = "its name resolves to no address".to_owned();
         for address in addresses {
-            match self.connect(broker, address, max_idle).await {
+            match self.connect(broker, address, (max_idle, purpose)).await {
                 Ok(connection) => return Ok(connection),
                 Err(ConnectError::Unreachable(error)) => reason = error,
                 Err(ConnectError::Refused(error)) => return Err(error),
@@ -125,7 +131,7 @@ impl Dialer {
         &self,
         broker: &BrokerAddress,
         address: SocketAddr,
-        max_idle: Duration,
+        (max_idle, purpose): (Duration, &'static str),
     ) -> Result<Connection, ConnectError> {
         let unreachable = |reason| ConnectError::Unreachable(format!("{address}{reason}"));
         let failed = |error: &io::Error| unreachable(format!(": {}", describe(error)));
@@ -154,7 +160,11 @@ impl Dialer {
             responses,
             requests,
             max_idle,
-            open_connections: Arc::clone(&self.open_connections),
+            open_connections: (
+                Arc::clone(&self.open_connections),
+                CountedConnection::new(&self.config.metrics.connections, purpose),
+            ),
+            requests_metrics: Arc::clone(&self.config.metrics.requests),
             lost: Arc::clone(&self.lost),
             last_answer: Arc::clone(&self.last_answer),
         };

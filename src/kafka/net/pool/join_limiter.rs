@@ -46,6 +46,7 @@ use super::dialer::Dialer;
 use super::reconnect_backoff::ReconnectBackoff;
 use crate::config::ClientConfig;
 use crate::error::{BrokerAddress, RequestError};
+use crate::metrics;
 use crate::net::connection::Connection;
 use crate::topic::BrokerId;
 
@@ -176,7 +177,7 @@ impl JoinLimiters {
                 return Ok(connection);
             }
             sleep_until(backoff.next_attempt(Instant::now())).await;
-            self.dialer.open(broker, MAX_IDLE).await
+            self.dialer.open(broker, MAX_IDLE, metrics::JOIN).await
         };
         let result = tokio::select! {
             () = self.dialer.stop.cancelled() => return Err(RequestError::Stopped),

@@ -122,6 +122,10 @@ pub(in super::super) struct FinishedBatch {
     pub(in super::super) result: Result<LogAppendInfo, ProduceError>,
     /// Bytes to give back to `buffer.memory`.
     pub(in super::super) memory: usize,
+    /// How many records the last attempt sent.
+    pub(in super::super) sent_count: u32,
+    /// When the first record was given to the producer.
+    pub(in super::super) created: Instant,
 }
 
 impl<R> ProducerBatch<R> {

@@ -284,6 +284,8 @@ impl<R: QueuedRecords> PartitionQueue<R> {
                     promise: Some(one),
                     result: Err(rejected(why.clone())),
                     memory: 0,
+                    sent_count: 1,
+                    created: batch.created,
                 });
                 invalid = rest;
             }
