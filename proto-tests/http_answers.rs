@@ -1,11 +1,8 @@
 //! What plain HTTP requests are answered: by browsers' and load balancers' methods too.
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::support::PATIENCE;
+use crate::support::http::{self, HttpAnswer};
 use crate::support::proxy::Proxy;
 use kafka_websocket_proxy::config::AllowedOrigins;
 use memory_broker::BrokerConfig;
@@ -14,52 +11,9 @@ const PAGE: &str = "Origin: https://good.example";
 const PREFLIGHT: &str = "Access-Control-Request-Method: GET\n\
                          Access-Control-Request-Headers: authorization, x-kafka-auth, x-any";
 
-/// An answer, taken apart.
-struct Answer {
-    status: u16,
-    /// In lower case.
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let of_that_name = |(known, _): &&(String, String)| known == name;
-        let found: Vec<_> = self.headers.iter().filter(of_that_name).collect();
-        assert!(found.len() < 2, "{name} is there twice");
-        found.first().map(|(_, value)| value.as_str())
-    }
-
-    fn message(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/json"));
-        let body: Value = serde_json::from_str(&self.body).expect("JSON");
-        body["message"].as_str().expect("a message").to_owned()
-    }
-}
-
 /// Sends a request with these lines of headers.
-async fn ask(proxy: &Proxy, method: &str, path: &str, headers: &[&str]) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\nHost: a\nConnection: close\n");
-    for header in headers {
-        request = request + header + "\n";
-    }
-    let request = (request + "\n").replace('\n', "\r\n");
-    let mut stream = TcpStream::connect(&proxy.address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let read = stream.read_to_string(&mut answer);
-    timeout(PATIENCE, read).await.unwrap().unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let (status, headers) = head.split_once("\r\n").expect("headers");
-    let header = |line: &str| {
-        let (name, value) = line.split_once(": ").expect("a header");
-        (name.to_ascii_lowercase(), value.to_owned())
-    };
-    Answer {
-        status: status.split(' ').nth(1).unwrap().parse().unwrap(),
-        headers: headers.lines().map(header).collect(),
-        body: body.to_owned(),
-    }
+async fn ask(proxy: &Proxy, method: &str, path: &str, headers: &[&str]) -> HttpAnswer {
+    http::ask(&proxy.address, method, path, headers).await
 }
 
 /// The paths that a 404 lists.
@@ -80,6 +34,7 @@ async fn a_404_lists_the_paths_and_each_of_them_answers_get_head_and_options() {
         "/socket/out",
         "/healthcheck",
         "/ready",
+        "/metrics",
         "/kafka/cluster/info",
     ] {
         assert!(paths.iter().any(|path| path == known), "{paths:?}");

@@ -43,6 +43,7 @@ mod latest_start;
 mod layers;
 mod log_lines;
 mod many_sockets;
+mod metrics;
 mod mixed_group;
 mod panics;
 mod parameters;

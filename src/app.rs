@@ -2,15 +2,18 @@
 //! sessions, and whether the server is stopping.
 
 mod held_resources;
+mod metrics_snapshot;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
+use crate::metrics::sockets::SocketMetrics;
 use crate::session::Sessions;
 use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
@@ -40,6 +43,11 @@ pub struct AppState {
     draining: CancellationToken,
     /// Set when the stop begins: no new sockets, and those that are open come to an end.
     pub(crate) stopping: CancellationToken,
+    /// What is counted of the sockets.
+    pub(crate) metrics: Arc<SocketMetrics>,
+    /// Held while all metrics are read, so that those who ask for them take turns.
+    pub(crate) metrics_turn: Mutex<()>,
+    started_at: SystemTime,
     kafka_tasks: TaskTracker,
     kafka_stop: CancellationToken,
 }
@@ -68,6 +76,9 @@ impl App {
         let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {
+            metrics: Arc::new(SocketMetrics::new(config.server.limits.metrics_topics_max)),
+            metrics_turn: Mutex::default(),
+            started_at: SystemTime::now(),
             sessions: Sessions::start(&config),
             config,
             client,

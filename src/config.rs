@@ -204,6 +204,8 @@ pub struct LimitsConfig {
     pub header_bytes_max: usize,
     /// How long a client may take to send a request's head.
     pub header_timeout: Duration,
+    /// Topics that have series of their own in the metrics.
+    pub metrics_topics_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -212,6 +214,7 @@ impl Default for LimitsConfig {
             connections_max: 0,
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(10),
+            metrics_topics_max: 100,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! avro_schemas    which schemas Avro messages are written with; asks the schema registry
 //! broker_resolution which bootstrap hosts have no address
 //! log             lines on standard error, which hold up nobody
+//! metrics         every metric's name, unit, labels and help; what is counted of sockets
 //! codec           JSON and Avro messages, typed values ⇄ bytes
 //! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
@@ -82,6 +83,7 @@ pub mod healthcheck;
 mod http_error;
 mod http_keep_alive;
 pub mod log;
+mod metrics;
 mod near_miss;
 mod routes;
 pub mod server;

@@ -19,7 +19,7 @@ mod event_format;
 mod line_queue;
 mod repeat_limit;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::format::JsonFields;
@@ -36,6 +36,14 @@ use repeat_limit::RepeatLimit;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long after a line others of its kind are only counted.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The log that events go to.
+static INSTALLED: OnceLock<Arc<LineQueue>> = OnceLock::new();
+
+/// Lines that were dropped so far because nobody read them.
+pub(crate) fn dropped_lines() -> u64 {
+    INSTALLED.get().map_or(0, |queue| queue.dropped_lines())
+}
 
 /// The process's log. Clones share it.
 #[derive(Clone, Debug)]
@@ -63,6 +71,7 @@ impl Log {
             Repeats::All => None,
         };
         let queue = Arc::clone(&self.0);
+        let _ = INSTALLED.set(Arc::clone(&queue));
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(LineWriter(Arc::clone(&queue)))
             .with_ansi(false)

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod health;
+mod metrics;
 mod rejection;
 mod schemas;
 
@@ -26,11 +27,17 @@ pub(crate) fn http_routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
         .map(health::ready);
     let cluster_info = warp::path!("kafka" / "cluster" / "info")
         .and(warp::get())
-        .and(app)
+        .and(app.clone())
         .then(cluster::cluster_info);
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(app)
+        .and(warp::header::optional::<String>("accept"))
+        .then(metrics::metrics);
 
     let routes = healthcheck.or(ready).unify();
     let routes = routes.or(cluster_info).unify();
+    let routes = routes.or(metrics).unify();
     let routes = routes.or(schemas::routes()).unify();
     routes.map(Response::<String>::into_response).boxed()
 }

@@ -405,6 +405,7 @@ impl Drop for GroupPermit {
 /// Connections, a producer and a fetcher of the log's own.
 fn log_client(config: &Config, tasks: TaskTracker, stop: CancellationToken) -> Client {
     let mut client = config.client.clone();
+    client.metrics = client.metrics.without_records();
     // A renewal that waits for a broker that does not answer is to be sent to the next leader
     // while the lease still holds.
     let patience = (config.sessions.lease_duration / 3).max(Duration::from_millis(500));

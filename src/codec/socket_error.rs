@@ -41,6 +41,29 @@ pub(crate) enum SocketErrorCode {
 }
 
 impl SocketErrorCode {
+    /// All of them.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::InvalidJson,
+        Self::InvalidRecord,
+        Self::InvalidFormat,
+        Self::TooLarge,
+        Self::NotAuthorized,
+        Self::TimedOut,
+        Self::UnknownOutcome,
+        Self::BrokerError,
+        Self::UnknownMessageId,
+        Self::AutoCommitEnabled,
+        Self::Unreadable,
+    ];
+
+    /// Whether a record that was to be produced may be answered with it.
+    pub(crate) fn is_of_produced_records(self) -> bool {
+        !matches!(
+            self,
+            Self::UnknownMessageId | Self::AutoCommitEnabled | Self::Unreadable
+        )
+    }
+
     /// The name in error objects.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -29,6 +29,8 @@ struct LineQueueState {
     writing: bool,
     /// Lines that were dropped and not reported yet.
     dropped: u64,
+    /// All that ever were.
+    dropped_ever: u64,
 }
 
 impl LineQueue {
@@ -52,7 +54,13 @@ impl LineQueue {
             return Some(std::mem::take(&mut state.dropped));
         }
         state.dropped += lines;
+        state.dropped_ever += lines;
         None
+    }
+
+    /// Lines that were dropped so far.
+    pub(super) fn dropped_lines(&self) -> u64 {
+        lock(&self.state).dropped_ever
     }
 
     /// Adds a line that was admitted, with its line feed.
@@ -192,6 +200,7 @@ mod tests {
         }
         assert_eq!(queue.admit(1), Some(3), "the next line reports the loss");
         assert_eq!(queue.admit(1), Some(0), "once");
+        assert_eq!(queue.dropped_lines(), 3, "and the metrics for ever");
     }
 
     #[test]

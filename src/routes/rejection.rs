@@ -63,6 +63,7 @@ const PATHS: &[&str] = &[
     "/socket/out",
     "/healthcheck",
     "/ready",
+    "/metrics",
     "/kafka/cluster/info",
     "/schemas/avro/producer/record",
     "/schemas/avro/producer/result",

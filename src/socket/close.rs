@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::metrics::sockets::NO_CLOSE_FRAME;
 use kafka_client::consumer::ConsumerError;
 use websocket::frame::{CloseCode, CloseFrame, ProtocolViolation};
 
@@ -51,6 +52,18 @@ impl CloseReason {
                 CloseFrame::new(CloseCode::SERVICE_RESTART, &reason)
             }
         })
+    }
+}
+
+impl CloseReason {
+    /// The code of the close frame that was sent or came first, for the metrics.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            CloseReason::HalfClosed => NO_CLOSE_FRAME,
+            reason => reason
+                .close_frame()
+                .map_or(NO_CLOSE_FRAME, |close| close.code.0),
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 mod arrays;
 mod avro_commits;
 mod chunk;
+mod counted_topics;
 mod delivery;
 mod delivery_listener;
 mod encoded_frames;
@@ -54,6 +55,7 @@ use crate::session::registry::ConnectionPermit;
 pub(super) use avro_commits::AvroCommits;
 use avro_commits::{CommitRead, SchemaLookUp};
 use chunk::OutgoingChunk;
+use counted_topics::CountedTopics;
 use delivery::SendProgress;
 use kafka_client::consumer::{
     CommitError, Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription,
@@ -88,6 +90,7 @@ pub(super) struct ConsumingSocket {
     rate: Option<RateLimiter>,
     offsets: OffsetTracker,
     turn: TaskTurn,
+    topics: CountedTopics,
     log: SocketLog,
     group_permit: GroupPermit,
     /// Released when the socket ends.
@@ -118,6 +121,7 @@ impl ConsumingSocket {
         let bytes_max = config.server.websocket.send_buffer;
         let handle = Arc::clone(connection_permit.handle());
         Self {
+            topics: CountedTopics::new(&subscription.topics, log.metrics()),
             consumer: consumers.join(subscription, Arc::clone(&handle.wake)),
             session: SocketSession::new(stream, handle, config, WRITE_BUFFER_KEEP_MAX),
             format,

@@ -105,6 +105,7 @@ impl ProducingSocket {
         Self {
             acks: PendingAcks::new(
                 topic.name.clone(),
+                Arc::clone(log.metrics()),
                 match &format {
                     MessageFormat::Json(_) => AvroFraming::Plain,
                     MessageFormat::Avro(messages) => messages.framing,

@@ -1,4 +1,5 @@
-//! Two lines of the log for each socket: that it opened, and that it closed, with what it did.
+//! Two lines of the log for each socket: that it opened, and that it closed, with what it did. The
+//! metrics count the same.
 //!
 //! Their target is `kafka_websocket_proxy::sockets`, so that `log.level` can leave them out:
 //! `info,kafka_websocket_proxy::sockets=warn`.
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 use super::close::CloseReason;
 use super::peer::ClientAddress;
 use crate::log::SOCKET_LINES;
+use crate::metrics::sockets::{NO_CLOSE_FRAME, SocketMetrics};
 use kafka_client::Principal;
 use kafka_client::consumer::TopicPartition;
 
@@ -33,6 +35,7 @@ pub(super) struct SocketIdentity {
 #[derive(Debug)]
 pub(super) struct SocketLog {
     identity: SocketIdentity,
+    metrics: Arc<SocketMetrics>,
     opened_at: Instant,
     is_closed: bool,
 }
@@ -55,10 +58,12 @@ macro_rules! socket_line {
 
 impl SocketLog {
     /// The socket is open.
-    pub(super) fn open(identity: SocketIdentity) -> Self {
+    pub(super) fn open(identity: SocketIdentity, metrics: Arc<SocketMetrics>) -> Self {
+        metrics.endpoint(identity.endpoint).socket_opened();
         socket_line!(&identity, "socket opened");
         Self {
             identity,
+            metrics,
             opened_at: Instant::now(),
             is_closed: false,
         }
@@ -67,8 +72,15 @@ impl SocketLog {
     /// The socket is closed, after that many records.
     pub(super) fn close(mut self, reason: &CloseReason, records: u64) {
         self.is_closed = true;
+        let endpoint = self.metrics.endpoint(self.identity.endpoint);
+        endpoint.socket_closed(reason.code());
         let seconds = self.opened_at.elapsed().as_secs_f64();
         socket_line!(&self.identity, %reason, records, seconds, "socket closed");
+    }
+
+    /// Where the socket counts.
+    pub(super) fn metrics(&self) -> &Arc<SocketMetrics> {
+        &self.metrics
     }
 
     /// The group took these partitions from the socket, without asking.
@@ -101,6 +113,8 @@ const LOST_NAMED_MAX: usize = 10;
 impl Drop for SocketLog {
     fn drop(&mut self) {
         if !self.is_closed {
+            let endpoint = self.metrics.endpoint(self.identity.endpoint);
+            endpoint.socket_closed(NO_CLOSE_FRAME);
             let seconds = self.opened_at.elapsed().as_secs_f64();
             socket_line!(
                 &self.identity,

@@ -129,7 +129,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     if let Some(PageRefused(error)) = &request.page_refused
         && !query.errors_close()
     {
-        log_refusal(request.endpoint, peer, error);
+        opener.count_refusal(request.endpoint, peer, error);
         return error.clone().into_response();
     }
     let upgrade = request.upgrade.take();
@@ -139,7 +139,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         Ok(accepted) => accepted,
         Err(error) => {
             let error = handshake_error(error);
-            log_refusal(request.endpoint, peer, &error);
+            opener.count_refusal(request.endpoint, peer, &error);
             return error.into_response();
         }
     };
@@ -160,13 +160,14 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let identity = opener.identity(request.endpoint, &admitted, peer);
             let socket = async move {
                 if let Some(socket) = take_over(upgrade, message_bytes_max).await {
-                    opener.start(admitted, socket, SocketLog::open(identity), span);
+                    let log = SocketLog::open(identity, Arc::clone(&opener.app.metrics));
+                    opener.start(admitted, socket, log, span);
                 }
             };
             tracker.spawn(panic_policy::contain_panics(socket));
         }
         Err(error) => {
-            log_refusal(request.endpoint, peer, &error);
+            opener.count_refusal(request.endpoint, peer, &error);
             let error = error.exposing_brokers(opener.app.exposes_brokers());
             if !query.errors_close() {
                 return error.into_response();
@@ -185,17 +186,6 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         }
     }
     switching_protocols(accepted)
-}
-
-/// A client that is refused often does not show why: browsers, wscat and Node hide the body.
-fn log_refusal(endpoint: SocketEndpoint, peer: Option<ClientAddress>, error: &HttpError) {
-    info!(
-        endpoint = endpoint.path(),
-        peer = peer.map(tracing::field::display),
-        status = error.status.as_u16(),
-        reason = error.reason(),
-        "socket refused"
-    );
 }
 
 /// Whether the request's headers alone rule it out.
@@ -224,6 +214,25 @@ fn refused_by_headers(request: &UpgradeRequest) -> Option<HttpError> {
 }
 
 impl SocketOpener {
+    /// Logs a refusal, too: a client that is refused often does not show why. Browsers, wscat and
+    /// Node hide the body.
+    fn count_refusal(
+        &self,
+        endpoint: SocketEndpoint,
+        peer: Option<ClientAddress>,
+        error: &HttpError,
+    ) {
+        let (endpoint, status) = (endpoint.path(), error.status.as_u16());
+        self.app.metrics.endpoint(endpoint).socket_refused(status);
+        info!(
+            endpoint,
+            peer = peer.map(tracing::field::display),
+            status,
+            reason = error.reason(),
+            "socket refused"
+        );
+    }
+
     async fn admit(
         &self,
         endpoint: SocketEndpoint,

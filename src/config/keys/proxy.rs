@@ -143,6 +143,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "How long a client may take to send the head of a request",
         set: |c, text| assign(&mut c.server.limits.header_timeout, value::positive_duration(text)),
     }),
+    setting("server.limits.metrics-topics-max", &["WSPROXY_LIMITS_METRICS_TOPICS_MAX"], Setting {
+        default: Some("100"),
+        placeholder: "COUNT",
+        help: "Topics that have series of their own in the metrics; those that are used later share the series of topic (other)",
+        set: |c, text| assign(&mut c.server.limits.metrics_topics_max, value::number(text, 0..=100_000)),
+    }),
     setting("server.websocket.ping-interval", &["WSPROXY_WS_PING_INTERVAL"], Setting {
         default: Some("20 seconds"),
         placeholder: "DURATION",
@@ -179,7 +185,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
     later("server.limits.handshake-timeout", &["WSPROXY_LIMITS_HANDSHAKE_TIMEOUT"], "DURATION", Some("10 seconds"), "How long a client may take for the TLS handshake"),
     later("server.limits.authentications-max", &["WSPROXY_LIMITS_AUTHENTICATIONS_MAX"], "COUNT", Some("100"), "Authentications that may be under way at once"),
-    later("server.limits.metrics-topics-max", &["WSPROXY_LIMITS_METRICS_TOPICS_MAX"], "COUNT", Some("100"), "Topics that have series of their own in the metrics"),
     later("server.limits.principals-max", &["WSPROXY_LIMITS_PRINCIPALS_MAX"], "COUNT", Some("1000"), "Principals whose connections to the brokers are kept apart"),
     later("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"], "BOOLEAN", Some("false"), "Whether clients can use TLS; without it they can where server.ssl.port is set"),
     later("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"], "BOOLEAN", Some("false"), "Whether clients can use nothing but TLS"),

@@ -226,6 +226,17 @@ impl OutgoingChunk {
         from..self.next
     }
 
+    /// Bytes of the keys and values of the records of these frames.
+    pub(super) fn record_bytes(&self, frames: Range<usize>) -> u64 {
+        let segment = self.segment.as_ref();
+        segment.map_or(0, |segment| segment.record_bytes(frames))
+    }
+
+    /// The next frame to complete.
+    pub(super) fn next_frame(&self) -> usize {
+        self.next
+    }
+
     /// The next frame and its payload, which is with that taken as sent.
     pub(super) fn take_frame(&mut self) -> Option<(RecordFrame, &[u8])> {
         let segment = self.segment.as_ref()?;

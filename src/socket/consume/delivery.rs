@@ -82,9 +82,15 @@ impl ConsumingSocket {
                 return self.wait_for_rate(now);
             }
             let session = &mut self.session;
+            let first = chunk.next_frame();
             let sent = self
                 .sink
                 .send(chunk, permits, session, &mut listener, now)?;
+            let frames = first..chunk.next_frame();
+            if !frames.is_empty() {
+                let bytes = chunk.record_bytes(frames.clone());
+                self.topics.count(&chunk.tp().topic, frames.len(), bytes);
+            }
             if let Some(rate) = &mut self.rate {
                 rate.consume(sent.begun);
             }

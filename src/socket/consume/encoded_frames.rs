@@ -10,6 +10,8 @@
 //! - A segment has at most [`SEGMENT_BYTES`] of frames, or one larger frame.
 //! - Encoding a record again gives the same bytes.
 
+use std::ops::Range;
+
 use bytes::BytesMut;
 
 use super::segment_buffer::{SEGMENT_BYTES, SegmentBuffer};
@@ -30,6 +32,9 @@ pub(super) struct EncodedFrames {
     pub(super) first_offset: i64,
     /// Where the next segment of the chunk begins; `None` after the last.
     pub(super) next: Option<SegmentStart>,
+    /// Bytes of the keys and values of all its records, counted from where those before its first
+    /// frame are.
+    record_bytes: u32,
     /// Counts it in the fetch memory; a small copy is not counted.
     _permit: Option<DerivedPermit>,
 }
@@ -54,6 +59,8 @@ pub(super) struct RecordFrame {
     pub(super) offset: i64,
     /// The record's timestamp.
     pub(super) timestamp: i64,
+    /// Bytes of the keys and values of the segment's records before it; wraps around.
+    pub(super) record_bytes_before: u32,
 }
 
 impl RecordFrame {
@@ -160,8 +167,9 @@ impl<'a> SegmentEncoder<'a> {
 
     fn encode_by<W: RecordEncoder>(&self, writer: &W, mut permit: DerivedPermit) -> EncodedFrames {
         let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(&permit));
+        let mut record_bytes = 0;
         let (bytes, next) = SegmentBuffer::written(permit.bytes(), |out| {
-            self.write_frames(writer, out, &mut frames)
+            self.write_frames(writer, out, &mut frames, &mut record_bytes)
         });
         frames.shrink_to_fit();
         permit.resize(bytes.capacity() + size_of_val(frames.as_slice()));
@@ -170,6 +178,7 @@ impl<'a> SegmentEncoder<'a> {
             frames,
             first_offset: self.start.offset,
             next,
+            record_bytes,
             _permit: Some(permit),
         }
     }
@@ -180,6 +189,7 @@ impl<'a> SegmentEncoder<'a> {
         writer: &W,
         out: &mut BytesMut,
         frames: &mut Vec<RecordFrame>,
+        record_bytes: &mut u32,
     ) -> Option<SegmentStart> {
         let is_before = |last: i64| last < self.start.offset;
         let unreadable = &self.chunk.decoded.unreadable;
@@ -229,7 +239,13 @@ impl<'a> SegmentEncoder<'a> {
                 leader_epoch: self.chunk.leader_epoch_before(offset + 1),
                 offset,
                 timestamp,
+                record_bytes_before: *record_bytes,
             });
+            if let (None, Some(record)) = (range, record) {
+                let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+                let bytes = len(record.key) + len(record.value);
+                *record_bytes = record_bytes.wrapping_add(bytes as u32);
+            }
             if range.is_some() {
                 unreadable.next();
             } else {
@@ -284,8 +300,21 @@ impl EncodedFrames {
             frames: frames.collect(),
             first_offset: self.first_offset,
             next: None,
+            record_bytes: self.record_bytes_before(end),
             _permit: None,
         }
+    }
+
+    /// Bytes of the keys and values of the records of these frames.
+    pub(super) fn record_bytes(&self, frames: Range<usize>) -> u64 {
+        let end = self.record_bytes_before(frames.end);
+        let bytes = end.wrapping_sub(self.record_bytes_before(frames.start));
+        u64::from(bytes)
+    }
+
+    fn record_bytes_before(&self, index: usize) -> u32 {
+        let frame = self.frames.get(index);
+        frame.map_or(self.record_bytes, |frame| frame.record_bytes_before)
     }
 }
 
@@ -312,6 +341,7 @@ pub(super) mod tests {
                 leader_epoch: 1,
                 offset: offset(i as i64),
                 timestamp: 0,
+                record_bytes_before: 10 * i as u32,
             });
         }
         EncodedFrames {
@@ -319,6 +349,7 @@ pub(super) mod tests {
             frames,
             first_offset: offset(0),
             next: None,
+            record_bytes: 10 * texts.len() as u32,
             _permit: None,
         }
     }
@@ -342,6 +373,9 @@ pub(super) mod tests {
         assert_eq!(copy.frames.len(), 1);
         assert_eq!(copy.frames[0].end, 4);
         assert_eq!(copy.frames[0].next_position().offset, 11);
+        assert_eq!(copy.record_bytes(0..1), 10);
+        assert_eq!(encoded.record_bytes(1..3), 20);
+        assert_eq!(encoded.record_bytes(1..1), 0);
         let none = encoded.copy_range(6, 1, 1);
         assert!(none.bytes.is_empty() && none.frames.is_empty());
     }

@@ -52,13 +52,14 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
         batch_size: None,
         auto_commit: false,
     };
-    let log = SocketLog::open(SocketIdentity {
+    let identity = SocketIdentity {
         endpoint: "/socket/out",
         client_id: None,
         group: None,
         peer: None,
         principal: Principal::Proxy,
-    });
+    };
+    let log = SocketLog::open(identity, Arc::clone(&app.metrics));
     let (consumers, permits) = (app.client.consumers(), (permit, group_permit));
     let socket = ConsumingSocket::new(
         &app.config,

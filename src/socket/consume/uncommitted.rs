@@ -205,6 +205,7 @@ mod tests {
 
     fn frames(offsets: impl IntoIterator<Item = i64>) -> Vec<RecordFrame> {
         let frame = |offset| RecordFrame {
+            record_bytes_before: 0,
             end: 0,
             leader_epoch: 3,
             offset,

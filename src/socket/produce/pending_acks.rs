@@ -26,6 +26,8 @@ use crate::codec::ack;
 use crate::codec::avro;
 use crate::codec::avro::framing::AvroFraming;
 use crate::codec::socket_error::{self, EchoedId, SocketErrorCode};
+use crate::metrics::sockets::SocketMetrics;
+use crate::metrics::topics::TopicCounters;
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::frame::{self, Opcode};
 
@@ -48,6 +50,7 @@ pub(super) struct PendingAcks {
     message_ids: BytesMut,
     bytes: usize,
     bytes_max: usize,
+    counted: CountedAcks,
     /// The array under way, as far as it is not in a frame.
     array: BytesMut,
     /// Whether a part of it is in a frame.
@@ -84,10 +87,54 @@ struct PendingAck {
     bytes: u32,
 }
 
+/// What of a queue is in the metrics.
+#[derive(Debug)]
+struct CountedAcks {
+    metrics: Arc<SocketMetrics>,
+    topic: Arc<TopicCounters>,
+    /// How many acks are counted as pending.
+    pending: usize,
+}
+
+impl CountedAcks {
+    fn new(topic: &Arc<str>, metrics: Arc<SocketMetrics>) -> Self {
+        Self {
+            topic: metrics.topics.counters(topic),
+            metrics,
+            pending: 0,
+        }
+    }
+
+    /// So many records, of so many bytes, were produced, and so many acks are pending.
+    fn note(&mut self, records: u64, bytes: u64, pending: usize) {
+        if records > 0 {
+            self.topic.produced_records.add(records);
+            self.topic.produced_bytes.add(bytes);
+        }
+        if pending != self.pending {
+            let difference = pending as i64 - self.pending as i64;
+            self.metrics.pending_acks.add(difference);
+            self.pending = pending;
+        }
+    }
+}
+
+impl Drop for CountedAcks {
+    fn drop(&mut self) {
+        self.note(0, 0, 0);
+    }
+}
+
 impl PendingAcks {
     /// An empty queue; `bytes_max` bounds the bytes of records pending.
-    pub(super) fn new(topic: Arc<str>, framing: AvroFraming, bytes_max: usize) -> Self {
+    pub(super) fn new(
+        topic: Arc<str>,
+        metrics: Arc<SocketMetrics>,
+        framing: AvroFraming,
+        bytes_max: usize,
+    ) -> Self {
         Self {
+            counted: CountedAcks::new(&topic, metrics),
             topic,
             framing,
             queue: VecDeque::new(),
@@ -131,24 +178,39 @@ impl PendingAcks {
 
     /// Writes every ack that is ready, until `out` holds `out_max` bytes.
     pub(super) fn write_ready(&mut self, out: &mut BytesMut, out_max: usize) {
+        let (records, bytes) = self.write_results(out, out_max);
+        self.counted.note(records, bytes, self.queue.len());
+    }
+
+    /// Of how many records that were produced it wrote the acks, and the bytes of these records.
+    fn write_results(&mut self, out: &mut BytesMut, out_max: usize) -> (u64, u64) {
+        let mut produced = (0, 0);
         while out.len() < out_max {
             let Some(front) = self.queue.front() else {
-                return;
+                break;
             };
             let result = match &front.state {
                 AckState::Sent(delivery) => match delivery.try_result() {
-                    None => return,
+                    None => break,
                     Some(Ok(ack)) => Ok(ack),
                     Some(Err(error)) => Err((error_code(&error), error.to_string())),
                 },
                 AckState::Rejected(error) => Err((error.0, error.1.clone())),
             };
             let (position, id_len, bytes) = (front.position, front.id_len as usize, front.bytes);
+            match &result {
+                Ok(_) => {
+                    produced.0 += 1;
+                    produced.1 += u64::from(bytes) - (id_len + ENTRY_BYTES) as u64;
+                }
+                Err((code, _)) => self.counted.metrics.record_failed(*code),
+            }
             self.write_ack(out, result, position, id_len);
             self.message_ids.advance(id_len);
             self.bytes -= bytes as usize;
             self.queue.pop_front();
         }
+        produced
     }
 
     /// Until the oldest ack is ready. Pends while the queue is empty.
@@ -283,8 +345,12 @@ mod tests {
         AckState::Rejected(Box::new((SocketErrorCode::InvalidRecord, text.to_owned())))
     }
 
+    fn metrics() -> Arc<SocketMetrics> {
+        Arc::new(SocketMetrics::new(1))
+    }
+
     fn pending_acks() -> PendingAcks {
-        PendingAcks::new("t".into(), AvroFraming::Plain, 1 << 20)
+        PendingAcks::new("t".into(), metrics(), AvroFraming::Plain, 1 << 20)
     }
 
     #[test]
@@ -349,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_full_write_buffer_holds_acks_back_and_the_bound_holds_records_back() {
-        let mut acks = PendingAcks::new("t".into(), AvroFraming::Plain, 200);
+        let mut acks = PendingAcks::new("t".into(), metrics(), AvroFraming::Plain, 200);
         while acks.has_room() {
             acks.push(rejected("x"), MessagePosition::Single, None, 36);
         }

@@ -10,6 +10,7 @@ use super::*;
 use crate::app::App;
 use crate::codec::Format;
 use crate::codec::socket_error::SocketErrorCode;
+use crate::metrics::sockets::SocketMetrics;
 use crate::socket::socket_log::SocketIdentity;
 use kafka_client::Principal;
 
@@ -41,15 +42,20 @@ async fn socket_of(
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let formats = MessageFormat::Json(STRINGS);
     let producer = app.client.producer().clone();
-    let log = SocketLog::open(SocketIdentity {
+    let identity = SocketIdentity {
         endpoint: "/socket/in",
         client_id: None,
         group: None,
         peer: None,
         principal: Principal::Proxy,
-    });
+    };
+    let log = SocketLog::open(identity, Arc::clone(&app.metrics));
     let socket = ProducingSocket::new(&app.config, producer, stream, formats, topic, permit, log);
     (socket, client.unwrap())
+}
+
+fn metrics() -> Arc<SocketMetrics> {
+    Arc::new(SocketMetrics::new(1))
 }
 
 #[tokio::test]
@@ -64,7 +70,7 @@ async fn a_message_of_many_records_is_taken_in_turns_with_other_tasks() {
         // Once while it is checked, and once while it is produced.
         let turns = 2 * RECORDS / STEPS_PER_TURN as usize;
         assert!(polls >= turns, "{element}: {polls} polls, {turns} turns");
-        socket.acks = PendingAcks::new("t".into(), AvroFraming::Plain, usize::MAX);
+        socket.acks = PendingAcks::new("t".into(), metrics(), AvroFraming::Plain, usize::MAX);
     }
     broker.stop().await;
 }
@@ -98,7 +104,7 @@ async fn long_records_of_an_array_take_a_turn_for_their_bytes() {
         // While it is produced: all of it is checked at once.
         let turns = message.len() / BYTES_PER_TURN;
         assert!(polls >= turns, "{polls} polls, {turns} turns");
-        socket.acks = PendingAcks::new("t".into(), AvroFraming::Plain, usize::MAX);
+        socket.acks = PendingAcks::new("t".into(), metrics(), AvroFraming::Plain, usize::MAX);
     }
     broker.stop().await;
 }

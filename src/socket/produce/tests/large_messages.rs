@@ -204,7 +204,8 @@ async fn the_costliest_messages_are_one_record_each_with_other_tasks_beside_them
                 yield_now().await;
                 let from = Instant::now();
                 socket.produce(STRINGS, message.as_bytes()).await.unwrap();
-                socket.acks = PendingAcks::new("t".into(), AvroFraming::Plain, usize::MAX);
+                socket.acks =
+                    PendingAcks::new("t".into(), metrics(), AvroFraming::Plain, usize::MAX);
                 done.store(true, Ordering::Relaxed);
                 (socket, from.elapsed())
             });
