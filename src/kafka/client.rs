@@ -28,6 +28,16 @@ impl Client {
     /// Returns at once; works in the background.
     pub fn new(cluster: Cluster, producer: ProducerConfig, consumer: ConsumerConfig) -> Self {
         let budget = FetchBudget::new(consumer.fetch_memory);
+        Self::with_budget(cluster, producer, consumer, budget)
+    }
+
+    /// With fetched records in memory that others count in as well.
+    pub(crate) fn with_budget(
+        cluster: Cluster,
+        producer: ProducerConfig,
+        consumer: ConsumerConfig,
+        budget: FetchBudget,
+    ) -> Self {
         let fetcher = Fetcher::new(cluster.clone(), consumer.clone(), budget);
         Self {
             producer: Producer::new(cluster.clone(), producer),

@@ -30,6 +30,8 @@ use super::topic::BrokerId;
 use crate::net::connection::Connection;
 use crate::net::pool::{CommitPermit, ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
+use crate::sasl::Credentials;
+use crate::security::UsersUnsupported;
 
 /// A handle to one cluster as one principal. Clones share everything.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Cluster {
 struct ClusterShared {
     config: Arc<ClientConfig>,
     principal: Principal,
+    /// What the proxy itself sees of the cluster, if it is a user's here.
+    seen_by_proxy: Option<Metadata>,
     tasks: TaskTracker,
     stop: CancellationToken,
     metadata: Metadata,
@@ -53,8 +57,38 @@ struct ClusterShared {
 impl Cluster {
     /// Returns at once; connects and asks for metadata in the background until `stop`.
     pub fn new(
+        config: ClientConfig,
+        principal: Principal,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self::start(config, principal, None, tasks, stop)
+    }
+
+    /// The same cluster as a user sees it, over connections of the user's own.
+    ///
+    /// # Errors
+    /// [`UsersUnsupported`]
+    pub(crate) fn for_user(
+        &self,
+        credentials: &Credentials,
+        stop: CancellationToken,
+    ) -> Result<Self, UsersUnsupported> {
+        let own = &self.shared;
+        let config = ClientConfig {
+            security: own.config.security.for_user(credentials)?,
+            ..ClientConfig::clone(&own.config)
+        };
+        let principal = Principal::User(credentials.username.as_str().into());
+        let seen_by_proxy = Some(own.metadata.clone());
+        let tasks = own.tasks.clone();
+        Ok(Self::start(config, principal, seen_by_proxy, tasks, stop))
+    }
+
+    fn start(
         mut config: ClientConfig,
         principal: Principal,
+        seen_by_proxy: Option<Metadata>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -72,6 +106,7 @@ impl Cluster {
             Arc::clone(&config),
             metadata.clone(),
             Arc::clone(&any_broker),
+            principal.clone(),
         );
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
@@ -87,13 +122,23 @@ impl Cluster {
             let renewing = async move { provider.keep_fresh().await };
             tasks.spawn(stop.clone().run_until_cancelled_owned(renewing));
         }
+        // A user has few connections, and often not for long: no more than are needed.
+        let learn_after = match principal {
+            Principal::Proxy => Duration::ZERO,
+            Principal::User(_) => config.metadata_max_age,
+        };
         let learn = Arc::clone(&any_broker).learn_bootstrap_clusters();
+        let learn = async move {
+            sleep(learn_after).await;
+            learn.await;
+        };
         tasks.spawn(stop.clone().run_until_cancelled_owned(learn));
         Self {
             config: Arc::clone(&config),
             shared: Arc::new(ClusterShared {
                 config,
                 principal,
+                seen_by_proxy,
                 tasks,
                 stop,
                 metadata,
@@ -136,6 +181,12 @@ impl Cluster {
     /// What is known of it.
     pub fn metadata(&self) -> &Metadata {
         &self.shared.metadata
+    }
+
+    /// What the proxy itself sees of it, if it is a user's here. For what the user's groups need
+    /// that others are in, and nothing that the user is told.
+    pub(crate) fn seen_by_proxy(&self) -> Option<&Metadata> {
+        self.shared.seen_by_proxy.as_ref()
     }
 
     /// Owns every task that works for it.

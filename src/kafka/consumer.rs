@@ -32,14 +32,14 @@ pub use super::record::{Records, RecordsMark};
 pub use super::{IsolationLevel, TopicPartition};
 
 use self::subscription_state::{FetchingState, SubscriptionState};
-use super::Cluster;
 use super::config::ConsumerConfig;
 use super::fetcher::Fetcher;
 use super::group::{
     BackgroundEvent, ConsumerCoordinator, ConsumerGroups, GroupRebalanceConfig, MemberChannel,
-    Membership, PartitionAssignment,
+    Membership, PartitionAssignment, check_group_access,
 };
 use super::metadata::TopicMetadata;
+use super::{Cluster, Principal};
 use runtime::wake::WakeSignal;
 
 /// What a consumer subscribes to, and how.
@@ -131,6 +131,23 @@ impl ConsumerFactory {
     /// What all its consumers fetch with.
     pub(crate) fn fetcher(&self) -> &Fetcher {
         &self.fetcher
+    }
+
+    /// Who its consumers are.
+    pub fn principal(&self) -> &Principal {
+        self.cluster.principal()
+    }
+
+    /// Asks whether the principal may be a member of the group, until there is an answer.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConsumerError`], as it would end the consumer.
+    pub async fn check_group_access(&self, group: &Arc<str>) -> Result<(), ConsumerError> {
+        let handle = self
+            .groups
+            .coordinator_handle(&self.cluster, &self.fetcher, group);
+        check_group_access(handle).await
     }
 
     /// Decides where a group at `latest` begins: what is written to these topics once this

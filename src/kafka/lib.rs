@@ -27,6 +27,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod net;
 mod principal;
+pub mod principal_clients;
 pub mod producer;
 pub mod protocol;
 pub mod record;

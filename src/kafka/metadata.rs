@@ -31,6 +31,7 @@
 //!   requests another update with backoff.
 //! - A lookup ends after `request.timeout.ms`, or earlier if the caller says so.
 
+mod authorized_operations;
 mod snapshot;
 mod topics;
 
@@ -44,6 +45,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
+pub use self::authorized_operations::{AclOperation, AuthorizedOperations};
 use self::snapshot::TopicError;
 pub use self::snapshot::{
     BrokerNode, ClusterSnapshot, LeaderAndEpoch, PartitionMetadata, TopicMetadata,
@@ -402,6 +404,11 @@ impl Metadata {
         let update = lock(&self.shared.topics).request_update();
         self.shared.requested.notify_one();
         update
+    }
+
+    /// Completes once the cluster has answered an update. Cancel-safe.
+    pub(crate) async fn answered(&self) {
+        self.succeeded(1).await;
     }
 
     async fn succeeded(&self, update: u64) {

@@ -59,6 +59,16 @@ impl SaslConfig {
         }
     }
 
+    /// The same mechanism with a user's credentials; `None` of one that does not authenticate by
+    /// name and password.
+    pub(crate) fn for_user(&self, credentials: Credentials) -> Option<Self> {
+        match self {
+            Self::Plain(_) => Some(Self::Plain(credentials)),
+            Self::Scram(own) => Some(Self::Scram(own.for_user(credentials))),
+            _ => None,
+        }
+    }
+
     /// Begins an exchange.
     pub(crate) async fn client(&self) -> Result<SaslClient, SaslError> {
         Ok(match self {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::net::transport::tls_fault;
-use crate::sasl::SaslConfig;
+use crate::sasl::{Credentials, SaslConfig};
 
 /// What every connection of a client begins with.
 #[derive(Clone, Default)]
@@ -22,6 +22,37 @@ pub struct SecurityConfig {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// SASL with this mechanism and these credentials; none: no authentication.
     pub sasl: Option<Arc<SaslConfig>>,
+}
+
+/// Why no user can authenticate by name and password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsersUnsupported {
+    /// Connections are not authenticated.
+    #[error("the cluster is used without SASL, so there are no users")]
+    WithoutSasl,
+    /// They are, by other means.
+    #[error("the cluster is used with {mechanism}; users authenticate with PLAIN and SCRAM only")]
+    Mechanism {
+        /// The SASL mechanism.
+        mechanism: &'static str,
+    },
+}
+
+impl SecurityConfig {
+    /// The same protection, authenticated as that user.
+    ///
+    /// # Errors
+    /// [`UsersUnsupported`]: never are connections left without authentication for a user.
+    pub(crate) fn for_user(&self, credentials: &Credentials) -> Result<Self, UsersUnsupported> {
+        let own = self.sasl.as_ref().ok_or(UsersUnsupported::WithoutSasl)?;
+        let sasl = own.for_user(credentials.clone());
+        let mechanism = own.mechanism();
+        let sasl = sasl.ok_or(UsersUnsupported::Mechanism { mechanism })?;
+        Ok(Self {
+            tls: self.tls.clone(),
+            sasl: Some(Arc::new(sasl)),
+        })
+    }
 }
 
 impl fmt::Debug for SecurityConfig {

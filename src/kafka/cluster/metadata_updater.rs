@@ -21,10 +21,14 @@ use crate::backoff::ExponentialBackoff;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::metadata::{Metadata, MetadataUpdate, PARTIAL_UPDATE_BURST, PARTIAL_UPDATE_INTERVAL};
+use crate::principal::Principal;
 
 /// When nothing has been asked and answered for so long, the brokers are asked whether they
 /// are there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// The same on behalf of a user, of whom there may be many: that all brokers are away, the proxy's
+/// own client knows.
+const USER_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a broker may take for a probe, and the first wait when an attempt has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1_900);
 /// When no broker has answered anything for so long after a request, none is expected to: two
@@ -36,6 +40,7 @@ pub(super) struct MetadataUpdater {
     config: Arc<ClientConfig>,
     metadata: Metadata,
     any_broker: Arc<AnyBroker>,
+    principal: Principal,
     backoff: ExponentialBackoff,
     /// Since when no broker has answered.
     failing_since: Option<Instant>,
@@ -46,8 +51,10 @@ impl MetadataUpdater {
         config: Arc<ClientConfig>,
         metadata: Metadata,
         any_broker: Arc<AnyBroker>,
+        principal: Principal,
     ) -> Self {
         Self {
+            principal,
             backoff: ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max),
             failing_since: None,
             config,
@@ -59,6 +66,10 @@ impl MetadataUpdater {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let max_age = self.config.metadata_max_age;
+        let probe_interval = match self.principal {
+            Principal::Proxy => PROBE_INTERVAL,
+            Principal::User(_) => USER_PROBE_INTERVAL,
+        };
         // When a full update may begin, and when one is due.
         let (mut full_from, mut full_due) = (Instant::now(), Instant::now() + max_age);
         let mut rate = PartialUpdateRate::new(Instant::now());
@@ -96,7 +107,7 @@ impl MetadataUpdater {
             is_probe = false;
             tokio::select! {
                 () = self.metadata.update_requested(full_from) => {}
-                () = self.any_broker.silence(update.begun_at, PROBE_INTERVAL) => is_probe = true,
+                () = self.any_broker.silence(update.begun_at, probe_interval) => is_probe = true,
                 () = sleep_until(full_due) => {
                     self.metadata.request_update();
                 }
@@ -114,7 +125,9 @@ impl MetadataUpdater {
         update: &MetadataUpdate,
     ) -> Result<MetadataResponse, RequestError> {
         let any_broker = Arc::clone(&self.any_broker);
-        let build = |_version| metadata_request(&update.topics);
+        // What the proxy itself may do, it finds out by doing it.
+        let with_rights = self.principal.user().is_some();
+        let build = |version| metadata_request(version, &update.topics, with_rights);
         let response = any_broker.metadata(build, self.timeout(update));
         tokio::pin!(response);
         // A broker that hangs is not waited for to know that it does.
@@ -125,7 +138,7 @@ impl MetadataUpdater {
         }
         if self.metadata.suspect_outage("no broker answers") && self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
-            tracing::warn!("the cluster does not answer; waiting for it");
+            self.log_outage(None, "waiting for it");
         }
         response.await
     }
@@ -144,15 +157,27 @@ impl MetadataUpdater {
     fn succeeded(&mut self) {
         if let Some(since) = self.failing_since.take() {
             let seconds = since.elapsed().as_secs_f64();
-            tracing::info!(seconds, "the cluster answers again");
+            match &self.principal {
+                Principal::Proxy => tracing::info!(seconds, "the cluster answers again"),
+                user => tracing::debug!(%user, seconds, "the cluster answers again"),
+            }
             self.backoff.succeeded();
+        }
+    }
+
+    /// An operator is told once; what keeps a user from the cluster is told to the user.
+    fn log_outage(&self, error: Option<&RequestError>, next: &str) {
+        let error = error.map(tracing::field::display);
+        match &self.principal {
+            Principal::Proxy => tracing::warn!(error, "the cluster does not answer; {next}"),
+            user => tracing::debug!(%user, error, "the cluster does not answer; {next}"),
         }
     }
 
     fn log_failure(&mut self, error: &RequestError) {
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
-            tracing::warn!(%error, "the cluster does not answer; retrying");
+            self.log_outage(Some(error), "retrying");
         } else {
             tracing::debug!(%error, "the cluster does not answer");
         }
@@ -181,7 +206,9 @@ impl PartialUpdateRate {
     }
 }
 
-fn metadata_request(topics: &[Arc<str>]) -> MetadataRequest {
+/// Asks for topics; with rights, also what the principal may do with them (KIP-430). Brokers before
+/// 2.3 cannot say that: there, what is not allowed shows when it is done.
+fn metadata_request(version: i16, topics: &[Arc<str>], with_rights: bool) -> MetadataRequest {
     let topics = topics
         .iter()
         .map(|name| {
@@ -192,6 +219,7 @@ fn metadata_request(topics: &[Arc<str>]) -> MetadataRequest {
     MetadataRequest::default()
         .with_topics(Some(topics))
         .with_allow_auto_topic_creation(false)
+        .with_include_topic_authorized_operations(with_rights && version >= 8)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use runtime::mutex::lock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The memory of one [`Client`](crate::client::Client)'s fetcher (`fetch_memory`), in two pools.
+/// The memory of the fetchers of all principals (`fetch_memory`), in two pools.
 #[derive(Clone, Debug)]
 pub struct FetchBudget {
     pub(super) tail: Arc<BudgetPool>,

@@ -17,15 +17,25 @@ use tokio::sync::watch;
 use super::assignor::{PartitionsPerTopic, RackSet};
 use super::error::GroupError;
 use super::membership::LeaderInput;
-use crate::metadata::{ClusterSnapshot, MetadataError, PartitionMetadata, TopicMetadata};
+use crate::metadata::{ClusterSnapshot, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
 use crate::{Cluster, TopicIdentity, TopicPartition};
 
 /// The topics of a group and their partitions at the time of the assignment.
 #[derive(Debug)]
 pub(super) struct AssignmentSnapshot {
-    topics: Vec<(Arc<str>, Option<AssignedTopic>)>,
+    topics: Vec<SubscribedTopic>,
     /// Whether any member has a rack.
     any_member_has_rack: bool,
+}
+
+/// A topic that members subscribe to.
+#[derive(Debug)]
+struct SubscribedTopic {
+    name: Arc<str>,
+    /// Whether the leader's principal may not see it, so that the proxy itself looks at it.
+    is_unseen: bool,
+    /// If it exists.
+    assigned: Option<AssignedTopic>,
 }
 
 /// A topic that exists.
@@ -49,7 +59,8 @@ impl AssignmentSnapshot {
         names.sort_unstable();
         names.dedup();
         let names: Vec<Arc<str>> = names.into_iter().cloned().collect();
-        let known = cluster.metadata().topics(&names).await;
+        let mut known = cluster.metadata().topics(&names).await;
+        let unseen = describe_unseen(cluster, &names, &mut known).await;
         let mut topics = Vec::with_capacity(names.len());
         for (name, topic) in names.into_iter().zip(known) {
             let topic = match topic {
@@ -64,7 +75,11 @@ impl AssignmentSnapshot {
         }
         let any_member_has_rack = subscriptions.clone().any(|s| s.rack.is_some());
         let snapshot = cluster.metadata().snapshot();
-        Ok(Self::new(topics, any_member_has_rack, &snapshot))
+        let mut taken = Self::new(topics, any_member_has_rack, &snapshot);
+        for topic in unseen {
+            taken.topics[topic].is_unseen = true;
+        }
+        Ok(taken)
     }
 
     fn new(
@@ -83,29 +98,30 @@ impl AssignmentSnapshot {
         let topics = topics.into_iter();
         Self {
             topics: topics
-                .map(|(name, topic)| (name, topic.map(assigned)))
+                .map(|(name, topic)| SubscribedTopic {
+                    name,
+                    is_unseen: false,
+                    assigned: topic.map(assigned),
+                })
                 .collect(),
             any_member_has_rack,
         }
     }
 
-    /// The topics of the group, whether they exist or not.
-    fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.topics.iter().map(|(name, _)| name)
-    }
-
     /// The partitions to assign.
     pub(super) fn partitions_per_topic(&self) -> PartitionsPerTopic {
-        let existing = |(name, topic): &(Arc<str>, Option<AssignedTopic>)| {
-            let topic = topic.as_ref()?;
-            Some((Arc::clone(name), topic.partitions.clone()))
+        let existing = |topic: &SubscribedTopic| {
+            let assigned = topic.assigned.as_ref()?;
+            Some((Arc::clone(&topic.name), assigned.partitions.clone()))
         };
         self.topics.iter().filter_map(existing).collect()
     }
 
-    /// Whether the group has to be assigned anew.
-    fn is_outdated(&self, now: &ClusterSnapshot) -> bool {
-        self.topics.iter().any(|(name, assigned)| {
+    /// Whether the group has to be assigned anew, by what the leader's principal sees, or by what
+    /// the proxy itself sees of the topics that it does not.
+    fn is_outdated(&self, now: &ClusterSnapshot, of_unseen: bool) -> bool {
+        let mut looked_at = self.topics.iter().filter(|t| t.is_unseen == of_unseen);
+        looked_at.any(|SubscribedTopic { name, assigned, .. }| {
             let topic = now.topic(name);
             topic.is_some_and(|topic| {
                 !assigned
@@ -137,24 +153,60 @@ impl AssignmentSnapshot {
     }
 }
 
+/// Has the proxy itself look at the topics that the leader's principal may not see; which these are.
+/// The members who subscribe to them may, and get them assigned: a leader that is a process of the
+/// user's own, as Java's is, would leave them out.
+async fn describe_unseen(
+    cluster: &Cluster,
+    names: &[Arc<str>],
+    known: &mut [Result<Arc<TopicMetadata>, MetadataError>],
+) -> Vec<usize> {
+    let Some(metadata) = cluster.seen_by_proxy() else {
+        return Vec::new();
+    };
+    let is_unseen = |at: &usize| matches!(known[*at], Err(MetadataError::NotAuthorized { .. }));
+    let unseen: Vec<usize> = (0..names.len()).filter(is_unseen).collect();
+    let names: Vec<_> = unseen.iter().map(|at| Arc::clone(&names[*at])).collect();
+    let described = metadata.topics(&names).await;
+    for (at, described) in unseen.iter().zip(described) {
+        known[*at] = described;
+    }
+    unseen
+}
+
 /// A leader's assignment snapshot, and the changes of the cluster's metadata since.
 #[derive(Debug)]
 pub(super) struct AssignmentWatch {
     snapshot: AssignmentSnapshot,
     changes: watch::Receiver<Arc<ClusterSnapshot>>,
+    /// As the proxy itself sees it, if there are topics that the leader's principal does not.
+    unseen_changes: Option<watch::Receiver<Arc<ClusterSnapshot>>>,
 }
 
 impl AssignmentWatch {
     pub(super) fn new(snapshot: AssignmentSnapshot, cluster: &Cluster) -> Self {
+        let any_unseen = snapshot.topics.iter().any(|topic| topic.is_unseen);
+        let by_proxy = cluster.seen_by_proxy().filter(|_| any_unseen);
         Self {
             snapshot,
             changes: cluster.metadata().subscribe(),
+            unseen_changes: by_proxy.map(Metadata::subscribe),
         }
     }
 
     /// Waits until the metadata changes; for ever when nothing refreshes it any more. Cancel-safe.
     pub(super) async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
+        let unseen = async {
+            match &mut self.unseen_changes {
+                Some(changes) => changes.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            changed = self.changes.changed() => changed,
+            changed = unseen => changed,
+        };
+        if changed.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -162,14 +214,18 @@ impl AssignmentWatch {
     /// Whether the group has to be assigned anew, by the metadata of now.
     pub(super) fn is_outdated(&mut self) -> bool {
         let now = Arc::clone(&self.changes.borrow_and_update());
-        self.snapshot.is_outdated(&now)
+        let unseen = self.unseen_changes.as_mut();
+        let unseen = unseen.map(|changes| Arc::clone(&changes.borrow_and_update()));
+        self.snapshot.is_outdated(&now, false)
+            || unseen.is_some_and(|now| self.snapshot.is_outdated(&now, true))
     }
 
     /// Keeps the refresh of topics going that this leader does not read itself.
     pub(super) fn keep_refreshed(&self, cluster: &Cluster) {
-        for topic in self.snapshot.topics() {
-            let tp = TopicPartition::new(Arc::clone(topic), 0);
-            cluster.metadata().current_leader(&tp);
+        for topic in &self.snapshot.topics {
+            let tp = TopicPartition::new(Arc::clone(&topic.name), 0);
+            let by_proxy = cluster.seen_by_proxy().filter(|_| topic.is_unseen);
+            by_proxy.unwrap_or(cluster.metadata()).current_leader(&tp);
         }
     }
 }
@@ -229,11 +285,11 @@ mod tests {
     fn a_replica_that_moves_to_another_rack_outdates_it_for_groups_with_racks_only() {
         let before = cluster(&BROKERS, &[&[1], &[2]]);
         let after = cluster(&BROKERS, &[&[1], &[1]]);
-        assert!(assigned(true, &before).is_outdated(&after));
-        assert!(!assigned(false, &before).is_outdated(&after));
-        assert!(!assigned(true, &before).is_outdated(&before));
+        assert!(assigned(true, &before).is_outdated(&after, false));
+        assert!(!assigned(false, &before).is_outdated(&after, false));
+        assert!(!assigned(true, &before).is_outdated(&before, false));
         let longer = cluster(&BROKERS, &[&[1], &[2], &[3]]);
-        assert!(assigned(false, &before).is_outdated(&longer));
+        assert!(assigned(false, &before).is_outdated(&longer, false));
     }
 
     #[test]
@@ -241,16 +297,16 @@ mod tests {
         let partitions: [&[i32]; 2] = [&[1, 2], &[2]];
         let whole = cluster(&BROKERS, &partitions);
         let without_2 = cluster(&[(1, "a")], &partitions);
-        assert!(!assigned(true, &whole).is_outdated(&without_2));
-        assert!(assigned(true, &without_2).is_outdated(&whole));
+        assert!(!assigned(true, &whole).is_outdated(&without_2, false));
+        assert!(assigned(true, &without_2).is_outdated(&whole, false));
     }
 
     #[test]
     fn a_topic_that_is_created_outdates_it_and_one_that_is_deleted_does_not() {
         let without = ClusterSnapshot::default();
         let with = cluster(&BROKERS, &[&[1]]);
-        assert!(assigned(false, &without).is_outdated(&with));
-        assert!(!assigned(false, &with).is_outdated(&without));
+        assert!(assigned(false, &without).is_outdated(&with, false));
+        assert!(!assigned(false, &with).is_outdated(&without, false));
         assert!(assigned(false, &without).partitions_per_topic().is_empty());
     }
 }

@@ -19,6 +19,7 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use uuid::Uuid;
 
+use super::authorized_operations::AuthorizedOperations;
 use crate::topic::{BrokerId, TopicIdentity, TopicPartition};
 
 /// A cluster at one moment (Java's `MetadataSnapshot`).
@@ -61,6 +62,8 @@ pub struct TopicMetadata {
     incarnation: u64,
     /// By partition number.
     pub partitions: Vec<PartitionMetadata>,
+    /// What the principal may do with it, where the brokers are asked.
+    pub authorized_operations: AuthorizedOperations,
     /// Whether somebody read it since the last update.
     pub(super) used: Arc<AtomicBool>,
 }
@@ -133,6 +136,7 @@ impl ClusterSnapshot {
             id: topic.id,
             incarnation: self.last_incarnation,
             partitions: topic.partitions.clone(),
+            authorized_operations: topic.authorized_operations,
             used: Arc::clone(&topic.used),
         });
     }
@@ -289,6 +293,7 @@ impl ClusterSnapshot {
                 id: old.id,
                 incarnation: old.incarnation,
                 partitions,
+                authorized_operations: old.authorized_operations,
                 used: Arc::clone(&old.used),
             }),
         );
@@ -331,7 +336,9 @@ impl TopicMetadata {
     }
 
     fn is_same_as(&self, other: &Self) -> bool {
-        self.identity() == other.identity() && self.partitions == other.partitions
+        self.identity() == other.identity()
+            && self.partitions == other.partitions
+            && self.authorized_operations == other.authorized_operations
     }
 
     pub(super) fn mark_used(&self) {
@@ -400,12 +407,14 @@ fn merge_topic(
             };
         }
     }
+    let authorized_operations = AuthorizedOperations::new(response.topic_authorized_operations);
     let Some(old) = old else {
         let topic = TopicMetadata {
             name: Arc::clone(name),
             id: response.topic_id,
             incarnation: last_incarnation + 1,
             partitions,
+            authorized_operations,
             used: Arc::new(AtomicBool::new(true)),
         };
         return (topic, true);
@@ -442,6 +451,7 @@ fn merge_topic(
             false => old.incarnation,
         },
         partitions,
+        authorized_operations,
         used: Arc::clone(&old.used),
     };
     (topic, agrees)

@@ -54,6 +54,11 @@ impl ScramCredentials {
     pub(super) fn mechanism(&self) -> &'static str {
         self.hash.mechanism()
     }
+
+    /// The same mechanism with a user's credentials.
+    pub(super) fn for_user(&self, credentials: Credentials) -> Self {
+        Self::new(self.hash, credentials, false)
+    }
 }
 
 /// A salted password, of the hash's length.
