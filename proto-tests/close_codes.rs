@@ -14,7 +14,7 @@ async fn with_errors_close_every_refusal_is_4000_and_its_status_and_says_the_sam
     let proxy = Proxy::with(|config| config.server.websocket.max_connections = 1).await;
     proxy.topic("t", 1);
     let none = ("x-none", "");
-    let basic = ("authorization", "Basic dXNlcjpwYXNz");
+    let unreadable = ("authorization", "Basic dXNlcg");
     let first = proxy.connect("/socket/in?topic=t").await;
     for (path, header, status) in [
         ("/socket/in?x=", none, 400),
@@ -22,7 +22,7 @@ async fn with_errors_close_every_refusal_is_4000_and_its_status_and_says_the_sam
         ("/socket/out?topic=t", none, 400),
         ("/socket/in?topic=__consumer_offsets", none, 403),
         ("/socket/out?topic=t&clientId=a", none, 429),
-        ("/socket/in?topic=t", basic, 501),
+        ("/socket/in?topic=t", unreadable, 401),
     ] {
         let refused = proxy.open_with(path, header).await.err().expect(path);
         assert_eq!(refused.status, status, "{path}");

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "metrics"],
     &["codec"],
     &[
+        "auth",
         "descriptors",
         "healthcheck",
         "http_error",

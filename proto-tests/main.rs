@@ -47,6 +47,7 @@ mod metrics;
 mod mixed_group;
 mod panics;
 mod parameters;
+mod principals_kafka;
 mod produce_errors;
 mod produce_faults;
 mod produce_kafka;

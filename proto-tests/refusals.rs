@@ -458,21 +458,64 @@ async fn an_origin_that_is_not_allowed_is_refused_by_a_close_frame_with_errors_c
 }
 
 #[tokio::test]
-async fn credentials_of_a_client_are_refused_and_never_ignored() {
+async fn credentials_for_a_cluster_without_users_are_refused_and_never_ignored() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
-    for header in [
-        ("authorization", "Basic dXNlcjpwYXNz"),
-        ("x-kafka-auth", "dXNlcjpwYXNz"),
+    let offered = "kafka-websocket-proxy, kafka-auth.dXNlcjpwYXNz";
+    for (header, place) in [
+        (
+            ("authorization", "Basic dXNlcjpwYXNz"),
+            "header Authorization: Basic",
+        ),
+        (("x-kafka-auth", "dXNlcjpwYXNz"), "header X-Kafka-Auth"),
+        (
+            ("sec-websocket-protocol", offered),
+            "sub-protocol kafka-auth",
+        ),
     ] {
         let refused = proxy.open_with("/socket/in?topic=t", header).await;
         let Err(refused) = refused else {
             panic!("{header:?} was ignored");
         };
-        assert_eq!(refused.status, 501);
-        assert!(refused.message().to_lowercase().contains(header.0));
-        assert!(!refused.message().contains(header.1), "no secret is echoed");
+        assert_eq!(refused.status, 400);
+        let expected = format!(
+            "{place}: the cluster is used without SASL, so there are no users; leave it out"
+        );
+        assert_eq!(refused.message(), expected);
     }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_are_refused_without_a_word_of_them() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    for path in ["/socket/in?topic=t", "/socket/out?topic=t&clientId=a"] {
+        let header = ("x-kafka-auth", "hunter2");
+        let refused = proxy.open_with(path, header).await.err().expect(path);
+        assert_eq!(refused.status, 401);
+        let challenge = &refused.headers["www-authenticate"];
+        assert_eq!(challenge, r#"Basic realm="Kafka", charset="UTF-8""#);
+        assert!(!refused.body.contains("hunter2"), "{}", refused.body);
+        let alone = ("sec-websocket-protocol", "kafka-auth.dXNlcjpwYXNz");
+        let refused = proxy.open_with(path, alone).await.err().expect(path);
+        assert_eq!(refused.status, 400);
+        let message = refused.message();
+        assert!(message.contains("offer kafka-websocket-proxy"), "{message}");
+    }
+    proxy.stopped().await;
+}
+
+/// The client sees to it that the answer names what it has offered.
+#[tokio::test]
+async fn a_sub_protocol_that_is_offered_is_taken_up() {
+    let proxy = Proxy::start().await;
+    proxy.topic("t", 1);
+    let offered = ("sec-websocket-protocol", "chat, kafka-websocket-proxy");
+    let opened = proxy.open_with("/socket/in?topic=t", offered).await;
+    let mut socket = opened.expect("a 101");
+    let ack = socket.ask(r#"{"value":{"value":"x"}}"#).await;
+    assert_eq!(ack["offset"], 0);
     proxy.stopped().await;
 }
 

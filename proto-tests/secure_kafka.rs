@@ -15,7 +15,7 @@ use crate::support::program::{LogLines, Program};
 use crate::support::until_asked;
 
 /// How a proxy connects: where to, and which properties it has.
-struct ProxyProperties {
+pub(crate) struct ProxyProperties {
     bootstrap: String,
     properties: Vec<String>,
 }
@@ -40,7 +40,7 @@ impl ProxyProperties {
     }
 
     /// As alice, with that password.
-    fn authenticated_by(self, mechanism: &str, password: &str) -> Self {
+    pub(crate) fn authenticated_by(self, mechanism: &str, password: &str) -> Self {
         let module = match mechanism {
             "PLAIN" => "plain.PlainLoginModule",
             _ => "scram.ScramLoginModule",
@@ -53,11 +53,11 @@ impl ProxyProperties {
             .and("sasl.jaas.config", &jaas)
     }
 
-    fn start(&self) -> (Program, LogLines) {
+    pub(crate) fn start(&self) -> (Program, LogLines) {
         self.start_with(&[])
     }
 
-    fn start_with(&self, more: &[&str]) -> (Program, LogLines) {
+    pub(crate) fn start_with(&self, more: &[&str]) -> (Program, LogLines) {
         let defines = self.properties.iter();
         let defines = defines.map(|property| format!("kafka-client.properties.{property}"));
         let mut args = vec!["--bootstrap-hosts".to_owned(), self.bootstrap.clone()];
@@ -79,7 +79,7 @@ fn sasl_ssl(at: &SecureListeners) -> ProxyProperties {
     ProxyProperties::new(&at.sasl_ssl, ["security.protocol=SASL_SSL"])
 }
 
-fn sasl_plaintext(at: &SecureListeners) -> ProxyProperties {
+pub(crate) fn sasl_plaintext(at: &SecureListeners) -> ProxyProperties {
     ProxyProperties::new(&at.sasl_plaintext, ["security.protocol=SASL_PLAINTEXT"])
 }
 
@@ -88,7 +88,7 @@ fn trusting(connecting: ProxyProperties, at: &SecureListeners, store: &str) -> P
     connecting.and("ssl.truststore.password", "storepass")
 }
 
-fn cluster() -> (Arc<Kafka>, SecureListeners) {
+pub(crate) fn cluster() -> (Arc<Kafka>, SecureListeners) {
     let kafka = block_in_place(Kafka::shared_secure);
     let at = kafka.secure().clone();
     (kafka, at)

@@ -18,7 +18,8 @@ use crate::session::Sessions;
 use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
 use kafka_client::client::Client;
-use kafka_client::{AuthenticationFault, Cluster, Principal};
+use kafka_client::principal_clients::{ClientSettings, PrincipalClients, PrincipalLimits};
+use kafka_client::{AuthenticationFault, Cluster};
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -30,7 +31,9 @@ pub struct AppState {
     /// The settings.
     pub config: Config,
     /// Reads from, writes to and talks to the cluster, as the proxy itself.
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
+    /// The same as others.
+    pub(crate) principals: PrincipalClients,
     /// The schemas of Avro messages.
     pub(crate) avro_schemas: AvroSchemas,
     /// Owns the sockets' tasks.
@@ -66,14 +69,25 @@ impl App {
     pub fn new(config: Config) -> Self {
         let kafka_tasks = TaskTracker::new();
         let kafka_stop = CancellationToken::new();
-        let cluster = Cluster::new(
-            config.client.clone(),
-            Principal::Proxy,
+        let registry = SocketRegistry::default();
+        let settings = ClientSettings {
+            client: config.client.clone(),
+            admin: config.admin.clone(),
+            producer: config.producer.clone(),
+            consumer: config.consumer.clone(),
+        };
+        let limits = PrincipalLimits {
+            clients_max: config.server.limits.principals_max,
+            authentications_max: config.server.limits.authentications_max,
+        };
+        let sockets = registry.clone();
+        let principals = PrincipalClients::new(
+            settings,
+            limits,
+            move |client| sockets.refuse_credentials(client),
             kafka_tasks.clone(),
             kafka_stop.clone(),
-        )
-        .with_requests(&config.admin);
-        let client = Client::new(cluster, config.producer.clone(), config.consumer.clone());
+        );
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {
             metrics: Arc::new(SocketMetrics::new(config.server.limits.metrics_topics_max)),
@@ -81,10 +95,11 @@ impl App {
             started_at: SystemTime::now(),
             sessions: Sessions::start(&config),
             config,
-            client,
+            client: Arc::clone(principals.own()),
+            principals,
             avro_schemas,
             socket_tasks: TaskTracker::new(),
-            registry: SocketRegistry::default(),
+            registry,
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             kafka_tasks,

@@ -206,6 +206,10 @@ pub struct LimitsConfig {
     pub header_timeout: Duration,
     /// Topics that have series of their own in the metrics.
     pub metrics_topics_max: usize,
+    /// Kafka users with credentials of their own who may have sockets open.
+    pub principals_max: usize,
+    /// Authentications of such users that may be under way at once.
+    pub authentications_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -215,6 +219,8 @@ impl Default for LimitsConfig {
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(10),
             metrics_topics_max: 100,
+            principals_max: 1_000,
+            authentications_max: 100,
         }
     }
 }

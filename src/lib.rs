@@ -15,6 +15,7 @@
 //! log             lines on standard error, which hold up nobody
 //! metrics         every metric's name, unit, labels and help; what is counted of sockets
 //! codec           JSON and Avro messages, typed values ⇄ bytes
+//! auth            which Kafka user a request is for
 //! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
@@ -71,6 +72,7 @@
 //!   order of the records.
 
 pub mod app;
+mod auth;
 mod avro_schemas;
 pub mod broker_resolution;
 pub mod cli;

@@ -169,8 +169,10 @@ impl Sessions {
         }
     }
 
-    /// Takes a permit of `group` for the socket of `handle`. `topics` are the client's, with
-    /// their partition counts.
+    /// Takes a permit of `group` for the socket of `handle`, which is of that Kafka user's client,
+    /// or of one without credentials. `topics` are the client's, with their partition counts.
+    ///
+    /// The places are those of the group, whoever its sockets belong to, as in Kafka.
     ///
     /// # Errors
     /// [`AdmissionError::DuplicateClientId`] and [`AdmissionError::HolderSilent`] after a client of
@@ -179,7 +181,7 @@ impl Sessions {
     pub(crate) async fn acquire_group_permit(
         &self,
         group: &str,
-        client_id: &str,
+        (principal, client_id): (Option<&Arc<str>>, &str),
         topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
     ) -> Result<GroupPermit, AdmissionError> {
@@ -187,6 +189,7 @@ impl Sessions {
             endpoint: PlaceEndpoint::Consume,
             group_id: group.into(),
             client_id: client_id.into(),
+            principal: principal.cloned(),
             topics: topics.into(),
         };
         let error = |outcome| self.admission_error(&claim, outcome);

@@ -16,6 +16,7 @@ mod keepalive;
 mod params;
 mod peer;
 mod produce;
+mod refusal;
 mod refused_socket;
 mod session;
 mod socket_log;

@@ -10,7 +10,7 @@ import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
 
-/** Acls.java BOOTSTRAP allow PRINCIPAL TYPE NAME OPERATION […TYPE NAME OPERATION]: a NAME that ends in * is a prefix. */
+/** Acls.java BOOTSTRAP allow|forget PRINCIPAL TYPE NAME OPERATION […TYPE NAME OPERATION]: a NAME that ends in * is a prefix. */
 public class Acls {
     public static void main(String[] a) throws Exception {
         List<AclBinding> bindings = new ArrayList<>();
@@ -25,7 +25,11 @@ public class Acls {
                 new AccessControlEntry(a[2], "*", operation, AclPermissionType.ALLOW)));
         }
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", a[0]))) {
-            admin.createAcls(bindings).all().get();
+            if (a[1].equals("forget")) {
+                admin.deleteAcls(bindings.stream().map(AclBinding::toFilter).toList()).all().get();
+            } else {
+                admin.createAcls(bindings).all().get();
+            }
         }
     }
 }

@@ -150,7 +150,7 @@ impl Cluster {
 
     /// A handle to the same cluster and its connections, whose requests have settings of their
     /// own. They override those of all clients, not those of this handle.
-    pub fn with_requests(&self, requests: &RequestOverrides) -> Self {
+    pub(crate) fn with_requests(&self, requests: &RequestOverrides) -> Self {
         let mut config = ClientConfig::clone(&self.shared.config);
         config.request_timeout = requests.request_timeout.unwrap_or(config.request_timeout);
         let backoff = requests.retry_backoff.unwrap_or(config.retry_backoff);

@@ -74,8 +74,23 @@ pub(super) struct PlaceClaim {
     pub(super) endpoint: PlaceEndpoint,
     pub(super) group_id: Arc<str>,
     pub(super) client_id: Arc<str>,
+    /// The Kafka user whose socket it is; none: it has no credentials of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) principal: Option<Arc<str>>,
     /// The topics that it reads, with their partition counts.
     pub(super) topics: Arc<[(Arc<str>, usize)]>,
+}
+
+impl PlaceClaim {
+    /// Which client of the group it is of: the same client id of another user is another client.
+    /// One user must not have another's socket pinged or closed, nor learn that there is one.
+    pub(super) fn client(&self) -> Arc<str> {
+        match &self.principal {
+            None => Arc::clone(&self.client_id),
+            // Neither of them has control characters.
+            Some(principal) => format!("{principal}\0{}", self.client_id).into(),
+        }
+    }
 }
 
 /// A node's promise to say within `duration` that it lives.
@@ -278,6 +293,7 @@ mod tests {
             endpoint: PlaceEndpoint::Consume,
             group_id: "g".into(),
             client_id: "a \"b\"".into(),
+            principal: None,
             topics: [("t".into(), 3)].into(),
         }
     }
@@ -318,6 +334,31 @@ mod tests {
             value.unwrap(),
             r#"{"version":1,"type":"place","endpoint":"out","groupId":"g","clientId":"a \"b\"","topics":[["t",3]]}"#
         );
+    }
+
+    #[test]
+    fn a_users_place_names_the_user_and_is_another_clients() {
+        let claim = |principal: Option<&str>| PlaceClaim {
+            principal: principal.map(Arc::from),
+            ..claim()
+        };
+        let alice = claim(Some("alice"));
+        let record = SessionRecord::Place {
+            id: ID,
+            claim: alice.clone(),
+        };
+        let (key, value) = record.encode();
+        let value = value.unwrap();
+        assert!(value.contains(r#""principal":"alice","topics""#), "{value}");
+        let read = SessionRecord::decode(Some(key.as_bytes()), Some(value.as_bytes()));
+        assert_eq!(read, Ok(record));
+        assert_ne!(alice.client(), claim(Some("bob")).client());
+        assert_ne!(alice.client(), claim(None).client());
+        let like_alice = PlaceClaim {
+            client_id: format!("alice{}", claim(None).client_id).into(),
+            ..claim(None)
+        };
+        assert_ne!(alice.client(), like_alice.client());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The sockets of this process, and how they are signalled.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use kafka_client::principal_clients::{ClientLease, ClientNumber};
 use runtime::mutex::lock;
 use runtime::wake::WakeSignal;
 use tokio::sync::Notify;
@@ -36,6 +37,8 @@ pub(crate) struct SocketHandle {
     signals: AtomicU8,
     /// After how many milliseconds the client of a socket that is to stop shall connect again.
     reconnect_after_ms: AtomicU32,
+    /// Which user's Kafka client it uses; 0: the proxy's own.
+    client: AtomicU64,
 }
 
 /// What a socket's task is to do.
@@ -51,11 +54,14 @@ pub(crate) enum SocketSignal {
     LosePlace = 8,
     /// Send a ping, to learn whether the client is alive.
     Probe = 16,
+    /// Close, since the brokers do not accept the socket's credentials any more.
+    RefuseCredentials = 32,
 }
 
 impl SocketSignal {
-    const BY_URGENCY: [Self; 5] = [
+    const BY_URGENCY: [Self; 6] = [
         Self::Stop,
+        Self::RefuseCredentials,
         Self::Evict,
         Self::Supersede,
         Self::LosePlace,
@@ -98,9 +104,23 @@ pub(crate) struct ConnectionPermit {
     registry: SocketRegistry,
     number: u64,
     handle: Arc<SocketHandle>,
+    /// The Kafka client that the socket works with.
+    lease: Option<ClientLease>,
 }
 
 impl ConnectionPermit {
+    /// Keeps the Kafka client for as long as the socket is open, which from now on is signalled
+    /// when the brokers do not accept the client's credentials any more.
+    pub(crate) fn keep(&mut self, lease: ClientLease) {
+        let number = lease.number().unwrap_or(0);
+        self.handle.client.store(number, Ordering::Release);
+        // The others may have been signalled before.
+        if lease.is_refused() {
+            self.handle.send_signal(SocketSignal::RefuseCredentials);
+        }
+        self.lease = Some(lease);
+    }
+
     /// What the socket's task receives signals by.
     pub(crate) fn handle(&self) -> &Arc<SocketHandle> {
         &self.handle
@@ -131,7 +151,16 @@ impl SocketRegistry {
             registry: self.clone(),
             number,
             handle,
+            lease: None,
         })
+    }
+
+    /// Signals the sockets that use a client whose credentials the brokers refuse.
+    pub(crate) fn refuse_credentials(&self, client: ClientNumber) {
+        let state = self.lock();
+        let uses_it = |handle: &&Arc<SocketHandle>| handle.client.load(Ordering::Acquire) == client;
+        let handles = state.sockets.values().filter(uses_it);
+        handles.for_each(|handle| handle.send_signal(SocketSignal::RefuseCredentials));
     }
 
     /// Signals every socket to come to stop at once, and gives those that are open, to be
@@ -219,6 +248,20 @@ mod tests {
             assert_eq!(permit.handle.take_signal(), Some(SocketSignal::Stop));
             assert_eq!(permit.handle.take_signal(), None);
         }
+    }
+
+    #[test]
+    fn the_sockets_of_one_user_are_signalled_and_no_others() {
+        let registry = SocketRegistry::default();
+        let permits = [0, 1, 2, 1].map(|client| {
+            let permit = registry.try_acquire_connection_permit(0).unwrap();
+            permit.handle.client.store(client, Ordering::Release);
+            permit
+        });
+        registry.refuse_credentials(1);
+        let signals = permits.each_ref().map(|permit| permit.handle.take_signal());
+        let refused = Some(SocketSignal::RefuseCredentials);
+        assert_eq!(signals, [None, refused, None, refused]);
     }
 
     #[test]

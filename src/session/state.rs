@@ -176,10 +176,10 @@ impl SessionState {
         if known.is_none_or(|node| node.places.contains_key(&id.number)) {
             return Vec::new();
         }
-        let names = (Arc::clone(&claim.group_id), Arc::clone(&claim.client_id));
+        let names = (Arc::clone(&claim.group_id), claim.client());
         let group = self.groups.entry(Arc::clone(&claim.group_id)).or_default();
         let place = QueuedPlace::new(id, claim.topics, now);
-        let event = match group.push(&claim.client_id, place) {
+        let event = match group.push(&names.1, place) {
             PlaceOutcome::Admitted => SessionEvent::Admitted(id),
             PlaceOutcome::Behind(holder) => SessionEvent::Behind { place: id, holder },
             PlaceOutcome::Full {

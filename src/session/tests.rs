@@ -34,7 +34,7 @@ async fn acquire(
     let handle = Arc::default();
     let topics = [("t".into(), partitions)];
     sessions
-        .acquire_group_permit("g", client_id, &topics, &handle)
+        .acquire_group_permit("g", (None, client_id), &topics, &handle)
         .await
 }
 
@@ -54,6 +54,32 @@ async fn a_duplicate_client_id_is_refused_while_the_first_client_answers() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
     answering.await.unwrap();
     assert_eq!(first.handle.take_signal(), None);
+}
+
+/// That there is one is none of the other user's business.
+#[tokio::test(start_paused = true)]
+async fn the_same_client_id_of_another_user_is_another_client() {
+    let sessions = sessions();
+    let topics = [("t".into(), 3)];
+    let mut permits = Vec::new();
+    for user in [None, Some("alice"), Some("bob")] {
+        let user = user.map(Arc::from);
+        let handle = Arc::default();
+        let permit = sessions.acquire_group_permit("g", (user.as_ref(), "a"), &topics, &handle);
+        permits.push(permit.await.unwrap());
+    }
+    for permit in &permits {
+        assert_eq!(
+            permit.handle.take_signal(),
+            None,
+            "nobody was asked for a sign of life"
+        );
+    }
+    let full = acquire(&sessions, "b", 3).await.unwrap_err();
+    assert!(
+        matches!(full, AdmissionError::GroupFull { sockets: 3, .. }),
+        "{full:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,10 +109,12 @@ impl ConsumingSocket {
         log: SocketLog,
     ) -> Self {
         let now = Instant::now();
+        let user = consumers.principal().user();
+        let instance_id = group_instance_id(user.map(|user| &**user), &params.client_id);
         let subscription = Subscription {
             group: params.group_id.as_str().into(),
             topics: params.topics.iter().map(|t| t.as_str().into()).collect(),
-            instance_id: Some(group_instance_id(&params.client_id).into()),
+            instance_id: Some(instance_id.into()),
             client_id: params.client_id.as_str().into(),
             reset: params.offset_reset_strategy,
             isolation: params.isolation_level,

@@ -265,18 +265,38 @@ impl QueryParams {
     }
 }
 
-/// A `group.instance.id` for a client: its name where Kafka allows that as one, else a
-/// stable substitute.
-pub(crate) fn group_instance_id(client_id: &str) -> String {
-    if topic(client_id).is_some() {
-        return client_id.to_owned();
+/// The `group.instance.id` of a client: that of one without Kafka credentials of its own is its
+/// name where Kafka allows that as one, else a stable substitute.
+///
+/// Who has the instance id of a member takes its place in the group. So that of a user's client is
+/// made of both names, and no client can be called so that it has another's.
+pub(crate) fn group_instance_id(user: Option<&str>, client_id: &str) -> String {
+    match user {
+        None if topic(client_id).is_some() && !is_substitute(client_id) => client_id.to_owned(),
+        None => format!("{CLIENT_PREFIX}{}", hex_digest(&[client_id])),
+        // A name has no control characters.
+        Some(user) => format!("{USER_PREFIX}{}", hex_digest(&[user, "\0", client_id])),
     }
+}
+
+const CLIENT_PREFIX: &str = "client-";
+const USER_PREFIX: &str = "user-";
+
+/// Whether a client that is called so could have the instance id of one that is not.
+fn is_substitute(client_id: &str) -> bool {
+    let prefixes = [CLIENT_PREFIX, USER_PREFIX];
+    let digest = prefixes
+        .iter()
+        .find_map(|prefix| client_id.strip_prefix(prefix));
+    digest.is_some_and(|digest| digest.len() == 40)
+}
+
+fn hex_digest(parts: &[&str]) -> String {
     use sha1::Digest;
-    let mut id = "client-".to_owned();
-    for byte in sha1::Sha1::digest(client_id.as_bytes()) {
-        id.push_str(&format!("{byte:02x}"));
-    }
-    id
+    let mut hash = sha1::Sha1::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let digest = hash.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Topics of one socket.
@@ -517,11 +537,33 @@ mod tests {
 
     #[test]
     fn an_instance_id_is_the_client_id_where_kafka_allows_it() {
-        assert_eq!(group_instance_id("sensor-1.a_B"), "sensor-1.a_B");
-        let odd = group_instance_id("a b/ü");
+        let instance_id = |client_id| group_instance_id(None, client_id);
+        assert_eq!(instance_id("sensor-1.a_B"), "sensor-1.a_B");
+        let odd = instance_id("a b/ü");
         assert!(topic(&odd).is_some());
         // Another version of the proxy must take the place of the member by the same id.
         assert_eq!(odd, "client-d103516d31165a1ffeda9f8f045b95cf266ec082");
-        assert_ne!(odd, group_instance_id("a b/u"));
+        assert_ne!(odd, instance_id("a b/u"));
+    }
+
+    #[test]
+    fn no_client_has_the_instance_id_of_another_users_client() {
+        let alice = group_instance_id(Some("alice"), "c");
+        assert!(topic(&alice).is_some());
+        assert_eq!(alice, group_instance_id(Some("alice"), "c"));
+        let odd = group_instance_id(None, "a b/ü");
+        for (user, client_id) in [
+            (None, "c"),
+            (Some("bob"), "c"),
+            (Some("alicec"), ""),
+            (Some("a"), "licec"),
+            // Who calls itself as another's instance id does not get it.
+            (None, &alice),
+            (Some("alice"), &alice),
+            (None, &odd),
+        ] {
+            let other = group_instance_id(user, client_id);
+            assert!(other != alice && other != odd, "{user:?} {client_id}");
+        }
     }
 }

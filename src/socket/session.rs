@@ -115,6 +115,12 @@ impl SocketSession {
                         "the client id is connected at another node: this one was cut off from it",
                     )));
                 }
+                SocketSignal::RefuseCredentials => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::POLICY_VIOLATION,
+                        "the brokers do not accept this socket's Kafka credentials any more",
+                    )));
+                }
                 SocketSignal::LosePlace => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::TRY_AGAIN_LATER,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{OptionFuture, join_all};
-use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -17,15 +19,17 @@ use tracing::{Instrument, Span, debug, debug_span, info};
 
 use super::PageRefused;
 use super::consume::{AvroCommits, ConsumingSocket};
-use super::params::{ConsumeParams, ParamError, ProduceParams, QueryParams, SocketPayload};
+use super::params::{ConsumeParams, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
 use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
+use super::refusal::not_leased;
 use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::WebSocketStream;
 use super::topic_access::{self, ReservedTopic};
 use crate::app::App;
-use crate::avro_schemas::{AvroSchemaError, MessageSchemas};
+use crate::auth::{self, KafkaCredentials};
+use crate::avro_schemas::MessageSchemas;
 use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
 use crate::http_error::HttpError;
@@ -34,7 +38,8 @@ use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::{AdmissionError, GroupPermit};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
-use kafka_client::metadata::{MetadataError, TopicMetadata};
+use kafka_client::metadata::{AclOperation, MetadataError, TopicMetadata};
+use kafka_client::principal_clients::ClientLease;
 use runtime::panic_policy;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
@@ -43,6 +48,8 @@ use websocket::handshake::{self, HandshakeError};
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long deciding where a group begins may take before the client is answered 503.
 const GROUP_START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a coordinator may take to say who may use a group before the client is answered 503.
+const GROUP_ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the connection may take to be handed over after the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Partitions of a topic that is created on first use.
@@ -85,9 +92,11 @@ type JoinedGroup = (
     GroupPermit,
 );
 
-/// Admits and starts sockets.
+/// Admits and starts the socket of one request.
 struct SocketOpener {
     app: App,
+    /// With which the socket works: the proxy's own, or that of the user whom the request names.
+    client: ClientLease,
 }
 
 /// A request that will be served, with what its socket needs.
@@ -120,7 +129,8 @@ impl AdmittedSocket {
 
 /// Answers the request: 101 and a task for the socket, or an error.
 pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Response<String> {
-    let opener = SocketOpener { app };
+    let client = app.principals.lease_own();
+    let mut opener = SocketOpener { app, client };
     let trusted = &opener.app.config.server.trusted_proxies;
     let peer = request
         .peer
@@ -135,7 +145,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     let upgrade = request.upgrade.take();
     let accepted = handshake::accept(&request.headers)
         .and_then(|headers| Ok((headers, upgrade.ok_or(HandshakeError::NotAnUpgrade)?)));
-    let (accepted, upgrade) = match accepted {
+    let (mut accepted, upgrade) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
             let error = handshake_error(error);
@@ -143,9 +153,13 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             return error.into_response();
         }
     };
-    let admitted = match refused_by_headers(&request) {
-        Some(error) => Err(error),
-        None => opener.admit(request.endpoint, &query).await,
+    if auth::offers_sub_protocol(&request.headers) {
+        let spoken = HeaderValue::from_static(auth::SUB_PROTOCOL);
+        accepted.insert(SEC_WEBSOCKET_PROTOCOL, spoken);
+    }
+    let admitted = match checked_headers(&request) {
+        Err(error) => Err(error),
+        Ok(user) => opener.admit(request.endpoint, &query, user).await,
     };
     let message_bytes_max = opener.app.config.server.websocket.max_message_size;
     let span = debug_span!(
@@ -188,29 +202,12 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     switching_protocols(accepted)
 }
 
-/// Whether the request's headers alone rule it out.
-fn refused_by_headers(request: &UpgradeRequest) -> Option<HttpError> {
+/// Which Kafka user the request names, if its headers do not rule it out.
+fn checked_headers(request: &UpgradeRequest) -> Result<Option<KafkaCredentials>, HttpError> {
     if let Some(PageRefused(error)) = &request.page_refused {
-        return Some(error.clone());
+        return Err(error.clone());
     }
-    // Ignoring the client's credentials would serve it as the proxy's own principal, which
-    // may be allowed more.
-    let basic = |value: &HeaderValue| {
-        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
-        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
-    };
-    let header = if request.headers.contains_key("x-kafka-auth") {
-        "X-Kafka-Auth"
-    } else if request.headers.get_all(AUTHORIZATION).iter().any(basic) {
-        "Authorization: Basic"
-    } else {
-        return None;
-    };
-    let message = format!(
-        "header {header}: credentials of a client's own are not supported yet; \
-         leave the header out to use the proxy's"
-    );
-    Some(HttpError::new(StatusCode::NOT_IMPLEMENTED, message))
+    Ok(auth::kafka_credentials(&request.headers)?)
 }
 
 impl SocketOpener {
@@ -234,9 +231,10 @@ impl SocketOpener {
     }
 
     async fn admit(
-        &self,
+        &mut self,
         endpoint: SocketEndpoint,
         query: &QueryParams,
+        user: Option<KafkaCredentials>,
     ) -> Result<AdmittedSocket, HttpError> {
         if self.app.stopping.is_cancelled() {
             return Err(HttpError::unavailable("the server is stopping"));
@@ -245,9 +243,10 @@ impl SocketOpener {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
                 self.check_access([params.topic.as_str()])?;
-                let connection_permit = self.connection_permit()?;
+                let connection_permit = self.connection_permit(user).await?;
                 let names = [params.topic.as_str().into()];
-                let topic = self.topics_or_create(&names).await?.remove(0);
+                let topic = self.topics_or_create(&names, AclOperation::Write).await?;
+                let topic = Arc::clone(&topic[0]);
                 let format = self.message_format(&params).await?;
                 Ok(AdmittedSocket::Producing {
                     params,
@@ -259,7 +258,7 @@ impl SocketOpener {
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
                 self.check_access(params.topics.iter().map(String::as_str))?;
-                let connection_permit = self.connection_permit()?;
+                let connection_permit = self.connection_permit(user).await?;
                 let handle = connection_permit.handle();
                 let (topics, formats, group_permit) = self.join_group(&params, handle).await?;
                 let start = match params.offset_reset_strategy {
@@ -280,15 +279,22 @@ impl SocketOpener {
     /// The topics, what frames are, and a permit of the group. For topics that are known the
     /// permit is acquired meanwhile: mostly they are still as they were, and then nobody waits
     /// for two round trips. What is wrong with the topics is told whatever becomes of the permit.
+    ///
+    /// A user is asked for rights first: who may not be a member learns nothing of the group, and
+    /// takes no place of those who may.
     async fn join_group(
         &self,
         params: &ConsumeParams,
         handle: &Arc<SocketHandle>,
     ) -> Result<JoinedGroup, HttpError> {
         let names: Vec<_> = params.topics.iter().map(|t| t.as_str().into()).collect();
-        let known = self.known_partition_counts(&names);
+        let is_own = self.client.number().is_none();
+        let known = self.known_partition_counts(&names).filter(|_| is_own);
         let asked = async {
-            let topics = self.topics_or_create(&names).await?;
+            let topics = self.topics_or_create(&names, AclOperation::Read);
+            let (topics, group_access) = tokio::join!(topics, self.check_group_access(params));
+            let topics = topics?;
+            group_access?;
             let formats = self.frame_format(params).await?;
             Ok::<_, HttpError>((topics, formats))
         };
@@ -309,7 +315,7 @@ impl SocketOpener {
 
     /// How many partitions the topics had when they were last asked about, if all are known.
     fn known_partition_counts(&self, names: &[Arc<str>]) -> Option<Vec<(Arc<str>, usize)>> {
-        let snapshot = self.app.cluster().metadata().snapshot();
+        let snapshot = self.client.cluster().metadata().snapshot();
         let count = |name: &Arc<str>| snapshot.topic(name).map(partition_count);
         names.iter().map(count).collect()
     }
@@ -320,11 +326,35 @@ impl SocketOpener {
         topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
     ) -> Result<GroupPermit, AdmissionError> {
-        let (group, client) = (&params.group_id, &params.client_id);
+        let group = &params.group_id;
+        let user = self.client.cluster().principal().user();
+        let client = (user, params.client_id.as_str());
         let sessions = &self.app.sessions;
         sessions
             .acquire_group_permit(group, client, topics, handle)
             .await
+    }
+
+    /// Whether a user may be a member of the group. The proxy itself may, or finds out when it joins.
+    async fn check_group_access(&self, params: &ConsumeParams) -> Result<(), HttpError> {
+        if self.client.number().is_none() {
+            return Ok(());
+        }
+        let group = params.group_id.as_str().into();
+        let asked = self.client.consumers().check_group_access(&group);
+        let asked = timeout(GROUP_ACCESS_TIMEOUT, asked);
+        match self.unless_outage(asked).await? {
+            Ok(Err(ConsumerError::GroupNotAuthorized { group })) => Err(HttpError::forbidden(
+                format!("parameter groupId: not authorized to read as group {group}"),
+            )),
+            Ok(asked) => asked.map_err(|error| {
+                let message = "the brokers cannot say who may use the group";
+                HttpError::brokers_unavailable(message, error.to_string())
+            }),
+            Err(_) => Err(HttpError::unavailable(format!(
+                "the brokers did not say in time who may use group {group}"
+            ))),
+        }
     }
 
     fn check_access<'a>(
@@ -341,7 +371,7 @@ impl SocketOpener {
         topics: &[Arc<TopicMetadata>],
     ) -> Result<GroupStart, HttpError> {
         let group = params.group_id.as_str().into();
-        let consumers = self.app.client.consumers();
+        let consumers = self.client.consumers();
         let decided = consumers.decide_start(&group, topics, params.isolation_level);
         let decided = timeout(GROUP_START_TIMEOUT, decided);
         match self.unless_outage(decided).await? {
@@ -385,7 +415,28 @@ impl SocketOpener {
         Ok((FrameFormat::Avro(framing), commits))
     }
 
-    fn connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
+    /// A permit for a socket, which keeps the client that it works with. A user's credentials are
+    /// verified once there is room for the socket.
+    async fn connection_permit(
+        &mut self,
+        user: Option<KafkaCredentials>,
+    ) -> Result<ConnectionPermit, HttpError> {
+        let mut permit = self.try_connection_permit()?;
+        if let Some(user) = user {
+            self.client = self.client_of(&user).await?;
+            permit.keep(self.client.clone());
+        }
+        Ok(permit)
+    }
+
+    /// The client of a user, whom the brokers accept.
+    async fn client_of(&self, user: &KafkaCredentials) -> Result<ClientLease, HttpError> {
+        let lease = self.app.principals.lease(&user.credentials);
+        let lease = self.unless_outage(lease).await?;
+        lease.map_err(|error| not_leased(user.place, error))
+    }
+
+    fn try_connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
         let server = &self.app.config.server;
         let limits = [
             (
@@ -409,20 +460,24 @@ impl SocketOpener {
             })
     }
 
-    /// The topics, as they are now, not as they were before the client asked. All must exist;
-    /// with `--dev` they are created on first use. One deadline holds for all of them.
+    /// The topics, as they are now, not as they were before the client asked. All must exist, and
+    /// the operation be allowed on them; with `--dev` they are created on first use. One deadline
+    /// holds for all of them.
     async fn topics_or_create(
         &self,
         names: &[Arc<str>],
+        operation: AclOperation,
     ) -> Result<Vec<Arc<TopicMetadata>>, HttpError> {
-        let metadata = self.app.cluster().metadata();
+        let metadata = self.client.cluster().metadata();
         let find = async {
             let mut found = metadata.topics_refreshed_after(names, Instant::now()).await;
             if self.app.config.dev && self.create_missing(&found).await? {
                 found = metadata.topics_refreshed_after(names, Instant::now()).await;
             }
             let found: Result<Vec<_>, _> = found.into_iter().collect();
-            found.map_err(HttpError::from)
+            let found = found.map_err(HttpError::from)?;
+            check_operation(&found, operation)?;
+            Ok(found)
         };
         let found = timeout(TOPICS_TIMEOUT, find);
         match self.unless_outage(found).await? {
@@ -439,6 +494,7 @@ impl SocketOpener {
     async fn unless_outage<T>(&self, answer: impl Future<Output = T>) -> Result<T, HttpError> {
         tokio::select! {
             biased;
+            // What the proxy itself finds out soon, whoever's client is asked.
             reason = self.app.cluster().metadata().outage() => {
                 Err(MetadataError::Unavailable { reason }.into())
             }
@@ -488,7 +544,7 @@ impl SocketOpener {
             client_id: admitted.client_id().map(Arc::from),
             group,
             peer,
-            principal: self.app.cluster().principal().clone(),
+            principal: self.client.cluster().principal().clone(),
         }
     }
 
@@ -502,7 +558,7 @@ impl SocketOpener {
                 connection_permit,
                 ..
             } => {
-                let (config, producer) = (&self.app.config, self.app.client.producer().clone());
+                let (config, producer) = (&self.app.config, self.client.producer().clone());
                 let permit = connection_permit;
                 let socket =
                     ProducingSocket::new(config, producer, socket, format, topic, permit, log);
@@ -516,7 +572,7 @@ impl SocketOpener {
                 group_permit,
             } => {
                 let permits = (connection_permit, group_permit);
-                let (config, consumers) = (&self.app.config, self.app.client.consumers());
+                let (config, consumers) = (&self.app.config, self.client.consumers());
                 let params = (params, formats.0, formats.1);
                 let socket =
                     ConsumingSocket::new(config, consumers, socket, params, start, permits, log);
@@ -577,75 +633,27 @@ pub(super) fn handshake_error(error: HandshakeError) -> HttpError {
         )
 }
 
+/// Whether the principal may do that with all of the topics.
+fn check_operation(
+    topics: &[Arc<TopicMetadata>],
+    operation: AclOperation,
+) -> Result<(), HttpError> {
+    let verb = match operation {
+        AclOperation::Read => "read",
+        AclOperation::Write => "write to",
+    };
+    let refused = topics
+        .iter()
+        .find(|topic| !topic.authorized_operations.may(operation));
+    match refused {
+        None => Ok(()),
+        Some(topic) => Err(HttpError::forbidden(format!(
+            "parameter topic: not authorized to {verb} topic {}",
+            topic.name
+        ))),
+    }
+}
+
 fn partition_count(topic: &Arc<TopicMetadata>) -> (Arc<str>, usize) {
     (Arc::clone(&topic.name), topic.partitions.len())
-}
-
-impl From<ParamError> for HttpError {
-    fn from(error: ParamError) -> Self {
-        HttpError::bad_request(error.to_string())
-    }
-}
-
-impl From<AvroSchemaError> for HttpError {
-    fn from(error: AvroSchemaError) -> Self {
-        let message = format!("parameter socketPayload: avro is not to be had now: {error}");
-        HttpError::brokers_unavailable(message, error.detail())
-    }
-}
-
-impl From<ReservedTopic> for HttpError {
-    fn from(error: ReservedTopic) -> Self {
-        HttpError::forbidden(error.to_string())
-    }
-}
-
-impl From<AdmissionError> for HttpError {
-    fn from(error: AdmissionError) -> Self {
-        let message = error.to_string();
-        match error {
-            AdmissionError::DuplicateClientId { .. } | AdmissionError::GroupFull { .. } => {
-                HttpError::bad_request(message)
-            }
-            AdmissionError::HolderSilent { .. } => HttpError::unavailable(message),
-            AdmissionError::Unavailable { detail, .. } => {
-                let detail = format!("{message}: {detail}");
-                HttpError::brokers_unavailable(message, detail)
-            }
-        }
-    }
-}
-
-impl From<ConsumerError> for HttpError {
-    fn from(error: ConsumerError) -> Self {
-        let message = error.to_string();
-        match error {
-            ConsumerError::GroupNotAuthorized { .. } | ConsumerError::TopicNotAuthorized { .. } => {
-                HttpError::forbidden(message)
-            }
-            ConsumerError::UnknownTopic { .. } | ConsumerError::Rejected { .. } => {
-                HttpError::bad_request(message)
-            }
-            _ => HttpError::brokers_unavailable(
-                "the brokers cannot say where the group begins (offsetResetStrategy=latest)",
-                message,
-            ),
-        }
-    }
-}
-
-impl From<MetadataError> for HttpError {
-    fn from(error: MetadataError) -> Self {
-        let message = format!("parameter topic: {error}");
-        match error {
-            MetadataError::UnknownTopic { .. } | MetadataError::Invalid { .. } => {
-                HttpError::bad_request(message)
-            }
-            MetadataError::NotAuthorized { .. } => HttpError::forbidden(message),
-            MetadataError::Unavailable { .. } => HttpError::brokers_unavailable(
-                "topic metadata unavailable: no broker can be reached, or none that knows",
-                error.to_string(),
-            ),
-        }
-    }
 }

@@ -17,7 +17,7 @@ impl SessionNode {
         claim: PlaceClaim,
         now: Instant,
     ) -> Result<u64, ClaimRefusal> {
-        if let Some(holder) = self.places.holder(&claim.group_id, &claim.client_id) {
+        if let Some(holder) = self.places.holder(&claim.group_id, &claim.client()) {
             return Err(ClaimRefusal::HeldHere(holder));
         }
         if self.phase != NodePhase::Member {
@@ -46,7 +46,7 @@ impl SessionNode {
         let Some(group) = self.state.group(&claim.group_id) else {
             return Ok(());
         };
-        if group.holder(&claim.client_id).is_some() {
+        if group.holder(&claim.client()).is_some() {
             return Ok(());
         }
         let sockets = group.sockets();
@@ -86,7 +86,7 @@ impl SessionNode {
         if place.decide_by.is_none() {
             self.places.unsettled.remove(&number);
         }
-        let (group, client) = (&place.claim.group_id, &place.claim.client_id);
+        let (group, client) = (&place.claim.group_id, &place.claim.client());
         let group = self.state.group(group);
         let behind = group.into_iter().flat_map(|group| group.behind(client));
         let behind: Vec<_> = behind.collect();
@@ -123,7 +123,7 @@ impl SessionNode {
         if place.probed_until.is_none() {
             self.places.unsettled.remove(&number);
         }
-        let (group, client) = (&place.claim.group_id, &place.claim.client_id);
+        let (group, client) = (&place.claim.group_id, &place.claim.client());
         let group = self.state.group(group);
         if group.is_some_and(|group| group.behind(client).next().is_some()) {
             self.challenge(number, now);

@@ -63,8 +63,8 @@ impl OwnPlaces {
         self.by_number.contains_key(&number)
     }
 
-    pub(super) fn holder(&self, group: &str, client_id: &str) -> Option<u64> {
-        self.by_client.get(group)?.get(client_id).copied()
+    pub(super) fn holder(&self, group: &str, client: &str) -> Option<u64> {
+        self.by_client.get(group)?.get(client).copied()
     }
 
     /// How many of the group's places are released and still in the state.
@@ -80,7 +80,7 @@ impl OwnPlaces {
         let number = self.claimed;
         let group = Arc::clone(&place.claim.group_id);
         let clients = self.by_client.entry(group).or_default();
-        clients.insert(Arc::clone(&place.claim.client_id), number);
+        clients.insert(place.claim.client(), number);
         self.by_number.insert(number, place);
         self.unsettled.insert(number);
         number
@@ -92,7 +92,7 @@ impl OwnPlaces {
         self.uncertain.remove(&number);
         let group = &place.claim.group_id;
         if let Some(clients) = self.by_client.get_mut(group) {
-            clients.remove(&place.claim.client_id);
+            clients.remove(&place.claim.client());
             if clients.is_empty() {
                 self.by_client.remove(group);
             }

@@ -330,6 +330,7 @@ impl SessionSimulation {
             endpoint: PlaceEndpoint::Consume,
             group_id: group.as_str().into(),
             client_id: Arc::clone(&client),
+            principal: None,
             topics: [("t".into(), places)].into(),
         };
         let now = self.now;

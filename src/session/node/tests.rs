@@ -110,6 +110,7 @@ fn claim(client: &str) -> PlaceClaim {
         endpoint: PlaceEndpoint::Consume,
         group_id: "g".into(),
         client_id: client.into(),
+        principal: None,
         topics: [("t".into(), 1)].into(),
     }
 }

@@ -16,7 +16,7 @@ use crate::session::record::PlaceId;
 /// The sockets of a consumer group, over all nodes.
 #[derive(Debug, Default)]
 pub(in crate::session) struct GroupPlaces {
-    /// By client id; the first place of each is admitted.
+    /// By client (`PlaceClaim::client`); the first place of each is admitted.
     clients: HashMap<Arc<str>, VecDeque<QueuedPlace>>,
     /// The topics of all places that are admitted.
     topics: HashMap<Arc<str>, GroupTopic>,
@@ -95,13 +95,13 @@ impl GroupPlaces {
     }
 
     /// Who has the place of that client.
-    pub(in crate::session) fn holder(&self, client_id: &str) -> Option<PlaceId> {
-        Some(self.clients.get(client_id)?.front()?.id)
+    pub(in crate::session) fn holder(&self, client: &str) -> Option<PlaceId> {
+        Some(self.clients.get(client)?.front()?.id)
     }
 
     /// The claims that wait for the place of that client.
-    pub(in crate::session) fn behind(&self, client_id: &str) -> impl Iterator<Item = PlaceId> {
-        let queue = self.clients.get(client_id);
+    pub(in crate::session) fn behind(&self, client: &str) -> impl Iterator<Item = PlaceId> {
+        let queue = self.clients.get(client);
         let behind = queue.into_iter().flat_map(|queue| queue.iter().skip(1));
         behind.map(|place| place.id)
     }
@@ -137,15 +137,15 @@ impl GroupPlaces {
     }
 
     /// The next claim of the log.
-    pub(super) fn push(&mut self, client_id: &Arc<str>, place: QueuedPlace) -> PlaceOutcome {
-        if let Some(queue) = self.clients.get_mut(client_id) {
+    pub(super) fn push(&mut self, client: &Arc<str>, place: QueuedPlace) -> PlaceOutcome {
+        if let Some(queue) = self.clients.get_mut(client) {
             let holder = queue.front().map(|holder| holder.id);
             queue.push_back(place);
             return PlaceOutcome::Behind(holder.expect("a queue is not empty"));
         }
         let (sockets, partitions) = (self.sockets(), self.partitions_with(&place.topics));
         if sockets >= partitions {
-            self.contested.push((Arc::clone(client_id), place));
+            self.contested.push((Arc::clone(client), place));
             return PlaceOutcome::Full {
                 sockets,
                 partitions,
@@ -153,25 +153,25 @@ impl GroupPlaces {
         }
         self.add_topics(&place.topics);
         self.clients
-            .insert(Arc::clone(client_id), VecDeque::from([place]));
+            .insert(Arc::clone(client), VecDeque::from([place]));
         PlaceOutcome::Admitted
     }
 
     /// Removes a place or a claim. The first claim that waited for the place gets it.
-    pub(super) fn remove(&mut self, client_id: &Arc<str>, id: PlaceId) -> RemovedPlace {
+    pub(super) fn remove(&mut self, client: &Arc<str>, id: PlaceId) -> RemovedPlace {
         let mut removed = RemovedPlace::default();
         let contested = self.contested.len();
         self.contested.retain(|(_, place)| place.id != id);
         if self.contested.len() < contested {
             return removed;
         }
-        let Some(mut queue) = self.clients.remove(client_id) else {
+        let Some(mut queue) = self.clients.remove(client) else {
             return removed;
         };
         let is_first = queue.front().is_some_and(|first| first.id == id);
         if !is_first {
             queue.retain(|place| place.id != id);
-            self.clients.insert(Arc::clone(client_id), queue);
+            self.clients.insert(Arc::clone(client), queue);
             return removed;
         }
         if let Some(first) = queue.pop_front() {
@@ -184,12 +184,12 @@ impl GroupPlaces {
                 removed.behind = queue.iter().skip(1).map(|place| place.id).collect();
                 let topics = Arc::clone(&next.topics);
                 self.add_topics(&topics);
-                self.clients.insert(Arc::clone(client_id), queue);
+                self.clients.insert(Arc::clone(client), queue);
                 return removed;
             }
             removed.refused.push((next.id, sockets, partitions));
             if let Some(next) = queue.pop_front() {
-                self.contested.push((Arc::clone(client_id), next));
+                self.contested.push((Arc::clone(client), next));
             }
         }
         removed

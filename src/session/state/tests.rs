@@ -38,6 +38,7 @@ impl TestLog {
             endpoint: PlaceEndpoint::Consume,
             group_id: "g".into(),
             client_id: client.into(),
+            principal: None,
             topics: topics.collect(),
         };
         self.append(SessionRecord::Place { id, claim }).remove(0)
@@ -156,6 +157,7 @@ fn a_node_that_is_found_dead_has_nothing_any_more_whatever_it_writes() {
             endpoint: PlaceEndpoint::Consume,
             group_id: "g".into(),
             client_id: "late".into(),
+            principal: None,
             topics: [("t".into(), 9)].into(),
         },
     };
@@ -224,6 +226,7 @@ fn a_place_that_is_written_again_keeps_its_turn() {
         endpoint: PlaceEndpoint::Consume,
         group_id: "g".into(),
         client_id: "a".into(),
+        principal: None,
         topics: [("t".into(), 1)].into(),
     };
     assert_eq!(log.append(SessionRecord::Place { id: old, claim }), []);
