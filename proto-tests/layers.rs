@@ -138,7 +138,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     (
         "websocket",
         "src/websocket",
-        &["base64", "bytes", "headers", "http", "thiserror"],
+        &["base64", "bytes", "flate2", "headers", "http", "thiserror"],
     ),
     (
         "schema-registry",

@@ -8,11 +8,12 @@
 //!                                                                 close frame to send
 //!
 //!  payload ─▶ write_text / write_ping / write_pong / write_close ─▶ BytesMut ─▶ socket bytes
-//!  payload of unknown length ─▶ begin_frame … end_frame ──────────────┘
+//!  payload of unknown length ─▶ begin_frame … end_message ────────────┘
 //! ```
 //!
 //! # Invariants
-//! - A message is handed out only when all of it is known to be valid; text is UTF-8.
+//! - A message is handed out only when all of it is known to be valid; text is UTF-8. One that is
+//!   compressed is known to be so when it is inflated.
 //! - What is invalid is refused as early as the bytes allow: a size by its header, a bad
 //!   character at the octet that breaks it, also in the middle of a frame.
 //! - Between messages a decoder owns no memory; in a fragmented message it owns what has
@@ -34,11 +35,16 @@ use bytes::Bytes;
 pub use close::{CloseCode, CloseFrame};
 pub use decode::{FrameDecoder, ProtocolViolation};
 pub use encode::{
-    begin_frame, end_frame, write_close, write_ping, write_pong, write_text, write_text_fragment,
+    begin_frame, end_frame, end_message, write_close, write_message, write_ping, write_pong,
+    write_text, write_text_fragment,
 };
 
 /// The most bytes of payload that a control frame may carry (section 5.5).
 const CONTROL_PAYLOAD_MAX: usize = 125;
+
+/// The reserved bit that says that a message is compressed, where that was negotiated: in the first
+/// byte of its first frame (RFC 7692, section 6).
+const RSV1: u8 = 0x40;
 
 /// How a frame's payload is to be read: the low four bits of its first byte (section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +104,8 @@ pub enum WebSocketMessage {
     Text(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
+    /// Text or bytes, to be inflated.
+    Compressed(CompressedMessage),
     /// To be answered by a pong with the same payload.
     Ping(Bytes),
     /// An answer to our ping, or unsolicited.
@@ -105,6 +113,13 @@ pub enum WebSocketMessage {
     /// The client starts the closing handshake, or answers ours; `None` when its frame
     /// has no status code. Nothing comes after it.
     Close(Option<CloseFrame>),
+}
+
+/// A message that the client sent compressed, and nobody has inflated yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompressedMessage {
+    is_text: bool,
+    payload: Bytes,
 }
 
 /// Bytes that the decoder has found to be UTF-8.

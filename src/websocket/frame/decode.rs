@@ -8,6 +8,12 @@
 //!                                     validated as it     ├─▶ unfragmented: split off ─▶ WebSocketMessage
 //!                                     arrives             └─▶ fragment: appended, the final one ─▶ WebSocketMessage
 //! ```
+//!
+//! With RSV1 in its first frame a message is compressed (RFC 7692): it is handed out as it came.
+//!
+//! ```text
+//!  WebSocketMessage::Compressed ─▶ inflate, validate ─▶ WebSocketMessage
+//! ```
 
 use std::borrow::Cow;
 
@@ -15,8 +21,10 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::utf8::{InvalidUtf8, Utf8Validator};
 use super::{
-    CONTROL_PAYLOAD_MAX, CloseCode, CloseFrame, Opcode, Utf8Bytes, WebSocketMessage, mask,
+    CONTROL_PAYLOAD_MAX, CloseCode, CloseFrame, CompressedMessage, Opcode, RSV1, Utf8Bytes,
+    WebSocketMessage, mask,
 };
+use crate::deflate::{self, InflateError};
 
 /// The client broke RFC 6455: the server must _Fail the WebSocket Connection_ (section
 /// 7.1.7), by a close frame with this status code and reason.
@@ -39,6 +47,8 @@ impl From<ProtocolViolation> for CloseFrame {
 #[derive(Debug)]
 pub struct FrameDecoder {
     message_bytes_max: usize,
+    /// Whether messages may be compressed.
+    takes_compressed: bool,
     /// The frame whose header has been taken off the buffer.
     pub(super) frame: Option<FrameHeader>,
     /// The type of the fragmented message under way.
@@ -53,15 +63,17 @@ pub struct FrameDecoder {
 
 /// What a data message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MessageType {
-    Text,
-    Binary,
+pub(super) struct MessageType {
+    is_text: bool,
+    is_compressed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameHeader {
     opcode: Opcode,
     fin: bool,
+    /// RSV1.
+    is_compressed: bool,
     payload_len: usize,
     masking_key: [u8; 4],
     /// How much of the payload has been unmasked and validated.
@@ -74,12 +86,19 @@ impl FrameDecoder {
     pub fn new(message_bytes_max: usize) -> FrameDecoder {
         FrameDecoder {
             message_bytes_max,
+            takes_compressed: false,
             frame: None,
             fragmented: None,
             fragments: BytesMut::new(),
             utf8: Utf8Validator::default(),
             closed: false,
         }
+    }
+
+    /// Takes messages that are compressed, too, as far as no more than the limit may come of them.
+    pub fn taking_compressed(mut self) -> FrameDecoder {
+        self.takes_compressed = true;
+        self
     }
 
     /// Takes the next message off the front of `buffer`; `None` when more must be read
@@ -123,7 +142,8 @@ impl FrameDecoder {
             let mut frame = match self.frame.take() {
                 Some(frame) => frame,
                 None => {
-                    let Some((frame, size)) = FrameHeader::parse(buffer)? else {
+                    let parsed = FrameHeader::parse(buffer, self.takes_compressed)?;
+                    let Some((frame, size)) = parsed else {
                         return Ok(None);
                     };
                     self.check_header(&frame)?;
@@ -158,12 +178,16 @@ impl FrameDecoder {
             Opcode::Text | Opcode::Binary => 0,
             _ => return Ok(()),
         };
-        if frame.payload_len > self.message_bytes_max - before {
-            let reason = format!("the message is over {} bytes", self.message_bytes_max);
-            return Err(ProtocolViolation {
-                code: CloseCode::MESSAGE_TOO_BIG,
-                reason: reason.into(),
-            });
+        let is_compressed = match self.fragmented {
+            Some(begun) => begun.is_compressed,
+            None => frame.is_compressed,
+        };
+        let bytes_max = match is_compressed {
+            true => deflate::compressed_bytes_max(self.message_bytes_max),
+            false => self.message_bytes_max,
+        };
+        if frame.payload_len > bytes_max - before {
+            return Err(message_too_big(self.message_bytes_max));
         }
         Ok(())
     }
@@ -181,12 +205,14 @@ impl FrameDecoder {
         let fresh = &mut buffer[frame.unmasked..arrived];
         mask::unmask(fresh, frame.masking_key, frame.unmasked);
         frame.unmasked = arrived;
-        let is_text = match frame.opcode {
-            Opcode::Text => true,
-            Opcode::Continuation => self.fragmented == Some(MessageType::Text),
+        let is_plain_text = match frame.opcode {
+            Opcode::Text => !frame.is_compressed,
+            Opcode::Continuation => self
+                .fragmented
+                .is_some_and(|begun| begun.is_text && !begun.is_compressed),
             _ => false,
         };
-        if is_text {
+        if is_plain_text {
             self.utf8
                 .validate(fresh)
                 .map_err(|InvalidUtf8| INVALID_TEXT)?;
@@ -206,8 +232,13 @@ impl FrameDecoder {
             Opcode::Close => {
                 return parse_close(&payload).map(|close| Some(WebSocketMessage::Close(close)));
             }
-            Opcode::Text => (MessageType::Text, payload),
-            Opcode::Binary => (MessageType::Binary, payload),
+            Opcode::Text | Opcode::Binary => {
+                let message_type = MessageType {
+                    is_text: frame.opcode == Opcode::Text,
+                    is_compressed: frame.is_compressed,
+                };
+                (message_type, payload)
+            }
             Opcode::Continuation => {
                 let message_type = self.fragmented.take().expect("checked with the header");
                 self.fragments.extend_from_slice(&payload);
@@ -234,12 +265,46 @@ impl FrameDecoder {
         message_type: MessageType,
         bytes: Bytes,
     ) -> Result<WebSocketMessage, ProtocolViolation> {
-        match message_type {
-            MessageType::Binary => Ok(WebSocketMessage::Binary(bytes)),
-            MessageType::Text if self.utf8.is_complete() => {
-                Ok(WebSocketMessage::Text(Utf8Bytes(bytes)))
+        match message_type.is_text {
+            is_text if message_type.is_compressed => {
+                let payload = bytes;
+                Ok(WebSocketMessage::Compressed(CompressedMessage {
+                    is_text,
+                    payload,
+                }))
             }
-            MessageType::Text => Err(INVALID_TEXT),
+            false => Ok(WebSocketMessage::Binary(bytes)),
+            true if self.utf8.is_complete() => Ok(WebSocketMessage::Text(Utf8Bytes(bytes))),
+            true => Err(INVALID_TEXT),
+        }
+    }
+}
+
+impl CompressedMessage {
+    /// How many bytes came.
+    pub fn compressed_len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The message, if it has at most `bytes_max` bytes: no more than that is inflated.
+    ///
+    /// # Errors
+    /// [`ProtocolViolation`]: it has more, or is no message. What does not inflate is not consistent
+    /// with the type of its message, which is 1007 (RFC 6455, section 7.4.1), as a text is that is
+    /// not UTF-8.
+    pub fn inflate(&self, bytes_max: usize) -> Result<WebSocketMessage, ProtocolViolation> {
+        let inflated = deflate::inflate(&self.payload, bytes_max);
+        let message = inflated.map_err(|error| match error {
+            InflateError::TooLong => message_too_big(bytes_max),
+            InflateError::Invalid => ProtocolViolation {
+                code: CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+                reason: Cow::Borrowed("the compressed message cannot be inflated"),
+            },
+        })?;
+        match self.is_text {
+            false => Ok(WebSocketMessage::Binary(message.into())),
+            true if std::str::from_utf8(&message).is_err() => Err(INVALID_TEXT),
+            true => Ok(WebSocketMessage::Text(Utf8Bytes(message.into()))),
         }
     }
 }
@@ -247,16 +312,25 @@ impl FrameDecoder {
 impl FrameHeader {
     /// Reads a header, and returns how long it was; `None` when it is not all there. What two
     /// bytes already show to be wrong is refused with two bytes.
-    fn parse(buffer: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolViolation> {
+    fn parse(
+        buffer: &[u8],
+        takes_compressed: bool,
+    ) -> Result<Option<(FrameHeader, usize)>, ProtocolViolation> {
         let [first, second, rest @ ..] = buffer else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        let is_compressed = takes_compressed && first & RSV1 != 0;
+        if first & 0x70 != 0 && !(is_compressed && first & 0x30 == 0) {
             return Err(protocol_error("a reserved bit is set"));
         }
         let Some(opcode) = Opcode::from_bits(first & 0x0F) else {
             return Err(protocol_error("a reserved opcode"));
         };
+        if is_compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(protocol_error(
+                "only the first frame of a message says that it is compressed",
+            ));
+        }
         let fin = first & 0x80 != 0;
         if second & 0x80 == 0 {
             return Err(protocol_error("a client frame must be masked"));
@@ -297,6 +371,7 @@ impl FrameHeader {
         let frame = FrameHeader {
             opcode,
             fin,
+            is_compressed,
             // Saturated only where addresses are shorter than 63 bits, far over any limit.
             payload_len: usize::try_from(len).unwrap_or(usize::MAX),
             masking_key: *masking_key,
@@ -332,6 +407,13 @@ const INVALID_TEXT: ProtocolViolation = ProtocolViolation {
     code: CloseCode::INVALID_FRAME_PAYLOAD_DATA,
     reason: Cow::Borrowed("the text is not UTF-8"),
 };
+
+fn message_too_big(bytes_max: usize) -> ProtocolViolation {
+    ProtocolViolation {
+        code: CloseCode::MESSAGE_TOO_BIG,
+        reason: format!("the message is over {bytes_max} bytes").into(),
+    }
+}
 
 fn protocol_error(reason: &'static str) -> ProtocolViolation {
     ProtocolViolation {

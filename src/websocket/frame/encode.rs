@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::close::fitting;
-use super::{CONTROL_PAYLOAD_MAX, CloseCode, Opcode};
+use super::{CONTROL_PAYLOAD_MAX, CloseCode, Opcode, RSV1};
+use crate::deflate::{COMPRESSED_BYTES_MIN, PermessageDeflate};
 
 /// How many bytes stand in front of a payload of that length: 2, 4 or 10.
 #[inline]
@@ -24,6 +25,25 @@ pub(super) fn write_frame_header(out: &mut BytesMut, opcode: Opcode, payload: us
 /// Writes a text frame; `payload` must be UTF-8.
 pub fn write_text(out: &mut BytesMut, payload: &[u8]) {
     write_frame(out, Opcode::Text, payload);
+}
+
+/// Writes a whole message; compressed, as by [`end_message`].
+pub fn write_message(
+    out: &mut BytesMut,
+    opcode: Opcode,
+    payload: &[u8],
+    deflate: Option<PermessageDeflate>,
+) {
+    let deflate = deflate.filter(|_| payload.len() >= COMPRESSED_BYTES_MIN);
+    let mut compressor = deflate.map(PermessageDeflate::compressor);
+    match compressor.as_mut().and_then(|c| c.compress(payload)) {
+        None => write_frame(out, opcode, payload),
+        Some(compressed) => {
+            let at = out.len();
+            write_frame(out, opcode, compressed);
+            out[at] |= RSV1;
+        }
+    }
 }
 
 /// Writes a fragment of a text message: its first, its final one (`fin`), both or neither.
@@ -72,7 +92,7 @@ pub fn write_close(out: &mut BytesMut, code: CloseCode, reason: &str) {
 }
 
 /// Starts a frame whose payload's length is not known yet; the payload is what the
-/// caller appends up to [`end_frame`]. Returns where the frame begins, for `end_frame`.
+/// caller appends up to [`end_message`]. Returns where the frame begins, for that.
 #[inline]
 pub fn begin_frame(out: &mut BytesMut) -> usize {
     let start = out.len();
@@ -95,6 +115,38 @@ pub fn end_frame(out: &mut BytesMut, start: usize, opcode: Opcode) {
         out.copy_within(from, start + len);
     }
     out[start..start + len].copy_from_slice(&header[..len]);
+}
+
+/// Ends the frame of a whole message: compressed where that was negotiated, the message is worth it
+/// (256 bytes and more), and becomes shorter.
+#[inline]
+pub fn end_message(
+    out: &mut BytesMut,
+    start: usize,
+    opcode: Opcode,
+    deflate: Option<PermessageDeflate>,
+) {
+    let payload = out.len() - start - HEADER_ROOM;
+    match deflate.filter(|_| payload >= COMPRESSED_BYTES_MIN) {
+        None => end_frame(out, start, opcode),
+        Some(deflate) => end_compressed(out, start, opcode, deflate),
+    }
+}
+
+fn end_compressed(out: &mut BytesMut, start: usize, opcode: Opcode, deflate: PermessageDeflate) {
+    let payload_at = start + HEADER_ROOM;
+    let mut compressor = deflate.compressor();
+    let compressed = compressor.compress(&out[payload_at..]);
+    let rsv1 = match compressed {
+        None => 0,
+        Some(compressed) => {
+            out.truncate(payload_at);
+            out.put_slice(compressed);
+            RSV1
+        }
+    };
+    end_frame(out, start, opcode);
+    out[start] |= rsv1;
 }
 
 /// The FIN bit: the frame is the final fragment of its message.

@@ -5,6 +5,7 @@ use fuzzing::{FuzzInput, fuzz, within};
 
 use super::encode::write_frame_header;
 use super::*;
+use crate::deflate::{self, PermessageDeflate};
 
 /// A message, or what ends the connection.
 type Outcome = (Vec<WebSocketMessage>, Option<ProtocolViolation>);
@@ -12,13 +13,17 @@ type Outcome = (Vec<WebSocketMessage>, Option<ProtocolViolation>);
 /// How many times the largest message the decoder may hold, beside the buffer that it is given:
 /// fragments are in a buffer that doubles, and for a moment in what that was before.
 const HELD: usize = 3;
+/// What inflating takes beside the message: its state, which is kept for others.
+const INFLATING: usize = 192 << 10;
 
 #[test]
 fn fuzz_frames() {
     fuzz("frames", |input| {
         let message_bytes_max = input.up_to_bits(17);
+        let deflate = input.one_in(2).then(negotiated);
         let mut client = SendingClient {
             bytes_max: message_bytes_max,
+            deflate,
             sent: Vec::new(),
             expected: (Vec::new(), None),
         };
@@ -32,9 +37,13 @@ fn fuzz_frames() {
         if !valid {
             input.damage(&mut sent);
         }
-        let whole = decode_all(&[&sent], message_bytes_max);
+        let decoder = || match deflate {
+            None => FrameDecoder::new(message_bytes_max),
+            Some(_) => FrameDecoder::new(message_bytes_max).taking_compressed(),
+        };
+        let whole = decode_all(decoder(), &[&sent], message_bytes_max);
         let pieces = input.cut(&sent, 12);
-        let in_pieces = decode_all(&pieces, message_bytes_max);
+        let in_pieces = decode_all(decoder(), &pieces, message_bytes_max);
         assert_eq!(
             in_pieces, whole,
             "it depends on how the stream is cut: {sent:02x?}"
@@ -47,9 +56,15 @@ fn fuzz_frames() {
     });
 }
 
+fn negotiated() -> PermessageDeflate {
+    let mut request = http::HeaderMap::new();
+    let offer = http::HeaderValue::from_static("permessage-deflate");
+    request.insert("sec-websocket-extensions", offer);
+    PermessageDeflate::negotiate(&request).expect("taken").0
+}
+
 /// Everything that comes of these pieces.
-fn decode_all(pieces: &[&[u8]], message_bytes_max: usize) -> Outcome {
-    let mut decoder = FrameDecoder::new(message_bytes_max);
+fn decode_all(mut decoder: FrameDecoder, pieces: &[&[u8]], message_bytes_max: usize) -> Outcome {
     let mut buffer = BytesMut::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
     let mut messages = Vec::new();
     for piece in pieces {
@@ -57,7 +72,16 @@ fn decode_all(pieces: &[&[u8]], message_bytes_max: usize) -> Outcome {
         loop {
             let bytes_max = HELD * message_bytes_max + 1024;
             let decoded = within(bytes_max, "a frame", || decoder.decode(&mut buffer));
-            assert!(decoder.payload_missing() <= message_bytes_max.max(CONTROL_PAYLOAD_MAX));
+            let missing_max = deflate::compressed_bytes_max(message_bytes_max);
+            assert!(decoder.payload_missing() <= missing_max.max(CONTROL_PAYLOAD_MAX));
+            let decoded = match decoded {
+                Ok(Some(WebSocketMessage::Compressed(message))) => {
+                    within(bytes_max + INFLATING, "inflating", || {
+                        message.inflate(message_bytes_max).map(Some)
+                    })
+                }
+                decoded => decoded,
+            };
             match decoded {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
@@ -74,6 +98,8 @@ fn decode_all(pieces: &[&[u8]], message_bytes_max: usize) -> Outcome {
 /// A client that sends what is valid, but for a message over the limit at times.
 struct SendingClient {
     bytes_max: usize,
+    /// How it compresses some of its messages.
+    deflate: Option<PermessageDeflate>,
     sent: Vec<u8>,
     /// What must come of it; nothing does after a close frame, or after what is refused.
     expected: (Vec<WebSocketMessage>, Option<CloseCode>),
@@ -97,7 +123,11 @@ impl SendingClient {
         let len = input.up_to_bits(bits).min(bytes_max);
         let bytes = input.bytes(len);
         let is_text = input.one_in(2);
-        let payload = if is_text { text.as_bytes() } else { &bytes };
+        let message = if is_text { text.as_bytes() } else { &bytes };
+        let fits = message.len() <= self.bytes_max;
+        let mut compressor = self.deflate.filter(|_| fits).map(|d| d.compressor());
+        let compressed = compressor.as_mut().and_then(|c| c.compress(message));
+        let (payload, rsv1) = compressed.map_or((message, 0), |payload| (payload, RSV1));
         let parts = input.cut(payload, 4);
         let (count, mut size) = (parts.len(), 0);
         for (at, part) in parts.into_iter().enumerate() {
@@ -110,7 +140,11 @@ impl SendingClient {
             if size > self.bytes_max && !self.has_ended() {
                 self.expected.1 = Some(CloseCode::MESSAGE_TOO_BIG);
             }
+            let at_frame = self.sent.len();
             self.send_frame(input, opcode, at + 1 == count, part);
+            if at == 0 {
+                self.sent[at_frame] |= rsv1;
+            }
             if at + 1 < count && input.one_in(3) {
                 self.send_control(input);
             }

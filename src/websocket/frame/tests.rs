@@ -1,6 +1,8 @@
 //! What a client may and may not send, as the RFC and the Autobahn test suite have it.
 //! Every case is fed whole, one byte at a time, and one frame at a time.
 
+mod compressed;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
@@ -35,13 +37,26 @@ const PONG: u8 = 0x8A;
 type Decoded = (Vec<WebSocketMessage>, Option<u16>);
 
 fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
-    let mut decoder = FrameDecoder::new(MESSAGE_BYTES_MAX);
+    decoded_by(FrameDecoder::new(MESSAGE_BYTES_MAX), pieces)
+}
+
+/// With what is compressed inflated.
+fn decoded_by<'a>(
+    mut decoder: FrameDecoder,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Decoded {
     let mut buffer = BytesMut::new();
     let mut messages = Vec::new();
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
             match decoder.decode(&mut buffer) {
+                Ok(Some(WebSocketMessage::Compressed(message))) => {
+                    match message.inflate(MESSAGE_BYTES_MAX) {
+                        Ok(message) => messages.push(message),
+                        Err(violation) => return (messages, Some(violation.code.0)),
+                    }
+                }
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
                 Err(violation) => {
