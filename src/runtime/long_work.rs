@@ -27,6 +27,13 @@ pub struct LongWork {
     permits: LazyLock<Semaphore>,
 }
 
+/// Work whose turn it is.
+#[derive(Debug)]
+pub struct BegunWork<'a> {
+    /// `None` for short work.
+    permit: Option<SemaphorePermit<'a>>,
+}
+
 /// While it is held, no long work of the kind runs.
 #[derive(Debug)]
 pub struct PausedWork<'a> {
@@ -58,6 +65,16 @@ impl LongWork {
         block_in_place(work)
     }
 
+    /// Begins work on so many bytes, if it is short or its turn is now. For work that can be left
+    /// undone.
+    pub fn try_begin(&self, bytes: usize) -> Option<BegunWork<'_>> {
+        let permit = match self.is_long(bytes) {
+            true => Some(self.permits.try_acquire().ok()?),
+            false => None,
+        };
+        Some(BegunWork { permit })
+    }
+
     /// Waits until what was asked for before is done. Tests find out by it what is long work of
     /// the kind.
     pub async fn pause(&self) -> PausedWork<'_> {
@@ -69,6 +86,16 @@ impl LongWork {
     async fn permits(&self, count: u32) -> SemaphorePermit<'_> {
         let permits = self.permits.acquire_many(count).await;
         permits.expect("the semaphore is never closed")
+    }
+}
+
+impl BegunWork<'_> {
+    /// Does the work.
+    pub fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        match self.permit {
+            None => work(),
+            Some(_permit) => block_in_place(work),
+        }
     }
 }
 
@@ -150,6 +177,18 @@ mod tests {
         assert!(work.run(LONG, || ()).now_or_never().is_none());
         held.pop();
         assert!(work.run(LONG, || ()).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_can_be_left_undone_is_begun_only_when_its_turn_is_now() {
+        let work = LongWork::from_bytes(LONG);
+        let all = work.permits(limit()).await;
+        assert!(work.try_begin(LONG).is_none());
+        assert!(work.try_begin(LONG - 1).is_some(), "short work");
+        drop(all);
+        let begun = work.try_begin(LONG).expect("its turn");
+        assert_eq!(begun.run(|| 7), 7);
+        assert!(work.permits(limit()).now_or_never().is_some(), "it is done");
     }
 
     #[tokio::test]
