@@ -3,8 +3,8 @@
 //!
 //! `scripts/autobahn` runs the suite itself, which needs Python 2.7. Here the cases are a table
 //! ([`cases`]), run with each test run; whatever the suite itself chops, and what is short, is
-//! also sent frame by frame and octet by octet. Sections 12 and 13 are about compression, which
-//! the proxy does not offer.
+//! also sent frame by frame and octet by octet. Sections 12 and 13, which are
+//! about compression, only the suite itself has: `compression.rs` tests that here.
 
 mod cases;
 

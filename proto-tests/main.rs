@@ -19,6 +19,7 @@ mod client_commits;
 mod client_settings;
 mod close_codes;
 mod cluster_ids;
+mod compression;
 mod config;
 mod drain;
 mod embedded_broker;

@@ -236,6 +236,8 @@ pub struct WebSocketConfig {
     pub send_buffer: usize,
     /// Open sockets on this node; 0 sets no limit.
     pub max_connections: usize,
+    /// Whether messages are compressed (`permessage-deflate`) where a client offers it.
+    pub compression: bool,
     /// Origins whose pages may use this server.
     pub origins: AllowedOrigins,
 }
@@ -247,6 +249,7 @@ impl Default for WebSocketConfig {
             max_message_size: 1 << 20,
             send_buffer: 256 << 10,
             max_connections: 0,
+            compression: true,
             origins: AllowedOrigins::Any,
         }
     }

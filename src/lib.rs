@@ -29,7 +29,7 @@
 //! ```text
 //! src/broker      the in-memory broker of --dev and of the tests
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
-//! src/websocket   RFC 6455: the opening handshake and frames, without I/O
+//! src/websocket   RFC 6455 and 7692: the opening handshake, frames, compression, without I/O
 //! src/registry    the client of Confluent's schema registry
 //! src/oauth       where bearer tokens for brokers come from
 //! src/https       small requests over HTTP and HTTPS

@@ -5,10 +5,11 @@
 //!                       └─▶ error: a status and JSON, or (errors=close) 101 and a close frame
 //! ```
 //!
-//! `upgrade` answers the request. `session` is what both kinds of sockets own: connection, write
+//! `upgrade` answers the request, and `compression` the offer of compressed messages. `session` is what both kinds of sockets own: connection, write
 //! buffer, signals, keepalive, closing handshake. `produce` and `consume` are the two kinds.
 
 mod close;
+mod compression;
 mod consume;
 #[cfg(feature = "echo")]
 mod echo;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 pub(crate) mod avro;
 pub(crate) mod clients;
+pub(crate) mod deflate_client;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod program;

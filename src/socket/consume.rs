@@ -24,6 +24,7 @@ mod counted_topics;
 mod delivery;
 mod delivery_listener;
 mod encoded_frames;
+mod frame_encoding;
 mod frame_place;
 mod offset_tracker;
 mod rate;
@@ -57,6 +58,7 @@ use avro_commits::{CommitRead, SchemaLookUp};
 use chunk::OutgoingChunk;
 use counted_topics::CountedTopics;
 use delivery::SendProgress;
+use frame_encoding::FrameEncoding;
 use kafka_client::consumer::{
     CommitError, Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription,
 };
@@ -252,7 +254,7 @@ impl ConsumingSocket {
     async fn take_message(&mut self) -> Result<bool, CloseReason> {
         match self.format {
             FrameFormat::Json(_) => {
-                let Some(text) = self.session.next_text()? else {
+                let Some(text) = self.session.next_text().await? else {
                     return Ok(false);
                 };
                 let message = text.as_bytes();
@@ -269,7 +271,7 @@ impl ConsumingSocket {
                 if !self.avro_commits.has_room() {
                     return Ok(false);
                 }
-                let Some(message) = self.session.next_binary()? else {
+                let Some(message) = self.session.next_binary().await? else {
                     return Ok(false);
                 };
                 self.take_avro(message);
@@ -346,10 +348,21 @@ impl ConsumingSocket {
         Ok(SendProgress::TurnOver)
     }
 
+    /// How records become frames. Those that go into arrays are compressed with their array.
+    fn encoding(&self) -> FrameEncoding {
+        FrameEncoding {
+            format: self.format,
+            deflate: match self.sink {
+                RecordSink::SingleFrames => self.session.out.deflate(),
+                RecordSink::Arrays(_) => None,
+            },
+        }
+    }
+
     fn handle_event(&mut self, event: ConsumerEvent, now: Instant) -> Result<(), CloseReason> {
         match event {
             ConsumerEvent::Records(records) => {
-                self.chunk = Some(OutgoingChunk::new(records, self.format, now));
+                self.chunk = Some(OutgoingChunk::new(records, self.encoding(), now));
             }
             ConsumerEvent::Assigned(partitions) => debug!(?partitions, "assigned"),
             ConsumerEvent::Revoked(revocation) => {

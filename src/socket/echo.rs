@@ -13,6 +13,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 
 use super::close::CloseReason;
+use super::compression;
 use super::session::{DataMessage, SocketSession, set_timer};
 use super::turn::STEPS_PER_TURN;
 use super::upgrade::{handshake_error, switching_protocols, take_over};
@@ -20,7 +21,7 @@ use crate::app::App;
 use crate::http_error::HttpError;
 use crate::session::registry::ConnectionPermit;
 use runtime::panic_policy;
-use websocket::frame::{self, Opcode};
+use websocket::frame::Opcode;
 use websocket::handshake::{self, HandshakeError};
 
 /// The route.
@@ -40,7 +41,7 @@ fn answer(app: &App, headers: &HeaderMap, upgrade: Option<OnUpgrade>) -> Respons
         (Ok(_), None) => Err(HandshakeError::NotAnUpgrade),
         (Err(error), _) => Err(error),
     };
-    let (headers, upgrade) = match accepted {
+    let (mut response, upgrade) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => return handshake_error(error).into_response(),
     };
@@ -51,9 +52,9 @@ fn answer(app: &App, headers: &HeaderMap, upgrade: Option<OnUpgrade>) -> Respons
         return HttpError::new(StatusCode::TOO_MANY_REQUESTS, message).into_response();
     };
     let serving = app.clone();
-    let message_bytes_max = settings.max_message_size;
+    let limits = compression::negotiate(settings, headers, &mut response);
     let echoing = async move {
-        if let Some(stream) = take_over(upgrade, message_bytes_max).await {
+        if let Some(stream) = take_over(upgrade, limits).await {
             let handle = Arc::clone(permit.handle());
             let session = SocketSession::new(stream, handle, &serving.config, usize::MAX);
             EchoSocket { session, permit }.run().await;
@@ -61,7 +62,7 @@ fn answer(app: &App, headers: &HeaderMap, upgrade: Option<OnUpgrade>) -> Respons
     };
     app.socket_tasks
         .spawn(panic_policy::contain_panics(echoing));
-    switching_protocols(headers)
+    switching_protocols(response)
 }
 
 /// One client.
@@ -88,7 +89,7 @@ impl EchoSocket {
         loop {
             self.session.handle_signals()?;
             loop {
-                match self.session.next_data()? {
+                match self.session.next_data().await? {
                     Some(message) => self.send_back(&message),
                     None if self.session.take_control_frames() < STEPS_PER_TURN => break,
                     None => yield_now().await,
@@ -118,10 +119,6 @@ impl EchoSocket {
             DataMessage::Text(text) => (Opcode::Text, text.as_bytes()),
             DataMessage::Binary(bytes) => (Opcode::Binary, &bytes[..]),
         };
-        self.session.out.append(|frames| {
-            let start = frame::begin_frame(frames);
-            frames.extend_from_slice(payload);
-            frame::end_frame(frames, start, opcode);
-        });
+        self.session.out.append_message(opcode, payload);
     }
 }

@@ -208,11 +208,11 @@ impl ProducingSocket {
     /// Takes the next message; whether there was one.
     async fn take_message(&mut self) -> Result<bool, CloseReason> {
         match self.format {
-            MessageFormat::Json(formats) => match self.session.next_text()? {
+            MessageFormat::Json(formats) => match self.session.next_text().await? {
                 None => return Ok(false),
                 Some(text) => self.produce(formats, text.as_bytes()).await?,
             },
-            MessageFormat::Avro(_) => match self.session.next_binary()? {
+            MessageFormat::Avro(_) => match self.session.next_binary().await? {
                 None => return Ok(false),
                 Some(message) => self.produce_binary(&message).await?,
             },
@@ -462,7 +462,8 @@ impl ProducingSocket {
         loop {
             let out_max = self.session.out_max();
             let out = &mut self.session.out;
-            out.append(|frames| self.acks.write_ready(frames, out_max));
+            let deflate = out.deflate();
+            out.append(|frames| self.acks.write_ready(frames, out_max, deflate));
             let had_room = self.session.has_room();
             let all = self.session.flush_or_drop();
             if !all || had_room {

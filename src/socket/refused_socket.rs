@@ -57,6 +57,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::socket::stream::MessageLimits;
     use websocket::frame::CloseCode;
 
     #[tokio::test(start_paused = true)]
@@ -64,7 +65,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let socket = WebSocketStream::new(accepted.unwrap().0, Default::default(), 125);
+        let limits = MessageLimits::plain(125);
+        let socket = WebSocketStream::new(accepted.unwrap().0, Default::default(), limits);
         let (counted, closing) = (Arc::new(()), Arc::new(Notify::new()));
         let connection = HttpConnectionHold::new(counted.clone(), closing.clone());
         let refusal = CloseFrame::new(CloseCode(4400), "no such topic");

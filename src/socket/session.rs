@@ -24,13 +24,16 @@ use futures_util::FutureExt;
 use tokio::time::{Duration, Instant, Sleep, timeout_at};
 
 use super::close::CloseReason;
+use super::compression;
 use super::keepalive::{Keepalive, KeepaliveAction};
 use super::stream::{ReadStatus, WebSocketStream};
-use super::turn::{self, STEPS_PER_TURN};
+use super::turn::{self, STEPS_PER_TURN, TaskTurn};
 use super::write_buffer::WriteBuffer;
 use crate::config::Config;
 use crate::session::registry::{SocketHandle, SocketSignal};
-use websocket::frame::{self, CloseCode, CloseFrame, Utf8Bytes, WebSocketMessage};
+use websocket::frame::{
+    self, CloseCode, CloseFrame, CompressedMessage, Utf8Bytes, WebSocketMessage,
+};
 
 /// How long a close frame may take to be sent.
 pub(super) const CLOSE_SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +57,8 @@ pub(super) struct SocketSession {
     probed: bool,
     /// Pings and pongs since they were asked for.
     control_frames: u32,
+    /// Of inflating messages: how long they are, reading them does not show.
+    inflating: TaskTurn,
     /// Frames to be written.
     pub(super) out: WriteBuffer,
     /// From this many bytes on `out` is full.
@@ -76,12 +81,14 @@ impl SocketSession {
         out_keep_max: usize,
     ) -> Self {
         let settings = &config.server.websocket;
+        let deflate = stream.limits().deflate;
         Self {
             stream,
             handle,
             probed: false,
             control_frames: 0,
-            out: WriteBuffer::new(out_keep_max),
+            inflating: TaskTurn::default(),
+            out: WriteBuffer::new(out_keep_max, deflate),
             out_max: settings.send_buffer,
             blocked_since: None,
             blocked_max: config.consumer.max_poll_interval,
@@ -181,8 +188,8 @@ impl SocketSession {
     }
 
     /// The next text message of what has been read; as [`next_data`](Self::next_data).
-    pub(super) fn next_text(&mut self) -> Result<Option<Utf8Bytes>, CloseReason> {
-        match self.next_data()? {
+    pub(super) async fn next_text(&mut self) -> Result<Option<Utf8Bytes>, CloseReason> {
+        match self.next_data().await? {
             None => Ok(None),
             Some(DataMessage::Text(text)) => Ok(Some(text)),
             Some(DataMessage::Binary(_)) => Err(CloseReason::Fail(CloseFrame::new(
@@ -194,8 +201,8 @@ impl SocketSession {
 
     /// The next binary message of what has been read, while there is room for replies. Answers
     /// pings on the way.
-    pub(super) fn next_binary(&mut self) -> Result<Option<Bytes>, CloseReason> {
-        match self.next_data()? {
+    pub(super) async fn next_binary(&mut self) -> Result<Option<Bytes>, CloseReason> {
+        match self.next_data().await? {
             None => Ok(None),
             Some(DataMessage::Binary(bytes)) => Ok(Some(bytes)),
             Some(DataMessage::Text(_)) => Err(CloseReason::Fail(CloseFrame::new(
@@ -207,7 +214,7 @@ impl SocketSession {
 
     /// The next data message of what has been read, while there is room for replies. Answers
     /// pings on the way, for one turn of the task at most.
-    pub(super) fn next_data(&mut self) -> Result<Option<DataMessage>, CloseReason> {
+    pub(super) async fn next_data(&mut self) -> Result<Option<DataMessage>, CloseReason> {
         while self.has_room() && self.control_frames < STEPS_PER_TURN {
             let Some(message) = self.stream.next_message()? else {
                 return Ok(None);
@@ -217,6 +224,11 @@ impl SocketSession {
             if !is_close && std::mem::take(&mut self.probed) {
                 self.handle.client_alive.notify_waiters();
             }
+            let message = match message {
+                // Boxed: the task of an open socket has no room for what not every one needs.
+                WebSocketMessage::Compressed(message) => Box::pin(self.inflate(message)).await?,
+                message => message,
+            };
             match message {
                 WebSocketMessage::Text(text) => return Ok(Some(DataMessage::Text(text))),
                 WebSocketMessage::Binary(bytes) => return Ok(Some(DataMessage::Binary(bytes))),
@@ -226,10 +238,29 @@ impl SocketSession {
                         .append(|frames| frame::write_pong(frames, &payload));
                 }
                 WebSocketMessage::Pong(_) => self.control_frames += 1,
+                // What was inflated is not compressed.
+                WebSocketMessage::Compressed(_) => {}
                 WebSocketMessage::Close(close) => return Err(CloseReason::PeerClosed(close)),
             }
         }
         Ok(None)
+    }
+
+    /// Inflates a message, in turns with other tasks: a read may bring many that are long.
+    async fn inflate(
+        &mut self,
+        message: CompressedMessage,
+    ) -> Result<WebSocketMessage, CloseReason> {
+        let compressed_len = message.compressed_len();
+        let inflated = compression::inflate(message, self.stream.limits().bytes_max).await?;
+        let inflated_len = match &inflated {
+            WebSocketMessage::Text(text) => text.as_bytes().len(),
+            WebSocketMessage::Binary(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let bytes = compression::inflating_bytes(compressed_len, inflated_len);
+        self.inflating.spend(turn::steps_of_read(bytes)).await;
+        Ok(inflated)
     }
 
     /// Writes the buffer; whether all of it went.

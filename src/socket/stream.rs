@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Duration, timeout};
 
+use websocket::deflate::PermessageDeflate;
 use websocket::frame::{self, CloseFrame, FrameDecoder, ProtocolViolation, WebSocketMessage};
 
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -27,9 +28,30 @@ const READ_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct WebSocketStream {
     stream: TcpStream,
     decoder: FrameDecoder,
+    limits: MessageLimits,
     read_buffer: BytesMut,
     /// How much to make room for in a read.
     read_size: usize,
+}
+
+/// What the messages of a connection may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageLimits {
+    /// Of a message from the client, whether or not it comes compressed.
+    pub(crate) bytes_max: usize,
+    /// How messages are compressed, if that was negotiated.
+    pub(crate) deflate: Option<PermessageDeflate>,
+}
+
+#[cfg(test)]
+impl MessageLimits {
+    /// Of messages that are not compressed.
+    pub(crate) fn plain(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            deflate: None,
+        }
+    }
 }
 
 /// What became of a read.
@@ -45,13 +67,23 @@ pub(crate) enum ReadStatus {
 
 impl WebSocketStream {
     /// Takes over an upgraded connection; `read_ahead` is what was read after the request.
-    pub(crate) fn new(stream: TcpStream, read_ahead: Bytes, message_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, read_ahead: Bytes, limits: MessageLimits) -> Self {
+        let decoder = FrameDecoder::new(limits.bytes_max);
         Self {
             stream,
-            decoder: FrameDecoder::new(message_bytes_max),
+            decoder: match limits.deflate {
+                None => decoder,
+                Some(_) => decoder.taking_compressed(),
+            },
+            limits,
             read_buffer: BytesMut::from(read_ahead),
             read_size: READ_BYTES_MIN,
         }
+    }
+
+    /// What messages may be.
+    pub(crate) fn limits(&self) -> MessageLimits {
+        self.limits
     }
 
     /// The next message of what has been read.

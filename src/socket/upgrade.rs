@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
 use super::PageRefused;
+use super::compression;
 use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
@@ -25,7 +26,7 @@ use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
 use super::refusal::not_leased;
 use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
-use super::stream::WebSocketStream;
+use super::stream::{MessageLimits, WebSocketStream};
 use super::topic_access::{self, ReservedTopic};
 use crate::app::App;
 use crate::auth::{self, KafkaCredentials};
@@ -161,7 +162,8 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         Err(error) => Err(error),
         Ok(user) => opener.admit(request.endpoint, &query, user).await,
     };
-    let message_bytes_max = opener.app.config.server.websocket.max_message_size;
+    let settings = &opener.app.config.server.websocket;
+    let limits = compression::negotiate(settings, &request.headers, &mut accepted);
     let span = debug_span!(
         "socket",
         peer = peer.map(tracing::field::display),
@@ -173,7 +175,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let tracker = opener.app.socket_tasks.clone();
             let identity = opener.identity(request.endpoint, &admitted, peer);
             let socket = async move {
-                if let Some(socket) = take_over(upgrade, message_bytes_max).await {
+                if let Some(socket) = take_over(upgrade, limits).await {
                     let log = SocketLog::open(identity, Arc::clone(&opener.app.metrics));
                     opener.start(admitted, socket, log, span);
                 }
@@ -189,7 +191,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
             let code = CloseCode(4000 + error.status.as_u16());
             let close = CloseFrame::new(code, &error.message);
             let closing = async move {
-                if let Some(socket) = take_over(upgrade, message_bytes_max).await {
+                if let Some(socket) = take_over(upgrade, limits).await {
                     refused_socket::close(socket, &close, request.connection).await;
                 }
             };
@@ -585,7 +587,7 @@ impl SocketOpener {
 /// Takes the connection over from hyper, of which nothing remains.
 pub(super) async fn take_over(
     upgrade: OnUpgrade,
-    message_bytes_max: usize,
+    limits: MessageLimits,
 ) -> Option<WebSocketStream> {
     let upgraded = match timeout(UPGRADE_TIMEOUT, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
@@ -599,11 +601,7 @@ pub(super) async fn take_over(
         .downcast::<TokioIo<KeepAliveStream<TcpStream>>>()
         .expect("the server hands hyper nothing but TCP streams");
     let stream = parts.io.into_inner().into_inner();
-    Some(WebSocketStream::new(
-        stream,
-        parts.read_buf,
-        message_bytes_max,
-    ))
+    Some(WebSocketStream::new(stream, parts.read_buf, limits))
 }
 
 pub(super) fn switching_protocols(headers: HeaderMap) -> Response<String> {

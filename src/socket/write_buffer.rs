@@ -8,7 +8,9 @@ use std::io;
 
 use bytes::BytesMut;
 
+use super::compression;
 use super::stream::WebSocketStream;
+use websocket::deflate::PermessageDeflate;
 use websocket::frame::{self, Opcode};
 
 /// Whole frames; the first may be partly written.
@@ -19,20 +21,28 @@ pub(super) struct WriteBuffer {
     appended: u64,
     /// What is allocated beyond this is freed as soon as the buffer is empty.
     keep_max: usize,
+    /// How messages are compressed, if that was negotiated.
+    deflate: Option<PermessageDeflate>,
 }
 
 impl WriteBuffer {
     /// An empty buffer, which keeps at most `keep_max` bytes of memory when it has become
-    /// empty.
-    pub(super) fn new(keep_max: usize) -> Self {
+    /// empty; whole messages are compressed by `deflate`.
+    pub(super) fn new(keep_max: usize, deflate: Option<PermessageDeflate>) -> Self {
         Self {
             buffer: BytesMut::new(),
             appended: 0,
             keep_max,
+            deflate,
         }
     }
 
-    /// Appends what `frames` writes.
+    /// How messages are compressed, if that was negotiated.
+    pub(super) fn deflate(&self) -> Option<PermessageDeflate> {
+        self.deflate
+    }
+
+    /// Appends what `frames` writes, as it is.
     pub(super) fn append(&mut self, frames: impl FnOnce(&mut BytesMut)) {
         let before = self.buffer.len();
         frames(&mut self.buffer);
@@ -41,11 +51,18 @@ impl WriteBuffer {
 
     /// Appends one text message, of what `payload` writes.
     pub(super) fn append_text(&mut self, payload: impl FnOnce(&mut BytesMut)) {
+        let deflate = self.deflate;
         self.append(|frames| {
             let start = frame::begin_frame(frames);
             payload(frames);
-            frame::end_frame(frames, start, Opcode::Text);
+            compression::end_message(frames, start, Opcode::Text, deflate);
         });
+    }
+
+    /// Appends one message that is there already.
+    pub(super) fn append_message(&mut self, opcode: Opcode, payload: &[u8]) {
+        let deflate = self.deflate;
+        self.append(|frames| compression::write_message(frames, opcode, payload, deflate));
     }
 
     /// How many bytes were ever appended.

@@ -35,8 +35,8 @@ use bytes::Bytes;
 pub use close::{CloseCode, CloseFrame};
 pub use decode::{FrameDecoder, ProtocolViolation};
 pub use encode::{
-    begin_frame, end_frame, end_message, write_close, write_message, write_ping, write_pong,
-    write_text, write_text_fragment,
+    begin_frame, end_message, write_close, write_message, write_ping, write_pong, write_text,
+    write_text_fragment,
 };
 
 /// The most bytes of payload that a control frame may carry (section 5.5).

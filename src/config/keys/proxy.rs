@@ -179,7 +179,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Origins whose pages may use this server, such as https://app.example.org; * is any, with --dev only loopback and null unless it is given",
         set: |c, text| assign(&mut c.server.websocket.origins, AllowedOrigins::parse(text)),
     }).by_default_in_dev("loopback,null"),
-    later("server.websocket.compression", &["WSPROXY_WS_COMPRESSION"], "BOOLEAN", Some("false"), "Whether messages are compressed (permessage-deflate) where a client offers it"),
+    setting("server.websocket.compression", &["WSPROXY_WS_COMPRESSION"], Setting {
+        default: Some("true"),
+        placeholder: "BOOLEAN",
+        help: "Whether messages are compressed (permessage-deflate) where a client offers it",
+        set: |c, text| assign(&mut c.server.websocket.compression, value::boolean(text)),
+    }),
     later("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], "GLOB,…", None, "Topics that clients may write to"),
     later("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], "GLOB,…", None, "Topics that clients may read"),
     later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),

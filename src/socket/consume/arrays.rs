@@ -16,7 +16,7 @@ use super::delivery_listener::DeliveryListener;
 use super::encoded_frames::RecordFrame;
 use crate::socket::write_buffer::WriteBuffer;
 use kafka_client::consumer::{FetchPosition, TopicPartition};
-use websocket::frame;
+use websocket::frame::Opcode;
 
 /// How long after its first record an array is sent that is not full.
 const ARRAY_WAIT_MAX: Duration = Duration::from_millis(20);
@@ -128,7 +128,7 @@ impl ArraySink {
             return;
         }
         self.payload.put_u8(b']');
-        out.append(|frames| frame::write_text(frames, &self.payload));
+        out.append_message(Opcode::Text, &self.payload);
         let end = out.appended();
         let records = self.records.drain(..);
         self.sending.extend(records.map(|records| (end, records)));
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn an_array_is_sent_when_full_or_after_its_wait() {
         let now = Instant::now();
-        let mut out = WriteBuffer::new(0);
+        let mut out = WriteBuffer::new(0, None);
         let mut sink = ArraySink::new(2, 1 << 20, now);
         assert_eq!(sink.due_at(), None);
         let mut chunk = chunk(&["1", "2", "3"]);
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn records_are_delivered_when_their_array_is_written() {
         let now = Instant::now();
-        let mut out = WriteBuffer::new(0);
+        let mut out = WriteBuffer::new(0, None);
         let mut sink = ArraySink::new(2, 1 << 20, now);
         let mut chunk = chunk(&["1", "2", "3"]);
         assert_eq!(sink.send(&mut chunk, 2, &mut out, now), 2);

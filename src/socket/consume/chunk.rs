@@ -18,9 +18,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::encoded_frames::{RecordFrame, SegmentStart};
+use super::frame_encoding::FrameEncoding;
 use super::frame_place::{FrameLost, FramePlace};
 use super::segment_cache::{HeldSegment, SegmentCache};
-use crate::codec::FrameFormat;
 use kafka_client::consumer::{Chunk, Consumer, FetchPosition, PartitionRecords, TopicPartition};
 use runtime::wake::WakeSignal;
 
@@ -61,12 +61,12 @@ const COPY_BYTES_MAX: usize = 64 << 10;
 struct ChunkSource {
     segments: Arc<SegmentCache>,
     chunk: Arc<Chunk>,
-    format: FrameFormat,
+    encoding: FrameEncoding,
 }
 
 impl OutgoingChunk {
     /// Nothing of these records is sent yet.
-    pub(super) fn new(records: PartitionRecords, format: FrameFormat, now: Instant) -> Self {
+    pub(super) fn new(records: PartitionRecords, encoding: FrameEncoding, now: Instant) -> Self {
         let chunk = records.chunk;
         Self {
             tp: chunk.tp.clone(),
@@ -84,7 +84,7 @@ impl OutgoingChunk {
             source: Some(ChunkSource {
                 segments: chunk.derived(),
                 chunk,
-                format,
+                encoding,
             }),
             place: None,
             frames_max: usize::MAX,
@@ -140,7 +140,7 @@ impl OutgoingChunk {
         self.source = Some(ChunkSource {
             segments: found.chunk.derived(),
             chunk: found.chunk,
-            format: place.format,
+            encoding: place.encoding,
         });
         self.segment = Some(found.segment);
         self.starts_inside_frame = false;
@@ -162,9 +162,9 @@ impl OutgoingChunk {
         let ChunkSource {
             segments,
             chunk,
-            format,
+            encoding,
         } = source;
-        let Some(segment) = segments.segment(chunk, *format, start, wake) else {
+        let Some(segment) = segments.segment(chunk, *encoding, start, wake) else {
             return false;
         };
         self.next = segment.index_at_or_after(start.offset);
@@ -210,6 +210,12 @@ impl OutgoingChunk {
             }
             None => &[],
         }
+    }
+
+    /// Bytes of the segment under way: of its frames before they were compressed.
+    pub(super) fn segment_bytes(&self) -> usize {
+        let segment = self.segment.as_ref();
+        segment.map_or(0, |segment| segment.plain_bytes)
     }
 
     /// `bytes` were sent: the frames that completed.
@@ -297,7 +303,7 @@ impl OutgoingChunk {
             let frame_at = segment.start_of(self.next);
             let (tp, frame) = (self.tp.clone(), segment.frames[self.next]);
             let len = frame.end - frame_at;
-            let place = FramePlace::new(tp, frame, len, self.at - frame_at, source.format);
+            let place = FramePlace::new(tp, frame, len, self.at - frame_at, source.encoding);
             self.place = Some(place);
         }
         let kept = segment.filter(|_| self.place.is_none());

@@ -56,7 +56,7 @@ impl ConsumingSocket {
                 false if *turn_bytes >= SEGMENT_BYTES / 2 => return Ok(SendProgress::TurnOver),
                 false => {
                     let is_here = chunk.load_segment(wake);
-                    *turn_bytes += chunk.bytes_before(usize::MAX).len();
+                    *turn_bytes += chunk.segment_bytes();
                     is_here
                 }
             };

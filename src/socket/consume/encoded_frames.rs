@@ -7,14 +7,16 @@
 //! ```
 //!
 //! # Invariants
-//! - A segment has at most [`SEGMENT_BYTES`] of frames, or one larger frame.
+//! - A segment has at most as many bytes of frames as its encoding says, or one larger frame.
 //! - Encoding a record again gives the same bytes.
+//! - A frame is compressed once, for all sockets that read the segment.
 
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::segment_buffer::{SEGMENT_BYTES, SegmentBuffer};
+use super::frame_encoding::FrameEncoding;
+use super::segment_buffer::SegmentBuffer;
 use crate::codec::FrameFormat;
 use crate::codec::avro::outbound::AvroRecordWriter;
 use crate::codec::outbound::{OutboundRecord, RecordEncoder, RecordWriter};
@@ -35,6 +37,8 @@ pub(super) struct EncodedFrames {
     /// Bytes of the keys and values of all its records, counted from where those before its first
     /// frame are.
     record_bytes: u32,
+    /// Bytes of its frames before they were compressed.
+    pub(super) plain_bytes: usize,
     /// Counts it in the fetch memory; a small copy is not counted.
     _permit: Option<DerivedPermit>,
 }
@@ -86,6 +90,7 @@ pub(super) struct SegmentEncoder<'a> {
     start: SegmentStart,
     /// It ends before this offset: what follows is encoded already.
     end: i64,
+    encoding: FrameEncoding,
     writer: SegmentWriter<'a>,
 }
 
@@ -99,7 +104,7 @@ impl<'a> SegmentEncoder<'a> {
     /// From `start` on, of records before `end`.
     pub(super) fn new(
         chunk: &'a Chunk,
-        format: FrameFormat,
+        encoding: FrameEncoding,
         start: SegmentStart,
         end: i64,
     ) -> Self {
@@ -108,7 +113,8 @@ impl<'a> SegmentEncoder<'a> {
             chunk,
             start,
             end,
-            writer: match format {
+            encoding,
+            writer: match encoding.format {
                 FrameFormat::Json(formats) => {
                     SegmentWriter::Json(RecordWriter::new(&tp.topic, tp.partition, formats))
                 }
@@ -119,7 +125,7 @@ impl<'a> SegmentEncoder<'a> {
         }
     }
 
-    /// About how many bytes it gets.
+    /// About how many bytes its frames get, before they are compressed.
     pub(super) fn estimated_bytes(&self) -> usize {
         let all = self.estimated_chunk_bytes();
         let first = self.records().next().map_or(0, |record| {
@@ -129,13 +135,13 @@ impl<'a> SegmentEncoder<'a> {
                 SegmentWriter::Avro(writer) => writer.estimated_size(&record),
             }
         });
-        all.min(SEGMENT_BYTES.max(first))
+        all.min(self.encoding.segment_bytes_max().max(first))
     }
 
-    /// About how many frames fit into what `permit` is for.
-    fn estimated_frames(&self, permit: &DerivedPermit) -> usize {
+    /// About how many frames have so many bytes.
+    fn estimated_frames(&self, bytes: usize) -> usize {
         let count = self.chunk.decoded.count() + self.chunk.decoded.unreadable.len();
-        let fit = count.saturating_mul(permit.bytes()) / self.estimated_chunk_bytes().max(1);
+        let fit = count.saturating_mul(bytes) / self.estimated_chunk_bytes().max(1);
         fit.min(count) + 1
     }
 
@@ -157,18 +163,23 @@ impl<'a> SegmentEncoder<'a> {
         }
     }
 
-    /// Encodes it. `permit` is for [`estimated_bytes`](Self::estimated_bytes) or more.
-    pub(super) fn encode(self, permit: DerivedPermit) -> EncodedFrames {
+    /// Encodes it, of about so many bytes. `permit` is for what that takes.
+    pub(super) fn encode(self, bytes: usize, permit: DerivedPermit) -> EncodedFrames {
         match &self.writer {
-            SegmentWriter::Json(writer) => self.encode_by(writer, permit),
-            SegmentWriter::Avro(writer) => self.encode_by(writer, permit),
+            SegmentWriter::Json(writer) => self.encode_by(writer, bytes, permit),
+            SegmentWriter::Avro(writer) => self.encode_by(writer, bytes, permit),
         }
     }
 
-    fn encode_by<W: RecordEncoder>(&self, writer: &W, mut permit: DerivedPermit) -> EncodedFrames {
-        let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(&permit));
+    fn encode_by<W: RecordEncoder>(
+        &self,
+        writer: &W,
+        bytes: usize,
+        mut permit: DerivedPermit,
+    ) -> EncodedFrames {
+        let mut frames: Vec<RecordFrame> = Vec::with_capacity(self.estimated_frames(bytes));
         let mut record_bytes = 0;
-        let (bytes, next) = SegmentBuffer::written(permit.bytes(), |out| {
+        let (bytes, (next, plain_bytes)) = SegmentBuffer::written(bytes, |out| {
             self.write_frames(writer, out, &mut frames, &mut record_bytes)
         });
         frames.shrink_to_fit();
@@ -179,18 +190,20 @@ impl<'a> SegmentEncoder<'a> {
             first_offset: self.start.offset,
             next,
             record_bytes,
+            plain_bytes,
             _permit: Some(permit),
         }
     }
 
-    /// Writes the frames, and returns where the next segment begins.
+    /// Writes the frames, and returns where the next segment begins, and how many bytes the frames
+    /// had before they were compressed.
     fn write_frames<W: RecordEncoder>(
         &self,
         writer: &W,
         out: &mut BytesMut,
         frames: &mut Vec<RecordFrame>,
         record_bytes: &mut u32,
-    ) -> Option<SegmentStart> {
+    ) -> (Option<SegmentStart>, usize) {
         let is_before = |last: i64| last < self.start.offset;
         let unreadable = &self.chunk.decoded.unreadable;
         let passed = unreadable.partition_point(|range| is_before(range.last_offset));
@@ -198,6 +211,8 @@ impl<'a> SegmentEncoder<'a> {
         let mut records = self.records();
         let mut mark = records.mark();
         let mut record = records.next();
+        let bytes_max = self.encoding.segment_bytes_max();
+        let mut plain_bytes = 0;
         loop {
             // What cannot be delivered is reported in its place.
             let before = |offset: i64| record.is_none_or(|record| offset < record.offset);
@@ -208,16 +223,16 @@ impl<'a> SegmentEncoder<'a> {
                     let size = writer.estimated_size(&OutboundRecord::from(record));
                     (record.offset, record.timestamp, size)
                 }
-                (None, None) => return None,
+                (None, None) => return (None, plain_bytes),
             };
             let start = out.len();
-            let is_full = |bytes: usize| bytes > SEGMENT_BYTES && start > 0;
+            let is_full = |bytes: usize| bytes > bytes_max && start > 0;
             let follows = Some(SegmentStart {
                 offset,
                 mark: Some(mark),
             });
-            if offset >= self.end || is_full(start + estimate) {
-                return follows;
+            if offset >= self.end || is_full(plain_bytes + estimate) {
+                return (follows, plain_bytes);
             }
             frame::begin_frame(out);
             match (range, record) {
@@ -229,11 +244,17 @@ impl<'a> SegmentEncoder<'a> {
                 true => Opcode::Text,
                 false => Opcode::Binary,
             };
-            frame::end_frame(out, start, opcode);
-            if is_full(out.len()) {
+            let plain = out.len() - start;
+            frame::end_message(out, start, opcode, self.encoding.deflate);
+            let frame_bytes = match self.encoding.deflate {
+                None => out.len() - start,
+                Some(_) => plain,
+            };
+            if is_full(plain_bytes + frame_bytes) {
                 out.truncate(start);
-                return follows;
+                return (follows, plain_bytes);
             }
+            plain_bytes += frame_bytes;
             frames.push(RecordFrame {
                 end: out.len(),
                 leader_epoch: self.chunk.leader_epoch_before(offset + 1),
@@ -301,6 +322,7 @@ impl EncodedFrames {
             first_offset: self.first_offset,
             next: None,
             record_bytes: self.record_bytes_before(end),
+            plain_bytes: 0,
             _permit: None,
         }
     }
@@ -350,6 +372,7 @@ pub(super) mod tests {
             first_offset: offset(0),
             next: None,
             record_bytes: 10 * texts.len() as u32,
+            plain_bytes: out.len(),
             _permit: None,
         }
     }

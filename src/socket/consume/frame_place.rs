@@ -17,8 +17,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::encoded_frames::{RecordFrame, SegmentStart};
+use super::frame_encoding::FrameEncoding;
 use super::segment_cache::{HeldSegment, SegmentCache};
-use crate::codec::FrameFormat;
 use crate::socket::close::CloseReason;
 use kafka_client::consumer::{Chunk, Consumer, Cursor, FetchPosition, TopicPartition};
 use runtime::wake::WakeSignal;
@@ -31,7 +31,7 @@ pub(super) struct FramePlace {
     len: usize,
     /// How many of its bytes are sent.
     pub(super) sent: usize,
-    pub(super) format: FrameFormat,
+    pub(super) encoding: FrameEncoding,
     /// While it is read again.
     cursor: Option<Cursor>,
     chunk: Option<Arc<Chunk>>,
@@ -62,14 +62,14 @@ impl FramePlace {
         frame: RecordFrame,
         len: usize,
         sent: usize,
-        format: FrameFormat,
+        encoding: FrameEncoding,
     ) -> Self {
         Self {
             tp,
             frame,
             len,
             sent,
-            format,
+            encoding,
             cursor: None,
             chunk: None,
         }
@@ -93,7 +93,7 @@ impl FramePlace {
         };
         let start = SegmentStart::at(self.frame.offset);
         let segments = chunk.derived::<SegmentCache>();
-        let Some(segment) = segments.segment(&chunk, self.format, start, wake) else {
+        let Some(segment) = segments.segment(&chunk, self.encoding, start, wake) else {
             return Ok(None);
         };
         let index = segment.index_at_or_after(self.frame.offset);

@@ -1,14 +1,14 @@
-//! The segments of a chunk that are encoded, shared by all sockets with the same format of frames.
+//! The segments of a chunk that are encoded, shared by all sockets with the same encoding of frames.
 //!
 //! ```text
-//! Chunk ─ derived ─▶ SegmentCache ─ format ──▶ EncodedFrames, EncodedFrames, …  the newest 16
+//! Chunk ─ derived ─▶ SegmentCache ─ encoding ─▶ EncodedFrames, EncodedFrames, …  the newest ones
 //!                                                ▲        ▲
 //!                                             socket A  socket B     each writes slices of it
 //! ```
 //!
 //! # Invariants
 //! - Memory for a segment is acquired before it is encoded. When there is none, the oldest
-//!   segment that no socket writes from is dropped, whatever its format; when there is no such
+//!   segment that no socket writes from is dropped, whatever its encoding; when there is no such
 //!   one, the socket waits until another lets go of its segment. A socket that waits holds none.
 //! - A segment is encoded once, however many sockets ask for it at the same time: the others
 //!   wait. No lock is held meanwhile.
@@ -28,12 +28,8 @@ use runtime::wake::WakeSignal;
 use tokio::time::Instant;
 
 use super::encoded_frames::{EncodedFrames, SegmentEncoder, SegmentStart};
-use super::segment_buffer::SEGMENT_BYTES;
-use crate::codec::FrameFormat;
+use super::frame_encoding::FrameEncoding;
 use kafka_client::consumer::{Chunk, DerivedPermit};
-
-/// Segments that are kept for further sockets, of each chunk and format.
-const SEGMENTS_MAX: usize = 16;
 
 /// The segments of one chunk.
 #[derive(Debug, Default)]
@@ -45,20 +41,20 @@ pub(super) struct SegmentCache {
 
 #[derive(Debug, Default)]
 struct SegmentCacheState {
-    formats: Vec<FormatSegments>,
+    encodings: Vec<EncodingSegments>,
     /// Sockets that wait for memory, or for a segment that another encodes.
     waiting: Vec<Arc<WakeSignal>>,
     /// Since when one of them waits for memory.
     memory_awaited_since: Option<Instant>,
 }
 
-/// The segments of one chunk in the same format, oldest first.
+/// The segments of one chunk in the same encoding, oldest first.
 #[derive(Debug)]
-struct FormatSegments {
-    format: FrameFormat,
+struct EncodingSegments {
+    encoding: FrameEncoding,
     segments: Vec<Arc<EncodedFrames>>,
     /// Whether one is being encoded.
-    encoding: bool,
+    is_encoding: bool,
 }
 
 /// A segment that a socket writes from. When it is dropped, those who wait are woken.
@@ -87,36 +83,44 @@ impl SegmentCache {
     pub(super) fn segment(
         self: &Arc<Self>,
         chunk: &Chunk,
-        format: FrameFormat,
+        encoding: FrameEncoding,
         start: SegmentStart,
         wake: &Arc<WakeSignal>,
     ) -> Option<HeldSegment> {
-        let (encoder, permit) = {
+        let (encoder, bytes, permit) = {
             let mut state = lock(&self.state);
-            let known = state.of(format);
+            let known = state.of(encoding);
             let covering = known.segments.iter().find(|s| s.covers(start.offset));
             if let Some(found) = covering {
                 return Some(self.hold(Arc::clone(found)));
             }
-            if known.encoding {
+            if known.is_encoding {
                 self.wait(&mut state, wake);
                 return None;
             }
             let following = known.segments.iter().map(|s| s.first_offset);
             let end = following.filter(|first| *first > start.offset).min();
-            let encoder = SegmentEncoder::new(chunk, format, start, end.unwrap_or(i64::MAX));
-            let permit = self.acquire(&mut state, chunk, encoder.estimated_bytes(), wake)?;
-            state.of(format).encoding = true;
-            (encoder, permit)
+            let encoder = SegmentEncoder::new(chunk, encoding, start, end.unwrap_or(i64::MAX));
+            let bytes = encoder.estimated_bytes();
+            let needed = encoding.encoding_bytes(bytes);
+            let permit = self.acquire(&mut state, chunk, needed, wake)?;
+            state.of(encoding).is_encoding = true;
+            (encoder, bytes, permit)
         };
-        let mut encoding = EncodingGuard {
+        let mut guard = EncodingGuard {
             cache: self,
-            format,
+            encoding,
             encoded: None,
         };
-        let encoded = Arc::new(encode(encoder, permit));
-        encoding.encoded = Some(Arc::clone(&encoded));
-        drop(encoding);
+        // One large record is encoded while other tasks of the worker thread go on elsewhere. How
+        // many are encoded at a time, their memory bounds.
+        let encoded = match bytes > encoding.segment_bytes_max() {
+            true => block_in_place(|| encoder.encode(bytes, permit)),
+            false => encoder.encode(bytes, permit),
+        };
+        let encoded = Arc::new(encoded);
+        guard.encoded = Some(Arc::clone(&encoded));
+        drop(guard);
         Some(self.hold(encoded))
     }
 
@@ -183,21 +187,21 @@ impl SegmentCache {
 }
 
 impl SegmentCacheState {
-    fn of(&mut self, format: FrameFormat) -> &mut FormatSegments {
-        let known = self.formats.iter().position(|f| f.format == format);
+    fn of(&mut self, encoding: FrameEncoding) -> &mut EncodingSegments {
+        let known = self.encodings.iter().position(|e| e.encoding == encoding);
         let index = known.unwrap_or_else(|| {
-            self.formats.push(FormatSegments {
-                format,
+            self.encodings.push(EncodingSegments {
+                encoding,
                 segments: Vec::new(),
-                encoding: false,
+                is_encoding: false,
             });
-            self.formats.len() - 1
+            self.encodings.len() - 1
         });
-        &mut self.formats[index]
+        &mut self.encodings[index]
     }
 
     fn drop_oldest_unused(&mut self) -> bool {
-        for known in &mut self.formats {
+        for known in &mut self.encodings {
             let is_unused = |segment: &Arc<EncodedFrames>| Arc::strong_count(segment) == 1;
             if let Some(index) = known.segments.iter().position(is_unused) {
                 known.segments.remove(index);
@@ -208,19 +212,10 @@ impl SegmentCacheState {
     }
 }
 
-/// A segment of one large record is encoded while other tasks of the worker thread go on elsewhere.
-/// How many are encoded at a time, their memory bounds.
-fn encode(encoder: SegmentEncoder<'_>, permit: DerivedPermit) -> EncodedFrames {
-    match permit.bytes() > SEGMENT_BYTES {
-        true => block_in_place(|| encoder.encode(permit)),
-        false => encoder.encode(permit),
-    }
-}
-
 /// Ends the encoding of a segment, be it by a panic.
 struct EncodingGuard<'a> {
     cache: &'a SegmentCache,
-    format: FrameFormat,
+    encoding: FrameEncoding,
     encoded: Option<Arc<EncodedFrames>>,
 }
 
@@ -228,9 +223,9 @@ impl Drop for EncodingGuard<'_> {
     fn drop(&mut self) {
         {
             let mut state = lock(&self.cache.state);
-            let known = state.of(self.format);
-            known.encoding = false;
-            if known.segments.len() == SEGMENTS_MAX {
+            let known = state.of(self.encoding);
+            known.is_encoding = false;
+            if known.segments.len() == self.encoding.segments_max() {
                 known.segments.remove(0);
             }
             known.segments.extend(self.encoded.take());

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::codec::{Format, RecordFormats};
 use crate::socket::params::SocketPayload;
 use crate::socket::socket_log::SocketIdentity;
+use crate::socket::stream::MessageLimits;
 use kafka_client::consumer::OffsetResetStrategy;
 use kafka_client::{IsolationLevel, Principal};
 
@@ -32,7 +33,11 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = WebSocketStream::new(accepted.unwrap().0, sent.into(), 1 << 20);
+    let stream = WebSocketStream::new(
+        accepted.unwrap().0,
+        sent.into(),
+        MessageLimits::plain(1 << 20),
+    );
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let topics = [("t".into(), 1)];
     let group_permit = app

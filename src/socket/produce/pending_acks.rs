@@ -28,7 +28,9 @@ use crate::codec::avro::framing::AvroFraming;
 use crate::codec::socket_error::{self, EchoedId, SocketErrorCode};
 use crate::metrics::sockets::SocketMetrics;
 use crate::metrics::topics::TopicCounters;
+use crate::socket::compression;
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
+use websocket::deflate::PermessageDeflate;
 use websocket::frame::{self, Opcode};
 
 /// Records of one socket that may be pending.
@@ -176,14 +178,24 @@ impl PendingAcks {
         });
     }
 
-    /// Writes every ack that is ready, until `out` holds `out_max` bytes.
-    pub(super) fn write_ready(&mut self, out: &mut BytesMut, out_max: usize) {
-        let (records, bytes) = self.write_results(out, out_max);
+    /// Writes every ack that is ready, until `out` holds `out_max` bytes; compressed by `deflate`.
+    pub(super) fn write_ready(
+        &mut self,
+        out: &mut BytesMut,
+        out_max: usize,
+        deflate: Option<PermessageDeflate>,
+    ) {
+        let (records, bytes) = self.write_results(out, out_max, deflate);
         self.counted.note(records, bytes, self.queue.len());
     }
 
     /// Of how many records that were produced it wrote the acks, and the bytes of these records.
-    fn write_results(&mut self, out: &mut BytesMut, out_max: usize) -> (u64, u64) {
+    fn write_results(
+        &mut self,
+        out: &mut BytesMut,
+        out_max: usize,
+        deflate: Option<PermessageDeflate>,
+    ) -> (u64, u64) {
         let mut produced = (0, 0);
         while out.len() < out_max {
             let Some(front) = self.queue.front() else {
@@ -205,7 +217,7 @@ impl PendingAcks {
                 }
                 Err((code, _)) => self.counted.metrics.record_failed(*code),
             }
-            self.write_ack(out, result, position, id_len);
+            self.write_ack(out, deflate, result, position, id_len);
             self.message_ids.advance(id_len);
             self.bytes -= bytes as usize;
             self.queue.pop_front();
@@ -237,6 +249,7 @@ impl PendingAcks {
     fn write_ack(
         &mut self,
         out: &mut BytesMut,
+        deflate: Option<PermessageDeflate>,
         result: Result<RecordMetadata, (SocketErrorCode, String)>,
         position: MessagePosition,
         id_len: usize,
@@ -247,12 +260,12 @@ impl PendingAcks {
             MessagePosition::Single => {
                 let start = frame::begin_frame(out);
                 write_result(out, &self.topic, result, EchoedId::message_id(id));
-                frame::end_frame(out, start, Opcode::Text);
+                compression::end_message(out, start, Opcode::Text, deflate);
             }
             MessagePosition::Datum => {
                 let start = frame::begin_frame(out);
                 let opcode = write_datum_result(out, &self.topic, self.framing, result, id);
-                frame::end_frame(out, start, opcode);
+                compression::end_message(out, start, opcode, deflate);
             }
             MessagePosition::ArrayElement { first, last } => {
                 self.array.put_u8(if first { b'[' } else { b',' });
@@ -265,7 +278,10 @@ impl PendingAcks {
                 if last {
                     self.array.put_u8(b']');
                 }
-                if last || self.array.len() >= FRAGMENT_BYTES {
+                if last && !self.array_begun {
+                    compression::write_message(out, Opcode::Text, &self.array, deflate);
+                    self.array.clear();
+                } else if last || self.array.len() >= FRAGMENT_BYTES {
                     frame::write_text_fragment(out, &self.array, !self.array_begun, last);
                     self.array_begun = !last;
                     self.array.clear();
@@ -359,7 +375,7 @@ mod tests {
         acks.push(rejected("a"), MessagePosition::Single, Some(b"\"1\""), 10);
         acks.push(rejected("b"), MessagePosition::Single, None, 10);
         let mut out = BytesMut::new();
-        acks.write_ready(&mut out, 1 << 20);
+        acks.write_ready(&mut out, 1 << 20, None);
         let text = String::from_utf8_lossy(&out).into_owned();
         let first = text.find(r#""message":"a"},"messageId":"1"}"#).unwrap();
         assert!(first < text.find(r#""message":"b"}}"#).unwrap());
@@ -378,7 +394,7 @@ mod tests {
             acks.push(rejected("x"), position, None, 10);
         }
         let mut out = BytesMut::new();
-        acks.write_ready(&mut out, 1 << 20);
+        acks.write_ready(&mut out, 1 << 20, None);
         let payload: Vec<serde_json::Value> = serde_json::from_slice(&out[4..]).unwrap();
         assert_eq!(payload.len(), 3);
     }
@@ -397,7 +413,7 @@ mod tests {
         let (mut message, mut opcodes) = (Vec::new(), Vec::new());
         while !acks.is_empty() {
             let mut out = BytesMut::new();
-            acks.write_ready(&mut out, 1);
+            acks.write_ready(&mut out, 1, None);
             assert!(out.len() < 2 * FRAGMENT_BYTES, "what is held is bounded");
             opcodes.push(out[0]);
             let header = match out[1] {
@@ -421,7 +437,7 @@ mod tests {
         }
         assert_eq!(acks.queue.len(), 2);
         let mut out = BytesMut::new();
-        acks.write_ready(&mut out, 1);
+        acks.write_ready(&mut out, 1, None);
         assert_eq!(acks.queue.len(), 1);
         assert!(acks.has_room());
     }

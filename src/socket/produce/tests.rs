@@ -12,6 +12,7 @@ use crate::codec::Format;
 use crate::codec::socket_error::SocketErrorCode;
 use crate::metrics::sockets::SocketMetrics;
 use crate::socket::socket_log::SocketIdentity;
+use crate::socket::stream::MessageLimits;
 use kafka_client::Principal;
 
 const STRINGS: RecordFormats = RecordFormats {
@@ -38,7 +39,11 @@ async fn socket_of(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = WebSocketStream::new(accepted.unwrap().0, sent.into(), 1 << 20);
+    let stream = WebSocketStream::new(
+        accepted.unwrap().0,
+        sent.into(),
+        MessageLimits::plain(1 << 20),
+    );
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let formats = MessageFormat::Json(STRINGS);
     let producer = app.client.producer().clone();

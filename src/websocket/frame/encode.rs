@@ -103,7 +103,7 @@ pub fn begin_frame(out: &mut BytesMut) -> usize {
 /// Ends the frame begun at `start`: writes its header. A header of another size than the
 /// usual one costs moving the payload, by two bytes when it is short.
 #[inline]
-pub fn end_frame(out: &mut BytesMut, start: usize, opcode: Opcode) {
+fn end_frame(out: &mut BytesMut, start: usize, opcode: Opcode) {
     let payload = out.len() - start - HEADER_ROOM;
     let (header, len) = header(opcode, payload);
     let from = start + HEADER_ROOM..start + HEADER_ROOM + payload;

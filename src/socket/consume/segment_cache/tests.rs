@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flate2::{Decompress, FlushDecompress};
 use kafka_client::config::{ClientConfig, CompressionType, ConsumerConfig};
 use kafka_client::consumer::{FetchPosition, IsolationLevel, PartitionRecords};
 use kafka_client::fetcher::{FetchBudget, Fetcher};
@@ -12,16 +13,25 @@ use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use websocket::deflate::PermessageDeflate;
 
 use super::super::chunk::OutgoingChunk;
+use super::super::frame_encoding::SEGMENTS_MAX;
 use super::super::segment_buffer::SEGMENT_BYTES;
 use super::*;
-use crate::codec::{Format, RecordFormats};
+use crate::codec::{Format, FrameFormat, RecordFormats};
 
-const STRINGS: FrameFormat = FrameFormat::Json(RecordFormats {
+const STRINGS: FrameEncoding = plain(RecordFormats {
     key: None,
     value: Format::String,
 });
+
+const fn plain(formats: RecordFormats) -> FrameEncoding {
+    FrameEncoding {
+        format: FrameFormat::Json(formats),
+        deflate: None,
+    }
+}
 
 /// One chunk, and what it is counted in.
 struct Scene {
@@ -89,7 +99,7 @@ impl Scene {
         }
     }
 
-    fn segment(&self, format: FrameFormat, start: SegmentStart) -> Option<HeldSegment> {
+    fn segment(&self, format: FrameEncoding, start: SegmentStart) -> Option<HeldSegment> {
         let cache = self.chunk.derived::<SegmentCache>();
         cache.segment(&self.chunk, format, start, &self.wake)
     }
@@ -104,7 +114,7 @@ impl Drop for Scene {
 /// All segments from `start` on, one after the other; what `see` is shown.
 fn walk(
     scene: &Scene,
-    format: FrameFormat,
+    format: FrameEncoding,
     start: i64,
     mut see: impl FnMut(&HeldSegment),
 ) -> Vec<i64> {
@@ -145,6 +155,83 @@ async fn every_record_is_in_one_segment_and_none_is_larger_than_its_bound_but_fo
     assert!(full.count() * 2 > sizes.len(), "they are filled: {sizes:?}");
 }
 
+/// The encoding of those who offered `permessage-deflate`.
+fn compressed() -> FrameEncoding {
+    let mut request = http::HeaderMap::new();
+    let offer = http::HeaderValue::from_static("permessage-deflate");
+    request.insert("sec-websocket-extensions", offer);
+    let negotiated = PermessageDeflate::negotiate(&request);
+    FrameEncoding {
+        deflate: negotiated.map(|(deflate, _)| deflate),
+        ..STRINGS
+    }
+}
+
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let payload = [payload, b"\x00\x00\xff\xff"].concat();
+    let mut message = Vec::with_capacity(4 << 20);
+    let mut inflate = Decompress::new(false);
+    let inflated = inflate.decompress_vec(&payload, &mut message, FlushDecompress::None);
+    inflated.unwrap();
+    message
+}
+
+#[tokio::test]
+async fn records_are_compressed_once_for_all_who_offered_it_and_plain_for_others() {
+    let mut values: Vec<Vec<u8>> = (0..3000).map(|i| vec![b'a'; i % 700]).collect();
+    values[1234] = vec![b'x'; 2 << 20];
+    let scene = Scene::new(64 << 20, &values).await;
+    let mut plain = Vec::new();
+    walk(&scene, STRINGS, 0, |segment| {
+        let payloads = (0..segment.frames.len()).map(|index| segment.payload(index).to_vec());
+        plain.extend(payloads);
+    });
+    let (mut seen, mut index, mut sizes) = (Vec::new(), 0, (0, 0));
+    let offsets = walk(&scene, compressed(), 0, |segment| {
+        let is_alone = segment.frames.len() == 1;
+        assert!(segment.plain_bytes <= 64 << 10 || is_alone);
+        sizes.0 += segment.bytes.len();
+        sizes.1 += segment.plain_bytes;
+        for at in 0..segment.frames.len() {
+            let is_compressed = segment.bytes[segment.start_of(at)] & 0x40 != 0;
+            assert_eq!(is_compressed, plain[index].len() >= 256, "{index}");
+            let payload = segment.payload(at);
+            match is_compressed {
+                true => assert_eq!(inflated(payload), plain[index]),
+                false => assert_eq!(payload, plain[index]),
+            }
+            index += 1;
+        }
+        seen.push(segment.bytes.as_ptr());
+    });
+    assert_eq!(offsets, (0..3000).collect::<Vec<_>>());
+    assert!(sizes.0 < sizes.1 / 3, "{sizes:?}");
+    let mut again = Vec::new();
+    walk(&scene, compressed(), 0, |s| again.push(s.bytes.as_ptr()));
+    assert_eq!(again, seen);
+}
+
+#[tokio::test]
+async fn a_client_that_stopped_within_a_compressed_frame_gets_its_rest() {
+    let mut random = 1_u32;
+    let mut digit = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"0123456789abcdef"[(random >> 28) as usize]
+    };
+    let values = [(0..2 << 20).map(|_| digit()).collect::<Vec<u8>>()];
+    let scene = Scene::new(64 << 20, &values).await;
+    let first = scene.segment(compressed(), SegmentStart::at(0)).unwrap();
+    let before = first.bytes.to_vec();
+    assert!(before.len() > 1 << 20 && before[0] & 0x40 != 0);
+    drop(first);
+    // What others do with the compressors meanwhile changes nothing.
+    let cache = scene.chunk.derived::<SegmentCache>();
+    walk(&scene, STRINGS, 0, |_| {});
+    while lock(&cache.state).drop_oldest_unused() {}
+    let again = scene.segment(compressed(), SegmentStart::at(0)).unwrap();
+    assert!(again.bytes[..] == before[..], "the same bytes");
+}
+
 #[tokio::test]
 async fn whatever_formats_ask_what_is_encoded_stays_within_the_fetch_memory() {
     let values = vec![vec![b'7'; 1000]; 4000];
@@ -159,7 +246,7 @@ async fn whatever_formats_ask_what_is_encoded_stays_within_the_fetch_memory() {
         Format::Avro,
     ] {
         for key in [None, Some(Format::String), Some(Format::Int)] {
-            pairs.push(FrameFormat::Json(RecordFormats { key, value }));
+            pairs.push(plain(RecordFormats { key, value }));
         }
     }
     let mut next: Vec<_> = pairs.iter().map(|_| Some(SegmentStart::at(0))).collect();
@@ -247,7 +334,7 @@ async fn what_nobody_writes_from_makes_room() {
     let values = vec![vec![b'7'; 1000]; 2000];
     let scene = Scene::new(2 * (5 << 20), &values).await;
     for value in [Format::String, Format::ByteArray, Format::Json] {
-        let format = FrameFormat::Json(RecordFormats { key: None, value });
+        let format = plain(RecordFormats { key: None, value });
         assert_eq!(walk(&scene, format, 0, |_| {}).len(), 2000);
     }
     assert!(scene.budget.used() <= 5 << 20, "{}", scene.budget.used());
