@@ -9,6 +9,7 @@ use kafka_websocket_proxy::first_steps::FirstSteps;
 use serde_json::Value;
 
 use crate::support::clients;
+use crate::support::kafka::root;
 use crate::support::program::Program;
 
 const README: &str = include_str!("../README.md");
@@ -98,6 +99,27 @@ async fn every_command_does_something_or_is_run_elsewhere() {
         .await;
     for (n, record) in numbers.records(3).await.iter().enumerate() {
         assert_eq!(record["value"]["value"], n + 1, "a frame a line, in order");
+    }
+}
+
+#[test]
+fn the_settings_of_secured_clusters_are_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = root().join("proto-tests/golden/stores");
+    let file = |name: &str| directory.path().join(name);
+    std::fs::copy(stores.join("ca.pem"), file("ca.pem")).unwrap();
+    std::fs::copy(stores.join("key.p12"), file("user.p12")).unwrap();
+    std::fs::write(file("store-password"), "storepass").unwrap();
+    std::fs::write(file("secret"), "hunter2").unwrap();
+    let settings = blocks(section("## Secured clusters"), "hocon");
+    assert_eq!(settings.len(), 3);
+    for block in settings {
+        let here = format!("{}/", directory.path().display());
+        let config = file("application.conf");
+        std::fs::write(&config, block.replace("/etc/kafka/", &here)).unwrap();
+        let checked = program_output(&["check-config", "--config", config.to_str().unwrap()]);
+        assert!(checked.contains("security.protocol"), "{checked}");
+        assert!(!checked.contains("hunter2"), "{checked}");
     }
 }
 

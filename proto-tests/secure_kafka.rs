@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
+use tokio_rustls::TlsAcceptor;
 
-use crate::support::kafka::{Kafka, SecureListeners, unique};
+use crate::support::kafka::{Kafka, SecureListeners, root, unique};
 use crate::support::program::{LogLines, Program};
+use crate::support::schema_registry::server_tls;
 use crate::support::until_asked;
 
 /// How a proxy connects: where to, and which properties it has.
@@ -41,13 +43,17 @@ impl ProxyProperties {
 
     /// As alice, with that password.
     pub(crate) fn authenticated_by(self, mechanism: &str, password: &str) -> Self {
+        self.authenticated_as("alice", mechanism, password)
+    }
+
+    fn authenticated_as(self, user: &str, mechanism: &str, password: &str) -> Self {
         let module = match mechanism {
             "PLAIN" => "plain.PlainLoginModule",
             _ => "scram.ScramLoginModule",
         };
         let jaas = format!(
             "org.apache.kafka.common.security.{module} required \
-             username=\"alice\" password=\"{password}\";"
+             username=\"{user}\" password=\"{password}\";"
         );
         self.and("sasl.mechanism", mechanism)
             .and("sasl.jaas.config", &jaas)
@@ -137,6 +143,7 @@ async fn records_go_both_ways_under_every_protocol_mechanism_and_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_said_with_the_property_to_look_at() {
     let (kafka, at) = cluster();
+    let expired = expired_listener().await;
     for (connecting, said) in [
         (
             sasl_plaintext(&at).authenticated_by("PLAIN", "wrong"),
@@ -145,6 +152,14 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
         (
             sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "wrong"),
             "the credentials for SCRAM-SHA-256 are refused",
+        ),
+        (
+            sasl_plaintext(&at).authenticated_as("mallory", "PLAIN", "alice-secret"),
+            "the credentials for PLAIN are refused",
+        ),
+        (
+            sasl_plaintext(&at).authenticated_as("mallory", "SCRAM-SHA-512", "alice-secret"),
+            "the credentials for SCRAM-SHA-512 are refused",
         ),
         (
             ProxyProperties::new(kafka.bootstrap(), ["security.protocol=SASL_PLAINTEXT"])
@@ -160,11 +175,24 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
             "its certificate is signed by nobody that is trusted (ssl.truststore.location)",
         ),
         (
+            ssl(&at).and("ssl.truststore.location", &golden("ca.pem")),
+            "its certificate is signed by nobody that is trusted (ssl.truststore.location)",
+        ),
+        (
+            ProxyProperties::new(&expired, ["security.protocol=SSL"])
+                .and("ssl.truststore.location", &golden("expired.pem")),
+            "its certificate has expired, unless the clock of this machine is wrong",
+        ),
+        (
             trusting(ssl(&at), &at, "ca.pem"),
             "it refuses our certificate, or that there is none: BadCertificate (ssl.keystore.location)",
         ),
         (
             trusting(ssl(&at), &at, "ca.pem").with_key(&at.store("strange.p12")),
+            "it refuses our certificate, or that there is none: CertificateUnknown (ssl.keystore.location)",
+        ),
+        (
+            trusting(ssl(&at), &at, "ca.pem").with_key(&at.store("expired.p12")),
             "it refuses our certificate, or that there is none: CertificateUnknown (ssl.keystore.location)",
         ),
         (
@@ -176,18 +204,38 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
             "it closed the connection in the TLS handshake, as a plain-text port does (security.protocol)",
         ),
     ] {
-        let (proxy, log) = connecting.start();
+        let detailed = ["-D", "server.expose-broker-addresses=true"];
+        let (proxy, log) = connecting.start_with(&detailed);
         log.first_with(said).await;
         // The proxy and its sessions have connections of their own: either may be refused first.
         let refused = said.contains("credentials") || said.contains("no SASL");
         until_asked(said, async || {
             let (status, reasons) = proxy.get("/ready").await;
             let says_so = reasons.contains("do not accept the proxy's credentials");
-            status == 503 && says_so == refused
+            status == 503 && says_so == refused && reasons.contains(said)
         })
         .await;
         assert_eq!(log.with("alice-secret").len(), 0);
     }
+}
+
+/// The path of a file of `golden/tls`.
+fn golden(name: &str) -> String {
+    let path = root().join("proto-tests/golden/tls").join(name);
+    path.display().to_string()
+}
+
+/// The address of a listener whose certificate, `golden/tls/expired.pem`, has expired.
+async fn expired_listener() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let acceptor = TlsAcceptor::from(server_tls("expired"));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let _ = acceptor.accept(client).await;
+        }
+    });
+    address
 }
 
 /// An address of 127.0.0.2 behind which the broker is.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::support::kafka::root;
 use crate::support::token_endpoint::{
     CLIENT_ID, CLIENT_SECRET, FakeProvider, ProviderFault, good_token,
 };
@@ -45,8 +44,7 @@ async fn records_go_both_ways_with_every_kind_of_token() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, good_token(HOUR)).unwrap();
-    let authority = root().join("proto-tests/golden/tls/ca.pem");
-    let trust = format!("ssl.truststore.location=\"{}\"", authority.display());
+    let trust = format!("ssl.truststore.location=\"{}\"", golden("ca.pem"));
     for connecting in [
         validating(&at)
             .with_tokens(&format!("{} {trust}", credentials(CLIENT_SECRET)))

@@ -68,7 +68,7 @@ impl FakeRegistry {
 
     /// Over TLS, as [`server_tls`] has it.
     pub(crate) async fn start_tls() -> Self {
-        Self::start_with(Some(TlsAcceptor::from(server_tls()))).await
+        Self::start_with(Some(TlsAcceptor::from(server_tls("server")))).await
     }
 
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {
@@ -136,11 +136,11 @@ impl FakeRegistry {
     }
 }
 
-/// A certificate for `localhost` by the authority in `golden/tls/ca.pem`.
-pub(crate) fn server_tls() -> Arc<ServerConfig> {
-    let file = |name: &str| root().join("proto-tests/golden/tls").join(name);
-    let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+/// With a certificate of `golden/tls` for `localhost`: `server` is by the authority in `ca.pem`.
+pub(crate) fn server_tls(name: &str) -> Arc<ServerConfig> {
+    let file = root().join("proto-tests/golden/tls").join(name);
+    let certificate = CertificateDer::from_pem_file(file.with_extension("pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(file.with_extension("key")).unwrap();
     let provider = Arc::new(rustls_graviola::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

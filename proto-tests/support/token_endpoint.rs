@@ -64,7 +64,7 @@ impl FakeProvider {
 
     /// Over TLS, with a certificate for `localhost` by the authority in `golden/tls/ca.pem`.
     pub(crate) async fn start_tls(lifetime: Duration) -> Self {
-        let tls: Arc<ServerConfig> = super::schema_registry::server_tls();
+        let tls: Arc<ServerConfig> = super::schema_registry::server_tls("server");
         Self::start_with(lifetime, Some(TlsAcceptor::from(tls))).await
     }
 

@@ -284,8 +284,8 @@ fn extensions(
                 false => Err(SecurityFault::new(
                     JAAS_CONFIG,
                     format!(
-                        "its option {prefix}{name} is no extension: a name of letters other than \
-                         auth, and a value of printable ones"
+                        "its option {prefix}{name} is no extension: an alphabetic name other than \
+                         auth, and a printable value"
                     ),
                 )),
             }

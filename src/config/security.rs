@@ -144,7 +144,8 @@ impl SecurityProperties {
             SaslMechanism::Gssapi => {
                 return Err(SecurityFault::new(
                     "sasl.mechanism",
-                    "GSSAPI, which is the default, is not supported: set another one",
+                    "GSSAPI (Kerberos), which is the default, is not supported; \
+                     PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER are",
                 ));
             }
         };

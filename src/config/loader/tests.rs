@@ -168,7 +168,7 @@ fn a_security_setting_that_cannot_be_followed_is_named_with_the_way_out() {
         (
             &["security.protocol=SASL_PLAINTEXT"],
             "sasl.mechanism",
-            "GSSAPI, which is the default, is not supported: set another one",
+            "GSSAPI (Kerberos), which is the default, is not supported; PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER are",
         ),
         (
             &["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN"],

@@ -90,6 +90,14 @@ pub fn tls_fault(error: &rustls::Error) -> String {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("{error} (ssl.endpoint.identification.algorithm)"),
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired, unless the clock of this machine is wrong".to_owned(),
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => {
+            "its certificate is not valid yet, unless the clock of this machine is wrong".to_owned()
+        }
         Error::AlertReceived(
             alert @ (Alert::CertificateRequired
             | Alert::BadCertificate
