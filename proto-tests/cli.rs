@@ -224,8 +224,8 @@ fn no_secret_comes_back_in_an_error() {
 #[test]
 fn what_is_not_there_yet_is_refused_in_variables_too() {
     let variables = [
-        ("WSPROXY_SSL_PORT", "8443"),
-        ("WSPROXY_SSL_ENABLED", "true"),
+        ("WSPROXY_ADMIN_ENDPOINT_ENABLED", "true"),
+        ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
         ("WSPROXY_BASIC_AUTH_ENABLED", "true"),
         ("WSPROXY_OPENID_ENABLED", "true"),
     ];
@@ -302,8 +302,8 @@ fn misused_flags_are_one_line_with_the_way_out() {
 fn flags_of_later_versions_are_refused_by_name() {
     for (arguments, named) in [
         (
-            &["--dev", "--ssl-port", "1"][..],
-            "kafka.ws.proxy.server.ssl.port (from --ssl-port)",
+            &["--dev", "--admin-enabled", "true"][..],
+            "kafka.ws.proxy.server.admin.enabled (from --admin-enabled)",
         ),
         (
             &["--dev", "--basic-auth-enabled"],

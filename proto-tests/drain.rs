@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::kafka::{Kafka, kcat, unique};
 use crate::support::program::Program;
+use crate::support::tls::tls_flags;
 use crate::support::until;
 use crate::support::ws_client::WsClient;
 
@@ -100,9 +101,14 @@ async fn consume(mut socket: WsClient, group: usize, busy: BusyClients) -> (usiz
 }
 
 /// `committed` gives what a group has committed of a topic, by partition.
-async fn drain(bootstrap: &str, topic: &str, committed: impl Fn(&str) -> BTreeMap<usize, usize>) {
-    let (program, log) =
-        block_in_place(|| Program::start_logged(&["--bootstrap-hosts", bootstrap], &[]));
+async fn drain(
+    bootstrap: &str,
+    flags: &[&str],
+    topic: &str,
+    committed: impl Fn(&str) -> BTreeMap<usize, usize>,
+) {
+    let arguments = [&["--bootstrap-hosts", bootstrap], flags].concat();
+    let (program, log) = block_in_place(|| Program::start_logged(&arguments, &[]));
     let (busy, group) = (BusyClients::default(), |g| format!("{topic}-g{g}"));
     let (mut producing, mut consuming) = (JoinSet::new(), JoinSet::new());
     // Before the groups' rebalances keep the machine busy.
@@ -173,8 +179,7 @@ async fn drain(bootstrap: &str, topic: &str, committed: impl Fn(&str) -> BTreeMa
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_loses_nothing_of_two_hundred_busy_sockets() {
+async fn drain_in_front_of_memory(flags: &[&str]) {
     let broker = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
     assert!(broker.create_topic("t", PARTITIONS as i32));
     let committed = |group: &str| {
@@ -184,7 +189,18 @@ async fn a_stop_loses_nothing_of_two_hundred_busy_sockets() {
         };
         (0..PARTITIONS).filter_map(of).collect()
     };
-    drain(&broker.bootstrap(), "t", committed).await;
+    drain(&broker.bootstrap(), flags, "t", committed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_loses_nothing_of_two_hundred_busy_sockets() {
+    drain_in_front_of_memory(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_loses_nothing_of_two_hundred_busy_sockets_that_speak_tls() {
+    let flags = tls_flags("server.pem");
+    drain_in_front_of_memory(&flags.each_ref().map(String::as_str)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,5 +216,5 @@ async fn a_stop_in_front_of_real_kafka_loses_nothing_of_two_hundred_busy_sockets
         };
         out.lines().map(pair).collect()
     };
-    drain(kafka.bootstrap(), &topic, committed).await;
+    drain(kafka.bootstrap(), &[], &topic, committed).await;
 }

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "healthcheck",
         "http_error",
         "http_keep_alive",
+        "http_stream",
         "near_miss",
     ],
 ];
@@ -82,6 +83,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "thread-cached-alloc",
             "tls",
             "tokio",
+            "tokio-rustls",
             "tokio-util",
             "tracing",
             "tracing-subscriber",

@@ -67,3 +67,5 @@ mod socket_in;
 mod socket_out;
 mod static_binary;
 mod support;
+mod tls_server;
+mod tls_sockets;

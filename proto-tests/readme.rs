@@ -127,7 +127,8 @@ fn the_settings_of_secured_clusters_are_accepted() {
 async fn the_first_steps_give_what_is_shown() {
     let steps = section("## Try it");
     let printed = FirstSteps {
-        address: "127.0.0.1:8078".parse().unwrap(),
+        plain: Some("127.0.0.1:8078".parse().unwrap()),
+        tls: None,
         broker: "127.0.0.1:19092".to_owned(),
         memory: 256 << 20,
     };

@@ -385,12 +385,12 @@ mod tests {
 
     #[test]
     fn flags_of_later_versions_are_read_with_and_without_a_value() {
-        let given = read("--ssl-port 1 --ssl-ssl-only --basic-auth-enabled=true").unwrap();
+        let given = read("--admin-port 1 --admin-enabled --basic-auth-enabled=true").unwrap();
         let names: Vec<_> = given.flags.iter().map(|flag| &*flag.key).collect();
         let expected = [
-            "server.ssl.ssl-only",
-            "server.ssl.port",
             "server.basic-auth.enabled",
+            "server.admin.enabled",
+            "server.admin.port",
         ];
         assert_eq!(names, expected);
     }

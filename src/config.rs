@@ -33,12 +33,15 @@ mod provenance;
 mod reference;
 mod security;
 mod security_fault;
+mod server_ssl;
 mod ssl;
 mod trusted_proxies;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use allowed_hosts::AllowedHosts;
@@ -51,6 +54,8 @@ pub use given::{ConfigSources, FlagValue};
 pub use loader::{ConfigFailure, LoadedConfig, failure, load};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use reference::reference_conf;
+pub use server_ssl::SslConfig;
+pub(crate) use server_ssl::key_of_tls_fault;
 pub use trusted_proxies::TrustedProxies;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -58,6 +63,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use kafka_client::config::{ClientConfig, ConsumerConfig, ProducerConfig, RequestOverrides};
 use schema_registry::SchemaRegistryConfig;
 use security::SecurityProperties;
+use tls::ServerTls;
 use value::ParsedValue;
 
 /// Every setting of the program.
@@ -98,6 +104,7 @@ impl Config {
             ..Self::default()
         };
         config.server.bind_interface = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        config.server.ssl.bind_interface = IpAddr::V4(Ipv4Addr::LOCALHOST);
         config.server.websocket.origins = AllowedOrigins::loopback();
         config
     }
@@ -108,7 +115,7 @@ impl Config {
     pub(crate) fn allowed_hosts(&self) -> AllowedHosts {
         let server = &self.server;
         let is_closed = self.dev && server.websocket.origins != AllowedOrigins::Any;
-        match is_closed && server.bind_interface.is_loopback() {
+        match is_closed && server.is_for_loopback_only() {
             true => AllowedHosts::Loopback,
             false => AllowedHosts::Any,
         }
@@ -151,8 +158,22 @@ pub struct ServerConfig {
     pub expose_broker_addresses: Option<bool>,
     /// `server.limits.*`
     pub limits: LimitsConfig,
+    /// `server.ssl.*`
+    pub ssl: SslConfig,
+    /// What `ssl` comes to: what clients are served with by TLS, if they can use it.
+    pub tls: Option<Arc<ServerTls>>,
+    /// What `healthcheck` presents where clients must have a certificate.
+    pub healthcheck_cert: Option<PathBuf>,
     /// `server.websocket.*`
     pub websocket: WebSocketConfig,
+}
+
+impl ServerConfig {
+    /// Whether nobody but this host reaches it.
+    fn is_for_loopback_only(&self) -> bool {
+        let plain = self.ssl.only || self.bind_interface.is_loopback();
+        plain && (!self.ssl.is_enabled() || self.ssl.bind_interface.is_loopback())
+    }
 }
 
 impl Default for ServerConfig {
@@ -168,6 +189,9 @@ impl Default for ServerConfig {
             trusted_proxies: TrustedProxies::default(),
             expose_broker_addresses: None,
             limits: LimitsConfig::default(),
+            ssl: SslConfig::default(),
+            tls: None,
+            healthcheck_cert: None,
             websocket: WebSocketConfig::default(),
         }
     }
@@ -210,6 +234,8 @@ pub struct LimitsConfig {
     pub principals_max: usize,
     /// Authentications of such users that may be under way at once.
     pub authentications_max: usize,
+    /// How long a client may take for the handshake of TLS.
+    pub handshake_timeout: Duration,
 }
 
 impl Default for LimitsConfig {
@@ -221,6 +247,7 @@ impl Default for LimitsConfig {
             metrics_topics_max: 100,
             principals_max: 1_000,
             authentications_max: 100,
+            handshake_timeout: Duration::from_secs(10),
         }
     }
 }

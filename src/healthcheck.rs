@@ -3,7 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tls::{StoreFile, TlsError};
 
 /// How long the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -11,18 +16,55 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The head of an answer is within this.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Asks the instance that listens on that address.
+/// Where an instance is asked.
+#[derive(Clone, Debug)]
+pub struct HealthPort {
+    address: SocketAddr,
+    /// Whatever the instance presents: it is asked on its own host, for nothing that is secret.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl HealthPort {
+    /// In the clear, where it listens on that interface and port.
+    pub fn plain(interface: IpAddr, port: u16) -> Self {
+        Self {
+            address: SocketAddr::new(reachable(interface), port),
+            tls: None,
+        }
+    }
+
+    /// By TLS, with that certificate.
+    ///
+    /// # Errors
+    /// Why there is no TLS with that certificate.
+    pub fn tls(
+        interface: IpAddr,
+        port: u16,
+        key_store: Option<StoreFile>,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            tls: Some(tls::trusting_anybody(key_store)?),
+            ..Self::plain(interface, port)
+        })
+    }
+}
+
+/// Asks the instance that listens there.
 ///
 /// # Errors
 /// Why it is not known to be well, in one line.
-pub fn ask(bind_interface: IpAddr, port: u16) -> Result<(), String> {
-    let address = SocketAddr::new(reachable(bind_interface), port);
-    match status_of(address) {
+pub fn ask(port: &HealthPort) -> Result<(), String> {
+    let address = port.address;
+    let scheme = match port.tls {
+        None => "http",
+        Some(_) => "https",
+    };
+    match status_of(port) {
         Ok(Some(200)) => Ok(()),
-        Ok(Some(status)) => Err(format!("http://{address}/healthcheck answers {status}")),
+        Ok(Some(status)) => Err(format!("{scheme}://{address}/healthcheck answers {status}")),
         Ok(None) => Err(format!("what listens on {address} does not speak HTTP")),
         Err(error) => Err(format!(
-            "http://{address}/healthcheck does not answer: {error}"
+            "{scheme}://{address}/healthcheck does not answer: {error}"
         )),
     }
 }
@@ -37,28 +79,61 @@ fn reachable(interface: IpAddr) -> IpAddr {
 }
 
 /// The status of the answer; `None` when it is no HTTP.
-fn status_of(address: SocketAddr) -> io::Result<Option<u16>> {
+fn status_of(port: &HealthPort) -> io::Result<Option<u16>> {
     let deadline = Instant::now() + TIMEOUT;
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    let tcp = TcpStream::connect_timeout(&port.address, TIMEOUT)?;
+    tcp.set_write_timeout(Some(TIMEOUT))?;
+    let stream = DeadlineStream { tcp, deadline };
+    let Some(config) = &port.tls else {
+        return ask_on(stream, port.address);
+    };
+    let name = ServerName::IpAddress(port.address.ip().into());
+    let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    ask_on(StreamOwned::new(connection, stream), port.address)
+}
+
+fn ask_on(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<Option<u16>> {
     write!(
         stream,
         "GET /healthcheck HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
     while !answer.contains(&b'\n') && answer.len() < ANSWER_BYTES_MAX {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut buffer)? {
             0 => break,
             read => answer.extend_from_slice(&buffer[..read]),
         }
     }
     Ok(status_in(&answer))
+}
+
+/// A connection on which nothing is waited for longer than that.
+struct DeadlineStream {
+    tcp: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for DeadlineStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.tcp.set_read_timeout(Some(left))?;
+        self.tcp.read(buffer)
+    }
+}
+
+impl Write for DeadlineStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 /// The status in the first line of an answer.

@@ -19,6 +19,7 @@
 //! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
+//! http_stream     a client's connection: TCP, or TLS over it
 //! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
 //! ```
@@ -84,6 +85,7 @@ pub mod first_steps;
 pub mod healthcheck;
 mod http_error;
 mod http_keep_alive;
+mod http_stream;
 pub mod log;
 mod metrics;
 mod near_miss;

@@ -4,24 +4,27 @@ use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::broker_resolution;
 use kafka_websocket_proxy::cli::{self, EarlyExit, Invocation, ProgramTask};
 use kafka_websocket_proxy::config::{
-    self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance,
+    self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance, ServerConfig,
 };
 use kafka_websocket_proxy::descriptors;
 use kafka_websocket_proxy::first_steps::FirstSteps;
-use kafka_websocket_proxy::healthcheck;
+use kafka_websocket_proxy::healthcheck::{self, HealthPort};
 use kafka_websocket_proxy::log::{Log, Repeats};
-use kafka_websocket_proxy::server;
+use kafka_websocket_proxy::server::{self, Listeners, TlsListener};
 use memory_broker::{BrokerConfig, MemoryBroker};
 use runtime::panic_policy;
 use sd_notify::NotifyState;
+use tls::{ServerTls, StoreFile};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -125,7 +128,9 @@ fn ask_health(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> E
     let fault = match loaded {
         Ok(loaded) => {
             let server = &loaded.config.server;
-            healthcheck::ask(server.bind_interface, server.port).err()
+            health_port(server)
+                .and_then(|port| healthcheck::ask(&port))
+                .err()
         }
         Err(failure) => {
             report_config_errors(log, failure);
@@ -139,6 +144,29 @@ fn ask_health(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> E
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where to ask: by TLS only where nothing else is spoken.
+fn health_port(server: &ServerConfig) -> Result<HealthPort, String> {
+    let (ssl, store) = (&server.ssl, &server.healthcheck_cert);
+    if !ssl.only {
+        return Ok(HealthPort::plain(server.bind_interface, server.port));
+    }
+    let port = ssl.port.unwrap_or_default();
+    let key_store = store.clone().map(|location| StoreFile {
+        location,
+        password: None,
+    });
+    if ssl.client_ca.is_some() && key_store.is_none() {
+        return Err(
+            "clients must present a certificate (server.ssl.client-ca-location): give one with \
+             --healthcheck-cert, or have a plain port on loopback (--bind-interface 127.0.0.1, \
+             without server.ssl.ssl-only)"
+                .to_owned(),
+        );
+    }
+    HealthPort::tls(ssl.bind_interface, port, key_store)
+        .map_err(|error| format!("--healthcheck-cert: {error}"))
 }
 
 /// Writes to standard output, whose reader may be gone.
@@ -188,22 +216,23 @@ fn warn_of(notices: &[String]) {
 /// give.
 async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     // Whoever reads that it listens may send a signal.
-    let stop =
-        cancel_on_signals(log).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut config = loaded.config;
+    let reload = config.server.tls.is_some().then(Arc::<Notify>::default);
+    let stop = cancel_on_signals(log, reload.clone())
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
     let descriptors = descriptors::raise_limit();
     if config.server.limits.connections_max == 0 {
         config.server.limits.connections_max = descriptors::connections_within(descriptors);
     }
-    let listening = listen(&mut config, &loaded.provenance).await;
-    let (listener, address, broker) = match listening {
+    let listening = listen(&mut config, &loaded.provenance, reload).await;
+    let (listeners, addresses, broker) = match listening {
         Ok(listening) => listening,
         Err(error) => {
             warn_of(&loaded.notices);
             return Err(error);
         }
     };
-    log_start(&config, address, descriptors);
+    log_start(&config, addresses, descriptors);
     warn_of(&loaded.notices);
     let grace = config.server.shutdown_grace;
     let resolution = tokio::spawn(broker_resolution::report_unresolved(
@@ -213,7 +242,8 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     let app = App::new(config);
     if let Some(broker) = &broker {
         let steps = FirstSteps {
-            address,
+            plain: addresses.plain,
+            tls: addresses.tls,
             broker: broker.bootstrap(),
             memory: BrokerConfig::default().memory,
         };
@@ -225,7 +255,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
         stopping.cancelled().await;
         let _ = notify_service_manager(NotifyState::Stopping).await;
     });
-    server::run(listener, app, stop, grace).await;
+    server::run(listeners, app, stop, grace).await;
     resolution.abort();
     let _ = timeout(NOTIFY_TIMEOUT, notifying).await;
     if let Some(broker) = broker {
@@ -234,27 +264,81 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     Ok(())
 }
 
+/// Where the server listens.
+#[derive(Clone, Copy)]
+struct ListenAddresses {
+    plain: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+}
+
 /// Listens, and starts the in-memory broker of `--dev`.
 async fn listen(
     config: &mut Config,
     provenance: &Provenance,
-) -> Result<(TcpListener, SocketAddr, Option<MemoryBroker>), String> {
-    let address = SocketAddr::new(config.server.bind_interface, config.server.port);
-    let listener = server::listen(address)
-        .map_err(|error| BindError::new(provenance, address, &error).to_string())?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    reload: Option<Arc<Notify>>,
+) -> Result<(Listeners, ListenAddresses, Option<MemoryBroker>), String> {
+    let server = &config.server;
+    let plain = match server.ssl.only {
+        true => None,
+        false => Some(listen_on(
+            SocketAddr::new(server.bind_interface, server.port),
+            |address, error| BindError::new(provenance, address, error),
+        )?),
+    };
+    let by_tls = match &server.tls {
+        None => None,
+        Some(_) => Some(listen_on(
+            SocketAddr::new(
+                server.ssl.bind_interface,
+                server.ssl.port.unwrap_or_default(),
+            ),
+            |address, error| BindError::of_tls(provenance, address, error),
+        )?),
+    };
+    let addresses = ListenAddresses {
+        plain: plain.as_ref().map(|(_, address)| *address),
+        tls: by_tls.as_ref().map(|(_, address)| *address),
+    };
+    let tls = by_tls.zip(server.tls.clone());
+    let listeners = Listeners {
+        plain: plain.map(|(listener, _)| listener),
+        tls: tls.map(|((listener, _), tls)| TlsListener {
+            listener,
+            tls,
+            reload: reload.unwrap_or_default(),
+        }),
+    };
     let broker = match config.dev {
         true => Some(start_dev_broker(config, provenance).await?),
         false => None,
     };
-    Ok((listener, address, broker))
+    Ok((listeners, addresses, broker))
+}
+
+fn listen_on(
+    address: SocketAddr,
+    bind_error: impl Fn(SocketAddr, &std::io::Error) -> BindError,
+) -> Result<(TcpListener, SocketAddr), String> {
+    let listener =
+        server::listen(address).map_err(|error| bind_error(address, &error).to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, address))
 }
 
 /// The first line of the log: what runs here, for whom, and within which limits.
-fn log_start(config: &Config, address: SocketAddr, descriptors: u64) {
+fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
     let (limits, sockets) = (&config.server.limits, &config.server.websocket);
+    let demands_certificates = |tls: &Arc<ServerTls>| tls.demands_certificates();
+    let certified = config.server.tls.as_ref().is_some_and(demands_certificates);
+    let clients = match (addresses.plain, certified) {
+        (None, true) => "those with a certificate",
+        (Some(_), true) => "anybody, and by TLS those with a certificate",
+        (_, false) => "anybody",
+    };
+    let by_tls = addresses.tls.map(|address| format!("https://{address}"));
     info!(
-        %address,
+        address = addresses.plain.map(tracing::field::display),
+        tls = by_tls.map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         server_id = config.server.server_id,
         brokers = config.client.bootstrap_servers.join(","),
@@ -263,14 +347,17 @@ fn log_start(config: &Config, address: SocketAddr, descriptors: u64) {
         connections_max = limits.connections_max,
         sockets_max = sockets.max_connections,
         message_bytes_max = sockets.max_message_size,
-        clients = "anybody",
+        clients,
         "listening"
     );
-    if !address.ip().is_loopback() {
-        warn!(
-            %address,
-            "anybody who reaches this address may produce and consume: clients are not authenticated"
-        );
+    let open = addresses.tls.filter(|_| !certified);
+    for address in addresses.plain.into_iter().chain(open) {
+        if !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "anybody who reaches this address may produce and consume: clients are not authenticated"
+            );
+        }
     }
 }
 
@@ -303,8 +390,8 @@ async fn start_dev_broker(
 }
 
 /// The first SIGTERM or SIGINT asks for a stop, the second one ends the process at once. SIGHUP,
-/// which a closed terminal sends, does nothing.
-fn cancel_on_signals(log: Log) -> std::io::Result<CancellationToken> {
+/// which a closed terminal sends too, has the files of TLS read again, by way of `reload`.
+fn cancel_on_signals(log: Log, reload: Option<Arc<Notify>>) -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -316,7 +403,10 @@ fn cancel_on_signals(log: Log) -> std::io::Result<CancellationToken> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
-                    info!("SIGHUP: there is nothing to read again");
+                    match &reload {
+                        Some(reload) => reload.notify_one(),
+                        None => info!("SIGHUP: there is nothing to read again"),
+                    }
                     continue;
                 }
             }

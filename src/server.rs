@@ -1,8 +1,8 @@
 //! Accepts connections, serves HTTP/1.1 on them, and stops in order.
 //!
 //! ```text
-//! accept ─▶ task per connection: hyper ─▶ head check ─▶ CORS ─▶ routes (warp)
-//!                                  └─ upgrade ─▶ socket task, without hyper
+//! accept ─▶ task per connection: (TLS) ─▶ hyper ─▶ head check ─▶ CORS ─▶ routes (warp)
+//!                                           └─ upgrade ─▶ socket task, without hyper
 //!
 //! stop ─▶ drain delay ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
 //!                        └───────────────────── all within the grace ─────────────────────┘
@@ -13,8 +13,11 @@
 //!   ended, or the grace is over.
 //! - `/ready` goes on answering (503) on open connections until the sockets are gone.
 
+mod certificates;
 mod connections;
 mod head_check;
+mod listeners;
+mod tls_handshake;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,7 +35,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,9 +45,12 @@ use warp::Filter;
 use crate::app::App;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HeadLimits, keep_alive};
+use crate::http_stream::HttpStream;
 use crate::socket::{HttpConnectionHold, PeerAddress};
 use crate::{routes, socket};
 use connections::{HttpConnection, HttpConnections, http_connections_max};
+use listeners::AcceptedStream;
+pub use listeners::{Listeners, TlsListener};
 use runtime::panic_policy;
 
 /// How long a connection without an active request may take to end when the server stops: the
@@ -80,15 +86,15 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Boxed, so that everything below is compiled here once, and not again in each program
 /// that calls it.
 pub fn run(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     app: App,
     stop: CancellationToken,
     grace: Duration,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(serve_until(listener, app, stop, grace))
+    Box::pin(serve_until(listeners.into(), app, stop, grace))
 }
 
-async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, grace: Duration) {
+async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
     let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
@@ -100,17 +106,22 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
         timeout: limits.header_timeout,
         refusal_body: head_check::unreadable,
     };
+    let handshake_timeout = limits.handshake_timeout;
     let http = HttpConnections::default();
     let drained = drain(&app, &stop);
     tokio::pin!(drained);
+    if let Some(TlsListener { tls, reload, .. }) = &listeners.tls {
+        let (tls, reload) = (Arc::clone(tls), Arc::clone(reload));
+        connections.spawn(certificates::keep_fresh(tls, reload, close_http.clone()));
+    }
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut drained => break,
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(stream) => {
                 let sockets = app.registry.open_sockets();
                 let max = http_connections_max(limits.connections_max, sockets);
                 let admitted = tokio::select! {
@@ -119,14 +130,15 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
                     admitted = http.admit(max) => admitted,
                 };
                 let Some(admitted) = admitted else {
+                    let peer = stream.peer;
                     warn!(%peer, connections = max, "a connection is refused: all are in use");
                     continue;
                 };
                 let service = service.clone();
                 let accepted = AcceptedConnection {
                     stream,
-                    peer,
                     admitted: Arc::new(admitted),
+                    handshake_timeout,
                 };
                 let serving = serve_connection(accepted, head, service, close_http.clone());
                 connections.spawn(panic_policy::contain_panics(serving));
@@ -134,7 +146,7 @@ async fn serve_until(listener: TcpListener, app: App, stop: CancellationToken, g
             Err(error) => pause_after_failed_accept(&error, &http).await,
         }
     }
-    drop(listener);
+    drop(listeners);
     let deadline = Instant::now() + grace;
     stop_in_order(&app, &connections, &close_http, deadline).await;
 }
@@ -204,11 +216,34 @@ async fn stop_in_order(
     info!("stopped");
 }
 
-/// A connection on which nothing has been read.
+/// A connection that may be served.
 struct AcceptedConnection {
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: AcceptedStream,
     admitted: Arc<HttpConnection>,
+    handshake_timeout: Duration,
+}
+
+impl AcceptedConnection {
+    /// The connection when HTTP can begin; `None`: it has ended, has to make room for another, or
+    /// the server stops. It counts as idle until then.
+    async fn begin(self, close_http: &CancellationToken) -> Option<HttpStream> {
+        let AcceptedStream { tcp, peer, tls } = self.stream;
+        if let Err(error) = tcp.set_nodelay(true) {
+            debug!(%peer, %error, "connection lost before its first request");
+            return None;
+        }
+        let Some(config) = tls else {
+            return Some(HttpStream::Plain(tcp));
+        };
+        tokio::select! {
+            stream = tls_handshake::handshake(tcp, peer, config, self.handshake_timeout) => stream,
+            () = self.admitted.must_close() => {
+                debug!(%peer, "connection closed to make room for another");
+                None
+            }
+            () = close_http.cancelled() => None,
+        }
+    }
 }
 
 async fn serve_connection<S, B, F>(
@@ -224,15 +259,10 @@ async fn serve_connection<S, B, F>(
         + Send
         + 'static,
 {
-    let AcceptedConnection {
-        stream,
-        peer,
-        admitted,
-    } = accepted;
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "connection lost before its first request");
+    let (peer, admitted) = (accepted.stream.peer, Arc::clone(&accepted.admitted));
+    let Some(stream) = accepted.begin(&close_http).await else {
         return;
-    }
+    };
     let active = Arc::new(AtomicUsize::new(0));
     let (counter, serving) = (Arc::clone(&active), Arc::clone(&admitted));
     let (stream, timer, progress) = keep_alive(stream, head);

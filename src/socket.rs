@@ -23,6 +23,7 @@ mod session;
 mod socket_log;
 mod stream;
 mod topic_access;
+mod transport;
 mod turn;
 mod upgrade;
 mod write_buffer;

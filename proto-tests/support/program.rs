@@ -5,8 +5,10 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use tokio::time::timeout;
 
+use super::tls;
 use super::ws_client::{UpgradeRefused, WsClient};
 use super::{PATIENCE, until};
 
@@ -50,6 +52,8 @@ impl LogLines {
 pub(crate) struct Program {
     child: Child,
     port: u16,
+    /// What its sockets are opened with, where it speaks nothing but TLS.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Program {
@@ -138,7 +142,8 @@ impl Program {
                 break port;
             }
         };
-        (Program { child, port }, lines, log)
+        let tls = args.contains(&"--ssl-ssl-only").then(|| tls::client(None));
+        (Program { child, port, tls }, lines, log)
     }
 
     /// Against a real or an in-memory cluster.
@@ -157,7 +162,12 @@ impl Program {
 
     /// A socket that must be accepted.
     pub(crate) async fn connect(&self, path: &str) -> WsClient {
-        match WsClient::connect(&self.address(), path).await {
+        let address = self.address();
+        let opened = match &self.tls {
+            None => WsClient::connect(&address, path).await,
+            Some(config) => WsClient::connect_tls(&address, path, config).await,
+        };
+        match opened {
             Ok(client) => client,
             Err(refused) => panic!("{path}: {refused:?}"),
         }

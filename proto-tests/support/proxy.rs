@@ -1,10 +1,11 @@
 //! The server, in this process, in front of an in-memory broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::config::Config;
-use kafka_websocket_proxy::server;
+use kafka_websocket_proxy::server::{self, Listeners, TlsListener};
 use memory_broker::{BrokerConfig, MemoryBroker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,12 +13,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::tls;
 use super::ws_client::{UpgradeRefused, WsClient};
 use super::{PATIENCE, until_asked};
 
 /// Another server of the same deployment.
 pub(crate) struct SecondNode {
     pub(crate) address: String,
+    /// Where it speaks TLS, if it does.
+    tls_address: String,
     app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -33,11 +37,24 @@ impl SecondNode {
         let grace = config.server.shutdown_grace;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let mut listeners = Listeners::from(listener);
+        let mut tls_address = String::new();
+        if let Some(tls) = config.server.tls.clone() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tls_address = listener.local_addr().unwrap().to_string();
+            let reload = Arc::default();
+            listeners.tls = Some(TlsListener {
+                listener,
+                tls,
+                reload,
+            });
+        }
         let stop = CancellationToken::new();
         let app = App::new(config);
-        let serving = server::run(listener, app.clone(), stop.clone(), grace);
+        let serving = server::run(listeners, app.clone(), stop.clone(), grace);
         Self {
             address,
+            tls_address,
             app,
             stop,
             running: tokio::spawn(serving),
@@ -67,6 +84,8 @@ impl SecondNode {
 pub(crate) struct Proxy {
     pub(crate) broker: MemoryBroker,
     pub(crate) address: String,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls_address: String,
     pub(crate) app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -90,6 +109,7 @@ impl Proxy {
         let broker = MemoryBroker::start(broker).await.unwrap();
         let SecondNode {
             address,
+            tls_address,
             app,
             stop,
             running,
@@ -97,6 +117,7 @@ impl Proxy {
         Self {
             broker,
             address,
+            tls_address,
             app,
             stop,
             running,
@@ -133,6 +154,15 @@ impl Proxy {
     /// A socket that must be accepted.
     pub(crate) async fn connect(&self, path: &str) -> WsClient {
         match self.open(path).await {
+            Ok(client) => client,
+            Err(refused) => panic!("{path}: {refused:?}"),
+        }
+    }
+
+    /// A socket by TLS that must be accepted.
+    pub(crate) async fn connect_tls(&self, path: &str) -> WsClient {
+        let config = tls::client(None);
+        match WsClient::connect_tls(&self.tls_address, path, &config).await {
             Ok(client) => client,
             Err(refused) => panic!("{path}: {refused:?}"),
         }

@@ -1,9 +1,13 @@
 //! A WebSocket client that shares no code with the server: tungstenite's.
 
+use std::sync::Arc;
+
 use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -11,11 +15,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::tls::{self, TestStream};
 use super::{PATIENCE, until_asked};
 
 /// An open socket.
 pub(crate) struct WsClient {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<TestStream>,
 }
 
 /// A refused upgrade.
@@ -61,6 +66,25 @@ impl WsClient {
     ) -> Result<Self, UpgradeRefused> {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::upgrade(TestStream::Plain(stream), address, path, header).await
+    }
+
+    /// By TLS.
+    pub(crate) async fn connect_tls(
+        address: &str,
+        path: &str,
+        config: &Arc<ClientConfig>,
+    ) -> Result<Self, UpgradeRefused> {
+        let stream = tls::connect(address, config).await.unwrap();
+        Self::upgrade(TestStream::Tls(Box::new(stream)), address, path, None).await
+    }
+
+    async fn upgrade(
+        stream: TestStream,
+        address: &str,
+        path: &str,
+        header: Option<(&'static str, &str)>,
+    ) -> Result<Self, UpgradeRefused> {
         let url = format!("ws://{address}{path}");
         let mut request = url.into_client_request().unwrap();
         if let Some((name, value)) = header {
@@ -185,6 +209,17 @@ impl WsClient {
 
     /// The TCP connection, for bytes that are no valid frames.
     pub(crate) fn into_tcp(self) -> TcpStream {
-        self.stream.into_inner()
+        match self.stream.into_inner() {
+            TestStream::Plain(tcp) => tcp,
+            TestStream::Tls(_) => panic!("it speaks TLS"),
+        }
+    }
+
+    /// The TLS connection.
+    pub(crate) fn into_tls(self) -> TlsStream<TcpStream> {
+        match self.stream.into_inner() {
+            TestStream::Plain(_) => panic!("it speaks no TLS"),
+            TestStream::Tls(tls) => *tls,
+        }
     }
 }

@@ -32,9 +32,28 @@ impl BindError {
 
     /// The error of a failed `bind`, with the key that it is about.
     pub fn new(provenance: &Provenance, address: SocketAddr, error: &io::Error) -> Self {
+        let interface = ("server.bind-interface", "--bind-interface");
+        let port = ("server.port", "--port (0 takes a free one)");
+        Self::of_one(provenance, address, error, interface, port)
+    }
+
+    /// As [`BindError::new`], for the port that speaks TLS.
+    pub fn of_tls(provenance: &Provenance, address: SocketAddr, error: &io::Error) -> Self {
+        let interface = ("server.ssl.bind-interface", "--ssl-bind-interface");
+        let port = ("server.ssl.port", "--ssl-port (0 takes a free one)");
+        Self::of_one(provenance, address, error, interface, port)
+    }
+
+    fn of_one(
+        provenance: &Provenance,
+        address: SocketAddr,
+        error: &io::Error,
+        interface: (&str, &'static str),
+        port: (&str, &'static str),
+    ) -> Self {
         let (key, flag) = match error.kind() {
-            io::ErrorKind::AddrNotAvailable => ("server.bind-interface", "--bind-interface"),
-            _ => ("server.port", "--port (0 takes a free one)"),
+            io::ErrorKind::AddrNotAvailable => interface,
+            _ => port,
         };
         Self {
             key: provenance.of_key(key),

@@ -1,6 +1,7 @@
 //! Puts the sources on top of each other and reads the result into [`Config`].
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::conflicts;
@@ -14,6 +15,7 @@ use super::keys::{
 use super::provenance::{Provenance, ValueSource};
 use super::security::{self, SecurityProperties, SecurityProtocol, SecurityRole};
 use super::security_fault::SecurityFault;
+use super::server_ssl::SslFault;
 use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
 
@@ -79,6 +81,8 @@ struct Loader {
     unread: BTreeMap<String, GivenValue>,
     /// Whether it is a fault that none are given; they may be in a file that could not be read.
     needs_brokers: bool,
+    /// Whether a running instance is asked, and none is started.
+    is_healthcheck: bool,
     effective: Vec<EffectiveValue>,
     errors: Vec<ConfigError>,
     notices: Vec<String>,
@@ -97,6 +101,7 @@ impl Loader {
             },
             unread: given.values,
             needs_brokers: !(dev || brokerless || given.is_incomplete),
+            is_healthcheck: brokerless,
             errors: given.errors,
             notices: given.notices,
         }
@@ -347,6 +352,39 @@ impl Loader {
             Err(conflict) => self.errors.push(ConfigError::Conflict(conflict)),
         }
         self.resolve_security(provenance);
+        self.resolve_ssl(provenance);
+    }
+
+    /// Reads the stores of TLS towards clients, as [`resolve_security`](Self::resolve_security). A
+    /// `healthcheck` has no use for them: what they were at the start counts.
+    fn resolve_ssl(&mut self, provenance: &Provenance) {
+        let of_ssl = |error: &ConfigError| match error {
+            ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
+                key.starts_with("server.ssl.")
+            }
+            _ => false,
+        };
+        if self.is_healthcheck || self.errors.iter().any(of_ssl) {
+            return;
+        }
+        let mut ignored = IgnoredKeys::default();
+        for key in self.config.server.ssl.ignored() {
+            if let Some(from) = &provenance.of_key(key).from {
+                let reason = format!("{KEY_PREFIX}server.ssl.enabled is not true");
+                ignored.add("", &reason, key, from);
+            }
+        }
+        self.notices.extend(ignored.into_notices());
+        let server = &self.config.server;
+        let plain = SocketAddr::new(server.bind_interface, server.port);
+        match server.ssl.resolve(plain) {
+            Ok(tls) => self.config.server.tls = tls,
+            Err(SslFault { key, fault }) => {
+                let key = provenance.of_key(key);
+                self.errors
+                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
+            }
+        }
     }
 
     /// Reads the stores, unless something is wrong with what says where they are.

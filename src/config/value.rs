@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kafka_client::config::{AssignorName, CompressionType};
@@ -150,6 +151,14 @@ pub(super) fn fraction(text: &str, range: RangeInclusive<f64>) -> ParsedValue<f6
 /// A whole number of seconds, which has no unit.
 pub(super) fn seconds(text: &str, range: RangeInclusive<i64>) -> ParsedValue<Duration> {
     number(text, range).map(Duration::from_secs)
+}
+
+/// A path that is not empty.
+pub(super) fn file(text: &str) -> ParsedValue<PathBuf> {
+    match text {
+        "" => Err("the path of a file".to_owned()),
+        path => Ok(path.into()),
+    }
 }
 
 /// True or false, in all words that HOCON has for that.

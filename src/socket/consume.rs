@@ -353,7 +353,7 @@ impl ConsumingSocket {
         FrameEncoding {
             format: self.format,
             deflate: match self.sink {
-                RecordSink::SingleFrames => self.session.out.deflate(),
+                RecordSink::SingleFrames(_) => self.session.out.deflate(),
                 RecordSink::Arrays(_) => None,
             },
         }

@@ -100,7 +100,7 @@ impl EchoSocket {
             if !had_room && self.session.has_room() {
                 continue;
             }
-            let (reading, writing) = (self.session.has_room(), !self.session.out.is_empty());
+            let (reading, writing) = (self.session.has_room(), self.session.has_unsent());
             set_timer(timer.as_mut(), self.session.next_check_at());
             tokio::select! {
                 () = handle.wake.notified() => {}

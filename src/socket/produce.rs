@@ -166,7 +166,7 @@ impl ProducingSocket {
                 continue;
             }
             let acking = self.session.has_room() && !self.acks.is_empty();
-            let writing = !self.session.out.is_empty();
+            let writing = self.session.has_unsent();
             set_timer(timer.as_mut(), self.session.next_check_at());
             tokio::select! {
                 biased;
@@ -430,7 +430,7 @@ impl ProducingSocket {
     ) -> Result<T, CloseReason> {
         tokio::pin!(work);
         loop {
-            let pending = !self.acks.is_empty() || !self.session.out.is_empty();
+            let pending = !self.acks.is_empty() || self.session.has_unsent();
             tokio::select! {
                 done = &mut work => return Ok(done),
                 acked = self.send_some_acks(), if pending => acked?,
@@ -451,7 +451,7 @@ impl ProducingSocket {
     /// Waits until all acks are sent.
     async fn send_all_acks(&mut self) -> Result<(), CloseReason> {
         self.send_ready_acks().await?;
-        while !self.acks.is_empty() || !self.session.out.is_empty() {
+        while !self.acks.is_empty() || self.session.has_unsent() {
             self.send_some_acks().await?;
         }
         Ok(())

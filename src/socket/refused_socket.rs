@@ -57,6 +57,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::http_stream::HttpStream;
     use crate::socket::stream::MessageLimits;
     use websocket::frame::CloseCode;
 
@@ -66,7 +67,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let limits = MessageLimits::plain(125);
-        let socket = WebSocketStream::new(accepted.unwrap().0, Default::default(), limits);
+        let stream = HttpStream::Plain(accepted.unwrap().0);
+        let socket = WebSocketStream::new(stream, Default::default(), limits);
         let (counted, closing) = (Arc::new(()), Arc::new(Notify::new()));
         let connection = HttpConnectionHold::new(counted.clone(), closing.clone());
         let refusal = CloseFrame::new(CloseCode(4400), "no such topic");

@@ -263,12 +263,41 @@ impl SocketSession {
         Ok(inflated)
     }
 
-    /// Writes the buffer; whether all of it went.
+    /// Writes what is encrypted, then the buffer; whether all of it went.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
-        let before = self.out.len();
-        let all = self.out.flush(&self.stream)?;
-        self.note_written(all, self.out.len() < before);
+        let before = (self.out.len(), self.stream.encrypted_gone());
+        let all = self.out.flush(&mut self.stream)?;
+        let after = (self.out.len(), self.stream.encrypted_gone());
+        self.note_written(all, after != before);
         Ok(all)
+    }
+
+    /// Writes what is encrypted, and nothing else; whether all of it went.
+    pub(super) fn flush_encrypted(&mut self) -> io::Result<bool> {
+        if !self.stream.has_encrypted() {
+            return Ok(true);
+        }
+        let before = self.stream.encrypted_gone();
+        let all = self.stream.flush_encrypted()?;
+        let some = self.stream.encrypted_gone() > before;
+        self.note_written(all && self.out.is_empty(), some);
+        Ok(all)
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.out.is_empty() || self.stream.has_encrypted()
+    }
+
+    /// Of the bytes that were taken last, those that the kernel may not have.
+    pub(super) fn in_flight(&self) -> usize {
+        self.stream.in_flight()
+    }
+
+    /// How many bytes of the buffer the kernel has, of those that were ever appended. For what is
+    /// written by way of the buffer alone.
+    pub(super) fn out_written(&self) -> u64 {
+        self.out.written() - self.stream.in_flight() as u64
     }
 
     /// Writes the buffer, or drops it when nothing can be written any more; whether it is
@@ -281,12 +310,15 @@ impl SocketSession {
         })
     }
 
-    /// Writes bytes that are not in the write buffer, which must be empty or to be written after them; how
-    /// many went.
+    /// Writes bytes that are not in the write buffer, which must be empty or to be written after
+    /// them; how many were taken. Those of them that are [`in_flight`](Self::in_flight) the kernel
+    /// may not have.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.stream.write(bytes)?;
-        self.note_written(written == bytes.len(), written > 0);
-        Ok(written)
+        let before = self.stream.encrypted_gone();
+        let taken = self.stream.write(bytes)?;
+        let some = taken > 0 || self.stream.encrypted_gone() > before;
+        self.note_written(taken == bytes.len() && !self.stream.has_encrypted(), some);
+        Ok(taken)
     }
 
     /// Whether the kernel would take bytes now.
@@ -315,7 +347,7 @@ impl SocketSession {
     /// When a client that takes nothing is closed; `None` while there is nothing to write.
     fn write_deadline(&self) -> Option<Instant> {
         let since = match self.blocked_since {
-            None if self.out.is_empty() => return None,
+            None if !self.has_unsent() => return None,
             since => since.unwrap_or_else(Instant::now),
         };
         Some(since + self.blocked_max)

@@ -1,4 +1,4 @@
-//! One upgraded connection: messages in and bytes out, over the bare TCP stream.
+//! One upgraded connection: messages in and bytes out, over its transport.
 //!
 //! Nothing of hyper stays after the upgrade: a socket that sleeps owns its file descriptor,
 //! the decoder's state and no buffer. Reading and writing never wait here; the socket's task
@@ -8,15 +8,15 @@
 //! - The read buffer is freed whenever the stream is drained and no frame is under way.
 //! - Messages share the read buffer: they are dropped before the next read.
 
-use std::future::poll_fn;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Duration, timeout};
 
+pub(crate) use super::transport::ReadStatus;
+use super::transport::SocketTransport;
+use crate::http_stream::HttpStream;
 use websocket::deflate::PermessageDeflate;
 use websocket::frame::{self, CloseFrame, FrameDecoder, ProtocolViolation, WebSocketMessage};
 
@@ -26,7 +26,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// An upgraded connection.
 #[derive(Debug)]
 pub(crate) struct WebSocketStream {
-    stream: TcpStream,
+    transport: SocketTransport,
     decoder: FrameDecoder,
     limits: MessageLimits,
     read_buffer: BytesMut,
@@ -54,29 +54,19 @@ impl MessageLimits {
     }
 }
 
-/// What became of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadStatus {
-    /// So many bytes came; there may be more.
-    Data(usize),
-    /// Nothing is there for now.
-    WouldBlock,
-    /// The peer sends nothing more.
-    Eof,
-}
-
 impl WebSocketStream {
     /// Takes over an upgraded connection; `read_ahead` is what was read after the request.
-    pub(crate) fn new(stream: TcpStream, read_ahead: Bytes, limits: MessageLimits) -> Self {
+    pub(crate) fn new(stream: HttpStream, read_ahead: Bytes, limits: MessageLimits) -> Self {
         let decoder = FrameDecoder::new(limits.bytes_max);
+        let mut read_buffer = BytesMut::from(read_ahead);
         Self {
-            stream,
+            transport: SocketTransport::new(stream, &mut read_buffer),
             decoder: match limits.deflate {
                 None => decoder,
                 Some(_) => decoder.taking_compressed(),
             },
             limits,
-            read_buffer: BytesMut::from(read_ahead),
+            read_buffer,
             read_size: READ_BYTES_MIN,
         }
     }
@@ -97,55 +87,65 @@ impl WebSocketStream {
             .decoder
             .payload_missing()
             .clamp(self.read_size, READ_BYTES_MAX);
-        self.read_buffer.reserve(room);
-        match self.stream.try_read_buf(&mut self.read_buffer) {
-            Ok(0) => Ok(ReadStatus::Eof),
-            Ok(read) => {
-                if read >= self.read_size {
-                    self.read_size = (self.read_size * 2).min(READ_BYTES_MAX);
-                }
-                Ok(ReadStatus::Data(read))
+        let status = self.transport.read(&mut self.read_buffer, room)?;
+        match status {
+            ReadStatus::Data(read) if read >= self.read_size => {
+                self.read_size = (self.read_size * 2).min(READ_BYTES_MAX);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.read_buffer.is_empty() {
-                    self.read_buffer = BytesMut::new();
-                }
-                Ok(ReadStatus::WouldBlock)
+            ReadStatus::WouldBlock if self.read_buffer.is_empty() => {
+                self.read_buffer = BytesMut::new();
             }
-            Err(error) => Err(error),
+            _ => {}
         }
+        Ok(status)
     }
 
-    /// Writes to the kernel's send buffer (`SO_SNDBUF`): how many bytes it took, 0 when it is
-    /// full.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.stream.try_write(bytes) {
-            Ok(taken) => Ok(taken),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(error),
-        }
+    /// Writes to the kernel's send buffer (`SO_SNDBUF`), in TLS by way of a record that is
+    /// encrypted: how many bytes were taken, 0 when it is full.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transport.write(bytes)
     }
 
-    /// Writes `out` from its front, and takes off it what the kernel took; whether that was
-    /// all.
-    pub(crate) fn flush(&self, out: &mut BytesMut) -> io::Result<bool> {
+    /// Writes `out` from its front, and takes off it what was taken; whether the kernel has all of
+    /// it.
+    pub(crate) fn flush(&mut self, out: &mut BytesMut) -> io::Result<bool> {
         while !out.is_empty() {
             match self.write(out)? {
                 0 => return Ok(false),
                 taken => out.advance(taken),
             }
         }
-        Ok(true)
+        self.transport.flush()
+    }
+
+    /// Writes what was taken and is encrypted; whether the kernel has all of it.
+    pub(crate) fn flush_encrypted(&mut self) -> io::Result<bool> {
+        self.transport.flush()
+    }
+
+    /// Whether something that was taken is encrypted, and the kernel does not have all of it.
+    pub(crate) fn has_encrypted(&self) -> bool {
+        self.transport.has_encrypted()
+    }
+
+    /// Of the bytes that were taken last, those that the kernel may not have.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.transport.in_flight()
+    }
+
+    /// Encrypted bytes that the kernel has taken.
+    pub(crate) fn encrypted_gone(&self) -> u64 {
+        self.transport.encrypted_gone()
     }
 
     /// Until the stream can be read, or has ended. One task may wait at a time.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.poll_read_ready(cx)).await
+        self.transport.readable().await
     }
 
     /// Until the kernel takes bytes again. One task may wait at a time.
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.poll_write_ready(cx)).await
+        self.transport.writable().await
     }
 
     /// The closing handshake (RFC 6455, section 7.1.1): sends what is left of `out` and the
@@ -161,7 +161,7 @@ impl WebSocketStream {
             return self.reset();
         }
         // The peer sees the end of the stream once it has read our frame.
-        if self.stream.shutdown().await.is_err() {
+        if self.transport.shutdown().await.is_err() {
             return;
         }
         let _ = timeout(PEER_CLOSES_TIMEOUT, self.discard_to_eof()).await;
@@ -169,10 +169,10 @@ impl WebSocketStream {
 
     /// Ends the connection at once; the peer sees a reset.
     pub(crate) fn reset(self) {
-        let _ = self.stream.set_zero_linger();
+        let _ = self.transport.tcp().set_zero_linger();
     }
 
-    async fn write_all(&self, out: &mut BytesMut) -> io::Result<()> {
+    async fn write_all(&mut self, out: &mut BytesMut) -> io::Result<()> {
         while !self.flush(out)? {
             self.writable().await?;
         }
@@ -182,8 +182,8 @@ impl WebSocketStream {
     async fn discard_to_eof(&mut self) -> io::Result<()> {
         self.read_buffer = BytesMut::new();
         loop {
-            self.readable().await?;
-            match discard(&self.stream)? {
+            self.transport.discardable().await?;
+            match discard(&self.transport)? {
                 ReadStatus::Eof => return Ok(()),
                 ReadStatus::WouldBlock => {}
                 // A peer that goes on sending must not keep other tasks from their turn.
@@ -200,16 +200,12 @@ const PEER_CLOSES_TIMEOUT: Duration = Duration::from_secs(2);
 const DISCARDS_PER_TURN: usize = 16;
 
 /// Reads and drops what is there, up to 64 KiB.
-fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
+fn discard(transport: &SocketTransport) -> io::Result<ReadStatus> {
     let (mut scratch, mut discarded) = ([0; 4096], 0);
     for _ in 0..DISCARDS_PER_TURN {
-        match stream.try_read(&mut scratch) {
-            Ok(0) => return Ok(ReadStatus::Eof),
-            Ok(read) => discarded += read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(ReadStatus::WouldBlock);
-            }
-            Err(error) => return Err(error),
+        match transport.discard(&mut scratch)? {
+            ReadStatus::Data(read) => discarded += read,
+            status => return Ok(status),
         }
     }
     Ok(ReadStatus::Data(discarded))
@@ -217,7 +213,7 @@ fn discard(stream: &TcpStream) -> io::Result<ReadStatus> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -235,6 +231,7 @@ mod tests {
         let turn = DISCARDS_PER_TURN * 4096;
         assert!(sent > 2 * turn, "{sent} bytes fit the kernel's buffers");
         stream.readable().await.unwrap();
+        let stream = SocketTransport::Plain(stream);
         for _ in 0..2 {
             match discard(&stream).unwrap() {
                 ReadStatus::Data(discarded) => assert!(discarded <= turn, "{discarded}"),

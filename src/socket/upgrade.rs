@@ -13,7 +13,6 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
@@ -35,6 +34,7 @@ use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
+use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::{AdmissionError, GroupPermit};
 use kafka_client::admin;
@@ -598,8 +598,8 @@ pub(super) async fn take_over(
         Err(_) => return None,
     };
     let parts = upgraded
-        .downcast::<TokioIo<KeepAliveStream<TcpStream>>>()
-        .expect("the server hands hyper nothing but TCP streams");
+        .downcast::<TokioIo<KeepAliveStream<HttpStream>>>()
+        .expect("the server hands hyper nothing but streams of clients");
     let stream = parts.io.into_inner().into_inner();
     Some(WebSocketStream::new(stream, parts.read_buf, limits))
 }

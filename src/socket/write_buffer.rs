@@ -70,13 +70,13 @@ impl WriteBuffer {
         self.appended
     }
 
-    /// How many of them are written.
+    /// How many of them the stream has taken.
     pub(super) fn written(&self) -> u64 {
         self.appended - self.buffer.len() as u64
     }
 
     /// Writes to the stream; whether all of it went.
-    pub(super) fn flush(&mut self, stream: &WebSocketStream) -> io::Result<bool> {
+    pub(super) fn flush(&mut self, stream: &mut WebSocketStream) -> io::Result<bool> {
         let all = stream.flush(&mut self.buffer)?;
         if all && self.buffer.capacity() > self.keep_max {
             self.buffer = BytesMut::new();

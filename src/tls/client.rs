@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::error::{ClientTlsError, StorePlace, TlsError};
 use crate::protocol::{CipherSuites, ProtocolVersions};
 use crate::provider::crypto_provider;
-use crate::server_verifier::TrustStoreVerifier;
+use crate::server_verifier::{NoVerifier, TrustStoreVerifier};
 use crate::store::{self, KeyStoreSource, StoreFile};
 
 /// Who vouches for a server.
@@ -64,6 +64,35 @@ pub fn trusting_nobody() -> Arc<ClientConfig> {
         .expect("the provider has suites of both versions");
     let nobody = RootCertStore::empty();
     Arc::new(builder.with_root_certificates(nobody).with_no_client_auth())
+}
+
+/// What a client has that asks its own server something that is no secret, whatever the server
+/// presents; with a certificate of its own, if there is one.
+///
+/// # Errors
+/// What of the key store, or of the processor, does not do.
+pub fn trusting_anybody(key_store: Option<StoreFile>) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = crypto_provider()?;
+    let schemes = provider
+        .signature_verification_algorithms
+        .supported_schemes();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites of both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(NoVerifier::new(schemes)));
+    Ok(Arc::new(match key_store {
+        None => builder.with_no_client_auth(),
+        Some(store) => {
+            let key_password = None;
+            let source = KeyStoreSource::File {
+                store,
+                key_password,
+            };
+            let key = SingleCertAndKey::from(source.load(&provider)?);
+            builder.with_client_cert_resolver(Arc::new(key))
+        }
+    }))
 }
 
 impl ClientTlsConfig {

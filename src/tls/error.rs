@@ -55,6 +55,20 @@ pub enum ClientTlsError {
     KeyStore(TlsError),
 }
 
+/// Which of its settings keeps a server from TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerTlsError {
+    /// None of them: the processor does.
+    #[error(transparent)]
+    Processor(TlsError),
+    /// What the server presents.
+    #[error(transparent)]
+    KeyStore(TlsError),
+    /// Who vouches for clients.
+    #[error(transparent)]
+    ClientCa(TlsError),
+}
+
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePlace {

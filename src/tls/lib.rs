@@ -26,10 +26,12 @@ mod pkcs12;
 mod private_key;
 mod protocol;
 mod provider;
+mod server;
 mod server_verifier;
 mod store;
 
-pub use client::{ClientTlsConfig, TrustSource, trusting_nobody};
-pub use error::{ClientTlsError, StoreFault, StorePlace, TlsError};
+pub use client::{ClientTlsConfig, TrustSource, trusting_anybody, trusting_nobody};
+pub use error::{ClientTlsError, ServerTlsError, StoreFault, StorePlace, TlsError};
 pub use protocol::{CipherSuites, ProtocolVersions};
+pub use server::{ServerTls, ServerTlsConfig};
 pub use store::{KeyStoreSource, StoreFile};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
+use crate::config::ssl::secret;
 use crate::config::value;
 use crate::config::{AllowedOrigins, LogFormat, SessionConfig, TrustedProxies, log_level};
 
@@ -149,6 +150,60 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Topics that have series of their own in the metrics; those that are used later share the series of topic (other)",
         set: |c, text| assign(&mut c.server.limits.metrics_topics_max, value::number(text, 0..=100_000)),
     }),
+    setting("server.limits.handshake-timeout", &["WSPROXY_LIMITS_HANDSHAKE_TIMEOUT"], Setting {
+        default: Some("10 seconds"),
+        placeholder: "DURATION",
+        help: "How long a client may take for the handshake of TLS",
+        set: |c, text| assign(&mut c.server.limits.handshake_timeout, value::positive_duration(text)),
+    }),
+    setting("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"], Setting {
+        default: None,
+        placeholder: "BOOLEAN",
+        help: "Whether clients can use TLS; without it they can where server.ssl.port is set",
+        set: |c, text| assign(&mut c.server.ssl.enabled, value::boolean(text).map(Some)),
+    }),
+    setting("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether clients can use nothing but TLS: server.port is closed then",
+        set: |c, text| assign(&mut c.server.ssl.only, value::boolean(text)),
+    }),
+    setting("server.ssl.port", &["WSPROXY_SSL_PORT"], Setting {
+        default: None,
+        placeholder: "PORT",
+        help: "TCP port to listen on with TLS; 0 takes a free one and logs it",
+        set: |c, text| assign(&mut c.server.ssl.port, value::number(text, 0..=65_535).map(Some)),
+    }),
+    setting("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"], Setting {
+        default: Some("0.0.0.0"),
+        placeholder: "ADDRESS",
+        help: "Address to listen on with TLS; with --dev 127.0.0.1 unless it is given",
+        set: |c, text| assign(&mut c.server.ssl.bind_interface, value::interface(text)),
+    }).by_default_in_dev("127.0.0.1"),
+    setting("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"], Setting {
+        default: None,
+        placeholder: "FILE",
+        help: "Certificate, those that lead to a root, and key of the server, in one file: PEM, PKCS12 or JKS; read again when it has changed, and on SIGHUP",
+        set: |c, text| assign(&mut c.server.ssl.key_store, Ok(text.into())),
+    }),
+    setting("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "Password of the key store",
+        set: |c, text| assign(&mut c.server.ssl.key_store_password, Ok(secret(text))),
+    }).secret(),
+    setting("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"], Setting {
+        default: None,
+        placeholder: "FILE",
+        help: "Certificate authorities of clients, as PEM; given, clients must present a certificate of theirs",
+        set: |c, text| assign(&mut c.server.ssl.client_ca, value::file(text).map(Some)),
+    }),
+    setting("server.healthcheck-cert", &["WSPROXY_HEALTHCHECK_CERT"], Setting {
+        default: None,
+        placeholder: "FILE",
+        help: "What the command healthcheck presents where clients must have a certificate: certificate and key as PEM",
+        set: |c, text| assign(&mut c.server.healthcheck_cert, value::file(text).map(Some)),
+    }),
     setting("server.websocket.ping-interval", &["WSPROXY_WS_PING_INTERVAL"], Setting {
         default: Some("20 seconds"),
         placeholder: "DURATION",
@@ -188,7 +243,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], "GLOB,…", None, "Topics that clients may write to"),
     later("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], "GLOB,…", None, "Topics that clients may read"),
     later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
-    later("server.limits.handshake-timeout", &["WSPROXY_LIMITS_HANDSHAKE_TIMEOUT"], "DURATION", Some("10 seconds"), "How long a client may take for the TLS handshake"),
     setting("server.limits.authentications-max", &["WSPROXY_LIMITS_AUTHENTICATIONS_MAX"], Setting {
         default: Some("100"),
         placeholder: "COUNT",
@@ -201,13 +255,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Kafka users with sockets under their own credentials, on this node; one more gets 503",
         set: |c, text| assign(&mut c.server.limits.principals_max, value::number(text, 1..=1_000_000)),
     }),
-    later("server.ssl.enabled", &["WSPROXY_SSL_ENABLED"], "BOOLEAN", Some("false"), "Whether clients can use TLS; without it they can where server.ssl.port is set"),
-    later("server.ssl.ssl-only", &["WSPROXY_SSL_ONLY"], "BOOLEAN", Some("false"), "Whether clients can use nothing but TLS"),
-    later("server.ssl.bind-interface", &["WSPROXY_SSL_BIND_INTERFACE"], "ADDRESS", Some("0.0.0.0"), "Address to listen on with TLS").unless_off("server.ssl.enabled"),
-    later("server.ssl.port", &["WSPROXY_SSL_PORT"], "PORT", None, "TCP port to listen on with TLS").unless_off("server.ssl.enabled"),
-    later("server.ssl.keystore-location", &["WSPROXY_SSL_KEYSTORE_LOCATION"], "FILE", None, "Certificate and key of the server: PEM, PKCS12 or JKS").unless_off("server.ssl.enabled"),
-    later("server.ssl.keystore-password", &["WSPROXY_SSL_KEYSTORE_PASS"], "TEXT", None, "Password of the key store").secret().unless_off("server.ssl.enabled"),
-    later("server.ssl.client-ca-location", &["WSPROXY_SSL_CLIENT_CA_LOCATION"], "FILE", None, "Certificate authorities of clients, which must present a certificate then").unless_off("server.ssl.enabled"),
     later("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"], "BOOLEAN", Some("true"), "Whether /healthcheck, /ready and /metrics ask for credentials as other paths do").inert(&["false"]),
     later("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for user and password"),
     later("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.basic-auth.enabled"),

@@ -107,18 +107,150 @@ fn secrets_of_security_settings_are_never_shown() {
         "ssl.truststore.location=/no/such/store",
         "ssl.truststore.password=hunter2",
     ]);
-    sources
-        .defines
-        .push("server.ssl.keystore-password=hunter2".to_owned());
+    for define in [
+        "server.ssl.port=0",
+        "server.ssl.keystore-location=proto-tests/golden/tls-server/server.p12",
+        "server.ssl.keystore-password=hunter2",
+    ] {
+        sources.defines.push(define.to_owned());
+    }
     let text = errors(&sources).join("\n");
     for part in [
         "sasl.jaas.config (from -D kafka-client.properties.sasl.jaas.config): *** is not accepted; \
          accepted: a line as Java's clients have it: a quote is not closed",
-        "server.ssl.keystore-password (from -D server.ssl.keystore-password): not supported yet",
+        "server.ssl.keystore-location (from -D server.ssl.keystore-location): \
+         proto-tests/golden/tls-server/server.p12: its password is wrong",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_setting_of_tls_towards_clients_that_cannot_be_followed_is_named_with_the_way_out() {
+    const STORES: &str = "proto-tests/golden/tls-server";
+    for (settings, expected) in [
+        (
+            "enabled = true",
+            "server.ssl.port (from its default): it is needed, since TLS is enabled",
+        ),
+        (
+            "port = 8443",
+            "server.ssl.keystore-location (from its default): it is needed for TLS: a file with",
+        ),
+        (
+            "ssl-only = true",
+            "server.ssl.ssl-only (from FILE:1): kafka.ws.proxy.server.ssl.port is not set, so",
+        ),
+        (
+            "ssl-only = true, enabled = false, port = 8443",
+            "server.ssl.ssl-only (from FILE:1): kafka.ws.proxy.server.ssl.enabled is false",
+        ),
+        (
+            "client-ca-location = STORES/ca.pem",
+            "server.ssl.client-ca-location (from FILE:1): kafka.ws.proxy.server.ssl.port is not",
+        ),
+        (
+            "client-ca-location = \"\", port = 1",
+            "server.ssl.client-ca-location (from FILE:1): \"\" is not accepted; accepted: the path",
+        ),
+        (
+            "port = 8078, keystore-location = STORES/server.pem",
+            "server.ssl.port (from FILE:1): 8078 is kafka.ws.proxy.server.port too",
+        ),
+        (
+            "port = 1, keystore-location = /no/such/store",
+            "server.ssl.keystore-location (from FILE:1): /no/such/store: No such file",
+        ),
+        (
+            "port = 1, keystore-location = STORES/make",
+            "server.ssl.keystore-location (from FILE:1): STORES/make: it is neither PEM nor",
+        ),
+        (
+            "port = 1, keystore-location = STORES/server.p12",
+            "server.ssl.keystore-location (from FILE:1): STORES/server.p12: it has a password",
+        ),
+        (
+            "port = 1, keystore-location = STORES/ca.pem",
+            "server.ssl.keystore-location (from FILE:1): STORES/ca.pem: it has no private key",
+        ),
+        (
+            "port = 1, keystore-location = STORES/server.pem, client-ca-location = STORES/make",
+            "server.ssl.client-ca-location (from FILE:1): STORES/make: it is neither PEM nor",
+        ),
+    ] {
+        let settings = settings.replace("STORES", STORES);
+        let (mut sources, directory) =
+            with_file(&format!("kafka.ws.proxy.server.ssl {{{settings}}}"));
+        sources.dev = true;
+        let [error] = &errors(&sources)[..] else {
+            panic!("{settings}: {:?}", errors(&sources));
+        };
+        let file = directory.path().to_str().unwrap();
+        let expected = expected.replace("STORES", STORES);
+        let (before, after) = expected.split_once("FILE").unwrap_or((&expected, ""));
+        assert!(
+            error.starts_with(&format!("{KEY_PREFIX}{before}")),
+            "{error}"
+        );
+        assert!(error.contains(after), "{error} ({file})");
+    }
+}
+
+#[test]
+fn tls_is_on_where_it_has_a_port_and_off_where_that_is_said() {
+    let load_with = |settings: &str| {
+        let stores = "proto-tests/golden/tls-server";
+        let text = format!(
+            "kafka.ws.proxy.server.ssl {{ keystore-location = {stores}/server.pem, {settings} }}"
+        );
+        let (mut sources, _directory) = with_file(&text);
+        sources.dev = true;
+        load(&sources).unwrap()
+    };
+    let loaded = load_with("port = 8443");
+    assert!(loaded.config.server.tls.is_some());
+    assert!(
+        loaded.config.server.ssl.bind_interface.is_loopback(),
+        "--dev"
+    );
+    assert!(
+        load_with("enabled = yes, port = 0")
+            .config
+            .server
+            .tls
+            .is_some()
+    );
+    // On another interface the number is free.
+    let interfaces = "bind-interface = 127.0.0.2, port = 8078";
+    assert!(load_with(interfaces).config.server.tls.is_some());
+    let off = load_with("enabled = no, port = 8443");
+    assert!(off.config.server.tls.is_none());
+    assert_eq!(off.notices.len(), 1, "{:?}", off.notices);
+    assert!(off.notices[0].contains("server.ssl.enabled is not true"));
+}
+
+#[test]
+fn a_certificate_of_another_key_is_refused() {
+    let stores = Path::new("proto-tests/golden/tls-server");
+    let read = |name: &str| std::fs::read_to_string(stores.join(name)).unwrap();
+    let (server, renewed) = (read("server.pem"), read("renewed.pem"));
+    let certificate = &renewed[renewed.find("-----BEGIN CERTIFICATE").unwrap()..];
+    let key = &server[..server.find("-----BEGIN CERTIFICATE").unwrap()];
+    let store = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(store.path(), format!("{key}{certificate}")).unwrap();
+    let mut sources = dev();
+    let location = store.path().display();
+    for define in [
+        "server.ssl.port=0".to_owned(),
+        format!("server.ssl.keystore-location={location}"),
+    ] {
+        sources.defines.push(define);
+    }
+    let error = errors(&sources).join("\n");
+    let expected = "none of its certificates belongs to its key";
+    assert!(error.contains(expected), "{error}");
+    assert!(error.contains("server.ssl.keystore-location"), "{error}");
 }
 
 #[test]
@@ -389,7 +521,7 @@ fn what_a_switch_turns_off_is_reported_once_as_ignored() {
 
 #[test]
 fn what_a_later_version_has_may_be_off_in_any_word() {
-    let text = "kafka.ws.proxy.server {\n ssl { enabled = off, ssl-only = no, port = 1 }\n\
+    let text = "kafka.ws.proxy.server {\n openid-connect { enabled = off, realm = x }\n\
         basic-auth { enabled = no, password = hunter2 } }\n\
         kafka.ws.proxy.commit-handler.auto-commit-enabled = on\n";
     let (sources, _directory) = with_file(text);
@@ -934,6 +1066,8 @@ fn each_setting_acts_in_each_of_the_ways_to_set_it() {
     let directory = tempfile::tempdir().unwrap();
     let base = |row: &ConfigKey| ConfigSources {
         dev: !row.replaced_by_dev,
+        // Those of TLS do nothing alone, and what starts nothing does not mind.
+        brokerless: row.name.starts_with("server.ssl."),
         ..ConfigSources::default()
     };
     for row in PROXY_KEYS.iter().filter(|row| row.setting().is_some()) {

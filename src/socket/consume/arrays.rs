@@ -139,13 +139,8 @@ impl ArraySink {
         }
     }
 
-    /// Reports the records whose frame is written.
-    pub(super) fn take_delivered(
-        &mut self,
-        out: &WriteBuffer,
-        listener: &mut impl DeliveryListener,
-    ) {
-        let written = out.written();
+    /// Reports the records whose frame is within the first `written` bytes that were appended.
+    pub(super) fn take_delivered(&mut self, written: u64, listener: &mut impl DeliveryListener) {
         while let Some((end, _)) = self.sending.front()
             && *end <= written
             && let Some((_, records)) = self.sending.pop_front()
@@ -248,7 +243,7 @@ mod tests {
         let mut chunk = chunk(&["1", "2", "3"]);
         assert_eq!(sink.send(&mut chunk, 2, &mut out, now), 2);
         let mut listener = RecordedDeliveries::default();
-        sink.take_delivered(&out, &mut listener);
+        sink.take_delivered(out.written(), &mut listener);
         assert!(listener.0.is_empty());
         assert_eq!(sink.sending.front().map(|(end, _)| *end), Some(7));
         sink.remove_partitions(&[TopicPartition::new("t", 0)]);

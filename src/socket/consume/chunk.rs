@@ -243,6 +243,11 @@ impl OutgoingChunk {
         self.next
     }
 
+    /// Where in the bytes of the segment the next byte to send is.
+    pub(super) fn sent_to(&self) -> usize {
+        self.at
+    }
+
     /// The next frame and its payload, which is with that taken as sent.
     pub(super) fn take_frame(&mut self) -> Option<(RecordFrame, &[u8])> {
         let segment = self.segment.as_ref()?;

@@ -100,16 +100,17 @@ impl ConsumingSocket {
         }
     }
 
-    /// Writes the write buffer, unless a frame is partly sent from the chunk: nothing may be
-    /// sent before its rest. `false` when something of the buffer was not taken.
+    /// Writes what is encrypted, and then the write buffer, unless a frame is partly sent from the
+    /// chunk: nothing may be sent before its rest. `false` when something was not taken, or may
+    /// not be with the kernel.
     fn flush(&mut self, now: Instant) -> Result<bool, CloseReason> {
-        let chunk = self.chunk.as_ref();
-        if chunk.is_some_and(OutgoingChunk::is_inside_frame) {
-            return Ok(true);
+        if !self.session.flush_encrypted()? {
+            return Ok(false);
         }
-        let all = self.session.flush()?;
+        let chunk = self.chunk.as_ref();
+        let all = chunk.is_some_and(OutgoingChunk::is_inside_frame) || self.session.flush()?;
         let mut listener = self.offsets.listener(&mut self.consumer, now);
-        self.sink.take_delivered(&self.session.out, &mut listener);
+        self.sink.take_delivered(&self.session, &mut listener);
         Ok(all)
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::arrays::ArraySink;
 use super::chunk::OutgoingChunk;
 use super::delivery_listener::DeliveryListener;
-use super::single_frames::{self, SentRecords};
+use super::single_frames::{SentRecords, SingleFrameSink};
 use crate::socket::session::SocketSession;
 use crate::socket::write_buffer::WriteBuffer;
 use kafka_client::consumer::TopicPartition;
@@ -21,7 +21,7 @@ use kafka_client::consumer::TopicPartition;
 #[derive(Debug)]
 pub(super) enum RecordSink {
     /// One record per message.
-    SingleFrames,
+    SingleFrames(SingleFrameSink),
     /// `batchSize` records per message.
     Arrays(ArraySink),
 }
@@ -30,7 +30,7 @@ impl RecordSink {
     /// `batch_size` is the parameter; an array is not much longer than `bytes_max`.
     pub(super) fn new(batch_size: Option<u32>, bytes_max: usize, now: Instant) -> Self {
         match batch_size {
-            None => Self::SingleFrames,
+            None => Self::SingleFrames(SingleFrameSink::default()),
             Some(size) => Self::Arrays(ArraySink::new(size, bytes_max, now)),
         }
     }
@@ -46,7 +46,7 @@ impl RecordSink {
         now: Instant,
     ) -> io::Result<SentRecords> {
         match self {
-            Self::SingleFrames => single_frames::send(chunk, permits, session, listener),
+            Self::SingleFrames(frames) => frames.send(chunk, permits, session, listener),
             Self::Arrays(arrays) => Ok(SentRecords {
                 begun: arrays.send(chunk, permits, &mut session.out, now),
                 blocked: false,
@@ -54,21 +54,22 @@ impl RecordSink {
         }
     }
 
-    /// Reports what was delivered by writing `out`.
+    /// Reports what was delivered by writing what was encrypted, and then the session's buffer.
     pub(super) fn take_delivered(
         &mut self,
-        out: &WriteBuffer,
+        session: &SocketSession,
         listener: &mut impl DeliveryListener,
     ) {
-        if let Self::Arrays(arrays) = self {
-            arrays.take_delivered(out, listener);
+        match self {
+            Self::SingleFrames(frames) => frames.take_delivered(listener),
+            Self::Arrays(arrays) => arrays.take_delivered(session.out_written(), listener),
         }
     }
 
     /// When [`finish_due`](Self::finish_due) has something to finish.
     pub(super) fn due_at(&self) -> Option<Instant> {
         match self {
-            Self::SingleFrames => None,
+            Self::SingleFrames(_) => None,
             Self::Arrays(arrays) => arrays.due_at(),
         }
     }
@@ -77,7 +78,7 @@ impl RecordSink {
     /// there was any.
     pub(super) fn finish_due(&mut self, out: &mut WriteBuffer, now: Instant) -> bool {
         match self {
-            Self::SingleFrames => false,
+            Self::SingleFrames(_) => false,
             Self::Arrays(arrays) => arrays.finish_due_array(out, now),
         }
     }
@@ -95,7 +96,7 @@ impl RecordSink {
             return;
         };
         match self {
-            Self::SingleFrames => listener.advance_to(chunk.tp(), end),
+            Self::SingleFrames(_) => listener.advance_to(chunk.tp(), end),
             Self::Arrays(arrays) => arrays.advance_to(chunk.tp(), end, out),
         }
     }
@@ -109,8 +110,9 @@ impl RecordSink {
 
     /// These partitions are revoked: what of them is not written is not reported.
     pub(super) fn revoke(&mut self, partitions: &[TopicPartition]) {
-        if let Self::Arrays(arrays) = self {
-            arrays.remove_partitions(partitions);
+        match self {
+            Self::SingleFrames(frames) => frames.remove_partitions(partitions),
+            Self::Arrays(arrays) => arrays.remove_partitions(partitions),
         }
     }
 

@@ -13,6 +13,7 @@ use super::segment_buffer::SEGMENT_BYTES;
 use super::*;
 use crate::app::App;
 use crate::codec::{Format, RecordFormats};
+use crate::http_stream::HttpStream;
 use crate::socket::params::SocketPayload;
 use crate::socket::socket_log::SocketIdentity;
 use crate::socket::stream::MessageLimits;
@@ -33,11 +34,8 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = WebSocketStream::new(
-        accepted.unwrap().0,
-        sent.into(),
-        MessageLimits::plain(1 << 20),
-    );
+    let stream = HttpStream::Plain(accepted.unwrap().0);
+    let stream = WebSocketStream::new(stream, sent.into(), MessageLimits::plain(1 << 20));
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let topics = [("t".into(), 1)];
     let group_permit = app

@@ -10,6 +10,7 @@ use super::*;
 use crate::app::App;
 use crate::codec::Format;
 use crate::codec::socket_error::SocketErrorCode;
+use crate::http_stream::HttpStream;
 use crate::metrics::sockets::SocketMetrics;
 use crate::socket::socket_log::SocketIdentity;
 use crate::socket::stream::MessageLimits;
@@ -39,11 +40,8 @@ async fn socket_of(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = WebSocketStream::new(
-        accepted.unwrap().0,
-        sent.into(),
-        MessageLimits::plain(1 << 20),
-    );
+    let stream = HttpStream::Plain(accepted.unwrap().0);
+    let stream = WebSocketStream::new(stream, sent.into(), MessageLimits::plain(1 << 20));
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let formats = MessageFormat::Json(STRINGS);
     let producer = app.client.producer().clone();
