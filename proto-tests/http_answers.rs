@@ -176,3 +176,56 @@ async fn the_brokers_are_listed_as_they_are_now() {
     assert_eq!(listed[2]["port"], 9, "the next request sees it");
     proxy.stopped().await;
 }
+
+/// Asserts the headers that tell a browser to take an answer for no more than it is.
+fn assert_secured(answer: &HttpAnswer, what: &str) {
+    for (name, expected) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        assert_eq!(answer.header(name), Some(expected), "{what}");
+    }
+    let kept = match what.contains("/schemas/") && answer.status == 200 {
+        true => "max-age=3600",
+        false => "no-store",
+    };
+    assert_eq!(answer.header("cache-control"), Some(kept), "{what}");
+    // Where there is a port without TLS, a browser may use that.
+    assert_eq!(answer.header("strict-transport-security"), None, "{what}");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_keep_a_browser_from_more_than_reading_it() {
+    let proxy = Proxy::with(|config| {
+        let allowed = AllowedOrigins::parse("https://good.example").unwrap();
+        config.server.websocket.origins = allowed;
+    })
+    .await;
+    let mut paths = listed_paths(&proxy).await;
+    paths.extend(["/nowhere", "/", "/socket/in?topic=t&valTyp=json"].map(str::to_owned));
+    for path in &paths {
+        for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+            for headers in [
+                &[][..],
+                &[PAGE],
+                &["Origin: https://evil.example"],
+                &[PAGE, "Access-Control-Request-Method: GET"],
+            ] {
+                let answer = ask(&proxy, method, path, headers).await;
+                assert_secured(&answer, &format!("{method} {path} {headers:?}"));
+            }
+        }
+    }
+    // What hyper answers by itself, and what is refused by its head.
+    let long = format!("X: {}", "x".repeat(40_000));
+    for (header, status) in [("no header", 400), (&*long, 431), ("Host: b", 400)] {
+        let answer = ask(&proxy, "GET", "/ready", &[header]).await;
+        assert_eq!(answer.status, status);
+        assert_secured(&answer, &header[..9.min(header.len())]);
+    }
+    proxy.stopped().await;
+}

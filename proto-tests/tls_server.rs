@@ -397,6 +397,21 @@ async fn origins_are_those_of_https_pages_too() {
 }
 
 #[tokio::test]
+async fn browsers_are_told_to_come_by_tls_alone_where_that_is_all() {
+    const HEADER: &str = "\r\nstrict-transport-security: max-age=31536000\r\n";
+    for only in [false, true] {
+        let proxy = Proxy::with(|config| {
+            config.server.tls = Some(server_tls(false));
+            config.server.ssl.only = only;
+        })
+        .await;
+        let answer = health(&proxy.tls_address, &client(None)).await.unwrap();
+        assert_eq!(answer.contains(HEADER), only, "{answer}");
+        proxy.stopped().await;
+    }
+}
+
+#[tokio::test]
 async fn the_plain_port_stays_open_beside_tls_unless_that_is_all() {
     let both = ["--ssl-port", "0", "--ssl-bind-interface", "127.0.0.1"];
     let store = golden("server.pem").to_str().unwrap().to_owned();

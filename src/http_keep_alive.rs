@@ -51,6 +51,8 @@ pub(crate) struct HeadLimits {
     pub(crate) timeout: Duration,
     /// JSON.
     pub(crate) refusal_body: fn(StatusCode) -> String,
+    /// The lines of headers that every answer has.
+    pub(crate) refusal_headers: fn() -> String,
 }
 
 /// The first bytes of a TLS connection: a handshake record of version 3.x (RFC 8446, section 5.1).
@@ -225,7 +227,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for KeepAliveStream<T> {
             None => self.poll_write_some(cx, buf),
             Some(refusal) if refusal.at > 0 => self.poll_write_some(cx, &buf[..refusal.at]),
             Some(refusal) => {
-                self.refusal = refusal.with_body(self.limits.refusal_body).into();
+                let body = (self.limits.refusal_body)(refusal.status);
+                let headers = (self.limits.refusal_headers)();
+                self.refusal = refusal.completed(&headers, &body).into();
                 Poll::Ready(Ok(buf.len()))
             }
         }
@@ -329,6 +333,7 @@ mod tests {
             bytes_max: 8 << 10,
             timeout: HEAD_TIMEOUT,
             refusal_body: |status| format!("{{{}}}", status.as_u16()),
+            refusal_headers: || "x-content-type-options: nosniff\r\n".to_owned(),
         };
         let (stream, timer, _) = keep_alive(server, limits);
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new("hi".to_owned())));

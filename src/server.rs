@@ -105,7 +105,9 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
         bytes_max: limits.header_bytes_max,
         timeout: limits.header_timeout,
         refusal_body: head_check::unreadable,
+        refusal_headers: head_check::security_lines,
     };
+    let tls_only = app.config.server.ssl.only;
     let handshake_timeout = limits.handshake_timeout;
     let http = HttpConnections::default();
     let drained = drain(&app, &stop);
@@ -139,6 +141,7 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
                     stream,
                     admitted: Arc::new(admitted),
                     handshake_timeout,
+                    tls_only,
                 };
                 let serving = serve_connection(accepted, head, service, close_http.clone());
                 connections.spawn(panic_policy::contain_panics(serving));
@@ -221,6 +224,8 @@ struct AcceptedConnection {
     stream: AcceptedStream,
     admitted: Arc<HttpConnection>,
     handshake_timeout: Duration,
+    /// Whether no client is served without TLS.
+    tls_only: bool,
 }
 
 impl AcceptedConnection {
@@ -260,6 +265,7 @@ async fn serve_connection<S, B, F>(
         + 'static,
 {
     let (peer, admitted) = (accepted.stream.peer, Arc::clone(&accepted.admitted));
+    let tls_only = accepted.tls_only;
     let Some(stream) = accepted.begin(&close_http).await else {
         return;
     };
@@ -287,7 +293,7 @@ async fn serve_connection<S, B, F>(
         async move {
             let _active = active;
             let (mut response, is_last) = answer.await?;
-            head_check::complete(&mut response, is_last);
+            head_check::complete(&mut response, is_last, tls_only);
             Ok::<_, Infallible>(response)
         }
     });

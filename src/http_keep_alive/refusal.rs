@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! HTTP/1.1 400 Bad Request CRLF … content-length: 0 CRLF … CRLF
-//!                                 └──────────────┘ type, nosniff, length ─▶ … CRLF body
+//!                                 └──────────────┘ type, headers, length ─▶ … CRLF body
 //! ```
 
 use http::StatusCode;
@@ -11,7 +11,7 @@ use http::StatusCode;
 /// The line of an answer without a body, which one of an answer of our own never is: that has a
 /// header of [`OURS`] too.
 const NO_BODY: &str = "content-length: 0\r\n";
-/// What every answer of this server has.
+/// One of the headers that every answer of this server has.
 const OURS: &str = "x-content-type-options: nosniff\r\n";
 
 /// An answer of hyper's own among the bytes that it writes. It is the last one of its connection.
@@ -19,7 +19,7 @@ const OURS: &str = "x-content-type-options: nosniff\r\n";
 pub(super) struct Refusal<'a> {
     /// Where it begins.
     pub(super) at: usize,
-    status: StatusCode,
+    pub(super) status: StatusCode,
     head: &'a str,
 }
 
@@ -36,14 +36,13 @@ impl<'a> Refusal<'a> {
         (is_hypers && StatusCode::is_client_error(&status)).then_some(Self { at, status, head })
     }
 
-    /// The answer to send in its place, with what `body` says of its status, which is JSON.
-    pub(super) fn with_body(&self, body: fn(StatusCode) -> String) -> Vec<u8> {
-        let body = body(self.status);
+    /// The answer to send in its place, with lines of headers, and a body in JSON.
+    pub(super) fn completed(&self, headers: &str, body: &str) -> Vec<u8> {
         let lines = format!(
-            "content-type: application/json\r\n{OURS}content-length: {}\r\n",
+            "content-type: application/json\r\n{headers}content-length: {}\r\n",
             body.len()
         );
-        (self.head.replacen(NO_BODY, &lines, 1) + &body).into_bytes()
+        (self.head.replacen(NO_BODY, &lines, 1) + body).into_bytes()
     }
 }
 
@@ -57,11 +56,11 @@ mod tests {
     #[test]
     fn an_answer_of_hypers_gets_a_body_and_the_headers_of_every_answer() {
         let refusal = Refusal::at_end_of(HYPERS.as_bytes()).unwrap();
-        let answer = refusal.with_body(|status| format!("{{{}}}", status.as_u16()));
+        let answer = refusal.completed(&format!("{OURS}a: b\r\n"), "{400}");
         assert_eq!(
             String::from_utf8(answer).unwrap(),
             "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             x-content-type-options: nosniff\r\ncontent-length: 5\r\ndate: x\r\n\r\n{400}"
+             x-content-type-options: nosniff\r\na: b\r\ncontent-length: 5\r\ndate: x\r\n\r\n{400}"
         );
     }
 

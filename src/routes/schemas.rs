@@ -1,7 +1,7 @@
 //! `GET /schemas/avro/…`: the Avro schemas of the wrapper messages.
 
 use http::Response;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
@@ -38,6 +38,9 @@ fn schema_at(end: &'static str, schema: WrapperSchema) -> BoxedFilter<(Response<
 fn response(schema: WrapperSchema) -> Response<String> {
     let mut response = Response::new(schema.text().to_owned());
     let content_type = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    // It changes with the version of the program at most.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
     response
 }

@@ -1,8 +1,11 @@
 //! What hyper lets pass in the head of a request and this server refuses, since a server in front
 //! may read it differently; and the headers of every answer.
 
+use std::fmt::Write;
+
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HOST, HeaderName,
+    HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -58,13 +61,46 @@ pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     fields.any(|name| headers.contains_key(name))
 }
 
-/// Adds what every answer has.
-pub(super) fn complete<B>(response: &mut Response<B>, is_last: bool) {
+/// What every answer has, unless it says otherwise itself: a browser takes it for nothing but what
+/// it says that it is, shows it in no frame, runs nothing of it, and keeps nothing.
+const SECURITY_HEADERS: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// A year, as browsers have it for those that mean it (RFC 6797).
+const STRICT_TRANSPORT: &str = "max-age=31536000";
+
+/// The lines of [`SECURITY_HEADERS`], for answers that are written as text.
+pub(super) fn security_lines() -> String {
+    let mut lines = String::new();
+    for (name, value) in &SECURITY_HEADERS {
+        let _ = write!(lines, "{name}: {value}\r\n");
+    }
+    lines
+}
+
+/// Adds what every answer has. `tls_only`: a browser is never to ask this host without TLS again,
+/// at any port, so that is only said where there is no other port.
+pub(super) fn complete<B>(response: &mut Response<B>, is_last: bool, tls_only: bool) {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
     let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in SECURITY_HEADERS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    if tls_only {
+        let value = HeaderValue::from_static(STRICT_TRANSPORT);
+        headers.insert(STRICT_TRANSPORT_SECURITY, value);
+    }
     if is_last {
         headers.append(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
+use super::head_check;
 use crate::http_error::HttpError;
 use crate::http_stream::HttpStream;
 
@@ -112,8 +113,9 @@ async fn refuse_plain_text(mut tcp: TcpStream) {
         .into_response()
         .into_body();
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\
-         x-content-type-options: nosniff\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n{}content-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        head_check::security_lines(),
         body.len()
     );
     if tcp.write_all(answer.as_bytes()).await.is_err() || tcp.shutdown().await.is_err() {
