@@ -28,7 +28,9 @@ impl<'k> UserScene<'k> {
     async fn start(kafka: &'k Kafka, mechanism: &str, more: &[&str]) -> Self {
         let at = kafka.secure();
         let connecting = sasl_plaintext(at).authenticated_by(mechanism, "alice-secret");
-        let (proxy, log) = connecting.start_with(more);
+        // A socket that the test does not read for long is not taken for dead.
+        let patient = ["--websocket-ping-interval", "10m"];
+        let (proxy, log) = connecting.start_with(&[&patient, more].concat());
         proxy.ready().await;
         Self { kafka, proxy, log }
     }
