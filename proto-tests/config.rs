@@ -208,7 +208,7 @@ fn a_configuration_of_the_original_loads() {
         &arguments,
         &[
             ("WSPROXY_PORT", "81"),
-            ("WSPROXY_CONFLUENT_METRICS_ENABLED", "true"),
+            ("WSPROXY_OPENID_ENABLED", "true"),
             ("WSPROXY_KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
             ("WSPROXY_KAFKA_SASL_JAAS_CFG", "hunter2"),
         ],
@@ -216,7 +216,7 @@ fn a_configuration_of_the_original_loads() {
     assert_eq!(code, Some(78), "{said}");
     assert!(printed.contains("kafka.ws.proxy.server.port = 81 # variable WSPROXY_PORT"));
     for (refused, why) in [
-        ("metrics-enabled", "not supported"),
+        ("openid-connect.enabled", "not supported"),
         ("sasl.jaas.config", "*** is not accepted"),
     ] {
         let named = said

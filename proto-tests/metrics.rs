@@ -2,16 +2,19 @@
 
 mod exposition;
 
+use std::time::Duration;
+
+use kafka_client::consumer::TopicPartition;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
-use memory_broker::{FaultAction, FaultRule};
+use memory_broker::{BrokerConfig, FaultAction, FaultRule, MemoryBroker};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::support::proxy::Proxy;
 use crate::support::ws_client::WsClient;
-use crate::support::{http, until_asked};
+use crate::support::{http, until, until_asked};
 use exposition::Exposition;
 use kafka_websocket_proxy::config::Config;
 
@@ -237,5 +240,75 @@ async fn what_goes_wrong_at_the_brokers_is_counted_by_the_names_that_kafka_has_f
     assert!(counted.value(answered) >= Some(5.0));
     let latency = "wsproxy_produce_latency_seconds_count";
     assert_eq!(counted.value(latency), Some(3.0), "each record once");
+    proxy.stopped().await;
+}
+
+/// The broker that metrics are sent to, and its topic.
+fn report_to(broker: &MemoryBroker, topic: &str) -> impl FnOnce(&mut Config) {
+    let (hosts, topic) = (vec![broker.bootstrap()], topic.to_owned());
+    move |config| {
+        config.server.server_id = "node-7".to_owned();
+        let reporter = &mut config.metrics_reporter;
+        reporter.enabled = true;
+        reporter.bootstrap_servers = Some(hosts);
+        reporter.topic = topic;
+        reporter.interval = Duration::from_millis(200);
+    }
+}
+
+/// Whether `part` is somewhere in the bytes.
+fn has(bytes: &[u8], part: &str) -> bool {
+    let mut windows = bytes.windows(part.len());
+    windows.any(|window| window == part.as_bytes())
+}
+
+#[tokio::test]
+async fn the_metrics_are_sent_to_a_topic_of_another_cluster_which_is_created() {
+    let other = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let proxy = Proxy::with(report_to(&other, "m")).await;
+    proxy.topic("shown", 1);
+    let mut writer = proxy.connect("/socket/in?topic=shown").await;
+    produce(&mut writer, "k", "v").await;
+    let tp = TopicPartition::new("m", 0);
+    let holds = |part: &str| has(&other.batches(&tp), part);
+    until("a report names the topic", || {
+        other.offsets(&tp).is_some() && holds("shown")
+    })
+    .await;
+    for part in [
+        "node-7",
+        "service.name",
+        "service.instance.id",
+        "wsproxy_produced_records_total",
+        "wsproxy_produce_latency_seconds",
+    ] {
+        assert!(holds(part), "{part}");
+    }
+    let (_, sent) = other.offsets(&tp).unwrap();
+    until("another report", || other.offsets(&tp).unwrap().1 > sent).await;
+    // Its connections and records are none of the sockets'.
+    let counted = scrape(&proxy).await;
+    let latency = "wsproxy_produce_latency_seconds_count";
+    assert_eq!(counted.value(latency), Some(1.0));
+    assert!(!counted.has_label_value("m"));
+    proxy.stopped().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_takes_no_metrics_disturbs_nobody() {
+    let other = MemoryBroker::start(BrokerConfig::default()).await.unwrap();
+    let proxy = Proxy::with(report_to(&other, "m")).await;
+    other.stop().await;
+    proxy.topic("t", 1);
+    proxy.ready().await;
+    let mut writer = proxy.connect("/socket/in?topic=t").await;
+    let mut reader = proxy.connect("/socket/out?topic=t&clientId=a").await;
+    for _ in 0..10 {
+        produce(&mut writer, "k", "v").await;
+        reader.next().await;
+    }
+    let counted = scrape(&proxy).await;
+    assert_eq!(counted.value("wsproxy_ready"), Some(1.0));
     proxy.stopped().await;
 }

@@ -151,6 +151,11 @@ impl App {
         self.draining.cancel();
     }
 
+    /// Since when its counters count.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
     /// Stops the sockets, evenly over `spread`, and waits until all have ended.
     pub(crate) async fn stop_sockets(&self, spread: Duration) {
         self.stopping.cancel();

@@ -28,6 +28,7 @@ mod java_properties;
 pub(crate) mod keys;
 mod loader;
 mod log_level;
+mod metrics_reporter;
 mod oauthbearer;
 mod provenance;
 mod reference;
@@ -52,6 +53,7 @@ pub use error::ConfigError;
 pub use file::FilePlace;
 pub use given::{ConfigSources, FlagValue};
 pub use loader::{ConfigFailure, LoadedConfig, failure, load};
+pub use metrics_reporter::MetricsReporterConfig;
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use reference::reference_conf;
 pub use server_ssl::SslConfig;
@@ -91,6 +93,8 @@ pub struct Config {
     pub schema_registry: SchemaRegistryConfig,
     /// What the requests of the admin client have of their own.
     pub admin: RequestOverrides,
+    /// `kafka-client.metrics-enabled` and `kafka-client.confluent-metrics.*`
+    pub metrics_reporter: MetricsReporterConfig,
     /// Logs.
     pub log: LogConfig,
 }

@@ -7,6 +7,7 @@
 //! cli, config     flag → variable → file → default; one table of keys
 //! first_steps     what --dev prints: commands to paste
 //! server, cors    accepts connections, checks origins, routes, stops in order
+//! metrics_reporter sends the metrics to a topic, for OpenTelemetry's collector
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the sessions, stopping
 //! session         who is connected: the sockets of this node, groups' places over all nodes
@@ -88,6 +89,7 @@ mod http_keep_alive;
 mod http_stream;
 pub mod log;
 mod metrics;
+mod metrics_reporter;
 mod near_miss;
 mod routes;
 pub mod server;

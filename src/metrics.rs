@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! sockets, topics ─ Counter, Gauge ─┐
-//! kafka_client::metrics ────────────┼─ read when asked ─▶ MetricsSnapshot ─▶ text ─▶ /metrics
-//! /proc/self ───────────────────────┘
+//! kafka_client::metrics ────────────┼─ read when asked ─▶ MetricsSnapshot ─┬▶ text ─▶ /metrics
+//! /proc/self ───────────────────────┘                                      └▶ otlp ─▶ metrics_reporter
 //! ```
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 //! - The number of series is bounded: a label has few values, or, if it is a topic,
 //!   `server.limits.metrics-topics-max`.
 
+pub(crate) mod otlp;
 pub(crate) mod process;
 pub(crate) mod snapshot;
 pub(crate) mod sockets;

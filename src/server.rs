@@ -46,6 +46,7 @@ use crate::app::App;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HeadLimits, keep_alive};
 use crate::http_stream::HttpStream;
+use crate::metrics_reporter::MetricsReporter;
 use crate::socket::{HttpConnectionHold, PeerAddress};
 use crate::{routes, socket};
 use connections::{HttpConnection, HttpConnections, http_connections_max};
@@ -110,6 +111,7 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
     let tls_only = app.config.server.ssl.only;
     let handshake_timeout = limits.handshake_timeout;
     let http = HttpConnections::default();
+    let reporter = MetricsReporter::start(&app);
     let drained = drain(&app, &stop);
     tokio::pin!(drained);
     if let Some(TlsListener { tls, reload, .. }) = &listeners.tls {
@@ -152,6 +154,9 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
     drop(listeners);
     let deadline = Instant::now() + grace;
     stop_in_order(&app, &connections, &close_http, deadline).await;
+    if let Some(reporter) = reporter {
+        let _ = timeout(BEYOND_GRACE_MAX, reporter.stop()).await;
+    }
 }
 
 /// The routes of all endpoints.

@@ -30,6 +30,11 @@ use super::Config;
 use super::value::{self, ParsedValue};
 use secret::Secret;
 
+/// The key that turns the metrics reporter on.
+pub(super) const REPORTER_SWITCH: &str = "kafka-client.metrics-enabled";
+/// What its other keys begin with.
+pub(super) const REPORTER_SECTION: &str = "kafka-client.confluent-metrics.";
+
 /// What every key begins with; it may be left out.
 pub(super) const KEY_PREFIX: &str = "kafka.ws.proxy.";
 
@@ -334,13 +339,15 @@ pub(crate) enum ClientSection {
     Consumer,
     /// The admin client.
     AdminClient,
+    /// The metrics reporter, which has connections of its own.
+    MetricsReporter,
 }
 
 impl ClientSection {
     /// What the clients of this section have of their own; `None`: it is for all.
     pub(super) fn overrides(self, config: &mut Config) -> Option<&mut RequestOverrides> {
         match self {
-            ClientSection::AllClients => None,
+            ClientSection::AllClients | ClientSection::MetricsReporter => None,
             ClientSection::Producer => Some(&mut config.producer.requests),
             ClientSection::Consumer => Some(&mut config.consumer.requests),
             ClientSection::AdminClient => Some(&mut config.admin),
@@ -348,11 +355,12 @@ impl ClientSection {
     }
 
     /// All sections; a later one overrides an earlier one.
-    pub(super) const ALL: [ClientSection; 4] = [
+    pub(super) const ALL: [ClientSection; 5] = [
         ClientSection::AllClients,
         ClientSection::Producer,
         ClientSection::Consumer,
         ClientSection::AdminClient,
+        ClientSection::MetricsReporter,
     ];
 
     /// The key in front of the property, with its dot.
@@ -362,6 +370,7 @@ impl ClientSection {
             ClientSection::Producer => "producer.kafka-client-properties.",
             ClientSection::Consumer => "consumer.kafka-client-properties.",
             ClientSection::AdminClient => "admin-client.kafka-client-properties.",
+            ClientSection::MetricsReporter => "kafka-client.confluent-metrics.properties.",
         }
     }
 
@@ -384,6 +393,11 @@ impl ClientSection {
                 clients if self == ClientSection::AllClients || self == clients => {
                     PropertyEffect::Set(property.set)
                 }
+                ClientSection::AllClients | ClientSection::Producer
+                    if self == ClientSection::MetricsReporter =>
+                {
+                    PropertyEffect::SetOfReporter(property.set)
+                }
                 ClientSection::AllClients => match property.of_one_client {
                     Some(set) => PropertyEffect::Override(set),
                     None => PropertyEffect::MustNotDiffer(property.set),
@@ -402,6 +416,8 @@ impl ClientSection {
 pub(super) enum PropertyEffect {
     /// Sets something.
     Set(SetValue),
+    /// Sets it for the metrics reporter alone.
+    SetOfReporter(SetValue),
     /// Sets it for the clients of the section alone.
     Override(SetOverride),
     /// Must be what it is for all clients, which share it.
@@ -434,6 +450,9 @@ fn is_or_is_below(key: &str, name: &str) -> bool {
 
 /// The key that `key` is another name for, or `key`.
 pub(super) fn without_alias(key: &str) -> String {
+    if let Some(rest) = key.strip_prefix(OLD_REPORTER_SECTION) {
+        return without_alias(&format!("{REPORTER_SECTION}{rest}"));
+    }
     if let Some((section, property)) = ClientSection::split(key) {
         let row = CLIENT_PROPERTIES
             .iter()
@@ -443,6 +462,9 @@ pub(super) fn without_alias(key: &str) -> String {
     let row = PROXY_KEYS.iter().find(|row| row.aliases.contains(&key));
     row.map_or(key, |row| row.name).to_owned()
 }
+
+/// The older name of the section of the metrics reporter.
+const OLD_REPORTER_SECTION: &str = "kafka-client.confluent-monitoring.";
 
 /// The key that an environment variable sets.
 pub(super) fn key_of_variable(variable: &str) -> Option<String> {
@@ -462,7 +484,7 @@ pub(super) fn key_of_variable(variable: &str) -> Option<String> {
         .iter()
         .find(|row| row.variables.contains(&&*twin))?;
     (section_of_variable(&twin) == ClientSection::AllClients)
-        .then(|| format!("kafka-client.confluent-metrics.properties.{}", row.name))
+        .then(|| ClientSection::MetricsReporter.key_of(row.name))
 }
 
 /// The clients that the variable of a Kafka client property is for.
@@ -638,8 +660,8 @@ mod tests {
         let text = Secret::new("hunter2");
         let is_shown = |name: &str| {
             let mut rows = PROXY_KEYS.iter().chain(CLIENT_PROPERTIES);
-            let row = rows.find(|row| row.matches(name)).unwrap();
-            row.shown(&text, false).contains("hunter2")
+            let row = find(name).or_else(|| rows.find(|row| row.matches(name)));
+            row.unwrap().shown(&text, false).contains("hunter2")
         };
         for name in [
             "sasl.jaas.config",
@@ -702,7 +724,6 @@ mod tests {
     fn keys_of_later_versions_are_known_by_name_and_by_section() {
         let is_later = |key| find_later(key).is_some();
         assert!(is_later("server.admin.port"));
-        assert!(is_later("kafka-client.confluent-metrics.properties.x.y"));
         assert!(!is_later("server.admin.prot"));
         assert!(!is_later("server.port"));
     }

@@ -52,6 +52,7 @@ pub struct ConfigFailure {
 pub fn load(sources: &ConfigSources) -> Result<LoadedConfig, Box<ConfigFailure>> {
     let mut loader = Loader::new(sources, GivenValues::of(sources));
     let provenance = loader.provenance();
+    loader.ignore_reporter_unless_enabled();
     loader.read_settings();
     loader.read_later_keys();
     loader.read_properties(&provenance);
@@ -120,6 +121,26 @@ impl Loader {
             }
         }
         self.config.log.clone()
+    }
+
+    /// Without the metrics reporter nothing that is said of it has an effect.
+    fn ignore_reporter_unless_enabled(&mut self) {
+        let switch = self.unread.get(keys::REPORTER_SWITCH);
+        if switch.is_some_and(|value| value::boolean(value.text.reveal()) == Ok(true)) {
+            return;
+        }
+        let reason = format!("{KEY_PREFIX}{} is not true", keys::REPORTER_SWITCH);
+        let mut ignored = IgnoredKeys::default();
+        self.unread.retain(|key, value| {
+            let is_of_reporter = key.starts_with(keys::REPORTER_SECTION);
+            let setting = keys::find(key).and_then(ConfigKey::setting);
+            let default = setting.and_then(|setting| setting.default);
+            if is_of_reporter && default != Some(value.text.reveal().trim()) {
+                ignored.add("", &reason, key, &value.source);
+            }
+            !is_of_reporter
+        });
+        self.notices.extend(ignored.into_notices());
     }
 
     /// Reads the settings of the proxy.
@@ -219,6 +240,9 @@ impl Loader {
         let mut ignored = IgnoredKeys::default();
         let protocols = ClientSection::ALL.map(|section| self.security_protocol(section));
         for (section, protocol) in ClientSection::ALL.into_iter().zip(protocols) {
+            if section == ClientSection::MetricsReporter {
+                begin_reporter(&mut self.config);
+            }
             let given: Vec<String> = self
                 .unread
                 .keys()
@@ -264,6 +288,9 @@ impl Loader {
                         set(&mut Config::default(), text)
                     }
                     PropertyEffect::Set(set) => set(&mut self.config, text),
+                    PropertyEffect::SetOfReporter(set) => {
+                        set_of_reporter(&mut self.config, set, text)
+                    }
                     PropertyEffect::Override(set) => section
                         .overrides(&mut self.config)
                         .map_or(Ok(()), |requests| set(requests, text)),
@@ -353,6 +380,7 @@ impl Loader {
         }
         self.resolve_security(provenance);
         self.resolve_ssl(provenance);
+        self.resolve_reporter_security(provenance);
     }
 
     /// Reads the stores of TLS towards clients, as [`resolve_security`](Self::resolve_security). A
@@ -418,6 +446,34 @@ impl Loader {
         }
     }
 
+    /// As [`resolve_security`](Self::resolve_security), for the connections of the metrics reporter.
+    fn resolve_reporter_security(&mut self, provenance: &Provenance) {
+        let Config {
+            dev,
+            security,
+            client,
+            metrics_reporter: reporter,
+            ..
+        } = &mut self.config;
+        let is_beside_dev = *dev && reporter.bootstrap_servers.is_none();
+        if !reporter.enabled || is_beside_dev || !self.errors.is_empty() {
+            return;
+        }
+        if !*dev && reporter.security == *security {
+            reporter.client.security = client.security.clone();
+            return;
+        }
+        match reporter.security.resolve() {
+            Ok(security) => reporter.client.security = security,
+            Err(SecurityFault { property, fault }) => {
+                let section = ClientSection::MetricsReporter;
+                let key = provenance.of_property(section, property, None);
+                self.errors
+                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
+            }
+        }
+    }
+
     fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Box<ConfigFailure>> {
         if !self.errors.is_empty() {
             return Err(Box::new(ConfigFailure {
@@ -434,6 +490,32 @@ impl Loader {
             effective: self.effective,
         })
     }
+}
+
+/// What is said of all clients holds for the metrics reporter as well, until it is said otherwise.
+fn begin_reporter(config: &mut Config) {
+    config.metrics_reporter.client = config.client.clone();
+    config.metrics_reporter.security = config.security.clone();
+    config.metrics_reporter.producer = config.producer.clone();
+}
+
+/// Sets a property of the metrics reporter by what sets it for the other clients.
+fn set_of_reporter(config: &mut Config, set: SetValue, text: &str) -> ParsedValue<()> {
+    swap_reporter(config);
+    let parsed = set(config, text);
+    swap_reporter(config);
+    parsed
+}
+
+fn swap_reporter(config: &mut Config) {
+    let Config {
+        client,
+        security,
+        producer,
+        metrics_reporter,
+        ..
+    } = config;
+    metrics_reporter.swap(client, security, producer);
 }
 
 fn did_you_mean(known: &str) -> String {

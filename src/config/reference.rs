@@ -78,6 +78,7 @@ fn property_help(section: ClientSection, help: &str) -> String {
         ClientSection::Producer => format!("{help} (producer)"),
         ClientSection::Consumer => format!("{help} (consumers)"),
         ClientSection::AdminClient => format!("{help} (admin client)"),
+        ClientSection::MetricsReporter => format!("{help} (metrics reporter)"),
     }
 }
 

@@ -42,15 +42,24 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.schema_registry.user_info, value::user_info(text).map(Some)),
     }).secret(),
     unsupported("kafka-client.schema-registry.*", &[]).secret(),
-    later("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"], "BOOLEAN", Some("false"), "Whether metrics are sent to a cluster, as Confluent's reporter does")
-        .also(&["kafka-client.monitoring-enabled"]),
-    later("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"], "HOST:PORT,…", None, "Brokers that the metrics are sent to; without it those of kafka-client")
-        .also(&["kafka-client.confluent-monitoring.bootstrap-hosts"])
-        .only_with("kafka-client.metrics-enabled"),
-    later("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"], "TOPIC", Some("_confluent-metrics"), "Topic that the metrics are sent to")
-        .only_with("kafka-client.metrics-enabled"),
-    later("kafka-client.confluent-metrics.properties.*", &[], "", None, "Kafka client properties of the metrics reporter").secret().only_with("kafka-client.metrics-enabled"),
-    later("kafka-client.confluent-monitoring.properties.*", &[], "", None, "The older name of confluent-metrics.properties").secret().only_with("kafka-client.metrics-enabled"),
+    setting("kafka-client.metrics-enabled", &["WSPROXY_CONFLUENT_METRICS_ENABLED", "WSPROXY_CONFLUENT_MONITORING_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether the metrics are sent to a topic every 15 s, as OTLP; kafka-client.confluent-metrics.properties.* are the Kafka client properties for that, and those of kafka-client.properties where one is not given",
+        set: |c, text| assign(&mut c.metrics_reporter.enabled, value::boolean(text)),
+    }).also(&["kafka-client.monitoring-enabled"]),
+    setting("kafka-client.confluent-metrics.bootstrap-hosts", &["WSPROXY_KAFKA_METRICS_BOOTSTRAP_HOSTS", "WSPROXY_KAFKA_MONITORING_BOOTSTRAP_HOSTS"], Setting {
+        default: None,
+        placeholder: "HOST:PORT,…",
+        help: "Brokers that the metrics are sent to; without it those of kafka-client",
+        set: |c, text| assign(&mut c.metrics_reporter.bootstrap_servers, value::hosts(text).map(Some)),
+    }),
+    setting("kafka-client.confluent-metrics.properties.interceptor.topic", &["WSPROXY_KAFKA_MONITORING_INTERCEPTOR_TOPIC", "WSPROXY_KAFKA_METRICS_INTERCEPTOR_TOPIC"], Setting {
+        default: Some("_confluent-metrics"),
+        placeholder: "TOPIC",
+        help: "Topic that the metrics are sent to; created when it is absent",
+        set: |c, text| assign(&mut c.metrics_reporter.topic, value::non_empty(text)),
+    }),
 
     setting("dev.broker-port", &["WSPROXY_DEV_BROKER_PORT"], Setting {
         default: Some("19092"),

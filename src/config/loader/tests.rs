@@ -592,13 +592,51 @@ fn credentials_without_a_protocol_that_has_them_are_refused_in_every_section() {
         for property in ["sasl.mechanism=PLAIN", PLAIN_MODULE] {
             let mut sources = dev();
             let define = format!("{}{property}", section.prefix());
-            sources.defines.push(define);
+            let enabled = "kafka-client.metrics-enabled=true".to_owned();
+            sources.defines.extend([enabled, define]);
             assert!(
                 errors(&sources)[0].contains("security.protocol is not set"),
                 "{property}"
             );
         }
     }
+}
+
+#[test]
+fn the_metrics_reporter_has_the_properties_of_all_clients_but_for_its_own() {
+    let (sources, _directory) = with_file(
+        "kafka.ws.proxy.kafka-client { bootstrap-hosts = \"a:1\", monitoring-enabled = yes\n\
+         properties { client.rack = x, request.timeout.ms = 1234 }\n\
+         confluent-monitoring { bootstrap-hosts = \"b:2,c:3\"\n\
+         properties { interceptor.topic = m, request.timeout.ms = 777, batch.size = 99\n\
+         security.protocol = SASL_PLAINTEXT, sasl.mechanism = PLAIN\n\
+         sasl.jaas.config = \"\"\"org.apache.kafka.common.security.plain.PlainLoginModule \
+         required username=u password=p;\"\"\" } } }",
+    );
+    let sources = ConfigSources {
+        dev: false,
+        ..sources
+    };
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.notices, [""; 0]);
+    let Config {
+        metrics_reporter,
+        client,
+        producer,
+        ..
+    } = loaded.config;
+    assert!(metrics_reporter.enabled);
+    assert_eq!(metrics_reporter.topic, "m");
+    let hosts = ["b:2".to_owned(), "c:3".to_owned()];
+    assert_eq!(metrics_reporter.bootstrap_servers, Some(hosts.into()));
+    let of_reporter = &metrics_reporter.client;
+    assert_eq!(of_reporter.request_timeout, Duration::from_millis(777));
+    assert_eq!(of_reporter.rack, "x");
+    assert!(of_reporter.security.sasl.is_some());
+    assert_eq!(metrics_reporter.producer.batch_size, 99);
+    assert_eq!(client.request_timeout, Duration::from_millis(1234));
+    assert!(client.security.sasl.is_none());
+    assert_ne!(producer.batch_size, 99);
 }
 
 #[test]
@@ -1041,7 +1079,7 @@ fn of_two_names_of_one_thing_the_stronger_source_counts() {
 fn other_value(row: &ConfigKey) -> &'static str {
     let setting = row.setting().unwrap();
     match (row.name, setting.placeholder) {
-        ("kafka-client.bootstrap-hosts", _) => "a:1,b:2",
+        (_, "HOST:PORT,…") => "a:1,b:2",
         ("producer.compression-type", _) => "lz4",
         ("log.level", _) => "warn",
         ("log.format", _) => "json",
@@ -1064,10 +1102,15 @@ fn other_value(row: &ConfigKey) -> &'static str {
 #[test]
 fn each_setting_acts_in_each_of_the_ways_to_set_it() {
     let directory = tempfile::tempdir().unwrap();
+    let is_of_reporter = |row: &ConfigKey| row.name.starts_with(keys::REPORTER_SECTION);
     let base = |row: &ConfigKey| ConfigSources {
         dev: !row.replaced_by_dev,
         // Those of TLS do nothing alone, and what starts nothing does not mind.
         brokerless: row.name.starts_with("server.ssl."),
+        variables: match is_of_reporter(row) {
+            true => vec![variable("WSPROXY_CONFLUENT_METRICS_ENABLED", "true")],
+            false => Vec::new(),
+        },
         ..ConfigSources::default()
     };
     for row in PROXY_KEYS.iter().filter(|row| row.setting().is_some()) {
@@ -1092,10 +1135,12 @@ fn each_setting_acts_in_each_of_the_ways_to_set_it() {
         sources.flags.push(flag(name, text));
         ways.push((sources, format!("--{}", row.flag().unwrap())));
 
-        let without = match base(row).dev {
-            true => format!("{:?}", Config::dev()),
-            false => format!("{:?}", Config::default()),
+        let mut without = match base(row).dev {
+            true => Config::dev(),
+            false => Config::default(),
         };
+        without.metrics_reporter.enabled = is_of_reporter(row);
+        let without = format!("{without:?}");
         let mut configs = Vec::new();
         for (sources, from) in ways {
             let loaded = load(&sources).unwrap_or_else(|failure| panic!("{from}: {failure:?}"));
