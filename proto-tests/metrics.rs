@@ -78,6 +78,7 @@ async fn what_was_produced_and_consumed_is_counted_with_keys_and_values() {
         ("wsproxy_cursors", 4.0),
         (r#"wsproxy_group_members{state="stable"}"#, 2.0),
         ("wsproxy_kafka_brokers", 1.0),
+        ("wsproxy_kafka_users", 0.0),
         (r#"wsproxy_sockets{endpoint="in"}"#, 1.0),
         (r#"wsproxy_sockets{endpoint="out"}"#, 2.0),
     ] {

@@ -91,10 +91,14 @@ impl App {
         snapshot.set(Metric::ProduceLatency, latency);
         snapshot.set(Metric::PendingAcks, self.metrics.pending_acks.get());
         let memory_max = self.config.producer.buffer_memory;
-        let memory_free = self.client.producer().memory_available();
-        let memory = memory_max.saturating_sub(memory_free);
+        let (mut clients, mut memory) = (0, 0);
+        self.principals.for_each(|client| {
+            clients += 1;
+            memory += memory_max.saturating_sub(client.producer().memory_available());
+        });
         snapshot.set(Metric::ProducerMemory, memory);
-        snapshot.set(Metric::ProducerMemoryMax, memory_max);
+        snapshot.set(Metric::ProducerMemoryMax, memory_max * clients);
+        snapshot.set(Metric::KafkaUsers, clients - 1);
     }
 
     fn add_fetching(&self, snapshot: &mut MetricsSnapshot) {
@@ -108,12 +112,14 @@ impl App {
         ] {
             snapshot.add(Metric::ChunksServed, [source.into()], chunks.get());
         }
-        let fetcher = self.client.fetcher();
-        for (pool, used, max) in fetcher.budget().pools() {
+        // All clients share one.
+        for (pool, used, max) in self.client.fetcher().budget().pools() {
             snapshot.add(Metric::FetchMemory, [pool.into()], used);
             snapshot.add(Metric::FetchMemoryMax, [pool.into()], max);
         }
-        let read = fetcher.partition_readings();
+        let mut read = Vec::new();
+        self.principals
+            .for_each(|client| read.extend(client.fetcher().partition_readings()));
         let sum = |of: fn(&PartitionReading) -> usize| read.iter().map(of).sum::<usize>();
         snapshot.set(Metric::ReadPartitions, read.len());
         snapshot.set(Metric::Cursors, sum(|partition| partition.cursors));

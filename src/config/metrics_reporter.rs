@@ -21,7 +21,7 @@ pub struct MetricsReporterConfig {
     pub client: ClientConfig,
     /// What `client.security` comes from.
     pub(crate) security: SecurityProperties,
-    /// Its producer.
+    /// How its producer writes.
     pub producer: ProducerConfig,
 }
 

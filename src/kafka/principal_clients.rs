@@ -267,6 +267,16 @@ impl PrincipalClients {
         ClientLease(LeasedClient::Own(Arc::clone(&self.shared.own)))
     }
 
+    /// Looks at each client, the proxy's own and those of users.
+    pub fn for_each(&self, mut look: impl FnMut(&Client)) {
+        let users: Vec<_> = {
+            let state = lock(&self.shared.state);
+            state.table.all().cloned().collect()
+        };
+        look(&self.shared.own);
+        users.iter().for_each(|user| look(&user.client));
+    }
+
     /// How many users have a client.
     #[cfg(test)]
     fn users(&self) -> usize {

@@ -126,7 +126,7 @@ metrics! {
     ProduceLatency: Histogram "wsproxy_produce_latency_seconds" [Seconds] () "From the first record of a batch to the broker's acknowledgement, for each of its records";
     PendingAcks: Gauge "wsproxy_pending_acks" () "Records whose acknowledgement is not sent to the client yet";
     ProducerMemory: Gauge "wsproxy_producer_memory_bytes" [Bytes] () "Records that the brokers have not answered, in memory";
-    ProducerMemoryMax: Gauge "wsproxy_producer_memory_max_bytes" [Bytes] () "What these may take (buffer.memory); beyond it clients wait";
+    ProducerMemoryMax: Gauge "wsproxy_producer_memory_max_bytes" [Bytes] () "What these may take (buffer.memory, once for each Kafka user); beyond it clients wait";
 
     // Consuming.
     ConsumedRecords: Counter "wsproxy_consumed_records_total" ("topic") "Records that were sent to clients; one that goes to two sockets counts twice";
@@ -148,6 +148,7 @@ metrics! {
     CommitLatency: Histogram "wsproxy_group_commit_latency_seconds" [Seconds] () "From when a member's commit is due until the coordinator has answered it";
 
     // Brokers.
+    KafkaUsers: Gauge "wsproxy_kafka_users" () "Kafka users that sockets run under, beside the proxy's own, and those of the last five minutes";
     Brokers: Gauge "wsproxy_kafka_brokers" () "Brokers of the cluster, as its metadata lists them";
     BrokerConnections: Gauge "wsproxy_kafka_connections" ("purpose") "Connections to brokers that are open, by what they are for";
     BrokerConnectionsOpened: Counter "wsproxy_kafka_connections_opened_total" ("purpose") "Connections to brokers that were opened";

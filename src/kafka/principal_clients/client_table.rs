@@ -125,6 +125,11 @@ impl<C: Clone> ClientTable<C> {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &C> {
+        self.entries.values().map(|entry| &entry.client)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
