@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
 use tokio_rustls::TlsAcceptor;
 
+use crate::support::http_listener::https_config;
 use crate::support::kafka::{Kafka, SecureListeners, root, unique};
 use crate::support::program::{LogLines, Program};
-use crate::support::schema_registry::server_tls;
 use crate::support::until_asked;
 
 /// How a proxy connects: where to, and which properties it has.
@@ -229,7 +229,7 @@ fn golden(name: &str) -> String {
 async fn expired_listener() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let acceptor = TlsAcceptor::from(server_tls("expired"));
+    let acceptor = TlsAcceptor::from(https_config("expired"));
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let _ = acceptor.accept(client).await;

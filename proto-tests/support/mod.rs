@@ -8,6 +8,7 @@ pub(crate) mod avro;
 pub(crate) mod clients;
 pub(crate) mod deflate_client;
 pub(crate) mod http;
+pub(crate) mod http_listener;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;

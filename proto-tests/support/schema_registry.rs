@@ -4,16 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsAcceptor;
 
-use super::kafka::root;
+use super::http_listener::{self, HttpClientStream, https_config};
 
 /// What it does instead of answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,32 +62,20 @@ impl FakeRegistry {
         Self::start_with(None).await
     }
 
-    /// Over TLS, as [`server_tls`] has it.
+    /// Over TLS, as [`https_config`] has it.
     pub(crate) async fn start_tls() -> Self {
-        Self::start_with(Some(TlsAcceptor::from(server_tls("server")))).await
+        Self::start_with(Some(https_config("server"))).await
     }
 
-    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    async fn start_with(tls: Option<Arc<ServerConfig>>) -> Self {
         let state = Arc::new(Mutex::new(FakeRegistryState::default()));
         let shared = Arc::clone(&state);
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(stream, shared).await,
-                        Some(tls) => serve(tls.accept(stream).await.ok()?, shared).await,
-                    }
-                });
-            }
-        });
+        let serve = move |stream| serve(stream, Arc::clone(&shared));
+        let (port, serving) = http_listener::listen(tls, serve).await;
         Self {
-            address,
+            address: format!("127.0.0.1:{port}"),
             state,
-            serving: serving.abort_handle(),
+            serving,
         }
     }
 
@@ -134,21 +118,6 @@ impl FakeRegistry {
         let state = self.state.lock().unwrap();
         state.subjects.get(subject).cloned().unwrap_or_default()
     }
-}
-
-/// With a certificate of `golden/tls` for `localhost`: `server` is by the authority in `ca.pem`.
-pub(crate) fn server_tls(name: &str) -> Arc<ServerConfig> {
-    let file = root().join("proto-tests/golden/tls").join(name);
-    let certificate = CertificateDer::from_pem_file(file.with_extension("pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(file.with_extension("key")).unwrap();
-    let provider = Arc::new(rustls_graviola::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    Arc::new(config)
 }
 
 impl FakeRegistryState {
@@ -215,10 +184,7 @@ async fn until_not_silent(state: &Mutex<FakeRegistryState>) {
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    state: Arc<Mutex<FakeRegistryState>>,
-) -> Option<()> {
+async fn serve(stream: HttpClientStream, state: Arc<Mutex<FakeRegistryState>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();

@@ -10,11 +10,10 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ServerConfig, SignatureScheme};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsAcceptor;
 
+use super::http_listener::{self, HttpClientStream, https_config};
 use super::kafka::root;
 
 /// Who may have tokens.
@@ -64,13 +63,10 @@ impl FakeProvider {
 
     /// Over TLS, with a certificate for `localhost` by the authority in `golden/tls/ca.pem`.
     pub(crate) async fn start_tls(lifetime: Duration) -> Self {
-        let tls: Arc<ServerConfig> = super::schema_registry::server_tls("server");
-        Self::start_with(lifetime, Some(TlsAcceptor::from(tls))).await
+        Self::start_with(lifetime, Some(https_config("server"))).await
     }
 
-    async fn start_with(lifetime: Duration, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+    async fn start_with(lifetime: Duration, tls: Option<Arc<ServerConfig>>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let state = Arc::new(Mutex::new(TokenEndpointState {
             lifetime,
@@ -78,22 +74,12 @@ impl FakeProvider {
             given: 0,
         }));
         let shared = Arc::clone(&state);
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(stream, shared).await,
-                        Some(tls) => serve(tls.accept(stream).await.ok()?, shared).await,
-                    }
-                });
-            }
-        });
+        let serve = move |stream| serve(stream, Arc::clone(&shared));
+        let (port, serving) = http_listener::listen(tls, serve).await;
         Self {
             address: format!("{scheme}://localhost:{port}/oauth2/token"),
             state,
-            serving: serving.abort_handle(),
+            serving,
         }
     }
 
@@ -153,10 +139,7 @@ fn numbers_of(der: &[u8]) -> Vec<u8> {
     numbers
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    state: Arc<Mutex<TokenEndpointState>>,
-) -> Option<()> {
+async fn serve(stream: HttpClientStream, state: Arc<Mutex<TokenEndpointState>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
