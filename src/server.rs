@@ -243,7 +243,7 @@ impl AcceptedConnection {
             return None;
         }
         let Some(config) = tls else {
-            return Some(HttpStream::Plain(tcp));
+            return Some(HttpStream::Left(tcp));
         };
         tokio::select! {
             stream = tls_handshake::handshake(tcp, peer, config, self.handshake_timeout) => stream,

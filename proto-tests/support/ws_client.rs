@@ -66,7 +66,7 @@ impl WsClient {
     ) -> Result<Self, UpgradeRefused> {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self::upgrade(TestStream::Plain(stream), address, path, header).await
+        Self::upgrade(TestStream::Left(stream), address, path, header).await
     }
 
     /// By TLS.
@@ -76,7 +76,7 @@ impl WsClient {
         config: &Arc<ClientConfig>,
     ) -> Result<Self, UpgradeRefused> {
         let stream = tls::connect(address, config).await.unwrap();
-        Self::upgrade(TestStream::Tls(Box::new(stream)), address, path, None).await
+        Self::upgrade(TestStream::Right(Box::new(stream)), address, path, None).await
     }
 
     async fn upgrade(
@@ -210,16 +210,16 @@ impl WsClient {
     /// The TCP connection, for bytes that are no valid frames.
     pub(crate) fn into_tcp(self) -> TcpStream {
         match self.stream.into_inner() {
-            TestStream::Plain(tcp) => tcp,
-            TestStream::Tls(_) => panic!("it speaks TLS"),
+            TestStream::Left(tcp) => tcp,
+            TestStream::Right(_) => panic!("it speaks TLS"),
         }
     }
 
     /// The TLS connection.
     pub(crate) fn into_tls(self) -> TlsStream<TcpStream> {
         match self.stream.into_inner() {
-            TestStream::Plain(_) => panic!("it speaks no TLS"),
-            TestStream::Tls(tls) => *tls,
+            TestStream::Left(_) => panic!("it speaks no TLS"),
+            TestStream::Right(tls) => *tls,
         }
     }
 }

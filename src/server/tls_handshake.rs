@@ -63,7 +63,7 @@ async fn begin(tcp: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>) -> O
         _ => return None,
     }
     match TlsAcceptor::from(config).accept(tcp).await {
-        Ok(stream) => Some(HttpStream::Tls(Box::new(stream))),
+        Ok(stream) => Some(HttpStream::Right(Box::new(stream))),
         Err(error) => {
             log_failure(peer, &error);
             None

@@ -67,7 +67,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let limits = MessageLimits::plain(125);
-        let stream = HttpStream::Plain(accepted.unwrap().0);
+        let stream = HttpStream::Left(accepted.unwrap().0);
         let socket = WebSocketStream::new(stream, Default::default(), limits);
         let (counted, closing) = (Arc::new(()), Arc::new(Notify::new()));
         let connection = HttpConnectionHold::new(counted.clone(), closing.clone());

@@ -61,8 +61,8 @@ impl SocketTransport {
     /// behind what `read_ahead` has.
     pub(super) fn new(stream: HttpStream, read_ahead: &mut BytesMut) -> Self {
         match stream {
-            HttpStream::Plain(tcp) => Self::Plain(tcp),
-            HttpStream::Tls(stream) => {
+            HttpStream::Left(tcp) => Self::Plain(tcp),
+            HttpStream::Right(stream) => {
                 let (tcp, tls) = stream.into_inner();
                 let mut transport = TlsTransport {
                     tcp,

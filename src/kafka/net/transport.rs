@@ -2,16 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Opens a byte stream to one address of `host`, the `host:port` that its certificate must have.
 /// `tls`: the settings of TLS; none for plain text.
@@ -25,17 +24,17 @@ pub(crate) async fn connect(
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let (reader, writer) = stream.into_split();
-        return Ok((
-            TransportReader::Plain(reader),
-            TransportWriter::Plain(writer),
-        ));
+        return Ok((TransportReader::Left(reader), TransportWriter::Left(writer)));
     };
     let stream = TlsConnector::from(Arc::clone(tls))
         .connect(server_name(host)?, stream)
         .await
         .map_err(handshake_error)?;
     let (reader, writer) = split(stream);
-    Ok((TransportReader::Tls(reader), TransportWriter::Tls(writer)))
+    Ok((
+        TransportReader::Right(reader),
+        TransportWriter::Right(writer),
+    ))
 }
 
 /// The host of `host:port` or `[address]:port`.
@@ -118,59 +117,11 @@ pub fn tls_fault(error: &rustls::Error) -> String {
     }
 }
 
-/// The half that responses come from.
-#[derive(Debug)]
-pub(crate) enum TransportReader {
-    Plain(OwnedReadHalf),
-    Tls(ReadHalf<TlsStream<TcpStream>>),
-}
+/// The half that responses come from: of TCP, or of TLS over it.
+pub(crate) type TransportReader = Either<OwnedReadHalf, ReadHalf<TlsStream<TcpStream>>>;
 
-/// The half that requests go to.
-#[derive(Debug)]
-pub(crate) enum TransportWriter {
-    Plain(OwnedWriteHalf),
-    Tls(WriteHalf<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for TransportReader {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(half) => Pin::new(half).poll_read(cx, buf),
-            Self::Tls(half) => Pin::new(half).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for TransportWriter {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(half) => Pin::new(half).poll_write(cx, buf),
-            Self::Tls(half) => Pin::new(half).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(half) => Pin::new(half).poll_flush(cx),
-            Self::Tls(half) => Pin::new(half).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(half) => Pin::new(half).poll_shutdown(cx),
-            Self::Tls(half) => Pin::new(half).poll_shutdown(cx),
-        }
-    }
-}
+/// The half that requests go to: of TCP, or of TLS over it.
+pub(crate) type TransportWriter = Either<OwnedWriteHalf, WriteHalf<TlsStream<TcpStream>>>;
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = HttpStream::Plain(accepted.unwrap().0);
+    let stream = HttpStream::Left(accepted.unwrap().0);
     let stream = WebSocketStream::new(stream, sent.into(), MessageLimits::plain(1 << 20));
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let topics = [("t".into(), 1)];

@@ -40,7 +40,7 @@ async fn socket_of(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    let stream = HttpStream::Plain(accepted.unwrap().0);
+    let stream = HttpStream::Left(accepted.unwrap().0);
     let stream = WebSocketStream::new(stream, sent.into(), MessageLimits::plain(1 << 20));
     let permit = app.registry.try_acquire_connection_permit(0).unwrap();
     let formats = MessageFormat::Json(STRINGS);
