@@ -1,6 +1,7 @@
 //! Puts the sources on top of each other and reads the result into [`Config`].
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -386,13 +387,7 @@ impl Loader {
     /// Reads the stores of TLS towards clients, as [`resolve_security`](Self::resolve_security). A
     /// `healthcheck` has no use for them: what they were at the start counts.
     fn resolve_ssl(&mut self, provenance: &Provenance) {
-        let of_ssl = |error: &ConfigError| match error {
-            ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
-                key.starts_with("server.ssl.")
-            }
-            _ => false,
-        };
-        if self.is_healthcheck || self.errors.iter().any(of_ssl) {
+        if self.is_healthcheck || self.has_unread(|key| key.starts_with("server.ssl.")) {
             return;
         }
         let mut ignored = IgnoredKeys::default();
@@ -407,26 +402,13 @@ impl Loader {
         let plain = SocketAddr::new(server.bind_interface, server.port);
         match server.ssl.resolve(plain) {
             Ok(tls) => self.config.server.tls = tls,
-            Err(SslFault { key, fault }) => {
-                let key = provenance.of_key(key);
-                self.errors
-                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
-            }
+            Err(SslFault { key, fault }) => self.add_conflict(&provenance.of_key(key), &fault),
         }
     }
 
     /// Reads the stores, unless something is wrong with what says where they are.
     fn resolve_security(&mut self, provenance: &Provenance) {
-        let is_of_security = |error: &ConfigError| match error {
-            ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
-                let property = |prefix: &&str| ClientSection::AllClients.key_of(prefix);
-                security::PREFIXES
-                    .iter()
-                    .any(|prefix| key.contains(&property(prefix)))
-            }
-            _ => false,
-        };
-        if self.errors.iter().any(is_of_security) {
+        if self.has_unread(|key| is_security_of(ClientSection::AllClients, key)) {
             return;
         }
         if self.config.dev {
@@ -440,14 +422,17 @@ impl Loader {
             Ok(security) => self.config.client.security = security,
             Err(SecurityFault { property, fault }) => {
                 let key = provenance.of_property(ClientSection::AllClients, property, None);
-                self.errors
-                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
+                self.add_conflict(&key, &fault);
             }
         }
     }
 
     /// As [`resolve_security`](Self::resolve_security), for the connections of the metrics reporter.
     fn resolve_reporter_security(&mut self, provenance: &Provenance) {
+        let sections = [ClientSection::AllClients, ClientSection::MetricsReporter];
+        if self.has_unread(|key| sections.iter().any(|section| is_security_of(*section, key))) {
+            return;
+        }
         let Config {
             dev,
             security,
@@ -456,7 +441,7 @@ impl Loader {
             ..
         } = &mut self.config;
         let is_beside_dev = *dev && reporter.bootstrap_servers.is_none();
-        if !reporter.enabled || is_beside_dev || !self.errors.is_empty() {
+        if !reporter.enabled || is_beside_dev {
             return;
         }
         if !*dev && reporter.security == *security {
@@ -468,10 +453,24 @@ impl Loader {
             Err(SecurityFault { property, fault }) => {
                 let section = ClientSection::MetricsReporter;
                 let key = provenance.of_property(section, property, None);
-                self.errors
-                    .push(ConfigError::Conflict(format!("{key}: {fault}")));
+                self.add_conflict(&key, &fault);
             }
         }
+    }
+
+    /// Whether the value of such a key could not be read.
+    fn has_unread(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.errors.iter().any(|error| match error {
+            ConfigError::InvalidValue { key, .. } | ConfigError::NoValueInFile { key, .. } => {
+                is_such(key)
+            }
+            _ => false,
+        })
+    }
+
+    fn add_conflict(&mut self, key: &dyn Display, fault: &str) {
+        let conflict = format!("{key}: {fault}");
+        self.errors.push(ConfigError::Conflict(conflict));
     }
 
     fn finish(self, provenance: Provenance) -> Result<LoadedConfig, Box<ConfigFailure>> {
@@ -490,6 +489,15 @@ impl Loader {
             effective: self.effective,
         })
     }
+}
+
+/// Whether it is the key of a property of security in that section.
+fn is_security_of(section: ClientSection, key: &str) -> bool {
+    let is_of_security = |property: &str| {
+        let mut prefixes = security::PREFIXES.iter();
+        prefixes.any(|prefix| property.starts_with(prefix))
+    };
+    matches!(ClientSection::split(key), Some((of, property)) if of == section && is_of_security(property))
 }
 
 /// What is said of all clients holds for the metrics reporter as well, until it is said otherwise.

@@ -1258,12 +1258,18 @@ fn what_is_wrong_with_another_store_does_not_hide_what_is_wrong_with_one_of_the_
         "security.protocol=SSL",
         "ssl.truststore.location=/no/such/store",
     ]);
-    let other = "server.ssl.keystore-password=${file:/no/such/file}";
-    sources.defines.push(other.to_owned());
+    for other in [
+        "server.ssl.keystore-password=${file:/no/such/file}",
+        "kafka-client.metrics-enabled=true",
+        "kafka-client.confluent-metrics.properties.ssl.truststore.location=/no/such/other",
+    ] {
+        sources.defines.push(other.to_owned());
+    }
     let text = errors(&sources).join("\n");
     for part in [
         "server.ssl.keystore-password",
         "/no/such/store: No such file",
+        "/no/such/other: No such file",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
