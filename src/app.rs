@@ -49,7 +49,7 @@ pub struct AppState {
     /// What is counted of the sockets.
     pub(crate) metrics: Arc<SocketMetrics>,
     /// Held while all metrics are read, so that those who ask for them take turns.
-    pub(crate) metrics_turn: Mutex<()>,
+    metrics_turn: Mutex<()>,
     started_at: SystemTime,
     kafka_tasks: TaskTracker,
     kafka_stop: CancellationToken,
@@ -161,13 +161,9 @@ impl App {
         self.stopping.cancel();
         let open = self.registry.begin_stop();
         self.socket_tasks.close();
-        let stopping = async {
-            open.stop_over(spread).await;
-            std::future::pending().await
-        };
         tokio::select! {
-            () = stopping => {}
             () = self.socket_tasks.wait() => {}
+            () = open.stop_over(spread) => self.socket_tasks.wait().await,
         }
     }
 

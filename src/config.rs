@@ -173,6 +173,18 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// How many sockets there may be, and the key that says so; `None`: any number.
+    pub(crate) fn sockets_max(&self) -> Option<(usize, &'static str)> {
+        let limits = [
+            (
+                self.websocket.max_connections,
+                "server.websocket.max-connections",
+            ),
+            (self.limits.connections_max, "server.limits.connections-max"),
+        ];
+        limits.into_iter().filter(|(max, _)| *max > 0).min()
+    }
+
     /// Whether nobody but this host reaches it.
     fn is_for_loopback_only(&self) -> bool {
         let plain = self.ssl.only || self.bind_interface.is_loopback();

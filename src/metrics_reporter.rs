@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -133,11 +133,7 @@ impl Reports {
     /// Sends what all metrics are at.
     async fn send(&self) -> Result<(), ReportError> {
         let topic = self.topic().await?;
-        let snapshot = {
-            let app = self.app.clone();
-            let _turn = self.app.metrics_turn.lock().await;
-            tokio::task::spawn_blocking(move || app.metrics_snapshot()).await?
-        };
+        let snapshot = self.app.read_metrics(|read| read).await?;
         let at = SystemTime::now();
         let timestamp = at.duration_since(UNIX_EPOCH)?.as_millis();
         let mut deliveries = Vec::new();
@@ -173,10 +169,6 @@ impl Reports {
             Err(error) if error.already_exists() => {}
             Err(error) => return Err(error.into()),
         }
-        let names = [Arc::clone(&self.topic)];
-        let mut found = metadata
-            .topics_refreshed_after(&names, Instant::now())
-            .await;
-        Ok(found.remove(0)?)
+        Ok(metadata.created_topic(&self.topic).await?)
     }
 }

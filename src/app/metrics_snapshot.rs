@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use kafka_client::fetcher::PartitionReading;
 use kafka_client::metrics::ClientMetrics;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::App;
 use crate::log;
@@ -16,8 +17,22 @@ use crate::metrics::snapshot::{LabelValue, MetricsSnapshot};
 use crate::metrics::table::Metric;
 
 impl App {
-    /// What all metrics are at. Reads `/proc`: for a thread that may block.
-    pub(crate) fn metrics_snapshot(&self) -> MetricsSnapshot {
+    /// Reads what all metrics are at, and hands it to `read`, on a thread that may block. Those who
+    /// ask take turns.
+    ///
+    /// # Errors
+    /// That it panicked.
+    pub(crate) async fn read_metrics<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(MetricsSnapshot) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let _turn = self.metrics_turn.lock().await;
+        let app = self.clone();
+        spawn_blocking(move || read(app.metrics_snapshot())).await
+    }
+
+    /// Reads `/proc`, which may block.
+    fn metrics_snapshot(&self) -> MetricsSnapshot {
         let mut snapshot = MetricsSnapshot::new();
         self.add_process(&mut snapshot);
         self.add_sockets(&mut snapshot);
@@ -65,12 +80,8 @@ impl App {
             }
         }
         let server = &self.config.server;
-        let limits = [
-            server.websocket.max_connections,
-            server.limits.connections_max,
-        ];
-        let max = limits.into_iter().filter(|max| *max > 0).min();
-        snapshot.set(Metric::SocketsMax, max.unwrap_or(0));
+        let max = server.sockets_max().map_or(0, |(max, _)| max);
+        snapshot.set(Metric::SocketsMax, max);
     }
 
     fn add_records(&self, snapshot: &mut MetricsSnapshot) {

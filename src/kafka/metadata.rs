@@ -216,6 +216,21 @@ impl Metadata {
         self.find_topics(names, Some(asked_at)).await
     }
 
+    /// A topic that was just created: the brokers learn of it one after the other, so that it is
+    /// asked for until one knows it, for `request.timeout.ms` at most.
+    ///
+    /// # Errors
+    /// Any but that it is unknown.
+    pub async fn created_topic(
+        &self,
+        name: &Arc<str>,
+    ) -> Result<Arc<TopicMetadata>, MetadataError> {
+        let mut search = TopicSearch::new(self, name);
+        search.unknown_needed = u32::MAX;
+        let mut found = self.complete(vec![search], Some(Instant::now())).await;
+        found.remove(0)
+    }
+
     /// The topic, if it is known, and was described by a request sent after that time.
     fn known_topic(&self, name: &str, asked_at: Option<Instant>) -> Option<Arc<TopicMetadata>> {
         // In this order: a response is noted for the topic before the snapshot shows it, and
@@ -260,8 +275,16 @@ impl Metadata {
         names: &[Arc<str>],
         asked_at: Option<Instant>,
     ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
+        let searches = names.iter().map(|n| TopicSearch::new(self, n));
+        self.complete(searches.collect(), asked_at).await
+    }
+
+    async fn complete(
+        &self,
+        mut searches: Vec<TopicSearch<'_>>,
+        asked_at: Option<Instant>,
+    ) -> Vec<Result<Arc<TopicMetadata>, MetadataError>> {
         let deadline = Instant::now() + self.shared.max_wait;
-        let mut searches: Vec<_> = names.iter().map(|n| TopicSearch::new(self, n)).collect();
         let mut answered_by = None;
         let mut backoff = ExponentialBackoff::new(TOPIC_RETRY_BACKOFF, TOPIC_RETRY_BACKOFF_MAX);
         loop {
@@ -554,7 +577,7 @@ struct TopicSearch<'a> {
     unknown: u32,
     /// How many have to, until it is unknown.
     unknown_needed: u32,
-    /// The last response neither described it nor said that there is none.
+    /// The last response neither described it nor settled that there is none.
     unsettled: bool,
     result: Option<Result<Arc<TopicMetadata>, MetadataError>>,
 }
@@ -592,6 +615,8 @@ impl<'a> TopicSearch<'a> {
             Some(TopicError::Unknown) => {
                 self.unknown += 1;
                 if self.unknown < self.unknown_needed {
+                    // At once only once: another broker may know it already.
+                    self.unsettled = self.unknown > 1;
                     return;
                 }
                 MetadataError::UnknownTopic { topic }

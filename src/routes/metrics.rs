@@ -10,10 +10,7 @@ use crate::metrics::text::TextFormat;
 /// All metrics, in the format that `accept` prefers.
 pub(super) async fn metrics(app: App, accept: Option<String>) -> Response<String> {
     let format = TextFormat::accepted(accept.as_deref().unwrap_or_default());
-    let _turn = app.metrics_turn.lock().await;
-    let read = app.clone();
-    let written = tokio::task::spawn_blocking(move || format.write(read.metrics_snapshot()));
-    let Ok(text) = written.await else {
+    let Ok(text) = app.read_metrics(move |read| format.write(read)).await else {
         let message = "the metrics could not be read (see the log)";
         return HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response();
     };

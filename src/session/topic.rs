@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_client::Cluster;
 use kafka_client::admin::{self, AdminError};
 use kafka_client::metadata::{MetadataError, TopicMetadata};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::node::LogTrouble;
@@ -18,8 +18,6 @@ use crate::config::SessionConfig;
 const COMPACTION_LAG: Duration = Duration::from_secs(600);
 /// From when on a part of the log is compacted, so that a start reads little.
 const SEGMENT_AGE: Duration = Duration::from_secs(3_600);
-/// The pause before a broker that does not know the topic yet is asked again.
-const CREATION_PAUSE: Duration = Duration::from_millis(50);
 
 /// Finds the session topic, or creates it.
 #[derive(Debug)]
@@ -46,7 +44,8 @@ impl SessionStateTopic {
         let found = match self.find().await {
             Err(MetadataError::UnknownTopic { .. }) => {
                 self.create().await?;
-                self.find_created().await
+                let name = self.config.topic.as_str().into();
+                self.cluster.metadata().created_topic(&name).await
             }
             Ok(topic) => {
                 self.check_cleanup().await;
@@ -71,17 +70,6 @@ impl SessionStateTopic {
             );
         }
         Ok(topic)
-    }
-
-    /// The topic that was created: the brokers learn of it one after the other. The caller bounds
-    /// how long that may take.
-    async fn find_created(&self) -> Result<Arc<TopicMetadata>, MetadataError> {
-        loop {
-            match self.find().await {
-                Err(MetadataError::UnknownTopic { .. }) => sleep(CREATION_PAUSE).await,
-                found => return found,
-            }
-        }
     }
 
     async fn find(&self) -> Result<Arc<TopicMetadata>, MetadataError> {

@@ -439,19 +439,7 @@ impl SocketOpener {
     }
 
     fn try_connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
-        let server = &self.app.config.server;
-        let limits = [
-            (
-                server.websocket.max_connections,
-                "server.websocket.max-connections",
-            ),
-            (
-                server.limits.connections_max,
-                "server.limits.connections-max",
-            ),
-        ];
-        let least = limits.into_iter().filter(|(max, _)| *max > 0).min();
-        let (max, key) = least.unwrap_or_default();
+        let (max, key) = self.app.config.server.sockets_max().unwrap_or_default();
         self.app
             .registry
             .try_acquire_connection_permit(max)
