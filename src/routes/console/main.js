@@ -1,0 +1,424 @@
+// The console: puts the parts of the page together.
+//
+//   parameters.js  the form ⇄ the URL's fragment ⇄ the sockets' URLs
+//   consumer.js    connection.js → records.js, bounded    →  topic_view.js, record_details.js
+//   produce_form.js  another connection.js                 formats.js and json_text.js present them
+//   snippets.js, state.js, credentials.js, panels.js       copy.js
+//
+// State is the consumer's and the form's; this file draws it. Counts are drawn four times a second at
+// most; a screen reader hears of changes of the socket, errors and answers, not of each record.
+
+import { closeInWords } from "./connection.js";
+import { Consumer } from "./consumer.js";
+import { copyButton } from "./copy.js";
+import { credentialsInWords, get, setCredentials } from "./credentials.js";
+import { FORMATS } from "./formats.js";
+import { members, unquote } from "./json_text.js";
+import { completeTopics, listenToKeys, Tabs } from "./panels.js";
+import { consumeUrl, fromFragment, produceUrl, randomName, toFragment, topicsOf } from "./parameters.js";
+import { ProduceForm } from "./produce_form.js";
+import { showRecord } from "./record_details.js";
+import { snippet, TOOLS, variables } from "./snippets.js";
+import { ServerState } from "./state.js";
+import { TopicView } from "./topic_view.js";
+
+const at = (id) => document.getElementById(id);
+const form = at("read-form");
+const wide = matchMedia("(min-width: 60rem)");
+const say = (text) => (at("announcement").textContent = text);
+
+// --- The parts -----------------------------------------------------------------------------
+
+const consumer = new Consumer({
+  changed: socketChanged,
+  arrived: () => {
+    view.changed();
+    drawSoon();
+  },
+  refused: (text) => {
+    const { error } = members(text);
+    const { code, message } = members(error ?? "{}");
+    notice(message ? `${unquote(code)}: ${unquote(message)}` : text);
+  },
+});
+
+const view = new TopicView(at("records"), consumer.buffer, {
+  selected: (record) => {
+    drawRecord(record);
+    tabs.show("record");
+  },
+  // Below the list, where there is one column.
+  opened: () => {
+    if (!wide.matches) at("tab-record").scrollIntoView({ block: "start" });
+  },
+  followed: () => at("follow").setAttribute("aria-pressed", view.follow),
+});
+
+for (const select of [at("val-type"), at("key-type"), at("produce-key-type"), at("produce-val-type")]) {
+  for (const format of FORMATS) select.add(new Option(format));
+}
+for (const tool of TOOLS) at("snippet-tool").add(new Option(tool));
+
+const produceForm = new ProduceForm(at("produce-form"), at("answers"), at("answers-summary"), say);
+
+const state = new ServerState(drawServer);
+
+const tabs = new Tabs(document.querySelector("[role=tablist]"), (name) => {
+  state.detailed = name === "server";
+  if (state.detailed) state.ask();
+  if (name === "connect") drawConnect();
+});
+
+// --- Reading -------------------------------------------------------------------------------
+
+function parameters() {
+  const { topic, valType, keyType, offsetResetStrategy, groupId, isolationLevel, autoCommit } = form.elements;
+  return {
+    topic: topic.value,
+    valType: valType.value,
+    keyType: keyType.value,
+    offsetResetStrategy: offsetResetStrategy.value,
+    isolationLevel: isolationLevel.value,
+    groupId: groupId.value.trim(),
+    autoCommit: String(autoCommit.checked),
+  };
+}
+
+function share() {
+  toFragment({
+    ...parameters(),
+    order: view.newestFirst ? "newest" : "oldest",
+    search: at("search").value,
+  });
+  drawConnect();
+}
+
+function read() {
+  const wanted = parameters();
+  if (topicsOf(wanted.topic).length === 0) return;
+  notice("");
+  view.severalTopics = topicsOf(wanted.topic).length > 1;
+  present();
+  pause(false);
+  const produceTopic = at("produce-topic");
+  if (produceTopic.value === "" || produceTopic.value === read.topic) {
+    [produceTopic.value] = topicsOf(wanted.topic);
+  }
+  [read.topic] = topicsOf(wanted.topic);
+  consumer.read(wanted);
+  view.reset();
+  share();
+  draw();
+}
+
+/** Another type: what is shown is presented in it, what comes is asked for in it. */
+function typesChanged() {
+  present();
+  share();
+  if (!consumer.parameters) return;
+  const { valType, keyType } = parameters();
+  consumer.reopen({ ...consumer.parameters, valType, keyType });
+}
+
+function present() {
+  const { valType, keyType } = parameters();
+  view.valType = valType;
+  view.keyType = keyType;
+  view.reset();
+  if (view.selection) drawRecord(view.selection);
+}
+
+function pause(paused) {
+  consumer.pause(paused);
+  at("pause").setAttribute("aria-pressed", paused);
+  drawSoon();
+}
+
+function setOrder(newestFirst) {
+  view.newestFirst = newestFirst;
+  at("order").textContent = newestFirst ? "Newest first" : "Newest last";
+  view.reset();
+}
+
+function setFollow(follow) {
+  view.setFollow(follow);
+  at("follow").setAttribute("aria-pressed", follow);
+}
+
+function commitAll() {
+  if (consumer.connection.state !== "open") return notice("Nothing is committed: the socket is not open.");
+  const count = consumer.commitAll();
+  say(`Committed what was read of ${count} partitions.`);
+  flash(at("commit"), count === 0 ? "Nothing to commit" : "Sent");
+}
+
+function commitTo(record) {
+  if (!consumer.commit(record)) return notice("Nothing is committed: the socket is not open.");
+  say(`Committed up to ${record.topic}-${record.partition} @ ${record.offset}.`);
+  flash(at("commit-record"), "Sent");
+}
+
+/** Says on a button for a moment that it did something. */
+function flash(button, text) {
+  const { textContent } = button;
+  if (textContent === text) return;
+  button.textContent = text;
+  setTimeout(() => (button.textContent = textContent), 1200);
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  read();
+});
+at("stop").addEventListener("click", () => consumer.stop());
+at("retry").addEventListener("click", () => consumer.connection.retry());
+addEventListener("online", () => consumer.connection.retry());
+for (const id of ["val-type", "key-type"]) at(id).addEventListener("change", typesChanged);
+form.addEventListener("change", share);
+at("search").addEventListener("input", () => {
+  consumer.search(at("search").value);
+  view.reset();
+  share();
+});
+at("pause").addEventListener("click", () => pause(!consumer.paused));
+at("follow").addEventListener("click", () => setFollow(!view.follow));
+at("order").addEventListener("click", () => {
+  setOrder(!view.newestFirst);
+  share();
+});
+at("commit").addEventListener("click", commitAll);
+at("clear").addEventListener("click", () => {
+  consumer.clear();
+  view.reset();
+  draw();
+});
+
+// --- Drawing -------------------------------------------------------------------------------
+
+let drawTimer = 0;
+
+function drawSoon() {
+  drawTimer ||= setTimeout(draw, 250);
+}
+
+function draw() {
+  clearTimeout(drawTimer);
+  drawTimer = 0;
+  drawState();
+  drawCounts();
+  // The rate falls and the wait runs out without anything that comes.
+  if (consumer.connection.state !== "closed") drawTimer = setTimeout(draw, 1000);
+}
+
+function socketChanged() {
+  const { state, closed } = consumer.connection;
+  if (state === "open") notice("");
+  if (closed && state === "closed") notice(`Closed with ${closeInWords(closed)}`);
+  draw();
+  say(at("read-state").textContent);
+}
+
+function drawState() {
+  const { state, closed, retryAt } = consumer.connection;
+  const topic = consumer.parameters?.topic;
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  const text = {
+    closed: topic ? `Not reading ${topic} any more.` : "Not reading.",
+    connecting: `Connecting to read ${topic} …`,
+    open: consumer.paused ? `Paused; ${topic} goes on.` : `Reading ${topic}`,
+    waiting: `Closed with ${closed && closeInWords(closed)}. Again in ${seconds} s.`,
+  }[state];
+  setText(at("read-state"), text);
+  at("read-state").dataset.state = state;
+  at("retry").hidden = state !== "waiting";
+  at("stop").hidden = state === "closed";
+  const autoCommit = consumer.parameters?.autoCommit === "true";
+  at("commit").disabled = autoCommit || !consumer.parameters;
+  at("commit").title = autoCommit ? "The server commits what it hands over: autoCommit" : "";
+}
+
+function drawCounts() {
+  const { buffer } = consumer;
+  const counts = {
+    kept: buffer.size,
+    received: buffer.received,
+    fellOff: buffer.fellOff,
+    leftOut: consumer.leftOut,
+    waiting: consumer.paused ? consumer.waiting : 0,
+    matching: buffer.viewSize,
+    repeated: consumer.repeated,
+  };
+  Object.assign(at("counts").dataset, counts);
+  const words = [];
+  const add = (n, text) => n > 0 && words.push(`${n.toLocaleString()} ${text}`);
+  if (at("search").value !== "") words.push(`${counts.matching.toLocaleString()} match`);
+  if (counts.fellOff > 0) {
+    words.push(`the newest ${counts.kept.toLocaleString()} of ${counts.received.toLocaleString()} records`);
+  } else words.push(`${counts.kept.toLocaleString()} record${counts.kept === 1 ? "" : "s"}`);
+  if (consumer.connection.state === "open") words.push(`${Math.round(consumer.rate()).toLocaleString()}/s`);
+  add(counts.waiting, "wait");
+  add(counts.leftOut, "left out: they came faster than they could be kept");
+  add(counts.repeated, "came again, not shown twice");
+  setText(at("counts"), words.join(" · "));
+  drawEmpty(counts);
+}
+
+function drawEmpty({ kept, matching }) {
+  const { state } = consumer.connection;
+  let text = "";
+  if (kept > 0 && matching === 0) text = "None of the records that are kept matches.";
+  else if (kept === 0 && state === "open") {
+    text = consumer.parameters.offsetResetStrategy === "latest"
+      ? "Nothing was written since this opened. Produce a record, or start at the beginning."
+      : "There are no records yet.";
+  } else if (kept === 0 && !consumer.parameters) text = "Name a topic and read it; or produce a record.";
+  setText(at("empty"), text);
+}
+
+function drawRecord(record) {
+  const { keyType, valType } = parameters();
+  const commit = consumer.parameters?.autoCommit === "false" ? commitTo : undefined;
+  showRecord(at("panel-record"), record, { keyType, valType, commit, back });
+}
+
+/** To the list, which is above where there is one column. */
+function back() {
+  at("stream").scrollIntoView({ block: "start" });
+  at("records").focus();
+}
+
+function notice(text) {
+  setText(at("notice"), text);
+}
+
+/** Without a change where there is none, so that nothing is read out twice. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function drawConnect() {
+  const now = parameters();
+  const running = consumer.parameters ? consumer.url : consumeUrl(now, { clientId: "console" });
+  setText(at("consume-url"), topicsOf(now.topic).length > 0 ? running : "Name a topic first.");
+  const tool = at("snippet-tool").value;
+  const endpoint = at("snippet-endpoint").value;
+  const clientId = randomNames[tool] ??= randomName(`${tool.toLowerCase()}-`);
+  let text;
+  try {
+    text = endpoint === "consume"
+      ? snippet(tool, endpoint, consumeUrl(now, { clientId, groupId: now.groupId }))
+      : snippet(tool, endpoint, produceUrl(produceForm.parameters, {}), produceForm.record());
+  } catch (error) {
+    text = `${error.message}\n`;
+  }
+  setText(at("snippet"), text);
+  const names = variables();
+  setText(
+    at("snippet-note"),
+    names.length > 0 ? `Credentials are taken from the environment: ${names.join(", ")}.` : "",
+  );
+}
+const randomNames = {};
+
+for (const id of ["snippet-tool", "snippet-endpoint"]) at(id).addEventListener("change", drawConnect);
+at("copy-url-place").append(copyButton("Copy URL", () => at("consume-url").textContent, "copy-url"));
+at("copy-snippet-place").append(copyButton("Copy", () => at("snippet").textContent, "copy-snippet"));
+
+function drawServer() {
+  const { ready, reasons, brokers, brokersError, sockets, socketsError } = state;
+  const words = { true: "ready", false: `not ready: ${reasons.join("; ")}`, undefined: reasons[0] ?? "asking …" };
+  setText(at("server-ready"), words[ready]);
+  at("server-ready").dataset.ready = ready ?? "unknown";
+  at("server-reasons").replaceChildren(...(ready ? ["ready"] : reasons).map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  const table = at("brokers");
+  table.replaceChildren();
+  const racks = brokers?.some(({ rack }) => rack);
+  const head = table.createTHead().insertRow();
+  for (const name of ["id", "address", ...(racks ? ["rack"] : [])]) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = name;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const { id, host, port, rack } of brokers ?? []) {
+    const row = body.insertRow();
+    for (const text of [id, `${host}:${port}`, ...(racks ? [rack ?? ""] : [])]) row.insertCell().textContent = text;
+  }
+  if (brokersError) body.insertRow().insertCell().textContent = brokersError;
+  setText(at("sockets"), sockets ? `${sockets.in} producing, ${sockets.out} consuming` : socketsError);
+}
+
+// --- Credentials, keys, the first view -------------------------------------------------------
+
+const credentialsDialog = at("credentials-dialog");
+const credentialsForm = at("credentials-form");
+
+function drawCredentials() {
+  const kind = credentialsForm.elements.proxy.value;
+  for (const part of credentialsForm.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== kind;
+}
+credentialsForm.elements.proxy.addEventListener("change", drawCredentials);
+drawCredentials();
+at("credentials").addEventListener("click", () => credentialsDialog.showModal());
+credentialsForm.addEventListener("submit", (event) => {
+  if (event.submitter?.value !== "use") return;
+  setCredentials(credentialsForm);
+  const words = credentialsInWords();
+  at("credentials").textContent = words ? `Credentials: ${words}` : "Credentials";
+  produceForm.close();
+  if (consumer.parameters) consumer.reopen(consumer.parameters);
+  state.ask();
+  drawConnect();
+});
+
+at("skip").addEventListener("click", back);
+
+const shortcutsDialog = at("shortcuts-dialog");
+at("shortcuts").addEventListener("click", () => shortcutsDialog.showModal());
+
+listenToKeys([
+  ["/", "search", () => at("search").focus()],
+  ["p", "pause, or go on", () => pause(!consumer.paused)],
+  ["f", "follow the newest", () => setFollow(!view.follow)],
+  ["o", "newest first or last", () => at("order").click()],
+  ["j", "next record", () => view.move(1)],
+  ["k", "previous record", () => view.move(-1)],
+  ["c", "copy the record as JSON", () => at("copy-record")?.click()],
+  ["m", "commit what was read", () => at("commit").click()],
+  ["w", "produce", () => {
+    tabs.show("produce");
+    at("produce-value").focus();
+  }],
+  ["?", "these keys", () => shortcutsDialog.showModal()],
+  ["Ctrl+Enter", "produce, from a field of its form"],
+  ["↑ ↓ Home End", "choose a record, in the list"],
+], at("shortcut-list"), at("single-keys"));
+
+completeTopics([at("topic"), at("produce-topic")], at("topic-names"), get);
+
+function begin() {
+  const shared = fromFragment();
+  const { elements } = form;
+  for (const name of ["topic", "groupId"]) elements[name].value = shared[name];
+  for (const name of ["valType", "keyType", "offsetResetStrategy", "isolationLevel"]) {
+    elements[name].value = shared[name];
+    if (elements[name].selectedIndex < 0) elements[name].selectedIndex = 0;
+  }
+  elements.autoCommit.checked = shared.autoCommit === "true";
+  at("more").open = shared.groupId !== "" || shared.autoCommit === "true";
+  at("search").value = shared.search;
+  consumer.search(shared.search);
+  setOrder(shared.order !== "oldest");
+  present();
+  if (shared.topic && !shared.groupId) read();
+  else draw();
+  drawConnect();
+}
+
+addEventListener("hashchange", begin);
+begin();
