@@ -25,14 +25,6 @@ pub enum TlsError {
         /// What is wrong.
         fault: StoreFault,
     },
-    /// What rustls says of a certificate and its key.
-    #[error("{place}: {error}")]
-    Identity {
-        /// The file, or that the text stands in the setting itself.
-        place: StorePlace,
-        /// rustls' reason.
-        error: rustls::Error,
-    },
     /// No cipher suite is left that could be spoken.
     #[error("none of the cipher suites is of an enabled version of TLS")]
     NoCipherSuite,
@@ -111,6 +103,12 @@ pub enum StoreFault {
     /// The key is encrypted in a way that is not read here.
     #[error("its key is encrypted in an old way: write it anew, with openssl pkcs8 -topk8")]
     OldKeyEncryption,
+    /// The key is of an algorithm or a curve that the provider does not sign with, or damaged.
+    #[error(
+        "its key cannot be used: an RSA key of 2048 to 8192 bits, an EC key of P-256 or P-384, \
+         or an Ed25519 key is expected"
+    )]
+    UnusableKey,
     /// It is cut off, or not as its format has it.
     #[error("it is damaged: {0}")]
     Malformed(String),

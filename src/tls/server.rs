@@ -10,7 +10,6 @@
 //! empty whenever the files have changed.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +22,7 @@ use sha1::{Digest, Sha1};
 
 use crate::error::{ServerTlsError, StoreFault, StorePlace, TlsError};
 use crate::provider::crypto_provider;
-use crate::store::{KeyStoreSource, StoreFile};
+use crate::store::{KeyStoreSource, StoreFile, read_file};
 
 /// The settings of a TLS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +88,9 @@ impl ServerTlsConfig {
         let mut digest = Sha1::new();
         for file in files.into_iter().flatten() {
             // What cannot be read is as empty: reading it says why.
-            let bytes = fs::read(file).unwrap_or_default();
+            let bytes = read_file(file).unwrap_or_default();
             digest.update((bytes.len() as u64).to_be_bytes());
-            digest.update(bytes);
+            digest.update(&*bytes);
         }
         digest.finalize().into()
     }
@@ -182,6 +181,7 @@ impl fmt::Debug for ServerTls {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use secret::Secret;

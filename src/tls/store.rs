@@ -1,7 +1,8 @@
 //! Stores of keys and of trusted certificates, recognised by their content.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -69,15 +70,26 @@ fn format(bytes: &[u8]) -> Result<StoreFormat<'_>, StoreFault> {
     }
 }
 
+/// The content of a file that may be a store.
+///
+/// # Errors
+/// The system's, or that no store is as large.
+pub(crate) fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    const BYTES_MAX: u64 = 16 << 20;
+    let mut bytes = Zeroizing::default();
+    let mut file = File::open(path)?.take(BYTES_MAX + 1);
+    match file.read_to_end(&mut bytes)? as u64 > BYTES_MAX {
+        true => Err(io::Error::other("it is larger than 16 MiB")),
+        false => Ok(bytes),
+    }
+}
+
 impl StoreFile {
     fn read(&self) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-        match fs::read(&self.location) {
-            Ok(bytes) => Ok(Zeroizing::new(bytes)),
-            Err(error) => Err(TlsError::Unreadable {
-                location: self.location.clone(),
-                error,
-            }),
-        }
+        read_file(&self.location).map_err(|error| TlsError::Unreadable {
+            location: self.location.clone(),
+            error,
+        })
     }
 
     fn fault(&self, fault: StoreFault) -> TlsError {
@@ -169,14 +181,8 @@ impl KeyStoreSource {
             }
         };
         let KeyEntry { key, certificates } = some(entry, &place)?;
-        let unusable = |error| TlsError::Identity {
-            place: place.clone(),
-            error,
-        };
-        let key = provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(unusable)?;
+        let key = provider.key_provider.load_private_key(key);
+        let key = some(key.map_err(|_| StoreFault::UnusableKey), &place)?;
         let public_key = key.public_key().map(|key| key.to_vec());
         let own = certificates.iter().position(|der| match &public_key {
             Some(key) => certificate::public_key(der) == Some(key),

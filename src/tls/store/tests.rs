@@ -1,5 +1,7 @@
 //! Against stores that openssl and Java's keytool have made: see `proto-tests/golden/stores/make`.
 
+use std::fs;
+
 use super::*;
 use crate::provider::crypto_provider;
 
@@ -160,6 +162,28 @@ fn a_store_that_cannot_be_used_says_why() {
     ] {
         assert_eq!(result, Err(fault));
     }
+}
+
+#[test]
+fn a_key_of_a_curve_that_is_not_signed_with_is_an_error_that_names_those_that_are() {
+    let key = file("key-p521.pem", None);
+    let source = KeyStoreSource::Inline {
+        key: Secret::new(fs::read_to_string(&key.location).expect("a file")),
+        certificate_chain: text("leaf.pem"),
+        key_password: None,
+    };
+    assert_eq!(chain(&source), Err(StoreFault::UnusableKey));
+    assert!(StoreFault::UnusableKey.to_string().contains("P-384"));
+}
+
+#[test]
+fn a_file_without_end_is_no_store() {
+    let endless = StoreFile {
+        location: PathBuf::from("/dev/zero"),
+        password: None,
+    };
+    let error = endless.trusted().expect_err("it is too large");
+    assert_eq!(error.to_string(), "/dev/zero: it is larger than 16 MiB");
 }
 
 #[test]
