@@ -316,18 +316,27 @@ fn setting_argument(row: &'static ConfigKey, flag: String, setting: &Setting) ->
         .default
         .map_or_else(String::new, |default| format!(" [default: {default}]"));
     let variable = row.variables[0];
-    Arg::new(row.name)
+    let arg = Arg::new(row.name)
         .long(flag)
         .value_name(setting.placeholder)
-        .help(format!("{} [env: {variable}]{default}", setting.help))
+        .help(format!("{} [env: {variable}]{default}", setting.help));
+    true_when_alone(arg, setting.placeholder)
+}
+
+/// A flag for a boolean may stand alone, and means true then.
+fn true_when_alone(arg: Arg, placeholder: &str) -> Arg {
+    match placeholder {
+        "BOOLEAN" => arg.num_args(0..=1).default_missing_value("true"),
+        _ => arg,
+    }
 }
 
 /// Known, so that it can be refused by name.
 fn unsupported_argument(row: &'static ConfigKey, flag: String) -> Arg {
     let arg = Arg::new(row.name).long(flag).hide(true);
-    match row.later().map(|later| later.placeholder) {
-        Some("BOOLEAN") => arg.num_args(0..=1).default_missing_value("true"),
-        _ => arg,
+    match row.later() {
+        Some(later) => true_when_alone(arg, later.placeholder),
+        None => arg,
     }
 }
 
@@ -381,6 +390,23 @@ mod tests {
         let values: Vec<_> = given.flags.iter().map(|flag| &*flag.value).collect();
         assert_eq!(values, ["-1", "-5s"]);
         assert!(misuse_of("--dev -5s").contains("-5"));
+    }
+
+    #[test]
+    fn a_flag_for_a_boolean_that_stands_alone_means_true() {
+        let given = read("--metrics-enabled --ssl-enabled --ssl-ssl-only false --dev").unwrap();
+        let values: Vec<_> = given
+            .flags
+            .iter()
+            .map(|flag| (&*flag.key, &*flag.value))
+            .collect();
+        for expected in [
+            ("kafka-client.metrics-enabled", "true"),
+            ("server.ssl.enabled", "true"),
+            ("server.ssl.ssl-only", "false"),
+        ] {
+            assert!(values.contains(&expected), "{values:?}");
+        }
     }
 
     #[test]
