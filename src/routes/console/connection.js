@@ -29,6 +29,12 @@ export function closeInWords({ code, reason }) {
   return `${code}${status}: ${reason || MEANINGS[code] || "no reason was given"}`;
 }
 
+/** A server that restarts says when each client is to come back, so that not all do at once. */
+function askedFor(reason) {
+  const [, wait] = /reconnect in (\d+) ms/.exec(reason) ?? [];
+  return wait && Math.min(WAIT_MS_MAX, Number(wait));
+}
+
 export class Connection {
   #socket = null;
   #timer = 0;
@@ -116,7 +122,7 @@ export class Connection {
     this.closed = { code, reason };
     if (!again) return this.#become("closed");
     this.#failures++;
-    const wait = (0.5 + Math.random() / 2) * Math.min(WAIT_MS_MAX, 500 * 2 ** this.#failures);
+    const wait = askedFor(reason) ?? (0.5 + Math.random() / 2) * Math.min(WAIT_MS_MAX, 500 * 2 ** this.#failures);
     this.retryAt = Date.now() + wait;
     this.#timer = setTimeout(() => this.#connect(), wait);
     this.#become("waiting");

@@ -74,8 +74,10 @@ export class Consumer {
 
   /** Starts anew with these parameters, in a new group if it is the page's own. */
   async read(parameters) {
-    await this.connection.close();
+    this.#wanted = true;
+    if (!(await this.#closed())) return;
     this.clear();
+    this.#committed.clear();
     this.#redelivery.clear();
     this.#ownGroupId = this.#clientId = randomName("console-");
     this.parameters = parameters;
@@ -84,16 +86,27 @@ export class Consumer {
 
   /** Goes on where it was with other types or credentials; what was taken in stays. */
   async reopen(parameters) {
-    const wasOpen = this.connection.state !== "closed";
     if (!parameters.groupId && parameters.autoCommit === "false") this.commitAll();
-    await this.connection.close();
     this.parameters = parameters;
-    if (wasOpen) this.connection.open();
+    // What was refused is tried again when it is asked for.
+    if (this.connection.closed && this.connection.state === "closed") this.#wanted = false;
+    if ((await this.#closed()) && this.#wanted) this.connection.open();
   }
 
   stop() {
+    this.#wanted = false;
+    this.#turn++;
     return this.connection.close();
   }
+
+  /** Closes the socket; whether nobody asked for something else meanwhile, who then goes on. */
+  async #closed() {
+    const turn = ++this.#turn;
+    await this.connection.close();
+    return turn === this.#turn;
+  }
+  #turn = 0;
+  #wanted = false;
 
   pause(paused) {
     this.paused = paused;
@@ -112,12 +125,17 @@ export class Consumer {
     return this.connection.send(JSON.stringify({ wsProxyMessageId: record.id }));
   }
 
-  /** Commits the newest record of each partition; of how many. */
+  /** Commits the newest record of each partition that has a newer one than was committed; of how many. */
   commitAll() {
     let sent = 0;
-    for (const record of this.buffer.newestOfPartitions().values()) if (this.commit(record)) sent++;
+    for (const [at, record] of this.buffer.newestOfPartitions()) {
+      if (this.#committed.get(at) === record.id || !this.commit(record)) continue;
+      this.#committed.set(at, record.id);
+      sent++;
+    }
     return sent;
   }
+  #committed = new Map();
 
   search(needle) {
     this.buffer.search(needle);
@@ -142,9 +160,13 @@ export class Consumer {
 
   #takeIn() {
     const deadline = performance.now() + SLICE_MS;
-    for (let n = 1; this.#queue.length > 0 && !this.paused; n++) {
-      this.#take(this.#queue.shift());
-      if (n % 16 === 0 && performance.now() > deadline) break;
+    while (this.#queue.length > 0 && !this.paused && performance.now() < deadline) {
+      // The clock is asked seldom where records are short, and for each that is long.
+      for (let characters = 0; this.#queue.length > 0 && characters < 16_384;) {
+        const text = this.#queue.shift();
+        characters += text.length;
+        this.#take(text);
+      }
     }
     const searched = this.buffer.searchUntil(deadline);
     if ((this.#queue.length > 0 && !this.paused) || !searched) this.#schedule();

@@ -10,6 +10,7 @@ export const FORMATS = [
   "string", "json", "bytearray", "avro", "protobuf", "short", "int", "long", "float", "double",
 ];
 
+const INDENTED_CHARACTERS_MAX = 1_000_000;
 const BASE64 = new Set(["bytearray", "byte_array", "avro", "protobuf"]);
 const INTEGER_BYTES = { short: 2, int: 4, long: 8 };
 const FLOAT_BYTES = { float: 4, double: 8 };
@@ -81,6 +82,9 @@ export function line(part, charactersMax) {
   if (!part) return "";
   if (part.format === undefined) return "null";
   if (BASE64.has(part.format)) {
+    // What does not fit its type is often text all the same.
+    const text = part.error && part.text.length < 4 * charactersMax && printable(toBytes(part));
+    if (text) return text;
     const base64 = unquoteStart(part.text, Math.ceil(charactersMax / 9) * 4 + 2);
     const bytes = fromBase64(base64.slice(0, base64.length - (base64.length % 4)));
     return hexadecimal(bytes.subarray(0, Math.floor(charactersMax / 3)));
@@ -91,10 +95,34 @@ export function line(part, charactersMax) {
   return visible(part.format === "json" ? text.replace(/\s*[\r\n]\s*/g, " ") : text);
 }
 
-/** All of it for reading: JSON indented, text as it is, numbers as they are. */
+/** Bytes as text where they are nothing else, else "". */
+function printable(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return visible(text) === text ? text : "";
+  } catch {
+    return "";
+  }
+}
+
+/** All of it for reading: JSON indented unless it is long, also where it is a string; others as they are. */
 export function full(part) {
-  if (part.format === "json") return indent(part.text);
-  return unquote(part.text);
+  const text = part.format === "json" ? part.text : unquote(part.text);
+  const isJson = part.format === "json" ? text.length <= INDENTED_CHARACTERS_MAX : isJsonInString(part);
+  return isJson ? indent(text) : text;
+}
+
+/** Whether a string says a JSON object or array. */
+export function isJsonInString(part) {
+  if (part.format !== "string" || part.text.length > INDENTED_CHARACTERS_MAX) return false;
+  const text = unquote(part.text);
+  if (!/^\s*[[{]/.test(text)) return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Lines of 16 bytes: where, hexadecimal, and what of it is printable ASCII. */

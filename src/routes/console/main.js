@@ -17,6 +17,7 @@ import { members, unquote } from "./json_text.js";
 import { completeTopics, listenToKeys, Tabs } from "./panels.js";
 import { consumeUrl, fromFragment, produceUrl, randomName, toFragment, topicsOf } from "./parameters.js";
 import { ProduceForm } from "./produce_form.js";
+import { RECORDS_MAX } from "./records.js";
 import { showRecord } from "./record_details.js";
 import { snippet, TOOLS, variables } from "./snippets.js";
 import { ServerState } from "./state.js";
@@ -106,7 +107,7 @@ function read() {
   }
   [read.topic] = topicsOf(wanted.topic);
   consumer.read(wanted);
-  view.reset();
+  view.clear();
   share();
   draw();
 }
@@ -149,7 +150,7 @@ function commitAll() {
   if (consumer.connection.state !== "open") return notice("Nothing is committed: the socket is not open.");
   const count = consumer.commitAll();
   say(`Committed what was read of ${count} partitions.`);
-  flash(at("commit"), count === 0 ? "Nothing to commit" : "Sent");
+  flash(at("commit"), count === 0 ? "Nothing new" : "Sent");
 }
 
 function commitTo(record) {
@@ -189,7 +190,7 @@ at("order").addEventListener("click", () => {
 at("commit").addEventListener("click", commitAll);
 at("clear").addEventListener("click", () => {
   consumer.clear();
-  view.reset();
+  view.clear();
   draw();
 });
 
@@ -206,9 +207,10 @@ function draw() {
   drawTimer = 0;
   drawState();
   drawCounts();
-  // The rate falls and the wait runs out without anything that comes.
-  if (consumer.connection.state !== "closed") drawTimer = setTimeout(draw, 1000);
 }
+
+// The rate falls and the wait runs out without anything that comes.
+setInterval(() => consumer.connection.state !== "closed" && draw(), 1000);
 
 function socketChanged() {
   const { state, closed } = consumer.connection;
@@ -225,10 +227,11 @@ function drawState() {
   const text = {
     closed: topic ? `Not reading ${topic} any more.` : "Not reading.",
     connecting: `Connecting to read ${topic} …`,
-    open: consumer.paused ? `Paused; ${topic} goes on.` : `Reading ${topic}`,
+    open: consumer.paused ? `Paused. Of what ${topic} brings, the newest ${RECORDS_MAX.toLocaleString()} wait.` : `Reading ${topic}`,
     waiting: `Closed with ${closed && closeInWords(closed)}. Again in ${seconds} s.`,
   }[state];
   setText(at("read-state"), text);
+  document.title = state === "closed" ? "kafka-websocket-proxy" : `${topic} – kafka-websocket-proxy`;
   at("read-state").dataset.state = state;
   at("retry").hidden = state !== "waiting";
   at("stop").hidden = state === "closed";
@@ -371,7 +374,9 @@ credentialsForm.addEventListener("submit", (event) => {
   const words = credentialsInWords();
   at("credentials").textContent = words ? `Credentials: ${words}` : "Credentials";
   produceForm.close();
-  if (consumer.parameters) consumer.reopen(consumer.parameters);
+  const { state: socketState, closed } = consumer.connection;
+  if (socketState !== "closed") consumer.reopen(consumer.parameters);
+  else if (closed) read(); // refused without them, perhaps
   state.ask();
   drawConnect();
 });

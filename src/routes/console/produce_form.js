@@ -24,9 +24,8 @@ export class ProduceForm {
   #connection;
   #clientId = randomName("console-");
   #opened = ""; // what the socket was opened with
-  #unsent = null; // { text, count } that waits for the socket
   #waiting = []; // frames without an answer, oldest first: { count, sentAt }
-  #wake = null; // resolves what waits for an answer or a change of the socket
+  #wakes = []; // resolve what waits for an answer or a change of the socket
   #stopped = false;
 
   /** `say(text)` tells people that do not look at the answers. */
@@ -51,7 +50,7 @@ export class ProduceForm {
     form.elements.file.addEventListener("change", () => this.#sendFile());
     form.elements.stop.addEventListener("click", () => {
       this.#stopped = true;
-      this.#wake?.();
+      this.#wake();
     });
   }
 
@@ -71,7 +70,7 @@ export class ProduceForm {
     const parts = [];
     const found = headersOf(headers.value);
     if (found.length > 0) parts.push(`"headers":${JSON.stringify(found)}`);
-    if (key.value !== "") parts.push(`"key":{"value":${describe("Key", () => typed(key.value, keyType || "string"))}}`);
+    if (key.value !== "") parts.push(`"key":{"value":${describe("Key", () => typed(key.value, keyType))}}`);
     if (noValue.checked) parts.push('"value":null');
     else parts.push(`"value":{"value":${describe("Value", () => typed(value.value, valType))}}`);
     if (partition.value !== "") parts.push(`"partition":${Number(partition.value)}`);
@@ -81,6 +80,7 @@ export class ProduceForm {
   /** Closes the socket; the next record opens another, with the credentials there are then. */
   close() {
     this.#opened = "";
+    this.#waiting = [];
     return this.#connection.close();
   }
 
@@ -100,7 +100,9 @@ export class ProduceForm {
   async #open() {
     const wanted = JSON.stringify([this.parameters, subProtocols()]);
     if (this.#opened !== wanted) {
-      await this.#connection.close();
+      // The answers that are due come first.
+      while (this.#waiting.length > 0 && this.#connection.state === "open") await this.#change();
+      await this.close();
       this.#opened = wanted;
     }
     if (this.#connection.state === "waiting") this.#connection.retry();
@@ -111,7 +113,11 @@ export class ProduceForm {
   }
 
   #change() {
-    return new Promise((resolve) => (this.#wake = resolve));
+    return new Promise((resolve) => this.#wakes.push(resolve));
+  }
+
+  #wake() {
+    for (const resolve of this.#wakes.splice(0)) resolve();
   }
 
   #send(text, count) {
@@ -125,12 +131,15 @@ export class ProduceForm {
     if (closed && (state === "closed" || state === "waiting")) {
       const lost = this.#waiting.reduce((sum, { count }) => sum + count, 0);
       this.#waiting = [];
-      const outcome = lost > 0 ? ` ${counted(lost, "record")} without an answer: may or may not be in the log.` : "";
+      // What was refused before it was a producer's socket is not in the log.
+      const outcome = lost === 0 ? "" : closed.code >= 4000
+        ? ` ${counted(lost, "record")} not written.`
+        : ` ${counted(lost, "record")} without an answer: may or may not be in the log.`;
       this.#show(`The socket was closed with ${closeInWords(closed)}.${outcome}`, "error");
       // Without anything to send there is no reason to try again.
       if (state === "waiting") this.#connection.close();
     }
-    this.#wake?.();
+    this.#wake();
   }
 
   #answered(text) {
@@ -153,7 +162,7 @@ export class ProduceForm {
     } else if (produced > 0) {
       this.#show(`${counted(produced, "record")} written`, "", took);
     }
-    this.#wake?.();
+    this.#wake();
   }
 
   #total = { records: 0, errors: 0, longest: 0 };
@@ -254,7 +263,7 @@ export class ProduceForm {
     let before = "";
     const found = headersOf(headers.value);
     if (found.length > 0) before += `"headers":${JSON.stringify(found)},`;
-    if (key.value !== "") before += `"key":{"value":${typed(key.value, keyType || "string")}},`;
+    if (key.value !== "") before += `"key":{"value":${typed(key.value, keyType)}},`;
     if (partition.value !== "") before += `"partition":${Number(partition.value)},`;
     return (line) => `{${before}"value":{"value":${typed(line, valType)}}}`;
   }

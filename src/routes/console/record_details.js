@@ -3,7 +3,7 @@
 // A value that is long is shown in part and says so; copying has all of it. Bytes are shown as a hex
 // dump and as the text in them.
 
-import { full, hexDump, isBinary, present, textIn, toBytes } from "./formats.js";
+import { full, hexDump, isBinary, isJsonInString, present, textIn, toBytes } from "./formats.js";
 import { copyButton } from "./copy.js";
 
 const CHARACTERS_MAX = 100_000;
@@ -81,7 +81,7 @@ function headers(text) {
 function part(name, value, format) {
   if (value.format === undefined) return [heading(name), note("null: a tombstone")];
   const shown = present(value, format);
-  const parts = [heading(name, shown.format)];
+  const parts = [heading(name, isJsonInString(shown) ? "string, indented as JSON" : shown.format)];
   if (shown.error) parts.push(element("p", "error", shown.error));
   if (isBinary(shown.format)) return [...parts, ...binary(name, toBytes(shown))];
   const text = full(shown);

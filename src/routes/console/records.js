@@ -9,6 +9,7 @@
 // Of what was taken in the newest are kept; what fell off is counted, too. Both are bounded by
 // records and by characters, and nothing else grows.
 
+import { isBinary, textIn, toBytes } from "./formats.js";
 import { elements, members, unquote } from "./json_text.js";
 
 export const RECORDS_MAX = 10_000;
@@ -150,9 +151,13 @@ export class RecordBuffer {
   searchUntil(deadline) {
     if (!this.#pattern) return true;
     this.#searched = Math.max(this.#searched, this.#first);
-    for (let n = 0; this.#searched < this.#next; n++) {
-      if (n % 64 === 63 && performance.now() > deadline) return false;
+    for (let characters = 0; this.#searched < this.#next;) {
+      if (characters > 65_536) {
+        if (performance.now() > deadline) return false;
+        characters = 0;
+      }
       const record = this.#records[this.#searched % RECORDS_MAX];
+      characters += record.text.length;
       if (matches(record, this.#pattern)) this.#matches.push(record.sequence);
       this.#searched++;
     }
@@ -201,9 +206,12 @@ function patternOf(needle) {
 }
 
 function matches({ key, value, headers, error }, pattern) {
-  return (value && pattern.test(value.text)) || (key && pattern.test(key.text))
+  return (value && pattern.test(searchable(value))) || (key && pattern.test(searchable(key)))
     || (headers && pattern.test(headers)) || (error && pattern.test(error)) || false;
 }
+
+/** The text in bytes, not their base64. */
+const searchable = (part) => (isBinary(part.format) ? textIn(toBytes(part)) : part.text);
 
 /**
  * Whether a record is delivered again, after another socket took over: what is not committed comes

@@ -10,7 +10,8 @@ export const TOOLS = ["wscat", "JavaScript", "Python", "websocat"];
 /** `consume` or `produce` by a tool; `record` is the JSON of the record to produce. */
 export function snippet(tool, endpoint, url, record) {
   const make = { wscat, JavaScript: javascript, Python: python, websocat }[tool];
-  return `${make(endpoint, url, record)}\n`;
+  // A frame is a line to most tools; within strings JSON has no line ends.
+  return `${make(endpoint, url, record?.replace(/\s*[\r\n]\s*/g, " "))}\n`;
 }
 
 /** Quoted for a POSIX shell. */
@@ -50,8 +51,8 @@ function javascript(endpoint, url, record) {
     lines.push(`const { ${names} } = globalThis.process?.env ?? {}; // in a page: ask for them`);
     if (kinds.basic || kinds.kafka) {
       lines.push(
-        "const base64url = (text) =>",
-        "  btoa(text).replaceAll(\"+\", \"-\").replaceAll(\"/\", \"_\").replace(/=+$/, \"\");",
+        "const base64url = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)))",
+        "  .replaceAll(\"+\", \"-\").replaceAll(\"/\", \"_\").replace(/=+$/, \"\");",
       );
     }
     offered.push("\"kafka-websocket-proxy\"");
@@ -61,7 +62,12 @@ function javascript(endpoint, url, record) {
   const closing = `${url}${url.includes("?") ? "&" : "?"}errors=close`;
   lines.push(`const socket = new WebSocket(${JSON.stringify(closing)}${protocols});`);
   if (endpoint === "produce") {
-    lines.push(`const record = ${record};`, "socket.onopen = () => socket.send(JSON.stringify(record));");
+    // As text where an object would change it: integers beyond 2^53.
+    const exact = JSON.stringify(JSON.parse(record)) === record;
+    lines.push(
+      `const record = ${exact ? record : JSON.stringify(record)};`,
+      `socket.onopen = () => socket.send(${exact ? "JSON.stringify(record)" : "record"});`,
+    );
   }
   lines.push(
     "socket.onmessage = ({ data }) => {",
@@ -88,7 +94,7 @@ function python(endpoint, url, record) {
   }
   const more = headers.length > 0 ? `, additional_headers={${headers.join(", ")}}` : "";
   lines.push(`with connect(${JSON.stringify(url)}${more}) as socket:`);
-  if (endpoint === "consume") lines.push("    for frame in socket:", "        print(frame)");
+  if (endpoint === "consume") lines.push("    for frame in socket:", "        print(frame, flush=True)");
   else lines.push(`    socket.send(${pythonString(record)})`, "    print(socket.recv())");
   return lines.join("\n");
 }

@@ -12,7 +12,11 @@
 import { line, present } from "./formats.js";
 
 const LINE_CHARACTERS_MAX = 400;
+/** What is longer is shown in the format it came in: its first line is worth no more work than that. */
+const PRESENTED_CHARACTERS_MAX = 65_536;
 const PARTITION_COLOURS = 8;
+/** Columns in characters: least, most; the sheet has the least. */
+const WIDTHS = { place: [11, 32], key: [0, 20] };
 const DRAW_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 100;
 
 export class TopicView {
@@ -81,6 +85,14 @@ export class TopicView {
     });
   }
 
+  /** The buffer was cleared. */
+  clear() {
+    this.#selected = null;
+    this.#widths.clear();
+    for (const column of Object.keys(WIDTHS)) this.#list.parentElement.style.removeProperty(`--${column}-width`);
+    this.reset();
+  }
+
   /** Another order, search or format: every row may be another one. */
   reset() {
     this.#anchor = null;
@@ -105,22 +117,29 @@ export class TopicView {
   move(step) {
     const size = this.#buffer.viewSize;
     if (size === 0) return;
-    let index = this.#topIndex();
+    let index = Math.min(size - 1, this.#topIndex());
     if (this.#selected) {
       const before = this.#indexOf(this.#selected.sequence);
-      index = Math.min(size - 1, Math.max(0, before + step));
+      // One that fell off, or does not match, is followed by what is in its place.
+      const present = this.#at(before) === this.#selected;
+      index = Math.min(size - 1, Math.max(0, before + (present ? step : 0)));
     }
     this.#choose(index);
   }
 
   #choose(index) {
-    const record = this.#buffer.at(this.newestFirst ? this.#buffer.viewSize - 1 - index : index);
+    const record = this.#at(index);
     if (this.follow) {
       this.follow = false;
       this.followed();
     }
     this.select(record);
     this.#revealIndex(index);
+  }
+
+  /** The record in row `index`. */
+  #at(index) {
+    return this.#buffer.at(this.newestFirst ? this.#buffer.viewSize - 1 - index : index);
   }
 
   #indexOf(sequence) {
@@ -189,7 +208,7 @@ export class TopicView {
     this.#anchor = null;
     const index = this.#topIndex();
     if (this.follow || index >= this.#buffer.viewSize) return;
-    const record = this.#buffer.at(this.newestFirst ? this.#buffer.viewSize - 1 - index : index);
+    const record = this.#at(index);
     this.#anchor = { sequence: record.sequence, pixels: this.#list.scrollTop - index * this.#rowHeight };
   }
 
@@ -211,7 +230,7 @@ export class TopicView {
       row.hidden = n >= count;
       if (row.hidden) continue;
       const index = first + n;
-      const record = this.#buffer.at(this.newestFirst ? size - 1 - index : index);
+      const record = this.#at(index);
       row.style.transform = `translateY(${index * this.#rowHeight}px)`;
       row.setAttribute("aria-posinset", index + 1);
       row.setAttribute("aria-setsize", size);
@@ -237,13 +256,15 @@ export class TopicView {
     this.#list.scrollTop = top;
   }
 
-  /** The column of places is as wide as the widest was, up to 32 characters. */
-  #widen(characters) {
-    if (characters <= this.#placeCharacters || this.#placeCharacters === 32) return;
-    this.#placeCharacters = Math.min(32, characters);
-    this.#list.style.setProperty("--place-width", `${this.#placeCharacters}ch`);
+  /** A column is as wide as the widest text that was in it, within bounds. */
+  #widen(column, text) {
+    const [least, most] = WIDTHS[column];
+    const width = Math.min(most, text.length);
+    if (width <= (this.#widths.get(column) ?? least)) return;
+    this.#widths.set(column, width);
+    this.#list.parentElement.style.setProperty(`--${column}-width`, `${width}ch`);
   }
-  #placeCharacters = 8;
+  #widths = new Map();
 
   #newRow() {
     const row = document.createElement("div");
@@ -265,16 +286,18 @@ export class TopicView {
     const { time, place, key, value } = row.cells;
     time.textContent = clock(record.timestamp);
     place.textContent = `${this.severalTopics ? `${record.topic} ` : ""}${record.partition}@${record.offset}`;
-    this.#widen(place.textContent.length);
+    this.#widen("place", place.textContent);
     const shownKey = present(record.key, this.keyType);
     key.textContent = line(shownKey, 80);
+    this.#widen("key", key.textContent);
     key.classList.toggle("absent", !shownKey);
     if (record.error) {
       value.className = "value error";
       value.textContent = record.error;
       return;
     }
-    const shown = present(record.value, this.valType);
+    const isShort = record.value.text.length <= PRESENTED_CHARACTERS_MAX;
+    const shown = isShort ? present(record.value, this.valType) : record.value;
     value.className = `value${shown.format === undefined ? " tombstone" : ""}${shown.error ? " unfit" : ""}`;
     value.textContent = shown.format === undefined
       ? "tombstone"
