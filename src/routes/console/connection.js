@@ -26,7 +26,9 @@ const MEANINGS = {
 /** A close in words: the code, and the reason or what the code means. */
 export function closeInWords({ code, reason }) {
   const status = code >= 4400 && code < 4600 ? ` (HTTP ${code - 4000})` : "";
-  return `${code}${status}: ${reason || MEANINGS[code] || "no reason was given"}`;
+  // The protocol cuts a reason at 123 bytes, and so perhaps within a character of four.
+  const cut = new TextEncoder().encode(reason).length >= 120 ? "…" : "";
+  return `${code}${status}: ${reason || MEANINGS[code] || "no reason was given"}${cut}`;
 }
 
 /** A server that restarts says when each client is to come back, so that not all do at once. */
@@ -122,7 +124,8 @@ export class Connection {
     this.closed = { code, reason };
     if (!again) return this.#become("closed");
     this.#failures++;
-    const wait = askedFor(reason) ?? (0.5 + Math.random() / 2) * Math.min(WAIT_MS_MAX, 500 * 2 ** this.#failures);
+    const growing = Math.min(WAIT_MS_MAX, 500 * 2 ** this.#failures);
+    const wait = askedFor(reason) ?? (0.5 + Math.random() / 2) * growing;
     this.retryAt = Date.now() + wait;
     this.#timer = setTimeout(() => this.#connect(), wait);
     this.#become("waiting");

@@ -39,7 +39,7 @@ export function subProtocols() {
   return offered.length > 0 ? [...offered, "kafka-websocket-proxy"] : [];
 }
 
-/** GET of one of the server's paths, beside this page; with the browser's own log-in if there is none here. */
+/** GET of one of the server's paths, with the browser's own log-in where there is none here. */
 export function get(path, options = {}) {
   const headers = {};
   if (held.proxy === "basic") headers.Authorization = `Basic ${pair(held.user, held.password)}`;

@@ -3,24 +3,23 @@
 //   parameters.js  the form ⇄ the URL's fragment ⇄ the sockets' URLs
 //   consumer.js    connection.js → records.js, bounded    →  topic_view.js, record_details.js
 //   produce_form.js  another connection.js                 formats.js and json_text.js present them
-//   snippets.js, state.js, credentials.js, panels.js       copy.js
+//   connect_panel.js with snippets.js, state.js, credentials.js, panels.js, copy.js
 //
 // State is the consumer's and the form's; this file draws it. Counts are drawn four times a second at
 // most; a screen reader hears of changes of the socket, errors and answers, not of each record.
 
+import { listenToConnect, showConnect } from "./connect_panel.js";
 import { closeInWords } from "./connection.js";
 import { Consumer } from "./consumer.js";
-import { copyButton } from "./copy.js";
 import { credentialsInWords, get, setCredentials } from "./credentials.js";
 import { FORMATS } from "./formats.js";
 import { members, unquote } from "./json_text.js";
 import { completeTopics, listenToKeys, Tabs } from "./panels.js";
-import { consumeUrl, fromFragment, produceUrl, randomName, toFragment, topicsOf } from "./parameters.js";
+import { fromFragment, toFragment, topicsOf } from "./parameters.js";
 import { ProduceForm } from "./produce_form.js";
 import { RECORDS_MAX } from "./records.js";
 import { showRecord } from "./record_details.js";
-import { snippet, TOOLS, variables } from "./snippets.js";
-import { ServerState } from "./state.js";
+import { ServerState, showServer } from "./state.js";
 import { TopicView } from "./topic_view.js";
 
 const at = (id) => document.getElementById(id);
@@ -58,11 +57,11 @@ const view = new TopicView(at("records"), consumer.buffer, {
 for (const select of [at("val-type"), at("key-type"), at("produce-key-type"), at("produce-val-type")]) {
   for (const format of FORMATS) select.add(new Option(format));
 }
-for (const tool of TOOLS) at("snippet-tool").add(new Option(tool));
+listenToConnect(drawConnect);
 
 const produceForm = new ProduceForm(at("produce-form"), at("answers"), at("answers-summary"), say);
 
-const state = new ServerState(drawServer);
+const state = new ServerState(() => showServer(state));
 
 const tabs = new Tabs(document.querySelector("[role=tablist]"), (name) => {
   state.detailed = name === "server";
@@ -99,6 +98,7 @@ function read() {
   if (topicsOf(wanted.topic).length === 0) return;
   notice("");
   view.severalTopics = topicsOf(wanted.topic).length > 1;
+  setText(at("place-column"), view.severalTopics ? "topic part@offset" : "part@offset");
   present();
   pause(false);
   const produceTopic = at("produce-topic");
@@ -133,6 +133,11 @@ function pause(paused) {
   consumer.pause(paused);
   at("pause").setAttribute("aria-pressed", paused);
   drawSoon();
+}
+
+function search(needle) {
+  consumer.search(needle);
+  view.mark(needle);
 }
 
 function setOrder(newestFirst) {
@@ -177,8 +182,7 @@ addEventListener("online", () => consumer.connection.retry());
 for (const id of ["val-type", "key-type"]) at(id).addEventListener("change", typesChanged);
 form.addEventListener("change", share);
 at("search").addEventListener("input", () => {
-  consumer.search(at("search").value);
-  view.reset();
+  search(at("search").value);
   share();
 });
 at("pause").addEventListener("click", () => pause(!consumer.paused));
@@ -222,12 +226,14 @@ function socketChanged() {
 
 function drawState() {
   const { state, closed, retryAt } = consumer.connection;
-  const topic = consumer.parameters?.topic;
+  const topic = consumer.parameters && topicsOf(consumer.parameters.topic).join(", ");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   const text = {
     closed: topic ? `Not reading ${topic} any more.` : "Not reading.",
     connecting: `Connecting to read ${topic} …`,
-    open: consumer.paused ? `Paused. Of what ${topic} brings, the newest ${RECORDS_MAX.toLocaleString()} wait.` : `Reading ${topic}`,
+    open: consumer.paused
+      ? `Paused. Of what ${topic} brings, the newest ${RECORDS_MAX.toLocaleString()} wait.`
+      : `Reading ${topic}`,
     waiting: `Closed with ${closed && closeInWords(closed)}. Again in ${seconds} s.`,
   }[state];
   setText(at("read-state"), text);
@@ -260,7 +266,7 @@ function drawCounts() {
   } else words.push(`${counts.kept.toLocaleString()} record${counts.kept === 1 ? "" : "s"}`);
   if (consumer.connection.state === "open") words.push(`${Math.round(consumer.rate()).toLocaleString()}/s`);
   add(counts.waiting, "wait");
-  add(counts.leftOut, "left out: they came faster than they could be kept");
+  add(counts.leftOut, `left out, when more than ${RECORDS_MAX.toLocaleString()} waited`);
   add(counts.repeated, "came again, not shown twice");
   setText(at("counts"), words.join(" · "));
   drawEmpty(counts);
@@ -300,60 +306,11 @@ function setText(element, text) {
 }
 
 function drawConnect() {
-  const now = parameters();
-  const running = consumer.parameters ? consumer.url : consumeUrl(now, { clientId: "console" });
-  setText(at("consume-url"), topicsOf(now.topic).length > 0 ? running : "Name a topic first.");
-  const tool = at("snippet-tool").value;
-  const endpoint = at("snippet-endpoint").value;
-  const clientId = randomNames[tool] ??= randomName(`${tool.toLowerCase()}-`);
-  let text;
-  try {
-    text = endpoint === "consume"
-      ? snippet(tool, endpoint, consumeUrl(now, { clientId, groupId: now.groupId }))
-      : snippet(tool, endpoint, produceUrl(produceForm.parameters, {}), produceForm.record());
-  } catch (error) {
-    text = `${error.message}\n`;
-  }
-  setText(at("snippet"), text);
-  const names = variables();
-  setText(
-    at("snippet-note"),
-    names.length > 0 ? `Credentials are taken from the environment: ${names.join(", ")}.` : "",
-  );
-}
-const randomNames = {};
-
-for (const id of ["snippet-tool", "snippet-endpoint"]) at(id).addEventListener("change", drawConnect);
-at("copy-url-place").append(copyButton("Copy URL", () => at("consume-url").textContent, "copy-url"));
-at("copy-snippet-place").append(copyButton("Copy", () => at("snippet").textContent, "copy-snippet"));
-
-function drawServer() {
-  const { ready, reasons, brokers, brokersError, sockets, socketsError } = state;
-  const words = { true: "ready", false: `not ready: ${reasons.join("; ")}`, undefined: reasons[0] ?? "asking …" };
-  setText(at("server-ready"), words[ready]);
-  at("server-ready").dataset.ready = ready ?? "unknown";
-  at("server-reasons").replaceChildren(...(ready ? ["ready"] : reasons).map((text) => {
-    const item = document.createElement("li");
-    item.textContent = text;
-    return item;
-  }));
-  const table = at("brokers");
-  table.replaceChildren();
-  const racks = brokers?.some(({ rack }) => rack);
-  const head = table.createTHead().insertRow();
-  for (const name of ["id", "address", ...(racks ? ["rack"] : [])]) {
-    const cell = document.createElement("th");
-    cell.scope = "col";
-    cell.textContent = name;
-    head.append(cell);
-  }
-  const body = table.createTBody();
-  for (const { id, host, port, rack } of brokers ?? []) {
-    const row = body.insertRow();
-    for (const text of [id, `${host}:${port}`, ...(racks ? [rack ?? ""] : [])]) row.insertCell().textContent = text;
-  }
-  if (brokersError) body.insertRow().insertCell().textContent = brokersError;
-  setText(at("sockets"), sockets ? `${sockets.in} producing, ${sockets.out} consuming` : socketsError);
+  showConnect({
+    parameters: parameters(),
+    running: consumer.parameters && consumer.url,
+    produceForm,
+  });
 }
 
 // --- Credentials, keys, the first view -------------------------------------------------------
@@ -417,7 +374,7 @@ function begin() {
   elements.autoCommit.checked = shared.autoCommit === "true";
   at("more").open = shared.groupId !== "" || shared.autoCommit === "true";
   at("search").value = shared.search;
-  consumer.search(shared.search);
+  search(shared.search);
   setOrder(shared.order !== "oldest");
   present();
   if (shared.topic && !shared.groupId) read();

@@ -80,6 +80,46 @@ export class ServerState {
   }
 }
 
+/** Draws the panel, and the line in the page's head. */
+export function showServer({ ready, reasons, brokers, brokersError, sockets, socketsError }) {
+  const unready = ready === false ? `not ready: ${reasons.join("; ")}` : reasons[0] ?? "asking …";
+  setText(at("server-ready"), ready ? "ready" : unready);
+  at("server-ready").dataset.ready = ready ?? "unknown";
+  at("server-reasons").replaceChildren(...(ready ? ["ready"] : reasons).map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  setText(at("sockets"), sockets ? `${sockets.in} producing, ${sockets.out} consuming` : socketsError);
+  const table = at("brokers");
+  table.replaceChildren();
+  if (!brokers) {
+    table.insertRow().insertCell().textContent = brokersError;
+    return;
+  }
+  const racks = brokers.some(({ rack }) => rack);
+  const head = table.createTHead().insertRow();
+  for (const name of ["id", "address", ...(racks ? ["rack"] : [])]) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = name;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const { id, host, port, rack } of brokers) {
+    const row = body.insertRow();
+    const cells = [id, `${host}:${port}`, ...(racks ? [rack ?? ""] : [])];
+    for (const text of cells) row.insertCell().textContent = text;
+  }
+}
+
+const at = (id) => document.getElementById(id);
+
+/** Without a change where there is none, so that nothing is read out twice. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 const timeLimit = () => ({ signal: AbortSignal.timeout(10_000) });
 
 function reasonsOf(body, status) {

@@ -85,11 +85,37 @@ export class TopicView {
     });
   }
 
+  /** What the search found is marked in the rows (CSS Custom Highlight API, where the browser has it). */
+  mark(needle) {
+    this.#needle = needle.toLowerCase();
+    this.reset();
+  }
+  #needle = "";
+  #marked = false;
+
+  #highlight() {
+    if (!("highlights" in CSS)) return;
+    const found = new Highlight();
+    for (const row of this.#needle ? this.#rows : []) {
+      if (row.hidden) continue;
+      for (const { firstChild } of [row.cells.key, row.cells.value]) {
+        const at = firstChild?.data.toLowerCase().indexOf(this.#needle) ?? -1;
+        if (at < 0 || at + this.#needle.length > firstChild.length) continue;
+        const range = new Range();
+        range.setStart(firstChild, at);
+        range.setEnd(firstChild, at + this.#needle.length);
+        found.add(range);
+      }
+    }
+    CSS.highlights.set("found", found);
+  }
+
   /** The buffer was cleared. */
   clear() {
     this.#selected = null;
     this.#widths.clear();
-    for (const column of Object.keys(WIDTHS)) this.#list.parentElement.style.removeProperty(`--${column}-width`);
+    const { style } = this.#list.parentElement;
+    for (const column of Object.keys(WIDTHS)) style.removeProperty(`--${column}-width`);
     this.reset();
   }
 
@@ -238,6 +264,8 @@ export class TopicView {
       if (record === this.#selected) active = row.id;
       if (row.record !== record) this.#fill(row, record);
     }
+    if (this.#needle || this.#marked) this.#highlight();
+    this.#marked = this.#needle !== "";
     if (active) this.#list.setAttribute("aria-activedescendant", active);
     else this.#list.removeAttribute("aria-activedescendant");
   }
@@ -275,6 +303,7 @@ export class TopicView {
     for (const name of ["time", "place", "key", "value"]) {
       row.cells[name] = row.appendChild(document.createElement("span"));
       row.cells[name].className = name;
+      row.append(" "); // between what a screen reader says
     }
     this.#height.append(row);
     return row;
