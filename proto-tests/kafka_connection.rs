@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_client::config::{ClientConfig, CompressionType};
-use kafka_client::metadata::MetadataError;
+use kafka_client::metadata::{AclOperation, MetadataError};
 use kafka_client::protocol::versions::Api;
 use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use kafka_client::{
@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::PATIENCE;
 use crate::support::kafka::{Kafka, unique};
+use crate::support::{PATIENCE, until_asked};
 
 fn cluster(kafka: &Kafka) -> Cluster {
     let config = ClientConfig {
@@ -530,4 +530,34 @@ async fn the_leaders_are_known_again_soon_after_a_broker_was_killed() {
     timeout(PATIENCE, back)
         .await
         .expect("the broker is reached again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_topics_are_listed_by_old_and_new_brokers_and_none_is_kept_up_to_date_for_it() {
+    for version in ["2.8", "4.4"] {
+        let kafka = tokio::task::block_in_place(|| Kafka::shared(version, 1));
+        let cluster = cluster(&kafka);
+        let name = unique("listing");
+        admin::create_topic(&cluster, &name, 3, 1).await.unwrap();
+        let listed = until_listed(&cluster, &name).await;
+        assert_eq!(listed.partitions, 3);
+        assert!(listed.authorized_operations.may(AclOperation::Read));
+        cluster.metadata().refresh().await.unwrap();
+        let snapshot = cluster.metadata().snapshot();
+        assert!(snapshot.topic(&name).is_none(), "{version}");
+        cluster.stop().cancel();
+    }
+}
+
+/// The topic, as soon as the broker that is asked knows of it.
+async fn until_listed(cluster: &Cluster, name: &str) -> admin::TopicListing {
+    let mut found = None;
+    until_asked("it is listed", async || {
+        let topics = admin::list_topics(cluster).await.unwrap();
+        assert!(topics.iter().all(|topic| !topic.name.starts_with("__")));
+        found = topics.into_iter().find(|topic| &*topic.name == name);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }

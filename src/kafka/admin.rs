@@ -1,4 +1,5 @@
-//! Creating topics, and asking for their settings: the proxy's own, and those of `--dev` and tests.
+//! Creating topics, asking for their settings, and which there are: the proxy's own, those of `--dev`
+//! and tests, and those that a user may see.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +7,16 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{CreateTopicsRequest, DescribeConfigsRequest, TopicName};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, DescribeConfigsRequest, MetadataRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
 
 use super::backoff::ExponentialBackoff;
 use super::cluster::Cluster;
 use super::error::RequestError;
+use super::metadata::AuthorizedOperations;
 use crate::net::pool::ConnectionPurpose;
 
 /// Why an administrative request did not succeed.
@@ -143,6 +147,45 @@ pub async fn topic_setting(
         }
     }
     Ok(None)
+}
+
+/// A topic as a principal sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicListing {
+    /// The name, unique in the cluster.
+    pub name: Box<str>,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// What the principal may do with it.
+    pub authorized_operations: AuthorizedOperations,
+}
+
+/// Every topic that the principal of `cluster` may describe, in no order, but for those that Kafka
+/// calls internal (Java's `Admin.listTopics`). The response is as large as the cluster has partitions;
+/// nothing of it becomes part of what is kept up to date.
+///
+/// # Errors
+/// [`RequestError`] if no broker could be asked, or none answered.
+pub async fn list_topics(cluster: &Cluster) -> Result<Vec<TopicListing>, RequestError> {
+    let build = |version| {
+        MetadataRequest::default()
+            .with_topics(None)
+            .with_allow_auto_topic_creation(false)
+            .with_include_topic_authorized_operations(version >= 8)
+    };
+    let timeout = cluster.config().request_timeout;
+    let (_, response) = cluster.call_any(build, timeout).await?;
+    let topics = response.topics.into_iter().filter_map(|topic| {
+        // One without partitions is about to be deleted, or not yet there.
+        let is_usable = !topic.is_internal && !topic.partitions.is_empty();
+        let name = topic.name.filter(|_| is_usable)?;
+        Some(TopicListing {
+            name: name.as_str().into(),
+            partitions: topic.partitions.len(),
+            authorized_operations: AuthorizedOperations::new(topic.topic_authorized_operations),
+        })
+    });
+    Ok(topics.collect())
 }
 
 /// Tries again while the controller moves, for as long as a request may take.

@@ -16,7 +16,7 @@ pub struct AuthorizedOperations(Option<i32>);
 
 impl AuthorizedOperations {
     /// As a response has them; [`i32::MIN`] in one that says nothing.
-    pub(super) fn new(bits: i32) -> Self {
+    pub(crate) fn new(bits: i32) -> Self {
         Self((bits != i32::MIN).then_some(bits))
     }
 
