@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
         "http_keep_alive",
         "http_stream",
         "near_miss",
+        "topic_access",
     ],
 ];
 

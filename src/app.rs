@@ -3,6 +3,7 @@
 
 mod held_resources;
 mod metrics_snapshot;
+mod user_clients;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,7 @@ pub use held_resources::HeldResources;
 use kafka_client::client::Client;
 use kafka_client::principal_clients::{ClientSettings, PrincipalClients, PrincipalLimits};
 use kafka_client::{AuthenticationFault, Cluster};
+pub(crate) use user_clients::no_broker;
 
 /// The shared handles. Cloning is cheap.
 #[derive(Clone, Debug)]

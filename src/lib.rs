@@ -5,7 +5,7 @@
 //! ```text
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → file → default; one table of keys
-//! first_steps     what --dev prints: commands to paste
+//! first_steps     what --dev prints: a page to open, commands to paste
 //! server, cors    accepts connections, checks origins, routes, stops in order
 //! metrics_reporter sends the metrics to a topic, for OpenTelemetry's collector
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
@@ -23,6 +23,7 @@
 //! http_stream     a client's connection: TCP, or TLS over it
 //! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
+//! topic_access    which topics no client may read or write
 //! ```
 //!
 //! A module uses only modules of lower rows, which `proto-tests/layers.rs` checks. All of them
@@ -95,3 +96,4 @@ mod routes;
 pub mod server;
 mod session;
 mod socket;
+mod topic_access;

@@ -22,7 +22,6 @@ mod refused_socket;
 mod session;
 mod socket_log;
 mod stream;
-mod topic_access;
 mod transport;
 mod turn;
 mod upgrade;

@@ -22,11 +22,9 @@ use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
 use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
-use super::refusal::not_leased;
 use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::{MessageLimits, WebSocketStream};
-use super::topic_access::{self, ReservedTopic};
 use crate::app::App;
 use crate::auth::{self, KafkaCredentials};
 use crate::avro_schemas::MessageSchemas;
@@ -37,6 +35,7 @@ use crate::http_keep_alive::KeepAliveStream;
 use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::{AdmissionError, GroupPermit};
+use crate::topic_access::{self, ReservedTopic};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
 use kafka_client::metadata::{AclOperation, MetadataError, TopicMetadata};
@@ -345,7 +344,7 @@ impl SocketOpener {
         let group = params.group_id.as_str().into();
         let asked = self.client.consumers().check_group_access(&group);
         let asked = timeout(GROUP_ACCESS_TIMEOUT, asked);
-        match self.unless_outage(asked).await? {
+        match self.app.unless_outage(asked).await? {
             Ok(Err(ConsumerError::GroupNotAuthorized { group })) => Err(HttpError::forbidden(
                 format!("parameter groupId: not authorized to read as group {group}"),
             )),
@@ -376,7 +375,7 @@ impl SocketOpener {
         let consumers = self.client.consumers();
         let decided = consumers.decide_start(&group, topics, params.isolation_level);
         let decided = timeout(GROUP_START_TIMEOUT, decided);
-        match self.unless_outage(decided).await? {
+        match self.app.unless_outage(decided).await? {
             Ok(decided) => decided.map_err(HttpError::from),
             Err(_) => Err(HttpError::unavailable(format!(
                 "the brokers did not say in time where group {group} begins \
@@ -425,17 +424,10 @@ impl SocketOpener {
     ) -> Result<ConnectionPermit, HttpError> {
         let mut permit = self.try_connection_permit()?;
         if let Some(user) = user {
-            self.client = self.client_of(&user).await?;
+            self.client = self.app.client_of(&user).await?;
             permit.keep(self.client.clone());
         }
         Ok(permit)
-    }
-
-    /// The client of a user, whom the brokers accept.
-    async fn client_of(&self, user: &KafkaCredentials) -> Result<ClientLease, HttpError> {
-        let lease = self.app.principals.lease(&user.credentials);
-        let lease = self.unless_outage(lease).await?;
-        lease.map_err(|error| not_leased(user.place, error))
     }
 
     fn try_connection_permit(&self) -> Result<ConnectionPermit, HttpError> {
@@ -470,25 +462,13 @@ impl SocketOpener {
             Ok(found)
         };
         let found = timeout(TOPICS_TIMEOUT, find);
-        match self.unless_outage(found).await? {
+        match self.app.unless_outage(found).await? {
             Ok(found) => found,
             Err(_) => Err(HttpError::from(MetadataError::Unavailable {
                 reason: metadata
                     .last_update_error()
                     .unwrap_or_else(|| "no answer in time".into()),
             })),
-        }
-    }
-
-    /// Waits for the brokers' answer, unless they are known not to answer, or come to be.
-    async fn unless_outage<T>(&self, answer: impl Future<Output = T>) -> Result<T, HttpError> {
-        tokio::select! {
-            biased;
-            // What the proxy itself finds out soon, whoever's client is asked.
-            reason = self.app.cluster().metadata().outage() => {
-                Err(MetadataError::Unavailable { reason }.into())
-            }
-            answer = answer => Ok(answer),
         }
     }
 

@@ -8,7 +8,7 @@ const PROXY_TOPICS: [&str; 2] = ["_wsproxy.session.state", "_wsproxy.dynamic.con
 
 /// A topic that is none of the clients'.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ReservedTopic {
+pub(crate) enum ReservedTopic {
     /// Kafka keeps its state in it: a reader that commits would feed itself for ever.
     #[error(
         "parameter topic: {topic} is an internal topic (its name begins with __), \
@@ -34,7 +34,7 @@ pub(super) enum ReservedTopic {
 ///
 /// # Errors
 /// The first one that is.
-pub(super) fn check_topics<'a>(
+pub(crate) fn check_topics<'a>(
     topics: impl IntoIterator<Item = &'a str>,
     session_topic: &str,
 ) -> Result<(), ReservedTopic> {

@@ -1,0 +1,78 @@
+//! With whose client a request is served: that of the user whom it names, or the proxy's own.
+
+use http::StatusCode;
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+
+use super::App;
+use crate::auth::{CredentialsError, CredentialsPlace, KafkaCredentials};
+use crate::http_error::HttpError;
+use kafka_client::principal_clients::{ClientLease, PrincipalError};
+
+impl App {
+    /// The client of a user, whom the brokers accept.
+    pub(crate) async fn client_of(
+        &self,
+        user: &KafkaCredentials,
+    ) -> Result<ClientLease, HttpError> {
+        let lease = self.principals.lease(&user.credentials);
+        let lease = self.unless_outage(lease).await?;
+        lease.map_err(|error| not_leased(user.place, error))
+    }
+
+    /// Waits for the brokers' answer, unless they are known not to answer, or come to be.
+    pub(crate) async fn unless_outage<T>(
+        &self,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        tokio::select! {
+            biased;
+            // What the proxy itself finds out soon, whoever's client is asked.
+            reason = self.cluster().metadata().outage() => Err(no_broker(&reason)),
+            answer = answer => Ok(answer),
+        }
+    }
+}
+
+/// 503: no broker answers, for that reason.
+pub(crate) fn no_broker(reason: &str) -> HttpError {
+    HttpError::brokers_unavailable(
+        "topic metadata unavailable: no broker can be reached, or none that knows",
+        format!("topic metadata unavailable: {reason}"),
+    )
+}
+
+/// Why a user has no client. A retry may help where the answer is 503.
+fn not_leased(place: CredentialsPlace, error: PrincipalError) -> HttpError {
+    match error {
+        PrincipalError::Refused => unauthorized(format!("{place}: {error}")),
+        PrincipalError::Unsupported(_) => {
+            HttpError::bad_request(format!("{place}: {error}; leave it out"))
+        }
+        PrincipalError::TooManyAuthentications { .. } => {
+            HttpError::unavailable(format!("{error} (server.limits.authentications-max)"))
+        }
+        PrincipalError::TooManyClients { .. } => HttpError::unavailable(format!(
+            "{error} under credentials of their own (server.limits.principals-max)"
+        )),
+        PrincipalError::Unavailable { .. } => HttpError::brokers_unavailable(
+            format!("{place}: the brokers cannot verify the credentials now"),
+            format!("{place}: {error}"),
+        ),
+        PrincipalError::Stopped => HttpError::unavailable("the server is stopping"),
+    }
+}
+
+/// 401: the client is not who it says, or does not say it so that it can be read.
+fn unauthorized(message: String) -> HttpError {
+    let challenge = HeaderValue::from_static("Basic realm=\"Kafka\", charset=\"UTF-8\"");
+    HttpError::new(StatusCode::UNAUTHORIZED, message).with_header(WWW_AUTHENTICATE, challenge)
+}
+
+impl From<CredentialsError> for HttpError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Unreadable { .. } => unauthorized(error.to_string()),
+            CredentialsError::NothingToAnswer => HttpError::bad_request(error.to_string()),
+        }
+    }
+}
