@@ -95,8 +95,25 @@ fn what_is_printed_says_which_version_it_is_and_how_to_stop_it() {
     let program = DevProgram::start();
     let printed = &program.printed;
     assert!(printed.contains(env!("CARGO_PKG_VERSION")), "{printed}");
+    let first = printed.lines().next().unwrap();
+    assert!(first.starts_with("Open http://127.0.0.1:"), "{first}");
     for part in ["in memory", "gone on exit", "Ctrl-C", "/ready"] {
         assert!(printed.contains(part), "{part} is not in: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_there_with_dev_unless_it_is_turned_off_and_the_log_says_where() {
+    for (args, is_there) in [
+        (&["--dev"][..], true),
+        (&["--dev", "--console-enabled", "false"], false),
+    ] {
+        let (program, log) = Program::start_logged(args, &[]);
+        let (status, _) = program.get("/").await;
+        assert_eq!(status, if is_there { 200 } else { 404 }, "{args:?}");
+        let line = log.first_with("listening").await;
+        let url = format!("console=\"http://{}/\"", program.address());
+        assert_eq!(line.contains(&url), is_there, "{line}");
     }
 }
 

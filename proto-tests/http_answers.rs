@@ -27,7 +27,7 @@ async fn listed_paths(proxy: &Proxy) -> Vec<String> {
 
 #[tokio::test]
 async fn a_404_lists_the_paths_and_each_of_them_answers_get_head_and_options() {
-    let proxy = Proxy::start().await;
+    let proxy = Proxy::with(|config| config.server.console_enabled = true).await;
     let paths = listed_paths(&proxy).await;
     for known in [
         "/socket/in",

@@ -59,6 +59,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "base64",
             "bytes",
             "clap",
+            "flate2",
             "form_urlencoded",
             "futures-util",
             "hocon-parser",

@@ -21,6 +21,7 @@ mod close_codes;
 mod cluster_ids;
 mod compression;
 mod config;
+mod console_answers;
 mod drain;
 mod embedded_broker;
 mod fetch;

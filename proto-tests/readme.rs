@@ -129,6 +129,7 @@ async fn the_first_steps_give_what_is_shown() {
     let printed = FirstSteps {
         plain: Some("127.0.0.1:8078".parse().unwrap()),
         tls: None,
+        console: true,
         broker: "127.0.0.1:19092".to_owned(),
         memory: 256 << 20,
     };

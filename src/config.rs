@@ -110,6 +110,7 @@ impl Config {
         config.server.bind_interface = IpAddr::V4(Ipv4Addr::LOCALHOST);
         config.server.ssl.bind_interface = IpAddr::V4(Ipv4Addr::LOCALHOST);
         config.server.websocket.origins = AllowedOrigins::loopback();
+        config.server.console_enabled = true;
         config
     }
 
@@ -160,6 +161,8 @@ pub struct ServerConfig {
     pub trusted_proxies: TrustedProxies,
     /// Whether reasons that clients are given name brokers; unset: only with `--dev`.
     pub expose_broker_addresses: Option<bool>,
+    /// Whether there is the console, a page to try the endpoints on.
+    pub console_enabled: bool,
     /// `server.limits.*`
     pub limits: LimitsConfig,
     /// `server.ssl.*`
@@ -204,6 +207,7 @@ impl Default for ServerConfig {
             broker_resolution: BrokerResolutionConfig::default(),
             trusted_proxies: TrustedProxies::default(),
             expose_broker_addresses: None,
+            console_enabled: false,
             limits: LimitsConfig::default(),
             ssl: SslConfig::default(),
             tls: None,

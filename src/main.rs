@@ -14,7 +14,7 @@ use kafka_websocket_proxy::config::{
     self, BindError, Config, ConfigFailure, LoadedConfig, LogFormat, Provenance, ServerConfig,
 };
 use kafka_websocket_proxy::descriptors;
-use kafka_websocket_proxy::first_steps::FirstSteps;
+use kafka_websocket_proxy::first_steps::{FirstSteps, console_url};
 use kafka_websocket_proxy::healthcheck::{self, HealthPort};
 use kafka_websocket_proxy::log::{Log, Repeats};
 use kafka_websocket_proxy::server::{self, Listeners, TlsListener};
@@ -235,6 +235,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
     log_start(&config, addresses, descriptors);
     warn_of(&loaded.notices);
     let grace = config.server.shutdown_grace;
+    let console = config.server.console_enabled;
     let resolution = tokio::spawn(broker_resolution::report_unresolved(
         config.client.bootstrap_servers.clone(),
         config.server.broker_resolution.clone(),
@@ -244,6 +245,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
         let steps = FirstSteps {
             plain: addresses.plain,
             tls: addresses.tls,
+            console,
             broker: broker.bootstrap(),
             memory: BrokerConfig::default().memory,
         };
@@ -336,9 +338,12 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
         (_, false) => "anybody",
     };
     let by_tls = addresses.tls.map(|address| format!("https://{address}"));
+    let console = console_url(addresses.plain, addresses.tls);
+    let console = console.filter(|_| config.server.console_enabled);
     info!(
         address = addresses.plain.map(tracing::field::display),
         tls = by_tls.map(tracing::field::display),
+        console,
         version = env!("CARGO_PKG_VERSION"),
         server_id = config.server.server_id,
         brokers = config.client.bootstrap_servers.join(","),

@@ -1,6 +1,7 @@
 //! The plain HTTP endpoints.
 
 mod cluster;
+mod console;
 mod health;
 mod metrics;
 mod rejection;
@@ -10,12 +11,14 @@ use http::Response;
 use warp::filters::BoxedFilter;
 use warp::{Filter, Reply};
 
-pub(crate) use rejection::{options_route, respond_to_rejection};
+pub(crate) use rejection::AnsweredPaths;
 
 use crate::app::App;
 
 /// The routes of plain HTTP requests.
 pub(crate) fn http_routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
+    let console = app.config.server.console_enabled;
+    let console = console.then(|| console::routes(app.clone()));
     let app = warp::any().map(move || app.clone());
 
     let healthcheck = warp::path!("healthcheck")
@@ -39,5 +42,9 @@ pub(crate) fn http_routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
     let routes = routes.or(cluster_info).unify();
     let routes = routes.or(metrics).unify();
     let routes = routes.or(schemas::routes()).unify();
-    routes.map(Response::<String>::into_response).boxed()
+    let routes = routes.map(Response::<String>::into_response).boxed();
+    match console {
+        Some(console) => routes.or(console).unify().boxed(),
+        None => routes,
+    }
 }

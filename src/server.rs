@@ -47,8 +47,9 @@ use crate::cors::CorsService;
 use crate::http_keep_alive::{HeadLimits, keep_alive};
 use crate::http_stream::HttpStream;
 use crate::metrics_reporter::MetricsReporter;
+use crate::routes::{self, AnsweredPaths};
+use crate::socket;
 use crate::socket::{HttpConnectionHold, PeerAddress};
-use crate::{routes, socket};
 use connections::{HttpConnection, HttpConnections, http_connections_max};
 use listeners::AcceptedStream;
 pub use listeners::{Listeners, TlsListener};
@@ -165,8 +166,10 @@ fn all_routes(
 ) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
 {
     let all = routes::http_routes(app.clone()).or(socket::routes(app.clone()));
-    let all = all.unify().or(routes::options_route()).unify();
-    all.recover(routes::respond_to_rejection).unify()
+    let paths = AnsweredPaths::new(&app.config.server);
+    let all = all.unify().or(paths.options_route()).unify();
+    let respond = move |rejection| ready(Ok(paths.respond_to_rejection(&rejection)));
+    all.recover(respond).unify()
 }
 
 async fn pause_after_failed_accept(error: &io::Error, http: &HttpConnections) {

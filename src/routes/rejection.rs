@@ -1,7 +1,8 @@
 //! The response to a request that no route has taken, and to OPTIONS.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
+use futures_util::future::ready;
 use http::StatusCode;
 use http::header::{ALLOW, HeaderValue};
 use warp::filters::BoxedFilter;
@@ -10,14 +11,47 @@ use warp::reject::MethodNotAllowed;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
+use super::console;
+use crate::config::ServerConfig;
 use crate::http_error::{ALLOWED_METHODS, HttpError};
 
-/// Turns warp's rejections into responses; our own errors are none of them.
-pub(crate) async fn respond_to_rejection(rejection: Rejection) -> Result<Response, Infallible> {
-    Ok(http_error(&rejection).into_response().into_response())
+/// Every path that is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct AnsweredPaths(Arc<[&'static str]>);
+
+impl AnsweredPaths {
+    /// With these settings.
+    pub(crate) fn new(server: &ServerConfig) -> Self {
+        let console = server.console_enabled.then_some(console::PATHS);
+        let console = console.into_iter().flatten();
+        Self(console.chain(PATHS.iter().copied()).collect())
+    }
+
+    /// Turns warp's rejections into responses; our own errors are none of them.
+    pub(crate) fn respond_to_rejection(&self, rejection: &Rejection) -> Response {
+        http_error(rejection, self).into_response().into_response()
+    }
+
+    /// Answers OPTIONS where anything is answered, and for the server as a whole, which is `*`
+    /// (RFC 9110, section 9.3.7). Preflights do not get here.
+    pub(crate) fn options_route(&self) -> BoxedFilter<(Response,)> {
+        let paths = self.clone();
+        let path = warp::path::full().and_then(move |path: FullPath| {
+            let path = path.as_str();
+            let without_slash = path.strip_suffix('/').unwrap_or(path);
+            let is_known = path == "*" || [path, without_slash].iter().any(|p| paths.0.contains(p));
+            ready(is_known.then_some(()).ok_or_else(warp::reject))
+        });
+        let allowed = || {
+            let allowed = HeaderValue::from_static(ALLOWED_METHODS);
+            let reply = warp::reply::with_status(warp::reply(), StatusCode::NO_CONTENT);
+            warp::reply::with_header(reply, ALLOW, allowed).into_response()
+        };
+        path.untuple_one().and(warp::options()).map(allowed).boxed()
+    }
 }
 
-fn http_error(rejection: &Rejection) -> HttpError {
+fn http_error(rejection: &Rejection, paths: &AnsweredPaths) -> HttpError {
     if rejection.find::<MethodNotAllowed>().is_some() {
         return HttpError::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -28,7 +62,7 @@ fn http_error(rejection: &Rejection) -> HttpError {
     if rejection.is_not_found() {
         let message = format!(
             "there is nothing at this path; there are {}",
-            PATHS.join(", ")
+            paths.0.join(", ")
         );
         return HttpError::new(StatusCode::NOT_FOUND, message);
     }
@@ -40,24 +74,7 @@ fn http_error(rejection: &Rejection) -> HttpError {
     HttpError::bad_request("the request could not be understood")
 }
 
-/// Answers OPTIONS where anything is answered, and for the server as a whole, which is `*`
-/// (RFC 9110, section 9.3.7). Preflights do not get here.
-pub(crate) fn options_route() -> BoxedFilter<(Response,)> {
-    let path = warp::path::full().and_then(async |path: FullPath| {
-        let path = path.as_str();
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let is_known = path == "*" || PATHS.contains(&path);
-        is_known.then_some(()).ok_or_else(warp::reject)
-    });
-    let allowed = || {
-        let allowed = HeaderValue::from_static(ALLOWED_METHODS);
-        let reply = warp::reply::with_status(warp::reply(), StatusCode::NO_CONTENT);
-        warp::reply::with_header(reply, ALLOW, allowed).into_response()
-    };
-    path.untuple_one().and(warp::options()).map(allowed).boxed()
-}
-
-/// Every path that is answered.
+/// What is answered whatever the settings.
 const PATHS: &[&str] = &[
     "/socket/in",
     "/socket/out",

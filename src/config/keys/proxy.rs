@@ -135,6 +135,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Whether /ready and 503 tell clients which broker does not answer; without it, only with --dev",
         set: |c, text| assign(&mut c.server.expose_broker_addresses, value::boolean(text).map(Some)),
     }),
+    setting("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether GET / is the console, a page to produce and consume on; with --dev it is unless this is given",
+        set: |c, text| assign(&mut c.server.console_enabled, value::boolean(text)),
+    }).by_default_in_dev("true"),
     setting("server.limits.connections-max", &["WSPROXY_LIMITS_CONNECTIONS_MAX"], Setting {
         default: Some("0"),
         placeholder: "COUNT",
@@ -285,7 +291,6 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], "BOOLEAN", Some("false"), "Whether there is an admin server"),
     later("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], "ADDRESS", None, "Address that it listens on; without it that of the server").only_with("server.admin.enabled"),
     later("server.admin.port", &["WSPROXY_ADMIN_PORT"], "PORT", Some("9078"), "TCP port that it listens on").only_with("server.admin.enabled"),
-    later("server.console-enabled", &["WSPROXY_CONSOLE_ENABLED"], "BOOLEAN", Some("false"), "Whether GET / is a page to try the endpoints on"),
 
     // Who is connected, over all nodes.
     setting("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"], Setting {

@@ -1085,7 +1085,7 @@ fn other_value(row: &ConfigKey) -> &'static str {
         ("log.format", _) => "json",
         (_, "SOURCE") => "URL",
         (_, "USER:PASSWORD") => "user:password",
-        (_, "BOOLEAN") if setting.default == Some("true") => "false",
+        (_, "BOOLEAN") if row.dev_default.or(setting.default) == Some("true") => "false",
         (_, "BOOLEAN") => "true",
         (_, "PORT" | "COUNT") => "4321",
         (_, "ADDRESS") => "127.0.0.9",
