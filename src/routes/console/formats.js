@@ -15,6 +15,11 @@ const BASE64 = new Set(["bytearray", "byte_array", "avro", "protobuf"]);
 const INTEGER_BYTES = { short: 2, int: 4, long: 8 };
 const FLOAT_BYTES = { float: 4, double: 8 };
 
+const numberFormat = new Intl.NumberFormat();
+
+/** A count for people, with the separators of their language. */
+export const digits = (count) => numberFormat.format(count);
+
 export const isBinary = (format) => BASE64.has(format);
 
 /**

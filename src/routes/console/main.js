@@ -12,7 +12,7 @@ import { listenToConnect, showConnect } from "./connect_panel.js";
 import { closeInWords } from "./connection.js";
 import { Consumer } from "./consumer.js";
 import { credentialsInWords, get, setCredentials } from "./credentials.js";
-import { FORMATS } from "./formats.js";
+import { digits, FORMATS } from "./formats.js";
 import { members, unquote } from "./json_text.js";
 import { completeTopics, listenToKeys, Tabs } from "./panels.js";
 import { fromFragment, toFragment, topicsOf } from "./parameters.js";
@@ -232,7 +232,7 @@ function drawState() {
     closed: topic ? `Not reading ${topic} any more.` : "Not reading.",
     connecting: `Connecting to read ${topic} …`,
     open: consumer.paused
-      ? `Paused. Of what ${topic} brings, the newest ${RECORDS_MAX.toLocaleString()} wait.`
+      ? `Paused. Of what ${topic} brings, the newest ${digits(RECORDS_MAX)} wait.`
       : `Reading ${topic}`,
     waiting: `Closed with ${closed && closeInWords(closed)}. Again in ${seconds} s.`,
   }[state];
@@ -259,14 +259,14 @@ function drawCounts() {
   };
   Object.assign(at("counts").dataset, counts);
   const words = [];
-  const add = (n, text) => n > 0 && words.push(`${n.toLocaleString()} ${text}`);
-  if (at("search").value !== "") words.push(`${counts.matching.toLocaleString()} match`);
+  const add = (n, text) => n > 0 && words.push(`${digits(n)} ${text}`);
+  if (at("search").value !== "") words.push(`${digits(counts.matching)} match`);
   if (counts.fellOff > 0) {
-    words.push(`the newest ${counts.kept.toLocaleString()} of ${counts.received.toLocaleString()} records`);
-  } else words.push(`${counts.kept.toLocaleString()} record${counts.kept === 1 ? "" : "s"}`);
-  if (consumer.connection.state === "open") words.push(`${Math.round(consumer.rate()).toLocaleString()}/s`);
+    words.push(`the newest ${digits(counts.kept)} of ${digits(counts.received)} records`);
+  } else words.push(`${digits(counts.kept)} record${counts.kept === 1 ? "" : "s"}`);
+  if (consumer.connection.state === "open") words.push(`${digits(Math.round(consumer.rate()))}/s`);
   add(counts.waiting, "wait");
-  add(counts.leftOut, `left out, when more than ${RECORDS_MAX.toLocaleString()} waited`);
+  add(counts.leftOut, `left out, when more than ${digits(RECORDS_MAX)} waited`);
   add(counts.repeated, "came again, not shown twice");
   setText(at("counts"), words.join(" · "));
   drawEmpty(counts);

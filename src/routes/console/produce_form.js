@@ -7,7 +7,7 @@
 
 import { Connection, closeInWords } from "./connection.js";
 import { subProtocols } from "./credentials.js";
-import { typed } from "./formats.js";
+import { digits, typed } from "./formats.js";
 import { elements, members, unquote } from "./json_text.js";
 import { produceUrl, randomName } from "./parameters.js";
 
@@ -299,4 +299,4 @@ function describe(what, make) {
 
 const milliseconds = (took) => `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`;
 
-const counted = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? "" : "s"}`;
+const counted = (n, noun) => `${digits(n)} ${noun}${n === 1 ? "" : "s"}`;

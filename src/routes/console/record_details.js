@@ -3,7 +3,7 @@
 // A value that is long is shown in part and says so; copying has all of it. Bytes are shown as a hex
 // dump and as the text in them.
 
-import { full, hexDump, isBinary, isJsonInString, present, textIn, toBytes } from "./formats.js";
+import { digits, full, hexDump, isBinary, isJsonInString, present, textIn, toBytes } from "./formats.js";
 import { copyButton } from "./copy.js";
 
 const CHARACTERS_MAX = 100_000;
@@ -47,7 +47,7 @@ function places({ topic, partition, offset, timestamp, text }) {
       add("UTC", date.toISOString().replace("T", " ").replace("Z", ""));
     }
   }
-  add("as JSON", `${text.length.toLocaleString()} characters`);
+  add("as JSON", `${digits(text.length)} characters`);
   return list;
 }
 
@@ -87,7 +87,7 @@ function part(name, value, format) {
   const text = full(shown);
   parts.push(block(`${name} as ${shown.format}`, text.slice(0, CHARACTERS_MAX)));
   if (text.length > CHARACTERS_MAX) {
-    const counts = `${CHARACTERS_MAX.toLocaleString()} of ${text.length.toLocaleString()}`;
+    const counts = `${digits(CHARACTERS_MAX)} of ${digits(text.length)}`;
     parts.push(note(`The first ${counts} characters. Copy has all.`));
   }
   parts.push(copyButton(`Copy ${name.toLowerCase()}`, () => text));
@@ -101,9 +101,9 @@ function binary(name, bytes) {
     element("h4", "", "as text"),
     block(`${name} as text`, textIn(shown)),
   ];
-  const size = bytes.length.toLocaleString();
+  const size = digits(bytes.length);
   const cut = bytes.length > shown.length;
-  parts.push(note(cut ? `The first ${DUMP_BYTES_MAX.toLocaleString()} of ${size} bytes.` : `${size} bytes.`));
+  parts.push(note(cut ? `The first ${digits(DUMP_BYTES_MAX)} of ${size} bytes.` : `${size} bytes.`));
   return parts;
 }
 

@@ -11,7 +11,8 @@
 
 import { line, present } from "./formats.js";
 
-const LINE_CHARACTERS_MAX = 400;
+/** The narrowest that a character is, in pixels: what does not fit a row is not laid out. */
+const CHARACTER_PIXELS_MIN = 6;
 /** What is longer is shown in the format it came in: its first line is worth no more work than that. */
 const PRESENTED_CHARACTERS_MAX = 65_536;
 const PARTITION_COLOURS = 8;
@@ -25,6 +26,7 @@ export class TopicView {
   #rows = [];
   #buffer;
   #rowHeight = 0;
+  #charactersMax = 0; // of a row's value
   #drawn = 0; // when, by performance.now()
   #requested = false;
   #timer = 0;
@@ -204,8 +206,10 @@ export class TopicView {
   #resized() {
     // The sheet says how high a row is, which differs with the width.
     const height = parseFloat(getComputedStyle(this.#list).getPropertyValue("--row-height"));
-    if (height !== this.#rowHeight) {
+    const charactersMax = Math.ceil(this.#list.clientWidth / CHARACTER_PIXELS_MIN);
+    if (height !== this.#rowHeight || charactersMax > this.#charactersMax) {
       this.#rowHeight = height;
+      this.#charactersMax = charactersMax;
       for (const row of this.#rows) row.record = undefined;
     }
     this.drawNow();
@@ -330,7 +334,7 @@ export class TopicView {
     value.className = `value${shown.format === undefined ? " tombstone" : ""}${shown.error ? " unfit" : ""}`;
     value.textContent = shown.format === undefined
       ? "tombstone"
-      : line(shown, LINE_CHARACTERS_MAX);
+      : line(shown, this.#charactersMax);
   }
 }
 
