@@ -73,6 +73,10 @@ const INDEX: &str = "index.html";
 /// Every file of the page, with its content; those beside [`INDEX`] are at `/console/<name>`.
 const FILES: &[(&str, &[u8])] = &[
     (INDEX, include_bytes!("console/index.html")),
+    (
+        "connect_panel.js",
+        include_bytes!("console/connect_panel.js"),
+    ),
     ("connection.js", include_bytes!("console/connection.js")),
     ("console.css", include_bytes!("console/console.css")),
     ("consumer.js", include_bytes!("console/consumer.js")),
