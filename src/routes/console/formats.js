@@ -10,7 +10,8 @@ export const FORMATS = [
   "string", "json", "bytearray", "avro", "protobuf", "short", "int", "long", "float", "double",
 ];
 
-const INDENTED_CHARACTERS_MAX = 1_000_000;
+/** A longer string is not looked into for JSON. */
+const LOOKED_INTO_CHARACTERS_MAX = 500_000;
 const BASE64 = new Set(["bytearray", "byte_array", "avro", "protobuf"]);
 const INTEGER_BYTES = { short: 2, int: 4, long: 8 };
 const FLOAT_BYTES = { float: 4, double: 8 };
@@ -110,16 +111,18 @@ function printable(bytes) {
   }
 }
 
-/** All of it for reading: JSON indented unless it is long, also where it is a string; others as they are. */
-export function full(part) {
+/**
+ * For reading: JSON indented, also where a string says it (`isJson`); others as they are. Of what is
+ * longer than `charactersMax` the beginning, which is longer, too.
+ */
+export function readable(part, isJson, charactersMax = Infinity) {
   const text = part.format === "json" ? part.text : unquote(part.text);
-  const isJson = part.format === "json" ? text.length <= INDENTED_CHARACTERS_MAX : isJsonInString(part);
-  return isJson ? indent(text) : text;
+  return part.format === "json" || isJson ? indent(text, charactersMax) : text;
 }
 
 /** Whether a string says a JSON object or array. */
 export function isJsonInString(part) {
-  if (part.format !== "string" || part.text.length > INDENTED_CHARACTERS_MAX) return false;
+  if (part.format !== "string" || part.text.length > LOOKED_INTO_CHARACTERS_MAX) return false;
   const text = unquote(part.text);
   if (!/^\s*[[{]/.test(text)) return false;
   try {

@@ -59,15 +59,19 @@ export function unquoteStart(text, charactersMax) {
   return text.slice(1, charactersMax);
 }
 
-/** The same JSON, a member or an element a line, and numbers as they were written. */
-export function indent(text) {
+/**
+ * The same JSON, a member or an element a line, and numbers as they were written; no more of it than
+ * the lines up to `charactersMax`.
+ */
+export function indent(text, charactersMax = Infinity) {
   const lines = [];
-  let line = "", depth = 0, at = skipSpace(text, 0);
+  let line = "", depth = 0, at = skipSpace(text, 0), characters = 0;
   const wrap = () => {
     lines.push(line);
+    characters += line.length + 1;
     line = "  ".repeat(depth);
   };
-  while (at < text.length) {
+  while (at < text.length && characters <= charactersMax) {
     const code = text.charCodeAt(at);
     if (code === QUOTE) {
       const end = skipString(text, at);

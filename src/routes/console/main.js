@@ -201,6 +201,7 @@ at("clear").addEventListener("click", () => {
 // --- Drawing -------------------------------------------------------------------------------
 
 let drawTimer = 0;
+let suggested = false;
 
 function drawSoon() {
   drawTimer ||= setTimeout(draw, 250);
@@ -280,7 +281,11 @@ function drawEmpty({ kept, matching }) {
     text = consumer.parameters.offsetResetStrategy === "latest"
       ? "Nothing was written since this opened. Produce a record, or start at the beginning."
       : "There are no records yet.";
-  } else if (kept === 0 && !consumer.parameters) text = "Name a topic and read it; or produce a record.";
+  } else if (kept === 0 && !consumer.parameters) {
+    text = suggested
+      ? "There are no topics yet. Read t, then produce to it: with --dev topics are created on first use."
+      : "Name a topic and read it; or produce a record.";
+  }
   setText(at("empty"), text);
 }
 
@@ -382,5 +387,16 @@ function begin() {
   drawConnect();
 }
 
+/** Where there is no topic at all, the one that --dev's first commands name. */
+async function suggest() {
+  const answer = await get("console/topics?limit=1");
+  if (!answer.ok || (await answer.json()).topics.length > 0 || at("topic").value !== "") return;
+  at("topic").value = "t";
+  at("produce-topic").value ||= "t";
+  suggested = true;
+  draw();
+}
+
 addEventListener("hashchange", begin);
 begin();
+if (at("topic").value === "") suggest().catch(() => {});

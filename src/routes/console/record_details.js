@@ -3,10 +3,10 @@
 // A value that is long is shown in part and says so; copying has all of it. Bytes are shown as a hex
 // dump and as the text in them.
 
-import { digits, full, hexDump, isBinary, isJsonInString, present, textIn, toBytes } from "./formats.js";
+import { digits, hexDump, isBinary, isJsonInString, present, readable, textIn, toBytes } from "./formats.js";
 import { copyButton } from "./copy.js";
 
-const CHARACTERS_MAX = 100_000;
+const CHARACTERS_MAX = 50_000;
 const DUMP_BYTES_MAX = 4096;
 
 /** Shows a record in `panel`; `commit(record)` and `back()` are behind buttons, the first if it is there. */
@@ -81,16 +81,16 @@ function headers(text) {
 function part(name, value, format) {
   if (value.format === undefined) return [heading(name), note("null: a tombstone")];
   const shown = present(value, format);
-  const parts = [heading(name, isJsonInString(shown) ? "string, indented as JSON" : shown.format)];
+  const isJson = isJsonInString(shown);
+  const parts = [heading(name, isJson ? "string, indented as JSON" : shown.format)];
   if (shown.error) parts.push(element("p", "error", shown.error));
   if (isBinary(shown.format)) return [...parts, ...binary(name, toBytes(shown))];
-  const text = full(shown);
+  const text = readable(shown, isJson, CHARACTERS_MAX);
   parts.push(block(`${name} as ${shown.format}`, text.slice(0, CHARACTERS_MAX)));
   if (text.length > CHARACTERS_MAX) {
-    const counts = `${digits(CHARACTERS_MAX)} of ${digits(text.length)}`;
-    parts.push(note(`The first ${counts} characters. Copy has all.`));
+    parts.push(note(`The first ${digits(CHARACTERS_MAX)} characters. Copy has all.`));
   }
-  parts.push(copyButton(`Copy ${name.toLowerCase()}`, () => text));
+  parts.push(copyButton(`Copy ${name.toLowerCase()}`, () => readable(shown, isJson)));
   return parts;
 }
 
