@@ -61,8 +61,17 @@ impl Sub for Cpu {
 
 /// Resident memory of a process, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> f64 {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The part of it that is no file's, such as the program's own.
+pub(crate) fn anonymous_kib(pid: u32) -> f64 {
+    status_kib(pid, "RssAnon:")
+}
+
+fn status_kib(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|l| l.strip_prefix(field));
     let kib = line.expect("proc(5)").trim().trim_end_matches(" kB");
     kib.parse().expect("proc(5)")
 }

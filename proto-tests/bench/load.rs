@@ -1,14 +1,51 @@
 //! The cheapest possible WebSocket client, so that the load takes little from the 2 cores.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use crate::tls_client;
 
 /// Opens a WebSocket; `target` is path and query.
 pub(crate) async fn open(port: u16, target: &str) -> io::Result<(TcpStream, Frames)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
+    upgrade(&mut stream, target).await?;
+    Ok((stream, Frames::default()))
+}
+
+/// Where sockets are opened: by TLS, if there is a configuration for it.
+pub(crate) struct Endpoint {
+    pub(crate) port: u16,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+/// What a socket of an [`Endpoint`] is read from and written to.
+pub(crate) type SocketStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+impl Endpoint {
+    /// Opens a WebSocket; `target` is path and query.
+    pub(crate) async fn open(&self, target: &str) -> io::Result<(SocketStream, Frames)> {
+        let Some(tls) = &self.tls else {
+            let (stream, frames) = open(self.port, target).await?;
+            return Ok((Either::Left(stream), frames));
+        };
+        let mut stream = tls_client::connect(self.port, tls).await?;
+        upgrade(&mut stream, target).await?;
+        Ok((Either::Right(Box::new(stream)), Frames::default()))
+    }
+}
+
+async fn upgrade(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    target: &str,
+) -> io::Result<()> {
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -23,7 +60,56 @@ pub(crate) async fn open(port: u16, target: &str) -> io::Result<(TcpStream, Fram
             String::from_utf8_lossy(&head).into_owned(),
         ));
     }
-    Ok((stream, Frames::default()))
+    Ok(())
+}
+
+/// Sends a frame so many times, 1,000 in flight, until all are acknowledged.
+pub(crate) async fn produce_all(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut frames: Frames,
+    one: &[u8],
+    records: usize,
+) {
+    const WINDOW: usize = 1_000;
+    let many = one.repeat(WINDOW);
+    let (mut sent, mut answered, mut errors) = (0, 0, 0);
+    let mut buffer = vec![0; 256 << 10];
+    while answered < records {
+        let credit = (WINDOW - (sent - answered)).min(records - sent);
+        if credit > 0 {
+            stream
+                .write_all(&many[..credit * one.len()])
+                .await
+                .expect("open");
+            stream.flush().await.expect("open");
+            sent += credit;
+        }
+        let n = stream.read(&mut buffer).await.expect("open");
+        assert!(n > 0, "the proxy closed the socket");
+        frames.feed(&buffer[..n], |answer| {
+            answered += 1;
+            errors += usize::from(answer.starts_with(br#"{"error"#));
+        });
+    }
+    assert_eq!(errors, 0, "every record is acknowledged");
+}
+
+/// Reads so many records; when the first one came.
+pub(crate) async fn consume_all(
+    mut stream: impl AsyncRead + Unpin,
+    mut frames: Frames,
+    records: usize,
+) -> Instant {
+    let mut buffer = vec![0; 1 << 20];
+    let mut read = 0;
+    let mut first = None;
+    while read < records {
+        let n = stream.read(&mut buffer).await.expect("open");
+        assert!(n > 0, "the proxy closed the socket");
+        first.get_or_insert_with(Instant::now);
+        frames.feed(&buffer[..n], |_| read += 1);
+    }
+    first.expect("records came")
 }
 
 /// Appends a text frame, masked with zeros.

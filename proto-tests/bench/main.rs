@@ -5,21 +5,27 @@
 mod churn;
 mod cpu;
 mod groups;
+mod handshakes;
 mod hostile;
 mod hung_broker;
 mod load;
 mod native;
+mod nginx;
 mod opens;
 mod processes;
 #[path = "../support/random.rs"]
 mod random;
 mod sockets;
+mod start;
+mod tls;
+mod tls_client;
 
 use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use load::Endpoint;
 use processes::{KafkaProcess, ProxyProcess};
 
 /// 100 bytes.
@@ -53,6 +59,14 @@ impl Bench {
         self.proxy().port()
     }
 
+    /// Where sockets without TLS are opened.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            port: self.port(),
+            tls: None,
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.proxy().pid()
     }
@@ -78,41 +92,12 @@ impl Bench {
 
     /// Writes `records` 100-byte values with kcat; processor time of kcat in microseconds.
     pub(crate) fn fill(&self, topic: &str, records: usize) -> f64 {
-        let mut lines = tempfile::NamedTempFile::new().expect("a temporary file");
-        let line = format!("{VALUE}\n");
-        let block = line.repeat(1_000);
-        for _ in 0..records / 1_000 {
-            lines.write_all(block.as_bytes()).expect("disk space");
-        }
-        lines.flush().expect("disk space");
-        let path = lines.path().to_str().expect("a plain path");
-        self.kcat(&[
-            "-P",
-            "-t",
-            topic,
-            "-p",
-            "0",
-            "-X",
-            "enable.idempotence=true",
-            "-X",
-            "acks=all",
-            "-l",
-            path,
-        ])
+        fill(self.bootstrap(), topic, records)
     }
 
     /// Runs kcat to its end; its processor time in microseconds.
     pub(crate) fn kcat(&self, args: &[&str]) -> f64 {
-        let before = cpu::Cpu::ended_children();
-        let status = Command::new("kcat")
-            .args(["-q", "-b", self.bootstrap()])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .expect("kcat runs: scripts/bench installs it");
-        assert!(status.success(), "kcat {args:?}: {status}");
-        (cpu::Cpu::ended_children() - before).total_us()
+        kcat(self.bootstrap(), args)
     }
 
     pub(crate) fn print(&self, name: &str, figures: &[(&str, f64)]) {
@@ -122,6 +107,52 @@ impl Bench {
         }
         println!("{line}}}");
     }
+
+    /// Says what of a figure was not measured, and why.
+    pub(crate) fn print_skipped(&self, name: &str, what: &str, why: &str) {
+        let label = &self.label;
+        println!(r#"{{"bench":"{name}","build":"{label}","{what}":"skipped: {why}"}}"#);
+    }
+}
+
+/// Writes `records` 100-byte values with kcat; processor time of kcat in microseconds.
+pub(crate) fn fill(bootstrap: &str, topic: &str, records: usize) -> f64 {
+    let mut lines = tempfile::NamedTempFile::new().expect("a temporary file");
+    let line = format!("{VALUE}\n");
+    let block = line.repeat(1_000);
+    for _ in 0..records / 1_000 {
+        lines.write_all(block.as_bytes()).expect("disk space");
+    }
+    lines.flush().expect("disk space");
+    let path = lines.path().to_str().expect("a plain path");
+    let args = [
+        "-P",
+        "-t",
+        topic,
+        "-p",
+        "0",
+        "-X",
+        "enable.idempotence=true",
+        "-X",
+        "acks=all",
+        "-l",
+        path,
+    ];
+    kcat(bootstrap, &args)
+}
+
+/// Runs kcat to its end; its processor time in microseconds.
+fn kcat(bootstrap: &str, args: &[&str]) -> f64 {
+    let before = cpu::Cpu::ended_children();
+    let status = Command::new("kcat")
+        .args(["-q", "-b", bootstrap])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .expect("kcat runs: scripts/bench installs it");
+    assert!(status.success(), "kcat {args:?}: {status}");
+    (cpu::Cpu::ended_children() - before).total_us()
 }
 
 /// The value below which `p` percent of the samples lie.
@@ -145,6 +176,10 @@ const ALL: &[&str] = &[
     "latency",
     "fanout",
     "idle",
+    "tls",
+    "idle_tls",
+    "handshakes",
+    "start",
     "opens",
     "opens_kafka",
     "joins",
@@ -211,6 +246,10 @@ async fn main() {
             }
             "fanout" => sockets::fanout(&bench).await,
             "idle" => sockets::idle(&bench).await,
+            "tls" => tls::tls(&bench).await,
+            "idle_tls" => tls::idle(&bench).await,
+            "handshakes" => handshakes::handshakes(&bench).await,
+            "start" => start::start(&bench).await,
             "opens" => opens::opens(&bench).await,
             "opens_kafka" => opens::opens_kafka(&bench).await,
             "joins" => groups::joins(&bench).await,

@@ -128,7 +128,7 @@ impl Opening {
 }
 
 /// Waits until `/ready` says so.
-async fn until_ready(proxy: &ProxyProcess) {
+pub(crate) async fn until_ready(proxy: &ProxyProcess) {
     loop {
         let stream = TcpStream::connect(("127.0.0.1", proxy.port())).await;
         let mut stream = stream.expect("it listens");

@@ -9,6 +9,13 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct KafkaProcess {
     dir: PathBuf,
     bootstrap: String,
+    ssl: Option<SslListener>,
+}
+
+/// Where brokers speak TLS, and the stores of keys and authorities for it.
+struct SslListener {
+    bootstrap: String,
+    stores: PathBuf,
 }
 
 impl KafkaProcess {
@@ -19,9 +26,21 @@ impl KafkaProcess {
 
     /// As [`start`](Self::start), with so many brokers, numbered from 1.
     pub(crate) fn start_cluster(brokers: u8, settings: &[&str]) -> Self {
+        Self::start_with(&[], brokers, settings)
+    }
+
+    /// One broker that listens for TLS, too, and lets the client with a certificate of its stores
+    /// do everything.
+    pub(crate) fn start_secure(settings: &[&str]) -> Self {
+        let users = "super.users=User:ANONYMOUS;User:CN=client";
+        Self::start_with(&["--secure"], 1, &[&[users], settings].concat())
+    }
+
+    fn start_with(options: &[&str], brokers: u8, settings: &[&str]) -> Self {
         let mut command = Command::new(root().join("scripts/kafka"));
         command
             .args(["start", "--heap", "1g", "--brokers", &brokers.to_string()])
+            .args(options)
             .args(["--owner", &std::process::id().to_string()]);
         for setting in settings {
             command.args(["--set", setting]);
@@ -30,14 +49,42 @@ impl KafkaProcess {
         let out = out.expect("scripts/kafka runs");
         assert!(out.status.success(), "scripts/kafka start failed");
         let out = String::from_utf8(out.stdout).expect("text");
+        let find = |name: &str| out.lines().find_map(|l| l.strip_prefix(name));
         let field = |name: &str| {
-            let line = out.lines().find_map(|l| l.strip_prefix(name));
-            line.expect("scripts/kafka start prints it").to_owned()
+            let field = find(name);
+            field.expect("scripts/kafka start prints it").to_owned()
         };
         Self {
             dir: field("dir=").into(),
             bootstrap: field("bootstrap="),
+            ssl: find("ssl=").map(|bootstrap| SslListener {
+                bootstrap: bootstrap.to_owned(),
+                stores: field("stores=").into(),
+            }),
         }
+    }
+
+    /// The flags of a proxy that reaches the brokers by TLS, with a certificate of its own.
+    pub(crate) fn ssl_flags(&self) -> Vec<String> {
+        let ssl = self.ssl.as_ref().expect("they listen for TLS");
+        let store = |name: &str| ssl.stores.join(name).display().to_string();
+        let properties = [
+            ("security.protocol", "SSL".to_owned()),
+            ("ssl.truststore.location", store("trust.p12")),
+            ("ssl.truststore.password", "storepass".to_owned()),
+            ("ssl.keystore.location", store("client.p12")),
+            ("ssl.keystore.password", "storepass".to_owned()),
+        ];
+        let define = |(name, value)| {
+            let define = format!("kafka-client.properties.{name}={value}");
+            ["-D".to_owned(), define]
+        };
+        properties.into_iter().flat_map(define).collect()
+    }
+
+    /// Where the brokers speak TLS.
+    pub(crate) fn ssl_bootstrap(&self) -> &str {
+        &self.ssl.as_ref().expect("they listen for TLS").bootstrap
     }
 
     pub(crate) fn bootstrap(&self) -> &str {
@@ -116,9 +163,29 @@ pub(crate) struct ProxyProcess {
 
 impl ProxyProcess {
     pub(crate) fn start(binary: &Path, bootstrap: &str) -> Self {
-        let mut child = Command::new(binary)
-            .args(["--bootstrap-hosts", bootstrap, "--port", "0"])
-            .args(["--bind-interface", "127.0.0.1"])
+        Self::start_with(binary, bootstrap, &[])
+    }
+
+    /// With more flags.
+    pub(crate) fn start_with(binary: &Path, bootstrap: &str, flags: &[String]) -> Self {
+        let mut command = Command::new(binary);
+        command.args(["--bootstrap-hosts", bootstrap]).args(flags);
+        Self::listening(command, bootstrap)
+    }
+
+    /// With its embedded broker, and more flags.
+    pub(crate) fn start_dev(binary: &Path, flags: &[String]) -> Self {
+        let mut command = Command::new(binary);
+        command
+            .args(["--dev", "--dev-broker-port", "0"])
+            .args(flags);
+        command.stdout(Stdio::null());
+        Self::listening(command, "")
+    }
+
+    fn listening(mut command: Command, bootstrap: &str) -> Self {
+        let mut child = command
+            .args(["--port", "0", "--bind-interface", "127.0.0.1"])
             .stderr(Stdio::piped())
             .spawn()
             .expect("the proxy starts");
@@ -128,7 +195,9 @@ impl ProxyProcess {
             let read = log.read_line(&mut line).expect("text");
             assert!(read > 0, "the proxy ended");
             eprint!("{line}");
-            if let Some((_, rest)) = line.split_once("listening address=127.0.0.1:") {
+            // Of the plain port, or of TLS alone.
+            let listening = line.split_once("listening ");
+            if let Some((_, rest)) = listening.and_then(|(_, rest)| rest.split_once("127.0.0.1:")) {
                 let digits = rest.split(' ').next().unwrap_or_default();
                 break digits.trim().parse().expect("a port");
             }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cpu::{Cpu, resident_kib};
-use crate::load::{binary_frame, open, text_frame};
+use crate::load::{
+    Endpoint, SocketStream, binary_frame, consume_all, open, produce_all, text_frame,
+};
 use crate::{Bench, LATENCY_RECORDS, VALUE, percentile};
 
 /// One socket produces JSON with 1,000 records in flight.
@@ -32,36 +33,15 @@ pub(crate) async fn produce_avro(bench: &Bench) {
 
 async fn produce_frames(bench: &Bench, name: &str, query: &str, one: Vec<u8>) {
     const RECORDS: usize = 400_000;
-    const WINDOW: usize = 1_000;
     let topic = bench.topic(name, 1).await;
-    let (mut stream, mut frames) = open(bench.port(), &format!("/socket/in?topic={topic}{query}"))
+    let (stream, frames) = open(bench.port(), &format!("/socket/in?topic={topic}{query}"))
         .await
         .expect("the proxy accepts");
-    let many = one.repeat(WINDOW);
-
     let cpu = Cpu::of(bench.pid());
     let started = Instant::now();
-    let (mut sent, mut answered, mut errors) = (0, 0, 0);
-    let mut buffer = vec![0; 256 << 10];
-    while answered < RECORDS {
-        let credit = (WINDOW - (sent - answered)).min(RECORDS - sent);
-        if credit > 0 {
-            stream
-                .write_all(&many[..credit * one.len()])
-                .await
-                .expect("open");
-            sent += credit;
-        }
-        let n = stream.read(&mut buffer).await.expect("open");
-        assert!(n > 0, "the proxy closed the socket");
-        frames.feed(&buffer[..n], |answer| {
-            answered += 1;
-            errors += usize::from(answer.starts_with(br#"{"error"#));
-        });
-    }
+    produce_all(stream, frames, &one, RECORDS).await;
     let took = started.elapsed();
     let cpu = Cpu::of(bench.pid()) - cpu;
-    assert_eq!(errors, 0, "every record is acknowledged");
     bench.print(
         name,
         &[
@@ -90,19 +70,10 @@ async fn consume_frames(bench: &Bench, name: &str, query: &str) {
     let target = format!("/socket/out?topic={topic}&clientId={topic}&autoCommit=true{query}");
     let cpu = Cpu::of(bench.pid());
     let started = Instant::now();
-    let (mut stream, mut frames) = open(bench.port(), &target)
+    let (stream, frames) = open(bench.port(), &target)
         .await
         .expect("the proxy accepts");
-    let mut buffer = vec![0; 1 << 20];
-    let mut read = 0;
-    let mut first = None;
-    while read < RECORDS {
-        let n = stream.read(&mut buffer).await.expect("open");
-        assert!(n > 0, "the proxy closed the socket");
-        first.get_or_insert_with(Instant::now);
-        frames.feed(&buffer[..n], |_| read += 1);
-    }
-    let took = first.expect("records came").elapsed();
+    let took = consume_all(stream, frames, RECORDS).await.elapsed();
     let cpu = Cpu::of(bench.pid()) - cpu;
     bench.print(
         name,
@@ -187,20 +158,20 @@ fn stamp_in(message: &[u8]) -> u64 {
 }
 
 /// Consuming sockets on one topic, a group each, that count what they are sent.
-struct ConsumingSockets {
+pub(crate) struct ConsumingSockets {
     delivered: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
     readers: JoinSet<()>,
 }
 
 impl ConsumingSockets {
-    async fn open(bench: &Bench, topic: &str, sockets: usize) -> ConsumingSockets {
+    pub(crate) async fn open(at: &Endpoint, topic: &str, sockets: usize) -> ConsumingSockets {
         let delivered = Arc::new(AtomicU64::new(0));
         let bytes = Arc::new(AtomicU64::new(0));
         let mut readers = JoinSet::new();
         for i in 0..sockets {
             let target = format!("/socket/out?topic={topic}&clientId={topic}-{i}");
-            let (mut stream, mut frames) = open(bench.port(), &target).await.expect("accepted");
+            let (mut stream, mut frames) = at.open(&target).await.expect("accepted");
             let (delivered, bytes) = (Arc::clone(&delivered), Arc::clone(&bytes));
             readers.spawn(async move {
                 let mut buffer = [0; 2048];
@@ -221,13 +192,18 @@ impl ConsumingSockets {
 
     /// Produces one record and waits until it has reached all: then all have joined.
     /// Returns the producing socket and the frame it sent.
-    async fn until_all_have_joined(&self, bench: &Bench, topic: &str) -> (TcpStream, Vec<u8>) {
+    pub(crate) async fn until_all_have_joined(
+        &self,
+        at: &Endpoint,
+        topic: &str,
+    ) -> (SocketStream, Vec<u8>) {
         let target = format!("/socket/in?topic={topic}");
-        let (mut into, _) = open(bench.port(), &target).await.expect("accepted");
+        let (mut into, _) = at.open(&target).await.expect("accepted");
         let mut frame = Vec::new();
         let message = format!(r#"{{"value":{{"value":"{VALUE}"}}}}"#);
         text_frame(&mut frame, message.as_bytes());
         into.write_all(&frame).await.expect("open");
+        into.flush().await.expect("open");
         until(&self.delivered, self.readers.len() as u64).await;
         (into, frame)
     }
@@ -239,9 +215,10 @@ pub(crate) async fn fanout(bench: &Bench) {
     const RECORDS: usize = 1_000;
     let topic = bench.topic("fanout", 1).await;
     let started = Instant::now();
-    let consumers = ConsumingSockets::open(bench, &topic, SOCKETS).await;
+    let at = bench.endpoint();
+    let consumers = ConsumingSockets::open(&at, &topic, SOCKETS).await;
     let opened = started.elapsed();
-    let (mut into, frame) = consumers.until_all_have_joined(bench, &topic).await;
+    let (mut into, frame) = consumers.until_all_have_joined(&at, &topic).await;
     let joined = started.elapsed();
 
     let cpu = Cpu::of(bench.pid());
@@ -343,8 +320,9 @@ pub(crate) async fn idle(bench: &Bench) {
     let topic = bench.topic("idle", 1).await;
     let before = resident_kib(bench.pid());
     let started = Instant::now();
-    let consumers = ConsumingSockets::open(bench, &topic, SOCKETS).await;
-    consumers.until_all_have_joined(bench, &topic).await;
+    let at = bench.endpoint();
+    let consumers = ConsumingSockets::open(&at, &topic, SOCKETS).await;
+    consumers.until_all_have_joined(&at, &topic).await;
     let joined = started.elapsed();
     let cpu = Cpu::of(bench.pid());
     // Twenty seconds of heartbeats, pings and commits: what being idle costs.
