@@ -25,7 +25,7 @@ use secret::Secret;
 /// the connection, and one with credentials in it must not be repeated.
 pub(crate) const SUB_PROTOCOL: &str = "kafka-websocket-proxy";
 /// What the sub-protocol with credentials begins with.
-const CREDENTIALS_PREFIX: &str = "kafka-auth.";
+const CREDENTIALS_PREFIX: &[u8] = b"kafka-auth.";
 
 /// Where credentials stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,7 @@ pub(crate) fn kafka_credentials(
             let values = headers.get_all(AUTHORIZATION).iter();
             only(values.filter_map(basic_credentials)).and_then(decode_standard)
         }
-        CredentialsPlace::SubProtocol => {
-            only(offered().map(str::as_bytes)).and_then(|text| decode(&URL_SAFE, text))
-        }
+        CredentialsPlace::SubProtocol => only(offered()).and_then(|text| decode(&URL_SAFE, text)),
     };
     let credentials = read.ok_or(CredentialsError::Unreadable { place })?;
     Ok(Some(KafkaCredentials { credentials, place }))
@@ -106,7 +104,7 @@ pub(crate) fn kafka_credentials(
 
 /// Whether the client offers the sub-protocol that is answered with.
 pub(crate) fn offers_sub_protocol(headers: &HeaderMap) -> bool {
-    sub_protocols(headers).any(|offered| offered == SUB_PROTOCOL)
+    sub_protocols(headers).any(|offered| offered == SUB_PROTOCOL.as_bytes())
 }
 
 const X_KAFKA_AUTH: &str = "x-kafka-auth";
@@ -114,17 +112,18 @@ const X_KAFKA_AUTH: &str = "x-kafka-auth";
 /// What is behind the scheme, if that is Basic.
 fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
     let value = value.as_bytes();
-    let end = value.iter().position(|byte| *byte == b' ');
+    let end = value.iter().position(u8::is_ascii_whitespace);
     let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
     scheme
         .eq_ignore_ascii_case(b"basic")
         .then_some(rest.trim_ascii())
 }
 
-fn sub_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Bytes: a header that is no text may have credentials all the same.
+fn sub_protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let lists = lists.filter_map(|list| list.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim)
+    let offered = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    offered.map(<[u8]>::trim_ascii)
 }
 
 fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
@@ -165,7 +164,7 @@ mod tests {
     fn found(pairs: Headers<'_>) -> Result<Option<(String, String, CredentialsPlace)>, String> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let found = kafka_credentials(&headers).map_err(|error| error.to_string())?;
         Ok(found.map(|KafkaCredentials { credentials, place }| {
@@ -192,6 +191,10 @@ mod tests {
             ),
             (
                 ("authorization", &format!("bAsIc  {alice}")),
+                ("alice", "pa:ss wörd", CredentialsPlace::AuthorizationBasic),
+            ),
+            (
+                ("authorization", &format!("Basic\t{alice}")),
                 ("alice", "pa:ss wörd", CredentialsPlace::AuthorizationBasic),
             ),
             (
@@ -254,12 +257,14 @@ mod tests {
         // One that comes first is not passed over for one that can be read.
         let good = format!("Basic {}", base64("a:1"));
         assert!(found(&[("x-kafka-auth", "?"), ("authorization", &good)]).is_err());
-        let offered = "kafka-websocket-proxy, kafka-auth.?";
-        let error = found(&[("sec-websocket-protocol", offered)]).unwrap_err();
-        assert!(
-            error.starts_with("sub-protocol kafka-auth: it must"),
-            "{error}"
-        );
+        for text in ["?", "ö"] {
+            let offered = format!("kafka-websocket-proxy, kafka-auth.{text}");
+            let error = found(&[("sec-websocket-protocol", &offered)]).unwrap_err();
+            assert!(
+                error.starts_with("sub-protocol kafka-auth: it must"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
