@@ -33,6 +33,14 @@ fn issuer_of<'a>(chain: &[Vec<u8>], others: &'a [Vec<u8>]) -> Option<&'a [u8]> {
     issuer.map(Vec::as_slice)
 }
 
+/// Whether nobody else is said to have signed it.
+pub(crate) fn is_signed_by_itself(certificate: &[u8]) -> bool {
+    read(certificate).is_some_and(|certificate| {
+        let names = certificate.tbs_certificate;
+        names.subject.as_raw() == names.issuer.as_raw()
+    })
+}
+
 /// Whether it is valid at that time.
 ///
 /// # Errors

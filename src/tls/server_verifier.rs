@@ -9,7 +9,7 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::certificate;
 use crate::error::StoreFault;
@@ -83,7 +83,16 @@ impl ServerCertVerifier for TrustStoreVerifier {
                 intermediates,
                 now,
                 self.algorithms.all,
-            )?;
+            )
+            .map_err(|error| match error {
+                // rustls names it for what it says of itself, not for what it lacks.
+                Error::InvalidCertificate(CertificateError::Other(_))
+                    if certificate::is_signed_by_itself(end_entity) =>
+                {
+                    CertificateError::UnknownIssuer.into()
+                }
+                error => error,
+            })?;
         }
         if self.verify_host_name {
             verify_server_name(&certificate, server_name)?;

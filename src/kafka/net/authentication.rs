@@ -137,6 +137,7 @@ pub(crate) async fn keep_authenticated(
 ) {
     while connection.renewal_is_due().await {
         let result = authenticate(&connection, sasl, timeout).await;
+        let result = result.map_err(|error| renewal_error(sasl.mechanism(), error));
         attempts.note(&result);
         match result {
             Ok(lifetime) => {
@@ -152,6 +153,23 @@ pub(crate) async fn keep_authenticated(
                 connection.disconnect(&error.to_string());
             }
         }
+    }
+}
+
+/// A listener that has taken credentials has SASL: it refuses a renewal as one without SASL does when
+/// the one before is less than a second old, as when the session ended with a token that was about to
+/// expire.
+fn renewal_error(mechanism: &'static str, error: RequestError) -> RequestError {
+    match error {
+        RequestError::AuthenticationFailed {
+            broker,
+            fault: AuthenticationFault::SaslNotEnabled,
+        } => {
+            let message = "the session cannot be renewed within a second".into();
+            let fault = AuthenticationFault::ExchangeFailed { mechanism, message };
+            RequestError::AuthenticationFailed { broker, fault }
+        }
+        error => error,
     }
 }
 

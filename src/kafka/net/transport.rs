@@ -70,8 +70,18 @@ fn handshake_error(error: io::Error) -> io::Error {
 /// An error of a connection that stands, in words that say what to change. Under TLS 1.3 a client's
 /// certificate is refused only after the handshake.
 pub(crate) fn describe(error: &io::Error) -> String {
-    rustls_error(error).map_or_else(|| error.to_string(), tls_fault)
+    let text = match rustls_error(error) {
+        Some(error) => return tls_fault(error),
+        None => error.to_string(),
+    };
+    match text.starts_with(END_WITHOUT_ALERT) {
+        true => "the broker closed it".to_owned(),
+        false => text,
+    }
 }
+
+/// How rustls begins what it says of an end without `close_notify`; an address of its manual follows.
+const END_WITHOUT_ALERT: &str = "peer closed connection without sending TLS close_notify";
 
 fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()

@@ -276,6 +276,34 @@ async fn a_session_that_nobody_uses_is_not_renewed() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_comes_too_soon_is_not_taken_for_a_listener_without_sasl() {
+    let handshakes = std::sync::atomic::AtomicUsize::new(0);
+    let broker = FakeBroker::start(move |request| {
+        let is_again = request.key == ApiKey::SaslHandshake as i16
+            && handshakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0;
+        let sasl = Sasl {
+            handshake: if is_again { ILLEGAL_STATE } else { 0 },
+            lifetime_ms: 1,
+            ..ACCEPTS
+        };
+        answer(&sasl, request)
+    })
+    .await;
+    let pool = pool(plain());
+    let address = address(&broker);
+    let connecting = pool.connection(&address, ConnectionPurpose::Control);
+    let connection = connecting.await.expect("it is authenticated");
+    let error = loop {
+        let build = |_version| HeartbeatRequest::default();
+        if let Err(error) = connection.call(build, LONG).await {
+            break error;
+        }
+    };
+    let said = "PLAIN: the session cannot be renewed within a second";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
+#[tokio::test]
 async fn a_renewal_that_is_refused_ends_the_connection_and_is_published() {
     let accepted = std::sync::atomic::AtomicUsize::new(0);
     let broker = FakeBroker::start(move |request| {
