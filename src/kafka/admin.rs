@@ -25,7 +25,15 @@ pub enum AdminError {
     /// The controller could not be asked.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// It answered with an error code.
+    /// The principal may not do that.
+    #[error("not authorized to {operation} topic {topic}")]
+    NotAuthorized {
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The operation that an ACL has to allow.
+        operation: &'static str,
+    },
+    /// It answered with another error code.
     #[error("topic {topic}: error {code}{}", message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
     Rejected {
         /// The topic's name.
@@ -63,8 +71,9 @@ impl AdminError {
 /// controller moves, for `request.timeout.ms`.
 ///
 /// # Errors
-/// [`AdminError::Rejected`] with the controller's error code: that the topic exists (see
-/// [`AdminError::already_exists`]), has an invalid name, or may not be created.
+/// [`AdminError::NotAuthorized`] when it may not be created. [`AdminError::Rejected`] with the
+/// controller's error code: that the topic exists (see [`AdminError::already_exists`]), or has an
+/// invalid name.
 /// [`AdminError::Request`] if the controller could not be asked, or did not answer.
 pub async fn create_topic(
     cluster: &Cluster,
@@ -112,7 +121,7 @@ pub async fn create_topic_with(
     retry_at_controller(cluster, || async {
         let response = call_controller(cluster, build).await?;
         for topic in response.topics {
-            check_error_code(name, topic.error_code, topic.error_message)?;
+            check_error_code(name, "CREATE", topic.error_code, topic.error_message)?;
         }
         Ok(())
     })
@@ -122,8 +131,8 @@ pub async fn create_topic_with(
 /// A setting of a topic, as it is in effect; `None` when the broker knows no such setting.
 ///
 /// # Errors
-/// [`AdminError::Rejected`] when there is no such topic, or it may not be described
-/// (DESCRIBE_CONFIGS). [`AdminError::Request`] if no broker could be asked, or none answered.
+/// [`AdminError::Rejected`] when there is no such topic, [`AdminError::NotAuthorized`] when it may not
+/// be described. [`AdminError::Request`] if no broker could be asked, or none answered.
 pub async fn topic_setting(
     cluster: &Cluster,
     topic: &str,
@@ -139,7 +148,8 @@ pub async fn topic_setting(
     };
     let (_, response) = cluster.call_any(build, timeout).await?;
     for described in response.results {
-        check_error_code(topic, described.error_code, described.error_message)?;
+        let (code, message) = (described.error_code, described.error_message);
+        check_error_code(topic, "DESCRIBE_CONFIGS", code, message)?;
         for config in described.configs {
             if &*config.name == setting {
                 return Ok(config.value.map(|value| value.to_string()));
@@ -234,15 +244,25 @@ async fn call_controller<A: crate::protocol::versions::Api>(
     Ok(response)
 }
 
-fn check_error_code(name: &str, code: i16, message: Option<StrBytes>) -> Result<(), AdminError> {
+fn check_error_code(
+    name: &str,
+    operation: &'static str,
+    code: i16,
+    message: Option<StrBytes>,
+) -> Result<(), AdminError> {
+    let topic = name.into();
     if code == 0 {
-        return Ok(());
+        Ok(())
+    } else if code == ResponseError::TopicAuthorizationFailed.code() {
+        Err(AdminError::NotAuthorized { topic, operation })
+    } else {
+        let message = message.map(|message| message.as_str().into());
+        Err(AdminError::Rejected {
+            topic,
+            code,
+            message,
+        })
     }
-    Err(AdminError::Rejected {
-        topic: name.into(),
-        code,
-        message: message.map(|message| message.as_str().into()),
-    })
 }
 
 /// `ConfigResource.Type.TOPIC`.

@@ -46,6 +46,8 @@ pub(super) struct SessionLog {
     topic: SessionStateTopic,
     /// Whether it was said that a record is not understood.
     warned_of_record: bool,
+    /// Whether the last write that was answered failed.
+    is_write_failing: bool,
 }
 
 /// A record that was sent, and what becomes of it.
@@ -66,6 +68,7 @@ impl SessionLog {
             config,
             topic,
             warned_of_record: false,
+            is_write_failing: false,
         }
     }
 
@@ -229,9 +232,14 @@ impl SessionLog {
         true
     }
 
-    fn answered(&self, answered: LogWriteResult) {
+    fn answered(&mut self, answered: LogWriteResult) {
         let now = Instant::now();
         let LogWriteResult { record, result } = answered;
+        let was_failing = std::mem::replace(&mut self.is_write_failing, result.is_err());
+        if let (Err(error), false) = (&result, was_failing) {
+            let topic = &self.config.topic;
+            warn!(topic, %error, "the session topic cannot be written");
+        }
         self.shared.with_node(|node| match result {
             Ok(metadata) => node.acked(record, metadata.offset, now),
             Err(error) => node.failed(record, &error.to_string(), now),

@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ProducerShared;
 use super::accumulator::{CompletedBatch, DrainedBatch};
 use super::batch_records::BatchRecords;
+use super::error::ProduceError;
 use super::partition_queue::{BatchResult, QueuedRecords};
 use super::produce_request::{self, LeaderHint, RequestBatch};
 use crate::config::CompressionType;
@@ -247,7 +248,10 @@ impl BrokerSender {
         for (batch, (result, hint)) in request.batches.into_iter().zip(results) {
             let LeaderHint { is_stale, current } = hint;
             let partition = batch.partition;
-            if !matches!(result, BatchResult::Appended(_)) {
+            if let BatchResult::Fatal(error @ ProduceError::NotAuthorized { .. }) = &result {
+                let principal = self.shared.cluster.principal();
+                tracing::warn!(%principal, %error, "records are refused");
+            } else if !matches!(result, BatchResult::Appended(_)) {
                 tracing::debug!(%partition, broker = %self.broker, ?result, "batch not appended");
             }
             if let Some((leader, endpoint)) = current {
