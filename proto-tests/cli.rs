@@ -9,8 +9,8 @@ use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule, MemoryBroker};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::program::exit_status;
-use crate::support::until;
 use crate::support::ws_client::WsClient;
+use crate::support::{secrets, until};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
@@ -31,7 +31,9 @@ fn ended_by_itself(command: &mut Command) -> (Option<i32>, String) {
         .unwrap();
     let status = exit_status(&mut child);
     let Output { stderr, .. } = child.wait_with_output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
+    let said = String::from_utf8(stderr).unwrap();
+    secrets::assert_none_in(&said);
+    (status.code(), said)
 }
 
 /// EX_CONFIG of sysexits(3).

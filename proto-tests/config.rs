@@ -6,6 +6,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::program::Program;
+use crate::support::secrets;
 
 /// A config file in a directory of its own.
 struct ConfigFile {
@@ -63,7 +64,11 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, 
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let text = |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        secrets::assert_none_in(&text);
+        text
+    };
     (
         output.status.code(),
         text(output.stdout),

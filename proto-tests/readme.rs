@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::clients;
 use crate::support::kafka::root;
 use crate::support::program::Program;
+use crate::support::secrets;
 
 const README: &str = include_str!("../README.md");
 
@@ -21,7 +22,7 @@ const ELSEWHERE: [(&str, &str); 1] = [("scripts/test", "runs this test")];
 const ADDRESS: &str = "127.0.0.1:8078";
 
 /// The bodies of the fenced blocks in that language, of this part of the text.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let begin = format!("```{language}\n");
     let blocks = text.split(&begin).skip(1);
     blocks
@@ -53,7 +54,9 @@ fn program_output(arguments: &[&str]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
     let output = program.args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
-    String::from_utf8(output.stdout).unwrap()
+    let printed = String::from_utf8(output.stdout).unwrap();
+    secrets::assert_none_in(&printed);
+    printed
 }
 
 /// The text between a heading and the next one.

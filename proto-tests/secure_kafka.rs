@@ -2,9 +2,15 @@
 //! said when a broker, or we, refuse.
 
 mod oauthbearer;
+mod renewals;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,7 +52,7 @@ impl ProxyProperties {
         self.authenticated_as("alice", mechanism, password)
     }
 
-    fn authenticated_as(self, user: &str, mechanism: &str, password: &str) -> Self {
+    pub(crate) fn authenticated_as(self, user: &str, mechanism: &str, password: &str) -> Self {
         let module = match mechanism {
             "PLAIN" => "plain.PlainLoginModule",
             _ => "scram.ScramLoginModule",
@@ -64,11 +70,16 @@ impl ProxyProperties {
     }
 
     pub(crate) fn start_with(&self, more: &[&str]) -> (Program, LogLines) {
+        self.start_in(&unique("sessions"), more)
+    }
+
+    /// With that session topic.
+    pub(crate) fn start_in(&self, session_topic: &str, more: &[&str]) -> (Program, LogLines) {
         let defines = self.properties.iter();
         let defines = defines.map(|property| format!("kafka-client.properties.{property}"));
         let mut args = vec!["--bootstrap-hosts".to_owned(), self.bootstrap.clone()];
         args.push("--session-handler-session-state-topic-name".to_owned());
-        args.push(unique("sessions"));
+        args.push(session_topic.to_owned());
         for define in defines {
             args.extend(["-D".to_owned(), define]);
         }
@@ -143,14 +154,18 @@ async fn records_go_both_ways_under_every_protocol_mechanism_and_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_said_with_the_property_to_look_at() {
     let (kafka, at) = cluster();
-    let expired = expired_listener().await;
+    let expired = listener_with(https_config("expired")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (self_signed, config) = self_signed(folder.path());
+    let self_signed_broker = listener_with(config).await;
+    let elsewhere = forwarded(&at.ssl).await;
     for (connecting, said) in [
         (
-            sasl_plaintext(&at).authenticated_by("PLAIN", "wrong"),
+            sasl_plaintext(&at).authenticated_by("PLAIN", "wrong-secret"),
             "the credentials for PLAIN are refused: Authentication failed: Invalid username or password",
         ),
         (
-            sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "wrong"),
+            sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "wrong-secret"),
             "the credentials for SCRAM-SHA-256 are refused",
         ),
         (
@@ -184,6 +199,27 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
             "its certificate has expired, unless the clock of this machine is wrong",
         ),
         (
+            ProxyProperties::new(&self_signed_broker, ["security.protocol=SSL"])
+                .and("ssl.truststore.location", &at.store("ca.pem")),
+            "its certificate is signed by nobody that is trusted (ssl.truststore.location)",
+        ),
+        // Trusted, it is taken: what listens there is no broker.
+        (
+            ProxyProperties::new(&self_signed_broker, ["security.protocol=SSL"]).and(
+                "ssl.truststore.location",
+                &self_signed.display().to_string(),
+            ),
+            "the broker closed it",
+        ),
+        (
+            trusting(
+                ProxyProperties::new(&elsewhere, ["security.protocol=SSL"]),
+                &at,
+                "ca.pem",
+            ),
+            "(ssl.endpoint.identification.algorithm)",
+        ),
+        (
             trusting(ssl(&at), &at, "ca.pem"),
             "it refuses our certificate, or that there is none: BadCertificate (ssl.keystore.location)",
         ),
@@ -204,19 +240,23 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
             "it closed the connection in the TLS handshake, as a plain-text port does (security.protocol)",
         ),
     ] {
-        let detailed = ["-D", "server.expose-broker-addresses=true"];
-        let (proxy, log) = connecting.start_with(&detailed);
-        log.first_with(said).await;
-        // The proxy and its sessions have connections of their own: either may be refused first.
-        let refused = said.contains("credentials") || said.contains("no SASL");
-        until_asked(said, async || {
-            let (status, reasons) = proxy.get("/ready").await;
-            let says_so = reasons.contains("do not accept the proxy's credentials");
-            status == 503 && says_so == refused && reasons.contains(said)
-        })
-        .await;
-        assert_eq!(log.with("alice-secret").len(), 0);
+        is_refused(&connecting, said).await;
     }
+}
+
+/// The log and `/ready` say so.
+async fn is_refused(connecting: &ProxyProperties, said: &str) {
+    let detailed = ["-D", "server.expose-broker-addresses=true"];
+    let (proxy, log) = connecting.start_with(&detailed);
+    log.first_with(said).await;
+    // The proxy and its sessions have connections of their own: either may be refused first.
+    let refused = said.contains("credentials") || said.contains("no SASL");
+    until_asked(said, async || {
+        let (status, reasons) = proxy.get("/ready").await;
+        let says_so = reasons.contains("do not accept the proxy's credentials");
+        status == 503 && says_so == refused && reasons.contains(said)
+    })
+    .await;
 }
 
 /// The path of a file of `golden/tls`.
@@ -225,11 +265,41 @@ fn golden(name: &str) -> String {
     path.display().to_string()
 }
 
-/// The address of a listener whose certificate, `golden/tls/expired.pem`, has expired.
-async fn expired_listener() -> String {
+/// A certificate for 127.0.0.1 that is signed by itself, as `openssl req -x509` makes it, and its key.
+fn self_signed(folder: &Path) -> (PathBuf, Arc<ServerConfig>) {
+    let [file, key] = ["certificate", "key"].map(|name| folder.join(name));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=broker",
+        ])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&file)
+        .output()
+        .expect("openssl is needed");
+    assert!(made.status.success(), "{made:?}");
+    let chain = vec![CertificateDer::from_pem_file(&file).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(chain, key);
+    (file, Arc::new(config.unwrap()))
+}
+
+/// The address of a listener that speaks TLS so.
+async fn listener_with(config: Arc<ServerConfig>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let acceptor = TlsAcceptor::from(https_config("expired"));
+    let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let _ = acceptor.accept(client).await;
@@ -268,46 +338,4 @@ async fn a_certificate_must_have_the_brokers_name_unless_that_is_turned_off() {
         .and("ssl.endpoint.identification.algorithm", "")
         .start();
     proxy.ready().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_renewed_under_load_without_a_record_lost_or_repeated() {
-    let kafka = block_in_place(|| Kafka::start_secure(&["connections.max.reauth.ms=3000"], true));
-    let at = kafka.secure().clone();
-    let connecting = sasl_plaintext(&at).authenticated_by("SCRAM-SHA-256", "alice-secret");
-    stays_whole_while_sessions_are_renewed(&kafka, &connecting).await;
-}
-
-async fn stays_whole_while_sessions_are_renewed(kafka: &Kafka, connecting: &ProxyProperties) {
-    // The log has such a line once in five seconds, and a session lasts three to five.
-    const RENEWED: usize = 3;
-    let topic = unique("renewed");
-    block_in_place(|| kafka.create_topic(&topic, 1, 1));
-    let (proxy, log) = connecting.start_with(&["--log-level", "info,kafka_client::net=debug"]);
-    proxy.ready().await;
-    let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
-    let path = format!(
-        "/socket/out?topic={topic}&valType=long&clientId={}",
-        unique("c")
-    );
-    let mut consumer = proxy.connect(&path).await;
-    let mut sent = 0_u64;
-    while log.with("authenticated again").len() < RENEWED {
-        let batch: Vec<_> = (0..100)
-            .map(|n| json!({"value": {"value": sent + n, "format": "long"}}))
-            .collect();
-        let acks = producer.ask(Value::Array(batch).to_string()).await;
-        for ack in acks.as_array().unwrap() {
-            assert_eq!(ack["offset"], json!(sent), "{acks}");
-            sent += 1;
-        }
-    }
-    for n in 0..sent {
-        let record = consumer.next().await;
-        assert_eq!(
-            (&record["offset"], &record["value"]["value"]),
-            (&json!(n), &json!(n))
-        );
-    }
-    assert_eq!(log.with("was lost").len(), 0);
 }

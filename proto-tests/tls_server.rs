@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::tls::{self, client, golden, server_tls, tls_flags};
-use crate::support::{PATIENCE, until_asked};
+use crate::support::{PATIENCE, secrets, until_asked};
 
 /// Longer than a test may take.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -304,6 +304,7 @@ fn healthcheck(arguments: &[&str]) -> (Option<i32>, String) {
         .output()
         .unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
+    secrets::assert_none_in(&said);
     (out.status.code(), said)
 }
 

@@ -8,11 +8,11 @@ use crate::support::token_endpoint::{
 };
 
 /// Beyond what a test takes.
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 impl ProxyProperties {
     /// With these options of the JAAS line.
-    fn with_tokens(self, options: &str) -> Self {
+    pub(super) fn with_tokens(self, options: &str) -> Self {
         let jaas = format!(
             "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required {options};"
         );
@@ -20,17 +20,17 @@ impl ProxyProperties {
             .and("sasl.jaas.config", &jaas)
     }
 
-    fn of_endpoint(self, url: &str) -> Self {
+    pub(super) fn of_endpoint(self, url: &str) -> Self {
         self.and("sasl.oauthbearer.token.endpoint.url", url)
     }
 }
 
 /// The listener whose brokers want signed tokens.
-fn validating(at: &SecureListeners) -> ProxyProperties {
+pub(super) fn validating(at: &SecureListeners) -> ProxyProperties {
     trusting(sasl_ssl(at), at, "ca.pem")
 }
 
-fn credentials(secret: &str) -> String {
+pub(super) fn credentials(secret: &str) -> String {
     format!("clientId=\"{CLIENT_ID}\" clientSecret=\"{secret}\"")
 }
 
@@ -83,7 +83,7 @@ async fn what_keeps_a_token_away_is_said_with_the_property_to_look_at() {
     for (fault, connecting, said, property) in [
         (
             None,
-            of("wrong-secret-7", provider.url()),
+            of("wrong-client-secret", provider.url()),
             "refuses (401 Unauthorized): invalid_client: Client authentication failed",
             "sasl.jaas.config",
         ),
@@ -129,9 +129,6 @@ async fn what_keeps_a_token_away_is_said_with_the_property_to_look_at() {
             status == 503 && reasons.contains(&format!("{no_token} ({property})"))
         })
         .await;
-        for secret in ["wrong-secret-7", CLIENT_SECRET] {
-            assert_eq!(log.with(secret), Vec::<String>::new());
-        }
     }
     assert_eq!(secure_provider.given(), 0);
 }
@@ -155,15 +152,4 @@ async fn a_token_that_brokers_refuse_is_asked_for_again() {
     .await;
     provider.set_fault(None);
     proxy.ready().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn short_tokens_are_renewed_under_load_without_a_record_lost_or_repeated() {
-    let (kafka, at) = cluster();
-    let provider = FakeProvider::start(Duration::from_secs(5)).await;
-    let connecting = validating(&at)
-        .with_tokens(&credentials(CLIENT_SECRET))
-        .of_endpoint(provider.url());
-    stays_whole_while_sessions_are_renewed(&kafka, &connecting).await;
-    assert!(provider.given() > 1);
 }

@@ -7,10 +7,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::tls::TestStream;
 
 /// An open socket.
 pub(crate) struct DeflateClient {
-    stream: TcpStream,
+    stream: TestStream,
     received: Vec<u8>,
     /// `Sec-WebSocket-Extensions` of the response.
     pub(crate) extensions: Option<String>,
@@ -33,7 +34,17 @@ pub(crate) const TEXT: u8 = 0x81;
 impl DeflateClient {
     /// Opens `path`, with these headers of extensions.
     pub(crate) async fn connect(address: &str, path: &str, offers: &[&str]) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self::connect_by(TestStream::Left(stream), address, path, offers).await
+    }
+
+    /// Over a connection that stands.
+    pub(crate) async fn connect_by(
+        mut stream: TestStream,
+        address: &str,
+        path: &str,
+        offers: &[&str],
+    ) -> Self {
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -52,7 +63,8 @@ impl DeflateClient {
         let head = String::from_utf8(head).unwrap();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let named = head.lines().filter_map(|line| line.split_once(": "));
-        let mut named = named.filter(|(name, _)| name == &"sec-websocket-extensions");
+        let mut named =
+            named.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
         let extensions = named.next().map(|(_, value)| value.to_owned());
         assert!(named.next().is_none(), "{head}");
         Self {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::{PATIENCE, secrets};
 
 /// An answer, taken apart.
 pub(crate) struct HttpAnswer {
@@ -43,6 +43,7 @@ pub(crate) async fn ask(address: &str, method: &str, path: &str, headers: &[&str
     let mut answer = String::new();
     let read = stream.read_to_string(&mut answer);
     timeout(PATIENCE, read).await.unwrap().unwrap();
+    secrets::assert_none_in(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let (status, headers) = head.split_once("\r\n").expect("headers");
     let header = |line: &str| {

@@ -17,6 +17,7 @@ pub(crate) mod raw_client;
 pub(crate) mod reader;
 pub(crate) mod relay;
 pub(crate) mod schema_registry;
+pub(crate) mod secrets;
 pub(crate) mod tls;
 pub(crate) mod token_endpoint;
 pub(crate) mod ws_client;

@@ -1,16 +1,16 @@
 //! The real program, as a user starts it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::tls;
 use super::ws_client::{UpgradeRefused, WsClient};
-use super::{PATIENCE, until};
+use super::{PATIENCE, secrets, tls, until};
 
 /// What a program has logged so far.
 #[derive(Clone, Debug)]
@@ -20,18 +20,13 @@ impl LogLines {
     /// The lines of what somebody prints.
     pub(crate) fn following(printed: impl Read + Send + 'static) -> Self {
         let lines = LogLines(Arc::default());
-        lines.follow(BufReader::new(printed));
+        let following = lines.clone();
+        std::thread::spawn(move || follow(BufReader::new(printed), |line| following.push(line)));
         lines
     }
 
-    fn follow(&self, log: impl BufRead + Send + 'static) {
-        let lines = Arc::clone(&self.0);
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                eprintln!("{line}");
-                lines.lock().unwrap().push(line);
-            }
-        });
+    fn push(&self, line: String) {
+        self.0.lock().unwrap().push(line);
     }
 
     /// The lines so far that contain `part`.
@@ -48,10 +43,27 @@ impl LogLines {
     }
 }
 
-/// The running program. It ends with its owner.
+/// Prints lines and hands them on, to their end; gives those that tell a secret.
+fn follow(log: impl BufRead, mut take: impl FnMut(String)) -> Vec<String> {
+    let mut telling = Vec::new();
+    for line in log.lines().map_while(Result::ok) {
+        eprintln!("{line}");
+        if secrets::found_in(&line).is_some() {
+            telling.push(line.clone());
+        }
+        take(line);
+    }
+    telling
+}
+
+/// The running program. It ends with its owner, and with it what it was given in secret must not
+/// have been told.
 pub(crate) struct Program {
     child: Child,
     port: u16,
+    has_secrets: bool,
+    /// Reads its log to the end.
+    follower: Option<JoinHandle<Vec<String>>>,
     /// What its sockets are opened with, where it speaks nothing but TLS.
     tls: Option<Arc<ClientConfig>>,
 }
@@ -59,10 +71,9 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on a free loopback port and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Program {
-        let (program, _, mut log) = Self::listening(args, &[]);
+        let (program, before, log) = Self::listening(args, &[]);
         // Whatever else it logs must not block it.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
-        program
+        program.followed(before, log, |_| {})
     }
 
     /// As [`Program::start`], but its log's reader goes away.
@@ -79,9 +90,29 @@ impl Program {
     /// As [`Program::start`], with variables, and with the lines of its log.
     pub(crate) fn start_logged(args: &[&str], variables: &[(&str, &str)]) -> (Program, LogLines) {
         let (program, before, log) = Self::listening(args, variables);
-        let lines = LogLines(Arc::new(Mutex::new(before)));
-        lines.follow(log);
+        let lines = LogLines(Arc::new(Mutex::new(before.clone())));
+        let following = lines.clone();
+        let program = program.followed(before, log, move |line| following.push(line));
         (program, lines)
+    }
+
+    fn followed(
+        mut self,
+        before: Vec<String>,
+        log: BufReader<ChildStderr>,
+        take: impl FnMut(String) + Send + 'static,
+    ) -> Self {
+        let follow = move || {
+            let mut telling = follow(log, take);
+            telling.extend(
+                before
+                    .into_iter()
+                    .filter(|l| secrets::found_in(l).is_some()),
+            );
+            telling
+        };
+        self.follower = Some(std::thread::spawn(follow));
+        self
     }
 
     /// As [`Program::start`], with so many descriptors at most.
@@ -94,9 +125,8 @@ impl Program {
             "sh",
             env!("CARGO_BIN_EXE_kafka-websocket-proxy"),
         ]);
-        let (program, _, mut log) = Self::listening_by(command, args, &[]);
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
-        program
+        let (program, before, log) = Self::listening_by(command, args, &[]);
+        program.followed(before, log, |_| {})
     }
 
     /// How many descriptors it has open.
@@ -119,6 +149,11 @@ impl Program {
         args: &[&str],
         variables: &[(&str, &str)],
     ) -> (Program, Vec<String>, BufReader<ChildStderr>) {
+        let has_secrets = secrets::are_given(args, variables);
+        if has_secrets {
+            // Unless the test says otherwise.
+            command.env("WSPROXY_LOG_LEVEL", "trace");
+        }
         let mut child = command
             .args(["--port", "0", "--bind-interface", "127.0.0.1"])
             .args(["--dev-broker-port", "0"])
@@ -143,7 +178,14 @@ impl Program {
             }
         };
         let tls = args.contains(&"--ssl-ssl-only").then(|| tls::client(None));
-        (Program { child, port, tls }, lines, log)
+        let program = Program {
+            child,
+            port,
+            has_secrets,
+            follower: None,
+            tls,
+        };
+        (program, lines, log)
     }
 
     /// Against a real or an in-memory cluster.
@@ -195,9 +237,21 @@ impl Program {
             .await
             .expect("no answer")
             .unwrap();
+        secrets::assert_none_in(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, body.to_owned())
+    }
+
+    /// What `/metrics` answers, if it is asked without TLS and answers.
+    fn metrics(&self) -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Waits until `/ready` says so.
@@ -261,8 +315,17 @@ pub(crate) fn exit_status(child: &mut Child) -> ExitStatus {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        let is_asked = self.has_secrets && self.tls.is_none() && !std::thread::panicking();
+        let metrics = if is_asked { self.metrics().ok() } else { None };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let followed = self.follower.take().map(JoinHandle::join);
+        if std::thread::panicking() {
+            return;
+        }
+        secrets::assert_none_in(&metrics.unwrap_or_default());
+        let telling = followed.map_or_else(Vec::new, |followed| followed.unwrap_or_default());
+        assert!(telling.is_empty(), "secrets are logged: {telling:?}");
     }
 }
 

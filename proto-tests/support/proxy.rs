@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::secrets::{self, SecretsGuard};
 use super::tls;
 use super::ws_client::{UpgradeRefused, WsClient};
 use super::{PATIENCE, until_asked};
@@ -25,10 +26,12 @@ pub(crate) struct SecondNode {
     app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
+    secrets: SecretsGuard,
 }
 
 impl SecondNode {
     async fn start(broker: &MemoryBroker, change: impl FnOnce(&mut Config)) -> Self {
+        let secrets = secrets::watch_this_process();
         let mut config = Config::default();
         config.client.bootstrap_servers =
             broker.bootstrap().split(',').map(str::to_owned).collect();
@@ -58,6 +61,7 @@ impl SecondNode {
             app,
             stop,
             running: tokio::spawn(serving),
+            secrets,
         }
     }
 
@@ -89,6 +93,7 @@ pub(crate) struct Proxy {
     pub(crate) app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
+    _secrets: SecretsGuard,
 }
 
 impl Proxy {
@@ -113,6 +118,7 @@ impl Proxy {
             app,
             stop,
             running,
+            secrets,
         } = SecondNode::start(&broker, change).await;
         Self {
             broker,
@@ -121,6 +127,7 @@ impl Proxy {
             app,
             stop,
             running,
+            _secrets: secrets,
         }
     }
 

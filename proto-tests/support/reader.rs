@@ -11,16 +11,15 @@ use kafka_client::{Cluster, IsolationLevel, Principal, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::PATIENCE;
+use super::secrets::{self, SecretsGuard};
 
 /// The client of one cluster, as one process of ours has it.
 pub(crate) struct Process {
     pub(crate) client: Client,
     stop: CancellationToken,
+    _secrets: SecretsGuard,
 }
 
 impl Process {
@@ -29,12 +28,6 @@ impl Process {
     }
 
     pub(crate) fn with(bootstrap: &str, client: ClientConfig, consumer: ConsumerConfig) -> Self {
-        // RUST_LOG=debug shows what went on.
-        let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
-        let _ = tracing_subscriber::registry()
-            .with(level.parse::<Targets>().unwrap())
-            .with(tracing_subscriber::fmt::layer().with_test_writer())
-            .try_init();
         let config = ClientConfig {
             bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
             ..client
@@ -44,6 +37,7 @@ impl Process {
         Self {
             client: Client::new(cluster, ProducerConfig::default(), consumer),
             stop,
+            _secrets: secrets::watch_this_process(),
         }
     }
 

@@ -84,7 +84,14 @@ pub(crate) async fn connect(
     address: &str,
     config: &Arc<ClientConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(address).await?;
+    handshake(TcpStream::connect(address).await?, config).await
+}
+
+/// As [`connect`], over a connection that stands.
+pub(crate) async fn handshake(
+    tcp: TcpStream,
+    config: &Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = TlsConnector::from(Arc::clone(config)).connect(name, tcp);

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::tls::{self, TestStream};
-use super::{PATIENCE, until_asked};
+use super::{PATIENCE, secrets, until_asked};
 
 /// An open socket.
 pub(crate) struct WsClient {
@@ -79,7 +79,8 @@ impl WsClient {
         Self::upgrade(TestStream::Right(Box::new(stream)), address, path, None).await
     }
 
-    async fn upgrade(
+    /// Over a connection that stands, with one more header.
+    pub(crate) async fn upgrade(
         stream: TestStream,
         address: &str,
         path: &str,
@@ -98,6 +99,7 @@ impl WsClient {
             Err(Error::Http(response)) => {
                 let (head, body) = response.into_parts();
                 let body = String::from_utf8(body.unwrap_or_default()).unwrap();
+                secrets::assert_none_in(&format!("{:?} {body}", head.headers));
                 Err(UpgradeRefused {
                     status: head.status.as_u16(),
                     headers: head.headers,
@@ -187,6 +189,7 @@ impl WsClient {
         loop {
             match self.next_message().await {
                 Some(Message::Close(Some(CloseFrame { code, reason }))) => {
+                    secrets::assert_none_in(&reason);
                     return (code.into(), reason.to_string());
                 }
                 Some(Message::Close(None)) => return (1005, String::new()),
