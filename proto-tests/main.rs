@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod acls_kafka;
 mod admission;
 mod autobahn;
 mod avro_java;
@@ -47,6 +48,7 @@ mod log_lines;
 mod many_sockets;
 mod metrics;
 mod mixed_group;
+mod nginx;
 mod panics;
 mod parameters;
 mod principals_kafka;
