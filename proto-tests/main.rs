@@ -23,6 +23,7 @@ mod cluster_ids;
 mod compression;
 mod config;
 mod console_answers;
+mod console_page;
 mod drain;
 mod embedded_broker;
 mod fetch;

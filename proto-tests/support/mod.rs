@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) mod avro;
+pub(crate) mod chromium;
 pub(crate) mod clients;
 pub(crate) mod deflate_client;
 pub(crate) mod http;
