@@ -391,7 +391,7 @@ function begin() {
 async function suggest() {
   const answer = await get("console/topics?limit=1");
   if (!answer.ok || (await answer.json()).topics.length > 0 || at("topic").value !== "") return;
-  at("topic").value = "t";
+  at("topic").value = read.topic = "t";
   at("produce-topic").value ||= "t";
   suggested = true;
   draw();
