@@ -1,8 +1,8 @@
-//! A text that never prints: passwords, tokens, JAAS lines.
+//! A text, or bytes, that never print: passwords, tokens, JAAS lines, keys.
 //!
 //! # Invariants
 //! - `Debug` and `Display` show `***`, whatever holds the secret.
-//! - The text leaves only through [`Secret::reveal`], so its readers can be found by name.
+//! - It leaves only through `reveal`, so its readers can be found by name.
 //! - Its memory is wiped when it is dropped, and comparing two takes as long wherever they differ.
 
 use std::fmt;
@@ -55,6 +55,43 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Bytes that show as `***`.
+#[derive(Clone, Default)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes `bytes` out of sight.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes themselves, for the one place that needs them.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Secret> for SecretBytes {
+    fn from(mut text: Secret) -> Self {
+        Self::new(std::mem::take(&mut *text.0))
+    }
+}
+
+/// In constant time, but for their lengths.
+impl PartialEq for SecretBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretBytes {}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +108,14 @@ mod tests {
         assert_eq!(Secret::new("hunter2"), Secret::new("hunter2"));
         assert_ne!(Secret::new("hunter2"), Secret::new("hunter3"));
         assert_ne!(Secret::new("hunter2"), Secret::new("hunter"));
+    }
+
+    #[test]
+    fn secret_bytes_print_as_stars_and_are_those_of_the_text() {
+        let bytes = SecretBytes::from(Secret::new("hunter2"));
+        assert_eq!(format!("{bytes:?}"), "***");
+        assert_eq!(bytes.reveal(), b"hunter2");
+        assert_eq!(bytes, SecretBytes::new(*b"hunter2"));
+        assert_ne!(bytes, SecretBytes::new(*b"hunter3"));
     }
 }
