@@ -135,6 +135,12 @@ impl App {
                 Some(AuthenticationFault::NoToken(fault)) => {
                     format!("there is no token for the brokers ({})", fault.property)
                 }
+                Some(AuthenticationFault::NoTicket(fault)) => {
+                    format!(
+                        "there is no Kerberos ticket for the brokers ({})",
+                        fault.place
+                    )
+                }
                 Some(_) => "the brokers do not accept the proxy's credentials".to_owned(),
                 None => "no broker can be reached".to_owned(),
             };

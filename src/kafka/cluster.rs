@@ -118,8 +118,7 @@ impl Cluster {
             }
         });
         let sasl = config.security.sasl.as_ref();
-        if let Some(provider) = sasl.and_then(|sasl| sasl.token_provider()) {
-            let renewing = async move { provider.keep_fresh().await };
+        if let Some(renewing) = sasl.and_then(|sasl| sasl.renewal()) {
             tasks.spawn(stop.clone().run_until_cancelled_owned(renewing));
         }
         // A user has few connections, and often not for long: no more than are needed.

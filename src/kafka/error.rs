@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::sasl::TokenFault;
+use crate::sasl::{TicketFault, TokenFault};
 use crate::topic::BrokerId;
 
 /// A broker's id and address, as log lines and errors name it: `2 (kafka-2:9092)`.
@@ -19,6 +19,21 @@ pub struct BrokerAddress {
     pub id: BrokerId,
     /// `host:port`, an IPv6 address in brackets; or why there is none.
     pub address: Arc<str>,
+}
+
+impl BrokerAddress {
+    /// The host of its address.
+    pub(crate) fn host(&self) -> &str {
+        host_of(&self.address)
+    }
+}
+
+/// The host of `host:port` or `[address]:port`.
+pub(crate) fn host_of(address: &str) -> &str {
+    let name = address.rsplit_once(':').map_or(address, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    // A name may end with the dot of the root; in certificates and tickets it does not.
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 impl fmt::Display for BrokerAddress {
@@ -68,6 +83,9 @@ pub enum AuthenticationFault {
     /// There is nothing to authenticate with.
     #[error("there is no token for it: {0}")]
     NoToken(TokenFault),
+    /// The same, of Kerberos.
+    #[error("there is no Kerberos ticket for it: {0}")]
+    NoTicket(TicketFault),
     /// The exchange went wrong.
     #[error("{mechanism}: {message}")]
     ExchangeFailed {

@@ -9,16 +9,23 @@
 
 mod credentials;
 mod error;
+mod gssapi;
 mod oauthbearer;
 mod plain;
 mod scram;
 
 use std::sync::Arc;
 
-use secret::Secret;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secret::SecretBytes;
 
-pub use self::credentials::{BearerToken, Credentials, TokenFault, TokenProvider};
+pub use self::credentials::{
+    BearerToken, Credentials, GssContext, GssContextProvider, GssFault, TicketFault, TokenFault,
+    TokenProvider,
+};
 pub(crate) use self::error::SaslError;
+use self::gssapi::GssapiClient;
 use self::oauthbearer::OAuthBearerClient;
 use self::scram::ScramClient;
 pub use self::scram::{ScramCredentials, ScramHash};
@@ -32,6 +39,8 @@ pub enum SaslConfig {
     Scram(ScramCredentials),
     /// RFC 7628.
     OAuthBearer(Arc<dyn TokenProvider>),
+    /// RFC 4752.
+    Gssapi(Arc<dyn GssContextProvider>),
 }
 
 impl SaslConfig {
@@ -41,21 +50,33 @@ impl SaslConfig {
             Self::Plain(_) => "PLAIN",
             Self::Scram(scram) => scram.mechanism(),
             Self::OAuthBearer(_) => "OAUTHBEARER",
+            Self::Gssapi(_) => "GSSAPI",
         }
     }
 
-    /// Whom to have renew what is authenticated with, while there are connections.
-    pub(crate) fn token_provider(&self) -> Option<Arc<dyn TokenProvider>> {
+    /// Renews what is authenticated with, for as long as there are connections.
+    pub(crate) fn renewal(&self) -> Option<BoxFuture<'static, ()>> {
         match self {
             Self::Plain(_) | Self::Scram(_) => None,
-            Self::OAuthBearer(provider) => Some(Arc::clone(provider)),
+            Self::OAuthBearer(provider) => {
+                let provider = Arc::clone(provider);
+                Some(async move { provider.keep_fresh().await }.boxed())
+            }
+            Self::Gssapi(provider) => {
+                let provider = Arc::clone(provider);
+                Some(async move { provider.keep_fresh().await }.boxed())
+            }
         }
     }
 
     /// Notes that a broker has refused what was said in that exchange.
     pub(crate) fn refused(&self, client: &SaslClient) {
-        if let (Self::OAuthBearer(provider), SaslClient::OAuthBearer(client)) = (self, client) {
-            provider.refused(client.token());
+        match (self, client) {
+            (Self::OAuthBearer(provider), SaslClient::OAuthBearer(client)) => {
+                provider.refused(client.token());
+            }
+            (_, SaslClient::Gssapi(client)) => client.context().refused(),
+            _ => {}
         }
     }
 
@@ -69,14 +90,20 @@ impl SaslConfig {
         }
     }
 
-    /// Begins an exchange.
-    pub(crate) async fn client(&self) -> Result<SaslClient, SaslError> {
+    /// Begins an exchange with a broker on that host.
+    pub(crate) async fn client(&self, host: &str) -> Result<SaslClient, SaslError> {
         Ok(match self {
-            Self::Plain(credentials) => SaslClient::Plain(plain::initial_response(credentials)),
+            Self::Plain(credentials) => {
+                SaslClient::Plain(plain::initial_response(credentials).into())
+            }
             Self::Scram(scram) => SaslClient::Scram(ScramClient::new(scram)),
             Self::OAuthBearer(provider) => {
                 let token = provider.token().await.map_err(SaslError::NoToken)?;
                 SaslClient::OAuthBearer(OAuthBearerClient::new(token))
+            }
+            Self::Gssapi(provider) => {
+                let context = provider.begin(host).await;
+                SaslClient::Gssapi(GssapiClient::new(context.map_err(SaslError::NoTicket)?))
             }
         })
     }
@@ -85,35 +112,42 @@ impl SaslConfig {
 /// One exchange.
 pub(crate) enum SaslClient {
     /// All that there is to say.
-    Plain(Secret),
+    Plain(SecretBytes),
     Scram(ScramClient),
     OAuthBearer(OAuthBearerClient),
+    Gssapi(GssapiClient),
 }
 
 impl SaslClient {
     /// What is said first.
-    pub(crate) fn initial_response(&self) -> Secret {
+    pub(crate) fn initial_response(&self) -> SecretBytes {
         match self {
             Self::Plain(response) => response.clone(),
-            Self::Scram(client) => client.first_message(),
-            Self::OAuthBearer(client) => client.initial_response(),
+            Self::Scram(client) => client.first_message().into(),
+            Self::OAuthBearer(client) => client.initial_response().into(),
+            Self::Gssapi(client) => client.initial_response(),
         }
     }
 
     /// What the broker's challenge is answered with; `None` when nothing is left to say.
-    pub(crate) async fn respond(&mut self, challenge: &[u8]) -> Result<Option<Secret>, SaslError> {
-        match self {
-            Self::Plain(_) => Ok(None),
-            Self::Scram(client) => client.respond(challenge).await,
-            Self::OAuthBearer(client) => client.respond(challenge),
-        }
+    pub(crate) async fn respond(
+        &mut self,
+        challenge: &[u8],
+    ) -> Result<Option<SecretBytes>, SaslError> {
+        let text = match self {
+            Self::Plain(_) => None,
+            Self::Scram(client) => client.respond(challenge).await?,
+            Self::OAuthBearer(client) => client.respond(challenge)?,
+            Self::Gssapi(client) => return client.respond(challenge),
+        };
+        Ok(text.map(SecretBytes::from))
     }
 
     /// What the broker said of the credentials, where that came before its error code.
     pub(crate) fn refusal(&self) -> Option<&str> {
         match self {
             Self::OAuthBearer(client) => client.refusal(),
-            Self::Plain(_) | Self::Scram(_) => None,
+            Self::Plain(_) | Self::Scram(_) | Self::Gssapi(_) => None,
         }
     }
 }

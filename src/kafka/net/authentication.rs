@@ -46,7 +46,8 @@ pub(crate) async fn authenticate(
         fault,
     };
     let exchange_failed = |error: SaslError| failed(fault_of(mechanism, error));
-    let mut client = sasl.client().await.map_err(exchange_failed)?;
+    let client = sasl.client(connection.broker().host()).await;
+    let mut client = client.map_err(exchange_failed)?;
 
     let handshake =
         SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
@@ -73,7 +74,7 @@ pub(crate) async fn authenticate(
             break;
         };
         let request = SaslAuthenticateRequest::default()
-            .with_auth_bytes(Bytes::copy_from_slice(said.reveal().as_bytes()));
+            .with_auth_bytes(Bytes::copy_from_slice(said.reveal()));
         let response = connection.call(version, &request, timeout).await?;
         if response.error_code != 0 {
             let message = client.refusal().or(response.error_message.as_deref());
@@ -103,6 +104,7 @@ fn fault_of(mechanism: &'static str, error: SaslError) -> AuthenticationFault {
     let message = error.to_string().into();
     match error {
         SaslError::NoToken(fault) => AuthenticationFault::NoToken(fault),
+        SaslError::NoTicket(fault) => AuthenticationFault::NoTicket(fault),
         SaslError::Refused(_) => AuthenticationFault::CredentialsRefused { mechanism, message },
         SaslError::UnexpectedChallenge { .. } => {
             AuthenticationFault::ExchangeFailed { mechanism, message }

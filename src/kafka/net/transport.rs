@@ -12,6 +12,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use crate::error::host_of;
+
 /// Opens a byte stream to one address of `host`, the `host:port` that its certificate must have.
 /// `tls`: the settings of TLS; none for plain text.
 pub(crate) async fn connect(
@@ -37,12 +39,9 @@ pub(crate) async fn connect(
     ))
 }
 
-/// The host of `host:port` or `[address]:port`.
-fn server_name(host: &str) -> io::Result<ServerName<'static>> {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    // A name may end with the dot of the root; in certificates it does not.
-    let name = name.strip_suffix('.').unwrap_or(name);
+/// The name that the certificate of `host:port` must have.
+fn server_name(address: &str) -> io::Result<ServerName<'static>> {
+    let name = host_of(address);
     ServerName::try_from(name.to_owned()).map_err(|error| {
         let fault = format!("{name:?} cannot be the name in a certificate: {error}");
         io::Error::new(io::ErrorKind::InvalidInput, fault)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use secret::Secret;
+use secret::{Secret, SecretBytes};
 
 /// A name and a password.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,4 +49,66 @@ pub struct TokenFault {
     pub message: Arc<str>,
     /// The property to look at.
     pub property: &'static str,
+}
+
+/// Where contexts of the GSS-API come from, such as a login at a KDC.
+pub trait GssContextProvider: fmt::Debug + Send + Sync {
+    /// Begins a context with the broker on that host.
+    ///
+    /// # Errors
+    /// Why there is no ticket for it.
+    fn begin<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn GssContext>, TicketFault>>;
+
+    /// Renews tickets before they expire, so that no authentication has to wait for one. Does not
+    /// end; runs once for each pool of connections.
+    fn keep_fresh(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A context of the GSS-API (RFC 2743), on the side that began it.
+pub trait GssContext: fmt::Debug + Send + Sync {
+    /// The token that begins it.
+    fn first_token(&self) -> SecretBytes;
+
+    /// Takes the broker's token, which is the last one.
+    ///
+    /// # Errors
+    /// [`GssFault`]
+    fn establish(&mut self, token: &[u8]) -> Result<(), GssFault>;
+
+    /// What a wrapped message of the broker says.
+    ///
+    /// # Errors
+    /// [`GssFault`]
+    fn unwrap(&mut self, message: &[u8]) -> Result<Vec<u8>, GssFault>;
+
+    /// A message to the broker: checked, not encrypted.
+    ///
+    /// # Errors
+    /// [`GssFault`]: before the context is established there is none.
+    fn wrap(&mut self, text: &[u8]) -> Result<SecretBytes, GssFault>;
+
+    /// The broker has refused it: another ticket is needed.
+    fn refused(&self);
+}
+
+/// Why a context goes no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GssFault {
+    /// The broker refuses, in its words.
+    Refused(String),
+    /// What it says is not of this context.
+    Unexpected(&'static str),
+}
+
+/// Why there is no ticket. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({place})")]
+pub struct TicketFault {
+    /// What is wrong.
+    pub message: Arc<str>,
+    /// What to look at: a property, or something of this machine.
+    pub place: &'static str,
 }

@@ -1,6 +1,6 @@
 //! How an exchange can fail.
 
-use super::credentials::TokenFault;
+use super::credentials::{TicketFault, TokenFault};
 
 /// Why an exchange cannot go on. Shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,6 +8,9 @@ pub(crate) enum SaslError {
     /// There is nothing to authenticate with.
     #[error("there is no token: {0}")]
     NoToken(TokenFault),
+    /// The same, of Kerberos.
+    #[error("there is no ticket: {0}")]
+    NoTicket(TicketFault),
     /// The broker's message is none of the mechanism's, or not that of this exchange.
     #[error("the broker's answer is none of {mechanism}: {reason}")]
     UnexpectedChallenge {

@@ -1,8 +1,10 @@
 //! Against a scripted broker.
 
+use std::future::{pending, ready};
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use kafka_protocol::messages::{
     ApiKey, HeartbeatRequest, HeartbeatResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
@@ -16,7 +18,7 @@ use crate::config::ClientConfig;
 use crate::error::BrokerAddress;
 use crate::fake::{self, FakeBroker, FakeResponse, ReceivedRequest};
 use crate::net::pool::{ConnectionPurpose, Pool};
-use crate::sasl::Credentials;
+use crate::sasl::{Credentials, GssContext, GssContextProvider, TicketFault};
 use crate::security::SecurityConfig;
 use crate::topic::BrokerId;
 
@@ -132,6 +134,34 @@ async fn nothing_is_sent_before_the_connection_is_authenticated() {
     bytes::Buf::advance(&mut said, 1);
     let said = SaslAuthenticateRequest::decode(&mut said, 2).expect("it can be read");
     assert_eq!(said.auth_bytes, &b"\0alice\0hunter2"[..]);
+}
+
+/// Has no ticket for anybody, and says for whom it was asked.
+#[derive(Debug)]
+struct NoTickets;
+
+impl GssContextProvider for NoTickets {
+    fn begin<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn GssContext>, TicketFault>> {
+        let fault = TicketFault {
+            message: format!("none for {host}").into(),
+            place: "krb5.conf",
+        };
+        ready(Err(fault)).boxed()
+    }
+
+    fn keep_fresh(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+}
+
+#[tokio::test]
+async fn without_a_ticket_for_the_brokers_host_nothing_is_said_to_it() {
+    let fault = fault(ACCEPTS, SaslConfig::Gssapi(Arc::new(NoTickets))).await;
+    let expected = "there is no Kerberos ticket for it: none for 127.0.0.1 (krb5.conf)";
+    assert_eq!(fault.to_string(), expected);
 }
 
 #[tokio::test]
