@@ -167,6 +167,27 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "kerberos",
+        "src/kerberos",
+        &[
+            "aes",
+            "cts",
+            "der",
+            "futures-util",
+            "getrandom",
+            "hmac",
+            "kafka-client",
+            "runtime",
+            "secret",
+            "sha1",
+            "sha2",
+            "subtle",
+            "tokio",
+            "tracing",
+            "zeroize",
+        ],
+    ),
+    (
         "oauth",
         "src/oauth",
         &[

@@ -34,10 +34,11 @@
 //! src/kafka       the client layer: connections, metadata, records, producer, fetcher, groups
 //! src/websocket   RFC 6455 and 7692: the opening handshake, frames, compression, without I/O
 //! src/registry    the client of Confluent's schema registry
+//! src/kerberos    tickets for brokers: keytabs, KDCs, contexts of the GSS-API
 //! src/oauth       where bearer tokens for brokers come from
 //! src/https       small requests over HTTP and HTTPS
 //! src/tls         key and trust stores, and what TLS checks of a peer
-//! src/secret      texts that never print
+//! src/secret      texts and bytes that never print
 //! src/runtime     waking a task; which panics end the process, which only their task
 //! src/alloc       the static binary's allocator, the only unsafe code
 //! ```
