@@ -51,8 +51,14 @@ fn ours(command: &str) -> Option<Vec<&str>> {
 
 /// What our program prints that ends by itself.
 fn program_output(arguments: &[&str]) -> String {
+    program_output_with(arguments, &[])
+}
+
+/// As [`program_output`], with variables.
+fn program_output_with(arguments: &[&str], variables: &[(&str, &Path)]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_kafka-websocket-proxy"));
-    let output = program.args(arguments).output().unwrap();
+    program.args(arguments).envs(variables.iter().copied());
+    let output = program.output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     let printed = String::from_utf8(output.stdout).unwrap();
     secrets::assert_none_in(&printed);
@@ -115,12 +121,20 @@ fn the_settings_of_secured_clusters_are_accepted() {
     std::fs::write(file("store-password"), "storepass").unwrap();
     std::fs::write(file("secret"), "hunter2").unwrap();
     let settings = blocks(section("## Secured clusters"), "hocon");
-    assert_eq!(settings.len(), 3);
+    assert_eq!(settings.len(), 4);
+    let keytab = root().join("proto-tests/golden/kerberos/alice.keytab");
+    std::fs::copy(keytab, file("proxy.keytab")).unwrap();
+    let realm = "[realms]\nTEST.LOCAL = {\nkdc = kdc.example.com\n}\n";
+    std::fs::write(file("krb5.conf"), realm).unwrap();
     for block in settings {
         let here = format!("{}/", directory.path().display());
         let config = file("application.conf");
-        std::fs::write(&config, block.replace("/etc/kafka/", &here)).unwrap();
-        let checked = program_output(&["check-config", "--config", config.to_str().unwrap()]);
+        let block = block.replace("/etc/kafka/", &here);
+        let block = block.replace("proxy@EXAMPLE.COM", "alice@TEST.LOCAL");
+        std::fs::write(&config, block).unwrap();
+        let arguments = ["check-config", "--config", config.to_str().unwrap()];
+        let variables: [(&str, &Path); 1] = [("KRB5_CONFIG", &file("krb5.conf"))];
+        let checked = program_output_with(&arguments, &variables);
         assert!(checked.contains("security.protocol"), "{checked}");
         assert!(!checked.contains("hunter2"), "{checked}");
     }

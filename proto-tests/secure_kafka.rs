@@ -1,6 +1,7 @@
 //! TLS and SASL towards a real Apache Kafka: every protocol and mechanism, both ways, and what is
 //! said when a broker, or we, refuse.
 
+mod kerberos;
 mod oauthbearer;
 mod renewals;
 
@@ -26,6 +27,7 @@ use crate::support::until_asked;
 pub(crate) struct ProxyProperties {
     bootstrap: String,
     properties: Vec<String>,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl ProxyProperties {
@@ -33,11 +35,17 @@ impl ProxyProperties {
         Self {
             bootstrap: bootstrap.to_owned(),
             properties: properties.map(str::to_owned).to_vec(),
+            variables: Vec::new(),
         }
     }
 
     fn and(mut self, name: &str, value: &str) -> Self {
         self.properties.push(format!("{name}={value}"));
+        self
+    }
+
+    fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
         self
     }
 
@@ -84,7 +92,11 @@ impl ProxyProperties {
             args.extend(["-D".to_owned(), define]);
         }
         let args = args.iter().map(String::as_str).chain(more.iter().copied());
-        Program::start_logged(&args.collect::<Vec<_>>(), &[])
+        let variables = self.variables.iter();
+        let variables: Vec<_> = variables
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        Program::start_logged(&args.collect::<Vec<_>>(), &variables)
     }
 }
 

@@ -25,6 +25,7 @@ mod given;
 mod ignored_keys;
 mod jaas;
 mod java_properties;
+mod kerberos;
 pub(crate) mod keys;
 mod loader;
 mod log_level;

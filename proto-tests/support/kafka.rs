@@ -13,6 +13,8 @@ pub(crate) struct Kafka {
     dir: PathBuf,
     bootstrap: String,
     secure: Option<SecureListeners>,
+    /// Where the KDC's files are.
+    kerberos: Option<PathBuf>,
     owned: bool,
 }
 
@@ -60,7 +62,16 @@ impl Kafka {
     /// As [`shared_secure`](Self::shared_secure), with settings, and of the test's own if it is
     /// owned.
     pub(crate) fn start_secure(settings: &[&str], owned: bool) -> Kafka {
-        let kafka = Self::launch_with(&["--secure"], "4.4", 1, settings, owned);
+        Self::launch_secure(&["--secure"], settings, owned)
+    }
+
+    /// As [`start_secure`](Self::start_secure), with a KDC.
+    pub(super) fn launch_with_kdc(settings: &[&str], owned: bool) -> Kafka {
+        Self::launch_secure(&["--secure", "--kerberos"], settings, owned)
+    }
+
+    fn launch_secure(options: &[&str], settings: &[&str], owned: bool) -> Kafka {
+        let kafka = Self::launch_with(options, "4.4", 1, settings, owned);
         for principal in ["User:alice", "User:CN=client"] {
             let everything = [
                 "topic",
@@ -125,6 +136,7 @@ impl Kafka {
                 sasl_plaintext: field("sasl_plaintext").to_owned(),
                 stores: field("stores").into(),
             }),
+            kerberos: find("kerberos").map(PathBuf::from),
             owned,
         }
     }
@@ -147,6 +159,27 @@ impl Kafka {
     /// Starts an ended broker again, on the same port and data.
     pub(crate) fn start_broker(&self, broker: u8) {
         self.control("start-broker", broker);
+    }
+
+    /// Ends the KDC.
+    pub(crate) fn stop_kdc(&self) {
+        self.control_kdc("stop-kdc");
+    }
+
+    /// Starts it again, on the same port.
+    pub(crate) fn start_kdc(&self) {
+        self.control_kdc("start-kdc");
+    }
+
+    fn control_kdc(&self, what: &str) {
+        let mut command = script();
+        command.arg(what).arg(&self.dir);
+        run(command);
+    }
+
+    /// Of a cluster that was started with a KDC.
+    pub(super) fn kerberos_folder(&self) -> &Path {
+        self.kerberos.as_deref().expect("the cluster has a KDC")
     }
 
     fn control(&self, what: &str, broker: u8) {

@@ -11,6 +11,7 @@ pub(crate) mod deflate_client;
 pub(crate) mod http;
 pub(crate) mod http_listener;
 pub(crate) mod kafka;
+mod kerberos;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod random;

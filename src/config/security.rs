@@ -10,6 +10,7 @@ use kafka_client::sasl::{Credentials, SaslConfig, ScramCredentials, ScramHash};
 use kafka_client::security::SecurityConfig;
 
 use super::jaas::{JAAS_CONFIG, JaasEntry};
+use super::kerberos::KerberosProperties;
 use super::oauthbearer::OAuthBearerProperties;
 use super::security_fault::SecurityFault;
 use super::ssl::SslProperties;
@@ -84,6 +85,7 @@ pub(crate) struct SecurityProperties {
     pub(super) mechanism: SaslMechanism,
     pub(super) jaas: Option<JaasEntry>,
     pub(super) oauthbearer: OAuthBearerProperties,
+    pub(super) kerberos: KerberosProperties,
 }
 
 /// `sasl.mechanism`
@@ -107,7 +109,7 @@ impl SaslMechanism {
             "SCRAM-SHA-512" => Self::ScramSha512,
             "OAUTHBEARER" => Self::OAuthBearer,
             _ => {
-                return Err("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER".to_owned());
+                return Err("GSSAPI, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER".to_owned());
             }
         })
     }
@@ -141,13 +143,7 @@ impl SecurityProperties {
             SaslMechanism::OAuthBearer => {
                 return self.oauthbearer.resolve(self.jaas.as_ref(), &self.ssl);
             }
-            SaslMechanism::Gssapi => {
-                return Err(SecurityFault::new(
-                    "sasl.mechanism",
-                    "GSSAPI (Kerberos), which is the default, is not supported; \
-                     PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER are",
-                ));
-            }
+            SaslMechanism::Gssapi => return self.kerberos.resolve(self.jaas.as_ref()),
         };
         let entry = self.jaas.as_ref().ok_or_else(|| needed(module))?;
         if !entry.login_module.ends_with(module) {

@@ -146,11 +146,17 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     // Security.
     property(AllClients, "security.protocol", "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL: how brokers are connected to", |c, text| assign(&mut c.security.protocol, SecurityProtocol::parse(text)))
         .set_by(&["WSPROXY_KAFKA_SECURITY_PROTOCOL"]),
-    property(AllClients, "sasl.mechanism", "GSSAPI", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER: how the proxy is authenticated", |c, text| assign(&mut c.security.mechanism, SaslMechanism::parse(text)))
+    property(AllClients, "sasl.mechanism", "GSSAPI", "GSSAPI (Kerberos), PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER: how the proxy is authenticated", |c, text| assign(&mut c.security.mechanism, SaslMechanism::parse(text)))
         .set_by(&["WSPROXY_KAFKA_SASL_MECHANISM"]),
     property(AllClients, "sasl.jaas.config", "", "Login module and credentials, as Java's clients have them", |c, text| assign(&mut c.security.jaas, JaasEntry::parse_setting(text)))
         .secret().set_by(&["WSPROXY_KAFKA_SASL_JAAS_CFG"]),
-    unsupported("sasl.kerberos.service.name").set_by(&["WSPROXY_KAFKA_SASL_KERBEROS_SERVICE_NAME"]),
+    property(AllClients, "sasl.kerberos.service.name", "", "What the brokers' principals begin with, for GSSAPI; or serviceName in the JAAS line", |c, text| assign(&mut c.security.kerberos.service_name, Ok(text.to_owned())))
+        .set_by(&["WSPROXY_KAFKA_SASL_KERBEROS_SERVICE_NAME"]),
+    property(AllClients, "sasl.kerberos.ticket.renew.window.factor", "0.8", "Part of its life after which a Kerberos ticket is renewed, 0 to 1", |c, text| assign(&mut c.security.kerberos.renewal.factor, fraction(text, 0.0..=1.0))),
+    property(AllClients, "sasl.kerberos.ticket.renew.jitter", "0.05", "Part of its life that this is later at random, 0 to 1", |c, text| assign(&mut c.security.kerberos.renewal.jitter, fraction(text, 0.0..=1.0))),
+    property(AllClients, "sasl.kerberos.min.time.before.relogin", "60000", "How long a login to Kerberos is kept at least", |c, text| assign(&mut c.security.kerberos.renewal.min_period, millis(text))),
+    ignored("sasl.kerberos.kinit.cmd", "the proxy logs in itself, with the keytab"),
+    ignored("sasl.kerberos.principal.to.local.rules", OF_BROKERS),
     ignored("sasl.login.callback.handler.class", NO_JAVA_CLASSES),
     ignored("sasl.login.class", NO_JAVA_CLASSES),
     ignored("sasl.client.callback.handler.class", NO_JAVA_CLASSES),

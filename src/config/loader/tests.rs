@@ -299,8 +299,8 @@ fn a_security_setting_that_cannot_be_followed_is_named_with_the_way_out() {
         ),
         (
             &["security.protocol=SASL_PLAINTEXT"],
-            "sasl.mechanism",
-            "GSSAPI (Kerberos), which is the default, is not supported; PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER are",
+            "sasl.jaas.config",
+            "GSSAPI, which sasl.mechanism is unless it says otherwise, needs com.sun.security.auth.module.Krb5LoginModule required",
         ),
         (
             &["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN"],
