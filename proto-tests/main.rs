@@ -71,5 +71,6 @@ mod socket_in;
 mod socket_out;
 mod static_binary;
 mod support;
+mod tls_browser;
 mod tls_server;
 mod tls_sockets;
