@@ -1,4 +1,4 @@
-//! The secrets of the tests, and that none of them is told by anybody.
+//! The secrets of the tests, and that none of them is shown by anybody.
 //!
 //! ```text
 //! a program's log and its /metrics ────▶ looked through ─▶ its owner's test fails (Program)
@@ -98,14 +98,14 @@ fn private_keys() -> Vec<SecretForms> {
 /// The secret that is in the text, in whatever form.
 pub(crate) fn found_in(text: &str) -> Option<&'static str> {
     let mut secrets = FORMS.iter();
-    let told = secrets.find(|secret| secret.forms.iter().any(|form| text.contains(form)))?;
-    Some(&told.name)
+    let shown = secrets.find(|secret| secret.forms.iter().any(|form| text.contains(form)))?;
+    Some(&shown.name)
 }
 
 /// Fails where a secret is in the text.
 pub(crate) fn assert_none_in(text: &str) {
     if let Some(secret) = found_in(text) {
-        panic!("{secret} is told: {text}");
+        panic!("{secret} is shown: {text}");
     }
 }
 
@@ -162,8 +162,8 @@ fn reads_a_secret(text: &str) -> bool {
     text.contains("file:") || has_secrets(text.trim_start_matches('@'))
 }
 
-/// What servers in this process have told.
-static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// What servers in this process have shown.
+static SHOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Looks through what is logged in this process, at every level. `RUST_LOG=debug` prints it.
 pub(crate) fn watch_this_process() -> SecretsGuard {
@@ -190,7 +190,7 @@ impl io::Write for LogSearch {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         if found_in(&text).is_some() {
-            TOLD.lock().unwrap().push(text.into_owned());
+            SHOWN.lock().unwrap().push(text.into_owned());
         }
         Ok(line.len())
     }
@@ -200,14 +200,14 @@ impl io::Write for LogSearch {
     }
 }
 
-/// Fails at its end when a server in this process has told a secret.
+/// Fails at its end when a server in this process has shown a secret.
 pub(crate) struct SecretsGuard;
 
 impl Drop for SecretsGuard {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let told = TOLD.lock().unwrap().clone();
-            assert!(told.is_empty(), "secrets are logged: {told:?}");
+            let shown = SHOWN.lock().unwrap().clone();
+            assert!(shown.is_empty(), "secrets are logged: {shown:?}");
         }
     }
 }
@@ -216,15 +216,15 @@ impl Drop for SecretsGuard {
 fn a_secret_is_found_in_every_form_that_it_may_be_found_in() {
     let secret = "hunter2";
     let (head, tail) = ("Authorization: Basic ", "\r\n");
-    let told = |text: &str| found_in(&format!("{head}{text}{tail}")) == Some(secret);
+    let shown = |text: &str| found_in(&format!("{head}{text}{tail}")) == Some(secret);
     for before in ["", "u:", "us:", "user:", "\0user\0"] {
         for behind in ["", "x", "xy", "xyz"] {
             let text = format!("{before}{secret}{behind}");
-            assert!(told(&text) && told(&STANDARD_NO_PAD.encode(&text)));
-            assert!(told(&format!("{:?}", text.as_bytes())), "{text}");
+            assert!(shown(&text) && shown(&STANDARD_NO_PAD.encode(&text)));
+            assert!(shown(&format!("{:?}", text.as_bytes())), "{text}");
         }
     }
-    assert!(!told("hunter") && !told("aHVudGVy"));
+    assert!(!shown("hunter") && !shown("aHVudGVy"));
     let key = std::fs::read_to_string(root().join("proto-tests/golden/tls/server.key"));
     assert!(found_in(&key.unwrap()).unwrap().ends_with("server.key"));
 }
