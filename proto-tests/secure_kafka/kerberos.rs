@@ -146,6 +146,46 @@ async fn while_the_kdc_is_away_those_with_tickets_go_on_and_others_wait_for_it()
     during.ready().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn short_tickets_are_renewed_under_load_without_a_record_lost_or_repeated() {
+    let (kafka, at) = cluster();
+    let login = Login {
+        principal: "alice/short",
+        ..Login::by(&kafka, "short.keytab")
+    };
+    let topic = unique("short");
+    block_in_place(|| kafka.create_topic(&topic, 1, 1));
+    let (proxy, log) = login.over(sasl_plaintext(&at)).start();
+    proxy.ready().await;
+    let path = format!(
+        "/socket/out?topic={topic}&valType=long&clientId={}",
+        unique("c")
+    );
+    let mut consumer = proxy.connect(&path).await;
+    let mut producer = proxy.connect(&format!("/socket/in?topic={topic}")).await;
+    let mut sent = 0_u64;
+    // Tickets are renewed after five seconds, and sessions after three.
+    while kafka.logins_of("alice/short") < 3 {
+        let record = |n| json!({"value": {"value": n, "format": "long"}});
+        let batch: Vec<_> = (sent..sent + 100).map(record).collect();
+        let acks = producer.ask(Value::Array(batch).to_string()).await;
+        for ack in acks.as_array().unwrap() {
+            assert_eq!(ack["offset"], sent, "{acks}");
+            sent += 1;
+        }
+    }
+    for n in 0..sent {
+        let record = consumer.next().await;
+        assert_eq!(
+            (&record["offset"], &record["value"]["value"]),
+            (&json!(n), &json!(n))
+        );
+    }
+    for lost in ["was lost", "not authenticated any more"] {
+        assert_eq!(log.with(lost), Vec::<String>::new());
+    }
+}
+
 /// At trace level, while a session of each kind begins and is renewed.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_key_is_ever_logged() {

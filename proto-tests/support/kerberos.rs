@@ -31,4 +31,12 @@ impl Kafka {
         std::fs::write(&path, edit(&text)).unwrap();
         path
     }
+
+    /// How often the KDC gave that principal a TGT.
+    pub(crate) fn logins_of(&self, principal: &str) -> usize {
+        let log = std::fs::read_to_string(self.kerberos_file("log")).unwrap();
+        let given = format!("{principal}@TEST.LOCAL for krbtgt/");
+        let lines = log.lines().filter(|line| line.contains("ISSUE"));
+        lines.filter(|line| line.contains(&given)).count()
+    }
 }
