@@ -2,7 +2,15 @@
 //!
 //! `scripts/bench` builds what is measured and calls this with the names of the figures.
 
+#[path = "../support/chromium.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests of the page use all of it"
+)]
+mod chromium;
 mod churn;
+mod console;
 mod cpu;
 mod groups;
 mod handshakes;
@@ -24,9 +32,13 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use load::Endpoint;
 use processes::{KafkaProcess, ProxyProcess};
+
+/// How long what must happen may take.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// 100 bytes.
 pub(crate) const VALUE: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyzAB";
@@ -189,6 +201,7 @@ const ALL: &[&str] = &[
     "parsers",
     "hostile",
     "churn",
+    "console",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -259,6 +272,7 @@ async fn main() {
             "parsers" => hostile::parsers(&bench).await,
             "hostile" => hostile::hostile(&bench).await,
             "churn" => churn::churn(&bench).await,
+            "console" => console::console(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }
