@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::PATIENCE;
+use crate::support::chromium::Chromium;
 use crate::support::kafka::root;
 
 /// As `scripts/test` built it, or built here.
@@ -36,24 +37,8 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
         assert_ne!(kind, 3_u32.to_le_bytes(), "PT_INTERP: needs an interpreter");
     }
 
-    let empty = tempfile::tempdir().unwrap();
-    fs::copy(&binary, empty.path().join("proxy")).unwrap();
-    let mut proxy = KilledChild(in_root(&empty));
-    let stdout = proxy.0.stdout.take().unwrap();
-    // The line that says where it listens, on the port that the system chose.
-    let port = BufReader::new(stdout)
-        .lines()
-        .map(|line| line.unwrap())
-        .find_map(|line| {
-            let rest = line.split("http://").nth(1)?;
-            let digits = rest.split(':').nth(1)?;
-            let end = digits
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(digits.len());
-            digits[..end].parse::<u16>().ok()
-        })
-        .expect("--dev prints its address");
-
+    let empty = EmptyRoot::with(&binary);
+    let port = empty.port;
     let mut http = TcpStream::connect(("127.0.0.1", port)).unwrap();
     http.set_read_timeout(Some(PATIENCE)).unwrap();
     http.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -62,6 +47,56 @@ fn the_static_binary_needs_no_interpreter_and_serves_from_an_empty_root() {
     http.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("I'm healthy"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_console_works_from_an_empty_root() {
+    let empty = EmptyRoot::with(&binary());
+    let browser = Chromium::start(&[]).await;
+    let link = format!("http://127.0.0.1:{}/#topic=t", empty.port);
+    let page = browser.open(&link).await;
+    page.until("document.querySelector('#read-state').dataset.state === 'open'")
+        .await;
+    page.click("#tab-produce").await;
+    page.fill("#produce-topic", "t").await;
+    page.fill("#produce-value", "from an empty root").await;
+    page.click("#produce").await;
+    page.shows("#records", "from an empty root").await;
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+/// A running `--dev` in a folder that has nothing else.
+struct EmptyRoot {
+    port: u16,
+    _proxy: KilledChild,
+    _folder: tempfile::TempDir,
+}
+
+impl EmptyRoot {
+    fn with(binary: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(binary, folder.path().join("proxy")).unwrap();
+        let mut proxy = KilledChild(in_root(&folder));
+        let stdout = proxy.0.stdout.take().unwrap();
+        // The line that says where it listens, on the port that the system chose.
+        let port = BufReader::new(stdout)
+            .lines()
+            .map(|line| line.unwrap())
+            .find_map(|line| {
+                let rest = line.split("http://").nth(1)?;
+                let digits = rest.split(':').nth(1)?;
+                let end = digits
+                    .find(|c: char| !c.is_ascii_digit())
+                    .unwrap_or(digits.len());
+                digits[..end].parse::<u16>().ok()
+            })
+            .expect("--dev prints its address");
+        Self {
+            port,
+            _proxy: proxy,
+            _folder: folder,
+        }
+    }
 }
 
 /// Scripted faults and `/socket/echo` are for tests: Cargo features that no normal dependency
