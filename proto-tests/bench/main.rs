@@ -2,12 +2,12 @@
 //!
 //! `scripts/bench` builds what is measured and calls this with the names of the figures.
 
-#[path = "../support/chromium.rs"]
 #[allow(
     dead_code,
     clippy::unwrap_used,
     reason = "the tests of the page use all of it"
 )]
+#[path = "../support/chromium.rs"]
 mod chromium;
 mod churn;
 mod console;
