@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
@@ -221,7 +222,7 @@ async fn what_is_refused_is_said_with_the_property_to_look_at() {
                 "ssl.truststore.location",
                 &self_signed.display().to_string(),
             ),
-            "the broker closed it",
+            "it closed the connection before its first answer",
         ),
         (
             trusting(
@@ -314,7 +315,11 @@ async fn listener_with(config: Arc<ServerConfig>) -> String {
     let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let _ = acceptor.accept(client).await;
+            if let Ok(mut stream) = acceptor.accept(client).await {
+                let _ = stream.shutdown().await;
+                // To the client's end: what is dropped with something unread is reset.
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            }
         }
     });
     address
