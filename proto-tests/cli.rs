@@ -228,12 +228,11 @@ fn what_is_not_there_yet_is_refused_in_variables_too() {
     let variables = [
         ("WSPROXY_ADMIN_ENDPOINT_ENABLED", "true"),
         ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
-        ("WSPROXY_BASIC_AUTH_ENABLED", "true"),
         ("WSPROXY_OPENID_ENABLED", "true"),
     ];
     let (code, text) = refused(&["--dev"], &variables);
     assert_eq!(code, EX_CONFIG, "{text}");
-    assert_eq!(text.lines().count(), 4, "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
     for (variable, _) in variables {
         let named = format!("(from variable {variable}): not supported yet");
         assert!(text.contains(&named), "{named} is not in: {text}");
@@ -308,8 +307,8 @@ fn flags_of_later_versions_are_refused_by_name() {
             "kafka.ws.proxy.server.admin.enabled (from --admin-enabled)",
         ),
         (
-            &["--dev", "--basic-auth-enabled"],
-            "kafka.ws.proxy.server.basic-auth.enabled (from --basic-auth-enabled)",
+            &["--dev", "--openid-connect-enabled"],
+            "kafka.ws.proxy.server.openid-connect.enabled (from --openid-connect-enabled)",
         ),
     ] {
         let text = line_of(arguments);

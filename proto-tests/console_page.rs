@@ -10,6 +10,7 @@ use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::config::Config;
 use kafka_websocket_proxy::server;
 use memory_broker::{BrokerConfig, MemoryBroker};
+use secret::Secret;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, block_in_place};
@@ -453,6 +454,40 @@ async fn a_kafka_user_is_entered_for_the_tab_and_sees_what_it_may_and_no_more() 
     let kept = page.evaluate(kept).await.to_string();
     assert!(!kept.contains("secret"), "{kept}");
     assert!(log.with("-secret").is_empty());
+}
+
+#[tokio::test]
+async fn who_has_logged_in_to_the_browser_reads_and_writes_on_the_page() {
+    let proxy = Proxy::with(|config| {
+        config.server.console_enabled = true;
+        let basic_auth = &mut config.server.basic_auth;
+        basic_auth.enabled = Some(true);
+        basic_auth.username = Some(Secret::new("edge"));
+        basic_auth.password = Some(Secret::new("s3cret"));
+    })
+    .await;
+    proxy.topic("t", 1);
+    let browser = Chromium::start(&[]).await;
+    // As if it was entered in the browser's own dialog, which 401 opens.
+    let page = browser.blank().await;
+    let log_in = format!(
+        "http://edge:s3cret@{}/schemas/avro/producer/record",
+        proxy.address
+    );
+    page.navigate(&log_in).await;
+    page.navigate(&format!("http://{}/", proxy.address)).await;
+    let listed = "document.querySelector('#topic-names option')?.value === 't'";
+    page.fill("#topic", "t").await;
+    page.until(listed).await;
+    page.press("Enter").await;
+    page.until(&state_is("open")).await;
+    page.click("#tab-produce").await;
+    page.fill("#produce-value", "hello").await;
+    page.click("#produce").await;
+    page.shows("#answers li:first-child", "t-0 @ 0").await;
+    page.until(&row_with("hello")).await;
+    assert_eq!(page.complaints(), Vec::<String>::new());
+    proxy.stopped().await;
 }
 
 /// Resolves when what changed is drawn, and nothing moves or changes its colour any more.

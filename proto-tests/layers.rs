@@ -18,18 +18,22 @@ const LAYERS: &[&[&str]] = &[
     &["cors", "metrics_reporter"],
     &["routes", "socket"],
     &["app", "broker_resolution"],
-    &["avro_schemas", "log", "session"],
+    &[
+        "auth",
+        "avro_schemas",
+        "healthcheck",
+        "log",
+        "session",
+        "topic_access",
+    ],
     &["config", "metrics"],
     &["codec"],
     &[
-        "auth",
         "descriptors",
-        "healthcheck",
         "http_error",
         "http_keep_alive",
         "http_stream",
         "near_miss",
-        "topic_access",
     ],
 ];
 

@@ -10,6 +10,7 @@ mod avro_registry;
 mod avro_schemas;
 mod avro_sockets;
 mod bad_input;
+mod basic_auth;
 mod both_directions;
 mod broker_failures;
 mod broker_faults;

@@ -140,6 +140,28 @@ fn the_settings_of_secured_clusters_are_accepted() {
     }
 }
 
+#[test]
+fn the_settings_of_who_may_use_what_are_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = format!("{}/", directory.path().display());
+    std::fs::write(directory.path().join("password"), "hunter2").unwrap();
+    let settings = blocks(section("## In production"), "hocon");
+    let config = directory.path().join("application.conf");
+    let text = settings
+        .join("")
+        .replace("/etc/kafka-websocket-proxy/", &here);
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let checked = program_output(&["check-config", "--dev", "--config", config]);
+    for set in [
+        "server.basic-auth.password",
+        "server.topics.consume-allowed",
+    ] {
+        assert!(checked.contains(set), "{set} is not in {checked}");
+    }
+    assert!(!checked.contains("hunter2"), "{checked}");
+}
+
 #[tokio::test]
 async fn the_first_steps_give_what_is_shown() {
     let steps = section("## Try it");

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
+use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use kafka_websocket_proxy::config::AllowedOrigins;
 use memory_broker::{ApiKey, BrokerConfig, FaultAction, FaultRule};
@@ -88,6 +89,41 @@ async fn internal_topics_and_the_proxys_own_are_forbidden_to_readers_and_writers
     proxy.topic("_other", 1);
     drop(proxy.connect("/socket/in?topic=_other").await);
     proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_no_glob_allows_is_forbidden_before_its_existence_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("application.conf");
+    let globs = "kafka.ws.proxy.server.topics { produce-allowed = [\"orders.*\", events]\n\
+                 consume-allowed = \"*, __consumer_offsets, _wsproxy.*\" }";
+    std::fs::write(&file, globs).unwrap();
+    let program = Program::start(&["--dev", "--config", file.to_str().unwrap()]);
+    for (path, status) in [
+        ("/socket/in?topic=orders.eu", None),
+        ("/socket/in?topic=events", None),
+        ("/socket/in?topic=orders", Some(403)),
+        ("/socket/in?topic=Events", Some(403)),
+        ("/socket/in?topic=__consumer_offsets", Some(403)),
+        ("/socket/out?topic=Events&clientId=a", None),
+        (
+            "/socket/out?topic=events,__transaction_state&clientId=a",
+            Some(403),
+        ),
+        (
+            "/socket/out?topic=_wsproxy.session.state&clientId=a",
+            Some(403),
+        ),
+    ] {
+        match status {
+            None => drop(program.connect(path).await),
+            Some(status) => assert_eq!(program.refused(path).await.status, status, "{path}"),
+        }
+    }
+    let refused = program.refused("/socket/in?topic=absent").await.message();
+    let expected = "parameter topic: absent is none of the topics that sockets may write to \
+                    (server.topics.produce-allowed)";
+    assert_eq!(refused, expected);
 }
 
 #[tokio::test]
@@ -495,7 +531,7 @@ async fn credentials_that_cannot_be_read_are_refused_without_a_word_of_them() {
         let refused = proxy.open_with(path, header).await.err().expect(path);
         assert_eq!(refused.status, 401);
         let challenge = &refused.headers["www-authenticate"];
-        assert_eq!(challenge, r#"Basic realm="Kafka", charset="UTF-8""#);
+        assert_eq!(challenge, r#"X-Kafka-Auth realm="Kafka""#);
         assert!(!refused.body.contains("hunter2"), "{}", refused.body);
         let alone = ("sec-websocket-protocol", "kafka-auth.dXNlcjpwYXNz");
         let refused = proxy.open_with(path, alone).await.err().expect(path);

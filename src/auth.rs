@@ -1,38 +1,65 @@
-//! Which Kafka user a request is for: the credentials in its headers or sub-protocols.
+//! Who a request is from: whether its client may connect at all, and which Kafka user it is for.
 //!
 //! ```text
-//! X-Kafka-Auth: base64(user:password)                          first
-//! Authorization: Basic base64(user:password)                   then, unless it is the proxy's
-//! Sec-WebSocket-Protocol: kafka-auth.<base64url(user:password)>,
-//!                         kafka-websocket-proxy                then: a page can set no headers
+//! Authorization: Basic base64(user:password)     the proxy's, with server.basic-auth
+//! Sec-WebSocket-Protocol: basic.<base64url(user:password)>, kafka-websocket-proxy
+//!                                                the same where there is no Authorization: a page
+//!                                                can set no headers
+//!
+//! X-Kafka-Auth: base64(user:password)            Kafka's, first
+//! Authorization: Basic base64(user:password)     then, unless it is the proxy's
+//! Sec-WebSocket-Protocol: kafka-auth.<base64url(user:password)>, kafka-websocket-proxy
+//!                                                then, and then basic. unless it is the proxy's
 //! ```
 //!
 //! # Invariants
 //! - Credentials that are there and cannot be read are an error, never left out: the request would
 //!   be served as the proxy itself, which may be allowed more.
 //! - No error says anything of what was sent but where it stood.
+//! - A sub-protocol with credentials has one beside it that can be answered with, or the request is
+//!   refused: a page would be disconnected without a word.
+
+mod authentication;
+mod credentials;
 
 use std::fmt;
 
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::{Engine, alphabet};
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use kafka_client::sasl::Credentials;
-use secret::Secret;
 
-/// The sub-protocol that is spoken. It says nothing, but a page whose offer is not taken up closes
-/// the connection, and one with credentials in it must not be repeated.
-pub(crate) const SUB_PROTOCOL: &str = "kafka-websocket-proxy";
-/// What the sub-protocol with credentials begins with.
-const CREDENTIALS_PREFIX: &[u8] = b"kafka-auth.";
+pub(crate) use authentication::{Authentication, ClientIdentity};
+pub(crate) use credentials::{SUB_PROTOCOL, offers_sub_protocol};
+
+use crate::config::BasicAuthConfig;
+use credentials::{BASIC_PREFIX, KAFKA_AUTH_PREFIX, Sent};
+
+const X_KAFKA_AUTH: &str = "x-kafka-auth";
+
+/// Whose `Authorization: Basic` is, and what stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BasicCredentialsOwner {
+    /// The proxy's: `server.basic-auth.enabled`.
+    Proxy,
+    /// Kafka's.
+    Kafka,
+}
+
+impl BasicCredentialsOwner {
+    pub(crate) fn of(config: &BasicAuthConfig) -> Self {
+        match config.is_enabled() {
+            true => Self::Proxy,
+            false => Self::Kafka,
+        }
+    }
+}
 
 /// Where credentials stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialsPlace {
     XKafkaAuth,
     AuthorizationBasic,
-    SubProtocol,
+    KafkaAuthSubProtocol,
+    BasicSubProtocol,
 }
 
 impl fmt::Display for CredentialsPlace {
@@ -40,7 +67,8 @@ impl fmt::Display for CredentialsPlace {
         f.write_str(match self {
             Self::XKafkaAuth => "header X-Kafka-Auth",
             Self::AuthorizationBasic => "header Authorization: Basic",
-            Self::SubProtocol => "sub-protocol kafka-auth",
+            Self::KafkaAuthSubProtocol => "sub-protocol kafka-auth",
+            Self::BasicSubProtocol => "sub-protocol basic",
         })
     }
 }
@@ -62,8 +90,11 @@ pub(crate) enum CredentialsError {
         place: CredentialsPlace,
     },
     /// There is no sub-protocol that could be answered with.
-    #[error("sub-protocol kafka-auth: offer {SUB_PROTOCOL} beside it, which the answer names")]
-    NothingToAnswer,
+    #[error("sub-protocol {sub_protocol}: offer {SUB_PROTOCOL} beside it, which the answer names")]
+    NothingToAnswer {
+        /// The one that has credentials.
+        sub_protocol: &'static str,
+    },
 }
 
 /// The credentials that come first of those that the request has, if it has any.
@@ -72,101 +103,55 @@ pub(crate) enum CredentialsError {
 /// [`CredentialsError`] about those that come first.
 pub(crate) fn kafka_credentials(
     headers: &HeaderMap,
+    basic: BasicCredentialsOwner,
 ) -> Result<Option<KafkaCredentials>, CredentialsError> {
-    let offered = || sub_protocols(headers).filter_map(|p| p.strip_prefix(CREDENTIALS_PREFIX));
-    if offered().next().is_some() && !offers_sub_protocol(headers) {
-        return Err(CredentialsError::NothingToAnswer);
+    if let Some(sub_protocol) = credentials::offered_alone(headers) {
+        return Err(CredentialsError::NothingToAnswer { sub_protocol });
     }
-    let basic = |value: &HeaderValue| basic_credentials(value).is_some();
-    let place = if headers.contains_key(X_KAFKA_AUTH) {
-        CredentialsPlace::XKafkaAuth
-    } else if headers.get_all(AUTHORIZATION).iter().any(basic) {
-        CredentialsPlace::AuthorizationBasic
-    } else if offered().next().is_some() {
-        CredentialsPlace::SubProtocol
-    } else {
+    let is_kafkas = basic == BasicCredentialsOwner::Kafka;
+    let kafka_auth = credentials::offered(headers, KAFKA_AUTH_PREFIX);
+    let basic_offered = credentials::offered(headers, BASIC_PREFIX).filter(|_| is_kafkas);
+    let x_kafka_auth = credentials::of_header(headers, X_KAFKA_AUTH);
+    let authorization = credentials::of_authorization(headers).filter(|_| is_kafkas);
+    let places: [(CredentialsPlace, Option<Sent>); 4] = [
+        (CredentialsPlace::XKafkaAuth, x_kafka_auth),
+        (CredentialsPlace::AuthorizationBasic, authorization),
+        (CredentialsPlace::KafkaAuthSubProtocol, kafka_auth),
+        (CredentialsPlace::BasicSubProtocol, basic_offered),
+    ];
+    let first = places
+        .into_iter()
+        .find_map(|(place, sent)| Some((place, sent?)));
+    let Some((place, sent)) = first else {
         return Ok(None);
     };
-    let read = match place {
-        CredentialsPlace::XKafkaAuth => {
-            let values = headers.get_all(X_KAFKA_AUTH).iter();
-            only(values.map(HeaderValue::as_bytes)).and_then(decode_standard)
-        }
-        CredentialsPlace::AuthorizationBasic => {
-            let values = headers.get_all(AUTHORIZATION).iter();
-            only(values.filter_map(basic_credentials)).and_then(decode_standard)
-        }
-        CredentialsPlace::SubProtocol => only(offered()).and_then(|text| decode(&URL_SAFE, text)),
-    };
-    let credentials = read.ok_or(CredentialsError::Unreadable { place })?;
+    let credentials = sent.ok_or(CredentialsError::Unreadable { place })?;
     Ok(Some(KafkaCredentials { credentials, place }))
-}
-
-/// Whether the client offers the sub-protocol that is answered with.
-pub(crate) fn offers_sub_protocol(headers: &HeaderMap) -> bool {
-    sub_protocols(headers).any(|offered| offered == SUB_PROTOCOL.as_bytes())
-}
-
-const X_KAFKA_AUTH: &str = "x-kafka-auth";
-
-/// What is behind the scheme, if that is Basic.
-fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
-    let value = value.as_bytes();
-    let end = value.iter().position(u8::is_ascii_whitespace);
-    let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
-    scheme
-        .eq_ignore_ascii_case(b"basic")
-        .then_some(rest.trim_ascii())
-}
-
-/// Bytes: a header that is no text may have credentials all the same.
-fn sub_protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let offered = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    offered.map(<[u8]>::trim_ascii)
-}
-
-fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
-    let value = values.next()?;
-    values.next().is_none().then_some(value)
-}
-
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-
-fn decode_standard(text: &[u8]) -> Option<Credentials> {
-    decode(&STANDARD, text)
-}
-
-/// `user:password`; the password may have colons. Control characters are none of either
-/// (RFC 7617), and mean something else to SASL.
-fn decode(base64: &GeneralPurpose, text: &[u8]) -> Option<Credentials> {
-    // Wiped with the rest of what is secret.
-    let decoded = Secret::new(String::from_utf8(base64.decode(text).ok()?).ok()?);
-    let decoded = decoded.reveal();
-    let (username, password) = decoded.split_once(':')?;
-    let legal = !username.is_empty() && !decoded.contains(char::is_control);
-    legal.then(|| Credentials {
-        username: username.to_owned(),
-        password: Secret::new(password),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use http::HeaderValue;
+
+    use super::credentials::{STANDARD, URL_SAFE};
     use super::*;
 
     type Headers<'a> = &'a [(&'static str, &'a str)];
 
     fn found(pairs: Headers<'_>) -> Result<Option<(String, String, CredentialsPlace)>, String> {
+        found_with(pairs, BasicCredentialsOwner::Kafka)
+    }
+
+    fn found_with(
+        pairs: Headers<'_>,
+        basic: BasicCredentialsOwner,
+    ) -> Result<Option<(String, String, CredentialsPlace)>, String> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let found = kafka_credentials(&headers).map_err(|error| error.to_string())?;
+        let found = kafka_credentials(&headers, basic).map_err(|error| error.to_string())?;
         Ok(found.map(|KafkaCredentials { credentials, place }| {
             let password = credentials.password.reveal().to_owned();
             (credentials.username, password, place)
@@ -199,7 +184,7 @@ mod tests {
             ),
             (
                 ("sec-websocket-protocol", offered.trim_end_matches('=')),
-                ("b", "~~~", CredentialsPlace::SubProtocol),
+                ("b", "~~~", CredentialsPlace::KafkaAuthSubProtocol),
             ),
         ] {
             let (user, password, place) = expected;
@@ -221,10 +206,9 @@ mod tests {
     #[test]
     fn the_more_special_place_comes_first() {
         let (a, b) = (base64("a:1"), format!("Basic {}", base64("b:2")));
-        let c = format!(
-            "kafka-websocket-proxy, kafka-auth.{}",
-            URL_SAFE.encode("c:3")
-        );
+        let [c, d] = ["c:3", "d:4"].map(|text| URL_SAFE.encode(text));
+        let d = format!("kafka-websocket-proxy, basic.{d}");
+        let c = format!("{d}, kafka-auth.{c}");
         let all = [
             ("sec-websocket-protocol", c.as_str()),
             ("authorization", b.as_str()),
@@ -234,6 +218,25 @@ mod tests {
             let (found, ..) = found(headers).unwrap().unwrap();
             assert_eq!(found, user);
         }
+        let (found, _, place) = found(&[("sec-websocket-protocol", &d)]).unwrap().unwrap();
+        assert_eq!((&*found, place), ("d", CredentialsPlace::BasicSubProtocol));
+    }
+
+    #[test]
+    fn what_is_the_proxys_is_not_kafkas() {
+        let basic = format!("Basic {}", base64("b:2"));
+        let offered = format!("kafka-websocket-proxy, basic.{}", URL_SAFE.encode("d:4"));
+        let both = [
+            ("sec-websocket-protocol", offered.as_str()),
+            ("authorization", basic.as_str()),
+        ];
+        assert_eq!(found_with(&both, BasicCredentialsOwner::Proxy), Ok(None));
+        let a = base64("a:1");
+        let all = [both[0], both[1], ("x-kafka-auth", a.as_str())];
+        let (found, ..) = found_with(&all, BasicCredentialsOwner::Proxy)
+            .unwrap()
+            .unwrap();
+        assert_eq!(found, "a");
     }
 
     #[test]
@@ -269,11 +272,23 @@ mod tests {
 
     #[test]
     fn a_sub_protocol_with_credentials_needs_one_to_be_answered_with() {
-        let offered = format!("kafka-auth.{}", URL_SAFE.encode("a:1"));
-        let error = found(&[("sec-websocket-protocol", &offered)]).unwrap_err();
-        assert!(
-            error.contains("offer kafka-websocket-proxy beside it"),
-            "{error}"
-        );
+        let (header, credentials) = (base64("a:1"), URL_SAFE.encode("a:1"));
+        let basic = format!("Basic {header}");
+        for name in ["kafka-auth", "basic", "bearer"] {
+            let offered = format!("{name}.{credentials}");
+            let alone = ("sec-websocket-protocol", offered.as_str());
+            // A page would be disconnected whosever credentials count.
+            for headers in [
+                &[alone][..],
+                &[alone, ("x-kafka-auth", &header)],
+                &[alone, ("authorization", &basic)],
+            ] {
+                for owner in [BasicCredentialsOwner::Kafka, BasicCredentialsOwner::Proxy] {
+                    let error = found_with(headers, owner).unwrap_err();
+                    let expected = format!("sub-protocol {name}: offer kafka-websocket-proxy");
+                    assert!(error.starts_with(&expected), "{error}");
+                }
+            }
+        }
     }
 }

@@ -411,10 +411,10 @@ mod tests {
 
     #[test]
     fn flags_of_later_versions_are_read_with_and_without_a_value() {
-        let given = read("--admin-port 1 --admin-enabled --basic-auth-enabled=true").unwrap();
+        let given = read("--admin-port 1 --admin-enabled --openid-connect-enabled=true").unwrap();
         let names: Vec<_> = given.flags.iter().map(|flag| &*flag.key).collect();
         let expected = [
-            "server.basic-auth.enabled",
+            "server.openid-connect.enabled",
             "server.admin.enabled",
             "server.admin.port",
         ];

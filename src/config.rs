@@ -15,6 +15,7 @@
 
 mod allowed_hosts;
 mod allowed_origins;
+mod basic_auth;
 mod bind_error;
 mod conflicts;
 mod effective;
@@ -37,6 +38,7 @@ mod security;
 mod security_fault;
 mod server_ssl;
 mod ssl;
+mod topic_globs;
 mod trusted_proxies;
 mod value;
 
@@ -48,6 +50,7 @@ use std::time::Duration;
 
 pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
+pub use basic_auth::BasicAuthConfig;
 pub use bind_error::BindError;
 pub use effective::EffectiveValue;
 pub use error::ConfigError;
@@ -59,6 +62,8 @@ pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use reference::reference_conf;
 pub use server_ssl::SslConfig;
 pub(crate) use server_ssl::key_of_tls_fault;
+pub(crate) use topic_globs::INTERNAL_PREFIX;
+pub use topic_globs::TopicGlobs;
 pub use trusted_proxies::TrustedProxies;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -174,6 +179,21 @@ pub struct ServerConfig {
     pub healthcheck_cert: Option<PathBuf>,
     /// `server.websocket.*`
     pub websocket: WebSocketConfig,
+    /// `server.basic-auth.*`
+    pub basic_auth: BasicAuthConfig,
+    /// Whether `/healthcheck`, `/ready` and `/metrics` ask for credentials as other paths do.
+    pub secure_health_check_endpoint: bool,
+    /// `server.topics.*`
+    pub topics: TopicsConfig,
+}
+
+/// `server.topics.*`
+#[derive(Clone, Debug, Default)]
+pub struct TopicsConfig {
+    /// Topics that clients may write to.
+    pub produce_allowed: TopicGlobs,
+    /// Topics that they may read.
+    pub consume_allowed: TopicGlobs,
 }
 
 impl ServerConfig {
@@ -193,6 +213,11 @@ impl ServerConfig {
     fn is_for_loopback_only(&self) -> bool {
         let plain = self.ssl.only || self.bind_interface.is_loopback();
         plain && (!self.ssl.is_enabled() || self.ssl.bind_interface.is_loopback())
+    }
+
+    /// Whether a client must authenticate.
+    pub fn asks_for_credentials(&self) -> bool {
+        self.basic_auth.is_enabled()
     }
 }
 
@@ -214,6 +239,9 @@ impl Default for ServerConfig {
             tls: None,
             healthcheck_cert: None,
             websocket: WebSocketConfig::default(),
+            basic_auth: BasicAuthConfig::default(),
+            secure_health_check_endpoint: true,
+            topics: TopicsConfig::default(),
         }
     }
 }

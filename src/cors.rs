@@ -5,7 +5,7 @@
 //!            Host     │           └ preflight ─▶ 204, with Access-Control-Allow-Methods, -Headers
 //!                     └─ not allowed, or given twice
 //!                         ├─▶ 403
-//!                         └─ on a socket path ─▶ service, marked with PageRefused, which logs
+//!                         └─ on a socket path ─▶ service, marked with RequestRefused, which logs
 //!                            and refuses it, by a close frame if that is asked for
 //! ```
 //!
@@ -26,7 +26,7 @@ use hyper::service::Service;
 
 use crate::config::{AllowedHosts, AllowedOrigins};
 use crate::http_error::{ALLOWED_METHODS, HttpError};
-use crate::socket::{self, PageRefused};
+use crate::socket::{self, RequestRefused};
 
 /// A service behind the checks of `Origin` and `Host`.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ where
             }
             refused => {
                 let extensions = request.extensions_mut();
-                refused.map(|error| extensions.insert(PageRefused(error)));
+                refused.map(|error| extensions.insert(RequestRefused(error)));
                 Either::Left(self.inner.call(request))
             }
         };

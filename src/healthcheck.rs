@@ -6,9 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use secret::Secret;
 use tls::{StoreFile, TlsError};
+
+use crate::config::BasicAuthConfig;
 
 /// How long the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +27,8 @@ pub struct HealthPort {
     address: SocketAddr,
     /// Whatever the instance presents: it is asked on its own host, for nothing that is secret.
     tls: Option<Arc<ClientConfig>>,
+    /// The value of `Authorization`, where clients must have one.
+    authorization: Option<Secret>,
 }
 
 impl HealthPort {
@@ -30,6 +37,7 @@ impl HealthPort {
         Self {
             address: SocketAddr::new(reachable(interface), port),
             tls: None,
+            authorization: None,
         }
     }
 
@@ -46,6 +54,21 @@ impl HealthPort {
             tls: Some(tls::trusting_anybody(key_store)?),
             ..Self::plain(interface, port)
         })
+    }
+}
+
+impl HealthPort {
+    /// With user and password, where clients must have them.
+    #[must_use]
+    pub fn authorized_by(self, basic_auth: &BasicAuthConfig) -> Self {
+        let given = |secret: &Option<Secret>| secret.clone().unwrap_or_default();
+        let [username, password] = [&basic_auth.username, &basic_auth.password].map(given);
+        let pair = Secret::new(format!("{}:{}", username.reveal(), password.reveal()));
+        let value = || Secret::new(format!("Basic {}", STANDARD.encode(pair.reveal())));
+        Self {
+            authorization: basic_auth.is_enabled().then(value),
+            ..self
+        }
     }
 }
 
@@ -85,18 +108,20 @@ fn status_of(port: &HealthPort) -> io::Result<Option<u16>> {
     tcp.set_write_timeout(Some(TIMEOUT))?;
     let stream = DeadlineStream { tcp, deadline };
     let Some(config) = &port.tls else {
-        return ask_on(stream, port.address);
+        return ask_on(stream, port);
     };
     let name = ServerName::IpAddress(port.address.ip().into());
     let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-    ask_on(StreamOwned::new(connection, stream), port.address)
+    ask_on(StreamOwned::new(connection, stream), port)
 }
 
-fn ask_on(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<Option<u16>> {
-    write!(
-        stream,
-        "GET /healthcheck HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+fn ask_on(mut stream: impl Read + Write, port: &HealthPort) -> io::Result<Option<u16>> {
+    let address = port.address;
+    write!(stream, "GET /healthcheck HTTP/1.1\r\nHost: {address}\r\n")?;
+    if let Some(authorization) = &port.authorization {
+        write!(stream, "Authorization: {}\r\n", authorization.reveal())?;
+    }
+    write!(stream, "Connection: close\r\n\r\n")?;
     stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 512];

@@ -6,24 +6,24 @@
 //! main            timeline: flags, log, config, listen, run, exit code
 //! cli, config     flag → variable → file → default; one table of keys
 //! first_steps     what --dev prints: a page to open, commands to paste
-//! server, cors    accepts connections, checks origins, routes, stops in order
+//! server, cors    accepts connections, checks origins, authenticates, routes, stops in order
 //! metrics_reporter sends the metrics to a topic, for OpenTelemetry's collector
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the sessions, stopping
 //! session         who is connected: the sockets of this node, groups' places over all nodes
+//! auth            whether a client may connect, and which Kafka user its request is for
+//! topic_access    which topics clients may read and write
+//! healthcheck     asks a running instance whether it lives
 //! avro_schemas    which schemas Avro messages are written with; asks the schema registry
 //! broker_resolution which bootstrap hosts have no address
 //! log             lines on standard error, which hold up nobody
 //! metrics         every metric's name, unit, labels and help; what is counted of sockets
 //! codec           JSON and Avro messages, typed values ⇄ bytes
-//! auth            which Kafka user a request is for
-//! healthcheck     asks a running instance whether it lives
 //! http_error      a request that is not served, as a response
 //! http_keep_alive how long a connection may wait for a request
 //! http_stream     a client's connection: TCP, or TLS over it
 //! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
-//! topic_access    which topics no client may read or write
 //! ```
 //!
 //! A module uses only modules of lower rows, which `proto-tests/layers.rs` checks. All of them

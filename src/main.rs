@@ -129,6 +129,7 @@ fn ask_health(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> E
         Ok(loaded) => {
             let server = &loaded.config.server;
             health_port(server)
+                .map(|port| port.authorized_by(&server.basic_auth))
                 .and_then(|port| healthcheck::ask(&port))
                 .err()
         }
@@ -332,10 +333,14 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
     let (limits, sockets) = (&config.server.limits, &config.server.websocket);
     let demands_certificates = |tls: &Arc<ServerTls>| tls.demands_certificates();
     let certified = config.server.tls.as_ref().is_some_and(demands_certificates);
-    let clients = match (addresses.plain, certified) {
-        (None, true) => "those with a certificate",
-        (Some(_), true) => "anybody, and by TLS those with a certificate",
-        (_, false) => "anybody",
+    let asks = config.server.asks_for_credentials();
+    let clients = match (asks, addresses.plain, certified) {
+        (false, None, true) => "those with a certificate",
+        (false, Some(_), true) => "anybody, and by TLS those with a certificate",
+        (false, _, false) => "anybody",
+        (true, None, true) => "those with credentials and a certificate",
+        (true, Some(_), true) => "those with credentials, and by TLS a certificate beside them",
+        (true, _, false) => "those with credentials",
     };
     let by_tls = addresses.tls.map(|address| format!("https://{address}"));
     let console = console_url(addresses.plain, addresses.tls);
@@ -355,14 +360,17 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
         clients,
         "listening"
     );
-    let open = addresses.tls.filter(|_| !certified);
-    for address in addresses.plain.into_iter().chain(open) {
-        if !address.ip().is_loopback() {
-            warn!(
-                %address,
-                "anybody who reaches this address may produce and consume: clients are not authenticated"
-            );
-        }
+    let open = addresses.plain.into_iter();
+    let open = open.chain(addresses.tls.filter(|_| !certified));
+    let open = open.filter(|address| !address.ip().is_loopback() && !asks);
+    let open: Vec<_> = open.map(|address| address.to_string()).collect();
+    if !open.is_empty() {
+        let address = open.join(",");
+        warn!(
+            address,
+            "anybody who reaches this address may produce and consume: clients are not authenticated \
+             (server.basic-auth.enabled would ask for user and password)"
+        );
     }
 }
 

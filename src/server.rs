@@ -1,7 +1,7 @@
 //! Accepts connections, serves HTTP/1.1 on them, and stops in order.
 //!
 //! ```text
-//! accept ─▶ task per connection: (TLS) ─▶ hyper ─▶ head check ─▶ CORS ─▶ routes (warp)
+//! accept ─▶ task per connection: (TLS) ─▶ hyper ─▶ head check ─▶ CORS ─▶ authentication ─▶ routes
 //!                                           └─ upgrade ─▶ socket task, without hyper
 //!
 //! stop ─▶ drain delay ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
@@ -13,6 +13,7 @@
 //!   ended, or the grace is over.
 //! - `/ready` goes on answering (503) on open connections until the sockets are gone.
 
+mod authentication;
 mod certificates;
 mod connections;
 mod head_check;
@@ -43,6 +44,7 @@ use tracing::{debug, info, warn};
 use warp::Filter;
 
 use crate::app::App;
+use crate::auth::Authentication;
 use crate::cors::CorsService;
 use crate::http_keep_alive::{HeadLimits, keep_alive};
 use crate::http_stream::HttpStream;
@@ -50,6 +52,7 @@ use crate::metrics_reporter::MetricsReporter;
 use crate::routes::{self, AnsweredPaths};
 use crate::socket;
 use crate::socket::{HttpConnectionHold, PeerAddress};
+use authentication::AuthenticationService;
 use connections::{HttpConnection, HttpConnections, http_connections_max};
 use listeners::AcceptedStream;
 pub use listeners::{Listeners, TlsListener};
@@ -100,6 +103,8 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
     let connections = TaskTracker::new();
     let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
+    let authentication = Arc::new(Authentication::new(&app.config.server));
+    let service = AuthenticationService::new(service, authentication);
     let origins = app.config.server.websocket.origins.clone();
     let service = CorsService::new(service, origins, app.config.allowed_hosts());
     let limits = &app.config.server.limits;

@@ -33,14 +33,16 @@ use warp::filters::BoxedFilter;
 use warp::{Filter, Rejection, Reply};
 
 use crate::app::App;
+use crate::auth::ClientIdentity;
 use crate::http_error::HttpError;
 pub(crate) use peer::PeerAddress;
 pub(crate) use refused_socket::HttpConnectionHold;
 use upgrade::{SocketEndpoint, UpgradeRequest};
 
-/// Marks, as an extension of a request, that the page it comes from may not use this server.
+/// Marks, as an extension of a request, that its client, or the page it comes from, may not use this
+/// server.
 #[derive(Clone, Debug)]
-pub(crate) struct PageRefused(pub(crate) HttpError);
+pub(crate) struct RequestRefused(pub(crate) HttpError);
 
 /// Whether this request is answered by [`routes`], which also refuse what may not be served.
 pub(crate) fn is_socket_request<B>(request: &http::Request<B>) -> bool {
@@ -76,17 +78,25 @@ fn upgrade_request(
         .and(query)
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<PeerAddress>())
-        .and(warp::ext::optional::<PageRefused>())
+        .and(warp::ext::optional::<ClientIdentity>())
+        .and(warp::ext::optional::<RequestRefused>())
         .and(warp::ext::optional::<HttpConnectionHold>())
         .map(
-            move |headers: HeaderMap, query: String, upgrade, peer, page_refused, connection| {
+            move |headers: HeaderMap,
+                  query: String,
+                  upgrade,
+                  peer,
+                  identity,
+                  refused,
+                  connection| {
                 UpgradeRequest {
                     endpoint,
                     headers,
                     query,
                     upgrade,
                     peer,
-                    page_refused,
+                    identity,
+                    refused,
                     connection,
                 }
             },

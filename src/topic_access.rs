@@ -1,22 +1,26 @@
-//! Which topics no client may read or write, whatever Kafka would let the proxy do.
+//! Which topics clients may read or write, whatever Kafka would let the proxy do.
 
-/// What Kafka's own topics begin with: `__consumer_offsets`, `__transaction_state`, ….
-const INTERNAL_PREFIX: &str = "__";
+use crate::config::{INTERNAL_PREFIX, TopicsConfig};
+use kafka_client::metadata::AclOperation;
 
 /// The topics in which the proxies of a deployment keep what they share, by default.
 const PROXY_TOPICS: [&str; 2] = ["_wsproxy.session.state", "_wsproxy.dynamic.configs"];
 
-/// A topic that is none of the clients'.
+/// A topic that clients may not use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReservedTopic {
     /// Kafka keeps its state in it: a reader that commits would feed itself for ever.
     #[error(
-        "parameter topic: {topic} is an internal topic (its name begins with __), \
-         which no socket may read or write"
+        "parameter topic: {topic} is an internal topic (its name begins with __), which sockets may \
+         {verb} only where {key} says so"
     )]
     Internal {
         /// The topic's name.
         topic: String,
+        /// What the client would do with it.
+        verb: &'static str,
+        /// The key that could allow it.
+        key: &'static str,
     },
     /// The proxies keep their state in it.
     #[error(
@@ -27,25 +31,54 @@ pub(crate) enum ReservedTopic {
         /// The topic's name.
         topic: String,
     },
+    /// None of the globs is for it.
+    #[error("parameter topic: {topic} is none of the topics that sockets may {verb} ({key})")]
+    NotAllowed {
+        /// The topic's name.
+        topic: String,
+        /// What the client would do with it.
+        verb: &'static str,
+        /// The key that does not allow it.
+        key: &'static str,
+    },
 }
 
-/// Looks whether any of these topics is none of the clients'. `session_topic` is what the session
-/// topic is called here.
+/// Looks whether clients may do that with all of these topics, which need not exist. `session_topic` is
+/// what the session topic is called here.
 ///
 /// # Errors
-/// The first one that is.
+/// The first one with which they may not.
 pub(crate) fn check_topics<'a>(
     topics: impl IntoIterator<Item = &'a str>,
+    operation: AclOperation,
+    allowed: &TopicsConfig,
     session_topic: &str,
 ) -> Result<(), ReservedTopic> {
+    let (globs, verb, key) = match operation {
+        AclOperation::Read => (
+            &allowed.consume_allowed,
+            "read",
+            "server.topics.consume-allowed",
+        ),
+        AclOperation::Write => (
+            &allowed.produce_allowed,
+            "write to",
+            "server.topics.produce-allowed",
+        ),
+    };
     for name in topics {
         let topic = || name.to_owned();
-        if name.starts_with(INTERNAL_PREFIX) {
-            return Err(ReservedTopic::Internal { topic: topic() });
-        }
         if name == session_topic || PROXY_TOPICS.contains(&name) {
             return Err(ReservedTopic::OfTheProxy { topic: topic() });
         }
+        if globs.allow(name) {
+            continue;
+        }
+        let topic = topic();
+        return Err(match name.starts_with(INTERNAL_PREFIX) {
+            true => ReservedTopic::Internal { topic, verb, key },
+            false => ReservedTopic::NotAllowed { topic, verb, key },
+        });
     }
     Ok(())
 }

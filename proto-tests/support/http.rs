@@ -33,7 +33,7 @@ impl HttpAnswer {
 
 /// Sends a request with these lines of headers.
 pub(crate) async fn ask(address: &str, method: &str, path: &str, headers: &[&str]) -> HttpAnswer {
-    let mut request = format!("{method} {path} HTTP/1.1\nHost: a\nConnection: close\n");
+    let mut request = format!("{method} {path} HTTP/1.1\nHost: {address}\nConnection: close\n");
     for header in headers {
         request = request + header + "\n";
     }

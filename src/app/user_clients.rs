@@ -44,7 +44,7 @@ pub(crate) fn no_broker(reason: &str) -> HttpError {
 /// Why a user has no client. A retry may help where the answer is 503.
 fn not_leased(place: CredentialsPlace, error: PrincipalError) -> HttpError {
     match error {
-        PrincipalError::Refused => unauthorized(format!("{place}: {error}")),
+        PrincipalError::Refused => unauthorized(place, format!("{place}: {error}")),
         PrincipalError::Unsupported(_) => {
             HttpError::bad_request(format!("{place}: {error}; leave it out"))
         }
@@ -63,16 +63,24 @@ fn not_leased(place: CredentialsPlace, error: PrincipalError) -> HttpError {
 }
 
 /// 401: the client is not who it says, or does not say it so that it can be read.
-fn unauthorized(message: String) -> HttpError {
-    let challenge = HeaderValue::from_static("Basic realm=\"Kafka\", charset=\"UTF-8\"");
+fn unauthorized(place: CredentialsPlace, message: String) -> HttpError {
+    let challenge = HeaderValue::from_static(match place {
+        CredentialsPlace::AuthorizationBasic | CredentialsPlace::BasicSubProtocol => {
+            "Basic realm=\"Kafka\", charset=\"UTF-8\""
+        }
+        // Of user and password for the proxy itself a browser would think that they are wrong.
+        CredentialsPlace::XKafkaAuth | CredentialsPlace::KafkaAuthSubProtocol => {
+            "X-Kafka-Auth realm=\"Kafka\""
+        }
+    });
     HttpError::new(StatusCode::UNAUTHORIZED, message).with_header(WWW_AUTHENTICATE, challenge)
 }
 
 impl From<CredentialsError> for HttpError {
     fn from(error: CredentialsError) -> Self {
         match error {
-            CredentialsError::Unreadable { .. } => unauthorized(error.to_string()),
-            CredentialsError::NothingToAnswer => HttpError::bad_request(error.to_string()),
+            CredentialsError::Unreadable { place } => unauthorized(place, error.to_string()),
+            CredentialsError::NothingToAnswer { .. } => HttpError::bad_request(error.to_string()),
         }
     }
 }

@@ -99,8 +99,6 @@ pub(crate) struct LaterKey {
     pub(crate) placeholder: &'static str,
     /// As in [`Setting`].
     pub(crate) help: &'static str,
-    /// Other values that ask for nothing but what happens anyway.
-    inert: &'static [&'static str],
     /// The key that says whether this one has any effect.
     switch: Option<KeySwitch>,
 }
@@ -111,14 +109,15 @@ impl LaterKey {
         default: None,
         placeholder: "",
         help: "",
-        inert: &[],
         switch: None,
     };
 
     /// Whether a value asks for nothing but what happens anyway.
     pub(super) fn is_inert(&self, text: &str) -> bool {
-        let mut inert = self.inert.iter().chain(&self.default);
-        text.trim().is_empty() || inert.any(|inert| self.is_same(inert, text))
+        text.trim().is_empty()
+            || self
+                .default
+                .is_some_and(|default| self.is_same(default, text))
     }
 
     /// Whether two values mean the same.
@@ -240,14 +239,6 @@ impl ConfigKey {
     const fn same_as(mut self, key: &'static str) -> Self {
         if let KeyHandling::Property(property) = &mut self.handling {
             property.own_key = Some(key);
-        }
-        self
-    }
-
-    /// Values that ask for nothing, beside the default.
-    const fn inert(mut self, values: &'static [&'static str]) -> Self {
-        if let KeyHandling::Unsupported(later) = &mut self.handling {
-            later.inert = values;
         }
         self
     }

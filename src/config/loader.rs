@@ -379,9 +379,38 @@ impl Loader {
             Ok(notice) => self.notices.extend(notice),
             Err(conflict) => self.errors.push(ConfigError::Conflict(conflict)),
         }
+        self.check_basic_auth(provenance);
         self.resolve_security(provenance);
         self.resolve_ssl(provenance);
         self.resolve_reporter_security(provenance);
+    }
+
+    fn check_basic_auth(&mut self, provenance: &Provenance) {
+        if self.is_healthcheck || self.has_unread(|key| key.starts_with("server.basic-auth.")) {
+            return;
+        }
+        let ignored = self.config.server.basic_auth.ignored();
+        self.report_turned_off(ignored, "server.basic-auth.enabled", provenance);
+        if let Some((key, fault)) = self.config.server.basic_auth.fault() {
+            self.add_conflict(&provenance.of_key(key), fault);
+        }
+    }
+
+    /// Reports keys that have no effect, since that switch is off.
+    fn report_turned_off(
+        &mut self,
+        keys: Vec<&'static str>,
+        switch: &str,
+        provenance: &Provenance,
+    ) {
+        let mut ignored = IgnoredKeys::default();
+        for key in keys {
+            if let Some(from) = &provenance.of_key(key).from {
+                let reason = format!("{KEY_PREFIX}{switch} is not true");
+                ignored.add("", &reason, key, from);
+            }
+        }
+        self.notices.extend(ignored.into_notices());
     }
 
     /// Reads the stores of TLS towards clients, as [`resolve_security`](Self::resolve_security). A
@@ -390,14 +419,8 @@ impl Loader {
         if self.is_healthcheck || self.has_unread(|key| key.starts_with("server.ssl.")) {
             return;
         }
-        let mut ignored = IgnoredKeys::default();
-        for key in self.config.server.ssl.ignored() {
-            if let Some(from) = &provenance.of_key(key).from {
-                let reason = format!("{KEY_PREFIX}server.ssl.enabled is not true");
-                ignored.add("", &reason, key, from);
-            }
-        }
-        self.notices.extend(ignored.into_notices());
+        let ignored = self.config.server.ssl.ignored();
+        self.report_turned_off(ignored, "server.ssl.enabled", provenance);
         let server = &self.config.server;
         let plain = SocketAddr::new(server.bind_interface, server.port);
         match server.ssl.resolve(plain) {

@@ -141,6 +141,15 @@ pub(super) fn non_empty(text: &str) -> ParsedValue<String> {
     }
 }
 
+/// A text that an HTTP header can hold as a quoted string (RFC 9110, section 5.6.4).
+pub(super) fn header_text(text: &str) -> ParsedValue<String> {
+    let is_legal = |c: char| c == ' ' || c.is_ascii_graphic();
+    match text.chars().all(is_legal) {
+        true => Ok(text.to_owned()),
+        false => Err("a text of printable ASCII characters".to_owned()),
+    }
+}
+
 /// A number with a fraction.
 pub(super) fn fraction(text: &str, range: RangeInclusive<f64>) -> ParsedValue<f64> {
     let number = text.trim().parse().ok();

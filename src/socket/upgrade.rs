@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, debug, debug_span, info};
 
-use super::PageRefused;
+use super::RequestRefused;
 use super::compression;
 use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ProduceParams, QueryParams, SocketPayload};
@@ -26,7 +26,7 @@ use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::{MessageLimits, WebSocketStream};
 use crate::app::App;
-use crate::auth::{self, KafkaCredentials};
+use crate::auth::{self, BasicCredentialsOwner, ClientIdentity, KafkaCredentials};
 use crate::avro_schemas::MessageSchemas;
 use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
@@ -81,7 +81,9 @@ pub(super) struct UpgradeRequest {
     pub(super) query: String,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) peer: Option<PeerAddress>,
-    pub(super) page_refused: Option<PageRefused>,
+    /// Who the client has shown to be.
+    pub(super) identity: Option<ClientIdentity>,
+    pub(super) refused: Option<RequestRefused>,
     pub(super) connection: Option<HttpConnectionHold>,
 }
 
@@ -136,7 +138,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         .peer
         .map(|PeerAddress(peer)| ClientAddress::new(peer, &request.headers, trusted));
     let query = QueryParams::parse(&request.query);
-    if let Some(PageRefused(error)) = &request.page_refused
+    if let Some(RequestRefused(error)) = &request.refused
         && !query.errors_close()
     {
         opener.count_refusal(request.endpoint, peer, error);
@@ -157,7 +159,10 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         let spoken = HeaderValue::from_static(auth::SUB_PROTOCOL);
         accepted.insert(SEC_WEBSOCKET_PROTOCOL, spoken);
     }
-    let admitted = match checked_headers(&request) {
+    let admitted = match checked_headers(
+        &request,
+        BasicCredentialsOwner::of(&opener.app.config.server.basic_auth),
+    ) {
         Err(error) => Err(error),
         Ok(user) => opener.admit(request.endpoint, &query, user).await,
     };
@@ -166,6 +171,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     let span = debug_span!(
         "socket",
         peer = peer.map(tracing::field::display),
+        identity = request.identity.map(tracing::field::debug),
         client = tracing::field::Empty
     );
     match admitted {
@@ -204,11 +210,14 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
 }
 
 /// Which Kafka user the request names, if its headers do not rule it out.
-fn checked_headers(request: &UpgradeRequest) -> Result<Option<KafkaCredentials>, HttpError> {
-    if let Some(PageRefused(error)) = &request.page_refused {
+fn checked_headers(
+    request: &UpgradeRequest,
+    basic: BasicCredentialsOwner,
+) -> Result<Option<KafkaCredentials>, HttpError> {
+    if let Some(RequestRefused(error)) = &request.refused {
         return Err(error.clone());
     }
-    Ok(auth::kafka_credentials(&request.headers)?)
+    Ok(auth::kafka_credentials(&request.headers, basic)?)
 }
 
 impl SocketOpener {
@@ -243,7 +252,7 @@ impl SocketOpener {
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
-                self.check_access([params.topic.as_str()])?;
+                self.check_access([params.topic.as_str()], AclOperation::Write)?;
                 let connection_permit = self.connection_permit(user).await?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names, AclOperation::Write).await?;
@@ -258,7 +267,8 @@ impl SocketOpener {
             }
             SocketEndpoint::Consume => {
                 let params = query.consume_params()?;
-                self.check_access(params.topics.iter().map(String::as_str))?;
+                let topics = params.topics.iter().map(String::as_str);
+                self.check_access(topics, AclOperation::Read)?;
                 let connection_permit = self.connection_permit(user).await?;
                 let handle = connection_permit.handle();
                 let (topics, formats, group_permit) = self.join_group(&params, handle).await?;
@@ -361,8 +371,11 @@ impl SocketOpener {
     fn check_access<'a>(
         &self,
         topics: impl IntoIterator<Item = &'a str>,
+        operation: AclOperation,
     ) -> Result<(), ReservedTopic> {
-        topic_access::check_topics(topics, &self.app.config.sessions.topic)
+        let config = &self.app.config;
+        let (allowed, session_topic) = (&config.server.topics, &config.sessions.topic);
+        topic_access::check_topics(topics, operation, allowed, session_topic)
     }
 
     /// Decides where a group at `latest` begins: the client may write once it has the 101.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
 use crate::config::ssl::secret;
 use crate::config::value;
-use crate::config::{AllowedOrigins, LogFormat, SessionConfig, TrustedProxies, log_level};
+use crate::config::{
+    AllowedOrigins, LogFormat, SessionConfig, TopicGlobs, TrustedProxies, log_level,
+};
 
 /// Every key but the Kafka client properties. Settings are in the order of the help text.
 #[rustfmt::skip] // A row is a line where it can be.
@@ -255,8 +257,18 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Whether messages are compressed (permessage-deflate) where a client offers it",
         set: |c, text| assign(&mut c.server.websocket.compression, value::boolean(text)),
     }),
-    later("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], "GLOB,…", None, "Topics that clients may write to"),
-    later("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], "GLOB,…", None, "Topics that clients may read"),
+    setting("server.topics.produce-allowed", &["WSPROXY_TOPICS_PRODUCE_ALLOWED"], Setting {
+        default: None,
+        placeholder: "GLOB,…",
+        help: "Topics that clients may write to, such as orders.*; without it all but those that begin with __",
+        set: |c, text| assign(&mut c.server.topics.produce_allowed, TopicGlobs::parse(text)),
+    }),
+    setting("server.topics.consume-allowed", &["WSPROXY_TOPICS_CONSUME_ALLOWED"], Setting {
+        default: None,
+        placeholder: "GLOB,…",
+        help: "Topics that clients may read; without it all but those that begin with __",
+        set: |c, text| assign(&mut c.server.topics.consume_allowed, TopicGlobs::parse(text)),
+    }),
     later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
     setting("server.limits.authentications-max", &["WSPROXY_LIMITS_AUTHENTICATIONS_MAX"], Setting {
         default: Some("100"),
@@ -270,11 +282,36 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Kafka users with sockets under their own credentials, on this node; one more gets 503",
         set: |c, text| assign(&mut c.server.limits.principals_max, value::number(text, 1..=1_000_000)),
     }),
-    later("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"], "BOOLEAN", Some("true"), "Whether /healthcheck, /ready and /metrics ask for credentials as other paths do").inert(&["false"]),
-    later("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for user and password"),
-    later("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.basic-auth.enabled"),
-    later("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"], "TEXT", None, "The user").secret().unless_off("server.basic-auth.enabled"),
-    later("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"], "TEXT", None, "The password").secret().unless_off("server.basic-auth.enabled"),
+    setting("server.secure-health-check-endpoint", &["WSPROXY_SECURE_HEALTHCHECK_ENDPOINT"], Setting {
+        default: Some("true"),
+        placeholder: "BOOLEAN",
+        help: "Whether /healthcheck, /ready and /metrics ask for credentials as other paths do",
+        set: |c, text| assign(&mut c.server.secure_health_check_endpoint, value::boolean(text)),
+    }),
+    setting("server.basic-auth.enabled", &["WSPROXY_BASIC_AUTH_ENABLED"], Setting {
+        default: None,
+        placeholder: "BOOLEAN",
+        help: "Whether clients are asked for user and password (Authorization: Basic)",
+        set: |c, text| assign(&mut c.server.basic_auth.enabled, value::boolean(text).map(Some)),
+    }),
+    setting("server.basic-auth.realm", &["WSPROXY_BASIC_AUTH_REALM"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "What clients are told that user and password are for; without it kafka-websocket-proxy",
+        set: |c, text| assign(&mut c.server.basic_auth.realm, value::header_text(text).map(Some)),
+    }),
+    setting("server.basic-auth.username", &["WSPROXY_BASIC_AUTH_USERNAME"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "The user",
+        set: |c, text| assign(&mut c.server.basic_auth.username, Ok(secret(text))),
+    }).secret(),
+    setting("server.basic-auth.password", &["WSPROXY_BASIC_AUTH_PASSWORD"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "The password",
+        set: |c, text| assign(&mut c.server.basic_auth.password, Ok(secret(text))),
+    }).secret(),
     later("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for a token of an OpenID provider"),
     later("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.openid-connect.enabled"),
     later("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"], "URL", None, "Where the provider describes itself").unless_off("server.openid-connect.enabled"),
@@ -448,7 +485,6 @@ const fn later(
         default,
         placeholder,
         help,
-        inert: &[],
         switch: None,
     };
     ConfigKey::new(name, variables, KeyHandling::Unsupported(later))

@@ -446,9 +446,8 @@ fn in_each_source(
     key: &str,
     text: &str,
 ) -> Vec<(ConfigSources, String)> {
-    const SWITCHES: [&str; 5] = [
+    const SWITCHES: [&str; 4] = [
         "kafka-client.metrics-enabled",
-        "server.basic-auth.enabled",
         "server.openid-connect.enabled",
         "server.admin.enabled",
         "dynamic-config-handler.enabled",
@@ -1105,8 +1104,10 @@ fn each_setting_acts_in_each_of_the_ways_to_set_it() {
     let is_of_reporter = |row: &ConfigKey| row.name.starts_with(keys::REPORTER_SECTION);
     let base = |row: &ConfigKey| ConfigSources {
         dev: !row.replaced_by_dev,
-        // Those of TLS do nothing alone, and what starts nothing does not mind.
-        brokerless: row.name.starts_with("server.ssl."),
+        // These do nothing alone, and what starts nothing does not mind.
+        brokerless: ["server.ssl.", "server.basic-auth."]
+            .iter()
+            .any(|section| row.name.starts_with(section)),
         variables: match is_of_reporter(row) {
             true => vec![variable("WSPROXY_CONFLUENT_METRICS_ENABLED", "true")],
             false => Vec::new(),

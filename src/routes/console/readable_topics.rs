@@ -20,7 +20,7 @@ use runtime::panic_policy;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, TopicsConfig};
 use crate::topic_access;
 use kafka_client::admin::{self, TopicListing};
 use kafka_client::metadata::AclOperation;
@@ -53,6 +53,7 @@ struct ReadableTopicsShared {
     /// By the number of the user's client; none: the proxy's own.
     by_client: Mutex<HashMap<Option<ClientNumber>, Answer>>,
     turns: Semaphore,
+    allowed: TopicsConfig,
     session_topic: String,
     metrics_topic: String,
 }
@@ -71,6 +72,7 @@ impl ReadableTopics {
         Self(Arc::new(ReadableTopicsShared {
             by_client: Mutex::default(),
             turns: Semaphore::new(TURNS),
+            allowed: config.server.topics.clone(),
             session_topic: config.sessions.topic.clone(),
             metrics_topic: config.metrics_reporter.topic.clone(),
         }))
@@ -151,8 +153,9 @@ impl ReadableTopicsShared {
     fn readable(&self, mut topics: Vec<TopicListing>) -> Vec<ReadableTopic> {
         topics.retain(|topic| {
             let name: &str = &topic.name;
-            topic.authorized_operations.may(AclOperation::Read)
-                && topic_access::check_topics([name], &self.session_topic).is_ok()
+            let (read, allowed) = (AclOperation::Read, &self.allowed);
+            topic.authorized_operations.may(read)
+                && topic_access::check_topics([name], read, allowed, &self.session_topic).is_ok()
                 && name != self.metrics_topic
         });
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::readable_topics::{ReadableTopic, ReadableTopics};
 use crate::app::{App, no_broker};
-use crate::auth;
+use crate::auth::{self, BasicCredentialsOwner};
 use crate::http_error::{HttpError, json_response};
 use crate::near_miss;
 
@@ -44,7 +44,8 @@ pub(super) async fn topics(
 ) -> Response<String> {
     let answer = async {
         let query = TopicsQuery::parse(&query)?;
-        let client = match auth::kafka_credentials(&headers)? {
+        let basic = BasicCredentialsOwner::of(&app.config.server.basic_auth);
+        let client = match auth::kafka_credentials(&headers, basic)? {
             Some(user) => app.client_of(&user).await?,
             None => app.principals.lease_own(),
         };
