@@ -21,6 +21,7 @@ mod client_commits;
 mod client_settings;
 mod close_codes;
 mod cluster_ids;
+mod commands;
 mod compression;
 mod config;
 mod console_answers;

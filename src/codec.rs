@@ -7,6 +7,8 @@
 //!  fetched record ─▶ outbound ─▶ message
 //!  message ─▶ commit ─▶ the record up to which to commit
 //!
+//!  message, on either socket ─▶ command ─▶ message
+//!
 //!  what cannot be done, in either direction ─▶ socket_error ─▶ message
 //! ```
 //!
@@ -23,6 +25,7 @@
 
 pub(crate) mod ack;
 pub(crate) mod avro;
+pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod format;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! buffer, signals, keepalive, closing handshake. `produce` and `consume` are the two kinds.
 
 mod close;
+mod commands;
 mod compression;
 mod consume;
 #[cfg(feature = "echo")]

@@ -1,8 +1,10 @@
-//! Commits that a client of `/socket/out` sends: `{"wsProxyMessageId":"t-0-1-1554402266846"}`.
+//! What a client of `/socket/out` sends: commits, `{"wsProxyMessageId":"t-0-1-1554402266846"}`, and
+//! commands.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use super::command::{COMMAND_FIELD, CommandMessage};
 use super::json::{JsonScanner, JsonType, LoneSurrogate, RawJson, StringContent};
 use super::socket_error::{EchoedId, SocketErrorCode};
 use crate::near_miss;
@@ -29,6 +31,15 @@ pub(crate) struct CommitMessage<'a> {
     pub(crate) echoed_id: EchoedId<'a>,
 }
 
+/// What a client may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CommitOrCommand<'a> {
+    /// An object without a string `command`.
+    Commit(CommitMessage<'a>),
+    /// One with it.
+    Command(CommandMessage<'a>),
+}
+
 /// Why a commit is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitRejection<'a> {
@@ -41,10 +52,14 @@ pub(crate) struct CommitRejection<'a> {
     pub(crate) echoed_id: EchoedId<'a>,
 }
 
-/// Reads a commit message, which must be UTF-8. Unknown fields are ignored, unless one is a near
+/// Reads a message, which must be UTF-8. Unknown fields of a commit are ignored, unless one is a near
 /// miss of the id's.
-pub(crate) fn parse(message: &[u8]) -> Result<CommitMessage<'_>, CommitRejection<'_>> {
-    let raw = read_id(message)?;
+pub(crate) fn parse(message: &[u8]) -> Result<CommitOrCommand<'_>, CommitRejection<'_>> {
+    let object = read_object(message)?;
+    let Some(raw) = read_id(object)? else {
+        let command = CommandMessage::of(object).expect("it has a string command");
+        return Ok(CommitOrCommand::Command(command));
+    };
     let echoed_id = EchoedId::WsProxyMessageId(raw.text());
     let mut unescaped = Vec::new();
     let id = match raw.string_content(&mut unescaped) {
@@ -58,7 +73,7 @@ pub(crate) fn parse(message: &[u8]) -> Result<CommitMessage<'_>, CommitRejection
         Err(LoneSurrogate) => None,
     };
     match id {
-        Some(id) => Ok(CommitMessage { id, echoed_id }),
+        Some(id) => Ok(CommitOrCommand::Commit(CommitMessage { id, echoed_id })),
         None => Err(no_such_id(echoed_id)),
     }
 }
@@ -82,7 +97,7 @@ fn no_such_id(echoed_id: EchoedId<'_>) -> CommitRejection<'_> {
     }
 }
 
-fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
+fn read_object(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
     let mut scanner = JsonScanner::new(message);
     let scanned = scanner
         .value()
@@ -92,12 +107,17 @@ fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
         message: format!("not JSON: {error}; {EXAMPLE}").into(),
         echoed_id: EchoedId::None,
     })?;
-    if value.json_type() != JsonType::Object {
-        return Err(invalid(EXAMPLE));
+    match value.json_type() {
+        JsonType::Object => Ok(value),
+        _ => Err(invalid(EXAMPLE)),
     }
-    let mut fields = JsonScanner::new(value.text());
+}
+
+/// The id of a commit; `None`: it is a command instead.
+fn read_id(object: RawJson<'_>) -> Result<Option<RawJson<'_>>, CommitRejection<'_>> {
+    let mut fields = JsonScanner::new(object.text());
     fields.begin_object().expect(SCANNED);
-    let mut found = None;
+    let (mut found, mut first_fault) = (None, None);
     let mut first = true;
     while let Some(name) = fields.next_name(first).expect(SCANNED) {
         first = false;
@@ -105,17 +125,24 @@ fn read_id(message: &[u8]) -> Result<RawJson<'_>, CommitRejection<'_>> {
         let name = name.name();
         if *name == *ID_FIELD.as_bytes() {
             if found.replace(value).is_some() {
-                return Err(invalid("\"wsProxyMessageId\" occurs twice"));
+                first_fault.get_or_insert_with(|| invalid("\"wsProxyMessageId\" occurs twice"));
             }
+        } else if *name == *COMMAND_FIELD.as_bytes() && value.json_type() == JsonType::String {
+            return Ok(None);
         } else if near_miss::find_field(&name, &[ID_FIELD]).is_some() {
-            let name = String::from_utf8_lossy(&name);
-            return Err(invalid(format!(
-                "there is no field \"{name}\"; did you mean \"{ID_FIELD}\"?"
-            )));
+            first_fault.get_or_insert_with(|| {
+                let name = String::from_utf8_lossy(&name);
+                invalid(format!(
+                    "there is no field \"{name}\"; did you mean \"{ID_FIELD}\"?"
+                ))
+            });
         }
     }
+    if let Some(fault) = first_fault {
+        return Err(fault);
+    }
     match found {
-        Some(raw) if raw.json_type() == JsonType::String => Ok(raw),
+        Some(raw) if raw.json_type() == JsonType::String => Ok(Some(raw)),
         Some(_) => Err(invalid("\"wsProxyMessageId\" must be a string")),
         None => Err(invalid(EXAMPLE)),
     }
@@ -190,6 +217,13 @@ mod tests {
         }
     }
 
+    fn commit(message: &[u8]) -> CommitMessage<'_> {
+        match parse(message) {
+            Ok(CommitOrCommand::Commit(commit)) => commit,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn an_id_is_read_from_its_end() {
         for (text, expected) in [
@@ -229,15 +263,34 @@ mod tests {
     #[test]
     fn a_commit_is_an_object_with_an_id() {
         let frame = br#" {"x":[1],"wsProxyMessageId":"t-0-1-2"} "#;
-        let commit = parse(frame).expect("a commit");
-        assert_eq!(commit.id, id("t", 0, 1, 2));
-        assert_eq!(commit.echoed_id, EchoedId::WsProxyMessageId(b"\"t-0-1-2\""));
-        let escaped = parse(br#"{"ws\u0050roxyMessageId":"t-0\u002d1-2"}"#).expect("a commit");
+        let plain = commit(frame);
+        assert_eq!(plain.id, id("t", 0, 1, 2));
+        assert_eq!(plain.echoed_id, EchoedId::WsProxyMessageId(b"\"t-0-1-2\""));
+        let escaped = commit(br#"{"ws\u0050roxyMessageId":"t-0\u002d1-2"}"#);
         assert_eq!(escaped.id, id("t", 0, 1, 2));
         assert_eq!(
             escaped.echoed_id,
             EchoedId::WsProxyMessageId(br#""t-0\u002d1-2""#)
         );
+    }
+
+    #[test]
+    fn an_object_with_a_string_command_is_no_commit() {
+        for message in [
+            r#"{"command":"x"}"#,
+            r#"{"wsProxyMessageId":"t-0-1-2","command":"x"}"#,
+            r#"{"wsProxyMessageID":"t-0-1-2","command":"x"}"#,
+        ] {
+            let CommitOrCommand::Command(command) = parse(message.as_bytes()).expect(message)
+            else {
+                panic!("{message} is a commit");
+            };
+            assert_eq!(*command.name(), *b"x");
+        }
+        let no_name = br#"{"wsProxyMessageId":"t-0-1-2","command":5}"#;
+        assert_eq!(commit(no_name).id, id("t", 0, 1, 2));
+        let rejection = parse(br#"{"command":5}"#).expect_err("no name");
+        assert_eq!(rejection.code, SocketErrorCode::InvalidRecord);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use fuzzing::{FuzzInput, fuzz, within};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::commit::{self, WsProxyMessageId};
+use super::command;
+use super::commit::{self, CommitOrCommand, WsProxyMessageId};
 use super::format::{Format, RecordFormats};
 use super::inbound::{InboundRecord, ProduceMessage};
 use super::outbound::{OutboundRecord, RecordEncoder, RecordWriter};
@@ -54,7 +55,9 @@ fn check_message(text: &str) {
             count += 1;
         }
         assert_eq!(count, message.len(), "{text}");
-        if let Some(values) = values {
+        if message.command().is_some() {
+            assert_eq!(count, 0, "{text}");
+        } else if let Some(values) = values {
             assert_eq!(count, values.len(), "{text}");
         }
     });
@@ -167,7 +170,9 @@ fn fuzz_commits() {
         let timestamp = input.integer().max(-1);
         let id = format!("{topic}-{partition}-{offset}-{timestamp}");
         let text = spaced(input, &json!({ "x": [1], "wsProxyMessageId": id }));
-        let commit = commit::parse(text.as_bytes()).expect("a commit");
+        let Ok(CommitOrCommand::Commit(commit)) = commit::parse(text.as_bytes()) else {
+            panic!("a commit: {text}");
+        };
         let expected = WsProxyMessageId {
             topic: topic.into(),
             partition,
@@ -180,7 +185,10 @@ fn fuzz_commits() {
             commit::parse(text.as_bytes())
         });
         match (parsed, serde_json::from_str::<Value>(&text)) {
-            (Ok(commit), Ok(value)) => {
+            (Ok(CommitOrCommand::Command(_)), Ok(value)) => {
+                assert!(value["command"].is_string(), "{text}");
+            }
+            (Ok(CommitOrCommand::Commit(commit)), Ok(value)) => {
                 let id = commit.id;
                 let written = format!(
                     "{}-{}-{}-{}",
@@ -195,6 +203,41 @@ fn fuzz_commits() {
                 "{text}"
             ),
         }
+    });
+}
+
+/// A command is read as serde_json reads it, and its answer is JSON.
+#[test]
+fn fuzz_commands() {
+    fuzz("commands", |input| {
+        let mut object = json!({ "command": input.text(200) });
+        for name in ["token", "value", "other"] {
+            if input.one_in(3) {
+                object[name] = json!(input.text(6));
+            }
+        }
+        let text = spaced(input, &object);
+        let command = command::parse(text.as_bytes()).expect("a command");
+        assert_eq!(
+            *command.name(),
+            *object["command"].as_str().unwrap().as_bytes()
+        );
+        let token = command.secret("token");
+        assert_eq!(
+            token.as_ref().map(|token| token.reveal()),
+            object["token"].as_str()
+        );
+        assert_eq!(command.has("value"), object.get("value").is_some());
+        let text = damaged(input, text);
+        let parsed = within(8 * text.len() + 1024, "a command", || {
+            command::parse(text.as_bytes())
+        });
+        let Some(command) = parsed else { return };
+        assert!(serde_json::from_str::<IgnoredAny>(&text).is_ok(), "{text}");
+        let mut out = BytesMut::new();
+        command.write_error(&mut out, SocketErrorCode::UnknownCommand, "why");
+        assert!(serde_json::from_slice::<IgnoredAny>(&out).is_ok(), "{text}");
+        assert!(out.len() < 1024, "{text}");
     });
 }
 

@@ -9,7 +9,8 @@
 //!              ▼ next_record()                one per record, in order
 //!            RecordFields: slices of the message ─▶ InboundRecord: Kafka's bytes, borrowed from
 //!                    │                            the message or from the scratch buffer
-//!                    └─▶ RecordRejection: code, message, the messageId where it could be read
+//!                    ├─▶ RecordRejection: code, message, the messageId where it could be read
+//!                    └─▶ none: the message is a command, which command() reads
 //! ```
 //!
 //! # Invariants
@@ -28,6 +29,8 @@
 //! - `messageId` is a string. It is kept as the text it came as, and not unescaped.
 //! - `timestamp` is not negative, as for Kafka's own producers.
 //! - A header value's `format` may say `string` or `bytearray`.
+//! - What has no `value` and a string `command` is a command. A record pays nothing for that: it is
+//!   looked for only where there is no record.
 
 mod field;
 mod fields;
@@ -38,6 +41,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use super::command::{self, CommandMessage};
 use super::format::RecordFormats;
 use super::json::{JsonError, JsonScanner, RawJson};
 use super::socket_error::SocketErrorCode;
@@ -105,6 +109,8 @@ enum ProduceMessageState {
     /// The array is not yet known to be JSON to its end.
     Checking,
     Done,
+    /// It was no record.
+    Command,
 }
 
 impl<'f> ProduceMessage<'f> {
@@ -208,7 +214,7 @@ impl<'f> ProduceMessage<'f> {
     /// [`next_record`](Self::next_record) takes long.
     pub(crate) fn next_is_long(&self) -> bool {
         match self.state {
-            ProduceMessageState::Single => self.scanner.text_len() >= LONG_RECORD_BYTES,
+            ProduceMessageState::Single => self.scanner.text().len() >= LONG_RECORD_BYTES,
             ProduceMessageState::Elements { .. } => {
                 self.long_elements.front() == Some(&self.scanner.position())
             }
@@ -231,6 +237,15 @@ impl<'f> ProduceMessage<'f> {
         self.len == 0
     }
 
+    /// The command that the message is, where [`next_record`](Self::next_record) gave nothing because
+    /// of that.
+    pub(crate) fn command(&self) -> Option<CommandMessage<'f>> {
+        match self.state {
+            ProduceMessageState::Command => command::parse(self.scanner.text()),
+            _ => None,
+        }
+    }
+
     /// The next record, which is for `topic`; it borrows from the message until the one after it
     /// is read.
     pub(crate) fn next_record(
@@ -240,7 +255,9 @@ impl<'f> ProduceMessage<'f> {
         let mut fields = RecordFields::default();
         match std::mem::replace(&mut self.state, ProduceMessageState::Done) {
             // Nothing is handed out of what has not been checked.
-            ProduceMessageState::Done | ProduceMessageState::Checking => return None,
+            ProduceMessageState::Done
+            | ProduceMessageState::Checking
+            | ProduceMessageState::Command => return None,
             ProduceMessageState::Malformed(error) => return Some(Err(not_json(error))),
             ProduceMessageState::Single => {
                 let read = fields.read(&mut self.scanner, topic);
@@ -270,6 +287,11 @@ impl<'f> ProduceMessage<'f> {
                 partition: fields.partition,
                 message_id: fields.message_id.map(RawJson::text),
             })),
+            Err(_) if !self.is_array && fields.is_command() => {
+                self.state = ProduceMessageState::Command;
+                self.len = 0;
+                None
+            }
             Err(error) => Some(Err(RecordRejection {
                 code: error.code,
                 // Not for each of an array: it is many times as long as what may be wrong there.

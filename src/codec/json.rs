@@ -151,10 +151,10 @@ impl<'a> JsonScanner<'a> {
         self.at
     }
 
-    /// How long the text is.
+    /// The whole text.
     #[inline]
-    pub(crate) fn text_len(&self) -> usize {
-        self.text.len()
+    pub(crate) fn text(&self) -> &'a [u8] {
+        self.text
     }
 
     /// The first byte of what comes next, if anything does.

@@ -1,5 +1,5 @@
 //! The error objects of both endpoints: why a record was not produced or cannot be delivered,
-//! or a commit not done.
+//! or a commit or a command not done.
 //!
 //! ```text
 //! {"error":{"code":"invalid_format","message":"…"},"messageId":"a"}
@@ -11,7 +11,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::json::{self, EscapingWriter};
 
-/// Why a record was not produced or cannot be delivered, or a commit not done, for programs.
+/// Why a record was not produced or cannot be delivered, or a commit or a command not done, for
+/// programs.
 /// All codes of produced records but [`SocketErrorCode::UnknownOutcome`] mean that the record is
 /// not in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,11 +39,13 @@ pub(crate) enum SocketErrorCode {
     AutoCommitEnabled,
     /// Records that cannot be delivered, reported in their place.
     Unreadable,
+    /// There is no such command.
+    UnknownCommand,
 }
 
 impl SocketErrorCode {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::InvalidJson,
         Self::InvalidRecord,
         Self::InvalidFormat,
@@ -54,13 +57,17 @@ impl SocketErrorCode {
         Self::UnknownMessageId,
         Self::AutoCommitEnabled,
         Self::Unreadable,
+        Self::UnknownCommand,
     ];
 
     /// Whether a record that was to be produced may be answered with it.
     pub(crate) fn is_of_produced_records(self) -> bool {
         !matches!(
             self,
-            Self::UnknownMessageId | Self::AutoCommitEnabled | Self::Unreadable
+            Self::UnknownMessageId
+                | Self::AutoCommitEnabled
+                | Self::Unreadable
+                | Self::UnknownCommand
         )
     }
 
@@ -78,6 +85,7 @@ impl SocketErrorCode {
             SocketErrorCode::UnknownMessageId => "unknown_message_id",
             SocketErrorCode::AutoCommitEnabled => "auto_commit_enabled",
             SocketErrorCode::Unreadable => "unreadable",
+            SocketErrorCode::UnknownCommand => "unknown_command",
         }
     }
 }
@@ -115,7 +123,17 @@ impl<'a> EchoedId<'a> {
 
 /// Begins an object with its field `error`.
 pub(super) fn begin_error(out: &mut BytesMut, code: SocketErrorCode, message: impl fmt::Display) {
-    out.put_slice(b"{\"error\":{\"code\":\"");
+    out.put_u8(b'{');
+    write_error_member(out, code, message);
+}
+
+/// Writes the field `error` of an object.
+pub(super) fn write_error_member(
+    out: &mut BytesMut,
+    code: SocketErrorCode,
+    message: impl fmt::Display,
+) {
+    out.put_slice(b"\"error\":{\"code\":\"");
     out.put_slice(code.name().as_bytes());
     out.put_slice(b"\",\"message\":\"");
     write!(EscapingWriter(out), "{message}").expect("a buffer in memory takes everything");
@@ -214,6 +232,7 @@ pub(super) mod tests {
             (SocketErrorCode::BrokerError, "broker_error"),
             (SocketErrorCode::UnknownMessageId, "unknown_message_id"),
             (SocketErrorCode::AutoCommitEnabled, "auto_commit_enabled"),
+            (SocketErrorCode::UnknownCommand, "unknown_command"),
         ] {
             assert_eq!(code.to_string(), name);
         }

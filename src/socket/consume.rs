@@ -5,6 +5,7 @@
 //!             ▲                                │ taken by the kernel
 //!             ├─── store_offset ◀──────────────┘ autoCommit=true, committed once a second
 //!             └─── commit_offset ◀── UncommittedRecords ◀── {"wsProxyMessageId"} ◀── client
+//!                                       client ◀── answer ◀── {"command"} ◀── client
 //! ```
 //!
 //! # Invariants
@@ -42,13 +43,15 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::close::CloseReason;
+use super::commands;
 use super::params::{ConsumeParams, group_instance_id};
-use super::session::{CLOSE_SEND_TIMEOUT, SocketSession, set_timer};
+use super::session::{self, CLOSE_SEND_TIMEOUT, DataMessage, SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
 use super::turn::{STEPS_PER_TURN, TaskTurn};
 use crate::codec::FrameFormat;
-use crate::codec::commit::{self, CommitMessage, CommitRejection};
+use crate::codec::command::{self, CommandMessage};
+use crate::codec::commit::{self, CommitMessage, CommitOrCommand, CommitRejection};
 use crate::codec::socket_error;
 use crate::config::Config;
 use crate::session::GroupPermit;
@@ -66,6 +69,7 @@ use offset_tracker::OffsetTracker;
 use rate::RateLimiter;
 use runtime::long_work::LongWork;
 use sink::RecordSink;
+use websocket::frame::{Opcode, Utf8Bytes};
 
 /// How long the last commit may delay the close frame.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -249,8 +253,8 @@ impl ConsumingSocket {
         }
     }
 
-    /// Handles the next message of what has been read, which is to be a commit; whether there is
-    /// one.
+    /// Handles the next message of what has been read, which is to be a commit or a command; whether
+    /// there is one.
     async fn take_message(&mut self) -> Result<bool, CloseReason> {
         match self.format {
             FrameFormat::Json(_) => {
@@ -258,26 +262,51 @@ impl ConsumingSocket {
                     return Ok(false);
                 };
                 let message = text.as_bytes();
-                let commit = match LONG_COMMITS.is_long(message.len()) {
+                let read = match LONG_COMMITS.is_long(message.len()) {
                     // Boxed: the task of an open socket has no room for what it seldom needs.
                     true => {
                         Box::pin(LONG_COMMITS.run(message.len(), || commit::parse(message))).await
                     }
                     false => commit::parse(message),
                 };
-                self.commit(commit);
+                match read {
+                    // Boxed, as above.
+                    Ok(CommitOrCommand::Command(command)) => {
+                        Box::pin(self.answer(&command, message.len())).await;
+                    }
+                    Ok(CommitOrCommand::Commit(commit)) => self.commit(Ok(commit)),
+                    Err(rejection) => self.commit(Err(rejection)),
+                }
             }
             FrameFormat::Avro(_) => {
                 if !self.avro_commits.has_room() {
                     return Ok(false);
                 }
-                let Some(message) = self.session.next_binary().await? else {
-                    return Ok(false);
-                };
-                self.take_avro(message);
+                match self.session.next_data().await? {
+                    None => return Ok(false),
+                    Some(DataMessage::Binary(message)) => self.take_avro(message),
+                    // Boxed: the task of an open socket has no room for what it seldom needs.
+                    Some(DataMessage::Text(text)) => Box::pin(self.take_text(text)).await?,
+                }
             }
         }
         Ok(true)
+    }
+
+    /// Answers a message beside those in Avro, which must be a command.
+    async fn take_text(&mut self, text: Utf8Bytes) -> Result<(), CloseReason> {
+        let text = text.as_bytes();
+        let read = LONG_COMMITS.run(text.len(), || command::parse(text)).await;
+        let command = read.ok_or_else(session::text_is_no_command)?;
+        self.answer(&command, text.len()).await;
+        Ok(())
+    }
+
+    /// Answers a command, which stands in a message of so many bytes: between two records.
+    async fn answer(&mut self, command: &CommandMessage<'_>, message_bytes: usize) {
+        let answer = LONG_COMMITS.run(message_bytes, || commands::answer(command));
+        let answer = answer.await;
+        self.session.out.append_message(Opcode::Text, answer.text());
     }
 
     /// Handles a message in Avro, or has it wait for its schema.

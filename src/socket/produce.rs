@@ -1,4 +1,5 @@
-//! `/socket/in`: messages to records, and their acks to messages. One task per socket.
+//! `/socket/in`: messages to records, and their acks to messages; commands, answered in their place
+//! among the acks. One task per socket.
 //!
 //! ```text
 //! client ─▶ message ─▶ codec::inbound ─▶ Producer::try_send ─▶ PendingAcks (in order)
@@ -29,12 +30,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::close::CloseReason;
-use super::session::{SocketSession, set_timer};
+use super::commands;
+use super::session::{self, DataMessage, SocketSession, set_timer};
 use super::socket_log::SocketLog;
 use super::stream::WebSocketStream;
 use super::turn::{self, BYTES_PER_TURN, STEPS_PER_TURN, TaskTurn};
 use crate::codec::RecordFormats;
 use crate::codec::avro::framing::AvroFraming;
+use crate::codec::command::{self, CommandMessage};
 use crate::codec::inbound::{InboundRecord, LONG_RECORD_BYTES, ProduceMessage, RecordRejection};
 use crate::config::Config;
 use crate::session::registry::ConnectionPermit;
@@ -45,6 +48,7 @@ use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
 use pending_acks::{AckState, MessagePosition, PendingAcks, error_code};
 use runtime::long_work::LongWork;
+use websocket::frame::Utf8Bytes;
 
 /// How long the acks still due may take after a client's close.
 const LAST_ACKS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -212,15 +216,33 @@ impl ProducingSocket {
                 None => return Ok(false),
                 Some(text) => self.produce(formats, text.as_bytes()).await?,
             },
-            MessageFormat::Avro(_) => match self.session.next_binary().await? {
+            MessageFormat::Avro(_) => match self.session.next_data().await? {
                 None => return Ok(false),
-                Some(message) => self.produce_binary(&message).await?,
+                Some(DataMessage::Binary(message)) => self.produce_binary(&message).await?,
+                // Boxed: the task of an open socket has no room for what it seldom needs.
+                Some(DataMessage::Text(text)) => Box::pin(self.take_text(text)).await?,
             },
         }
         Ok(true)
     }
 
-    /// Produces the records of one message.
+    /// Answers a message beside those in Avro, which must be a command.
+    async fn take_text(&mut self, text: Utf8Bytes) -> Result<(), CloseReason> {
+        let text = text.as_bytes();
+        let read = LONG_RECORDS.run(text.len(), || command::parse(text)).await;
+        let command = read.filter(|command| !command.has("value"));
+        let command = command.ok_or_else(session::text_is_no_command)?;
+        self.answer(&command, text.len()).await;
+        Ok(())
+    }
+
+    /// Answers a command, which stands in a message of so many bytes.
+    async fn answer(&mut self, command: &CommandMessage<'_>, message_bytes: usize) {
+        let answer = LONG_RECORDS.run(message_bytes, || commands::answer(command));
+        self.acks.push_answer(answer.await);
+    }
+
+    /// Produces the records of one message, or answers the command that it is.
     async fn produce(&mut self, formats: RecordFormats, payload: &[u8]) -> Result<(), CloseReason> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut message = ProduceMessage::begin(formats, payload, &mut scratch);
@@ -276,6 +298,10 @@ impl ProducingSocket {
             let before = std::mem::replace(&mut position_before, message.position());
             let steps = turn::steps_of_record(position_before - before);
             self.turn.spend(steps).await;
+        }
+        if let Some(command) = message.command() {
+            // Boxed: the task of an open socket has no room for what it seldom needs.
+            Box::pin(self.answer(&command, payload.len())).await;
         }
         self.scratch = scratch;
         Ok(())

@@ -47,6 +47,14 @@ pub(super) enum DataMessage {
     Binary(Bytes),
 }
 
+/// Why a socket with Avro is closed whose client sends text that is no command.
+pub(super) fn text_is_no_command() -> CloseReason {
+    CloseReason::Fail(CloseFrame::new(
+        CloseCode::UNSUPPORTED_DATA,
+        "with socketPayload=avro messages are binary, and text is a command",
+    ))
+}
+
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct SocketSession {
@@ -195,19 +203,6 @@ impl SocketSession {
             Some(DataMessage::Binary(_)) => Err(CloseReason::Fail(CloseFrame::new(
                 CloseCode::UNSUPPORTED_DATA,
                 "binary messages are for socketPayload=avro",
-            ))),
-        }
-    }
-
-    /// The next binary message of what has been read, while there is room for replies. Answers
-    /// pings on the way.
-    pub(super) async fn next_binary(&mut self) -> Result<Option<Bytes>, CloseReason> {
-        match self.next_data().await? {
-            None => Ok(None),
-            Some(DataMessage::Binary(bytes)) => Ok(Some(bytes)),
-            Some(DataMessage::Text(_)) => Err(CloseReason::Fail(CloseFrame::new(
-                CloseCode::UNSUPPORTED_DATA,
-                "with socketPayload=avro messages are binary",
             ))),
         }
     }

@@ -5,6 +5,7 @@ use super::field::{
     invalid_format, invalid_record, refuse_near_miss,
 };
 use super::headers::{self, EncodedHeader};
+use crate::codec::command::COMMAND_FIELD;
 use crate::codec::format::{EncodedValue, Format, FormatError, RecordFormats};
 use crate::codec::json::{JsonError, JsonScanner, JsonType, RawJson};
 
@@ -67,17 +68,31 @@ impl<'f> RecordFields<'f> {
                     self.mark_seen(TOPIC, "topic");
                     check_topic(scanner.value()?, topic)
                 }
-                unknown => {
-                    scanner.value()?;
-                    refuse_near_miss(unknown, RECORD_FIELDS)
-                }
+                unknown => self.take_unknown(unknown, scanner.value()?),
             };
             self.note_error(read);
         }
         if !self.seen.has(VALUE) {
-            self.note_error(Err(invalid_record("the record has no \"value\"")));
+            let missing = match self.seen.has(COMMAND) {
+                false => "the record has no \"value\"",
+                true => "a command stands alone, not in an array",
+            };
+            self.note_error(Err(invalid_record(missing)));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn take_unknown(&mut self, name: &[u8], value: RawJson<'f>) -> FieldResult {
+        if *name == *COMMAND_FIELD.as_bytes() && value.json_type() == JsonType::String {
+            self.seen.mark(COMMAND);
+        }
+        refuse_near_miss(name, RECORD_FIELDS)
+    }
+
+    /// Whether what was read is a command.
+    pub(super) fn is_command(&self) -> bool {
+        self.seen.has(COMMAND) && !self.seen.has(VALUE)
     }
 
     /// Whether what was read has nothing of a record.
@@ -280,6 +295,8 @@ const RECORD_FIELDS: &[&str] = &[
 ];
 const TYPED_FIELDS: &[&str] = &["value", "format"];
 
+/// `format` is no field of a record itself.
+const COMMAND: u8 = FORMAT;
 const MESSAGE_ID: u8 = 1 << 3;
 const HEADERS: u8 = 1 << 4;
 const PARTITION: u8 = 1 << 5;

@@ -604,3 +604,50 @@ fn long_records_are_known_as_such_before_they_are_read() {
         assert_eq!(found, expected);
     }
 }
+
+fn command(frame: &str) -> Option<(String, usize)> {
+    let mut scratch = Vec::new();
+    let mut message = ProduceMessage::new(STRINGS, frame.as_bytes(), &mut scratch);
+    if message.next_record("t").is_some() {
+        return None;
+    }
+    let command = message.command()?;
+    let name = String::from_utf8(command.name().into_owned()).expect("UTF-8");
+    Some((name, message.len()))
+}
+
+#[test]
+fn an_object_with_a_command_and_no_value_is_no_record() {
+    for frame in [
+        r#"{"command":"x"}"#,
+        r#"{"token":"a","comm\u0061nd":"x"}"#,
+        // What would be wrong in a record is nothing to it.
+        r#"{"key":5,"topic":"elsewhere","values":1,"command":"x"}"#,
+    ] {
+        assert_eq!(command(frame), Some(("x".to_owned(), 0)), "{frame}");
+    }
+    let record = r#"{"command":"x","value":{"value":"v"}}"#;
+    assert_eq!(one(STRINGS, record), self::record(None, Some(b"v")));
+    for frame in [
+        r#"{"command":"x","value":5}"#,
+        r#"{"command":5}"#,
+        r#"[{"command":"x"}]"#,
+        r#"{"command":"x"}5"#,
+    ] {
+        assert_eq!(command(frame), None, "{frame}");
+    }
+    is_rejected(r#"{"command":5}"#, SocketErrorCode::InvalidRecord);
+    is_rejected(
+        r#"{"command":"x","value":5}"#,
+        SocketErrorCode::InvalidRecord,
+    );
+}
+
+#[test]
+fn a_command_in_an_array_is_rejected_in_its_place() {
+    let (_, records) = read(STRINGS, r#"[{"command":"x"},{"value":{"value":"v"}}]"#);
+    let rejected = ReadRecord::Rejected(SocketErrorCode::InvalidRecord, None);
+    assert_eq!(records, [rejected, record(None, Some(b"v"))]);
+    let message = rejection_message(STRINGS, r#"[{"command":"x"}]"#);
+    assert_eq!(message, "a command stands alone, not in an array");
+}

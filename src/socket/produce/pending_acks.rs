@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! record ─▶ DeliveryFuture ─┐                         ┌─▶ frame
-//! record ─▶ error ──────────┼▶ queue ─ front is ready ┼─▶ frame
+//! record ─▶ error ──────────┤                         ├─▶ frame
+//! command ─▶ answer ────────┼▶ queue ─ front is ready ┼─▶ frame
 //! array of records ─────────┘                         └─▶ one message per array, in fragments if long
 //! ```
 //!
@@ -28,6 +29,7 @@ use crate::codec::avro::framing::AvroFraming;
 use crate::codec::socket_error::{self, EchoedId, SocketErrorCode};
 use crate::metrics::sockets::SocketMetrics;
 use crate::metrics::topics::TopicCounters;
+use crate::socket::commands::CommandAnswer;
 use crate::socket::compression;
 use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
 use websocket::deflate::PermessageDeflate;
@@ -59,13 +61,15 @@ pub(super) struct PendingAcks {
     array_begun: bool,
 }
 
-/// Whether a record went to the producer.
+/// What became of a message, or of a record of it.
 #[derive(Debug)]
 pub(super) enum AckState {
-    /// It did; the future resolves to its ack.
+    /// It went to the producer; the future resolves to its ack.
     Sent(DeliveryFuture),
     /// It was rejected.
     Rejected(Box<(SocketErrorCode, String)>),
+    /// It was a command instead.
+    Answered(Box<CommandAnswer>),
 }
 
 /// Where in its message a record stood.
@@ -158,6 +162,13 @@ impl PendingAcks {
         self.queue.len() < PENDING_RECORDS_MAX && self.bytes < self.bytes_max
     }
 
+    /// Appends the answer to a command.
+    pub(super) fn push_answer(&mut self, answer: CommandAnswer) {
+        let size = answer.text().len();
+        let state = AckState::Answered(Box::new(answer));
+        self.push(state, MessagePosition::Single, None, size);
+    }
+
     /// Appends the ack of a record of `size` bytes.
     pub(super) fn push(
         &mut self,
@@ -208,6 +219,12 @@ impl PendingAcks {
                     Some(Err(error)) => Err((error_code(&error), error.to_string())),
                 },
                 AckState::Rejected(error) => Err((error.0, error.1.clone())),
+                AckState::Answered(answer) => {
+                    compression::write_message(out, Opcode::Text, answer.text(), deflate);
+                    self.bytes -= front.bytes as usize;
+                    self.queue.pop_front();
+                    continue;
+                }
             };
             let (position, id_len, bytes) = (front.position, front.id_len as usize, front.bytes);
             match &result {
@@ -356,6 +373,8 @@ pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::command;
+    use crate::socket::commands;
 
     fn rejected(text: &str) -> AckState {
         AckState::Rejected(Box::new((SocketErrorCode::InvalidRecord, text.to_owned())))
@@ -379,6 +398,22 @@ mod tests {
         let text = String::from_utf8_lossy(&out).into_owned();
         let first = text.find(r#""message":"a"},"messageId":"1"}"#).unwrap();
         assert!(first < text.find(r#""message":"b"}}"#).unwrap());
+        assert!(acks.is_empty());
+        assert_eq!(acks.bytes, 0);
+    }
+
+    #[test]
+    fn a_commands_answer_stands_in_the_order_of_the_acks_and_counts_for_no_record() {
+        let mut acks = pending_acks();
+        acks.push(rejected("a"), MessagePosition::Single, Some(b"\"1\""), 10);
+        let command = command::parse(br#"{"command":"x"}"#).unwrap();
+        acks.push_answer(commands::answer(&command));
+        acks.push(rejected("b"), MessagePosition::Single, Some(b"\"2\""), 10);
+        let mut out = BytesMut::new();
+        assert_eq!(acks.write_results(&mut out, 1 << 20, None), (0, 0));
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let places = ["\"1\"", r#"{"command":"x","#, "\"2\""].map(|part| text.find(part).unwrap());
+        assert!(places.is_sorted(), "{text}");
         assert!(acks.is_empty());
         assert_eq!(acks.bytes, 0);
     }
