@@ -42,7 +42,7 @@ fn frame(api: ApiKey, version: i16, body: &[u8]) -> BytesMut {
 
 /// Of each API a version with compact lengths, and how many bytes stand before its first
 /// count: of an array, or where there is none of a string or of the tagged fields.
-const FIRST_COUNTS: [(ApiKey, i16, usize); 23] = [
+const FIRST_COUNTS: [(ApiKey, i16, usize); 27] = [
     (ApiKey::Produce, 9, 7),
     (ApiKey::Fetch, 12, 25),
     (ApiKey::ListOffsets, 6, 5),
@@ -61,6 +61,10 @@ const FIRST_COUNTS: [(ApiKey, i16, usize); 23] = [
     (ApiKey::DeleteTopics, 4, 0),
     (ApiKey::DeleteRecords, 2, 0),
     (ApiKey::InitProducerId, 2, 0),
+    (ApiKey::AddPartitionsToTxn, 4, 0),
+    (ApiKey::EndTxn, 3, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 0),
     (ApiKey::OffsetForLeaderEpoch, 4, 4),
     (ApiKey::DescribeConfigs, 4, 0),
     (ApiKey::CreatePartitions, 2, 0),

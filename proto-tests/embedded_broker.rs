@@ -2,8 +2,12 @@
 //! librdkafka (through kcat).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_client::TopicPartition;
+use kafka_client::config::CompressionType;
+use kafka_client::record::{NewRecord, RecordBatchBuilder};
 use memory_broker::{BrokerConfig, KafkaRelease, MemoryBroker};
 use rskafka::chrono::{TimeZone, Utc};
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
@@ -189,6 +193,77 @@ async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
         let out = tokio::time::timeout(PATIENCE, run).await;
         let out = out.expect("the program ends").unwrap();
         assert!(out.ends_with("done\n"), "{release:?}: {out}");
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn java_s_transactions_commit_abort_and_are_fenced_whatever_the_version() {
+    for (release, transaction_version) in [
+        (KafkaRelease::V3_9, 0),
+        (KafkaRelease::V4, 1),
+        (KafkaRelease::V4, 2),
+    ] {
+        let broker = MemoryBroker::start(BrokerConfig {
+            nodes: 2,
+            versions: release.versions(),
+            transaction_version,
+            // The next transaction is to find the last one not quite ended.
+            transaction_marker_delay: Duration::from_millis(20),
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        let bootstrap = broker.bootstrap();
+        let run = tokio::task::spawn_blocking(move || java(&bootstrap, "Transactions.java", &[]));
+        let out = tokio::time::timeout(PATIENCE, run).await;
+        let out = out.expect("the program ends").unwrap();
+        assert!(out.ends_with("done\n"), "{release:?}: {out}");
+        broker.stop().await;
+    }
+}
+
+/// Of a producer that has not ended its transaction.
+fn transactional_batch(producer_id: i64) -> Bytes {
+    let mut records = RecordBatchBuilder::new(100);
+    records.append(&NewRecord {
+        key: None,
+        value: Some(b"not committed"),
+        headers: &[],
+        timestamp: 0,
+    });
+    let mut records = records.build(CompressionType::None);
+    records.set_transactional(true);
+    records.set_producer_state(producer_id, 0, 0);
+    records.bytes()
+}
+
+#[tokio::test]
+async fn librdkafka_writes_a_transaction_and_reads_what_is_committed() {
+    for release in [KafkaRelease::V2_1, KafkaRelease::V2_8, KafkaRelease::V4] {
+        let broker = MemoryBroker::start(BrokerConfig {
+            nodes: 2,
+            versions: release.versions(),
+            ..BrokerConfig::default()
+        })
+        .await
+        .unwrap();
+        for id in ["one", "one", "two"] {
+            let id = format!("transactional.id={id}");
+            run_kcat(&broker, &["-P", "-t", "t", "-X", &id], b"first\nlast\n").await;
+        }
+        assert_eq!(broker.transaction_state("one"), Some("CompleteCommit"));
+        let tp = TopicPartition::new("t", 0);
+        assert_eq!(broker.append(&tp, &transactional_batch(7)), Some(9));
+        broker.end_transaction(&tp, 7, 0, false);
+        broker.append(&tp, &transactional_batch(8));
+        let args = ["-C", "-t", "t", "-e", "-o", "beginning", "-f", "%o %s\n"];
+        let read = run_kcat(&broker, &args, b"").await;
+        let lines: Vec<&str> = read.lines().collect();
+        let written = [
+            "0 first", "1 last", "3 first", "4 last", "6 first", "7 last",
+        ];
+        assert_eq!(lines, written, "{release:?}");
         broker.stop().await;
     }
 }

@@ -5,6 +5,7 @@
 //! it may be null, and its tag. Every release is asked for every version that it knows.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,8 +22,9 @@ use crate::support::kafka::jars_of;
 /// Those whose jars `scripts/test` fetches. The newest names the fields.
 const RELEASES: [&str; 3] = ["4.4", "3.9", "2.8"];
 
-/// What a field was called before a later release renamed it: message, then, now.
-const RENAMED: [(&str, &str, &str); 4] = [
+/// What a field was called before a later release renamed it: message, then, now; with `/` only
+/// the message's own field of that name, not one within a struct.
+const RENAMED: [(&str, &str, &str); 8] = [
     ("FetchResponse", "PartitionResponses", "Partitions"),
     ("FetchResponse", "Partition", "PartitionIndex"),
     ("FetchResponse", "RecordSet", "Records"),
@@ -32,6 +34,23 @@ const RENAMED: [(&str, &str, &str); 4] = [
         "GenerationId",
         "GenerationIdOrMemberEpoch",
     ),
+    // KIP-890.
+    (
+        "AddPartitionsToTxnRequest",
+        "/TransactionalId",
+        "V3AndBelowTransactionalId",
+    ),
+    (
+        "AddPartitionsToTxnRequest",
+        "/ProducerId",
+        "V3AndBelowProducerId",
+    ),
+    (
+        "AddPartitionsToTxnRequest",
+        "/ProducerEpoch",
+        "V3AndBelowProducerEpoch",
+    ),
+    ("AddPartitionsToTxnRequest", "/Topics", "V3AndBelowTopics"),
 ];
 
 /// Tagged fields that versions got after they had been released, which KIP-482 allows:
@@ -97,7 +116,10 @@ fn agrees_with_every_release(
     let mut unknown: Vec<_> = used.clone().collect();
     for definitions in releases {
         let release = definitions.release;
-        let definition = definitions.message(schema.name);
+        let Some(definition) = definitions.find(schema.name) else {
+            // What is used of it is to be in another release.
+            continue;
+        };
         assert_eq!(definition["apiKey"], key, "{} in {release}", schema.name);
         let valid = versions(&definition["validVersions"]);
         for version in valid.lowest.max(*used.start())..=valid.highest {
@@ -150,11 +172,20 @@ impl Definitions {
     }
 
     fn message(&self, name: &str) -> Value {
+        let found = self.find(name);
+        found.unwrap_or_else(|| panic!("{} has no {name}", self.release))
+    }
+
+    /// `None` if the release does not know the message.
+    fn find(&self, name: &str) -> Option<Value> {
         let file = format!("common/message/{name}.json");
-        let read = fs::read_to_string(self.unpacked.path().join(&file));
-        let json = read.unwrap_or_else(|error| panic!("{file} of {}: {error}", self.release));
-        serde_json::from_str(&without_comments(&json))
-            .unwrap_or_else(|error| panic!("{file} of {}: {error}", self.release))
+        let json = match fs::read_to_string(self.unpacked.path().join(&file)) {
+            Ok(json) => json,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => panic!("{file} of {}: {error}", self.release),
+        };
+        let parsed = serde_json::from_str(&without_comments(&json));
+        Some(parsed.unwrap_or_else(|error| panic!("{file} of {}: {error}", self.release)))
     }
 }
 
@@ -262,7 +293,7 @@ impl<'a> Fields<'a> {
             if !versions(&field["versions"]).contains(self.version) {
                 continue;
             }
-            let path = format!("{path}/{}", self.name_now(field["name"].as_str().unwrap()));
+            let path = self.path_now(path, field["name"].as_str().unwrap());
             let written = field["type"].as_str().unwrap();
             let element = written.trim_start_matches("[]");
             let is_struct = element.starts_with(char::is_uppercase);
@@ -288,11 +319,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn name_now<'b>(&self, name: &'b str) -> &'b str {
-        let renamed = RENAMED
-            .iter()
-            .find(|(message, then, _)| (*message, *then) == (self.message, name));
-        renamed.map_or(name, |(_, _, now)| now)
+    fn path_now(&self, path: &str, name: &str) -> String {
+        let as_then = format!("{path}/{name}");
+        let renamed = RENAMED.iter().find(|(message, then, _)| {
+            *message == self.message && (*then == name || *then == as_then)
+        });
+        renamed.map_or(as_then, |(_, _, now)| format!("{path}/{now}"))
     }
 
     /// Removes what that release does not know yet.

@@ -12,14 +12,18 @@ mod produce;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiVersionsResponse, RequestKind, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
 
+use super::config::BrokerConfig;
 use super::context::RequestContext;
 #[cfg(any(test, feature = "faults"))]
 use super::error_responses;
-use super::versions::AdvertisedVersions;
 
 /// Answers one request. None: no answer is due, or none is possible.
 pub(super) async fn answer(
@@ -28,12 +32,20 @@ pub(super) async fn answer(
     request: RequestKind,
 ) -> Option<ResponseKind> {
     Some(match request {
-        RequestKind::ApiVersions(_) => versions(&context.shared.config.versions, 0).into(),
+        RequestKind::ApiVersions(_) => versions(&context.shared.config, version, 0).into(),
         RequestKind::Metadata(r) => metadata::metadata(context, version, r).into(),
         RequestKind::DescribeCluster(_) => metadata::describe_cluster(context, version).into(),
         RequestKind::FindCoordinator(r) => metadata::find_coordinator(context, version, r).into(),
         RequestKind::Produce(r) => return produce::produce(context, version, r).map(Into::into),
-        RequestKind::InitProducerId(r) => produce::init_producer_id(context, r).into(),
+        RequestKind::InitProducerId(r) => {
+            transactions::init_producer_id(context, version, r).into()
+        }
+        RequestKind::AddPartitionsToTxn(r) => {
+            transactions::add_partitions(context, version, r).into()
+        }
+        RequestKind::EndTxn(r) => transactions::end_txn(context, version, r).into(),
+        RequestKind::DescribeTransactions(r) => transactions::describe(context, r).into(),
+        RequestKind::ListTransactions(r) => transactions::list(context, &r).into(),
         RequestKind::Fetch(r) => fetch::fetch(context, version, r).await.into(),
         RequestKind::ListOffsets(r) => offsets::list_offsets(context, version, r).into(),
         RequestKind::OffsetForLeaderEpoch(r) => offsets::offset_for_leader_epoch(context, r).into(),
@@ -73,15 +85,41 @@ pub(super) fn error_response(
     }
 }
 
-/// The table of served versions.
-pub(super) fn versions(versions: &AdvertisedVersions, error_code: i16) -> ApiVersionsResponse {
-    let keys = versions.iter().map(|(key, min, max)| {
+/// The table of served versions, and the features (KIP-584) in a response that has room for them.
+pub(super) fn versions(
+    config: &BrokerConfig,
+    version: i16,
+    error_code: i16,
+) -> ApiVersionsResponse {
+    let keys = config.versions.iter().map(|(key, min, max)| {
         ApiVersion::default()
             .with_api_key(key)
             .with_min_version(min)
             .with_max_version(max)
     });
-    ApiVersionsResponse::default()
+    let response = ApiVersionsResponse::default()
         .with_error_code(error_code)
-        .with_api_keys(keys.collect())
+        .with_api_keys(keys.collect());
+    let Some(level) = config.finalized_transaction_version() else {
+        return response;
+    };
+    if version < FEATURES_VERSION {
+        return response;
+    }
+    let name = || StrBytes::from_static_str("transaction.version");
+    let supported = SupportedFeatureKey::default()
+        .with_name(name())
+        .with_min_version(1)
+        .with_max_version(2);
+    let finalized = FinalizedFeatureKey::default()
+        .with_name(name())
+        .with_min_version_level(level)
+        .with_max_version_level(level);
+    response
+        .with_supported_features(vec![supported])
+        .with_finalized_features_epoch(1)
+        .with_finalized_features(vec![finalized])
 }
+
+/// The first version of ApiVersions with features.
+const FEATURES_VERSION: i16 = 3;

@@ -26,6 +26,7 @@ use kafka_client::record::header::BatchHeader;
 
 use super::config::BrokerConfig;
 use super::log::PartitionLog;
+use super::transaction::{TransactionResult, TransactionalProducer};
 
 /// The cluster's data.
 #[derive(Debug)]
@@ -296,6 +297,22 @@ impl ClusterState {
                 .log
                 .append(bytes, header, epoch, append_time, serial)
         })
+    }
+
+    /// Writes the marker that ends a producer's transaction in one partition.
+    pub(super) fn end_transaction(
+        &mut self,
+        topic: &str,
+        index: i32,
+        producer: TransactionalProducer,
+        result: TransactionResult,
+        now_ms: i64,
+    ) {
+        self.change_log(topic, index, |partition, serial| {
+            let epoch = partition.epoch;
+            let log = &mut partition.log;
+            log.end_transaction(producer, result, now_ms, epoch, serial);
+        });
     }
 
     /// A new producer id.

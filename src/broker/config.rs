@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use kafka_protocol::messages::ApiKey;
+
 use super::versions::{AdvertisedVersions, KafkaRelease};
 
 /// The settings of one in-memory cluster. The default is a single node on a free
@@ -19,6 +21,15 @@ pub struct BrokerConfig {
     pub cluster_id: String,
     /// Which APIs in which versions the nodes speak.
     pub versions: AdvertisedVersions,
+    /// The finalized level of the feature `transaction.version`, where `versions` has what it needs:
+    /// 1, or 2 for transactions of KIP-890.
+    pub transaction_version: i16,
+    /// How long after the end of a transaction its markers are written; until then the next one
+    /// gets CONCURRENT_TRANSACTIONS. A real cluster takes some milliseconds.
+    pub transaction_marker_delay: Duration,
+    /// Bytes that transactional ids and their open transactions take. When they are spent, unused
+    /// ids are forgotten.
+    pub transactions_memory: usize,
     /// `auto.create.topics.enable`: applies to metadata requests that allow it.
     pub auto_create_topics: bool,
     /// `num.partitions` of topics that are created without a number.
@@ -73,6 +84,17 @@ pub struct BrokerConfig {
     pub producers_max: usize,
 }
 
+impl BrokerConfig {
+    /// The finalized level of `transaction.version`; `None` for releases that know no such feature.
+    pub(super) fn finalized_transaction_version(&self) -> Option<i16> {
+        let (_, newest) = self.versions.range(ApiKey::EndTxn)?;
+        (newest >= END_TXN_BUMPS_EPOCH).then_some(self.transaction_version)
+    }
+}
+
+/// The first version of EndTxn that raises the producer's epoch (KIP-890).
+pub(super) const END_TXN_BUMPS_EPOCH: i16 = 5;
+
 impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
@@ -81,6 +103,9 @@ impl Default for BrokerConfig {
             nodes: 1,
             cluster_id: "in-memory-kafka-broker".to_owned(),
             versions: KafkaRelease::V4.versions(),
+            transaction_version: 2,
+            transaction_marker_delay: Duration::ZERO,
+            transactions_memory: 16 << 20,
             auto_create_topics: true,
             default_partitions: 1,
             default_replication: 3,

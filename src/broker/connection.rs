@@ -135,15 +135,15 @@ fn decode(
     mut frame: Bytes,
 ) -> Result<DecodedRequest, ConnectionEnd> {
     let RequestPrefix { api, version, .. } = *prefix;
-    let versions = &context.shared.config.versions;
-    if !versions.serves(api, version) {
+    let config = &context.shared.config;
+    if !config.versions.serves(api, version) {
         if api != ApiKey::ApiVersions {
             return Err(ConnectionEnd::Protocol(format!(
                 "{api:?} of version {version}"
             )));
         }
         let error = ResponseError::UnsupportedVersion.code();
-        let response = api::versions(versions, error);
+        let response = api::versions(config, 0, error);
         return encode(prefix, 0, &response.into()).map(DecodedRequest::UnsupportedVersion);
     }
     let (header, request) = net::decode_request(api, version, &mut frame)

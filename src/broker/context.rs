@@ -24,6 +24,8 @@ use super::group::{ClassicGroup, GroupLimits};
 use super::group_coordinator::GroupCoordinator;
 use super::request_reader::RequestMemory;
 use super::response_memory::ResponseMemory;
+use super::transaction::EndProtocol;
+use super::transaction_coordinator::TransactionCoordinator;
 
 /// The cluster: shared by its nodes, their connections and the tests' controls.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ pub(super) struct ClusterContext {
     pub(super) counters: BrokerCounters,
     #[cfg(any(test, feature = "faults"))]
     pub(super) faults: FaultRules,
-    /// Notified when a group has an earlier deadline than the expiration task waits for.
+    /// Notified when a group or a transaction has an earlier deadline than the expiration task
+    /// waits for.
     pub(super) deadline_moved: Notify,
     /// What large requests take.
     pub(super) request_memory: RequestMemory,
@@ -47,6 +50,7 @@ pub(super) struct ClusterContext {
 pub(super) struct ClusterData {
     pub(super) state: ClusterState,
     pub(super) groups: GroupCoordinator,
+    pub(super) transactions: TransactionCoordinator,
     sessions: Vec<FetchSessionCache>,
 }
 
@@ -74,6 +78,38 @@ impl RequestContext {
             Some(node) if node.id == self.node => Ok(()),
             _ => Err(ResponseError::NotCoordinator),
         }
+    }
+
+    /// Whether this node coordinates the transactions of that id.
+    pub(super) fn check_transaction_coordinator(
+        &self,
+        cluster: &ClusterData,
+        transactional_id: &str,
+    ) -> Result<(), ResponseError> {
+        if transactional_id.is_empty() || transactional_id.len() > TRANSACTIONAL_ID_MAX {
+            return Err(ResponseError::InvalidRequest);
+        }
+        match cluster.state.coordinator(transactional_id) {
+            Some(node) if node.id == self.node => Ok(()),
+            _ => Err(ResponseError::NotCoordinator),
+        }
+    }
+
+    /// Changes transactions, writes the markers that are due, and wakes the expiration task when
+    /// a deadline came nearer.
+    pub(super) fn with_transactions<T>(
+        &self,
+        cluster: &mut ClusterData,
+        now: Instant,
+        change: impl FnOnce(&mut TransactionCoordinator, &mut ClusterState) -> T,
+    ) -> T {
+        let before = cluster.transactions.next_deadline();
+        let result = change(&mut cluster.transactions, &mut cluster.state);
+        let next = cluster.tick_transactions(now);
+        if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
+            self.shared.deadline_moved.notify_one();
+        }
+        result
     }
 
     /// Changes a group, and wakes the expiration task when its deadline came nearer.
@@ -116,12 +152,22 @@ impl ClusterContext {
             session_max: config.session_timeout_max,
             members_max: config.group_members_max,
         };
+        let protocol = match config.finalized_transaction_version() {
+            Some(2..) => EndProtocol::BumpsEpoch,
+            _ => EndProtocol::KeepsEpoch,
+        };
+        let transactions = TransactionCoordinator::new(
+            protocol,
+            config.transaction_marker_delay,
+            config.transactions_memory,
+        );
         Arc::new(Self {
             deadline_moved: Notify::new(),
             request_memory: RequestMemory::new(config.requests_memory),
             cluster: Mutex::new(ClusterData {
                 groups: GroupCoordinator::new(limits, config.groups_max, config.groups_memory),
                 state: ClusterState::new(Arc::clone(&config), addresses, seed),
+                transactions,
                 sessions,
             }),
             config,
@@ -133,10 +179,10 @@ impl ClusterContext {
         })
     }
 
-    /// Lets groups do what time demands, until it is dropped.
-    pub(super) async fn expire_group_deadlines(self: Arc<Self>) {
+    /// Lets groups and transactions do what time demands, until it is dropped.
+    pub(super) async fn expire_deadlines(self: Arc<Self>) {
         loop {
-            let next = self.lock().groups.tick(Instant::now());
+            let next = self.lock().tick(Instant::now());
             let moved = self.deadline_moved.notified();
             match next {
                 Some(next) => {
@@ -160,6 +206,29 @@ impl ClusterData {
     /// The fetch sessions of one node.
     pub(super) fn sessions(&mut self, node: i32) -> &mut FetchSessionCache {
         &mut self.sessions[node as usize - 1]
+    }
+
+    /// Handles every deadline that has passed; returns the next one.
+    fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let of_groups = self.groups.tick(now);
+        let of_transactions = self.tick_transactions(now);
+        of_groups.into_iter().chain(of_transactions).min()
+    }
+
+    /// Ends the transactions that time ends, and writes the markers that are due; returns the next
+    /// deadline.
+    fn tick_transactions(&mut self, now: Instant) -> Option<Instant> {
+        for ended in self.transactions.tick(now) {
+            for (topic, partition) in ended.partitions {
+                // Not in a topic that was deleted meanwhile.
+                if let Some(name) = self.state.name_of(topic).map(str::to_owned) {
+                    let (producer, result) = (ended.producer, ended.result);
+                    self.state
+                        .end_transaction(&name, partition, producer, result, now_ms());
+                }
+            }
+        }
+        self.transactions.next_deadline()
     }
 
     /// Deletes a topic, and what groups committed for it.
@@ -228,3 +297,5 @@ fn wall_clock() -> std::time::Duration {
 
 /// The longest name of a group, in bytes.
 const GROUP_ID_MAX: usize = i16::MAX as usize;
+/// The longest transactional id, in bytes.
+const TRANSACTIONAL_ID_MAX: usize = i16::MAX as usize;

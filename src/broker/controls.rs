@@ -15,6 +15,7 @@ use super::context;
 use super::faults::FaultRules;
 use super::group::{ClassicGroup, GroupHistory};
 use super::listener::{self, NodeListener};
+use super::transaction::{TransactionResult, TransactionalProducer};
 
 /// A group as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,14 +140,19 @@ impl MemoryBroker {
         producer_epoch: i16,
         commit: bool,
     ) {
-        let mut cluster = self.shared.lock();
-        let end = |partition: &mut PartitionState, serial| {
-            let epoch = partition.epoch;
-            let now = context::now_ms();
-            let log = &mut partition.log;
-            log.end_transaction(producer_id, producer_epoch, commit, now, epoch, serial);
+        let producer = TransactionalProducer {
+            id: producer_id,
+            epoch: producer_epoch,
         };
-        cluster.state.change_log(&tp.topic, tp.partition, end);
+        let result = match commit {
+            true => TransactionResult::Commit,
+            false => TransactionResult::Abort,
+        };
+        let mut cluster = self.shared.lock();
+        let (topic, partition) = (&tp.topic, tp.partition);
+        cluster
+            .state
+            .end_transaction(topic, partition, producer, result, context::now_ms());
     }
 
     /// First offset and end of a partition's log.
@@ -175,6 +181,14 @@ impl MemoryBroker {
     pub fn coordinator(&self, key: &str) -> Option<BrokerId> {
         let cluster = self.shared.lock();
         cluster.state.coordinator(key).map(|node| BrokerId(node.id))
+    }
+
+    /// The state of a transactional id's last transaction, as ListTransactions names it; `None`
+    /// for an id that no producer had.
+    pub fn transaction_state(&self, transactional_id: &str) -> Option<&'static str> {
+        let cluster = self.shared.lock();
+        let transaction = cluster.transactions.get(transactional_id)?;
+        Some(transaction.phase().name())
     }
 
     /// A group as it is now.

@@ -13,6 +13,7 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_offsets_response::{
@@ -77,6 +78,10 @@ pub(super) fn error_response(
         RequestKind::AddOffsetsToTxn(_) => AddOffsetsToTxnResponse::default()
             .with_error_code(code)
             .into(),
+        RequestKind::DescribeTransactions(r) => describe_transactions(r, code).into(),
+        RequestKind::ListTransactions(_) => ListTransactionsResponse::default()
+            .with_error_code(code)
+            .into(),
         RequestKind::EndTxn(_) => EndTxnResponse::default().with_error_code(code).into(),
         RequestKind::TxnOffsetCommit(r) => txn_offset_commit(r, code).into(),
         _ => return None,
@@ -102,6 +107,8 @@ pub(super) fn throttle(response: &mut ResponseKind, ms: i32) {
         ResponseKind::OffsetFetch(r) => &mut r.throttle_time_ms,
         ResponseKind::CreateTopics(r) => &mut r.throttle_time_ms,
         ResponseKind::DeleteTopics(r) => &mut r.throttle_time_ms,
+        ResponseKind::AddPartitionsToTxn(r) => &mut r.throttle_time_ms,
+        ResponseKind::EndTxn(r) => &mut r.throttle_time_ms,
         _ => return,
     };
     *field = ms;
@@ -339,6 +346,18 @@ fn add_partitions_to_txn(
     AddPartitionsToTxnResponse::default()
         .with_error_code(code)
         .with_results_by_transaction(transactions.collect())
+}
+
+fn describe_transactions(
+    request: DescribeTransactionsRequest,
+    code: i16,
+) -> DescribeTransactionsResponse {
+    let states = request.transactional_ids.into_iter().map(|id| {
+        TransactionState::default()
+            .with_transactional_id(id)
+            .with_error_code(code)
+    });
+    DescribeTransactionsResponse::default().with_transaction_states(states.collect())
 }
 
 fn txn_offset_commit(request: TxnOffsetCommitRequest, code: i16) -> TxnOffsetCommitResponse {

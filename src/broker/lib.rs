@@ -8,7 +8,7 @@
 //! ```text
 //!  clients ──TCP──▶ node 1 ── connections ─┐            ┌─ topics, logs, producers
 //!          ──TCP──▶ node 2 ── connections ─┼─ api ── lock ─ fetch sessions
-//!          ──TCP──▶ node 3 ── connections ─┘            └─ groups, offsets
+//!          ──TCP──▶ node 3 ── connections ─┘            └─ groups, offsets, transactions
 //!                                  ▲
 //!                     faults ──────┘   scripted by tests
 //! ```
@@ -20,8 +20,8 @@
 //!   requests and answers under way are bounded too.
 //! - No replication: every replica has every record at once, and acknowledged is what
 //!   every node knows. A node that stops only hands over its partitions.
-//! - No transaction coordinator: transactional batches are kept apart until
-//!   `MemoryBroker::end_transaction`, which only tests can call.
+//! - Transactions write records and no offsets of groups (`sendOffsetsToTransaction`), and have
+//!   no second phase (KIP-939).
 //! - No authentication, no TLS, no ACLs, no quotas, no consumer group protocol of KIP-848.
 //!
 //! # Invariants
@@ -51,6 +51,8 @@ mod log;
 mod producer_state;
 mod request_reader;
 mod response_memory;
+mod transaction;
+mod transaction_coordinator;
 mod versions;
 mod wire;
 
@@ -114,7 +116,7 @@ impl MemoryBroker {
             .zip(listeners)
             .map(|(id, listener)| (id, NodeListener::start(Arc::clone(&shared), id, listener)))
             .collect();
-        let clock = tokio::spawn(Arc::clone(&shared).expire_group_deadlines());
+        let clock = tokio::spawn(Arc::clone(&shared).expire_deadlines());
         Ok(Self {
             clock: AbortOnDropHandle::new(clock),
             #[cfg(any(test, feature = "faults"))]

@@ -25,6 +25,7 @@ use kafka_client::record::{DecodeOptions, decode};
 
 use super::batch;
 use super::producer_state::ProducerStateManager;
+use super::transaction::{TransactionResult, TransactionalProducer};
 
 /// The batches of one partition and what is derived from them.
 #[derive(Debug)]
@@ -96,7 +97,9 @@ impl PartitionLog {
 
     /// Offset up to which every transaction is decided.
     pub(super) fn last_stable(&self) -> i64 {
-        self.open.values().copied().min().unwrap_or(self.end)
+        let first = self.open.values().copied().min();
+        // What a transaction began with may have been dropped.
+        first.map_or(self.end, |first| first.max(self.start))
     }
 
     /// What the log counts in the memory limit.
@@ -157,6 +160,46 @@ impl PartitionLog {
             serial,
         });
         self.end = last + 1;
+    }
+
+    /// Whether the batch's producer has begun a transaction here that is not ended.
+    pub(super) fn has_ongoing(&self, header: &BatchHeader) -> bool {
+        self.open.contains_key(&header.producer_id)
+            && self.producers.epoch(header.producer_id) == Some(header.producer_epoch)
+    }
+
+    /// Ends a producer's transaction with a marker.
+    pub(super) fn end_transaction(
+        &mut self,
+        producer: TransactionalProducer,
+        result: TransactionResult,
+        now: i64,
+        epoch: i32,
+        serial: u64,
+    ) {
+        let marker = marker(producer, result, now);
+        let at = self.end;
+        let stored = batch::stamp(&marker, at, epoch, None);
+        self.bytes += stored.len() + OVERHEAD;
+        self.batches.push_back(StoredBatch {
+            base: at,
+            last: at,
+            epoch,
+            max_timestamp: now,
+            bytes: stored,
+            serial,
+        });
+        self.end = at + 1;
+        self.producers.fence(producer.id, producer.epoch);
+        if let Some(first) = self.open.remove(&producer.id)
+            && result == TransactionResult::Abort
+        {
+            self.aborted.push(AbortedTxn {
+                producer_id: producer.id,
+                first,
+                marker: at,
+            });
+        }
     }
 
     /// Whether the transaction that a batch belongs to or begins is within the limit.
@@ -318,42 +361,6 @@ impl PartitionLog {
         base
     }
 
-    /// Ends the producer's transaction with a marker.
-    pub(super) fn end_transaction(
-        &mut self,
-        producer_id: i64,
-        producer_epoch: i16,
-        commit: bool,
-        now: i64,
-        epoch: i32,
-        serial: u64,
-    ) {
-        let marker = marker(producer_id, producer_epoch, commit, now);
-        let header = BatchHeader::parse(&marker).expect("a marker is a batch");
-        let at = self.end;
-        let stored = batch::stamp(&marker, at, epoch, None);
-        self.bytes += stored.len() + OVERHEAD;
-        self.batches.push_back(StoredBatch {
-            base: at,
-            last: at,
-            epoch,
-            max_timestamp: header.max_timestamp,
-            bytes: stored,
-            serial,
-        });
-        self.end = at + 1;
-        self.producers.fence(producer_id, producer_epoch);
-        if let Some(first) = self.open.remove(&producer_id)
-            && !commit
-        {
-            self.aborted.push(AbortedTxn {
-                producer_id,
-                first,
-                marker: at,
-            });
-        }
-    }
-
     /// Removes everything from `offset` on, as a replica that lost records would.
     pub(super) fn truncate(&mut self, offset: i64) {
         let offset = offset.max(self.start);
@@ -409,15 +416,16 @@ impl StoredBatch {
     }
 }
 
-#[cfg(any(test, feature = "faults"))]
-/// A control batch with one record: the key says what, the value who coordinated it.
-fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<u8> {
+/// A control batch with one record: the key says what, the value who coordinated it
+/// (`EndTransactionMarker`).
+fn marker(producer: TransactionalProducer, result: TransactionResult, now: i64) -> Vec<u8> {
     let mut bytes = vec![0; header::RECORD_BATCH_OVERHEAD];
     // length 16, attributes, deltas, key of 4 bytes, value of 6 bytes, no headers; all
     // varints here are one byte, zigzag
     bytes.extend_from_slice(&[16 << 1, 0, 0, 0, 4 << 1]);
     bytes.extend_from_slice(&0i16.to_be_bytes());
-    bytes.extend_from_slice(&i16::from(commit).to_be_bytes());
+    let commits = result == TransactionResult::Commit;
+    bytes.extend_from_slice(&i16::from(commits).to_be_bytes());
     bytes.push(6 << 1);
     bytes.extend_from_slice(&[0; 6]);
     bytes.push(0);
@@ -432,8 +440,8 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
         last_offset_delta: 0,
         base_timestamp: now,
         max_timestamp: now,
-        producer_id,
-        producer_epoch,
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
         base_sequence: header::NO_SEQUENCE,
         record_count: 1,
     };
@@ -446,7 +454,7 @@ fn marker(producer_id: i64, producer_epoch: i16, commit: bool, now: i64) -> Vec<
 const DECOMPRESSED_MAX: usize = 64 << 20;
 /// So many producers are remembered even if all their batches are gone.
 const PRODUCERS_MIN: usize = 64;
-/// Open transactions. No client can end one.
+/// Open transactions of one partition.
 const OPEN_MAX: usize = 1_000;
 /// What a batch costs beyond its bytes.
 const OVERHEAD: usize = size_of::<StoredBatch>();

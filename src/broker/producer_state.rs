@@ -129,6 +129,17 @@ impl ProducerStateManager {
         });
     }
 
+    /// A transaction marker raises the epoch: the marker's producer is the newest.
+    pub(super) fn fence(&mut self, producer_id: i64, epoch: i16) {
+        self.uses += 1;
+        self.entry_for(producer_id, epoch);
+    }
+
+    /// The epoch of a producer that is remembered.
+    pub(super) fn epoch(&self, producer_id: i64) -> Option<i16> {
+        Some(self.by_id.get(&producer_id)?.epoch)
+    }
+
     /// How many are remembered.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
@@ -162,12 +173,6 @@ impl ProducerStateManager {
 // What tests do and see.
 #[cfg(any(test, feature = "faults"))]
 impl ProducerStateManager {
-    /// A transaction marker raises the epoch: the marker's producer is the newest.
-    pub(super) fn fence(&mut self, producer_id: i64, epoch: i16) {
-        self.uses += 1;
-        self.entry_for(producer_id, epoch);
-    }
-
     /// Forgets what was appended from `offset` on.
     pub(super) fn truncate(&mut self, offset: i64) {
         for producer in self.by_id.values_mut() {

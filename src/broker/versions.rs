@@ -84,12 +84,15 @@ impl AdvertisedVersions {
 type ReleaseRange = Option<(i16, i16)>;
 
 /// By release: 2.1, 2.8, 3.9, 4.
-const TABLE: [(ApiKey, [ReleaseRange; 4]); 23] = {
+const TABLE: [(ApiKey, [ReleaseRange; 4]); 27] = {
     const fn upto(a: i16, b: i16, c: i16, d: i16) -> [ReleaseRange; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some((0, d))]
     }
     const fn raised(a: i16, b: i16, c: i16, d: (i16, i16)) -> [ReleaseRange; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some(d)]
+    }
+    const fn since_3(max: i16) -> [ReleaseRange; 4] {
+        [None, None, Some((0, max)), Some((0, max))]
     }
     [
         (ApiKey::Produce, upto(7, 9, 11, 13)),
@@ -110,6 +113,11 @@ const TABLE: [(ApiKey, [ReleaseRange; 4]); 23] = {
         (ApiKey::DeleteTopics, raised(3, 6, 6, (1, 6))),
         (ApiKey::DeleteRecords, upto(1, 2, 2, 2)),
         (ApiKey::InitProducerId, upto(1, 4, 5, 5)),
+        (ApiKey::AddPartitionsToTxn, upto(1, 3, 5, 5)),
+        (ApiKey::EndTxn, upto(1, 3, 4, 5)),
+        (ApiKey::DescribeTransactions, since_3(0)),
+        // Version 2 brings a pattern, which is not served.
+        (ApiKey::ListTransactions, since_3(1)),
         (ApiKey::OffsetForLeaderEpoch, raised(2, 4, 4, (2, 4))),
         (ApiKey::DescribeConfigs, raised(2, 4, 4, (1, 4))),
         (ApiKey::CreatePartitions, upto(1, 3, 3, 3)),

@@ -1,22 +1,21 @@
-//! Produce and InitProducerId.
+//! Produce: batches into the logs, those of transactions once their coordinator knows of them.
 
 use std::collections::BTreeSet;
 
+use kafka_client::record::header::BatchHeader;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{
-    BrokerId, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
-    ProducerId,
-};
+use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 
 use super::super::batch::{self, AppendError};
 use super::super::cluster_state::ClusterState;
-use super::super::context::{RequestContext, now_ms};
+use super::super::context::{ClusterData, RequestContext, now_ms};
 use super::super::producer_state::SequenceCheck;
 use super::super::wire::text;
+use super::transactions;
 
 /// Appends one batch to each partition. None with `acks` 0, which is never answered.
 pub(super) fn produce(
@@ -25,11 +24,16 @@ pub(super) fn produce(
     request: ProduceRequest,
 ) -> Option<ProduceResponse> {
     let acks = request.acks;
+    let producing = ProduceContext {
+        version,
+        acks,
+        transactional_id: request.transactional_id.as_deref().map(|id| &**id),
+    };
     let mut hints = BTreeSet::new();
     let responses = request
         .topic_data
         .into_iter()
-        .map(|topic| produce_topic(context, version, acks, topic, &mut hints))
+        .map(|topic| produce_topic(context, &producing, topic, &mut hints))
         .collect();
     let response = ProduceResponse::default().with_responses(responses);
     (acks != 0).then(|| response.with_node_endpoints(endpoints(context, &hints)))
@@ -37,11 +41,11 @@ pub(super) fn produce(
 
 fn produce_topic(
     context: &RequestContext,
-    version: i16,
-    acks: i16,
+    producing: &ProduceContext<'_>,
     topic: TopicProduceData,
     hints: &mut BTreeSet<i32>,
 ) -> TopicProduceResponse {
+    let &ProduceContext { version, acks, .. } = producing;
     let name = if version >= 13 {
         let cluster = context.shared.lock();
         cluster.state.name_of(topic.topic_id).map(str::to_owned)
@@ -53,7 +57,7 @@ fn produce_topic(
         let result = match &name {
             None => Err(ResponseError::UnknownTopicId.into()),
             Some(_) if !matches!(acks, -1..=1) => Err(ResponseError::InvalidRequiredAcks.into()),
-            Some(name) => append(context, name, data),
+            Some(name) => append(context, producing, name, data),
         };
         let response = PartitionProduceResponse::default().with_index(index);
         match result {
@@ -87,6 +91,13 @@ fn produce_topic(
     }
 }
 
+/// What counts for every batch of a request.
+struct ProduceContext<'a> {
+    version: i16,
+    acks: i16,
+    transactional_id: Option<&'a str>,
+}
+
 struct AppendInfo {
     base_offset: i64,
     append_time: i64,
@@ -95,6 +106,7 @@ struct AppendInfo {
 
 fn append(
     context: &RequestContext,
+    producing: &ProduceContext<'_>,
     topic: &str,
     data: PartitionProduceData,
 ) -> Result<AppendInfo, AppendError> {
@@ -110,6 +122,7 @@ fn append(
     let header = batch::check(&records, max_bytes)?;
 
     let mut cluster = context.shared.lock();
+    check_transaction(context, producing, &mut cluster, topic, data.index, &header)?;
     let partition = cluster.state.led_by(context.node, topic, data.index)?;
     let log_start = partition.log.start();
     if let SequenceCheck::Duplicate(earlier) = partition.log.producers.check(&header)? {
@@ -138,6 +151,37 @@ fn append(
         append_time: append_time.unwrap_or(-1),
         log_start,
     })
+}
+
+/// Whether a batch may be part of the producer's transaction. As of version 12 the partition is
+/// added to it (KIP-890).
+fn check_transaction(
+    context: &RequestContext,
+    producing: &ProduceContext<'_>,
+    cluster: &mut ClusterData,
+    topic: &str,
+    index: i32,
+    header: &BatchHeader,
+) -> Result<(), AppendError> {
+    let log = &cluster.state.led_by(context.node, topic, index)?.log;
+    let is_transactional = header.attributes.is_transactional();
+    if log.has_ongoing(header) {
+        return match is_transactional {
+            true => Ok(()),
+            false => Err(AppendError::new(
+                ResponseError::InvalidTxnState,
+                "the producer has an open transaction",
+            )),
+        };
+    }
+    if !is_transactional {
+        return Ok(());
+    }
+    let id = producing
+        .transactional_id
+        .ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
+    let partition = (topic, index);
+    transactions::check_produced(context, cluster, id, producing.version, partition, header)
 }
 
 /// Where a partition's leader is now (KIP-951); its endpoint is to be told as well.
@@ -169,21 +213,6 @@ fn endpoints(context: &RequestContext, ids: &BTreeSet<i32>) -> Vec<NodeEndpoint>
                 .with_port(node.address.port().into())
         })
         .collect()
-}
-
-/// A new id for an idempotent producer.
-pub(super) fn init_producer_id(
-    context: &RequestContext,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
-    if request.transactional_id.is_some() {
-        return InitProducerIdResponse::default()
-            .with_error_code(ResponseError::TransactionalIdAuthorizationFailed.code());
-    }
-    let id = context.shared.lock().state.new_producer_id();
-    InitProducerIdResponse::default()
-        .with_producer_id(ProducerId(id))
-        .with_producer_epoch(0)
 }
 
 impl From<ResponseError> for AppendError {

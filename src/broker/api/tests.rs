@@ -3,6 +3,7 @@
 
 mod bounds;
 mod fuzz;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -167,6 +168,10 @@ fn record_request(api: ApiKey, version: i16, name: TopicName, id: Uuid) -> Reque
         ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
         ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default().into(),
         ApiKey::EndTxn => EndTxnRequest::default().into(),
+        ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
+            .with_transactional_ids(vec![TransactionalId(text("id"))])
+            .into(),
+        ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
         other => panic!("no request of {other:?}"),
     }
 }

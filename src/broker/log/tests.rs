@@ -21,6 +21,10 @@ fn put(log: &mut PartitionLog, count: i32, producer: (i64, i16, i32), serial: u6
     log.append(&bytes, &header, 0, None, serial)
 }
 
+fn producer(id: i64) -> TransactionalProducer {
+    TransactionalProducer { id, epoch: 0 }
+}
+
 fn bases(mut bytes: &[u8]) -> Vec<i64> {
     let mut bases = Vec::new();
     while let Ok(header) = BatchHeader::parse(bytes) {
@@ -66,7 +70,7 @@ fn so_many_transactions_are_open_and_no_more() {
     }
     assert!(!log.admits(&batch(-2).1));
     assert!(log.admits(&batch(7).1));
-    log.end_transaction(3, 0, true, 0, 0, 0);
+    log.end_transaction(producer(3), TransactionResult::Commit, 0, 0, 0);
     assert!(log.admits(&batch(-2).1));
 }
 
@@ -187,7 +191,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     log.append(&bytes, &header, 0, None, 5);
     put(&mut log, 1, PLAIN, 6);
     assert_eq!((log.last_stable(), log.end()), (2, 6));
-    log.end_transaction(7, 0, false, 99, 0, 7);
+    log.end_transaction(producer(7), TransactionResult::Abort, 99, 0, 7);
     assert_eq!((log.last_stable(), log.end()), (7, 7));
     let aborted = AbortedTxn {
         producer_id: 7,

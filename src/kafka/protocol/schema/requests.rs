@@ -26,6 +26,10 @@ pub fn request_schema(api: ApiKey) -> Option<&'static MessageSchema> {
         ApiKey::DeleteTopics => &DELETE_TOPICS,
         ApiKey::DeleteRecords => &DELETE_RECORDS,
         ApiKey::InitProducerId => &INIT_PRODUCER_ID,
+        ApiKey::AddPartitionsToTxn => &ADD_PARTITIONS_TO_TXN,
+        ApiKey::EndTxn => &END_TXN,
+        ApiKey::DescribeTransactions => &DESCRIBE_TRANSACTIONS,
+        ApiKey::ListTransactions => &LIST_TRANSACTIONS,
         ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
         ApiKey::CreatePartitions => &CREATE_PARTITIONS,
@@ -266,6 +270,44 @@ static INIT_PRODUCER_ID: MessageSchema = message("InitProducerIdRequest", "2+", 
     field("ProducerEpoch", "3+", Int16),
     field("Enable2Pc", "6+", Bool),
     field("KeepPreparedTxn", "6+", Bool),
+]);
+
+static ADD_PARTITIONS_TO_TXN: MessageSchema = message("AddPartitionsToTxnRequest", "3+", &[
+    field("Transactions", "4+", Array(&Struct(&[
+        field("TransactionalId", "4+", String),
+        field("ProducerId", "4+", Int64),
+        field("ProducerEpoch", "4+", Int16),
+        field("VerifyOnly", "4+", Bool),
+        field("Topics", "4+", Array(&Struct(&[
+            field("Name", "0+", String),
+            field("Partitions", "0+", Array(&Int32)),
+        ]))),
+    ]))),
+    field("V3AndBelowTransactionalId", "0-3", String),
+    field("V3AndBelowProducerId", "0-3", Int64),
+    field("V3AndBelowProducerEpoch", "0-3", Int16),
+    field("V3AndBelowTopics", "0-3", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Partitions", "0+", Array(&Int32)),
+    ]))),
+]);
+
+static END_TXN: MessageSchema = message("EndTxnRequest", "3+", &[
+    field("TransactionalId", "0+", String),
+    field("ProducerId", "0+", Int64),
+    field("ProducerEpoch", "0+", Int16),
+    field("Committed", "0+", Bool),
+]);
+
+static DESCRIBE_TRANSACTIONS: MessageSchema = message("DescribeTransactionsRequest", "0+", &[
+    field("TransactionalIds", "0+", Array(&String)),
+]);
+
+static LIST_TRANSACTIONS: MessageSchema = message("ListTransactionsRequest", "0+", &[
+    field("StateFilters", "0+", Array(&String)),
+    field("ProducerIdFilters", "0+", Array(&Int64)),
+    field("DurationFilter", "1+", Int64),
+    field("TransactionalIdPattern", "2+", String).nullable("2+"),
 ]);
 
 static OFFSET_FOR_LEADER_EPOCH: MessageSchema = message("OffsetForLeaderEpochRequest", "4+", &[
