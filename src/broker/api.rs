@@ -7,6 +7,7 @@ mod commits;
 mod fetch;
 mod groups;
 mod metadata;
+mod offset_delete;
 mod offsets;
 mod produce;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub(super) async fn answer(
         RequestKind::DeleteGroups(r) => groups::delete_groups(context, r).into(),
         RequestKind::OffsetCommit(r) => commits::offset_commit(context, version, r).await.into(),
         RequestKind::OffsetFetch(r) => commits::offset_fetch(context, version, r).into(),
+        RequestKind::OffsetDelete(r) => offset_delete::offset_delete(context, r).into(),
         RequestKind::CreateTopics(r) => topics::create_topics(context, version, r).into(),
         RequestKind::DeleteTopics(r) => topics::delete_topics(context, version, r).into(),
         RequestKind::CreatePartitions(r) => topics::create_partitions(context, r).into(),

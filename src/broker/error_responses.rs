@@ -70,6 +70,9 @@ pub(super) fn error_response(
         RequestKind::DescribeGroups(r) => describe_groups(r, code).into(),
         RequestKind::ListGroups(_) => ListGroupsResponse::default().with_error_code(code).into(),
         RequestKind::DeleteGroups(r) => delete_groups(r, code).into(),
+        RequestKind::OffsetDelete(_) => {
+            OffsetDeleteResponse::default().with_error_code(code).into()
+        }
         RequestKind::CreateTopics(r) => create_topics(r, code).into(),
         RequestKind::DeleteTopics(r) => delete_topics(r, version, code).into(),
         RequestKind::CreatePartitions(r) => create_partitions(r, code).into(),

@@ -27,6 +27,7 @@ mod observer;
 mod offsets;
 mod rebalance;
 mod size;
+mod subscription;
 #[cfg(test)]
 mod tests;
 

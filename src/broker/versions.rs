@@ -84,7 +84,7 @@ impl AdvertisedVersions {
 type ReleaseRange = Option<(i16, i16)>;
 
 /// By release: 2.1, 2.8, 3.9, 4.
-const TABLE: [(ApiKey, [ReleaseRange; 4]); 27] = {
+const TABLE: [(ApiKey, [ReleaseRange; 4]); 28] = {
     const fn upto(a: i16, b: i16, c: i16, d: i16) -> [ReleaseRange; 4] {
         [Some((0, a)), Some((0, b)), Some((0, c)), Some((0, d))]
     }
@@ -122,6 +122,10 @@ const TABLE: [(ApiKey, [ReleaseRange; 4]); 27] = {
         (ApiKey::DescribeConfigs, raised(2, 4, 4, (1, 4))),
         (ApiKey::CreatePartitions, upto(1, 3, 3, 3)),
         (ApiKey::DeleteGroups, upto(1, 2, 2, 2)),
+        (
+            ApiKey::OffsetDelete,
+            [None, Some((0, 0)), Some((0, 0)), Some((0, 0))],
+        ),
         (
             ApiKey::DescribeCluster,
             [None, Some((0, 0)), Some((0, 1)), Some((0, 2))],

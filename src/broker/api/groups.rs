@@ -226,10 +226,13 @@ pub(super) fn list_groups(
 ) -> ListGroupsResponse {
     let cluster = context.shared.lock();
     let filter = &request.states_filter;
+    let types = &request.types_filter;
+    let is_classic = |kind: &StrBytes| kind.eq_ignore_ascii_case("Classic");
+    let wants_classic = types.is_empty() || types.iter().any(is_classic);
     let listed = cluster
         .groups
         .iter()
-        .filter(|(name, _)| context.check_coordinator(&cluster, name).is_ok())
+        .filter(|(name, _)| wants_classic && context.check_coordinator(&cluster, name).is_ok())
         .filter(|(_, group)| {
             let is = |state: &StrBytes| state.eq_ignore_ascii_case(group.state());
             filter.is_empty() || filter.iter().any(is)

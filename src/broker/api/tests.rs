@@ -3,6 +3,7 @@
 
 mod bounds;
 mod fuzz;
+mod offset_delete;
 mod transactions;
 
 use std::net::SocketAddr;
@@ -240,6 +241,14 @@ fn group_request(api: ApiKey, version: i16, name: TopicName, id: Uuid) -> Option
             .into(),
         ApiKey::DeleteGroups => DeleteGroupsRequest::default()
             .with_groups_names(vec![group()])
+            .into(),
+        ApiKey::OffsetDelete => OffsetDeleteRequest::default()
+            .with_group_id(group())
+            .with_topics(vec![
+                offset_delete_request::OffsetDeleteRequestTopic::default()
+                    .with_name(name)
+                    .with_partitions(vec![Default::default()]),
+            ])
             .into(),
         ApiKey::TxnOffsetCommit => TxnOffsetCommitRequest::default()
             .with_group_id(group())

@@ -32,6 +32,14 @@ impl ClassicGroup {
         self.commits
     }
 
+    /// Forgets its position in a partition.
+    pub(crate) fn forget_offset(&mut self, topic: &str, partition: i32) {
+        let key = (StrBytes::from_string(topic.to_owned()), partition);
+        if let Some(offset) = self.offsets.remove(&key) {
+            self.committed -= size_of_offset(topic.len(), &offset);
+        }
+    }
+
     /// Forgets its positions in a topic.
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         let Self {

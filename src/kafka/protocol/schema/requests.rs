@@ -35,6 +35,7 @@ pub fn request_schema(api: ApiKey) -> Option<&'static MessageSchema> {
         ApiKey::CreatePartitions => &CREATE_PARTITIONS,
         ApiKey::DeleteGroups => &DELETE_GROUPS,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
+        ApiKey::OffsetDelete => &OFFSET_DELETE,
         _ => return None,
     })
 }
@@ -346,6 +347,16 @@ static CREATE_PARTITIONS: MessageSchema = message("CreatePartitionsRequest", "2+
 
 static DELETE_GROUPS: MessageSchema = message("DeleteGroupsRequest", "2+", &[
     field("GroupsNames", "0+", Array(&String)),
+]);
+
+static OFFSET_DELETE: MessageSchema = message("OffsetDeleteRequest", "none", &[
+    field("GroupId", "0+", String),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+        ]))),
+    ]))),
 ]);
 
 static DESCRIBE_CLUSTER: MessageSchema = message("DescribeClusterRequest", "0+", &[
