@@ -31,7 +31,10 @@ mod requests;
 mod topic_identity;
 
 pub(crate) use self::consumer_coordinator::ConsumerCoordinator;
+pub(crate) use self::consumer_protocol::{PROTOCOL_TYPE, decode_assignment};
 pub(crate) use self::coordinator_handle::ConsumerGroups;
+pub(crate) use self::coordinator_lookup::find_coordinators;
+pub(crate) use self::error::GroupError;
 pub use self::error::{CommitError, ConsumerError};
 pub(crate) use self::group_access::check as check_group_access;
 pub use self::group_start::GroupStart;

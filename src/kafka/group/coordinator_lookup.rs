@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 /// FindCoordinator is answered at once: a broker that takes longer hangs, and another is asked.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-type CoordinatorResult = Result<BrokerId, GroupError>;
+pub(crate) type CoordinatorResult = Result<BrokerId, GroupError>;
 type QueuedLookups = HashMap<Arc<str>, Vec<oneshot::Sender<CoordinatorResult>>>;
 
 /// Finds and remembers the coordinators of all groups of one principal.
@@ -158,7 +158,12 @@ impl Drop for ClearQueueOnDrop<'_> {
     }
 }
 
-async fn find_coordinators(cluster: &Cluster, groups: &[&Arc<str>]) -> Vec<CoordinatorResult> {
+/// Asks for the coordinators of those groups, in their order, and remembers nothing. In one request,
+/// but for brokers before 3.0.
+pub(crate) async fn find_coordinators(
+    cluster: &Cluster,
+    groups: &[&Arc<str>],
+) -> Vec<CoordinatorResult> {
     let timeout = cluster.config().request_timeout.min(LOOKUP_TIMEOUT);
     let result = cluster
         .call_any(|version| request(version, groups), timeout)

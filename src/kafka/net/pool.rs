@@ -13,6 +13,7 @@
 //!             ├ Coordinator    OffsetFetch
 //!             ├ Commit(k)      OffsetCommit, a few at a time: `commit_limiter`
 //!             ├ LeaveGroup     LeaveGroup
+//!             ├ Admin          what operators ask about groups, and change of them
 //!             └ join           JoinGroup and SyncGroup, one per member: `join_limiter`
 //! ```
 //!
@@ -56,7 +57,7 @@ use crate::topic::BrokerId;
 /// What a connection is for: requests that may wait for each other share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionPurpose {
-    /// Requests that are answered at once: Metadata, FindCoordinator, ListOffsets, administration.
+    /// Requests that are answered at once: Metadata, FindCoordinator, ListOffsets, topics.
     Control,
     /// Produce requests of the idempotent producer: one ordered stream.
     Produce,
@@ -72,6 +73,9 @@ pub enum ConnectionPurpose {
     Commit(u8),
     /// LeaveGroup, which waits for replication.
     LeaveGroup,
+    /// Requests about whole groups for operators: large answers, and changes that wait for
+    /// replication.
+    Admin,
 }
 
 impl ConnectionPurpose {
@@ -86,6 +90,7 @@ impl ConnectionPurpose {
             Self::Coordinator => "coordinator",
             Self::Commit(_) => "commit",
             Self::LeaveGroup => "leave_group",
+            Self::Admin => "admin",
         }
     }
 }

@@ -46,6 +46,10 @@ error_codes! {
     SyncGroupResponse: error_code;
     HeartbeatResponse: error_code;
     LeaveGroupResponse: error_code, members.error_code;
+    ListGroupsResponse: error_code;
+    DescribeGroupsResponse: groups.error_code;
+    ConsumerGroupDescribeResponse: groups.error_code;
+    OffsetDeleteResponse: error_code, topics.partitions.error_code;
     InitProducerIdResponse: error_code;
     OffsetForLeaderEpochResponse: topics.partitions.error_code;
     CreateTopicsResponse: topics.error_code;

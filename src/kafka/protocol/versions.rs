@@ -107,6 +107,10 @@ apis! {
     SyncGroupRequest "SyncGroup" 0..=5 SYNC_GROUP;
     HeartbeatRequest "Heartbeat" 0..=4 HEARTBEAT;
     LeaveGroupRequest "LeaveGroup" 0..=5 LEAVE_GROUP;
+    ListGroupsRequest "ListGroups" 0..=5 LIST_GROUPS;
+    DescribeGroupsRequest "DescribeGroups" 0..=6 DESCRIBE_GROUPS;
+    ConsumerGroupDescribeRequest "ConsumerGroupDescribe" 0..=1 CONSUMER_GROUP_DESCRIBE;
+    OffsetDeleteRequest "OffsetDelete" 0..=0 OFFSET_DELETE;
     InitProducerIdRequest "InitProducerId" 0..=5 INIT_PRODUCER_ID;
     OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH;
     CreateTopicsRequest "CreateTopics" 2..=7 CREATE_TOPICS;

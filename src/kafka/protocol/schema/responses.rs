@@ -216,6 +216,89 @@ pub(crate) static SYNC_GROUP: MessageSchema = message("SyncGroupResponse", "4+",
     field("Assignment", "0+", Bytes),
 ]);
 
+pub(crate) static LIST_GROUPS: MessageSchema = message("ListGroupsResponse", "3+", &[
+    field("ThrottleTimeMs", "1+", Int32),
+    field("ErrorCode", "0+", Int16),
+    field("Groups", "0+", Array(&Struct(&[
+        field("GroupId", "0+", String),
+        field("ProtocolType", "0+", String),
+        field("GroupState", "4+", String),
+        field("GroupType", "5+", String),
+    ]))),
+]);
+
+pub(crate) static DESCRIBE_GROUPS: MessageSchema = message("DescribeGroupsResponse", "5+", &[
+    field("ThrottleTimeMs", "1+", Int32),
+    field("Groups", "0+", Array(&Struct(&[
+        field("ErrorCode", "0+", Int16),
+        field("ErrorMessage", "6+", String).nullable("6+"),
+        field("GroupId", "0+", String),
+        field("GroupState", "0+", String),
+        field("ProtocolType", "0+", String),
+        field("ProtocolData", "0+", String),
+        field("Members", "0+", Array(&Struct(&[
+            field("MemberId", "0+", String),
+            field("GroupInstanceId", "4+", String).nullable("4+"),
+            field("ClientId", "0+", String),
+            field("ClientHost", "0+", String),
+            field("MemberMetadata", "0+", Bytes),
+            field("MemberAssignment", "0+", Bytes),
+        ]))),
+        field("AuthorizedOperations", "3+", Int32),
+    ]))),
+]);
+
+pub(crate) static CONSUMER_GROUP_DESCRIBE: MessageSchema = message("ConsumerGroupDescribeResponse", "0+", &[
+    field("ThrottleTimeMs", "0+", Int32),
+    field("Groups", "0+", Array(&Struct(&[
+        field("ErrorCode", "0+", Int16),
+        field("ErrorMessage", "0+", String).nullable("0+"),
+        field("GroupId", "0+", String),
+        field("GroupState", "0+", String),
+        field("GroupEpoch", "0+", Int32),
+        field("AssignmentEpoch", "0+", Int32),
+        field("AssignorName", "0+", String),
+        field("Members", "0+", Array(&Struct(&[
+            field("MemberId", "0+", String),
+            field("InstanceId", "0+", String).nullable("0+"),
+            field("RackId", "0+", String).nullable("0+"),
+            field("MemberEpoch", "0+", Int32),
+            field("ClientId", "0+", String),
+            field("ClientHost", "0+", String),
+            field("SubscribedTopicNames", "0+", Array(&String)),
+            field("SubscribedTopicRegex", "0+", String).nullable("0+"),
+            field("Assignment", "0+", Struct(&[
+                field("TopicPartitions", "0+", Array(&Struct(&[
+                    field("TopicId", "0+", Uuid),
+                    field("TopicName", "0+", String),
+                    field("Partitions", "0+", Array(&Int32)),
+                ]))),
+            ])),
+            field("TargetAssignment", "0+", Struct(&[
+                field("TopicPartitions", "0+", Array(&Struct(&[
+                    field("TopicId", "0+", Uuid),
+                    field("TopicName", "0+", String),
+                    field("Partitions", "0+", Array(&Int32)),
+                ]))),
+            ])),
+            field("MemberType", "1+", Int8),
+        ]))),
+        field("AuthorizedOperations", "0+", Int32),
+    ]))),
+]);
+
+pub(crate) static OFFSET_DELETE: MessageSchema = message("OffsetDeleteResponse", "none", &[
+    field("ErrorCode", "0+", Int16),
+    field("ThrottleTimeMs", "0+", Int32),
+    field("Topics", "0+", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("Partitions", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("ErrorCode", "0+", Int16),
+        ]))),
+    ]))),
+]);
+
 pub(crate) static API_VERSIONS: MessageSchema = message("ApiVersionsResponse", "3+", &[
     field("ErrorCode", "0+", Int16),
     field("ApiKeys", "0+", Array(&Struct(&[
