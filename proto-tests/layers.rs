@@ -77,6 +77,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "kerberos",
             "memory-broker",
             "oauth",
+            "percent-encoding",
             "prometheus-client",
             "prost",
             "runtime",

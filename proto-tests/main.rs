@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod acls_kafka;
+mod admin_groups;
+mod admin_kafka;
+mod admin_server;
 mod admission;
 mod autobahn;
 mod avro_java;

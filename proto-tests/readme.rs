@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use kafka_websocket_proxy::first_steps::FirstSteps;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::clients;
 use crate::support::kafka::root;
 use crate::support::program::Program;
 use crate::support::secrets;
+use crate::support::until;
 
 const README: &str = include_str!("../README.md");
 
@@ -20,6 +21,8 @@ const ELSEWHERE: [(&str, &str); 1] = [("scripts/test", "runs this test")];
 
 /// Where the proxy of the README listens.
 const ADDRESS: &str = "127.0.0.1:8078";
+/// Where its admin server does.
+const ADMIN_ADDRESS: &str = "127.0.0.1:9078";
 
 /// The bodies of the fenced blocks in that language, of this part of the text.
 pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
@@ -86,6 +89,8 @@ async fn every_command_does_something_or_is_run_elsewhere() {
             let program = Program::start(&arguments);
             program.signal("TERM");
             assert_eq!(program.ended().code(), Some(0), "{command}");
+        } else if command.contains(ADMIN_ADDRESS) {
+            // Runs below, where there is a group.
         } else if !ELSEWHERE.iter().any(|(known, _)| command == *known) {
             assert!(command.contains(ADDRESS), "nothing runs this: {command}");
             let output = clients::output(&command.replace(ADDRESS, &dev.address()));
@@ -109,6 +114,37 @@ async fn every_command_does_something_or_is_run_elsewhere() {
     for (n, record) in numbers.records(3).await.iter().enumerate() {
         assert_eq!(record["value"]["value"], n + 1, "a frame a line, in order");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_admin_server_answer_what_they_are_said_to() {
+    let (dev, log) = Program::start_logged(&["--dev", "--admin-enabled", "--admin-port=0"], &[]);
+    let admin = log.admin_address().await;
+    let record = json!({"value": {"value": "tea"}}).to_string();
+    let mut producer = dev.connect("/socket/in?topic=orders").await;
+    producer.ask(record).await;
+    let path = "/socket/out?topic=orders&groupId=shipping&clientId=a&autoCommit=false";
+    let mut reader = dev.connect(path).await;
+    let id = reader.records(1).await[0]["wsProxyMessageId"].clone();
+    reader
+        .send(json!({"wsProxyMessageId": id}).to_string())
+        .await;
+    let answer = |command: &str| -> Value {
+        let output = clients::output(&command.replace(ADMIN_ADDRESS, &admin));
+        serde_json::from_slice(&output.stdout).expect(command)
+    };
+    let all = commands(section("## The admin server"));
+    let [list, describe, offsets, alter, delete] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!(answer(list)[0]["groupId"], "shipping");
+    assert_eq!(answer(describe)["members"][0]["instanceId"], "a");
+    until("it is committed", || answer(offsets)[0]["offset"] == 1).await;
+    reader.close().await;
+    until("it has left", || answer(describe)["state"] == "EMPTY").await;
+    assert_eq!(answer(alter)[0]["lag"], 1);
+    assert_eq!(answer(delete), json!([]));
+    assert_eq!(answer(offsets), json!([]));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::metrics::sockets::SocketMetrics;
 use crate::session::Sessions;
 use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
+use kafka_client::admin::groups::GroupAdmin;
 use kafka_client::client::Client;
 use kafka_client::principal_clients::{ClientSettings, PrincipalClients, PrincipalLimits};
 use kafka_client::{AuthenticationFault, Cluster};
@@ -34,6 +35,8 @@ pub struct AppState {
     pub config: Config,
     /// Reads from, writes to and talks to the cluster, as the proxy itself.
     pub(crate) client: Arc<Client>,
+    /// Asks about groups and changes them, as the proxy itself.
+    pub(crate) group_admin: GroupAdmin,
     /// The same as others.
     pub(crate) principals: PrincipalClients,
     /// The schemas of Avro messages.
@@ -97,6 +100,7 @@ impl App {
             started_at: SystemTime::now(),
             sessions: Sessions::start(&config),
             config,
+            group_admin: GroupAdmin::new(principals.own().cluster().clone()),
             client: Arc::clone(principals.own()),
             principals,
             avro_schemas,

@@ -13,6 +13,7 @@
 //! - A key that is not known is refused, with the nearest known one; so is one of a later
 //!   version.
 
+mod admin_server;
 mod allowed_hosts;
 mod allowed_origins;
 mod basic_auth;
@@ -42,12 +43,13 @@ mod topic_globs;
 mod trusted_proxies;
 mod value;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admin_server::AdminServerConfig;
 pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use basic_auth::BasicAuthConfig;
@@ -179,6 +181,8 @@ pub struct ServerConfig {
     pub healthcheck_cert: Option<PathBuf>,
     /// `server.websocket.*`
     pub websocket: WebSocketConfig,
+    /// `server.admin.*`
+    pub admin: AdminServerConfig,
     /// `server.basic-auth.*`
     pub basic_auth: BasicAuthConfig,
     /// Whether `/healthcheck`, `/ready` and `/metrics` ask for credentials as other paths do.
@@ -209,10 +213,25 @@ impl ServerConfig {
         limits.into_iter().filter(|(max, _)| *max > 0).min()
     }
 
+    /// Where the admin server listens, if there is one: where clients of the server come in, unless
+    /// something else is said.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        let of_server = match self.ssl.only {
+            true => self.ssl.bind_interface,
+            false => self.bind_interface,
+        };
+        let interface = self.admin.bind_interface.unwrap_or(of_server);
+        let address = SocketAddr::new(interface, self.admin.port);
+        self.admin.enabled.then_some(address)
+    }
+
     /// Whether nobody but this host reaches it.
     fn is_for_loopback_only(&self) -> bool {
         let plain = self.ssl.only || self.bind_interface.is_loopback();
-        plain && (!self.ssl.is_enabled() || self.ssl.bind_interface.is_loopback())
+        let admin = self.admin_address();
+        plain
+            && (!self.ssl.is_enabled() || self.ssl.bind_interface.is_loopback())
+            && admin.is_none_or(|admin| admin.ip().is_loopback())
     }
 
     /// Whether a client must authenticate.
@@ -239,6 +258,7 @@ impl Default for ServerConfig {
             tls: None,
             healthcheck_cert: None,
             websocket: WebSocketConfig::default(),
+            admin: AdminServerConfig::default(),
             basic_auth: BasicAuthConfig::default(),
             secure_health_check_endpoint: true,
             topics: TopicsConfig::default(),

@@ -272,6 +272,7 @@ async fn serve(loaded: LoadedConfig, log: Log) -> Result<(), String> {
 struct ListenAddresses {
     plain: Option<SocketAddr>,
     tls: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
 }
 
 /// Listens, and starts the in-memory broker of `--dev`.
@@ -298,9 +299,15 @@ async fn listen(
             |address, error| BindError::of_tls(provenance, address, error),
         )?),
     };
+    let admin = server.admin_address().map(|address| {
+        let bind_error = |address, error: &_| BindError::of_admin(provenance, address, error);
+        listen_on(address, bind_error)
+    });
+    let admin = admin.transpose()?;
     let addresses = ListenAddresses {
         plain: plain.as_ref().map(|(_, address)| *address),
         tls: by_tls.as_ref().map(|(_, address)| *address),
+        admin: admin.as_ref().map(|(_, address)| *address),
     };
     let tls = by_tls.zip(server.tls.clone());
     let listeners = Listeners {
@@ -310,6 +317,7 @@ async fn listen(
             tls,
             reload: reload.unwrap_or_default(),
         }),
+        admin: admin.map(|(listener, _)| listener),
     };
     let broker = match config.dev {
         true => Some(start_dev_broker(config, provenance).await?),
@@ -345,10 +353,19 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
     let by_tls = addresses.tls.map(|address| format!("https://{address}"));
     let console = console_url(addresses.plain, addresses.tls);
     let console = console.filter(|_| config.server.console_enabled);
+    let scheme = if addresses.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let admin = addresses
+        .admin
+        .map(|address| format!("{scheme}://{address}"));
     info!(
         address = addresses.plain.map(tracing::field::display),
         tls = by_tls.map(tracing::field::display),
         console,
+        admin,
         version = env!("CARGO_PKG_VERSION"),
         server_id = config.server.server_id,
         brokers = config.client.bootstrap_servers.join(","),
@@ -370,6 +387,14 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
             address,
             "anybody who reaches this address may produce and consume: clients are not authenticated \
              (server.basic-auth.enabled would ask for user and password)"
+        );
+    }
+    let open_admin = addresses.admin.filter(|_| !certified && !asks);
+    if let Some(address) = open_admin.filter(|address| !address.ip().is_loopback()) {
+        warn!(
+            %address,
+            "anybody who reaches this address may see consumer groups and change their offsets: \
+             server.admin.bind-interface=127.0.0.1 keeps others out"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! The plain HTTP endpoints.
+//! The plain HTTP endpoints, and those of the admin server.
 
+pub(crate) mod admin;
 mod cluster;
 mod console;
 mod health;

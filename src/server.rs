@@ -3,6 +3,7 @@
 //! ```text
 //! accept ─▶ task per connection: (TLS) ─▶ hyper ─▶ head check ─▶ CORS ─▶ authentication ─▶ routes
 //!                                           └─ upgrade ─▶ socket task, without hyper
+//! accept of the admin server ─▶ the same, with routes of its own
 //!
 //! stop ─▶ drain delay ─▶ no more accepts ─▶ sockets close ─▶ HTTP closes ─▶ Kafka clients stop
 //!                        └───────────────────── all within the grace ─────────────────────┘
@@ -41,7 +42,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
-use warp::Filter;
+use warp::{Filter, Reply};
 
 use crate::app::App;
 use crate::auth::Authentication;
@@ -51,7 +52,7 @@ use crate::http_stream::HttpStream;
 use crate::metrics_reporter::MetricsReporter;
 use crate::routes::{self, AnsweredPaths};
 use crate::socket;
-use crate::socket::{HttpConnectionHold, PeerAddress};
+use crate::socket::{HttpConnectionHold, PeerAddress, RequestRefused};
 use authentication::AuthenticationService;
 use connections::{HttpConnection, HttpConnections, http_connections_max};
 use listeners::AcceptedStream;
@@ -66,6 +67,10 @@ const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(500);
 const BEYOND_GRACE_MAX: Duration = Duration::from_millis(200);
 /// The pause after an accept that failed for lack of a resource, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the admin server serves at once. They are none of the clients': who floods those
+/// keeps no operator out.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// Connections that may wait to be accepted (as far as `net.core.somaxconn` allows): those of a thousand
 /// clients that come back at once.
@@ -103,65 +108,133 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
     let connections = TaskTracker::new();
     let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
+    let admin_service = TowerToHyperService::new(warp::service(admin_routes(&app)));
     let authentication = Arc::new(Authentication::new(&app.config.server));
-    let service = AuthenticationService::new(service, authentication);
-    let origins = app.config.server.websocket.origins.clone();
-    let service = CorsService::new(service, origins, app.config.allowed_hosts());
     let limits = &app.config.server.limits;
-    let head = HeadLimits {
-        bytes_max: limits.header_bytes_max,
-        timeout: limits.header_timeout,
-        refusal_body: head_check::unreadable,
-        refusal_headers: head_check::security_lines,
+    let acceptor = HttpAcceptor {
+        head: HeadLimits {
+            bytes_max: limits.header_bytes_max,
+            timeout: limits.header_timeout,
+            refusal_body: head_check::unreadable,
+            refusal_headers: head_check::security_lines,
+        },
+        tls_only: app.config.server.ssl.only,
+        handshake_timeout: limits.handshake_timeout,
+        connections: connections.clone(),
+        close_http: close_http.clone(),
+        drained: CancellationToken::new(),
     };
-    let tls_only = app.config.server.ssl.only;
-    let handshake_timeout = limits.handshake_timeout;
-    let http = HttpConnections::default();
     let reporter = MetricsReporter::start(&app);
-    let drained = drain(&app, &stop);
-    tokio::pin!(drained);
     if let Some(TlsListener { tls, reload, .. }) = &listeners.tls {
         let (tls, reload) = (Arc::clone(tls), Arc::clone(reload));
         connections.spawn(certificates::keep_fresh(tls, reload, close_http.clone()));
     }
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut drained => break,
-            accepted = listeners.accept() => accepted,
-        };
-        match accepted {
-            Ok(stream) => {
-                let sockets = app.registry.open_sockets();
-                let max = http_connections_max(limits.connections_max, sockets);
-                let admitted = tokio::select! {
-                    biased;
-                    () = &mut drained => break,
-                    admitted = http.admit(max) => admitted,
-                };
-                let Some(admitted) = admitted else {
-                    let peer = stream.peer;
-                    warn!(%peer, connections = max, "a connection is refused: all are in use");
-                    continue;
-                };
-                let service = service.clone();
-                let accepted = AcceptedConnection {
-                    stream,
-                    admitted: Arc::new(admitted),
-                    handshake_timeout,
-                    tls_only,
-                };
-                let serving = serve_connection(accepted, head, service, close_http.clone());
-                connections.spawn(panic_policy::contain_panics(serving));
-            }
-            Err(error) => pause_after_failed_accept(&error, &http).await,
-        }
-    }
+    let connections_max =
+        || http_connections_max(limits.connections_max, app.registry.open_sockets());
+    tokio::join!(
+        async {
+            drain(&app, &stop).await;
+            acceptor.drained.cancel();
+        },
+        acceptor.accept(
+            || listeners.accept(),
+            connections_max,
+            guarded(service, &app, &authentication)
+        ),
+        acceptor.accept(
+            || listeners.accept_admin(),
+            || ADMIN_CONNECTIONS_MAX,
+            guarded(admin_service, &app, &authentication)
+        ),
+    );
     drop(listeners);
     let deadline = Instant::now() + grace;
     stop_in_order(&app, &connections, &close_http, deadline).await;
     if let Some(reporter) = reporter {
         let _ = timeout(BEYOND_GRACE_MAX, reporter.stop()).await;
+    }
+}
+
+/// A service behind what is asked of every request, at whatever port.
+fn guarded<S>(
+    service: S,
+    app: &App,
+    authentication: &Arc<Authentication>,
+) -> CorsService<AuthenticationService<S>> {
+    let service = AuthenticationService::new(service, Arc::clone(authentication));
+    let origins = app.config.server.websocket.origins.clone();
+    CorsService::new(service, origins, app.config.allowed_hosts())
+}
+
+/// Accepts connections and has them served.
+struct HttpAcceptor {
+    head: HeadLimits,
+    /// Whether no client is served without TLS.
+    tls_only: bool,
+    handshake_timeout: Duration,
+    /// Owns the connections' tasks.
+    connections: TaskTracker,
+    /// Cancelled when they are to end.
+    close_http: CancellationToken,
+    /// Cancelled when there are to be no more.
+    drained: CancellationToken,
+}
+
+impl HttpAcceptor {
+    /// Serves what `next` accepts, of which there are so many at once as `connections_max` says.
+    async fn accept<S, B, F, A>(
+        &self,
+        next: impl Fn() -> A,
+        connections_max: impl Fn() -> usize,
+        service: S,
+    ) where
+        A: Future<Output = io::Result<AcceptedStream>>,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F>
+            + Clone
+            + Send
+            + 'static,
+        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send>
+            + From<String>
+            + Send
+            + 'static,
+    {
+        let http = HttpConnections::default();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.drained.cancelled() => break,
+                accepted = next() => accepted,
+            };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    pause_after_failed_accept(&error, &http).await;
+                    continue;
+                }
+            };
+            let max = connections_max();
+            let admitted = tokio::select! {
+                biased;
+                () = self.drained.cancelled() => break,
+                admitted = http.admit(max) => admitted,
+            };
+            let Some(admitted) = admitted else {
+                let peer = stream.peer;
+                warn!(%peer, connections = max, "a connection is refused: all are in use");
+                continue;
+            };
+            let accepted = AcceptedConnection {
+                stream,
+                admitted: Arc::new(admitted),
+                handshake_timeout: self.handshake_timeout,
+                tls_only: self.tls_only,
+            };
+            let close_http = self.close_http.clone();
+            let serving = serve_connection(accepted, self.head, service.clone(), close_http);
+            self.connections
+                .spawn(panic_policy::contain_panics(serving));
+        }
     }
 }
 
@@ -174,6 +247,23 @@ fn all_routes(
     let paths = AnsweredPaths::new(&app.config.server);
     let all = all.unify().or(paths.options_route()).unify();
     let respond = move |rejection| ready(Ok(paths.respond_to_rejection(&rejection)));
+    all.recover(respond).unify()
+}
+
+/// The routes of the admin server.
+fn admin_routes(
+    app: &App,
+) -> impl Filter<Extract = (warp::reply::Response,), Error = Infallible> + Clone + Send + Sync + 'static
+{
+    // There is no socket here, to which the refusal would be left.
+    let refused = warp::ext::get::<RequestRefused>();
+    let refused = refused.map(|RequestRefused(error)| error.into_response().into_response());
+    let all = refused.or(routes::admin::routes(app.clone())).unify();
+    let respond = |rejection| {
+        ready(Ok::<_, Infallible>(routes::admin::respond_to_rejection(
+            &rejection,
+        )))
+    };
     all.recover(respond).unify()
 }
 

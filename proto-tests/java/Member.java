@@ -9,20 +9,26 @@ import org.apache.kafka.common.TopicPartition;
  *
  *   Member.java BOOTSTRAP GROUP TOPIC STRATEGIES
  *
- * STRATEGIES: class names in org.apache.kafka.clients.consumer, separated by commas.
+ * STRATEGIES: class names in org.apache.kafka.clients.consumer, separated by commas; or "kip-848" for the
+ * new group protocol, in which the broker assigns.
  * Prints "+ PARTITION" and "- PARTITION" as it gets and loses them, "VALUE" of each record as
  * "= PARTITION VALUE", and "closed" when it has left.
  */
 public class Member {
     public static void main(String[] args) throws Exception {
-        List<String> strategies = new ArrayList<>();
-        for (String name : args[3].split(",")) strategies.add("org.apache.kafka.clients.consumer." + name);
-        Map<String, Object> config = Map.of(
+        Map<String, Object> config = new HashMap<>(Map.of(
             "bootstrap.servers", args[0], "group.id", args[1], "client.id", "java",
             "key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer",
             "value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer",
-            "auto.offset.reset", "earliest", "enable.auto.commit", "false",
-            "heartbeat.interval.ms", "500", "partition.assignment.strategy", strategies);
+            "auto.offset.reset", "earliest", "enable.auto.commit", "false"));
+        if (args[3].equals("kip-848")) {
+            config.put("group.protocol", "consumer");
+        } else {
+            List<String> strategies = new ArrayList<>();
+            for (String name : args[3].split(",")) strategies.add("org.apache.kafka.clients.consumer." + name);
+            config.put("heartbeat.interval.ms", "500");
+            config.put("partition.assignment.strategy", strategies);
+        }
         AtomicBoolean stop = new AtomicBoolean();
         Thread input = new Thread(() -> {
             try { while (System.in.read() >= 0) { } } catch (java.io.IOException e) { }

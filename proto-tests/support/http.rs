@@ -33,11 +33,25 @@ impl HttpAnswer {
 
 /// Sends a request with these lines of headers.
 pub(crate) async fn ask(address: &str, method: &str, path: &str, headers: &[&str]) -> HttpAnswer {
+    send(address, method, path, headers, "").await
+}
+
+/// Sends a request with these lines of headers and that body.
+pub(crate) async fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> HttpAnswer {
     let mut request = format!("{method} {path} HTTP/1.1\nHost: {address}\nConnection: close\n");
     for header in headers {
         request = request + header + "\n";
     }
-    let request = (request + "\n").replace('\n', "\r\n");
+    if !body.is_empty() {
+        request = request + &format!("Content-Length: {}\n", body.len());
+    }
+    let request = (request + "\n").replace('\n', "\r\n") + body;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -50,9 +64,27 @@ pub(crate) async fn ask(address: &str, method: &str, path: &str, headers: &[&str
         let (name, value) = line.split_once(": ").expect("a header");
         (name.to_ascii_lowercase(), value.to_owned())
     };
-    HttpAnswer {
+    let mut answer = HttpAnswer {
         status: status.split(' ').nth(1).unwrap().parse().unwrap(),
         headers: headers.lines().map(header).collect(),
         body: body.to_owned(),
+    };
+    if answer.header("transfer-encoding") == Some("chunked") {
+        answer.body = unchunked(body).expect("the answer ends early");
+    }
+    answer
+}
+
+/// A chunked body in one piece; `None` without its last chunk.
+fn unchunked(mut body: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole += rest.get(..size)?;
+        body = rest.get(size..)?.strip_prefix("\r\n")?;
     }
 }

@@ -36,6 +36,15 @@ impl LogLines {
         found.cloned().collect()
     }
 
+    /// Where the program's admin server is, without TLS.
+    pub(crate) async fn admin_address(&self) -> String {
+        let line = self.first_with("admin=").await;
+        let (_, after) = line.split_once("admin=").unwrap();
+        let (_, after) = after.split_once("http://").expect("an address");
+        let end = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'));
+        after.split(end).next().unwrap().to_owned()
+    }
+
     /// Waits for a line that contains `part`.
     pub(crate) async fn first_with(&self, part: &str) -> String {
         until(part, || !self.with(part).is_empty()).await;

@@ -23,6 +23,8 @@ pub(crate) struct SecondNode {
     pub(crate) address: String,
     /// Where it speaks TLS, if it does.
     tls_address: String,
+    /// Where its admin server is, if it has one.
+    pub(crate) admin_address: String,
     app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -52,12 +54,19 @@ impl SecondNode {
                 reload,
             });
         }
+        let mut admin_address = String::new();
+        if config.server.admin.enabled {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            admin_address = listener.local_addr().unwrap().to_string();
+            listeners.admin = Some(listener);
+        }
         let stop = CancellationToken::new();
         let app = App::new(config);
         let serving = server::run(listeners, app.clone(), stop.clone(), grace);
         Self {
             address,
             tls_address,
+            admin_address,
             app,
             stop,
             running: tokio::spawn(serving),
@@ -90,6 +99,8 @@ pub(crate) struct Proxy {
     pub(crate) address: String,
     /// Where it speaks TLS, if it does.
     pub(crate) tls_address: String,
+    /// Where its admin server is, if it has one.
+    pub(crate) admin_address: String,
     pub(crate) app: App,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -115,6 +126,7 @@ impl Proxy {
         let SecondNode {
             address,
             tls_address,
+            admin_address,
             app,
             stop,
             running,
@@ -124,6 +136,7 @@ impl Proxy {
             broker,
             address,
             tls_address,
+            admin_address,
             app,
             stop,
             running,

@@ -44,6 +44,13 @@ impl BindError {
         Self::of_one(provenance, address, error, interface, port)
     }
 
+    /// As [`BindError::new`], for the port of the admin server.
+    pub fn of_admin(provenance: &Provenance, address: SocketAddr, error: &io::Error) -> Self {
+        let interface = ("server.admin.bind-interface", "--admin-bind-interface");
+        let port = ("server.admin.port", "--admin-port (0 takes a free one)");
+        Self::of_one(provenance, address, error, interface, port)
+    }
+
     fn of_one(
         provenance: &Provenance,
         address: SocketAddr,

@@ -1,8 +1,31 @@
 //! Values that are sound alone and contradict each other: one line for each such case.
 
-use super::Config;
-use super::keys::ClientSection;
+use std::net::SocketAddr;
+
+use super::keys::{ClientSection, KEY_PREFIX};
 use super::provenance::Provenance;
+use super::server_ssl::overlap;
+use super::{Config, ServerConfig};
+
+/// Whose port the admin server would need too, if it is one's.
+pub(super) fn admin_port_fault(server: &ServerConfig) -> Option<String> {
+    let admin = server.admin_address()?;
+    let plain = SocketAddr::new(server.bind_interface, server.port);
+    let tls = SocketAddr::new(
+        server.ssl.bind_interface,
+        server.ssl.port.unwrap_or_default(),
+    );
+    let taken = [
+        ("server.port", (!server.ssl.only).then_some(plain)),
+        ("server.ssl.port", server.ssl.is_enabled().then_some(tls)),
+    ];
+    let is_taken = |other: &Option<SocketAddr>| other.is_some_and(|other| overlap(admin, other));
+    let (key, _) = taken.into_iter().find(|(_, other)| is_taken(other))?;
+    let port = admin.port();
+    Some(format!(
+        "{port} is {KEY_PREFIX}{key} too: the admin server needs a port of its own"
+    ))
+}
 
 /// The heartbeat interval must be less than the session time-out, as Kafka demands.
 pub(super) fn heartbeat_conflict(config: &Config, provenance: &Provenance) -> Option<String> {
@@ -51,4 +74,42 @@ pub(super) fn raise_delivery_timeout(
         "{delivery}, {}, must be at least {minimum}",
         config.producer.delivery_timeout.as_millis()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_admin_server_listens_where_the_server_does_unless_something_else_is_said() {
+        let mut server = ServerConfig::default();
+        assert_eq!(server.admin_address(), None);
+        server.admin.enabled = true;
+        server.bind_interface = Ipv4Addr::LOCALHOST.into();
+        let address = |server: &ServerConfig| server.admin_address().unwrap().to_string();
+        assert_eq!(address(&server), "127.0.0.1:9078");
+        server.ssl.only = true;
+        assert_eq!(address(&server), "0.0.0.0:9078");
+        server.admin.bind_interface = Some(Ipv4Addr::new(10, 0, 0, 1).into());
+        server.admin.port = 1;
+        assert_eq!(address(&server), "10.0.0.1:1");
+    }
+
+    #[test]
+    fn a_port_that_the_server_has_is_not_free_for_the_admin_server() {
+        let mut server = ServerConfig::default();
+        server.admin.port = server.port;
+        assert_eq!(admin_port_fault(&server), None);
+        server.admin.enabled = true;
+        let fault = admin_port_fault(&server).unwrap();
+        assert!(fault.contains("server.port too"), "{fault}");
+        server.ssl.port = Some(8443);
+        server.admin.port = 8443;
+        let fault = admin_port_fault(&server).unwrap();
+        assert!(fault.contains("server.ssl.port too"), "{fault}");
+        server.admin.port = 0;
+        assert_eq!(admin_port_fault(&server), None);
+    }
 }

@@ -714,8 +714,8 @@ mod tests {
     #[test]
     fn keys_of_later_versions_are_known_by_name_and_by_section() {
         let is_later = |key| find_later(key).is_some();
-        assert!(is_later("server.admin.port"));
-        assert!(!is_later("server.admin.prot"));
+        assert!(is_later("dynamic-config-handler.topic-name"));
+        assert!(!is_later("dynamic-config-handler.topic-nmae"));
         assert!(!is_later("server.port"));
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::admin_server;
 use super::conflicts;
 use super::effective::{self, EffectiveValue};
 use super::error::ConfigError;
@@ -382,6 +383,7 @@ impl Loader {
         self.check_basic_auth(provenance);
         self.resolve_security(provenance);
         self.resolve_ssl(provenance);
+        self.check_admin(provenance);
         self.resolve_reporter_security(provenance);
     }
 
@@ -426,6 +428,19 @@ impl Loader {
         match server.ssl.resolve(plain) {
             Ok(tls) => self.config.server.tls = tls,
             Err(SslFault { key, fault }) => self.add_conflict(&provenance.of_key(key), &fault),
+        }
+    }
+
+    fn check_admin(&mut self, provenance: &Provenance) {
+        if self.is_healthcheck || self.has_unread(|key| key.starts_with("server.admin.")) {
+            return;
+        }
+        if let Some(fault) = conflicts::admin_port_fault(&self.config.server) {
+            self.add_conflict(&provenance.of_key(admin_server::PORT), &fault);
+        }
+        if !self.config.server.admin.enabled {
+            let ignored = vec![admin_server::BIND_INTERFACE, admin_server::PORT];
+            self.report_turned_off(ignored, "server.admin.enabled", provenance);
         }
     }
 

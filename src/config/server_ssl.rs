@@ -158,7 +158,7 @@ impl SslConfig {
 }
 
 /// Whether not both can be listened on; 0 takes a free port.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let is_same_interface = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     is_same_interface && a.port() == b.port() && a.port() != 0
 }

@@ -17,6 +17,8 @@ pub struct Listeners {
     pub plain: Option<TcpListener>,
     /// `server.ssl.port`
     pub tls: Option<TlsListener>,
+    /// `server.admin.port`: the admin server's, which speaks TLS if there is [`Listeners::tls`].
+    pub admin: Option<TcpListener>,
 }
 
 /// A port that speaks TLS.
@@ -35,6 +37,7 @@ impl From<TcpListener> for Listeners {
         Self {
             plain: Some(plain),
             tls: None,
+            admin: None,
         }
     }
 }
@@ -48,7 +51,17 @@ pub(super) struct AcceptedStream {
 }
 
 impl Listeners {
-    /// The next connection, of whatever port. Cancel-safe.
+    /// The next connection of the admin server's port. Cancel-safe.
+    pub(super) async fn accept_admin(&self) -> io::Result<AcceptedStream> {
+        let Some(listener) = &self.admin else {
+            return pending().await;
+        };
+        let (tcp, peer) = listener.accept().await?;
+        let tls = self.tls.as_ref().map(|tls| tls.tls.config());
+        Ok(AcceptedStream { tcp, peer, tls })
+    }
+
+    /// The next connection of a client's ports. Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<AcceptedStream> {
         let plain = async {
             match &self.plain {

@@ -325,9 +325,24 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     later("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"], "BOOLEAN", Some("false"), "Whether Kafka credentials are taken from tokens only").unless_off("server.openid-connect.enabled"),
     later("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka user").unless_off("server.openid-connect.enabled"),
     later("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka password").unless_off("server.openid-connect.enabled"),
-    later("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], "BOOLEAN", Some("false"), "Whether there is an admin server"),
-    later("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], "ADDRESS", None, "Address that it listens on; without it that of the server").only_with("server.admin.enabled"),
-    later("server.admin.port", &["WSPROXY_ADMIN_PORT"], "PORT", Some("9078"), "TCP port that it listens on").only_with("server.admin.enabled"),
+    setting("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether there is the admin server, at which operators see and change consumer groups; by TLS if clients of the server can use that",
+        set: |c, text| assign(&mut c.server.admin.enabled, value::boolean(text)),
+    }),
+    setting("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], Setting {
+        default: None,
+        placeholder: "ADDRESS",
+        help: "Address that it listens on; without it that of the server",
+        set: |c, text| assign(&mut c.server.admin.bind_interface, value::interface(text).map(Some)),
+    }),
+    setting("server.admin.port", &["WSPROXY_ADMIN_PORT"], Setting {
+        default: Some("9078"),
+        placeholder: "PORT",
+        help: "TCP port that it listens on; 0 takes a free one and logs it",
+        set: |c, text| assign(&mut c.server.admin.port, value::number(text, 0..=65_535)),
+    }),
 
     // Who is connected, over all nodes.
     setting("session-handler.session-state-topic-name", &["WSPROXY_SESSION_STATE_TOPIC"], Setting {

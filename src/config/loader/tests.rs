@@ -446,10 +446,9 @@ fn in_each_source(
     key: &str,
     text: &str,
 ) -> Vec<(ConfigSources, String)> {
-    const SWITCHES: [&str; 4] = [
+    const SWITCHES: [&str; 3] = [
         "kafka-client.metrics-enabled",
         "server.openid-connect.enabled",
-        "server.admin.enabled",
         "dynamic-config-handler.enabled",
     ];
     let switched_on = SWITCHES.iter().filter(|switch| **switch != key);

@@ -1,0 +1,131 @@
+//! The paths of the admin server.
+//!
+//! A group's id and a topic's name are percent-decoded, segment by segment: an id may hold any
+//! characters, a slash too. The fixed words of a path are written as they are.
+
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+
+use crate::http_error::HttpError;
+
+/// What a path is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AdminPath {
+    /// The brokers.
+    KafkaInfo,
+    /// All groups.
+    Groups,
+    /// One group.
+    Describe(String),
+    /// What a group has committed.
+    Offsets(String),
+    /// What it has committed for a topic.
+    Alter { group: String, topic: String },
+}
+
+/// Every path, as people write it.
+const PATHS: &[&str] = &[
+    "/admin/kafka/info",
+    "/admin/consumer-group/all",
+    "/admin/consumer-group/<id>/describe",
+    "/admin/consumer-group/<id>/offsets",
+    "/admin/consumer-group/<id>/offsets/alter/<topic>",
+];
+
+impl AdminPath {
+    /// Reads a path, with or without a slash at its end.
+    ///
+    /// # Errors
+    /// 404 for a path that there is not, 400 for an id that is not UTF-8.
+    pub(super) fn parse(path: &str) -> Result<Self, HttpError> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let segments: Vec<_> = path.split('/').skip(1).collect();
+        if segments.iter().any(|segment| segment.is_empty()) {
+            return Err(no_such_path());
+        }
+        Ok(match segments[..] {
+            ["admin", "kafka", "info"] => Self::KafkaInfo,
+            ["admin", "consumer-group", "all"] => Self::Groups,
+            ["admin", "consumer-group", id, "describe"] => Self::Describe(decoded(id)?),
+            ["admin", "consumer-group", id, "offsets"] => Self::Offsets(decoded(id)?),
+            ["admin", "consumer-group", id, "offsets", "alter", topic] => Self::Alter {
+                group: decoded(id)?,
+                topic: decoded(topic)?,
+            },
+            _ => return Err(no_such_path()),
+        })
+    }
+
+    /// The methods that it answers, as `Allow` lists them.
+    pub(super) fn allowed(&self) -> &'static str {
+        match self {
+            Self::KafkaInfo | Self::Groups | Self::Describe(_) => "GET, HEAD, OPTIONS",
+            Self::Offsets(_) => "GET, HEAD, DELETE, OPTIONS",
+            Self::Alter { .. } => "PUT, OPTIONS",
+        }
+    }
+}
+
+fn no_such_path() -> HttpError {
+    let paths = PATHS.join(", ");
+    let message = format!("there is nothing at this path; there are {paths}");
+    HttpError::new(StatusCode::NOT_FOUND, message)
+}
+
+fn decoded(segment: &str) -> Result<String, HttpError> {
+    let decoded = percent_decode_str(segment).decode_utf8();
+    let decoded = decoded.map_err(|_| {
+        HttpError::bad_request(format!("{segment:?} in the path is not UTF-8 when decoded"))
+    });
+    Ok(decoded?.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(path: &str) -> u16 {
+        AdminPath::parse(path).unwrap_err().status.as_u16()
+    }
+
+    #[test]
+    fn ids_are_decoded_and_may_hold_any_characters() {
+        assert_eq!(
+            AdminPath::parse("/admin/consumer-group/a%2Fb%20%C3%BC%25/describe").unwrap(),
+            AdminPath::Describe("a/b ü%".to_owned())
+        );
+        assert_eq!(
+            AdminPath::parse("/admin/consumer-group/offsets/offsets/alter/all/").unwrap(),
+            AdminPath::Alter {
+                group: "offsets".to_owned(),
+                topic: "all".to_owned()
+            }
+        );
+        assert_eq!(
+            AdminPath::parse("/admin/consumer-group/all/offsets").unwrap(),
+            AdminPath::Offsets("all".to_owned())
+        );
+        // Not a form: a plus is a plus.
+        assert_eq!(
+            AdminPath::parse("/admin/consumer-group/a+b/offsets").unwrap(),
+            AdminPath::Offsets("a+b".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_no_path_of_it_is_not_found_and_what_is_no_text_is_refused() {
+        for path in [
+            "/",
+            "*",
+            "/admin",
+            "/socket/in",
+            "/admin/consumer-group//describe",
+            "/admin/consumer-group/a/b/describe",
+            "/admin/consumer%2Dgroup/all",
+            "/Admin/consumer-group/all",
+        ] {
+            assert_eq!(status(path), 404, "{path}");
+        }
+        assert_eq!(status("/admin/consumer-group/%ff/describe"), 400);
+    }
+}
