@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 use crate::secure_kafka::{cluster, sasl_plaintext};
 use crate::support::http::{self, HttpAnswer};
 use crate::support::kafka::unique;
+use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::until_asked;
 use kafka_websocket_proxy::config::Config;
@@ -158,6 +159,21 @@ async fn the_topics_are_listed_by_name_without_those_that_no_socket_may_read() {
     let challenge = answer.header("www-authenticate");
     assert_eq!(challenge, None, "a browser would ask its user by itself");
     proxy.stopped().await;
+}
+
+#[tokio::test]
+async fn topics_that_no_glob_lets_clients_read_are_not_listed() {
+    let globs = r#"server.topics.consume-allowed=["a?", "c"]"#;
+    let program = Program::start(&["--dev", "-D", globs]);
+    for topic in ["a1", "a11", "b1", "c"] {
+        let path = format!("/socket/in?topic={topic}");
+        program.connect(&path).await.close().await;
+    }
+    let answer = http::ask(&program.address(), "GET", "/console/topics", &[]).await;
+    let all = listed(&answer);
+    let names = all["topics"].as_array().unwrap().iter();
+    let names: Vec<_> = names.map(|topic| &topic["name"]).collect();
+    assert_eq!(names, ["a1", "c"]);
 }
 
 #[tokio::test]
