@@ -217,6 +217,26 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "openid",
+        "src/openid",
+        &[
+            "base64",
+            "bytes",
+            "graviola",
+            "http",
+            "https-client",
+            "runtime",
+            "rustls",
+            "secret",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio-util",
+            "tracing",
+        ],
+    ),
+    (
         "https-client",
         "src/https",
         &[

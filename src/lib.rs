@@ -36,6 +36,7 @@
 //! src/registry    the client of Confluent's schema registry
 //! src/kerberos    tickets for brokers: keytabs, KDCs, contexts of the GSS-API
 //! src/oauth       where bearer tokens for brokers come from
+//! src/openid      whether the bearer token of a client is good
 //! src/https       small requests over HTTP and HTTPS
 //! src/tls         key and trust stores, and what TLS checks of a peer
 //! src/secret      texts and bytes that never print
