@@ -226,9 +226,9 @@ fn no_secret_comes_back_in_an_error() {
 #[test]
 fn what_is_not_there_yet_is_refused_in_variables_too() {
     let variables = [
-        ("WSPROXY_ADMIN_ENDPOINT_ENABLED", "true"),
+        ("WSPROXY_OPENID_KAFKA_OAUTHBEARER", "true"),
         ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
-        ("WSPROXY_OPENID_ENABLED", "true"),
+        ("WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED", "true"),
     ];
     let (code, text) = refused(&["--dev"], &variables);
     assert_eq!(code, EX_CONFIG, "{text}");
@@ -303,12 +303,12 @@ fn misused_flags_are_one_line_with_the_way_out() {
 fn flags_of_later_versions_are_refused_by_name() {
     for (arguments, named) in [
         (
-            &["--dev", "--admin-enabled", "true"][..],
-            "kafka.ws.proxy.server.admin.enabled (from --admin-enabled)",
+            &["--dev", "--producer-sessions-enabled", "true"][..],
+            "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
         ),
         (
-            &["--dev", "--openid-connect-enabled"],
-            "kafka.ws.proxy.server.openid-connect.enabled (from --openid-connect-enabled)",
+            &["--dev", "--dynamic-config-handler-enabled"],
+            "kafka.ws.proxy.dynamic-config-handler.enabled (from --dynamic-config-handler-enabled)",
         ),
     ] {
         let text = line_of(arguments);

@@ -221,7 +221,10 @@ fn a_configuration_of_the_original_loads() {
     assert_eq!(code, Some(78), "{said}");
     assert!(printed.contains("kafka.ws.proxy.server.port = 81 # variable WSPROXY_PORT"));
     for (refused, why) in [
-        ("openid-connect.enabled", "not supported"),
+        (
+            "openid-connect.well-known-url",
+            "openid-connect.enabled needs it",
+        ),
         ("sasl.jaas.config", "*** is not accepted"),
     ] {
         let named = said

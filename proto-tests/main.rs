@@ -55,6 +55,7 @@ mod many_sockets;
 mod metrics;
 mod mixed_group;
 mod nginx;
+mod openid_connect;
 mod panics;
 mod parameters;
 mod principals_kafka;

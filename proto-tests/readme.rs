@@ -191,6 +191,7 @@ fn the_settings_of_who_may_use_what_are_accepted() {
     let checked = program_output(&["check-config", "--dev", "--config", config]);
     for set in [
         "server.basic-auth.password",
+        "server.openid-connect.audience",
         "server.topics.consume-allowed",
     ] {
         assert!(checked.contains(set), "{set} is not in {checked}");

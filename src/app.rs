@@ -3,6 +3,7 @@
 
 mod held_resources;
 mod metrics_snapshot;
+mod openid_provider;
 mod user_clients;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use kafka_client::admin::groups::GroupAdmin;
 use kafka_client::client::Client;
 use kafka_client::principal_clients::{ClientSettings, PrincipalClients, PrincipalLimits};
 use kafka_client::{AuthenticationFault, Cluster};
+use openid::OpenIdProvider;
 pub(crate) use user_clients::no_broker;
 
 /// The shared handles. Cloning is cheap.
@@ -39,6 +41,8 @@ pub struct AppState {
     pub(crate) group_admin: GroupAdmin,
     /// The same as others.
     pub(crate) principals: PrincipalClients,
+    /// Who says which tokens are good, with `server.openid-connect`.
+    pub(crate) openid: Option<OpenIdProvider>,
     /// The schemas of Avro messages.
     pub(crate) avro_schemas: AvroSchemas,
     /// Owns the sockets' tasks.
@@ -94,7 +98,10 @@ impl App {
             kafka_stop.clone(),
         );
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
+        let openid_connect = &config.server.openid_connect;
+        let openid = openid_provider::start(openid_connect, &registry, &kafka_tasks, &kafka_stop);
         Self(Arc::new(AppState {
+            openid,
             metrics: Arc::new(SocketMetrics::new(config.server.limits.metrics_topics_max)),
             metrics_turn: Mutex::default(),
             started_at: SystemTime::now(),

@@ -5,8 +5,12 @@
 //! Sec-WebSocket-Protocol: basic.<base64url(user:password)>, kafka-websocket-proxy
 //!                                                the same where there is no Authorization: a page
 //!                                                can set no headers
+//! Authorization: Bearer <JWT>                    the proxy's, with server.openid-connect
+//! Sec-WebSocket-Protocol: bearer.<JWT>, kafka-websocket-proxy
+//!                                                the same where there is no such header
 //!
-//! X-Kafka-Auth: base64(user:password)            Kafka's, first
+//! claims of that JWT                             Kafka's, with custom-jwt
+//! X-Kafka-Auth: base64(user:password)            then
 //! Authorization: Basic base64(user:password)     then, unless it is the proxy's
 //! Sec-WebSocket-Protocol: kafka-auth.<base64url(user:password)>, kafka-websocket-proxy
 //!                                                then, and then basic. unless it is the proxy's
@@ -20,24 +24,27 @@
 //!   refused: a page would be disconnected without a word.
 
 mod authentication;
+mod bearer;
+mod challenge;
 mod credentials;
 
 use std::fmt;
 
 use http::HeaderMap;
 use kafka_client::sasl::Credentials;
+use secret::Secret;
 
 pub(crate) use authentication::{Authentication, ClientIdentity};
 pub(crate) use credentials::{SUB_PROTOCOL, offers_sub_protocol};
 
-use crate::config::BasicAuthConfig;
+use crate::config::{BasicAuthConfig, CustomJwtConfig, ServerConfig};
 use credentials::{BASIC_PREFIX, KAFKA_AUTH_PREFIX, Sent};
 
 const X_KAFKA_AUTH: &str = "x-kafka-auth";
 
 /// Whose `Authorization: Basic` is, and what stands for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BasicCredentialsOwner {
+enum BasicCredentialsOwner {
     /// The proxy's: `server.basic-auth.enabled`.
     Proxy,
     /// Kafka's.
@@ -45,7 +52,7 @@ pub(crate) enum BasicCredentialsOwner {
 }
 
 impl BasicCredentialsOwner {
-    pub(crate) fn of(config: &BasicAuthConfig) -> Self {
+    fn of(config: &BasicAuthConfig) -> Self {
         match config.is_enabled() {
             true => Self::Proxy,
             false => Self::Kafka,
@@ -60,6 +67,7 @@ pub(crate) enum CredentialsPlace {
     AuthorizationBasic,
     KafkaAuthSubProtocol,
     BasicSubProtocol,
+    Token,
 }
 
 impl fmt::Display for CredentialsPlace {
@@ -69,6 +77,7 @@ impl fmt::Display for CredentialsPlace {
             Self::AuthorizationBasic => "header Authorization: Basic",
             Self::KafkaAuthSubProtocol => "sub-protocol kafka-auth",
             Self::BasicSubProtocol => "sub-protocol basic",
+            Self::Token => "token",
         })
     }
 }
@@ -89,6 +98,19 @@ pub(crate) enum CredentialsError {
         /// Where they stand.
         place: CredentialsPlace,
     },
+    /// The token has one of the claims, or they are not what they should be.
+    #[error(
+        "token: it must have both {username} and {password}, as texts without control characters"
+    )]
+    UnreadableClaims {
+        /// The claim of the user.
+        username: String,
+        /// That of the password.
+        password: String,
+    },
+    /// Nothing else may be used.
+    #[error("this server takes Kafka credentials from a token only, and there are none in it")]
+    NotInToken,
     /// There is no sub-protocol that could be answered with.
     #[error("sub-protocol {sub_protocol}: offer {SUB_PROTOCOL} beside it, which the answer names")]
     NothingToAnswer {
@@ -97,11 +119,60 @@ pub(crate) enum CredentialsError {
     },
 }
 
-/// The credentials that come first of those that the request has, if it has any.
+/// The credentials that come first of those that the request has, if it has any: those of its token
+/// come before all others.
 ///
 /// # Errors
 /// [`CredentialsError`] about those that come first.
 pub(crate) fn kafka_credentials(
+    headers: &HeaderMap,
+    identity: Option<&ClientIdentity>,
+    config: &ServerConfig,
+) -> Result<Option<KafkaCredentials>, CredentialsError> {
+    let sent = sent_credentials(headers, BasicCredentialsOwner::of(&config.basic_auth))?;
+    let jwt = &config.openid_connect.custom_jwt;
+    let claims = identity.and_then(ClientIdentity::token);
+    let claims = claims.map_or(&[][..], |token| token.claims.as_slice());
+    match credentials_in_token(claims, jwt)? {
+        None if jwt.kafka_token_auth_only && config.openid_connect.is_enabled() => {
+            Err(CredentialsError::NotInToken)
+        }
+        None => Ok(sent),
+        in_token => Ok(in_token),
+    }
+}
+
+/// Those that the claims of a token are; they stand in the order of [`CustomJwtConfig::claims`].
+fn credentials_in_token(
+    claims: &[Option<Secret>],
+    config: &CustomJwtConfig,
+) -> Result<Option<KafkaCredentials>, CredentialsError> {
+    let (Some([username, password]), Some(names)) = (claims.first_chunk(), config.claims()) else {
+        return Ok(None);
+    };
+    let legal = |text: &Secret| !text.reveal().contains(char::is_control);
+    match (username, password) {
+        (None, None) => Ok(None),
+        (Some(username), Some(password))
+            if !username.reveal().is_empty() && legal(username) && legal(password) =>
+        {
+            Ok(Some(KafkaCredentials {
+                credentials: Credentials {
+                    username: username.reveal().to_owned(),
+                    password: password.clone(),
+                },
+                place: CredentialsPlace::Token,
+            }))
+        }
+        _ => {
+            let [username, password] = names;
+            Err(CredentialsError::UnreadableClaims { username, password })
+        }
+    }
+}
+
+/// Those of headers and sub-protocols.
+fn sent_credentials(
     headers: &HeaderMap,
     basic: BasicCredentialsOwner,
 ) -> Result<Option<KafkaCredentials>, CredentialsError> {
@@ -151,7 +222,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let found = kafka_credentials(&headers, basic).map_err(|error| error.to_string())?;
+        let found = sent_credentials(&headers, basic).map_err(|error| error.to_string())?;
         Ok(found.map(|KafkaCredentials { credentials, place }| {
             let password = credentials.password.reveal().to_owned();
             (credentials.username, password, place)
@@ -290,5 +361,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn in_token(claims: [Option<&str>; 2]) -> Result<Option<(String, String)>, CredentialsError> {
+        let claims = claims.map(|claim| claim.map(Secret::new));
+        let config = CustomJwtConfig {
+            kafka_token_auth_only: false,
+            username_claim: Some("user".to_owned()),
+            password_claim: Some("pass".to_owned()),
+        };
+        let found = credentials_in_token(&claims, &config)?;
+        Ok(found.map(|KafkaCredentials { credentials, place }| {
+            assert_eq!(place, CredentialsPlace::Token);
+            let password = credentials.password.reveal().to_owned();
+            (credentials.username, password)
+        }))
+    }
+
+    #[test]
+    fn a_token_has_both_claims_as_texts_or_none() {
+        let alice = Some(("alice".to_owned(), String::new()));
+        assert_eq!(in_token([Some("alice"), Some("")]), Ok(alice));
+        assert_eq!(in_token([None, None]), Ok(None));
+        for claims in [
+            [Some("alice"), None],
+            [None, Some("secret")],
+            [Some(""), Some("secret")],
+            [Some("alice"), Some("sec\0ret")],
+            [Some("a\u{1}"), Some("secret")],
+        ] {
+            let error = in_token(claims).unwrap_err().to_string();
+            assert!(error.starts_with("token: it must have both user and pass"));
+            assert!(
+                !error.contains("alice") && !error.contains("sec"),
+                "{error}"
+            );
+        }
+        assert!(credentials_in_token(&[], &CustomJwtConfig::default()).is_ok());
+    }
+
+    #[test]
+    fn where_only_tokens_may_have_credentials_nothing_else_counts() {
+        let mut config = ServerConfig::default();
+        config.openid_connect.enabled = Some(true);
+        let mut headers = HeaderMap::new();
+        let alice = HeaderValue::try_from(base64("alice:1")).unwrap();
+        headers.insert(X_KAFKA_AUTH, alice);
+        let sent = kafka_credentials(&headers, Some(&ClientIdentity::Basic), &config);
+        assert_eq!(sent.unwrap().unwrap().place, CredentialsPlace::XKafkaAuth);
+        config.openid_connect.custom_jwt.kafka_token_auth_only = true;
+        let refused = kafka_credentials(&headers, Some(&ClientIdentity::Basic), &config);
+        assert_eq!(refused.unwrap_err(), CredentialsError::NotInToken);
     }
 }

@@ -33,6 +33,7 @@ mod loader;
 mod log_level;
 mod metrics_reporter;
 mod oauthbearer;
+mod openid_connect;
 mod provenance;
 mod reference;
 mod security;
@@ -60,6 +61,7 @@ pub use file::FilePlace;
 pub use given::{ConfigSources, FlagValue};
 pub use loader::{ConfigFailure, LoadedConfig, failure, load};
 pub use metrics_reporter::MetricsReporterConfig;
+pub use openid_connect::{CustomJwtConfig, OpenIdConnectConfig};
 pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use reference::reference_conf;
 pub use server_ssl::SslConfig;
@@ -185,6 +187,8 @@ pub struct ServerConfig {
     pub admin: AdminServerConfig,
     /// `server.basic-auth.*`
     pub basic_auth: BasicAuthConfig,
+    /// `server.openid-connect.*`
+    pub openid_connect: OpenIdConnectConfig,
     /// Whether `/healthcheck`, `/ready` and `/metrics` ask for credentials as other paths do.
     pub secure_health_check_endpoint: bool,
     /// `server.topics.*`
@@ -236,7 +240,7 @@ impl ServerConfig {
 
     /// Whether a client must authenticate.
     pub fn asks_for_credentials(&self) -> bool {
-        self.basic_auth.is_enabled()
+        self.basic_auth.is_enabled() || self.openid_connect.is_enabled()
     }
 }
 
@@ -260,6 +264,7 @@ impl Default for ServerConfig {
             websocket: WebSocketConfig::default(),
             admin: AdminServerConfig::default(),
             basic_auth: BasicAuthConfig::default(),
+            openid_connect: OpenIdConnectConfig::default(),
             secure_health_check_endpoint: true,
             topics: TopicsConfig::default(),
         }

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use secret::Secret;
 use tls::{StoreFile, TlsError};
 
-use crate::config::BasicAuthConfig;
+use crate::config::ServerConfig;
 
 /// How long the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub struct HealthPort {
     tls: Option<Arc<ClientConfig>>,
     /// The value of `Authorization`, where clients must have one.
     authorization: Option<Secret>,
+    /// Whether clients must have a token, which there is none of here: who asks for one is well.
+    asks_for_token: bool,
 }
 
 impl HealthPort {
@@ -38,6 +40,7 @@ impl HealthPort {
             address: SocketAddr::new(reachable(interface), port),
             tls: None,
             authorization: None,
+            asks_for_token: false,
         }
     }
 
@@ -60,13 +63,15 @@ impl HealthPort {
 impl HealthPort {
     /// With user and password, where clients must have them.
     #[must_use]
-    pub fn authorized_by(self, basic_auth: &BasicAuthConfig) -> Self {
+    pub fn authorized_by(self, server: &ServerConfig) -> Self {
+        let basic_auth = &server.basic_auth;
         let given = |secret: &Option<Secret>| secret.clone().unwrap_or_default();
         let [username, password] = [&basic_auth.username, &basic_auth.password].map(given);
         let pair = Secret::new(format!("{}:{}", username.reveal(), password.reveal()));
         let value = || Secret::new(format!("Basic {}", STANDARD.encode(pair.reveal())));
         Self {
             authorization: basic_auth.is_enabled().then(value),
+            asks_for_token: server.openid_connect.is_enabled() && !basic_auth.is_enabled(),
             ..self
         }
     }
@@ -84,6 +89,7 @@ pub fn ask(port: &HealthPort) -> Result<(), String> {
     };
     match status_of(port) {
         Ok(Some(200)) => Ok(()),
+        Ok(Some(401)) if port.asks_for_token => Ok(()),
         Ok(Some(status)) => Err(format!("{scheme}://{address}/healthcheck answers {status}")),
         Ok(None) => Err(format!("what listens on {address} does not speak HTTP")),
         Err(error) => Err(format!(

@@ -20,6 +20,8 @@ pub(crate) struct HttpError {
     pub(crate) message: String,
     /// For operators: what names brokers.
     pub(crate) detail: Option<String>,
+    /// For the log, in the place of all that.
+    logged: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -35,6 +37,7 @@ impl HttpError {
             status,
             message: message.into(),
             detail: None,
+            logged: None,
             headers: Vec::new(),
         }
     }
@@ -80,7 +83,14 @@ impl HttpError {
 
     /// What operators are told of it.
     pub(crate) fn reason(&self) -> &str {
-        self.detail.as_deref().unwrap_or(&self.message)
+        let detail = self.detail.as_deref();
+        self.logged.or(detail).unwrap_or(&self.message)
+    }
+
+    /// With that for the log, where the reason is for the client only.
+    pub(crate) fn logged_as(mut self, reason: &'static str) -> Self {
+        self.logged = Some(reason);
+        self
     }
 
     /// With the detail as its message, where clients may know which brokers there are.

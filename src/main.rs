@@ -129,7 +129,7 @@ fn ask_health(log: &Log, loaded: &Result<LoadedConfig, Box<ConfigFailure>>) -> E
         Ok(loaded) => {
             let server = &loaded.config.server;
             health_port(server)
-                .map(|port| port.authorized_by(&server.basic_auth))
+                .map(|port| port.authorized_by(server))
                 .and_then(|port| healthcheck::ask(&port))
                 .err()
         }
@@ -386,7 +386,8 @@ fn log_start(config: &Config, addresses: ListenAddresses, descriptors: u64) {
         warn!(
             address,
             "anybody who reaches this address may produce and consume: clients are not authenticated \
-             (server.basic-auth.enabled would ask for user and password)"
+             (server.basic-auth.enabled would ask for user and password, \
+             server.openid-connect.enabled for a token)"
         );
     }
     let open_admin = addresses.admin.filter(|_| !certified && !asks);

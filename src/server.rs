@@ -109,7 +109,8 @@ async fn serve_until(listeners: Listeners, app: App, stop: CancellationToken, gr
     let close_http = CancellationToken::new();
     let service = TowerToHyperService::new(warp::service(all_routes(&app)));
     let admin_service = TowerToHyperService::new(warp::service(admin_routes(&app)));
-    let authentication = Arc::new(Authentication::new(&app.config.server));
+    let authentication = Authentication::new(&app.config.server, app.openid.clone());
+    let authentication = Arc::new(authentication);
     let limits = &app.config.server.limits;
     let acceptor = HttpAcceptor {
         head: HeadLimits {

@@ -27,6 +27,7 @@ mod node;
 mod record;
 pub(crate) mod registry;
 mod shared;
+pub(crate) mod socket_authentication;
 mod state;
 mod topic;
 

@@ -24,7 +24,7 @@ use super::kafka::root;
 use super::program::Program;
 
 /// The passwords and tokens of the tests, and what those begin with that are made when they run.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
     // Users of brokers, right and wrong: see scripts/kafka.
     "alice-secret",
     "bob-secret",
@@ -35,6 +35,8 @@ const SECRETS: [&str; 11] = [
     "client-secret-7",
     "wrong-client-secret",
     "eyJhbGciOiJFUzI1NiIsImtpZCI6InRlc3Qi",
+    // How each token of the OpenID provider begins: see openid_provider.
+    "eyJhbGciOiJFUzI1NiIsImtpZCI6Im9wZW5pZC",
     // Of stores: see scripts/kafka and golden/*/make.
     "storepass",
     // Of settings and headers.

@@ -100,17 +100,20 @@ impl FakeProvider {
 /// A token for alice that is good for so long, for these brokers.
 pub(crate) fn token(lifetime: Duration, audience: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let signed = format!(
-        "{}.{}",
-        part(json!({"alg": "ES256", "kid": "test", "typ": "JWT"})),
-        part(json!({
-            "sub": "alice", "aud": audience, "iss": ISSUER,
-            "iat": now.as_secs(), "exp": (now + lifetime).as_secs(),
-        })),
-    );
-    let key = root().join("proto-tests/golden/tls/server.key");
-    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let claims = json!({
+        "sub": "alice", "aud": audience, "iss": ISSUER,
+        "iat": now.as_secs(), "exp": (now + lifetime).as_secs(),
+    });
+    let header = json!({"alg": "ES256", "kid": "test", "typ": "JWT"});
+    signed_token(&header, &claims, "server")
+}
+
+/// A token, by ES256 with that key of `golden/tls`.
+pub(crate) fn signed_token(header: &Value, claims: &Value, key: &str) -> String {
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let key = root().join("proto-tests/golden/tls").join(key);
+    let key = PrivateKeyDer::from_pem_file(key.with_extension("key")).unwrap();
     let provider = rustls_graviola::default_provider();
     let key = provider.key_provider.load_private_key(key).unwrap();
     let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);

@@ -72,6 +72,8 @@ fn unauthorized(place: CredentialsPlace, message: String) -> HttpError {
         CredentialsPlace::XKafkaAuth | CredentialsPlace::KafkaAuthSubProtocol => {
             "X-Kafka-Auth realm=\"Kafka\""
         }
+        // The token is good.
+        CredentialsPlace::Token => "Bearer realm=\"Kafka\"",
     });
     HttpError::new(StatusCode::UNAUTHORIZED, message).with_header(WWW_AUTHENTICATE, challenge)
 }
@@ -80,6 +82,9 @@ impl From<CredentialsError> for HttpError {
     fn from(error: CredentialsError) -> Self {
         match error {
             CredentialsError::Unreadable { place } => unauthorized(place, error.to_string()),
+            CredentialsError::UnreadableClaims { .. } | CredentialsError::NotInToken => {
+                unauthorized(CredentialsPlace::Token, error.to_string())
+            }
             CredentialsError::NothingToAnswer { .. } => HttpError::bad_request(error.to_string()),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! request ─▶ each method that is configured ─┬─ knows the client ───▶ ClientIdentity
-//!            (basic)                         ├─ its credentials are wrong ─┐
+//!            (basic, bearer)                 ├─ its credentials are wrong ─┐
 //!                                            └─ has none of its own ───────┴▶ 401, with a challenge
 //!                                                                             for each method
 //! ```
@@ -13,10 +13,16 @@
 //! - One method that knows the client suffices.
 //! - No answer says which of user and password is wrong, and none repeats what was sent.
 
+use std::fmt;
+use std::sync::Arc;
+
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, StatusCode};
+use openid::{OpenIdProvider, VerifiedToken};
 use secret::Secret;
 
+use super::bearer::{BearerAuth, BearerFault};
+use super::challenge::quoted;
 use super::credentials;
 use crate::config::{BasicAuthConfig, ServerConfig};
 use crate::http_error::HttpError;
@@ -25,23 +31,46 @@ use crate::http_error::HttpError;
 const HEALTH_PATHS: [&str; 3] = ["/healthcheck", "/ready", "/metrics"];
 
 /// Who a request is from, as an extension of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum ClientIdentity {
     /// Anybody: no method is configured, or the path is free of it.
     Anonymous,
     /// Somebody who knows user and password of `server.basic-auth`, which do not expire.
     Basic,
+    /// Somebody with a token of the OpenID provider.
+    Token(Arc<VerifiedToken>),
+}
+
+impl ClientIdentity {
+    /// The token, if it is by one that the client is known.
+    pub(crate) fn token(&self) -> Option<&VerifiedToken> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Anonymous | Self::Basic => None,
+        }
+    }
+}
+
+impl fmt::Display for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Basic => f.write_str("basic"),
+            Self::Token(token) => match &token.subject {
+                Some(subject) => write!(f, "bearer {subject:?}"),
+                None => f.write_str("bearer"),
+            },
+        }
+    }
 }
 
 /// How clients authenticate, if they must.
 #[derive(Debug)]
 pub(crate) struct Authentication {
     basic: Option<BasicAuth>,
+    bearer: Option<BearerAuth>,
     health_paths_are_free: bool,
 }
-
-/// What a method of authentication says of a request; `None`: it has no credentials of that method.
-type MethodOutcome = Option<Result<ClientIdentity, HttpError>>;
 
 /// Who may connect by `Authorization: Basic`.
 #[derive(Debug)]
@@ -52,19 +81,26 @@ struct BasicAuth {
 }
 
 impl Authentication {
-    /// What the settings ask for.
-    pub(crate) fn new(config: &ServerConfig) -> Self {
+    /// What the settings ask for; `provider` is that of `server.openid-connect`, if that is enabled.
+    pub(crate) fn new(config: &ServerConfig, provider: Option<OpenIdProvider>) -> Self {
         let basic = &config.basic_auth;
+        let bearer = |provider| BearerAuth::new(&config.openid_connect, provider);
         Self {
             basic: basic.is_enabled().then(|| BasicAuth::new(basic)),
+            bearer: provider.map(bearer),
             health_paths_are_free: !config.secure_health_check_endpoint,
         }
+    }
+
+    /// Whether everybody may connect.
+    fn is_open(&self) -> bool {
+        self.basic.is_none() && self.bearer.is_none()
     }
 
     /// Who a request is from, if it may be served. A method may have to ask somebody else.
     ///
     /// # Errors
-    /// 401 with a challenge for each method.
+    /// 401 with a challenge for each method; 503 if it cannot be asked.
     pub(crate) async fn authenticate(
         &self,
         method: &Method,
@@ -72,16 +108,33 @@ impl Authentication {
         headers: &HeaderMap,
     ) -> Result<ClientIdentity, HttpError> {
         // A preflight cannot have credentials.
-        if self.basic.is_none() || method == Method::OPTIONS || self.is_free(path) {
+        if self.is_open() || method == Method::OPTIONS || self.is_free(path) {
             return Ok(ClientIdentity::Anonymous);
         }
-        let basic = self.basic.as_ref().and_then(|basic| basic.check(headers));
-        let refused = match basic {
-            Some(Ok(identity)) => return Ok(identity),
-            Some(Err(error)) => error,
-            None => self.missing(),
+        let known = self.basic.as_ref().and_then(|basic| basic.knows(headers));
+        if known == Some(true) {
+            return Ok(ClientIdentity::Basic);
+        }
+        let token = match &self.bearer {
+            Some(bearer) => bearer.check(headers).await.map(|token| (bearer, token)),
+            None => None,
         };
-        Err(self.with_challenges(refused))
+        match token {
+            Some((_, Ok(token))) => Ok(ClientIdentity::Token(token)),
+            Some((_, Err(BearerFault::Unavailable(error)))) => Err(error),
+            Some((bearer, Err(BearerFault::Invalid(fault)))) => {
+                let reason = bearer.refusal(fault);
+                let mut error = unauthorized(&*reason);
+                if !bearer.logs_reasons() {
+                    error = error.logged_as("a token is refused");
+                }
+                Err(self.with_challenges(error, Some(&reason)))
+            }
+            None if known == Some(false) => {
+                Err(self.with_challenges(unauthorized("user or password is wrong"), None))
+            }
+            None => Err(self.with_challenges(self.missing(), None)),
+        }
     }
 
     fn is_free(&self, path: &str) -> bool {
@@ -91,14 +144,17 @@ impl Authentication {
 
     /// 401 for a request without credentials of any method.
     fn missing(&self) -> HttpError {
-        let ways = self.basic.iter().map(|_| BasicAuth::HOW);
+        let basic = self.basic.iter().map(|_| BasicAuth::HOW);
+        let ways = basic.chain(self.bearer.iter().map(|_| BearerAuth::HOW));
         let ways = ways.collect::<Vec<_>>().join(", or ");
         unauthorized(format!("this server asks who you are: send {ways}"))
     }
 
-    fn with_challenges(&self, error: HttpError) -> HttpError {
-        let challenges = self.basic.iter().map(|basic| basic.challenge.clone());
-        challenges.fold(error, |error, challenge| {
+    /// `refusal`: what is wrong with the token that came.
+    fn with_challenges(&self, error: HttpError, refusal: Option<&str>) -> HttpError {
+        let basic = self.basic.iter().map(|basic| basic.challenge.clone());
+        let bearer = self.bearer.iter().map(|bearer| bearer.challenge(refusal));
+        basic.chain(bearer).fold(error, |error, challenge| {
             error.with_header(WWW_AUTHENTICATE, challenge)
         })
     }
@@ -115,8 +171,7 @@ impl BasicAuth {
 
     fn new(config: &BasicAuthConfig) -> Self {
         let realm = config.realm.as_deref().unwrap_or(env!("CARGO_PKG_NAME"));
-        let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
-        let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\""));
+        let challenge = HeaderValue::try_from(format!("Basic realm={}", quoted(realm)));
         Self {
             username: config.username.clone().unwrap_or_default(),
             password: config.password.clone().unwrap_or_default(),
@@ -124,17 +179,14 @@ impl BasicAuth {
         }
     }
 
-    fn check(&self, headers: &HeaderMap) -> MethodOutcome {
+    /// Whether user and password are right; `None`: there are none.
+    fn knows(&self, headers: &HeaderMap) -> Option<bool> {
         let sent = credentials::basic(headers)?;
         // Both are compared, so that the time does not tell whether there is such a user.
-        let is_known = sent.is_some_and(|sent| {
+        Some(sent.is_some_and(|sent| {
             let is_user = Secret::new(sent.username) == self.username;
             is_user & (sent.password == self.password)
-        });
-        Some(match is_known {
-            true => Ok(ClientIdentity::Basic),
-            false => Err(unauthorized("user or password is wrong")),
-        })
+        }))
     }
 }
 
@@ -149,7 +201,7 @@ mod tests {
     use super::*;
 
     fn authentication(enabled: bool, secure_health_check_endpoint: bool) -> Authentication {
-        Authentication::new(&ServerConfig {
+        let config = ServerConfig {
             basic_auth: BasicAuthConfig {
                 enabled: Some(enabled),
                 realm: Some("a \"realm\"".to_owned()),
@@ -158,7 +210,8 @@ mod tests {
             },
             secure_health_check_endpoint,
             ..ServerConfig::default()
-        })
+        };
+        Authentication::new(&config, None)
     }
 
     /// The status and the message of the refusal; `None`: it is served.
@@ -178,7 +231,7 @@ mod tests {
         let refused = match checked {
             Err(refused) => refused,
             Ok(identity) => {
-                let is_known = identity == ClientIdentity::Basic;
+                let is_known = matches!(identity, ClientIdentity::Basic);
                 assert_eq!(is_known, !headers.is_empty(), "{head:?}");
                 return None;
             }

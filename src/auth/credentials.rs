@@ -12,11 +12,13 @@ use secret::Secret;
 pub(crate) const SUB_PROTOCOL: &str = "kafka-websocket-proxy";
 /// What a sub-protocol begins with that stands for `Authorization: Basic`.
 pub(super) const BASIC_PREFIX: &[u8] = b"basic.";
+/// For `Authorization: Bearer`.
+const BEARER_PREFIX: &[u8] = b"bearer.";
 /// For `X-Kafka-Auth`.
 pub(super) const KAFKA_AUTH_PREFIX: &[u8] = b"kafka-auth.";
 /// What each sub-protocol with credentials begins with, whoever's they are, and its name.
 const SECRET_PREFIXES: [(&[u8], &str); 3] = [
-    (b"bearer.", "bearer"),
+    (BEARER_PREFIX, "bearer"),
     (BASIC_PREFIX, "basic"),
     (KAFKA_AUTH_PREFIX, "kafka-auth"),
 ];
@@ -33,10 +35,28 @@ pub(super) fn basic(headers: &HeaderMap) -> Option<Sent> {
     }
 }
 
+/// What counts as `Authorization: Bearer`: the header, or else the sub-protocol. `None`: neither is
+/// there; `Some(None)`: it is no text, or is there more than once.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Option<&str>> {
+    let values = headers.get_all(AUTHORIZATION).iter();
+    let sent = only_text(values.filter_map(|value| behind_scheme(value, b"bearer")));
+    sent.or_else(|| {
+        let offers = sub_protocols(headers);
+        only_text(offers.filter_map(|offered| offered.strip_prefix(BEARER_PREFIX)))
+    })
+}
+
+fn only_text<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Option<&'a str>> {
+    let text = std::str::from_utf8(values.next()?).ok();
+    let is_only = values.next().is_none();
+    Some(text.filter(|_| is_only))
+}
+
 /// What stands in `Authorization: Basic`; `None`: there is no such header.
 pub(super) fn of_authorization(headers: &HeaderMap) -> Option<Sent> {
     let values = headers.get_all(AUTHORIZATION).iter();
-    of_values(values.filter_map(basic_credentials), &STANDARD)
+    let basic = values.filter_map(|value| behind_scheme(value, b"basic"));
+    of_values(basic, &STANDARD)
 }
 
 /// What stands in a header as bare base64; `None`: there is no such header.
@@ -75,13 +95,13 @@ fn of_values<'a>(
     Some(decode(base64, value).filter(|_| is_only))
 }
 
-/// What is behind the scheme, if that is Basic.
-fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
+/// What is behind the scheme, if it is that one.
+fn behind_scheme<'a>(value: &'a HeaderValue, scheme: &[u8]) -> Option<&'a [u8]> {
     let value = value.as_bytes();
     let end = value.iter().position(u8::is_ascii_whitespace);
-    let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
-    scheme
-        .eq_ignore_ascii_case(b"basic")
+    let (named, rest) = value.split_at(end.unwrap_or(value.len()));
+    named
+        .eq_ignore_ascii_case(scheme)
         .then_some(rest.trim_ascii())
 }
 

@@ -10,6 +10,7 @@
 //! - A name is sent back as the text it came as, up to [`NAME_BYTES_MAX`].
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 use secret::Secret;
@@ -92,6 +93,13 @@ impl<'m> CommandMessage<'m> {
         out.put_u8(b',');
         socket_error::write_error_member(out, code, message);
         out.put_u8(b'}');
+    }
+
+    /// Writes what it has come to: one number.
+    pub(crate) fn write_number(&self, out: &mut BytesMut, field: &str, number: u64) {
+        self.begin_answer(out);
+        // Writing to memory does not fail.
+        let _ = write!(out, ",\"{field}\":{number}}}");
     }
 
     /// Begins the answer, an object: its other fields and its end are to follow.

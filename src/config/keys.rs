@@ -100,7 +100,7 @@ pub(crate) struct LaterKey {
     /// As in [`Setting`].
     pub(crate) help: &'static str,
     /// The key that says whether this one has any effect.
-    switch: Option<KeySwitch>,
+    switch: Option<&'static str>,
 }
 
 impl LaterKey {
@@ -134,21 +134,10 @@ impl LaterKey {
         &self,
         value_of: impl Fn(&str) -> Option<&'a str>,
     ) -> Option<&'static str> {
-        let switch = self.switch.as_ref()?;
-        let is_off = match value_of(switch.key) {
-            None => !switch.must_be_off,
-            Some(text) => value::boolean(text) == Ok(false),
-        };
-        is_off.then_some(switch.key)
+        let switch = self.switch?;
+        let is_off = value_of(switch).is_none_or(|text| value::boolean(text) == Ok(false));
+        is_off.then_some(switch)
     }
-}
-
-/// A key that turns others off.
-#[derive(Debug)]
-struct KeySwitch {
-    key: &'static str,
-    /// Whether it must be said to be off: whoever sets a password asks for its being asked for.
-    must_be_off: bool,
 }
 
 /// Parses a text into its field.
@@ -211,18 +200,9 @@ impl ConfigKey {
     }
 
     /// It has no effect unless that key is true.
-    const fn only_with(self, key: &'static str) -> Self {
-        self.switched_by(key, false)
-    }
-
-    /// It has no effect if that key is given, and false.
-    const fn unless_off(self, key: &'static str) -> Self {
-        self.switched_by(key, true)
-    }
-
-    const fn switched_by(mut self, key: &'static str, must_be_off: bool) -> Self {
+    const fn only_with(mut self, key: &'static str) -> Self {
         if let KeyHandling::Unsupported(later) = &mut self.handling {
-            later.switch = Some(KeySwitch { key, must_be_off });
+            later.switch = Some(key);
         }
         self
     }

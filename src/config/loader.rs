@@ -14,6 +14,7 @@ use super::ignored_keys::IgnoredKeys;
 use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, SetValue, Setting,
 };
+use super::openid_connect::OpenIdFault;
 use super::provenance::{Provenance, ValueSource};
 use super::security::{self, SecurityProperties, SecurityProtocol, SecurityRole};
 use super::security_fault::SecurityFault;
@@ -381,6 +382,7 @@ impl Loader {
             Err(conflict) => self.errors.push(ConfigError::Conflict(conflict)),
         }
         self.check_basic_auth(provenance);
+        self.resolve_openid_connect(provenance);
         self.resolve_security(provenance);
         self.resolve_ssl(provenance);
         self.check_admin(provenance);
@@ -395,6 +397,24 @@ impl Loader {
         self.report_turned_off(ignored, "server.basic-auth.enabled", provenance);
         if let Some((key, fault)) = self.config.server.basic_auth.fault() {
             self.add_conflict(&provenance.of_key(key), fault);
+        }
+    }
+
+    /// Reads the trust store. A `healthcheck` has no use for it.
+    fn resolve_openid_connect(&mut self, provenance: &Provenance) {
+        let is_unread = |key: &str| key.starts_with("server.openid-connect.");
+        if self.is_healthcheck || self.has_unread(is_unread) {
+            return;
+        }
+        let ignored = self.config.server.openid_connect.ignored();
+        self.report_turned_off(ignored, "server.openid-connect.enabled", provenance);
+        let openid_connect = &mut self.config.server.openid_connect;
+        if let Some(warning) = openid_connect.warning() {
+            let key = provenance.of_key("server.openid-connect.well-known-url");
+            self.notices.push(format!("{key}: {warning}"));
+        }
+        if let Err(OpenIdFault { key, fault }) = openid_connect.resolve() {
+            self.add_conflict(&provenance.of_key(key), &fault);
         }
     }
 

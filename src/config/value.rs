@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kafka_client::config::{AssignorName, CompressionType};
+use openid::WellKnownUrl;
 use schema_registry::{CredentialsSource, RegistryUrl, UserInfo};
 
 /// A value, or what would have been accepted.
@@ -339,6 +340,23 @@ pub(super) fn registry_urls(text: &str) -> ParsedValue<Vec<RegistryUrl>> {
     match urls.is_empty() {
         true => Err(accepted("there is none")),
         false => Ok(urls),
+    }
+}
+
+/// Where an OpenID provider describes itself.
+pub(super) fn well_known_url(text: &str) -> ParsedValue<WellKnownUrl> {
+    WellKnownUrl::parse(text.trim()).map_err(|fault| {
+        format!("a URL, such as https://idp.example/.well-known/openid-configuration; {fault}")
+    })
+}
+
+/// A count from 1 on; −1: no limit.
+pub(super) fn limit(text: &str) -> ParsedValue<Option<u32>> {
+    match text.trim() {
+        "-1" => Ok(None),
+        text => number(text, 1..=i64::from(u32::MAX))
+            .map(Some)
+            .map_err(|accepted| format!("-1 for no limit, or {accepted}")),
     }
 }
 

@@ -23,6 +23,7 @@ use warp::{Filter, Reply};
 use self::page_file::PageFile;
 use self::readable_topics::ReadableTopics;
 use crate::app::App;
+use crate::auth::ClientIdentity;
 
 /// The routes of the page and of its listing.
 pub(super) fn routes(app: App) -> BoxedFilter<(warp::reply::Response,)> {
@@ -60,6 +61,8 @@ fn topics_route(app: App) -> BoxedFilter<(warp::reply::Response,)> {
     warp::path!("console" / "topics")
         .and(warp::get())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<ClientIdentity>())
+        .map(|headers, identity| (headers, identity))
         .and(query)
         .and(state)
         .then(topics::topics)

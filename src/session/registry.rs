@@ -11,6 +11,8 @@ use runtime::wake::WakeSignal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::socket_authentication::SocketAuthentication;
+
 /// All sockets of this process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketRegistry(Arc<Mutex<RegistryState>>);
@@ -39,6 +41,8 @@ pub(crate) struct SocketHandle {
     reconnect_after_ms: AtomicU32,
     /// Which user's Kafka client it uses; 0: the proxy's own.
     client: AtomicU64,
+    /// By what its client may be here, if that ends.
+    authentication: Mutex<Option<SocketAuthentication>>,
 }
 
 /// What a socket's task is to do.
@@ -56,11 +60,14 @@ pub(crate) enum SocketSignal {
     Probe = 16,
     /// Close, since the brokers do not accept the socket's credentials any more.
     RefuseCredentials = 32,
+    /// Close, since the client's token is not good any more.
+    ExpireAuthentication = 64,
 }
 
 impl SocketSignal {
-    const BY_URGENCY: [Self; 6] = [
+    const BY_URGENCY: [Self; 7] = [
         Self::Stop,
+        Self::ExpireAuthentication,
         Self::RefuseCredentials,
         Self::Evict,
         Self::Supersede,
@@ -83,6 +90,28 @@ impl SocketHandle {
     /// After what time the client shall connect again, once [`SocketSignal::Stop`] has come.
     pub(crate) fn reconnect_after(&self) -> Duration {
         Duration::from_millis(self.reconnect_after_ms.load(Ordering::Relaxed).into())
+    }
+
+    /// From now on its client is here by that token.
+    pub(crate) fn authenticate(&self, authentication: SocketAuthentication) {
+        let key = Arc::clone(&authentication.key);
+        *lock(&self.authentication) = Some(authentication);
+        // The others may have been signalled before.
+        if key.is_withdrawn() {
+            self.send_signal(SocketSignal::ExpireAuthentication);
+        }
+    }
+
+    /// By what its client is here, if that ends.
+    pub(crate) fn authentication(&self) -> Option<SocketAuthentication> {
+        lock(&self.authentication).clone()
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        let authentication = lock(&self.authentication);
+        authentication
+            .as_ref()
+            .is_some_and(|by| by.key.is_withdrawn())
     }
 
     /// Signals [`SocketSignal::Stop`].
@@ -161,6 +190,14 @@ impl SocketRegistry {
         let uses_it = |handle: &&Arc<SocketHandle>| handle.client.load(Ordering::Acquire) == client;
         let handles = state.sockets.values().filter(uses_it);
         handles.for_each(|handle| handle.send_signal(SocketSignal::RefuseCredentials));
+    }
+
+    /// Signals the sockets whose tokens were signed with keys that are withdrawn.
+    pub(crate) fn expire_withdrawn(&self) {
+        let state = self.lock();
+        let handles = state.sockets.values();
+        let withdrawn = handles.filter(|handle| handle.is_withdrawn());
+        withdrawn.for_each(|handle| handle.send_signal(SocketSignal::ExpireAuthentication));
     }
 
     /// Signals every socket to come to stop at once, and gives those that are open, to be

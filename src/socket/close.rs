@@ -24,6 +24,8 @@ pub(super) enum CloseReason {
     SlowClient,
     /// A message that was partly sent cannot be completed: its record is gone.
     FrameLost,
+    /// The client's token is not good any more.
+    AuthenticationExpired,
     /// The server is stopping. The client is asked to connect again after that time, so that not
     /// all of them do at once.
     ServerStopping { reconnect_after: Duration },
@@ -45,6 +47,9 @@ impl CloseReason {
             }
             CloseReason::SlowClient => {
                 CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly")
+            }
+            CloseReason::AuthenticationExpired => {
+                CloseFrame::new(CloseCode::POLICY_VIOLATION, "authentication expired")
             }
             CloseReason::ServerStopping { reconnect_after } => {
                 let after = reconnect_after.as_millis();
@@ -85,7 +90,10 @@ impl fmt::Display for CloseReason {
             CloseReason::FrameLost => {
                 f.write_str("the rest of a record that was partly sent is gone")
             }
-            CloseReason::SlowClient | CloseReason::ServerStopping { .. } | CloseReason::Fail(_) => {
+            CloseReason::SlowClient
+            | CloseReason::AuthenticationExpired
+            | CloseReason::ServerStopping { .. }
+            | CloseReason::Fail(_) => {
                 let CloseFrame { code, reason } = self.close_frame().ok_or(fmt::Error)?;
                 write!(f, "{} {reason}", code.0)
             }

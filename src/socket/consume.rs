@@ -304,8 +304,8 @@ impl ConsumingSocket {
 
     /// Answers a command, which stands in a message of so many bytes: between two records.
     async fn answer(&mut self, command: &CommandMessage<'_>, message_bytes: usize) {
-        let answer = LONG_COMMITS.run(message_bytes, || commands::answer(command));
-        let answer = answer.await;
+        let begun = LONG_COMMITS.run(message_bytes, || commands::begin(command));
+        let answer = begun.await.finish(command, &mut self.session).await;
         self.session.out.append_message(Opcode::Text, answer.text());
     }
 

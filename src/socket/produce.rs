@@ -136,9 +136,10 @@ impl ProducingSocket {
             Ok(reason) | Err(reason) => reason,
         };
         let last_acks_max = match &reason {
-            CloseReason::PeerClosed(_) | CloseReason::HalfClosed | CloseReason::Fail(_) => {
-                LAST_ACKS_TIMEOUT
-            }
+            CloseReason::PeerClosed(_)
+            | CloseReason::HalfClosed
+            | CloseReason::AuthenticationExpired
+            | CloseReason::Fail(_) => LAST_ACKS_TIMEOUT,
             // The server cuts what is left when the grace is over.
             CloseReason::ServerStopping { .. } => self.shutdown_grace,
             CloseReason::ConnectionLost
@@ -238,8 +239,9 @@ impl ProducingSocket {
 
     /// Answers a command, which stands in a message of so many bytes.
     async fn answer(&mut self, command: &CommandMessage<'_>, message_bytes: usize) {
-        let answer = LONG_RECORDS.run(message_bytes, || commands::answer(command));
-        self.acks.push_answer(answer.await);
+        let begun = LONG_RECORDS.run(message_bytes, || commands::begin(command));
+        let answer = begun.await.finish(command, &mut self.session).await;
+        self.acks.push_answer(answer);
     }
 
     /// Produces the records of one message, or answers the command that it is.

@@ -18,9 +18,11 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use secret::Secret;
 use tokio::time::{Duration, Instant, Sleep, timeout_at};
 
 use super::close::CloseReason;
@@ -31,6 +33,7 @@ use super::turn::{self, STEPS_PER_TURN, TaskTurn};
 use super::write_buffer::WriteBuffer;
 use crate::config::Config;
 use crate::session::registry::{SocketHandle, SocketSignal};
+use crate::session::socket_authentication::RenewalError;
 use websocket::frame::{
     self, CloseCode, CloseFrame, CompressedMessage, Utf8Bytes, WebSocketMessage,
 };
@@ -76,6 +79,8 @@ pub(super) struct SocketSession {
     /// How long that may last.
     blocked_max: Duration,
     keepalive: Keepalive,
+    /// Until when the client may be here, if that ends.
+    expires_at: Option<Instant>,
     /// When the client was read from last: the messages that are here came before.
     read_at: Instant,
 }
@@ -90,9 +95,11 @@ impl SocketSession {
     ) -> Self {
         let settings = &config.server.websocket;
         let deflate = stream.limits().deflate;
+        let expires_at = handle.authentication().map(|by| by.expires_at);
         Self {
             stream,
             handle,
+            expires_at,
             probed: false,
             control_frames: 0,
             inflating: TaskTurn::default(),
@@ -136,6 +143,12 @@ impl SocketSession {
                         "the brokers do not accept this socket's Kafka credentials any more",
                     )));
                 }
+                SocketSignal::ExpireAuthentication => {
+                    // A renewed token may have been signed with another key.
+                    if self.is_authentication_withdrawn() {
+                        return Err(CloseReason::AuthenticationExpired);
+                    }
+                }
                 SocketSignal::LosePlace => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::TRY_AGAIN_LATER,
@@ -160,6 +173,19 @@ impl SocketSession {
     /// From how many bytes on the write buffer is full.
     pub(super) fn out_max(&self) -> usize {
         self.out_max
+    }
+
+    /// Goes on with another token of the same client; when that expires.
+    pub(super) async fn renew_authentication(
+        &mut self,
+        token: &Secret,
+    ) -> Result<SystemTime, RenewalError> {
+        let old = self.handle.authentication();
+        let old = old.ok_or(RenewalError::NotByToken)?;
+        let (new, expires_at) = old.renewed_by(token.reveal()).await?;
+        self.expires_at = Some(new.expires_at);
+        self.handle.authenticate(new);
+        Ok(expires_at)
     }
 
     /// Whether the write buffer has room for the reply to a message.
@@ -362,15 +388,23 @@ impl SocketSession {
 
     /// When to call [`check`](Self::check).
     pub(super) fn next_check_at(&self) -> Instant {
-        let keepalive = self.keepalive.next_check_at();
-        self.write_deadline()
-            .map_or(keepalive, |deadline| keepalive.min(deadline))
+        let ends = [self.write_deadline(), self.expires_at];
+        let ends = ends.into_iter().flatten();
+        ends.fold(self.keepalive.next_check_at(), Instant::min)
     }
 
-    /// Closes a client that takes nothing, pings one that was silent for the ping interval and
+    fn is_authentication_withdrawn(&self) -> bool {
+        let by = self.handle.authentication();
+        by.is_some_and(|by| by.key.is_withdrawn())
+    }
+
+    /// Closes a client whose token has expired, or that takes nothing, pings one that was silent for the ping interval and
     /// gives it up after two, frees memory. The silence of a client does not count while it is
     /// not read from (`reading`), or while a ping would wait for what it does not take.
     pub(super) fn check(&mut self, now: Instant, reading: bool) -> Result<(), CloseReason> {
+        if self.expires_at.is_some_and(|end| now >= end) {
+            return Err(CloseReason::AuthenticationExpired);
+        }
         let deadline = self.write_deadline();
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(CloseReason::SlowClient);

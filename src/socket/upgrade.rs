@@ -26,14 +26,16 @@ use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::{MessageLimits, WebSocketStream};
 use crate::app::App;
-use crate::auth::{self, BasicCredentialsOwner, ClientIdentity, KafkaCredentials};
+use crate::auth::{self, ClientIdentity, KafkaCredentials};
 use crate::avro_schemas::MessageSchemas;
 use crate::codec::FrameFormat;
 use crate::codec::avro::wrapper_schema::WrapperSchema;
+use crate::config::ServerConfig;
 use crate::http_error::HttpError;
 use crate::http_keep_alive::KeepAliveStream;
 use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
+use crate::session::socket_authentication::SocketAuthentication;
 use crate::session::{AdmissionError, GroupPermit};
 use crate::topic_access::{self, ReservedTopic};
 use kafka_client::admin;
@@ -99,6 +101,8 @@ struct SocketOpener {
     app: App,
     /// With which the socket works: the proxy's own, or that of the user whom the request names.
     client: ClientLease,
+    /// By what the client may be here, if that ends.
+    authentication: Option<SocketAuthentication>,
 }
 
 /// A request that will be served, with what its socket needs.
@@ -132,7 +136,16 @@ impl AdmittedSocket {
 /// Answers the request: 101 and a task for the socket, or an error.
 pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Response<String> {
     let client = app.principals.lease_own();
-    let mut opener = SocketOpener { app, client };
+    let token = request.identity.as_ref().and_then(ClientIdentity::token);
+    let provider = app.openid.clone();
+    let authentication = provider
+        .zip(token)
+        .map(|(provider, token)| SocketAuthentication::new(provider, token));
+    let mut opener = SocketOpener {
+        app,
+        client,
+        authentication,
+    };
     let trusted = &opener.app.config.server.trusted_proxies;
     let peer = request
         .peer
@@ -159,10 +172,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
         let spoken = HeaderValue::from_static(auth::SUB_PROTOCOL);
         accepted.insert(SEC_WEBSOCKET_PROTOCOL, spoken);
     }
-    let admitted = match checked_headers(
-        &request,
-        BasicCredentialsOwner::of(&opener.app.config.server.basic_auth),
-    ) {
+    let admitted = match checked_headers(&request, &opener.app.config.server) {
         Err(error) => Err(error),
         Ok(user) => opener.admit(request.endpoint, &query, user).await,
     };
@@ -171,7 +181,7 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
     let span = debug_span!(
         "socket",
         peer = peer.map(tracing::field::display),
-        identity = request.identity.map(tracing::field::debug),
+        identity = request.identity.as_ref().map(tracing::field::display),
         client = tracing::field::Empty
     );
     match admitted {
@@ -212,12 +222,13 @@ pub(super) async fn answer_upgrade(mut request: UpgradeRequest, app: App) -> Res
 /// Which Kafka user the request names, if its headers do not rule it out.
 fn checked_headers(
     request: &UpgradeRequest,
-    basic: BasicCredentialsOwner,
+    config: &ServerConfig,
 ) -> Result<Option<KafkaCredentials>, HttpError> {
     if let Some(RequestRefused(error)) = &request.refused {
         return Err(error.clone());
     }
-    Ok(auth::kafka_credentials(&request.headers, basic)?)
+    let identity = request.identity.as_ref();
+    Ok(auth::kafka_credentials(&request.headers, identity, config)?)
 }
 
 impl SocketOpener {
@@ -436,6 +447,9 @@ impl SocketOpener {
         user: Option<KafkaCredentials>,
     ) -> Result<ConnectionPermit, HttpError> {
         let mut permit = self.try_connection_permit()?;
+        if let Some(authentication) = self.authentication.take() {
+            permit.handle().authenticate(authentication);
+        }
         if let Some(user) = user {
             self.client = self.app.client_of(&user).await?;
             permit.keep(self.client.clone());

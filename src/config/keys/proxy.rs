@@ -312,19 +312,79 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "The password",
         set: |c, text| assign(&mut c.server.basic_auth.password, Ok(secret(text))),
     }).secret(),
-    later("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"], "BOOLEAN", Some("false"), "Whether clients are asked for a token of an OpenID provider"),
-    later("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"], "TEXT", None, "Realm that clients are told").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"], "URL", None, "Where the provider describes itself").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.audience", &["WSPROXY_OPENID_AUDIENCE"], "TEXT", None, "Audience that tokens must be for").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.allow-detailed-logging", &["WSPROXY_OPENID_ALLOW_DETAILED_LOGGING"], "BOOLEAN", Some("false"), "Whether the log says why a token was refused").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.revalidation-interval", &["WSPROXY_OPENID_REVALIDATION_INTERVAL"], "DURATION", Some("10 minutes"), "How often the provider's keys are fetched again").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.revalidation-errors-limit", &["WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT"], "COUNT", Some("-1"), "How many of these fetches may fail in a row before sockets close; -1: any number").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.truststore-location", &["WSPROXY_OPENID_TRUSTSTORE_LOCATION"], "FILE", None, "Certificate authorities of the provider").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.truststore-password", &["WSPROXY_OPENID_TRUSTSTORE_PASS"], "TEXT", None, "Password of that trust store").secret().unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.kafka-oauthbearer", &["WSPROXY_OPENID_KAFKA_OAUTHBEARER"], "BOOLEAN", Some("false"), "Whether the client's token is presented to the brokers").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"], "BOOLEAN", Some("false"), "Whether Kafka credentials are taken from tokens only").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka user").unless_off("server.openid-connect.enabled"),
-    later("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"], "CLAIM", None, "Claim of the token that holds the Kafka password").unless_off("server.openid-connect.enabled"),
+    setting("server.openid-connect.enabled", &["WSPROXY_OPENID_ENABLED"], Setting {
+        default: None,
+        placeholder: "BOOLEAN",
+        help: "Whether clients are asked for a token of an OpenID provider (Authorization: Bearer)",
+        set: |c, text| assign(&mut c.server.openid_connect.enabled, value::boolean(text).map(Some)),
+    }),
+    setting("server.openid-connect.realm", &["WSPROXY_OPENID_REALM"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "What clients are told that the token is for; without it kafka-websocket-proxy",
+        set: |c, text| assign(&mut c.server.openid_connect.realm, value::header_text(text).map(unless_empty)),
+    }),
+    setting("server.openid-connect.well-known-url", &["WSPROXY_OPENID_WELLKNOWN"], Setting {
+        default: None,
+        placeholder: "URL",
+        help: "Where the provider describes itself, such as https://idp.example/.well-known/openid-configuration",
+        set: |c, text| assign(&mut c.server.openid_connect.well_known_url, value::well_known_url(text).map(Some)),
+    }),
+    setting("server.openid-connect.audience", &["WSPROXY_OPENID_AUDIENCE"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "What tokens must be for (aud)",
+        set: |c, text| assign(&mut c.server.openid_connect.audience, value::non_empty(text).map(Some)),
+    }),
+    setting("server.openid-connect.allow-detailed-logging", &["WSPROXY_OPENID_ALLOW_DETAILED_LOGGING"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether the log says why a token was refused; its client learns it in any case",
+        set: |c, text| assign(&mut c.server.openid_connect.allow_detailed_logging, value::boolean(text)),
+    }),
+    setting("server.openid-connect.revalidation-interval", &["WSPROXY_OPENID_REVALIDATION_INTERVAL"], Setting {
+        default: Some("10 minutes"),
+        placeholder: "DURATION",
+        help: "How often the provider's keys are fetched again; sockets whose key is not among them are closed",
+        set: |c, text| assign(&mut c.server.openid_connect.revalidation_interval, value::duration_from(text, Duration::from_secs(1))),
+    }),
+    setting("server.openid-connect.revalidation-errors-limit", &["WSPROXY_OPENID_REVALIDATION_ERRORS_LIMIT"], Setting {
+        default: Some("-1"),
+        placeholder: "COUNT",
+        help: "How many of these fetches fail in a row before the keys are not trusted any more, and their sockets are closed; -1: any number",
+        set: |c, text| assign(&mut c.server.openid_connect.revalidation_errors_limit, value::limit(text)),
+    }),
+    setting("server.openid-connect.truststore-location", &["WSPROXY_OPENID_TRUSTSTORE_LOCATION"], Setting {
+        default: None,
+        placeholder: "FILE",
+        help: "Certificate authorities of the provider (PEM, PKCS #12 or JKS); without it those of the system, or else those that browsers trust",
+        set: |c, text| assign(&mut c.server.openid_connect.truststore_location, value::file(text).map(Some)),
+    }),
+    setting("server.openid-connect.truststore-password", &["WSPROXY_OPENID_TRUSTSTORE_PASS"], Setting {
+        default: None,
+        placeholder: "TEXT",
+        help: "Password of that trust store",
+        set: |c, text| assign(&mut c.server.openid_connect.truststore_password, Ok(secret(text))),
+    }).secret(),
+    later("server.openid-connect.kafka-oauthbearer", &["WSPROXY_OPENID_KAFKA_OAUTHBEARER"], "BOOLEAN", Some("false"), "Whether the client's token is presented to the brokers"),
+    setting("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether a socket is refused whose token has no Kafka credentials",
+        set: |c, text| assign(&mut c.server.openid_connect.custom_jwt.kafka_token_auth_only, value::boolean(text)),
+    }),
+    setting("server.openid-connect.custom-jwt.jwt-kafka-username-key", &["WSPROXY_JWT_KAFKA_USERNAME_KEY"], Setting {
+        default: None,
+        placeholder: "CLAIM",
+        help: "Claim of the token that has the Kafka user",
+        set: |c, text| assign(&mut c.server.openid_connect.custom_jwt.username_claim, Ok(unless_empty(text.to_owned()))),
+    }),
+    setting("server.openid-connect.custom-jwt.jwt-kafka-password-key", &["WSPROXY_JWT_KAFKA_PASSWORD_KEY"], Setting {
+        default: None,
+        placeholder: "CLAIM",
+        help: "Claim of the token that has the Kafka password",
+        set: |c, text| assign(&mut c.server.openid_connect.custom_jwt.password_claim, Ok(unless_empty(text.to_owned()))),
+    }),
     setting("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], Setting {
         default: Some("false"),
         placeholder: "BOOLEAN",
@@ -471,6 +531,11 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.log.format, LogFormat::parse(text)),
     }),
 ];
+
+/// An empty text is none.
+fn unless_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
 
 const fn setting(
     name: &'static str,

@@ -446,9 +446,8 @@ fn in_each_source(
     key: &str,
     text: &str,
 ) -> Vec<(ConfigSources, String)> {
-    const SWITCHES: [&str; 3] = [
+    const SWITCHES: [&str; 2] = [
         "kafka-client.metrics-enabled",
-        "server.openid-connect.enabled",
         "dynamic-config-handler.enabled",
     ];
     let switched_on = SWITCHES.iter().filter(|switch| **switch != key);
@@ -513,12 +512,14 @@ fn what_a_switch_turns_off_is_reported_once_as_ignored() {
         );
         assert!(!notice.contains("hunter2"), "{notice}");
     }
-    let (sources, _directory) = with_file("kafka.ws.proxy.server.basic-auth.password = x");
-    assert_eq!(errors(&sources).len(), 1);
+    for text in ["basic-auth.password = x", "openid-connect.audience = x"] {
+        let (sources, _directory) = with_file(&format!("kafka.ws.proxy.server.{text}"));
+        assert_eq!(errors(&sources).len(), 1);
+    }
 }
 
 #[test]
-fn what_a_later_version_has_may_be_off_in_any_word() {
+fn what_is_off_may_be_so_in_any_word() {
     let text = "kafka.ws.proxy.server {\n openid-connect { enabled = off, realm = x }\n\
         basic-auth { enabled = no, password = hunter2 } }\n\
         kafka.ws.proxy.commit-handler.auto-commit-enabled = on\n";
@@ -1104,9 +1105,13 @@ fn each_setting_acts_in_each_of_the_ways_to_set_it() {
     let base = |row: &ConfigKey| ConfigSources {
         dev: !row.replaced_by_dev,
         // These do nothing alone, and what starts nothing does not mind.
-        brokerless: ["server.ssl.", "server.basic-auth."]
-            .iter()
-            .any(|section| row.name.starts_with(section)),
+        brokerless: [
+            "server.ssl.",
+            "server.basic-auth.",
+            "server.openid-connect.",
+        ]
+        .iter()
+        .any(|section| row.name.starts_with(section)),
         variables: match is_of_reporter(row) {
             true => vec![variable("WSPROXY_CONFLUENT_METRICS_ENABLED", "true")],
             false => Vec::new(),

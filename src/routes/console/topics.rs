@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::readable_topics::{ReadableTopic, ReadableTopics};
 use crate::app::{App, no_broker};
-use crate::auth::{self, BasicCredentialsOwner};
+use crate::auth::{self, ClientIdentity};
 use crate::http_error::{HttpError, json_response};
 use crate::near_miss;
 
@@ -38,14 +38,14 @@ struct TopicResponse<'a> {
 
 /// `{"topics":[{"name","partitions"}],"more"}`, sorted by name.
 pub(super) async fn topics(
-    headers: HeaderMap,
+    (headers, identity): (HeaderMap, Option<ClientIdentity>),
     query: String,
     (app, readable): (App, ReadableTopics),
 ) -> Response<String> {
     let answer = async {
         let query = TopicsQuery::parse(&query)?;
-        let basic = BasicCredentialsOwner::of(&app.config.server.basic_auth);
-        let client = match auth::kafka_credentials(&headers, basic)? {
+        let (identity, config) = (identity.as_ref(), &app.config.server);
+        let client = match auth::kafka_credentials(&headers, identity, config)? {
             Some(user) => app.client_of(&user).await?,
             None => app.principals.lease_own(),
         };

@@ -374,7 +374,7 @@ pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
 mod tests {
     use super::*;
     use crate::codec::command;
-    use crate::socket::commands;
+    use crate::socket::commands::{self, CommandStep};
 
     fn rejected(text: &str) -> AckState {
         AckState::Rejected(Box::new((SocketErrorCode::InvalidRecord, text.to_owned())))
@@ -407,7 +407,10 @@ mod tests {
         let mut acks = pending_acks();
         acks.push(rejected("a"), MessagePosition::Single, Some(b"\"1\""), 10);
         let command = command::parse(br#"{"command":"x"}"#).unwrap();
-        acks.push_answer(commands::answer(&command));
+        let CommandStep::Answer(answer) = commands::begin(&command) else {
+            panic!("there is no such command");
+        };
+        acks.push_answer(answer);
         acks.push(rejected("b"), MessagePosition::Single, Some(b"\"2\""), 10);
         let mut out = BytesMut::new();
         assert_eq!(acks.write_results(&mut out, 1 << 20, None), (0, 0));
