@@ -279,7 +279,7 @@ async fn compression_that_is_switched_off_is_not_negotiated() {
 }
 
 /// Writes a record, an array and a short record, all compressed, then reads them, and prints what
-/// was negotiated and how long the values are.
+/// was negotiated, how long the values are, and how many bytes the connections carried.
 const NODE: &str = r#"
 const WebSocket = require('ws');
 const options = { perMessageDeflate: { threshold: 0 } };
@@ -296,12 +296,15 @@ producer.on('open', () => {
 producer.on('message', data => {
   console.log('acks', [JSON.parse(data)].flat().filter(ack => 'offset' in ack).length);
   if (++answers < 3) return;
+  console.log('sent', producer._socket.bytesWritten);
   producer.close();
   let lengths = 0, records = 0;
   const consumer = open('/socket/out?topic=t&clientId=c');
   consumer.on('message', data => {
     lengths += JSON.parse(data).value.value.length;
-    if (++records == 42) { console.log('read', records, lengths); consumer.close(1000); }
+    if (++records < 42) return;
+    console.log('read', records, lengths, 'received', consumer._socket.bytesRead);
+    consumer.close(1000);
   });
   consumer.on('close', code => console.log('closed', code));
 });
@@ -310,7 +313,23 @@ producer.on('message', data => {
 /// The same in Python.
 const PYTHON: &str = r#"
 import asyncio, json, sys, websockets
+from websockets.client import ClientProtocol
 
+sent = received = 0
+plain_receive, plain_send = ClientProtocol.receive_data, ClientProtocol.data_to_send
+
+def receive(self, data):
+    global received
+    received += len(data)
+    plain_receive(self, data)
+
+def send(self):
+    global sent
+    data = plain_send(self)
+    sent += sum(map(len, data))
+    return data
+
+ClientProtocol.receive_data, ClientProtocol.data_to_send = receive, send
 value = lambda text: {"value": {"value": text}}
 
 async def main():
@@ -324,11 +343,12 @@ async def main():
             acks = json.loads(await producer.recv())
             acks = acks if isinstance(acks, list) else [acks]
             print("acks", sum("offset" in ack for ack in acks))
-    lengths = 0
+    print("sent", sent)
+    lengths, before = 0, received
     async with websockets.connect(f"{address}/socket/out?topic=t&clientId=c") as consumer:
         for _ in range(42):
             lengths += len(json.loads(await consumer.recv())["value"]["value"])
-    print("read 42", lengths)
+        print("read 42", lengths, "received", received - before)
     print("closed", consumer.close_code)
 
 asyncio.run(main())
@@ -348,17 +368,33 @@ async fn the_libraries_of_node_and_python_compress_both_ways() {
             proxy.address
         );
         let program = Terminal::start(&line, folder.path());
-        for shown in ["negotiated", "acks 1", "acks 40", "read 42", "closed 1000"] {
+        for shown in [
+            "negotiated",
+            "acks 1",
+            "acks 40",
+            "sent",
+            "read 42",
+            "closed 1000",
+        ] {
             let line = program.shows(shown).await;
             match shown {
                 "negotiated" => assert!(line.contains("permessage-deflate"), "{file}: {line}"),
-                "read 42" => assert!(line.contains(&total().to_string()), "{file}: {line}"),
+                "sent" => assert!(last_number(&line) < total() / 4, "{file}: {line}"),
+                "read 42" => {
+                    assert!(line.contains(&total().to_string()), "{file}: {line}");
+                    assert!(last_number(&line) < total() / 4, "{file}: {line}");
+                }
                 _ => {}
             }
         }
         assert_eq!(program.ended().code(), Some(0), "{file}");
         proxy.stopped().await;
     }
+}
+
+fn last_number(line: &str) -> usize {
+    let number = line.split_whitespace().next_back();
+    number.and_then(|n| n.parse().ok()).expect("a number")
 }
 
 /// How long all values of [`NODE`] are together.

@@ -250,4 +250,22 @@ mod tests {
         group.remove(&"b".into(), id(2));
         assert_eq!(group.partitions, 7);
     }
+
+    /// Counted twice, its partitions would be places for more sockets than they can serve.
+    #[test]
+    fn a_socket_that_knows_fewer_partitions_of_a_topic_changes_nothing_of_the_groups_count() {
+        let mut group = GroupPlaces::default();
+        let mut push = |number, client: &str, partitions| {
+            let topics = [(Arc::from("t"), partitions)];
+            let place = QueuedPlace::new(id(number), topics.into(), Instant::now());
+            group.push(&client.into(), place)
+        };
+        assert_eq!(push(1, "a", 2), PlaceOutcome::Admitted);
+        assert_eq!(push(2, "b", 1), PlaceOutcome::Admitted);
+        let full = PlaceOutcome::Full {
+            sockets: 2,
+            partitions: 2,
+        };
+        assert_eq!(push(3, "c", 2), full);
+    }
 }
