@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "avro_schemas",
         "healthcheck",
         "log",
+        "quotas",
         "session",
         "topic_access",
     ],

@@ -50,6 +50,7 @@ mod kafka_schemas;
 mod kubernetes;
 mod latest_start;
 mod layers;
+mod limits;
 mod log_lines;
 mod many_sockets;
 mod metrics;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
 use crate::metrics::sockets::SocketMetrics;
+use crate::quotas::ClientQuotas;
 use crate::session::Sessions;
 use crate::session::registry::SocketRegistry;
 pub use held_resources::HeldResources;
@@ -49,6 +50,8 @@ pub struct AppState {
     pub(crate) socket_tasks: TaskTracker,
     /// The open sockets.
     pub(crate) registry: SocketRegistry,
+    /// How many records clients may write and read.
+    pub(crate) quotas: ClientQuotas,
     /// The places of consumer groups, over all nodes.
     pub(crate) sessions: Sessions,
     /// Set when the process was asked to stop: new work should go elsewhere, and is still done.
@@ -106,6 +109,7 @@ impl App {
             metrics_turn: Mutex::default(),
             started_at: SystemTime::now(),
             sessions: Sessions::start(&config),
+            quotas: ClientQuotas::new(&config),
             config,
             group_admin: GroupAdmin::new(principals.own().cluster().clone()),
             client: Arc::clone(principals.own()),

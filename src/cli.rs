@@ -315,11 +315,12 @@ fn setting_argument(row: &'static ConfigKey, flag: String, setting: &Setting) ->
     let default = setting
         .default
         .map_or_else(String::new, |default| format!(" [default: {default}]"));
-    let variable = row.variables[0];
+    let variable = row.variables.first();
+    let variable = variable.map_or_else(String::new, |name| format!(" [env: {name}]"));
     let arg = Arg::new(row.name)
         .long(flag)
         .value_name(setting.placeholder)
-        .help(format!("{} [env: {variable}]{default}", setting.help));
+        .help(format!("{}{variable}{default}", setting.help));
     true_when_alone(arg, setting.placeholder)
 }
 

@@ -18,6 +18,7 @@ mod allowed_hosts;
 mod allowed_origins;
 mod basic_auth;
 mod bind_error;
+mod client_limits;
 mod conflicts;
 mod effective;
 mod error;
@@ -55,6 +56,7 @@ pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use basic_auth::BasicAuthConfig;
 pub use bind_error::BindError;
+pub use client_limits::{ClientLimit, ClientLimitsConfig};
 pub use effective::EffectiveValue;
 pub use error::ConfigError;
 pub use file::FilePlace;
@@ -99,6 +101,10 @@ pub struct Config {
     pub producer: ProducerConfig,
     /// Consumers.
     pub consumer: ConsumerConfig,
+    /// `producer.limits.*`
+    pub producer_limits: ClientLimitsConfig,
+    /// `consumer.limits.*`
+    pub consumer_limits: ClientLimitsConfig,
     /// `kafka-client.schema-registry.*`
     pub schema_registry: SchemaRegistryConfig,
     /// What the requests of the admin client have of their own.

@@ -10,6 +10,7 @@
 //! metrics_reporter sends the metrics to a topic, for OpenTelemetry's collector
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the sessions, stopping
+//! quotas          how many records a client may write and a group read in a second
 //! session         who is connected: the sockets of this node, groups' places over all nodes
 //! auth            whether a client may connect, and which Kafka user its request is for
 //! topic_access    which topics clients may read and write
@@ -94,6 +95,7 @@ pub mod log;
 mod metrics;
 mod metrics_reporter;
 mod near_miss;
+mod quotas;
 mod routes;
 pub mod server;
 mod session;

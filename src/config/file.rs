@@ -169,6 +169,9 @@ impl Leaves {
 fn text_of(value: &HoconValue) -> Option<String> {
     match value {
         HoconValue::Scalar(scalar) => (!value.is_null()).then(|| scalar.raw.clone()),
+        HoconValue::Array(items) if items.iter().any(|item| item.as_object().is_some()) => {
+            Some(json_of(value).to_string())
+        }
         HoconValue::Array(items) => {
             let items: Vec<_> = items.iter().filter_map(text_of).collect();
             Some(items.join(","))
@@ -181,6 +184,20 @@ fn text_of(value: &HoconValue) -> Option<String> {
             Some(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")))
         }
         _ => None,
+    }
+}
+
+/// A list of objects, whose texts may have commas, as JSON: its scalars are texts.
+fn json_of(value: &HoconValue) -> serde_json::Value {
+    match value {
+        HoconValue::Array(items) => items.iter().map(json_of).collect(),
+        HoconValue::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !value.is_null());
+            fields
+                .map(|(name, value)| (name.clone(), json_of(value)))
+                .collect()
+        }
+        other => text_of(other).into(),
     }
 }
 

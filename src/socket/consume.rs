@@ -54,6 +54,7 @@ use crate::codec::command::{self, CommandMessage};
 use crate::codec::commit::{self, CommitMessage, CommitOrCommand, CommitRejection};
 use crate::codec::socket_error;
 use crate::config::Config;
+use crate::quotas::DeliveryQuota;
 use crate::session::GroupPermit;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_commits::AvroCommits;
@@ -66,7 +67,7 @@ use kafka_client::consumer::{
     CommitError, Consumer, ConsumerEvent, ConsumerFactory, GroupStart, Subscription,
 };
 use offset_tracker::OffsetTracker;
-use rate::RateLimiter;
+use rate::DeliveryRate;
 use runtime::long_work::LongWork;
 use sink::RecordSink;
 use websocket::frame::{Opcode, Utf8Bytes};
@@ -93,7 +94,7 @@ pub(super) struct ConsumingSocket {
     avro_commits: AvroCommits,
     chunk: Option<OutgoingChunk>,
     sink: RecordSink,
-    rate: Option<RateLimiter>,
+    rate: DeliveryRate,
     offsets: OffsetTracker,
     turn: TaskTurn,
     topics: CountedTopics,
@@ -111,7 +112,11 @@ impl ConsumingSocket {
         stream: WebSocketStream,
         (params, format, avro_commits): (ConsumeParams, FrameFormat, AvroCommits),
         start: Option<GroupStart>,
-        (connection_permit, group_permit): (ConnectionPermit, GroupPermit),
+        (connection_permit, group_permit, quota): (
+            ConnectionPermit,
+            GroupPermit,
+            Option<DeliveryQuota>,
+        ),
         log: SocketLog,
     ) -> Self {
         let now = Instant::now();
@@ -135,8 +140,8 @@ impl ConsumingSocket {
             format,
             avro_commits,
             chunk: None,
-            sink: RecordSink::new(params.batch_size, bytes_max, now),
-            rate: params.rate.map(|rate| RateLimiter::new(rate, now)),
+            sink: RecordSink::new(params.batch_size.filter(|n| *n > 0), bytes_max, now),
+            rate: DeliveryRate::new(params.rate, quota, now),
             offsets: OffsetTracker::new(params.auto_commit, &config.commits),
             turn: TaskTurn::default(),
             log,

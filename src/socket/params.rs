@@ -47,7 +47,7 @@ pub(crate) struct ConsumeParams {
     pub(crate) isolation_level: IsolationLevel,
     /// `rate`, records per second.
     pub(crate) rate: Option<u32>,
-    /// `batchSize`, records per frame; `None` sends them one by one, outside of an array.
+    /// `batchSize`, records per frame; 0 sends them one by one, outside of an array.
     pub(crate) batch_size: Option<u32>,
     /// `autoCommit`
     pub(crate) auto_commit: bool,
@@ -157,8 +157,9 @@ impl QueryParams {
         let group_id = self
             .optional("groupId", NAME, name)?
             .unwrap_or_else(|| format!("{client_id}-group"));
-        let batch_size = self.optional("batchSize", COUNT, count)?.flatten();
-        if payload == SocketPayload::Avro && batch_size.is_some() {
+        let batch_size = self.optional("batchSize", COUNT, count)?;
+        let batch_size = batch_size.map(|records| records.unwrap_or(0));
+        if payload == SocketPayload::Avro && batch_size.is_some_and(|records| records > 0) {
             return Err(ParamError::ArraysOfAvro);
         }
         Ok(ConsumeParams {

@@ -40,6 +40,7 @@ use crate::codec::avro::framing::AvroFraming;
 use crate::codec::command::{self, CommandMessage};
 use crate::codec::inbound::{InboundRecord, LONG_RECORD_BYTES, ProduceMessage, RecordRejection};
 use crate::config::Config;
+use crate::quotas::RecordQuota;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_messages::AvroMessages;
 use avro_messages::MessageRead;
@@ -83,6 +84,8 @@ pub(super) struct ProducingSocket {
     topic: Arc<TopicMetadata>,
     format: MessageFormat,
     acks: PendingAcks,
+    /// How many records the client may write.
+    quota: Option<Box<RecordQuota>>,
     scratch: Vec<u8>,
     turn: TaskTurn,
     /// Records that were taken.
@@ -101,7 +104,7 @@ impl ProducingSocket {
         stream: WebSocketStream,
         format: MessageFormat,
         topic: Arc<TopicMetadata>,
-        connection_permit: ConnectionPermit,
+        (connection_permit, quota): (ConnectionPermit, Option<RecordQuota>),
         log: SocketLog,
     ) -> Self {
         let write_buffer_max = config.server.websocket.send_buffer;
@@ -117,6 +120,7 @@ impl ProducingSocket {
                 write_buffer_max.saturating_mul(PENDING_BUFFERS),
             ),
             producer,
+            quota: quota.map(Box::new),
             // The buffer of a busy socket is kept, until its timer fires.
             session: SocketSession::new(stream, handle, config, usize::MAX),
             topic,
@@ -262,6 +266,7 @@ impl ProducingSocket {
                 .out
                 .append_text(|payload| payload.extend_from_slice(b"[]"));
         }
+        self.await_quota(message.len()).await?;
         let now = timestamp();
         let (len, is_array) = (message.len(), message.is_array());
         let (mut index, mut position_before) = (0_usize, 0);
@@ -302,6 +307,9 @@ impl ProducingSocket {
             self.turn.spend(steps).await;
         }
         if let Some(command) = message.command() {
+            if let Some(quota) = &self.quota {
+                quota.give_back(1);
+            }
             // Boxed: the task of an open socket has no room for what it seldom needs.
             Box::pin(self.answer(&command, payload.len())).await;
         }
@@ -311,6 +319,7 @@ impl ProducingSocket {
 
     /// Produces the record of one message in Avro.
     async fn produce_binary(&mut self, message: &[u8]) -> Result<(), CloseReason> {
+        self.await_quota(1).await?;
         let now = timestamp();
         let (record, tried) = loop {
             let MessageFormat::Avro(messages) = &self.format else {
@@ -340,6 +349,42 @@ impl ProducingSocket {
             }
         };
         self.take(record, tried, MessagePosition::Datum, now).await
+    }
+
+    /// Waits until the client's quota has so many records, which counts them. Acks go on being
+    /// sent meanwhile; a record that still waits when the socket closes was not taken.
+    async fn await_quota(&mut self, records: usize) -> Result<(), CloseReason> {
+        let Some(quota) = self.quota.take() else {
+            return Ok(());
+        };
+        let reserved = quota.reserve(records);
+        // Boxed: the task of an open socket has no room for what it seldom needs.
+        let waited = match reserved.at() <= Instant::now() {
+            true => Ok(()),
+            false => Box::pin(self.send_acks_until(reserved.at())).await,
+        };
+        match waited {
+            Ok(()) => reserved.take(),
+            Err(_) => drop(reserved),
+        }
+        self.quota = Some(quota);
+        waited
+    }
+
+    /// Sends acks until then, or until the socket is to close.
+    async fn send_acks_until(&mut self, at: Instant) -> Result<(), CloseReason> {
+        let handle = Arc::clone(self.session.handle());
+        let until = sleep_until(at);
+        tokio::pin!(until);
+        loop {
+            self.session.handle_signals()?;
+            let pending = !self.acks.is_empty() || self.session.has_unsent();
+            tokio::select! {
+                () = &mut until => return Ok(()),
+                () = handle.wake.notified() => {}
+                acked = self.send_some_acks(), if pending => acked?,
+            }
+        }
     }
 
     /// Tries to send a long record as soon as it is read: that takes long, too.

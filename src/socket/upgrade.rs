@@ -277,7 +277,10 @@ impl SocketOpener {
                 })
             }
             SocketEndpoint::Consume => {
-                let params = query.consume_params()?;
+                let mut params = query.consume_params()?;
+                if params.payload == SocketPayload::Json && params.batch_size.is_none() {
+                    params.batch_size = self.app.quotas.batch_size(&params.group_id);
+                }
                 let topics = params.topics.iter().map(String::as_str);
                 self.check_access(topics, AclOperation::Read)?;
                 let connection_permit = self.connection_permit(user).await?;
@@ -548,15 +551,18 @@ impl SocketOpener {
     /// Spawns the socket's task, which holds nothing of how it was opened.
     fn start(self, admitted: AdmittedSocket, socket: WebSocketStream, log: SocketLog, span: Span) {
         let tasks = self.app.socket_tasks.clone();
+        let user = self.client.cluster().principal().user().cloned();
         match admitted {
             AdmittedSocket::Producing {
+                params,
                 format,
                 topic,
                 connection_permit,
-                ..
             } => {
                 let (config, producer) = (&self.app.config, self.client.producer().clone());
-                let permit = connection_permit;
+                let client_id = params.client_id.as_deref();
+                let quota = self.app.quotas.of_client(user.as_ref(), client_id);
+                let permit = (connection_permit, quota);
                 let socket =
                     ProducingSocket::new(config, producer, socket, format, topic, permit, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
@@ -568,7 +574,8 @@ impl SocketOpener {
                 connection_permit,
                 group_permit,
             } => {
-                let permits = (connection_permit, group_permit);
+                let quota = self.app.quotas.of_group(user.as_ref(), &params.group_id);
+                let permits = (connection_permit, group_permit, quota);
                 let (config, consumers) = (&self.app.config, self.client.consumers());
                 let params = (params, formats.0, formats.1);
                 let socket =

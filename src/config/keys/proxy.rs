@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
+use crate::config::client_limits::{BATCH_SIZE_MAX, LimitedClients};
 use crate::config::ssl::secret;
 use crate::config::value;
 use crate::config::{
@@ -501,9 +502,19 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     }),
     later("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"], "BOOLEAN", Some("false"), "Whether a client is connected to /socket/in once only, over all nodes"),
     later("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"], "BOOLEAN", Some("false"), "Whether clients may write in transactions"),
-    later("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], "COUNT", Some("0"), "Records per second of one client; 0 sets no limit"),
+    setting("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Records that a clientId may write in a second, over its sockets of this node; its sockets are read more slowly; 0 sets no limit",
+        set: |c, text| assign(&mut c.producer_limits.default_messages_per_second, value::number(text, 0..=u32::MAX.into())),
+    }),
     later("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one client; 0 sets no limit"),
-    later("producer.limits.client-specific-limits", &[], "LIST", Some("[]"), "Limits of single clients"),
+    setting("producer.limits.client-specific-limits", &[], Setting {
+        default: Some("[]"),
+        placeholder: "LIST",
+        help: "Limits of single clients, such as [{ producer-id = sensors, messages-per-second = 500 }]; what an entry lacks is as for all",
+        set: |c, text| assign(&mut c.producer_limits.specific, LimitedClients::Producers.parse(text)),
+    }),
 
     // Consuming.
     setting("consumer.record-bytes-max", &["WSPROXY_CONSUMER_RECORD_BYTES_MAX"], Setting {
@@ -512,10 +523,25 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "A larger record is reported as unreadable in its place",
         set: |c, text| assign(&mut c.consumer.record_bytes_max, value::size_within(text, 1024..=1 << 30)),
     }),
-    later("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], "COUNT", Some("0"), "Records per second of one group; 0 sets no limit"),
+    setting("consumer.limits.default-messages-per-second", &["WSPROXY_CONSUMER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Records that a groupId may read in a second, over its sockets of this node; 0 sets no limit",
+        set: |c, text| assign(&mut c.consumer_limits.default_messages_per_second, value::number(text, 0..=u32::MAX.into())),
+    }),
     later("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one group; 0 sets no limit"),
-    later("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"], "COUNT", Some("0"), "batchSize of sockets that name none; 0: single records"),
-    later("consumer.limits.client-specific-limits", &[], "LIST", Some("[]"), "Limits of single groups"),
+    setting("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "batchSize of JSON sockets that name none; 0: single records",
+        set: |c, text| assign(&mut c.consumer_limits.default_batch_size, value::number(text, 0..=BATCH_SIZE_MAX.into())),
+    }),
+    setting("consumer.limits.client-specific-limits", &[], Setting {
+        default: Some("[]"),
+        placeholder: "LIST",
+        help: "Limits of single groups, such as [{ group-id = reports, messages-per-second = 500, batch-size = 100 }]; what an entry lacks is as for all",
+        set: |c, text| assign(&mut c.consumer_limits.specific, LimitedClients::Groups.parse(text)),
+    }),
 
     // The log.
     setting("log.level", &["WSPROXY_LOG_LEVEL"], Setting {

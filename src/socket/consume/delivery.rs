@@ -69,15 +69,13 @@ impl ConsumingSocket {
                 self.sink
                     .finish_chunk(chunk, &self.session.out, &mut listener);
                 self.chunk = None;
+                self.rate.give_back();
                 continue;
             }
             if !chunk.has_frame() {
                 continue;
             }
-            let permits = match &mut self.rate {
-                Some(rate) => rate.available(now),
-                None => usize::MAX,
-            };
+            let permits = self.rate.available(now);
             if permits == 0 && !chunk.is_inside_frame() {
                 return self.wait_for_rate(now);
             }
@@ -91,9 +89,7 @@ impl ConsumingSocket {
                 let bytes = chunk.record_bytes(frames.clone());
                 self.topics.count(&chunk.tp().topic, frames.len(), bytes);
             }
-            if let Some(rate) = &mut self.rate {
-                rate.consume(sent.begun);
-            }
+            self.rate.consume(sent.begun);
             if sent.blocked {
                 return Ok(SendProgress::Blocked);
             }
@@ -141,7 +137,7 @@ impl ConsumingSocket {
     /// The rate allows no record now. The chunk stays, unless for long or where others wait for
     /// its memory: what is released is fetched again.
     fn wait_for_rate(&mut self, now: Instant) -> Result<SendProgress, CloseReason> {
-        let next = self.rate.map_or(now, |rate| rate.next_permit_at());
+        let next = self.rate.next_permit_at();
         let held_since = self.chunk.as_ref().map(|chunk| chunk.since);
         let is_held_long = held_since.is_some_and(|since| now >= since + CHUNK_HELD_MAX);
         if is_held_long || self.memory_awaited_since().is_some() {

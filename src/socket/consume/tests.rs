@@ -63,7 +63,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
         principal: Principal::Proxy,
     };
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
-    let (consumers, permits) = (app.client.consumers(), (permit, group_permit));
+    let (consumers, permits) = (app.client.consumers(), (permit, group_permit, None));
     let socket = ConsumingSocket::new(
         &app.config,
         consumers,

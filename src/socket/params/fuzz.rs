@@ -78,9 +78,11 @@ fn check(query: &str) {
                     "{query}"
                 );
             }
-            for count in [params.rate, params.batch_size].into_iter().flatten() {
-                assert!((1..=1_000_000).contains(&count), "{query}");
-            }
+            assert!(
+                params.rate.is_none_or(|n| (1..=1_000_000).contains(&n)),
+                "{query}"
+            );
+            assert!(params.batch_size.is_none_or(|n| n <= 1_000_000), "{query}");
         }
         Err(error) => check_error(&error, query),
     }

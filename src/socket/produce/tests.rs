@@ -53,6 +53,7 @@ async fn socket_of(
         principal: Principal::Proxy,
     };
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
+    let permit = (permit, None);
     let socket = ProducingSocket::new(&app.config, producer, stream, formats, topic, permit, log);
     (socket, client.unwrap())
 }

@@ -1,0 +1,129 @@
+use std::time::Duration;
+
+use tokio::time::advance;
+
+use super::*;
+use crate::config::ClientLimit;
+
+fn quotas(per_second: u32) -> ClientQuotas {
+    let mut config = Config::default();
+    config.producer_limits.default_messages_per_second = per_second;
+    config.consumer_limits.default_messages_per_second = per_second;
+    for limits in [&mut config.producer_limits, &mut config.consumer_limits] {
+        let unlimited = ClientLimit {
+            messages_per_second: Some(0),
+            batch_size: Some(7),
+        };
+        limits.specific.insert("unlimited".to_owned(), unlimited);
+    }
+    ClientQuotas::new(&config)
+}
+
+/// How long so many records wait.
+fn wait_of(quota: &RecordQuota, records: usize) -> Duration {
+    let reserved = quota.reserve(records);
+    let wait = reserved.at() - Instant::now();
+    reserved.take();
+    wait
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sockets_of_a_client_share_its_quota_and_others_do_not_wait_for_them() {
+    let quotas = quotas(10);
+    let (alice, bob) = (Arc::from("alice"), Arc::from("bob"));
+    let first = quotas.of_client(Some(&alice), Some("c")).unwrap();
+    let second = quotas.of_client(Some(&alice), Some("c")).unwrap();
+    assert_eq!(wait_of(&first, 10), Duration::ZERO);
+    assert_eq!(wait_of(&second, 1), Duration::from_millis(100));
+    assert_eq!(wait_of(&first, 1), Duration::from_millis(200));
+    for (user, client_id) in [
+        (Some(&alice), Some("d")),
+        (Some(&bob), Some("c")),
+        (None, Some("c")),
+        (None, None),
+        (None, None),
+    ] {
+        let other = quotas.of_client(user, client_id).unwrap();
+        assert_eq!(wait_of(&other, 10), Duration::ZERO, "{client_id:?}");
+    }
+    let mut group = quotas.of_group(Some(&alice), "c").unwrap();
+    assert_eq!(group.available(Instant::now()), 1);
+}
+
+#[test]
+fn a_client_without_a_limit_has_no_quota_and_a_field_that_its_entry_lacks_is_the_default() {
+    let quotas = quotas(10);
+    assert!(quotas.of_client(None, Some("unlimited")).is_none());
+    assert!(quotas.of_group(None, "unlimited").is_none());
+    assert_eq!(quotas.batch_size("unlimited"), Some(7));
+    assert_eq!(quotas.batch_size("another"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_and_not_taken_is_given_back() {
+    let quotas = quotas(10);
+    let quota = quotas.of_client(None, Some("c")).unwrap();
+    drop(quota.reserve(1_000));
+    assert_eq!(wait_of(&quota, 10), Duration::ZERO);
+    let mut one = quotas.of_group(None, "g").unwrap();
+    let mut other = quotas.of_group(None, "g").unwrap();
+    let now = Instant::now();
+    for _ in 0..9 {
+        assert_eq!(one.available(now), 1);
+        one.consume(1);
+    }
+    assert_eq!(one.available(now), 1);
+    assert_eq!(other.available(now), 0);
+    other.give_back();
+    one.give_back();
+    assert_eq!(other.available(now), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_finds_what_it_has_left_of_its_quota() {
+    let quotas = quotas(10);
+    let first = quotas.of_client(None, Some("c")).unwrap();
+    wait_of(&first, 30);
+    drop(first);
+    let again = quotas.of_client(None, Some("c")).unwrap();
+    assert_eq!(wait_of(&again, 1), Duration::from_millis(2_100));
+    drop(again);
+    advance(Duration::from_millis(3_100)).await;
+    drop(quotas.of_client(None, Some("d")));
+    let buckets = lock(&quotas.0.buckets);
+    assert!(buckets.by_key.is_empty() && buckets.debts.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_debts_of_clients_without_a_socket_are_bounded() {
+    let quotas = quotas(1);
+    for client in 0..DEBTS_MAX + 5 {
+        let quota = quotas.of_client(None, Some(&format!("c{client}"))).unwrap();
+        wait_of(&quota, 100 + client);
+    }
+    let buckets = lock(&quotas.0.buckets);
+    assert_eq!(buckets.by_key.len(), DEBTS_MAX);
+    assert!(
+        !buckets
+            .by_key
+            .contains_key(&QuotaKey::Client(None, "c4".into()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_reads_as_many_records_as_its_rate_says_however_many_sockets_it_has() {
+    let quotas = quotas(100);
+    let mut sockets: Vec<_> = (0..4)
+        .map(|_| quotas.of_group(None, "g").unwrap())
+        .collect();
+    let (begin, mut sent) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_secs(10) {
+        for socket in &mut sockets {
+            let permits = socket.available(Instant::now());
+            socket.consume(permits);
+            sent += permits;
+        }
+        advance(Duration::from_millis(1)).await;
+    }
+    assert!((1_090..=1_100).contains(&sent), "{sent}");
+}
