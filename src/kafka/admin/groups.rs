@@ -14,8 +14,8 @@
 //! - Sockets wait for nothing here: requests have connections of their own
 //!   ([`ConnectionPurpose::Admin`]), but for looking coordinators and leaders up, which brokers
 //!   answer at once.
-//! - A request waits while [`REQUESTS_MAX`] others are under way, whoever asked: so many answers are
-//!   in memory at once. It ends after [`ANSWER_TIMEOUT`] whatever the brokers do.
+//! - A request waits while `REQUESTS_MAX` others are under way, whoever asked: so many answers are
+//!   in memory at once. It ends after `ANSWER_TIMEOUT` whatever the brokers do.
 //! - Groups are described in batches of a hundred, which are cut in halves while an answer is larger
 //!   than `receive.message.max.bytes`.
 
