@@ -42,7 +42,7 @@ fn frame(api: ApiKey, version: i16, body: &[u8]) -> BytesMut {
 
 /// Of each API a version with compact lengths, and how many bytes stand before its first
 /// count: of an array, or where there is none of a string or of the tagged fields.
-const FIRST_COUNTS: [(ApiKey, i16, usize); 27] = [
+const FIRST_COUNTS: [(ApiKey, i16, usize); 28] = [
     (ApiKey::Produce, 9, 7),
     (ApiKey::Fetch, 12, 25),
     (ApiKey::ListOffsets, 6, 5),
@@ -69,6 +69,8 @@ const FIRST_COUNTS: [(ApiKey, i16, usize); 27] = [
     (ApiKey::DescribeConfigs, 4, 0),
     (ApiKey::CreatePartitions, 2, 0),
     (ApiKey::DeleteGroups, 2, 0),
+    // It has only long ones: of its string, which is cut off.
+    (ApiKey::OffsetDelete, 0, 2),
     (ApiKey::DescribeCluster, 0, 1),
 ];
 

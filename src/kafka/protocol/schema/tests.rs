@@ -29,7 +29,8 @@ macro_rules! each_api_version {
             SyncGroupRequest HeartbeatRequest LeaveGroupRequest InitProducerIdRequest
             OffsetForLeaderEpochRequest CreateTopicsRequest DescribeConfigsRequest
             DescribeClusterRequest ApiVersionsRequest SaslHandshakeRequest
-            SaslAuthenticateRequest
+            SaslAuthenticateRequest ListGroupsRequest DescribeGroupsRequest
+            ConsumerGroupDescribeRequest OffsetDeleteRequest
         }
     };
 }

@@ -162,7 +162,7 @@ fn counts_that_a_request_could_hold_are_still_bounded() {
 
 #[test]
 fn a_request_whose_schema_is_not_known_is_refused() {
-    let (frame, _) = frame_of(ApiKey::EndTxn, 0, &[0; 100]);
-    let error = validate_request(ApiKey::EndTxn, 0, &frame);
+    let (frame, _) = frame_of(ApiKey::ElectLeaders, 0, &[0; 100]);
+    let error = validate_request(ApiKey::ElectLeaders, 0, &frame);
     assert_eq!(error, Err(SchemaError::UnknownApi));
 }
