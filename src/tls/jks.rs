@@ -183,3 +183,39 @@ impl<'a> Input<'a> {
         self.take(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn der(tag: u8, content: &[&[u8]]) -> Vec<u8> {
+        let content = content.concat();
+        let length = u8::try_from(content.len()).expect("short");
+        [&[tag, length], &content[..]].concat()
+    }
+
+    /// What `KeyProtector` would make of nothing, with that object identifier.
+    fn protected(object_identifier: &[u8]) -> ProtectedKey {
+        let algorithm = der(0x30, &[object_identifier, &[0x05, 0x00]]);
+        let check = Sha1::new().chain_update(utf16("keypass")).finalize();
+        let octets = der(0x04, &[&[0; DIGEST_LEN], check.as_slice()]);
+        ProtectedKey {
+            encrypted: der(0x30, &[&algorithm, &octets]),
+            chain: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_key_is_decrypted_only_if_java_has_encrypted_it_as_it_does_in_jks() {
+        assert_eq!(
+            protected(KEY_PROTECTOR).decrypt("keypass").as_deref(),
+            Ok(&vec![])
+        );
+        // PBEWithMD5AndDES, of JCE's first versions.
+        let other = &[
+            0x06, 0x0A, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x2A, 0x02, 0x13, 0x01, 0x01,
+        ];
+        let error = protected(other).decrypt("keypass").unwrap_err();
+        assert_eq!(error, StoreFault::OldKeyEncryption);
+    }
+}

@@ -80,6 +80,20 @@ fn trust_stores_of_every_format_are_known_by_their_content() {
 }
 
 #[test]
+fn a_certificate_in_pem_may_be_called_as_openssl_has_called_it() {
+    for label in ["CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"] {
+        let text = text("ca.pem").replace(" CERTIFICATE", &format!(" {label}"));
+        assert_eq!(
+            trusted_of_pem(&text).map(|all| all.len()).ok(),
+            Some(1),
+            "{label}"
+        );
+    }
+    let other = text("ca.pem").replace(" CERTIFICATE", " PKCS7");
+    assert!(trusted_of_pem(&other).is_err());
+}
+
+#[test]
 fn key_stores_of_every_format_are_known_by_their_content() {
     assert_eq!(key("key.p12", Some("storepass"), None), Ok(1));
     assert_eq!(key("key-legacy.p12", Some("storepass"), None), Ok(1));
