@@ -229,6 +229,24 @@ async fn keys_are_fetched_again_every_interval_and_errors_have_a_limit() {
 }
 
 #[tokio::test]
+async fn a_socket_that_waits_for_its_limit_ends_with_its_token_all_the_same() {
+    let provider = FakeOpenIdProvider::start().await;
+    let proxy = proxy(&provider, |config| {
+        config.producer_limits.default_messages_per_second = 1;
+    })
+    .await;
+    let soon = provider.token_with(FIRST_KEY, json!({"exp": seconds() - 20}));
+    let mut writer = opened(&proxy, IN, &soon).await;
+    let record: serde_json::Value = serde_json::from_str(RECORD).unwrap();
+    let acks = writer.ask(json!(vec![record; 1_000]).to_string()).await;
+    assert_eq!(acks[999]["offset"], 999);
+    // Its turn is in a quarter of an hour.
+    writer.send(RECORD).await;
+    let (code, reason) = closed(writer).await;
+    assert_eq!((code, &*reason), EXPIRED);
+}
+
+#[tokio::test]
 async fn an_open_socket_ends_half_a_minute_after_its_token() {
     let provider = FakeOpenIdProvider::start().await;
     let proxy = proxy(&provider, |_| {}).await;

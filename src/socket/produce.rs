@@ -371,20 +371,20 @@ impl ProducingSocket {
         waited
     }
 
-    /// Sends acks until then, or until the socket is to close.
+    /// Sends acks until then, or until the socket is to close: nothing is read meanwhile.
     async fn send_acks_until(&mut self, at: Instant) -> Result<(), CloseReason> {
         let handle = Arc::clone(self.session.handle());
-        let until = sleep_until(at);
-        tokio::pin!(until);
-        loop {
+        while Instant::now() < at {
             self.session.handle_signals()?;
+            self.on_timer(false)?;
             let pending = !self.acks.is_empty() || self.session.has_unsent();
             tokio::select! {
-                () = &mut until => return Ok(()),
+                () = sleep_until(at.min(self.session.next_check_at())) => {}
                 () = handle.wake.notified() => {}
                 acked = self.send_some_acks(), if pending => acked?,
             }
         }
+        Ok(())
     }
 
     /// Tries to send a long record as soon as it is read: that takes long, too.
