@@ -43,20 +43,10 @@ async fn put(proxy: &Proxy, path: &str, body: &Value) -> HttpAnswer {
     send(&proxy.admin_address, "PUT", path, &[], &body.to_string()).await
 }
 
-/// So many records in each partition of `t`.
-async fn produce(proxy: &Proxy, partitions: i32, count: usize) {
-    let mut producer = proxy.connect("/socket/in?topic=t").await;
-    for partition in 0..partitions {
-        let record = json!({"value": {"value": "x"}, "partition": partition});
-        producer.ask(json!(vec![record; count]).to_string()).await;
-    }
-    producer.close().await;
-}
-
 /// A member of group `g` that has committed two of the five records of each of two partitions.
 async fn reader_that_committed(proxy: &Proxy) -> WsClient {
     proxy.topic("t", 2);
-    produce(proxy, 2, 5).await;
+    proxy.produce(2, 5).await;
     let path = "/socket/out?topic=t&groupId=g&clientId=c&autoCommit=false";
     let mut reader = proxy.connect(path).await;
     let records = reader.records(10).await;
@@ -347,7 +337,7 @@ async fn a_broker_that_describes_no_group_holds_up_no_socket() {
         at_admin(&proxy, "GET", all),
         async { at_admin(&proxy, "GET", &format!("{GROUP}/describe")).await },
         async {
-            produce(&proxy, 2, 50).await;
+            proxy.produce(2, 50).await;
             reader.records(100).await;
         }
     );

@@ -11,16 +11,6 @@ use crate::support::ws_client::WsClient;
 
 const PATH: &str = "/socket/out?topic=t&groupId=g&autoCommit=false&clientId=";
 
-/// So many records in each partition of `t`.
-async fn produce(proxy: &Proxy, partitions: i32, count: usize) {
-    let mut producer = proxy.connect("/socket/in?topic=t").await;
-    for partition in 0..partitions {
-        let record = json!({"value": {"value": "x"}, "partition": partition});
-        producer.ask(json!(vec![record; count]).to_string()).await;
-    }
-    producer.close().await;
-}
-
 fn committed(proxy: &Proxy, partition: i32) -> Option<i64> {
     proxy
         .broker
@@ -49,7 +39,7 @@ async fn commit_and_wait(proxy: &Proxy, socket: &mut WsClient, record: &Value) {
 async fn a_commit_covers_its_own_partition_only_and_the_older_records_of_it() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 2);
-    produce(&proxy, 2, 5).await;
+    proxy.produce(2, 5).await;
     let mut socket = proxy.connect(&format!("{PATH}a")).await;
     let records = socket.records(10).await;
     let of = |partition, offset| {
@@ -72,7 +62,7 @@ async fn a_commit_covers_its_own_partition_only_and_the_older_records_of_it() {
 async fn a_full_stack_holds_up_no_delivery_and_what_it_has_dropped_can_be_committed() {
     let proxy = Proxy::with(|config| config.commits.max_stack_size = 2).await;
     proxy.topic("t", 1);
-    produce(&proxy, 1, 1_000).await;
+    proxy.produce(1, 1_000).await;
     let path = format!("{PATH}a");
     let mut socket = proxy.connect(&path).await;
     let records = socket.records(1_000).await;
@@ -95,14 +85,14 @@ async fn what_a_client_never_commits_is_committed_once_it_is_old_enough() {
     })
     .await;
     proxy.topic("t", 2);
-    produce(&proxy, 2, 5).await;
+    proxy.produce(2, 5).await;
     let mut socket = proxy.connect(&format!("{PATH}a")).await;
     let records = socket.records(10).await;
     let all = || committed(&proxy, 0) == Some(5) && committed(&proxy, 1) == Some(5);
     until("all is committed", all).await;
     let answer = socket.ask(commit_of(&records[3])).await;
     assert_unknown(&answer, &records[3]);
-    produce(&proxy, 1, 1).await;
+    proxy.produce(1, 1).await;
     socket.records(1).await;
     until("the next is, too", || committed(&proxy, 0) == Some(6)).await;
     proxy.stopped().await;
@@ -117,7 +107,7 @@ async fn what_is_not_old_enough_is_not_committed_by_a_close_either() {
     })
     .await;
     proxy.topic("t", 1);
-    produce(&proxy, 1, 5).await;
+    proxy.produce(1, 5).await;
     let path = format!("{PATH}a");
     let mut socket = proxy.connect(&path).await;
     let records = socket.records(5).await;
@@ -134,7 +124,7 @@ async fn a_commit_for_a_partition_that_has_moved_is_answered_and_its_records_com
 {
     let proxy = Proxy::start().await;
     proxy.topic("t", 2);
-    produce(&proxy, 2, 3).await;
+    proxy.produce(2, 3).await;
     let mut first = proxy.connect(&format!("{PATH}a")).await;
     let records = first.records(6).await;
     for partition in 0..2 {

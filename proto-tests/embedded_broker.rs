@@ -178,6 +178,15 @@ async fn a_librdkafka_group_consumes_commits_and_resumes() {
     }
 }
 
+/// Runs a program of Java's client, which says at its end that all is as it should be.
+async fn run_to_its_end(broker: &MemoryBroker, program: &'static str, release: KafkaRelease) {
+    let bootstrap = broker.bootstrap();
+    let run = tokio::task::spawn_blocking(move || java(&bootstrap, program, &[]));
+    let out = tokio::time::timeout(PATIENCE, run).await;
+    let out = out.expect("the program ends").unwrap();
+    assert!(out.ends_with("done\n"), "{release:?}: {out}");
+}
+
 #[tokio::test]
 async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
     for release in [KafkaRelease::V3_9, KafkaRelease::V4] {
@@ -188,11 +197,7 @@ async fn the_java_client_administers_produces_and_shares_a_topic_in_a_group() {
         })
         .await
         .unwrap();
-        let bootstrap = broker.bootstrap();
-        let run = tokio::task::spawn_blocking(move || java(&bootstrap, "Everything.java", &[]));
-        let out = tokio::time::timeout(PATIENCE, run).await;
-        let out = out.expect("the program ends").unwrap();
-        assert!(out.ends_with("done\n"), "{release:?}: {out}");
+        run_to_its_end(&broker, "Everything.java", release).await;
         broker.stop().await;
     }
 }
@@ -214,11 +219,7 @@ async fn java_s_transactions_commit_abort_and_are_fenced_whatever_the_version() 
         })
         .await
         .unwrap();
-        let bootstrap = broker.bootstrap();
-        let run = tokio::task::spawn_blocking(move || java(&bootstrap, "Transactions.java", &[]));
-        let out = tokio::time::timeout(PATIENCE, run).await;
-        let out = out.expect("the program ends").unwrap();
-        assert!(out.ends_with("done\n"), "{release:?}: {out}");
+        run_to_its_end(&broker, "Transactions.java", release).await;
         broker.stop().await;
     }
 }

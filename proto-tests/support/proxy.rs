@@ -7,6 +7,7 @@ use kafka_websocket_proxy::app::App;
 use kafka_websocket_proxy::config::Config;
 use kafka_websocket_proxy::server::{self, Listeners, TlsListener};
 use memory_broker::{BrokerConfig, MemoryBroker};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -186,6 +187,16 @@ impl Proxy {
             Ok(client) => client,
             Err(refused) => panic!("{path}: {refused:?}"),
         }
+    }
+
+    /// Produces so many records to each partition of `t`.
+    pub(crate) async fn produce(&self, partitions: i32, count: usize) {
+        let mut producer = self.connect("/socket/in?topic=t").await;
+        for partition in 0..partitions {
+            let record = json!({"value": {"value": "x"}, "partition": partition});
+            producer.ask(json!(vec![record; count]).to_string()).await;
+        }
+        producer.close().await;
     }
 
     /// Waits until `/ready` says so: the sessions are loaded, and what follows is not theirs.
