@@ -105,6 +105,18 @@ impl ClientQuotas {
         (batch_size > 0).then_some(batch_size)
     }
 
+    /// How many producing sockets a client may have, over all nodes; 0: any number.
+    #[cfg_attr(not(test), expect(dead_code, reason = "not enforced yet"))]
+    pub(crate) fn max_connections_of_client(&self, client_id: Option<&str>) -> u32 {
+        self.0.producing.max_connections(client_id)
+    }
+
+    /// How many sockets a group may have, over all nodes; 0: any number.
+    #[cfg_attr(not(test), expect(dead_code, reason = "not enforced yet"))]
+    pub(crate) fn max_connections_of_group(&self, group_id: &str) -> u32 {
+        self.0.consuming.max_connections(Some(group_id))
+    }
+
     fn shared(&self, key: QuotaKey, per_second: u32) -> Option<RecordQuota> {
         if per_second == 0 {
             return None;

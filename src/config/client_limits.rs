@@ -16,6 +16,8 @@ pub(super) const BATCH_SIZE_MAX: u32 = 1_000_000;
 pub struct ClientLimitsConfig {
     /// `default-messages-per-second`
     pub default_messages_per_second: u32,
+    /// `default-max-connections-per-client`
+    pub default_max_connections: u32,
     /// `default-batch-size`
     pub default_batch_size: u32,
     /// `client-specific-limits`, by client id or group id.
@@ -27,6 +29,8 @@ pub struct ClientLimitsConfig {
 pub struct ClientLimit {
     /// Records per second.
     pub messages_per_second: Option<u32>,
+    /// Sockets, over all nodes.
+    pub max_connections: Option<u32>,
     /// Records of an array.
     pub batch_size: Option<u32>,
 }
@@ -36,6 +40,12 @@ impl ClientLimitsConfig {
     pub(crate) fn messages_per_second(&self, id: Option<&str>) -> u32 {
         let specific = id.and_then(|id| self.specific.get(id)?.messages_per_second);
         specific.unwrap_or(self.default_messages_per_second)
+    }
+
+    /// Of a client with that id, or of one without.
+    pub(crate) fn max_connections(&self, id: Option<&str>) -> u32 {
+        let specific = id.and_then(|id| self.specific.get(id)?.max_connections);
+        specific.unwrap_or(self.default_max_connections)
     }
 
     /// Of a group.
@@ -148,6 +158,7 @@ mod tests {
         ClientLimit {
             messages_per_second,
             batch_size,
+            ..ClientLimit::default()
         }
     }
 

@@ -12,6 +12,7 @@ fn quotas(per_second: u32) -> ClientQuotas {
     for limits in [&mut config.producer_limits, &mut config.consumer_limits] {
         let unlimited = ClientLimit {
             messages_per_second: Some(0),
+            max_connections: None,
             batch_size: Some(7),
         };
         limits.specific.insert("unlimited".to_owned(), unlimited);
@@ -57,6 +58,25 @@ fn a_client_without_a_limit_has_no_quota_and_a_field_that_its_entry_lacks_is_the
     assert!(quotas.of_group(None, "unlimited").is_none());
     assert_eq!(quotas.batch_size("unlimited"), Some(7));
     assert_eq!(quotas.batch_size("another"), None);
+}
+
+#[test]
+fn connections_are_those_of_the_entry_and_otherwise_the_default() {
+    let mut config = Config::default();
+    config.producer_limits.default_max_connections = 3;
+    config.consumer_limits.default_max_connections = 4;
+    let one = ClientLimit {
+        max_connections: Some(1),
+        ..ClientLimit::default()
+    };
+    for limits in [&mut config.producer_limits, &mut config.consumer_limits] {
+        limits.specific.insert("one".to_owned(), one);
+    }
+    let quotas = ClientQuotas::new(&config);
+    let of_clients = [Some("one"), Some("c"), None].map(|id| quotas.max_connections_of_client(id));
+    assert_eq!(of_clients, [1, 3, 3]);
+    assert_eq!(quotas.max_connections_of_group("one"), 1);
+    assert_eq!(quotas.max_connections_of_group("g"), 4);
 }
 
 #[tokio::test(start_paused = true)]
