@@ -253,7 +253,7 @@ async fn eventually_full(address: &str, path: &str) {
 
 #[tokio::test]
 async fn no_client_may_use_the_session_topic_whatever_it_is_called() {
-    let proxy = Proxy::with(|config| config.sessions.topic = "who-is-here".to_owned()).await;
+    let proxy = Proxy::with(|config| config.sessions.topic.name = "who-is-here".to_owned()).await;
     proxy.topic("t", 1);
     proxy.connect(&out("g", "a")).await.close().await;
     let tp = TopicPartition::new("who-is-here", 0);
@@ -273,7 +273,7 @@ async fn of_a_session_topic_with_more_partitions_the_first_is_used() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
     proxy.topic("wide", 3);
-    let wide = |config: &mut Config| config.sessions.topic = "wide".to_owned();
+    let wide = |config: &mut Config| config.sessions.topic.name = "wide".to_owned();
     let second = proxy.second(wide).await;
     let third = proxy
         .second(|config| {
@@ -348,9 +348,9 @@ async fn a_session_topic_that_was_just_created_is_waited_for() {
     proxy.broker.faults().add(unknown);
     let second = proxy
         .second(|config| {
-            config.sessions.topic = "sessions-of-others".to_owned();
+            config.sessions.topic.name = "sessions-of-others".to_owned();
             // No second try.
-            config.sessions.topic_init_retry_interval = Duration::from_secs(3600);
+            config.sessions.topic.init_retry_interval = Duration::from_secs(3600);
         })
         .await;
     let tp = TopicPartition::new("sessions-of-others", 0);

@@ -41,12 +41,12 @@ mod security;
 mod security_fault;
 mod server_ssl;
 mod ssl;
+mod state_topic;
 mod topic_globs;
 mod trusted_proxies;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +68,7 @@ pub use provenance::{KeyProvenance, Provenance, ValueSource};
 pub use reference::reference_conf;
 pub use server_ssl::SslConfig;
 pub(crate) use server_ssl::key_of_tls_fault;
+pub use state_topic::{DynamicLimitsConfig, SessionConfig, StateTopicConfig};
 pub(crate) use topic_globs::INTERNAL_PREFIX;
 pub use topic_globs::TopicGlobs;
 pub use trusted_proxies::TrustedProxies;
@@ -91,6 +92,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `session-handler.*`
     pub sessions: SessionConfig,
+    /// `dynamic-config-handler.*`
+    pub dynamic_limits: DynamicLimitsConfig,
     /// `commit-handler.*`
     pub commits: CommitConfig,
     /// What all Kafka clients share.
@@ -358,46 +361,6 @@ impl Default for WebSocketConfig {
             max_connections: 0,
             compression: true,
             origins: AllowedOrigins::Any,
-        }
-    }
-}
-
-/// `session-handler.*`
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// The topic in which the nodes of a deployment keep who is connected.
-    pub topic: String,
-    /// How many replicas it is created with.
-    pub replication_factor: i16,
-    /// How old a record may get in it: `retention.ms`. Places that are held are written again
-    /// before.
-    pub retention: Duration,
-    /// How long one try to find or create it may take.
-    pub topic_init_timeout: Duration,
-    /// How many tries are made before they become rarer.
-    pub topic_init_retries: u32,
-    /// From one try to the next.
-    pub topic_init_retry_interval: Duration,
-    /// How long the others wait for a node that is not heard of.
-    pub lease_duration: Duration,
-}
-
-impl SessionConfig {
-    /// What a lease may last: other nodes believe no longer one.
-    pub(crate) const LEASE_DURATIONS: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(600);
-}
-
-impl Default for SessionConfig {
-    fn default() -> Self {
-        Self {
-            topic: "_wsproxy.session.state".to_owned(),
-            replication_factor: 3,
-            retention: Duration::from_secs(30 * 24 * 3_600),
-            topic_init_timeout: Duration::from_secs(30),
-            topic_init_retries: 25,
-            topic_init_retry_interval: Duration::from_secs(1),
-            lease_duration: Duration::from_secs(15),
         }
     }
 }

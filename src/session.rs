@@ -131,7 +131,7 @@ impl Sessions {
         let shared = &sessions.shared;
         let (tasks, stop) = (&shared.tasks, &shared.stop);
         let client = log_client(config, tasks.clone(), stop.clone());
-        let mut settings = config.sessions.clone();
+        let mut settings = config.sessions.topic.clone();
         if config.dev {
             // The embedded broker is one, which is no reason to warn.
             settings.replication_factor = 1;
@@ -148,7 +148,7 @@ impl Sessions {
         let settings = NodeSettings {
             server_id: config.server.server_id.as_str().into(),
             lease_duration: config.sessions.lease_duration,
-            retention: config.sessions.retention,
+            retention: config.sessions.topic.retention,
         };
         let random = RandomState::new().hash_one(std::process::id());
         let state = PlacedSockets {
@@ -163,7 +163,7 @@ impl Sessions {
                 work: Notify::new(),
                 answered: Notify::new(),
                 freed: Notify::new(),
-                topic: config.sessions.topic.as_str().into(),
+                topic: config.sessions.topic.name.as_str().into(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
             }),

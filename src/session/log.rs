@@ -30,7 +30,7 @@ use super::node::LogTrouble;
 use super::record::SessionRecord;
 use super::shared::SessionsShared;
 use super::topic::SessionStateTopic;
-use crate::config::SessionConfig;
+use crate::config::StateTopicConfig;
 
 /// The pause before a write for which there was no memory is tried again.
 const WRITE_PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ const SLOW_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct SessionLog {
     shared: Arc<SessionsShared>,
     client: Client,
-    config: SessionConfig,
+    config: StateTopicConfig,
     topic: SessionStateTopic,
     /// Whether it was said that a record is not understood.
     warned_of_record: bool,
@@ -60,7 +60,11 @@ struct LogWriteResult {
 type LogWritesInFlight = FuturesOrdered<BoxFuture<'static, LogWriteResult>>;
 
 impl SessionLog {
-    pub(super) fn new(shared: Arc<SessionsShared>, client: Client, config: SessionConfig) -> Self {
+    pub(super) fn new(
+        shared: Arc<SessionsShared>,
+        client: Client,
+        config: StateTopicConfig,
+    ) -> Self {
         let topic = SessionStateTopic::new(client.cluster().clone(), config.clone());
         Self {
             shared,
@@ -84,14 +88,14 @@ impl SessionLog {
                 return;
             }
             failures += 1;
-            let retries = self.config.topic_init_retries;
+            let retries = self.config.init_retries;
             if failures == 1 || failures == retries {
                 let LogTrouble { what, detail } = &trouble;
-                let topic = &self.config.topic;
+                let topic = &self.config.name;
                 warn!(topic, detail, "the session topic is not available: {what}");
             }
             self.set_trouble(Some(trouble));
-            let interval = self.config.topic_init_retry_interval;
+            let interval = self.config.init_retry_interval;
             sleep(match failures < retries {
                 true => interval,
                 false => interval.max(SLOW_RETRY_INTERVAL),
@@ -101,7 +105,7 @@ impl SessionLog {
     }
 
     async fn load_and_follow(&mut self, failures: &mut u32) -> Result<Infallible, LogTrouble> {
-        let init = timeout(self.config.topic_init_timeout, self.topic.find_or_create());
+        let init = timeout(self.config.init_timeout, self.topic.find_or_create());
         let topic = init
             .await
             .unwrap_or_else(|_| Err(LogTrouble::new("it is not there in time", "no answer")))?;
@@ -115,7 +119,7 @@ impl SessionLog {
     /// Reads what there is.
     async fn load(&mut self, wake: &Arc<WakeSignal>) -> Result<Cursor, LogTrouble> {
         let begun = Instant::now();
-        let tp = TopicPartition::new(self.config.topic.as_str(), 0);
+        let tp = TopicPartition::new(self.config.name.as_str(), 0);
         let isolation = IsolationLevel::ReadUncommitted;
         let fetcher = self.client.fetcher().clone();
         let offset = async |spec| {
@@ -200,7 +204,7 @@ impl SessionLog {
         decoded
             .inspect_err(|error| {
                 if !std::mem::replace(&mut self.warned_of_record, true) {
-                    let topic = &self.config.topic;
+                    let topic = &self.config.name;
                     warn!(topic, offset, %error, "a record of the session topic is skipped, as will be others like it");
                 }
             })
@@ -237,7 +241,7 @@ impl SessionLog {
         let LogWriteResult { record, result } = answered;
         let was_failing = std::mem::replace(&mut self.is_write_failing, result.is_err());
         if let (Err(error), false) = (&result, was_failing) {
-            let topic = &self.config.topic;
+            let topic = &self.config.name;
             warn!(topic, %error, "the session topic cannot be written");
         }
         self.shared.with_node(|node| match result {

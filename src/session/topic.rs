@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::node::LogTrouble;
-use crate::config::SessionConfig;
+use crate::config::StateTopicConfig;
 
 /// How long what is written stays as it is: a node that reads the log while it is compacted sees
 /// the same as those that read before it.
@@ -23,14 +23,14 @@ const SEGMENT_AGE: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(super) struct SessionStateTopic {
     cluster: Cluster,
-    config: SessionConfig,
+    config: StateTopicConfig,
     warned_of_partitions: AtomicBool,
     /// Whether it was asked how an existing topic is cleaned up.
     checked_cleanup: AtomicBool,
 }
 
 impl SessionStateTopic {
-    pub(super) fn new(cluster: Cluster, config: SessionConfig) -> Self {
+    pub(super) fn new(cluster: Cluster, config: StateTopicConfig) -> Self {
         Self {
             cluster,
             config,
@@ -44,7 +44,7 @@ impl SessionStateTopic {
         let found = match self.find().await {
             Err(MetadataError::UnknownTopic { .. }) => {
                 self.create().await?;
-                let name = self.config.topic.as_str().into();
+                let name = self.config.name.as_str().into();
                 self.cluster.metadata().created_topic(&name).await
             }
             Ok(topic) => {
@@ -65,7 +65,7 @@ impl SessionStateTopic {
         let partitions = topic.partitions.len();
         if partitions > 1 && !self.warned_of_partitions.swap(true, Ordering::Relaxed) {
             warn!(
-                topic = self.config.topic,
+                topic = self.config.name,
                 partitions, "the session topic has more than one partition: only the first is used"
             );
         }
@@ -73,7 +73,7 @@ impl SessionStateTopic {
     }
 
     async fn find(&self) -> Result<Arc<TopicMetadata>, MetadataError> {
-        let names = [Arc::from(self.config.topic.as_str())];
+        let names = [Arc::from(self.config.name.as_str())];
         let metadata = self.cluster.metadata();
         let mut found = metadata
             .topics_refreshed_after(&names, Instant::now())
@@ -87,7 +87,7 @@ impl SessionStateTopic {
         if self.checked_cleanup.load(Ordering::Relaxed) {
             return;
         }
-        let topic = &self.config.topic;
+        let topic = &self.config.name;
         let policy = admin::topic_setting(&self.cluster, topic, "cleanup.policy").await;
         self.checked_cleanup
             .store(policy.is_ok(), Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl SessionStateTopic {
 
     /// Creates it, with fewer replicas than configured if there are fewer brokers.
     async fn create(&self) -> Result<(), LogTrouble> {
-        let topic = &self.config.topic;
+        let topic = &self.config.name;
         let mut replication = self.config.replication_factor;
         let mut settings = self.settings();
         loop {

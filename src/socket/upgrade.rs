@@ -388,7 +388,7 @@ impl SocketOpener {
         operation: AclOperation,
     ) -> Result<(), ReservedTopic> {
         let config = &self.app.config;
-        let (allowed, session_topic) = (&config.server.topics, &config.sessions.topic);
+        let (allowed, session_topic) = (&config.server.topics, &config.sessions.topic.name);
         topic_access::check_topics(topics, operation, allowed, session_topic)
     }
 

@@ -410,40 +410,40 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         default: Some("_wsproxy.session.state"),
         placeholder: "TOPIC",
         help: "Topic in which the nodes of a deployment keep who is connected; no client may use it",
-        set: |c, text| assign(&mut c.sessions.topic, value::non_empty(text)),
+        set: |c, text| assign(&mut c.sessions.topic.name, value::non_empty(text)),
     })
         .also(&["session-handler.topic-name"]),
     setting("session-handler.session-state-replication-factor", &["WSPROXY_SESSION_STATE_REPLICATION_FACTOR"], Setting {
         default: Some("3"),
         placeholder: "COUNT",
         help: "Replicas it is created with; fewer, with a warning, where there are fewer brokers",
-        set: |c, text| assign(&mut c.sessions.replication_factor, value::number(text, 1..=i64::from(i16::MAX))),
+        set: |c, text| assign(&mut c.sessions.topic.replication_factor, value::number(text, 1..=i64::from(i16::MAX))),
     })
         .also(&["session-handler.topic-replication-factor"]),
     setting("session-handler.session-state-retention", &["WSPROXY_SESSION_STATE_RETENTION"], Setting {
         default: Some("30 days"),
         placeholder: "DURATION",
         help: "How long a record stays in it; those of open sockets are written again before",
-        set: |c, text| assign(&mut c.sessions.retention, value::duration_from(text, Duration::from_secs(1))),
+        set: |c, text| assign(&mut c.sessions.topic.retention, value::duration_from(text, Duration::from_secs(1))),
     })
         .also(&["session-handler.topic-retention"]),
     setting("session-handler.topic-init-timeout", &["WSPROXY_SESSION_STATE_TOPIC_INIT_TIMEOUT"], Setting {
         default: Some("30 seconds"),
         placeholder: "DURATION",
         help: "How long one try to find or create it may take",
-        set: |c, text| assign(&mut c.sessions.topic_init_timeout, value::positive_duration(text)),
+        set: |c, text| assign(&mut c.sessions.topic.init_timeout, value::positive_duration(text)),
     }),
     setting("session-handler.topic-init-retries", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRIES"], Setting {
         default: Some("25"),
         placeholder: "COUNT",
         help: "Tries before they become rarer; the proxy goes on without an end",
-        set: |c, text| assign(&mut c.sessions.topic_init_retries, value::number(text, 0..=1_000_000)),
+        set: |c, text| assign(&mut c.sessions.topic.init_retries, value::number(text, 0..=1_000_000)),
     }),
     setting("session-handler.topic-init-retry-interval", &["WSPROXY_SESSION_STATE_TOPIC_INIT_RETRY_INTERVAL"], Setting {
         default: Some("1 second"),
         placeholder: "DURATION",
         help: "From one try to the next",
-        set: |c, text| assign(&mut c.sessions.topic_init_retry_interval, value::positive_duration(text)),
+        set: |c, text| assign(&mut c.sessions.topic.init_retry_interval, value::positive_duration(text)),
     }),
     setting("session-handler.lease-duration", &["WSPROXY_SESSION_LEASE_DURATION"], Setting {
         default: Some("15 seconds"),

@@ -73,7 +73,7 @@ impl ReadableTopics {
             by_client: Mutex::default(),
             turns: Semaphore::new(TURNS),
             allowed: config.server.topics.clone(),
-            session_topic: config.sessions.topic.clone(),
+            session_topic: config.sessions.topic.name.clone(),
             metrics_topic: config.metrics_reporter.topic.clone(),
         }))
     }
