@@ -56,6 +56,7 @@ pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use basic_auth::BasicAuthConfig;
 pub use bind_error::BindError;
+pub(crate) use client_limits::LimitedClients;
 pub use client_limits::{ClientLimit, ClientLimitsConfig};
 pub use effective::EffectiveValue;
 pub use error::ConfigError;

@@ -35,35 +35,18 @@ pub struct ClientLimit {
     pub batch_size: Option<u32>,
 }
 
-impl ClientLimitsConfig {
-    /// Of a client with that id, or of one without.
-    pub(crate) fn messages_per_second(&self, id: Option<&str>) -> u32 {
-        let specific = id.and_then(|id| self.specific.get(id)?.messages_per_second);
-        specific.unwrap_or(self.default_messages_per_second)
-    }
-
-    /// Of a client with that id, or of one without.
-    pub(crate) fn max_connections(&self, id: Option<&str>) -> u32 {
-        let specific = id.and_then(|id| self.specific.get(id)?.max_connections);
-        specific.unwrap_or(self.default_max_connections)
-    }
-
-    /// Of a group.
-    pub(crate) fn batch_size(&self, id: &str) -> u32 {
-        let specific = self.specific.get(id).and_then(|limit| limit.batch_size);
-        specific.unwrap_or(self.default_batch_size)
-    }
-}
-
-/// Which clients a list is of.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum LimitedClients {
+/// Which clients limits are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum LimitedClients {
+    /// Those of `/socket/in`, by client id.
     Producers,
+    /// Those of `/socket/out`, by group id.
     Groups,
 }
 
 impl LimitedClients {
-    fn id(self) -> &'static str {
+    /// What the field is called that has the id.
+    pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Producers => "producer-id",
             Self::Groups => "group-id",

@@ -40,10 +40,6 @@ impl TokenBucket {
         self.full_at = self.full_at.checked_sub(cost).unwrap_or(self.full_at);
     }
 
-    pub(super) fn per_second(&self) -> u32 {
-        self.per_second
-    }
-
     pub(super) fn full_at(&self) -> Instant {
         self.full_at
     }

@@ -40,7 +40,7 @@ use crate::codec::avro::framing::AvroFraming;
 use crate::codec::command::{self, CommandMessage};
 use crate::codec::inbound::{InboundRecord, LONG_RECORD_BYTES, ProduceMessage, RecordRejection};
 use crate::config::Config;
-use crate::quotas::RecordQuota;
+use crate::quotas::{RecordQuota, ReservedRecords};
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_messages::AvroMessages;
 use avro_messages::MessageRead;
@@ -354,14 +354,21 @@ impl ProducingSocket {
     /// Waits until the client's quota has so many records, which counts them. Acks go on being
     /// sent meanwhile; a record that still waits when the socket closes was not taken.
     async fn await_quota(&mut self, records: usize) -> Result<(), CloseReason> {
-        let Some(quota) = self.quota.take() else {
+        let Some(quota) = self.quota.take_if(|quota| quota.is_limited()) else {
             return Ok(());
         };
-        let reserved = quota.reserve(records);
-        // Boxed: the task of an open socket has no room for what it seldom needs.
-        let waited = match reserved.at() <= Instant::now() {
-            true => Ok(()),
-            false => Box::pin(self.send_acks_until(reserved.at())).await,
+        let mut reserved = quota.reserve(records);
+        let waited = loop {
+            if reserved.at() <= Instant::now() {
+                break Ok(());
+            }
+            // Boxed: the task of an open socket has no room for what it seldom needs.
+            if let Err(reason) = Box::pin(self.send_acks_before(&reserved)).await {
+                break Err(reason);
+            }
+            if reserved.is_void() {
+                reserved = quota.reserve(records);
+            }
         };
         match waited {
             Ok(()) => reserved.take(),
@@ -371,10 +378,14 @@ impl ProducingSocket {
         waited
     }
 
-    /// Sends acks until then, or until the socket is to close: nothing is read meanwhile.
-    async fn send_acks_until(&mut self, at: Instant) -> Result<(), CloseReason> {
-        let handle = Arc::clone(self.session.handle());
-        while Instant::now() < at {
+    /// Sends acks until the turn of these records comes, or is void, or the socket is to close:
+    /// nothing is read meanwhile.
+    async fn send_acks_before(
+        &mut self,
+        reserved: &ReservedRecords<'_>,
+    ) -> Result<(), CloseReason> {
+        let (handle, at) = (Arc::clone(self.session.handle()), reserved.at());
+        while Instant::now() < at && !reserved.is_void() {
             self.session.handle_signals()?;
             self.on_timer(false)?;
             let pending = !self.acks.is_empty() || self.session.has_unsent();

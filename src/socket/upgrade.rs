@@ -561,7 +561,8 @@ impl SocketOpener {
             } => {
                 let (config, producer) = (&self.app.config, self.client.producer().clone());
                 let client_id = params.client_id.as_deref();
-                let quota = self.app.quotas.of_client(user.as_ref(), client_id);
+                let wake = &connection_permit.handle().wake;
+                let quota = self.app.quotas.of_client(user.as_ref(), client_id, wake);
                 let permit = (connection_permit, quota);
                 let socket =
                     ProducingSocket::new(config, producer, socket, format, topic, permit, log);
@@ -574,7 +575,8 @@ impl SocketOpener {
                 connection_permit,
                 group_permit,
             } => {
-                let quota = self.app.quotas.of_group(user.as_ref(), &params.group_id);
+                let (quotas, wake) = (&self.app.quotas, &connection_permit.handle().wake);
+                let quota = quotas.of_group(user.as_ref(), &params.group_id, wake);
                 let permits = (connection_permit, group_permit, quota);
                 let (config, consumers) = (&self.app.config, self.client.consumers());
                 let params = (params, formats.0, formats.1);
