@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "session",
         "topic_access",
     ],
+    &["state_log"],
     &["config", "metrics"],
     &["codec"],
     &[

@@ -13,6 +13,7 @@
 //! quotas          how many records a client may write and a group read in a second
 //! session         who is connected: the sockets of this node, groups' places over all nodes
 //! auth            whether a client may connect, and which Kafka user its request is for
+//! state_log       a compacted topic that the nodes of a deployment share
 //! topic_access    which topics clients may read and write
 //! healthcheck     asks a running instance whether it lives
 //! avro_schemas    which schemas Avro messages are written with; asks the schema registry
@@ -100,4 +101,5 @@ mod routes;
 pub mod server;
 mod session;
 mod socket;
+mod state_log;
 mod topic_access;

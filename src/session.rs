@@ -3,7 +3,7 @@
 //! ```text
 //! upgrade ─ acquire_group_permit ─▶ Sessions ─▶ SessionNode (pure) ◀─ clock: tick
 //!                                      │ Write            ▲ records, acknowledgements
-//!                                      └───▶ SessionLog ──┴──▶ session topic ◀─▶ other nodes
+//!                                      └───▶ StateLog ────┴──▶ session topic ◀─▶ other nodes
 //!                                            one task: topic, reader, writer
 //! ```
 //!
@@ -22,23 +22,18 @@
 //! - The clock waits for nothing: claims end in time whatever the brokers do.
 //! - Queues are bounded by the sockets that are open, and by the nodes that there are.
 
-mod log;
 mod node;
 mod record;
 pub(crate) mod registry;
 mod shared;
 pub(crate) mod socket_authentication;
 mod state;
-mod topic;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kafka_client::client::Client;
-use kafka_client::config::{ConsumerConfig, ProducerConfig};
-use kafka_client::{Cluster, Principal};
 use runtime::mutex::lock;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -46,24 +41,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use self::log::SessionLog;
 use self::node::{
-    CLAIM_TIMEOUT, ClaimOutcome, ClaimRefusal, LogTrouble, NodeSettings, PROBE_TIMEOUT, SessionNode,
+    CLAIM_TIMEOUT, ClaimOutcome, ClaimRefusal, NodeSettings, PROBE_TIMEOUT, SessionNode,
 };
 use self::record::{PlaceClaim, PlaceEndpoint};
 use self::registry::{SocketHandle, SocketSignal};
 use self::shared::{PlacedSocket, PlacedSockets, SessionsShared};
 use crate::config::Config;
+use crate::state_log::{self, LogTrouble, StateLog, StateTopicKind};
 
 /// How long a stop waits for the releases to be written.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client that finds its group full waits for a place to be freed: one that was freed at
 /// another node just now is read of a round trip later.
 const FREED_TIMEOUT: Duration = Duration::from_millis(250);
-/// Bytes of the log that wait to be written, at most.
-const WRITE_MEMORY: usize = 4 << 20;
-/// Bytes of the log that were read and not applied, at most.
-const READ_MEMORY: usize = 8 << 20;
+/// The session topic. One that is not as it should be is a nuisance: nobody is kept out for it.
+const SESSION_TOPIC: StateTopicKind = StateTopicKind {
+    noun: "session topic",
+    replication_key: "session-handler.session-state-replication-factor",
+    is_strict: false,
+};
 
 /// The sessions, as this node takes part in them. Clones share it.
 #[derive(Clone, Debug)]
@@ -130,13 +127,19 @@ impl Sessions {
         let sessions = Self::new(config);
         let shared = &sessions.shared;
         let (tasks, stop) = (&shared.tasks, &shared.stop);
-        let client = log_client(config, tasks.clone(), stop.clone());
+        let lease = config.sessions.lease_duration;
+        // A renewal that waits for a broker that does not answer is to be sent to the next leader
+        // while the lease still holds.
+        let patience = (lease / 3).max(Duration::from_millis(500));
+        let timeouts = (patience, lease * 2 / 3);
+        let client = state_log::client(config, timeouts, tasks.clone(), stop.clone());
         let mut settings = config.sessions.topic.clone();
         if config.dev {
             // The embedded broker is one, which is no reason to warn.
             settings.replication_factor = 1;
         }
-        let log = SessionLog::new(Arc::clone(shared), client, settings);
+        let (state, stopped) = (Arc::clone(shared), stop.clone());
+        let log = StateLog::new(state, client, SESSION_TOPIC, settings, stopped);
         tasks.spawn(stop.clone().run_until_cancelled_owned(log.run()));
         let clock = Arc::clone(shared).run_clock();
         tasks.spawn(stop.clone().run_until_cancelled_owned(clock));
@@ -404,27 +407,6 @@ impl Drop for GroupPermit {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-/// Connections, a producer and a fetcher of the log's own.
-fn log_client(config: &Config, tasks: TaskTracker, stop: CancellationToken) -> Client {
-    let mut client = config.client.clone();
-    client.metrics = client.metrics.without_records();
-    // A renewal that waits for a broker that does not answer is to be sent to the next leader
-    // while the lease still holds.
-    let patience = (config.sessions.lease_duration / 3).max(Duration::from_millis(500));
-    client.request_timeout = client.request_timeout.min(patience);
-    let producer = ProducerConfig {
-        delivery_timeout: config.sessions.lease_duration * 2 / 3,
-        buffer_memory: WRITE_MEMORY,
-        ..ProducerConfig::default()
-    };
-    let consumer = ConsumerConfig {
-        fetch_memory: READ_MEMORY,
-        ..ConsumerConfig::default()
-    };
-    let cluster = Cluster::new(client, Principal::Proxy, tasks, stop);
-    Client::new(cluster, producer, consumer)
 }
 
 #[cfg(test)]

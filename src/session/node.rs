@@ -45,9 +45,10 @@ use tokio::time::Instant;
 pub(super) use self::effect::{ClaimOutcome, ClaimRefusal, NodeEffect, PlaceLoss};
 use self::own_places::OwnPlaces;
 use self::writes::LogWrites;
-pub(super) use self::writes::{CLAIM_TIMEOUT, LogTrouble, PROBE_TIMEOUT};
+pub(super) use self::writes::{CLAIM_TIMEOUT, PROBE_TIMEOUT};
 use super::record::{NodeIncarnation, NodeLease, PlaceId, SessionRecord};
 use super::state::{SessionEvent, SessionState};
+use crate::state_log::LogTrouble;
 
 /// From one try to the next to write what could not be written.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -145,11 +146,6 @@ impl SessionNode {
     /// Whether another node that lives has the same server id.
     pub(super) fn has_duplicate_server_id(&self) -> bool {
         self.duplicate_server_id
-    }
-
-    /// What the records of the log are read up to.
-    pub(super) fn next_offset(&self) -> i64 {
-        self.next_offset
     }
 
     /// Forgets what was read: the log is read from its start, which is that offset. What was

@@ -6,6 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use kafka_client::record::Record;
+use kafka_client::{ProduceError, RecordMetadata};
 use runtime::mutex::lock;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -13,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::node::{ClaimOutcome, LogTrouble, NodeEffect, PROBE_TIMEOUT, PlaceLoss, SessionNode};
-use super::record::SessionRecord;
+use super::node::{ClaimOutcome, NodeEffect, PROBE_TIMEOUT, PlaceLoss, SessionNode};
+use super::record::{SessionRecord, SessionRecordError};
 use super::registry::{SocketHandle, SocketSignal};
+use crate::state_log::{EncodedEntry, LogTrouble, LoggedState};
 
 /// What all parts share.
 #[derive(Debug)]
@@ -96,6 +99,72 @@ impl SessionsShared {
         if timeout(PROBE_TIMEOUT, alive).await.is_ok() {
             self.with_node(|node| node.client_answered(number, Instant::now()));
         }
+    }
+}
+
+impl LoggedState for SessionsShared {
+    type NewEntry = SessionRecord;
+    type Entry = SessionRecord;
+    type DecodeError = SessionRecordError;
+
+    fn encode(entry: &SessionRecord) -> EncodedEntry {
+        let (key, value) = entry.encode();
+        let header = None;
+        EncodedEntry { key, value, header }
+    }
+
+    fn decode(record: &Record<'_>) -> Result<SessionRecord, SessionRecordError> {
+        SessionRecord::decode(record.key, record.value)
+    }
+
+    fn begin_load(self: &Arc<Self>, start: i64) {
+        let mut state = lock(&self.state);
+        state.outbox.clear();
+        state.node.begin_load(start);
+    }
+
+    fn loaded(self: &Arc<Self>) {
+        self.with_node(|node| node.loaded(Instant::now()));
+    }
+
+    fn read(self: &Arc<Self>, entries: Vec<(i64, Option<SessionRecord>)>, next_offset: i64) {
+        let now = Instant::now();
+        self.with_node(|node| {
+            for (offset, record) in entries {
+                node.read(offset, record, now);
+            }
+            node.read_up_to(next_offset);
+        });
+    }
+
+    fn take_write(&self) -> Option<SessionRecord> {
+        lock(&self.state).outbox.pop_front()
+    }
+
+    fn put_back(&self, entry: SessionRecord) {
+        lock(&self.state).outbox.push_front(entry);
+    }
+
+    fn answered(
+        self: &Arc<Self>,
+        entry: SessionRecord,
+        result: Result<RecordMetadata, ProduceError>,
+    ) {
+        let now = Instant::now();
+        self.with_node(|node| match result {
+            Ok(metadata) => node.acked(entry, metadata.offset, now),
+            Err(error) => node.failed(entry, &error.to_string(), now),
+        });
+        self.answered.notify_waiters();
+    }
+
+    fn set_trouble(&self, trouble: Option<LogTrouble>) {
+        let status = &self.status;
+        status.send_modify(|status| status.trouble = trouble);
+    }
+
+    fn work(&self) -> &Notify {
+        &self.work
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a node wants done, and what it answers to claims.
 
-use super::writes::LogTrouble;
 use crate::session::record::SessionRecord;
+use crate::state_log::LogTrouble;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -197,7 +197,7 @@ impl SessionSimulation {
     fn read(&mut self, n: usize, records: usize) {
         for _ in 0..records {
             let node = &mut self.nodes[n].node;
-            let offset = node.next_offset();
+            let offset = node.next_offset;
             let Some(next) = self.log.get(offset as usize) else {
                 break;
             };

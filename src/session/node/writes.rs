@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::session::record::SessionRecord;
+use crate::state_log::LogTrouble;
 
 /// How long a claim may take to be decided.
 pub(in crate::session) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -13,21 +14,6 @@ pub(in crate::session) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 pub(in crate::session) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// From when on an answer of the log is overdue, so that no claim is begun.
 pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
-/// What is wrong with the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::session) struct LogTrouble {
-    pub(in crate::session) what: &'static str,
-    /// For operators: may name brokers.
-    pub(in crate::session) detail: String,
-}
-
-impl LogTrouble {
-    pub(in crate::session) fn new(what: &'static str, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
-        Self { what, detail }
-    }
-}
-
 /// The writes of one node that are under way.
 #[derive(Debug, Default)]
 pub(super) struct LogWrites {

@@ -1,4 +1,4 @@
-//! The session topic: found, or created as configured.
+//! The topic of a log: found, or created as configured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use kafka_client::metadata::{MetadataError, TopicMetadata};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::node::LogTrouble;
+use super::trouble::LogTrouble;
 use crate::config::StateTopicConfig;
 
 /// How long what is written stays as it is: a node that reads the log while it is compacted sees
@@ -19,20 +19,34 @@ const COMPACTION_LAG: Duration = Duration::from_secs(600);
 /// From when on a part of the log is compacted, so that a start reads little.
 const SEGMENT_AGE: Duration = Duration::from_secs(3_600);
 
-/// Finds the session topic, or creates it.
+/// What a topic is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StateTopicKind {
+    /// What messages call it.
+    pub(crate) noun: &'static str,
+    /// The key of its replication factor.
+    pub(crate) replication_key: &'static str,
+    /// Whether one is refused that has more than one partition, or is not compacted. Otherwise it
+    /// is used as it is, with a warning.
+    pub(crate) is_strict: bool,
+}
+
+/// Finds the topic, or creates it.
 #[derive(Debug)]
-pub(super) struct SessionStateTopic {
+pub(super) struct StateTopic {
     cluster: Cluster,
+    kind: StateTopicKind,
     config: StateTopicConfig,
     warned_of_partitions: AtomicBool,
     /// Whether it was asked how an existing topic is cleaned up.
     checked_cleanup: AtomicBool,
 }
 
-impl SessionStateTopic {
-    pub(super) fn new(cluster: Cluster, config: StateTopicConfig) -> Self {
+impl StateTopic {
+    pub(super) fn new(cluster: Cluster, kind: StateTopicKind, config: StateTopicConfig) -> Self {
         Self {
             cluster,
+            kind,
             config,
             warned_of_partitions: AtomicBool::new(false),
             checked_cleanup: AtomicBool::new(false),
@@ -48,7 +62,7 @@ impl SessionStateTopic {
                 self.cluster.metadata().created_topic(&name).await
             }
             Ok(topic) => {
-                self.check_cleanup().await;
+                self.check_cleanup().await?;
                 Ok(topic)
             }
             Err(error) => Err(error),
@@ -63,10 +77,15 @@ impl SessionStateTopic {
             LogTrouble::new(what, error.to_string())
         })?;
         let partitions = topic.partitions.len();
+        if partitions > 1 && self.kind.is_strict {
+            let detail = format!("it has {partitions}, and their records no common order");
+            return Err(LogTrouble::new("it has more than one partition", detail));
+        }
         if partitions > 1 && !self.warned_of_partitions.swap(true, Ordering::Relaxed) {
+            let (topic, noun) = (&self.config.name, self.kind.noun);
             warn!(
-                topic = self.config.name,
-                partitions, "the session topic has more than one partition: only the first is used"
+                topic,
+                partitions, "the {noun} has more than one partition: only the first is used"
             );
         }
         Ok(topic)
@@ -82,31 +101,43 @@ impl SessionStateTopic {
     }
 
     /// Tells once when a topic that was there before is not compacted: it grows, and every start
-    /// reads all of it. Nothing else depends on that, so that not knowing it stops nothing.
-    async fn check_cleanup(&self) {
+    /// reads all of it, or it forgets. Not knowing that stops nothing.
+    async fn check_cleanup(&self) -> Result<(), LogTrouble> {
         if self.checked_cleanup.load(Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
-        let topic = &self.config.name;
+        let (topic, noun) = (&self.config.name, self.kind.noun);
         let policy = admin::topic_setting(&self.cluster, topic, "cleanup.policy").await;
-        self.checked_cleanup
-            .store(policy.is_ok(), Ordering::Relaxed);
         match policy {
-            Ok(Some(policy)) if !policy.split(',').any(|part| part.trim() == "compact") => warn!(
-                topic,
-                "cleanup.policy" = policy,
-                "the session topic is not compacted: it grows, and a start reads all of it; \
-                 kafka-configs --alter --topic {topic} --add-config 'cleanup.policy=[compact,delete]' \
-                 mends that"
-            ),
+            Ok(Some(policy)) if !policy.split(',').any(|part| part.trim() == "compact") => {
+                let mend = format!(
+                    "kafka-configs --alter --topic {topic} --add-config 'cleanup.policy=[{}]' \
+                     mends that",
+                    self.cleanup_policy()
+                );
+                if self.kind.is_strict {
+                    let detail = format!("its cleanup.policy is {policy}; {mend}");
+                    return Err(LogTrouble::new("it is not compacted", detail));
+                }
+                warn!(
+                    topic,
+                    "cleanup.policy" = policy,
+                    "the {noun} is not compacted: it grows, and a start reads all of it; {mend}"
+                );
+            }
             Ok(_) => {}
-            Err(error) => debug!(topic, %error, "cleanup.policy of the session topic is not known"),
+            Err(error) => {
+                debug!(topic, %error, "cleanup.policy of the {noun} is not known");
+                return Ok(());
+            }
         }
+        self.checked_cleanup.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Creates it, with fewer replicas than configured if there are fewer brokers.
     async fn create(&self) -> Result<(), LogTrouble> {
-        let topic = &self.config.name;
+        let (topic, noun) = (&self.config.name, self.kind.noun);
         let mut replication = self.config.replication_factor;
         let mut settings = self.settings();
         loop {
@@ -114,7 +145,7 @@ impl SessionStateTopic {
                 admin::create_topic_with(&self.cluster, topic, 1, replication, &settings).await;
             let error = match created {
                 Ok(()) => {
-                    info!(topic, replication, "the session topic was created");
+                    info!(topic, replication, "the {noun} was created");
                     return Ok(());
                 }
                 Err(error) if error.already_exists() => return Ok(()),
@@ -128,13 +159,12 @@ impl SessionStateTopic {
                     topic,
                     configured = self.config.replication_factor,
                     replication = fewer,
-                    "there are fewer brokers than \
-                     session-handler.session-state-replication-factor: \
-                     the sessions are kept on those that there are"
+                    "there are fewer brokers than {}: the {noun} is kept on those that there are",
+                    self.kind.replication_key
                 );
                 replication = fewer;
             } else if error.is_invalid_config() && settings.len() > 1 {
-                warn!(topic, %error, "the session topic is created with compaction alone");
+                warn!(topic, %error, "the {noun} is created with compaction alone");
                 settings.truncate(1);
             } else {
                 return Err(creation_trouble(&error));
@@ -145,12 +175,25 @@ impl SessionStateTopic {
     /// The topic's settings; the first one is what it cannot do without.
     fn settings(&self) -> Vec<(&'static str, String)> {
         let millis = |duration: Duration| duration.as_millis().to_string();
-        vec![
-            ("cleanup.policy", "compact,delete".to_owned()),
-            ("retention.ms", millis(self.config.retention)),
-            ("segment.ms", millis(SEGMENT_AGE.min(self.config.retention))),
+        let mut settings = vec![
+            ("cleanup.policy", self.cleanup_policy().to_owned()),
             ("min.compaction.lag.ms", millis(COMPACTION_LAG)),
-        ]
+        ];
+        let retention = self.config.retention;
+        if retention.is_zero() {
+            settings.push(("segment.ms", millis(SEGMENT_AGE)));
+        } else {
+            settings.push(("retention.ms", millis(retention)));
+            settings.push(("segment.ms", millis(SEGMENT_AGE.min(retention))));
+        }
+        settings
+    }
+
+    fn cleanup_policy(&self) -> &'static str {
+        match self.config.retention.is_zero() {
+            true => "compact",
+            false => "compact,delete",
+        }
     }
 }
 
