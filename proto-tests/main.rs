@@ -6,6 +6,7 @@ mod acls_kafka;
 mod admin_groups;
 mod admin_kafka;
 mod admin_server;
+mod admin_sessions;
 mod admission;
 mod autobahn;
 mod avro_java;

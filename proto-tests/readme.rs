@@ -123,7 +123,7 @@ async fn the_commands_of_the_admin_server_answer_what_they_are_said_to() {
     let record = json!({"value": {"value": "tea"}}).to_string();
     let mut producer = dev.connect("/socket/in?topic=orders").await;
     producer.ask(record).await;
-    let path = "/socket/out?topic=orders&groupId=shipping&clientId=a&autoCommit=false";
+    let path = "/socket/out?topic=orders&groupId=shipping&clientId=warehouse-1&autoCommit=false";
     let mut reader = dev.connect(path).await;
     let id = reader.records(1).await[0]["wsProxyMessageId"].clone();
     reader
@@ -134,13 +134,15 @@ async fn the_commands_of_the_admin_server_answer_what_they_are_said_to() {
         serde_json::from_slice(&output.stdout).expect(command)
     };
     let all = commands(section("## The admin server"));
-    let [list, describe, offsets, alter, delete] = &all[..] else {
+    let [list, describe, offsets, alter, delete, sockets, close] = &all[..] else {
         panic!("{all:?}");
     };
     assert_eq!(answer(list)[0]["groupId"], "shipping");
-    assert_eq!(answer(describe)["members"][0]["instanceId"], "a");
+    assert_eq!(answer(describe)["members"][0]["instanceId"], "warehouse-1");
     until("it is committed", || answer(offsets)[0]["offset"] == 1).await;
-    reader.close().await;
+    assert_eq!(answer(sockets)[0]["endpoint"], "in");
+    assert_eq!(answer(close)[0]["clientId"], "warehouse-1");
+    assert_eq!(reader.closed().await.0, 1008);
     until("it has left", || answer(describe)["state"] == "EMPTY").await;
     assert_eq!(answer(alter)[0]["lag"], 1);
     assert_eq!(answer(delete), json!([]));

@@ -1,9 +1,9 @@
-//! Who is connected: the sockets of this process, and the places of groups over all nodes.
+//! Who is connected: the sockets of this process, and those of all nodes with the places of groups.
 //!
 //! ```text
-//! upgrade ─ acquire_group_permit ─▶ Sessions ─▶ SessionNode (pure) ◀─ clock: tick
-//!                                      │ Write            ▲ records, acknowledgements
-//!                                      └───▶ StateLog ────┴──▶ session topic ◀─▶ other nodes
+//! upgrade ─ acquire_group_permit ┬▶ Sessions ─▶ SessionNode (pure) ◀─ clock: tick
+//!         └ list_producer ───────┤     │ Write            ▲ records, acknowledgements
+//! admin ─ open_sockets, evict ───┘     └───▶ StateLog ────┴──▶ session topic ◀─▶ other nodes
 //!                                            one task: topic, reader, writer
 //! ```
 //!
@@ -15,14 +15,19 @@
 //!   brokers, or until another node's client was pinged. After [`CLAIM_TIMEOUT`] it is answered
 //!   503, and at once while the log is known not to answer. While the log is loaded it waits as
 //!   long. While its group is full it waits a moment for a place to be freed at another node.
+//! - A producing socket waits for nothing: the log reads of it when it has been open for a while.
 //! - A socket that is open, or closes, waits for nothing here: a release is written when it can
 //!   be.
+//! - Who has a socket of another node closed waits until its node has released it, for some seconds
+//!   at most.
 //! - The log has connections, a producer and a fetcher of its own: no client's records hold it
 //!   up.
 //! - The clock waits for nothing: claims end in time whatever the brokers do.
 //! - Queues are bounded by the sockets that are open, and by the nodes that there are.
 
 mod node;
+mod open_sockets;
+mod place_claim;
 mod record;
 pub(crate) mod registry;
 mod shared;
@@ -44,7 +49,8 @@ use tracing::info;
 use self::node::{
     CLAIM_TIMEOUT, ClaimOutcome, ClaimRefusal, NodeSettings, PROBE_TIMEOUT, SessionNode,
 };
-use self::record::{PlaceClaim, PlaceEndpoint};
+pub(crate) use self::open_sockets::{EvictionError, OpenSocket, SocketSelector};
+use self::place_claim::{PlaceClaim, SocketRole};
 use self::registry::{SocketHandle, SocketSignal};
 use self::shared::{PlacedSocket, PlacedSockets, SessionsShared};
 use crate::config::Config;
@@ -68,9 +74,10 @@ pub(crate) struct Sessions {
     shared: Arc<SessionsShared>,
 }
 
-/// One of the sockets that a group may have; released when dropped.
+/// An open socket's place: one of those that a group may have, or that of a producing socket;
+/// released when dropped.
 #[derive(Debug)]
-pub(crate) struct GroupPermit {
+pub(crate) struct PlacePermit {
     sessions: Sessions,
     number: u64,
     handle: Arc<SocketHandle>,
@@ -188,15 +195,13 @@ impl Sessions {
         (principal, client_id): (Option<&Arc<str>>, &str),
         topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
-    ) -> Result<GroupPermit, AdmissionError> {
-        let claim = PlaceClaim {
-            endpoint: PlaceEndpoint::Consume,
+    ) -> Result<PlacePermit, AdmissionError> {
+        let role = SocketRole::Member {
             group_id: group.into(),
             client_id: client_id.into(),
-            principal: principal.cloned(),
-            topics: topics.into(),
         };
-        let error = |outcome| self.admission_error(&claim, outcome);
+        let claim = Arc::new(PlaceClaim::new(role, principal, topics));
+        let error = |outcome| self.admission_error((client_id, group), outcome);
         let now = Instant::now();
         let (load_by, freed_by) = (now + CLAIM_TIMEOUT, now + FREED_TIMEOUT);
         loop {
@@ -235,6 +240,30 @@ impl Sessions {
                 ClaimRefusal::Trouble(trouble) => return Err(self.unavailable(trouble)),
             }
         }
+    }
+
+    /// Has every node list the producing socket of `handle`, some time later.
+    pub(crate) fn list_producer(
+        &self,
+        (client_id, instance_id): (Option<&str>, Option<&str>),
+        principal: Option<&Arc<str>>,
+        topic: (Arc<str>, usize),
+        handle: &Arc<SocketHandle>,
+    ) -> PlacePermit {
+        let role = SocketRole::Producer {
+            client_id: client_id.map(Arc::from),
+            instance_id: instance_id.map(Arc::from),
+        };
+        let claim = Arc::new(PlaceClaim::new(role, principal, &[topic]));
+        let mut state = lock(&self.shared.state);
+        let number = state.node.list(claim, Instant::now());
+        let socket = PlacedSocket {
+            handle: Arc::clone(handle),
+            decided: None,
+        };
+        state.sockets.insert(number, socket);
+        drop(state);
+        self.permit(number, handle)
     }
 
     /// Why no socket can be given a place; empty when all is well. `detailed`: with what names
@@ -297,13 +326,13 @@ impl Sessions {
 
     fn begin_claim(
         &self,
-        claim: &PlaceClaim,
+        claim: &Arc<PlaceClaim>,
         handle: &Arc<SocketHandle>,
-    ) -> Result<(GroupPermit, oneshot::Receiver<ClaimOutcome>), ClaimRefusal> {
+    ) -> Result<(PlacePermit, oneshot::Receiver<ClaimOutcome>), ClaimRefusal> {
         let (decided, decision) = oneshot::channel();
         let number = {
             let mut state = lock(&self.shared.state);
-            let number = state.node.claim(claim.clone(), Instant::now())?;
+            let number = state.node.claim(Arc::clone(claim), Instant::now())?;
             let socket = PlacedSocket {
                 handle: Arc::clone(handle),
                 decided: Some(decided),
@@ -312,12 +341,15 @@ impl Sessions {
             state.carry_out(&self.shared);
             number
         };
-        let permit = GroupPermit {
+        Ok((self.permit(number, handle), decision))
+    }
+
+    fn permit(&self, number: u64, handle: &Arc<SocketHandle>) -> PlacePermit {
+        PlacePermit {
             sessions: self.clone(),
             number,
             handle: Arc::clone(handle),
-        };
-        Ok((permit, decision))
+        }
     }
 
     /// Waits until claims may be begun.
@@ -374,8 +406,12 @@ impl Sessions {
         }
     }
 
-    fn admission_error(&self, claim: &PlaceClaim, outcome: ClaimOutcome) -> AdmissionError {
-        let (client_id, group) = (claim.client_id.to_string(), claim.group_id.to_string());
+    fn admission_error(
+        &self,
+        (client_id, group): (&str, &str),
+        outcome: ClaimOutcome,
+    ) -> AdmissionError {
+        let (client_id, group) = (client_id.to_owned(), group.to_owned());
         match outcome {
             ClaimOutcome::Duplicate => AdmissionError::DuplicateClientId { client_id, group },
             ClaimOutcome::Full {
@@ -395,15 +431,15 @@ impl Sessions {
     }
 }
 
-impl GroupPermit {
-    /// Frees the permit before the socket has ended: its client may connect again, and another
-    /// may take the permit.
+impl PlacePermit {
+    /// Frees the place before the socket has ended: its client may connect again, and another may
+    /// have the place.
     pub(crate) fn release(&self) {
         self.sessions.shared.release(self.number, &self.handle);
     }
 }
 
-impl Drop for GroupPermit {
+impl Drop for PlacePermit {
     fn drop(&mut self) {
         self.release();
     }

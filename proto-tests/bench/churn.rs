@@ -131,7 +131,7 @@ struct HeldForSockets {
 impl HeldForSockets {
     fn counts(&self) -> [f64; 6] {
         [
-            self.held.group_sockets as f64,
+            self.held.placed_sockets as f64,
             self.members as f64,
             self.held.cursors as f64,
             self.tasks as f64,

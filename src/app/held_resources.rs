@@ -7,8 +7,8 @@ use super::App;
 pub struct HeldResources {
     /// Open sockets.
     pub sockets: usize,
-    /// Those that count for a consumer group.
-    pub group_sockets: usize,
+    /// Those that have a place among the sessions, or claim one.
+    pub placed_sockets: usize,
     /// Tasks of sockets, also of those that are closing or were refused by a close frame.
     pub socket_tasks: usize,
     /// Positions from which partitions are read.
@@ -29,7 +29,7 @@ impl App {
         let producer = self.client.producer();
         HeldResources {
             sockets: self.registry.open_sockets(),
-            group_sockets: self.sessions.placed_sockets(),
+            placed_sockets: self.sessions.placed_sockets(),
             socket_tasks: self.socket_tasks.len(),
             cursors,
             read_partitions,

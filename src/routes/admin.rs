@@ -1,18 +1,21 @@
-//! The admin server: what operators ask about groups, and change of them.
+//! The admin server: what operators ask about groups and sockets, and change of them.
 //!
 //! ```text
 //! path ─▶ AdminPath ─▶ method ─┬▶ groups, offsets ─▶ GroupAdmin ─▶ brokers
+//!                              ├▶ sessions ─▶ Sessions ─▶ other nodes
 //!                              └▶ cluster
 //! ```
 //!
 //! It has a port of its own, on which there is nothing else, and no other port has any of this.
-//! Answers that grow with the number of groups are written batch by batch, as the client reads them.
+//! Answers that grow with the number of groups, or of sockets, are written batch by batch, as the
+//! client reads them.
 
 mod alteration;
 mod body;
 mod groups;
 mod offsets;
 mod path;
+mod sessions;
 
 use bytes::Buf;
 use futures_util::Stream;
@@ -85,6 +88,8 @@ async fn answer<B: Buf>(
             let body = body::read(body).await?;
             offsets::alter(app, group, topic, &body).await
         }
+        (AdminPath::Sessions, &Method::GET) => sessions::list(app),
+        (AdminPath::Session(selector), &Method::DELETE) => sessions::evict(app, selector).await,
         _ => {
             let allowed = path.allowed();
             let message = format!("this path answers {allowed} requests only");

@@ -29,10 +29,13 @@
 //! # Invariants
 //! - A place is granted only by the state at the claim's own place in the log.
 //! - Every claim ends: it is granted, refused, or given up, and then released in the log.
+//! - What is not counted is written when it has been open for a while, and as long as the log does
+//!   not take it, not at all: it grows with the sockets that are open, and not with those that were.
 //! - Sockets that are open wait for nothing here.
 
 mod claims;
 mod effect;
+mod listed;
 mod own_places;
 mod writes;
 
@@ -227,6 +230,7 @@ impl SessionNode {
             }
             SessionRecord::Released { .. }
             | SessionRecord::Refused { .. }
+            | SessionRecord::EvictionEnded { .. }
             | SessionRecord::Left { .. } => true,
             _ => false,
         };
@@ -268,6 +272,7 @@ impl SessionNode {
                 self.write(record, now);
             }
         }
+        self.write_listed(now);
         if self.is_in_touch(now) {
             self.find_dead_nodes(now);
         }
@@ -322,10 +327,15 @@ impl SessionNode {
     }
 
     fn handle(&mut self, event: SessionEvent, now: Instant) {
+        if let SessionEvent::EvictionRequested(place) = event {
+            // Also while the log is read again: who asks waits for the socket's end.
+            return self.eviction_requested(place);
+        }
         if self.phase == NodePhase::Loading {
             return;
         }
         match event {
+            SessionEvent::EvictionRequested(_) => {}
             SessionEvent::Admitted(place) => {
                 if let Some(number) = self.own(place) {
                     self.admitted(number, now);

@@ -5,6 +5,7 @@
 //! node/<incarnation>       lease | null: the node has left
 //! expired/<incarnation>    expired
 //! place/<incarnation>/<n>  place | refused | null: the place is released
+//! evict/<incarnation>/<n>  evict | null: nobody asks for that any more
 //! ```
 //!
 //! A node is an incarnation: a random number of each start, and of each time that its places were
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::place_claim::PlaceClaim;
 use crate::config::SessionConfig;
 
 /// The version of the values that are written. Readers skip all others.
@@ -57,40 +59,6 @@ pub(super) struct PlaceId {
     pub(super) node: NodeIncarnation,
     /// Which one of that node's process.
     pub(super) number: u64,
-}
-
-/// The kind of socket that a place is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum PlaceEndpoint {
-    /// `/socket/out`: a member of a group.
-    #[serde(rename = "out")]
-    Consume,
-}
-
-/// What a socket claims: to be a member of its group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PlaceClaim {
-    pub(super) endpoint: PlaceEndpoint,
-    pub(super) group_id: Arc<str>,
-    pub(super) client_id: Arc<str>,
-    /// The Kafka user whose socket it is; none: it has no credentials of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) principal: Option<Arc<str>>,
-    /// The topics that it reads, with their partition counts.
-    pub(super) topics: Arc<[(Arc<str>, usize)]>,
-}
-
-impl PlaceClaim {
-    /// Which client of the group it is of: the same client id of another user is another client.
-    /// One user must not have another's socket pinged or closed, nor learn that there is one.
-    pub(super) fn client(&self) -> Arc<str> {
-        match &self.principal {
-            None => Arc::clone(&self.client_id),
-            // Neither of them has control characters.
-            Some(principal) => format!("{principal}\0{}", self.client_id).into(),
-        }
-    }
 }
 
 /// A node's promise to say within `duration` that it lives.
@@ -140,11 +108,16 @@ pub(super) enum SessionRecord {
     /// The node has no places any more, and is forgotten.
     Left { node: NodeIncarnation },
     /// A socket claims a place.
-    Place { id: PlaceId, claim: PlaceClaim },
+    Place { id: PlaceId, claim: Arc<PlaceClaim> },
     /// The node that has the client's socket refuses the claim: its client is alive.
     Refused { id: PlaceId },
     /// The place is free, or was never had.
     Released { id: PlaceId },
+    /// The node that has the socket of that place is to close it. The place is free when that node
+    /// releases it.
+    EvictionRequested { id: PlaceId },
+    /// Nobody waits for that any more.
+    EvictionEnded { id: PlaceId },
 }
 
 /// Why a record is skipped.
@@ -176,14 +149,16 @@ struct ValueVersion {
 enum RecordValue {
     Lease(NodeLease),
     Expired { by: String },
-    Place(PlaceClaim),
+    Place(Arc<PlaceClaim>),
     Refused,
+    Evict,
 }
 
 enum RecordKey {
     Node(NodeIncarnation),
     Expired(NodeIncarnation),
     Place(PlaceId),
+    Eviction(PlaceId),
 }
 
 impl SessionRecord {
@@ -192,9 +167,10 @@ impl SessionRecord {
         let value = match self {
             Self::Lease { lease, .. } => Some(RecordValue::Lease(lease.clone())),
             Self::Expired { by, .. } => Some(RecordValue::Expired { by: by.to_string() }),
-            Self::Place { claim, .. } => Some(RecordValue::Place(claim.clone())),
+            Self::Place { claim, .. } => Some(RecordValue::Place(Arc::clone(claim))),
             Self::Refused { .. } => Some(RecordValue::Refused),
-            Self::Left { .. } | Self::Released { .. } => None,
+            Self::EvictionRequested { .. } => Some(RecordValue::Evict),
+            Self::Left { .. } | Self::Released { .. } | Self::EvictionEnded { .. } => None,
         };
         let value = value.map(|value| {
             let value = VersionedValue {
@@ -208,6 +184,9 @@ impl SessionRecord {
             Self::Expired { node, .. } => format!("expired/{node}"),
             Self::Place { id, .. } | Self::Refused { id } | Self::Released { id } => {
                 format!("place/{}/{}", id.node, id.number)
+            }
+            Self::EvictionRequested { id } | Self::EvictionEnded { id } => {
+                format!("evict/{}/{}", id.node, id.number)
             }
         };
         (key, value)
@@ -238,6 +217,8 @@ impl SessionRecord {
             (RecordKey::Place(id), None) => Self::Released { id },
             (RecordKey::Place(id), Some(RecordValue::Place(claim))) => Self::Place { id, claim },
             (RecordKey::Place(id), Some(RecordValue::Refused)) => Self::Refused { id },
+            (RecordKey::Eviction(id), Some(RecordValue::Evict)) => Self::EvictionRequested { id },
+            (RecordKey::Eviction(id), None) => Self::EvictionEnded { id },
             _ => return Err(misplaced()),
         })
     }
@@ -270,17 +251,24 @@ impl RecordKey {
         if let Some(node) = key.strip_prefix("expired/") {
             return Some(Self::Expired(NodeIncarnation::parse(node)?));
         }
-        let (node, number) = key.strip_prefix("place/")?.split_once('/')?;
-        Some(Self::Place(PlaceId {
+        let (kind, place) = key.split_once('/')?;
+        let (node, number) = place.split_once('/')?;
+        let id = PlaceId {
             node: NodeIncarnation::parse(node)?,
             number: number.parse().ok()?,
-        }))
+        };
+        match kind {
+            "place" => Some(Self::Place(id)),
+            "evict" => Some(Self::Eviction(id)),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::place_claim::SocketRole;
 
     const NODE: NodeIncarnation = NodeIncarnation(0xa1);
     const ID: PlaceId = PlaceId {
@@ -290,11 +278,23 @@ mod tests {
 
     fn claim() -> PlaceClaim {
         PlaceClaim {
-            endpoint: PlaceEndpoint::Consume,
-            group_id: "g".into(),
-            client_id: "a \"b\"".into(),
+            role: SocketRole::Member {
+                group_id: "g".into(),
+                client_id: "a \"b\"".into(),
+            },
             principal: None,
             topics: [("t".into(), 3)].into(),
+            since: 1_764_000_000_000,
+        }
+    }
+
+    fn producer_claim(client_id: Option<&str>, instance_id: Option<&str>) -> PlaceClaim {
+        PlaceClaim {
+            role: SocketRole::Producer {
+                client_id: client_id.map(Arc::from),
+                instance_id: instance_id.map(Arc::from),
+            },
+            ..claim()
         }
     }
 
@@ -308,10 +308,16 @@ mod tests {
             SessionRecord::Left { node: NODE },
             SessionRecord::Place {
                 id: ID,
-                claim: claim(),
+                claim: claim().into(),
+            },
+            SessionRecord::Place {
+                id: ID,
+                claim: producer_claim(Some("p"), Some("1")).into(),
             },
             SessionRecord::Refused { id: ID },
             SessionRecord::Released { id: ID },
+            SessionRecord::EvictionRequested { id: ID },
+            SessionRecord::EvictionEnded { id: ID },
         ] {
             let (key, value) = record.encode();
             let value = value.as_deref().map(str::as_bytes);
@@ -324,15 +330,19 @@ mod tests {
 
     #[test]
     fn a_place_is_json_that_other_programs_read() {
-        let place = SessionRecord::Place {
-            id: ID,
-            claim: claim(),
+        let encoded = |claim: PlaceClaim| {
+            let claim = claim.into();
+            SessionRecord::Place { id: ID, claim }.encode()
         };
-        let (key, value) = place.encode();
+        let (key, value) = encoded(claim());
         assert_eq!(key, "place/00000000000000a1/7");
         assert_eq!(
             value.unwrap(),
-            r#"{"version":1,"type":"place","endpoint":"out","groupId":"g","clientId":"a \"b\"","topics":[["t",3]]}"#
+            r#"{"version":1,"type":"place","endpoint":"out","groupId":"g","clientId":"a \"b\"","topics":[["t",3]],"since":1764000000000}"#
+        );
+        assert_eq!(
+            encoded(producer_claim(None, None)).1.unwrap(),
+            r#"{"version":1,"type":"place","endpoint":"in","topics":[["t",3]],"since":1764000000000}"#
         );
     }
 
@@ -342,23 +352,27 @@ mod tests {
             principal: principal.map(Arc::from),
             ..claim()
         };
+        let client = |claim: &PlaceClaim| claim.group_member().unwrap().client;
         let alice = claim(Some("alice"));
         let record = SessionRecord::Place {
             id: ID,
-            claim: alice.clone(),
+            claim: alice.clone().into(),
         };
         let (key, value) = record.encode();
         let value = value.unwrap();
         assert!(value.contains(r#""principal":"alice","topics""#), "{value}");
         let read = SessionRecord::decode(Some(key.as_bytes()), Some(value.as_bytes()));
         assert_eq!(read, Ok(record));
-        assert_ne!(alice.client(), claim(Some("bob")).client());
-        assert_ne!(alice.client(), claim(None).client());
+        assert_ne!(client(&alice), client(&claim(Some("bob"))));
+        assert_ne!(client(&alice), client(&claim(None)));
         let like_alice = PlaceClaim {
-            client_id: format!("alice{}", claim(None).client_id).into(),
+            role: SocketRole::Member {
+                group_id: "g".into(),
+                client_id: format!("alice{}", claim(None).client_id().unwrap()).into(),
+            },
             ..claim(None)
         };
-        assert_ne!(alice.client(), like_alice.client());
+        assert_ne!(client(&alice), client(&like_alice));
     }
 
     #[test]
@@ -390,6 +404,20 @@ mod tests {
         assert_eq!(
             SessionRecord::decode(None, None),
             Err(SessionRecordError::UnknownKey)
+        );
+    }
+
+    /// Written before there was `since`.
+    #[test]
+    fn a_place_of_an_older_version_is_read() {
+        let value = br#"{"version":1,"type":"place","endpoint":"out","groupId":"g","clientId":"a","topics":[["t",3]]}"#;
+        let decoded = SessionRecord::decode(Some(b"place/00000000000000a1/7"), Some(value));
+        let Ok(SessionRecord::Place { claim, .. }) = decoded else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!(
+            (claim.since, claim.group_member().unwrap().group),
+            (0, "g".into())
         );
     }
 

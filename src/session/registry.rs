@@ -62,11 +62,14 @@ pub(crate) enum SocketSignal {
     RefuseCredentials = 32,
     /// Close, since the client's token is not good any more.
     ExpireAuthentication = 64,
+    /// Close, since an administrator wants it.
+    CloseByAdmin = 128,
 }
 
 impl SocketSignal {
-    const BY_URGENCY: [Self; 7] = [
+    const BY_URGENCY: [Self; 8] = [
         Self::Stop,
+        Self::CloseByAdmin,
         Self::ExpireAuthentication,
         Self::RefuseCredentials,
         Self::Evict,

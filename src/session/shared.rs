@@ -77,6 +77,7 @@ impl SessionsShared {
         self.with_node(|node| node.release(number, Instant::now()));
         if lock(&self.state).sockets.remove(&number).is_some() {
             handle.released.notify_waiters();
+            self.freed.notify_waiters();
         }
     }
 
@@ -188,6 +189,7 @@ impl PlacedSockets {
                     }
                 }
                 NodeEffect::Evict(number) => self.signal(number, SocketSignal::Evict),
+                NodeEffect::Close(number) => self.signal(number, SocketSignal::CloseByAdmin),
                 NodeEffect::Lost { number, loss } => {
                     let signal = match loss {
                         PlaceLoss::Superseded => SocketSignal::Supersede,

@@ -30,7 +30,8 @@ use tokio::time::Instant;
 
 pub(super) use self::group_places::GroupPlaces;
 use self::group_places::{PlaceOutcome, QueuedPlace, RemovedPlace};
-use super::record::{NodeIncarnation, NodeLease, PlaceClaim, PlaceId, SessionRecord};
+use super::place_claim::{PlaceClaim, PlaceMember};
+use super::record::{NodeIncarnation, NodeLease, PlaceId, SessionRecord};
 
 /// How many nodes that are gone are remembered. Their last records come soon after their end.
 const GONE_NODES_MAX: usize = 1_024;
@@ -52,11 +53,20 @@ pub(super) struct NodeEntry {
     pub(super) lease: Option<NodeLease>,
     /// When we read of it last; not when it wrote that.
     renewed_at: Instant,
-    /// Its places and claims, by number, with their groups and clients.
-    places: HashMap<u64, (Arc<str>, Arc<str>)>,
+    /// Its places and claims, by number.
+    places: HashMap<u64, Arc<PlaceClaim>>,
 }
 
 impl NodeEntry {
+    /// What the node is called.
+    pub(super) fn server_id(&self, node: NodeIncarnation) -> Arc<str> {
+        match &self.lease {
+            Some(lease) => Arc::clone(&lease.server_id),
+            // Compaction may drop a lease before the places.
+            None => node.to_string().into(),
+        }
+    }
+
     /// When its lease is over, as far as we have heard.
     fn lapses_at(&self, default: Duration) -> Instant {
         self.renewed_at + self.lease.as_ref().map_or(default, NodeLease::duration)
@@ -80,6 +90,8 @@ pub(super) enum SessionEvent {
     Refused(PlaceId),
     /// The place, or the claim, is no more.
     Released(PlaceId),
+    /// The socket of the place is to be closed.
+    EvictionRequested(PlaceId),
     /// A lease was renewed, or is new.
     Renewed(NodeIncarnation),
     /// The node is gone with its places, which are those.
@@ -108,6 +120,8 @@ impl SessionState {
             SessionRecord::Place { id, claim } => self.place(id, claim, now),
             SessionRecord::Refused { id } => self.remove(id, SessionEvent::Refused(id)),
             SessionRecord::Released { id } => self.remove(id, SessionEvent::Released(id)),
+            SessionRecord::EvictionRequested { id } => vec![SessionEvent::EvictionRequested(id)],
+            SessionRecord::EvictionEnded { .. } => Vec::new(),
         }
     }
 
@@ -119,6 +133,30 @@ impl SessionState {
     /// The nodes that have not left.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeIncarnation, &NodeEntry)> {
         self.nodes.iter().map(|(node, entry)| (*node, entry))
+    }
+
+    /// Whether that place, or claim, is there.
+    pub(super) fn contains(&self, id: PlaceId) -> bool {
+        let node = self.nodes.get(&id.node);
+        node.is_some_and(|node| node.places.contains_key(&id.number))
+    }
+
+    /// The places of a node that are had, with what they are for.
+    pub(super) fn places_of(
+        &self,
+        node: NodeIncarnation,
+    ) -> impl Iterator<Item = (PlaceId, &Arc<PlaceClaim>)> {
+        let places = self.nodes.get(&node).into_iter();
+        let places = places.flat_map(|node| &node.places);
+        let places = places.map(move |(&number, claim)| (PlaceId { node, number }, claim));
+        places.filter(|(id, claim)| {
+            claim
+                .group_member()
+                .is_none_or(|PlaceMember { group, client }| {
+                    let group = self.groups.get(&group);
+                    group.and_then(|group| group.holder(&client)) == Some(*id)
+                })
+        })
     }
 
     /// The nodes whose lease is over by now.
@@ -170,67 +208,85 @@ impl SessionState {
         }))
     }
 
-    fn place(&mut self, id: PlaceId, claim: PlaceClaim, now: Instant) -> Vec<SessionEvent> {
+    fn place(&mut self, id: PlaceId, claim: Arc<PlaceClaim>, now: Instant) -> Vec<SessionEvent> {
         let known = self.entry(id.node, now);
         // Written again, so that it is kept; or of a node that is gone.
         if known.is_none_or(|node| node.places.contains_key(&id.number)) {
             return Vec::new();
         }
-        let names = (Arc::clone(&claim.group_id), claim.client());
-        let group = self.groups.entry(Arc::clone(&claim.group_id)).or_default();
-        let place = QueuedPlace::new(id, claim.topics, now);
-        let event = match group.push(&names.1, place) {
+        let event = match claim.group_member() {
+            None => SessionEvent::Admitted(id),
+            Some(member) => self.push(member, id, &claim, now),
+        };
+        if let Some(node) = self.nodes.get_mut(&id.node) {
+            node.places.insert(id.number, claim);
+        }
+        vec![event]
+    }
+
+    fn push(
+        &mut self,
+        PlaceMember { group, client }: PlaceMember,
+        id: PlaceId,
+        claim: &PlaceClaim,
+        now: Instant,
+    ) -> SessionEvent {
+        let place = QueuedPlace::new(id, Arc::clone(&claim.topics), now);
+        let places = self.groups.entry(Arc::clone(&group)).or_default();
+        match places.push(&client, place) {
             PlaceOutcome::Admitted => SessionEvent::Admitted(id),
             PlaceOutcome::Behind(holder) => SessionEvent::Behind { place: id, holder },
             PlaceOutcome::Full {
                 sockets,
                 partitions,
             } => {
-                self.contested_groups.insert(Arc::clone(&claim.group_id));
+                self.contested_groups.insert(group);
                 SessionEvent::Full {
                     place: id,
                     sockets,
                     partitions,
                 }
             }
-        };
-        if let Some(node) = self.nodes.get_mut(&id.node) {
-            node.places.insert(id.number, names);
         }
-        vec![event]
     }
 
     /// Removes a place or a claim, if it is there.
     fn remove(&mut self, id: PlaceId, event: SessionEvent) -> Vec<SessionEvent> {
         let node = self.nodes.get_mut(&id.node);
-        let Some((group, client)) = node.and_then(|node| node.places.remove(&id.number)) else {
+        let Some(claim) = node.and_then(|node| node.places.remove(&id.number)) else {
             return Vec::new();
         };
         let mut events = vec![event];
-        self.remove_from_group(&group, &client, id, &mut events);
+        self.remove_from_group(&claim, id, &mut events);
         events
     }
 
     fn remove_from_group(
         &mut self,
-        name: &Arc<str>,
-        client: &Arc<str>,
+        claim: &PlaceClaim,
         id: PlaceId,
         events: &mut Vec<SessionEvent>,
     ) {
-        let Some(group) = self.groups.get_mut(name) else {
+        let Some(PlaceMember {
+            group: name,
+            client,
+        }) = claim.group_member()
+        else {
+            return;
+        };
+        let Some(group) = self.groups.get_mut(&name) else {
             return;
         };
         let RemovedPlace {
             admitted,
             behind,
             refused,
-        } = group.remove(client, id);
+        } = group.remove(&client, id);
         if group.is_empty() {
-            self.groups.remove(name);
+            self.groups.remove(&name);
         }
         for (place, sockets, partitions) in refused {
-            self.contested_groups.insert(Arc::clone(name));
+            self.contested_groups.insert(Arc::clone(&name));
             events.push(SessionEvent::Full {
                 place,
                 sockets,
@@ -261,9 +317,8 @@ impl SessionState {
             places: places.clone(),
         }];
         for number in places {
-            let (group, client) = &entry.places[&number];
             let id = PlaceId { node, number };
-            self.remove_from_group(group, client, id, &mut events);
+            self.remove_from_group(&entry.places[&number], id, &mut events);
         }
         events
     }

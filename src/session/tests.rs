@@ -30,7 +30,7 @@ async fn acquire(
     sessions: &Sessions,
     client_id: &str,
     partitions: usize,
-) -> Result<GroupPermit, AdmissionError> {
+) -> Result<PlacePermit, AdmissionError> {
     let handle = Arc::default();
     let topics = [("t".into(), partitions)];
     sessions
@@ -120,4 +120,48 @@ async fn a_group_that_is_refused_its_first_socket_leaves_nothing() {
     assert!(matches!(refused, AdmissionError::GroupFull { .. }));
     assert_eq!(sessions.placed_sockets(), 0);
     let _b = acquire(&sessions, "b", 1).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sockets_of_all_users_that_are_meant_are_closed_and_those_that_have_not_are_waited_for()
+{
+    let sessions = sessions();
+    let mut permits = Vec::new();
+    for (user, client, instance) in [
+        (None, "p", Some("1")),
+        (Some("alice"), "p", Some("1")),
+        (Some("alice"), "p", Some("2")),
+        (None, "q", Some("1")),
+    ] {
+        let (user, handle) = (user.map(Arc::from), Arc::default());
+        let client = (Some(client), instance);
+        permits.push(sessions.list_producer(client, user.as_ref(), ("t".into(), 1), &handle));
+    }
+    let instance = SocketSelector::Producer {
+        client_id: "p".to_owned(),
+        instance_id: Some("1".to_owned()),
+    };
+    let closing = tokio::spawn({
+        let (sessions, instance) = (sessions.clone(), instance.clone());
+        async move { sessions.evict(&instance).await }
+    });
+    permits[1].handle.wake.notified().await;
+    let signals = permits.iter().map(|permit| permit.handle.take_signal());
+    let close = Some(SocketSignal::CloseByAdmin);
+    assert_eq!(signals.collect::<Vec<_>>(), [close, close, None, None]);
+    permits.remove(1);
+    tokio::task::yield_now().await;
+    assert!(!closing.is_finished());
+    permits.remove(0);
+    let closed = closing.await.unwrap().unwrap();
+    assert_eq!(closed.len(), 2);
+    let gone = sessions.evict(&instance).await.unwrap_err();
+    assert_eq!(gone, EvictionError::NotFound);
+    let listed = sessions.open_sockets().unwrap();
+    let mut listed: Vec<_> = listed
+        .iter()
+        .map(|s| (s.client_id(), s.principal()))
+        .collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [(Some("p"), Some("alice")), (Some("q"), None)]);
 }

@@ -55,7 +55,7 @@ use crate::codec::commit::{self, CommitMessage, CommitOrCommand, CommitRejection
 use crate::codec::socket_error;
 use crate::config::Config;
 use crate::quotas::DeliveryQuota;
-use crate::session::GroupPermit;
+use crate::session::PlacePermit;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_commits::AvroCommits;
 use avro_commits::{CommitRead, SchemaLookUp};
@@ -99,7 +99,7 @@ pub(super) struct ConsumingSocket {
     turn: TaskTurn,
     topics: CountedTopics,
     log: SocketLog,
-    group_permit: GroupPermit,
+    place_permit: PlacePermit,
     /// Released when the socket ends.
     _connection_permit: ConnectionPermit,
 }
@@ -112,9 +112,9 @@ impl ConsumingSocket {
         stream: WebSocketStream,
         (params, format, avro_commits): (ConsumeParams, FrameFormat, AvroCommits),
         start: Option<GroupStart>,
-        (connection_permit, group_permit, quota): (
+        (connection_permit, place_permit, quota): (
             ConnectionPermit,
-            GroupPermit,
+            PlacePermit,
             Option<DeliveryQuota>,
         ),
         log: SocketLog,
@@ -145,7 +145,7 @@ impl ConsumingSocket {
             offsets: OffsetTracker::new(params.auto_commit, &config.commits),
             turn: TaskTurn::default(),
             log,
-            group_permit,
+            place_permit,
             _connection_permit: connection_permit,
         }
     }
@@ -161,7 +161,7 @@ impl ConsumingSocket {
         if !matches!(Box::pin(committed).await, Ok(Ok(()))) {
             debug!("the last commit failed; its records are delivered again");
         }
-        self.group_permit.release();
+        self.place_permit.release();
         let reason = match self.complete_frame(&reason).await {
             Ok(()) => reason,
             Err(lost) => lost,

@@ -26,6 +26,8 @@ pub(crate) struct ProduceParams {
     pub(crate) formats: RecordFormats,
     /// `clientId`
     pub(crate) client_id: Option<String>,
+    /// `instanceId`
+    pub(crate) instance_id: Option<String>,
 }
 
 /// The parameters of `/socket/out`.
@@ -139,13 +141,12 @@ impl QueryParams {
     pub(crate) fn produce_params(&self) -> Result<ProduceParams, ParamError> {
         self.refuse_near_misses(PRODUCE_NAMES)?;
         let payload = self.check_common()?;
-        // Validated already, for the transactional producers that it is meant for.
-        self.optional("instanceId", NAME, name)?;
         Ok(ProduceParams {
             topic: self.required("topic", TOPIC, topic)?,
             payload,
             formats: self.formats()?,
             client_id: self.optional("clientId", NAME, name)?,
+            instance_id: self.optional("instanceId", NAME, name)?,
         })
     }
 

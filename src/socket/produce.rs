@@ -41,6 +41,7 @@ use crate::codec::command::{self, CommandMessage};
 use crate::codec::inbound::{InboundRecord, LONG_RECORD_BYTES, ProduceMessage, RecordRejection};
 use crate::config::Config;
 use crate::quotas::{RecordQuota, ReservedRecords};
+use crate::session::PlacePermit;
 use crate::session::registry::ConnectionPermit;
 pub(super) use avro_messages::AvroMessages;
 use avro_messages::MessageRead;
@@ -93,6 +94,7 @@ pub(super) struct ProducingSocket {
     log: SocketLog,
     /// How long the acks still due may take when the server stops.
     shutdown_grace: Duration,
+    place_permit: PlacePermit,
     /// Released when the socket ends.
     _connection_permit: ConnectionPermit,
 }
@@ -104,7 +106,11 @@ impl ProducingSocket {
         stream: WebSocketStream,
         format: MessageFormat,
         topic: Arc<TopicMetadata>,
-        (connection_permit, quota): (ConnectionPermit, Option<RecordQuota>),
+        (connection_permit, place_permit, quota): (
+            ConnectionPermit,
+            PlacePermit,
+            Option<RecordQuota>,
+        ),
         log: SocketLog,
     ) -> Self {
         let write_buffer_max = config.server.websocket.send_buffer;
@@ -130,6 +136,7 @@ impl ProducingSocket {
             records: 0,
             log,
             shutdown_grace: config.server.shutdown_grace,
+            place_permit,
             _connection_permit: connection_permit,
         }
     }
@@ -157,6 +164,7 @@ impl ProducingSocket {
                 return self.log.close(&lost, self.records);
             }
         }
+        self.place_permit.release();
         // Boxed: the task of an open socket has no room for what only its end needs.
         Box::pin(self.session.close(&reason)).await;
         self.log.close(&reason, self.records);

@@ -125,6 +125,12 @@ impl SocketSession {
                     let reconnect_after = self.handle.reconnect_after();
                     return Err(CloseReason::ServerStopping { reconnect_after });
                 }
+                SocketSignal::CloseByAdmin => {
+                    return Err(CloseReason::Fail(CloseFrame::new(
+                        CloseCode::POLICY_VIOLATION,
+                        "closed by an administrator",
+                    )));
+                }
                 SocketSignal::Evict => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::POLICY_VIOLATION,

@@ -36,7 +36,7 @@ use crate::http_keep_alive::KeepAliveStream;
 use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::socket_authentication::SocketAuthentication;
-use crate::session::{AdmissionError, GroupPermit};
+use crate::session::{AdmissionError, PlacePermit};
 use crate::topic_access::{self, ReservedTopic};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
@@ -93,7 +93,7 @@ pub(super) struct UpgradeRequest {
 type JoinedGroup = (
     Vec<Arc<TopicMetadata>>,
     (FrameFormat, AvroCommits),
-    GroupPermit,
+    PlacePermit,
 );
 
 /// Admits and starts the socket of one request.
@@ -112,6 +112,7 @@ enum AdmittedSocket {
         format: MessageFormat,
         topic: Arc<TopicMetadata>,
         connection_permit: ConnectionPermit,
+        place_permit: PlacePermit,
     },
     Consuming {
         params: ConsumeParams,
@@ -119,7 +120,7 @@ enum AdmittedSocket {
         /// With `offsetResetStrategy=latest`.
         start: Option<GroupStart>,
         connection_permit: ConnectionPermit,
-        group_permit: GroupPermit,
+        group_permit: PlacePermit,
     },
 }
 
@@ -269,11 +270,13 @@ impl SocketOpener {
                 let topic = self.topics_or_create(&names, AclOperation::Write).await?;
                 let topic = Arc::clone(&topic[0]);
                 let format = self.message_format(&params).await?;
+                let place_permit = self.list_producer(&params, &topic, connection_permit.handle());
                 Ok(AdmittedSocket::Producing {
                     params,
                     format,
                     topic,
                     connection_permit,
+                    place_permit,
                 })
             }
             SocketEndpoint::Consume => {
@@ -299,6 +302,18 @@ impl SocketOpener {
                 })
             }
         }
+    }
+
+    fn list_producer(
+        &self,
+        params: &ProduceParams,
+        topic: &Arc<TopicMetadata>,
+        handle: &Arc<SocketHandle>,
+    ) -> PlacePermit {
+        let client = (params.client_id.as_deref(), params.instance_id.as_deref());
+        let user = self.client.cluster().principal().user();
+        let sessions = &self.app.sessions;
+        sessions.list_producer(client, user, partition_count(topic), handle)
     }
 
     /// The topics, what frames are, and a permit of the group. For topics that are known the
@@ -350,7 +365,7 @@ impl SocketOpener {
         params: &ConsumeParams,
         topics: &[(Arc<str>, usize)],
         handle: &Arc<SocketHandle>,
-    ) -> Result<GroupPermit, AdmissionError> {
+    ) -> Result<PlacePermit, AdmissionError> {
         let group = &params.group_id;
         let user = self.client.cluster().principal().user();
         let client = (user, params.client_id.as_str());
@@ -558,14 +573,15 @@ impl SocketOpener {
                 format,
                 topic,
                 connection_permit,
+                place_permit,
             } => {
                 let (config, producer) = (&self.app.config, self.client.producer().clone());
                 let client_id = params.client_id.as_deref();
                 let wake = &connection_permit.handle().wake;
                 let quota = self.app.quotas.of_client(user.as_ref(), client_id, wake);
-                let permit = (connection_permit, quota);
+                let permits = (connection_permit, place_permit, quota);
                 let socket =
-                    ProducingSocket::new(config, producer, socket, format, topic, permit, log);
+                    ProducingSocket::new(config, producer, socket, format, topic, permits, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {

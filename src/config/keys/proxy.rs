@@ -389,7 +389,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     setting("server.admin.enabled", &["WSPROXY_ADMIN_ENDPOINT_ENABLED"], Setting {
         default: Some("false"),
         placeholder: "BOOLEAN",
-        help: "Whether there is the admin server, at which operators see and change consumer groups; by TLS if clients of the server can use that",
+        help: "Whether there is the admin server, at which operators see and change consumer groups, and see and close sockets; by TLS if clients of the server can use that",
         set: |c, text| assign(&mut c.server.admin.enabled, value::boolean(text)),
     }),
     setting("server.admin.bind-interface", &["WSPROXY_ADMIN_BIND_INTERFACE"], Setting {

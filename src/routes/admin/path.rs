@@ -1,12 +1,14 @@
 //! The paths of the admin server.
 //!
-//! A group's id and a topic's name are percent-decoded, segment by segment: an id may hold any
-//! characters, a slash too. The fixed words of a path are written as they are.
+//! Ids and a topic's name are percent-decoded, segment by segment: an id may hold any characters, a
+//! slash too. The fixed words of a path are written as they are, so that the group `producer` is
+//! `%70roducer`.
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use crate::http_error::HttpError;
+use crate::session::SocketSelector;
 
 /// What a path is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub(super) enum AdminPath {
     Offsets(String),
     /// What it has committed for a topic.
     Alter { group: String, topic: String },
+    /// The open sockets of all nodes.
+    Sessions,
+    /// Some of them.
+    Session(SocketSelector),
 }
 
 /// Every path, as people write it.
@@ -30,6 +36,10 @@ const PATHS: &[&str] = &[
     "/admin/consumer-group/<id>/describe",
     "/admin/consumer-group/<id>/offsets",
     "/admin/consumer-group/<id>/offsets/alter/<topic>",
+    "/admin/sessions",
+    "/admin/sessions/<groupId>/<clientId>",
+    "/admin/sessions/producer/<clientId>",
+    "/admin/sessions/producer/<clientId>/<instanceId>",
 ];
 
 impl AdminPath {
@@ -52,6 +62,21 @@ impl AdminPath {
                 group: decoded(id)?,
                 topic: decoded(topic)?,
             },
+            ["admin", "sessions"] => Self::Sessions,
+            ["admin", "sessions", "producer", client] => Self::Session(SocketSelector::Producer {
+                client_id: decoded(client)?,
+                instance_id: None,
+            }),
+            ["admin", "sessions", "producer", client, instance] => {
+                Self::Session(SocketSelector::Producer {
+                    client_id: decoded(client)?,
+                    instance_id: Some(decoded(instance)?),
+                })
+            }
+            ["admin", "sessions", group, client] => Self::Session(SocketSelector::Member {
+                group_id: decoded(group)?,
+                client_id: decoded(client)?,
+            }),
             _ => return Err(no_such_path()),
         })
     }
@@ -59,9 +84,12 @@ impl AdminPath {
     /// The methods that it answers, as `Allow` lists them.
     pub(super) fn allowed(&self) -> &'static str {
         match self {
-            Self::KafkaInfo | Self::Groups | Self::Describe(_) => "GET, HEAD, OPTIONS",
+            Self::KafkaInfo | Self::Groups | Self::Describe(_) | Self::Sessions => {
+                "GET, HEAD, OPTIONS"
+            }
             Self::Offsets(_) => "GET, HEAD, DELETE, OPTIONS",
             Self::Alter { .. } => "PUT, OPTIONS",
+            Self::Session(_) => "DELETE, OPTIONS",
         }
     }
 }
@@ -105,6 +133,26 @@ mod tests {
             AdminPath::parse("/admin/consumer-group/all/offsets").unwrap(),
             AdminPath::Offsets("all".to_owned())
         );
+        let member = |group: &str, client: &str| {
+            AdminPath::Session(SocketSelector::Member {
+                group_id: group.to_owned(),
+                client_id: client.to_owned(),
+            })
+        };
+        let producer = |client: &str, instance: Option<&str>| {
+            AdminPath::Session(SocketSelector::Producer {
+                client_id: client.to_owned(),
+                instance_id: instance.map(str::to_owned),
+            })
+        };
+        for (path, expected) in [
+            ("/admin/sessions/a%2Fb/%C3%BC", member("a/b", "ü")),
+            ("/admin/sessions/%70roducer/c", member("producer", "c")),
+            ("/admin/sessions/producer/c%2Fd", producer("c/d", None)),
+            ("/admin/sessions/producer/c/1%25", producer("c", Some("1%"))),
+        ] {
+            assert_eq!(AdminPath::parse(path).unwrap(), expected, "{path}");
+        }
         // Not a form: a plus is a plus.
         assert_eq!(
             AdminPath::parse("/admin/consumer-group/a+b/offsets").unwrap(),
@@ -123,6 +171,8 @@ mod tests {
             "/admin/consumer-group/a/b/describe",
             "/admin/consumer%2Dgroup/all",
             "/Admin/consumer-group/all",
+            "/admin/sessions/a",
+            "/admin/sessions/a/b/c",
         ] {
             assert_eq!(status(path), 404, "{path}");
         }

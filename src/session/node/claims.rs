@@ -1,23 +1,27 @@
 //! The places of a node's sockets, from the claim to the release.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::effect::{ClaimOutcome, ClaimRefusal, NodeEffect, PlaceLoss};
 use super::own_places::OwnPlace;
 use super::writes::{CLAIM_TIMEOUT, PROBE_TIMEOUT};
 use super::{NodePhase, SessionNode};
-use crate::session::record::{PlaceClaim, PlaceId, SessionRecord};
+use crate::session::place_claim::{PlaceClaim, PlaceMember};
+use crate::session::record::{PlaceId, SessionRecord};
 use crate::session::state::GroupPlaces;
 
 impl SessionNode {
-    /// Begins a claim: [`NodeEffect::Decided`] tells what becomes of it, unless it is released
-    /// before. `Ok` is its number.
+    /// Begins the claim of a member: [`NodeEffect::Decided`] tells what becomes of it, unless it is
+    /// released before. `Ok` is its number.
     pub(in crate::session) fn claim(
         &mut self,
-        claim: PlaceClaim,
+        claim: Arc<PlaceClaim>,
         now: Instant,
     ) -> Result<u64, ClaimRefusal> {
-        if let Some(holder) = self.places.holder(&claim.group_id, &claim.client()) {
+        let member = claim.group_member();
+        if let Some(holder) = member.as_ref().and_then(|m| self.places.holder(m)) {
             return Err(ClaimRefusal::HeldHere(holder));
         }
         if self.phase != NodePhase::Member {
@@ -26,7 +30,9 @@ impl SessionNode {
         if let Some(trouble) = self.trouble(now) {
             return Err(ClaimRefusal::Trouble(trouble));
         }
-        self.check_room(&claim)?;
+        if let Some(member) = &member {
+            self.check_room(member, &claim)?;
+        }
         let number = self.places.insert(OwnPlace {
             claim,
             decide_by: Some(now + CLAIM_TIMEOUT),
@@ -42,16 +48,23 @@ impl SessionNode {
 
     /// Whether the group is full of others, as far as the log was read: who is told so at once
     /// costs the log nothing.
-    fn check_room(&self, claim: &PlaceClaim) -> Result<(), ClaimRefusal> {
-        let Some(group) = self.state.group(&claim.group_id) else {
+    fn check_room(
+        &self,
+        PlaceMember {
+            group: name,
+            client,
+        }: &PlaceMember,
+        claim: &PlaceClaim,
+    ) -> Result<(), ClaimRefusal> {
+        let Some(group) = self.state.group(name) else {
             return Ok(());
         };
-        if group.holder(&claim.client()).is_some() {
+        if group.holder(client).is_some() {
             return Ok(());
         }
         let sockets = group.sockets();
         let partitions = group.partitions_with(&claim.topics);
-        if sockets < partitions || self.places.releasing_in(&claim.group_id) > 0 {
+        if sockets < partitions || self.places.releasing_in(name) > 0 {
             return Ok(());
         }
         Err(ClaimRefusal::Full {
@@ -66,10 +79,13 @@ impl SessionNode {
         let Some(place) = self.places.remove(number) else {
             return;
         };
+        // What nobody has read is not to be released.
+        let is_written = !self.places.unwritten.remove(&number);
         // Of a former incarnation nothing is left to release.
-        if matches!(self.phase, NodePhase::Joining | NodePhase::Member) {
-            let group = place.claim.group_id;
-            self.places.releasing.insert(number, group);
+        if is_written && matches!(self.phase, NodePhase::Joining | NodePhase::Member) {
+            if let Some(PlaceMember { group, .. }) = place.claim.group_member() {
+                self.places.releasing.insert(number, group);
+            }
             let id = self.own_id(number);
             self.write(SessionRecord::Released { id }, now);
         }
@@ -86,9 +102,11 @@ impl SessionNode {
         if place.decide_by.is_none() {
             self.places.unsettled.remove(&number);
         }
-        let (group, client) = (&place.claim.group_id, &place.claim.client());
-        let group = self.state.group(group);
-        let behind = group.into_iter().flat_map(|group| group.behind(client));
+        let Some(PlaceMember { group, client }) = place.claim.group_member() else {
+            return;
+        };
+        let group = self.state.group(&group);
+        let behind = group.into_iter().flat_map(|group| group.behind(&client));
         let behind: Vec<_> = behind.collect();
         for id in behind {
             match self.own(id) {
@@ -103,8 +121,12 @@ impl SessionNode {
         let Some(place) = self.places.by_number.get_mut(&number) else {
             return;
         };
+        // What is no member is there, whatever the log says.
+        let Some(PlaceMember { group, client }) = place.claim.group_member() else {
+            return;
+        };
         place.waiting = false;
-        let group = self.state.group(&place.claim.group_id);
+        let group = self.state.group(&group);
         if !group.is_some_and(GroupPlaces::is_safe) {
             self.places.uncertain.insert(number);
             return;
@@ -123,9 +145,7 @@ impl SessionNode {
         if place.probed_until.is_none() {
             self.places.unsettled.remove(&number);
         }
-        let (group, client) = (&place.claim.group_id, &place.claim.client());
-        let group = self.state.group(group);
-        if group.is_some_and(|group| group.behind(client).next().is_some()) {
+        if group.is_some_and(|group| group.behind(&client).next().is_some()) {
             self.challenge(number, now);
         }
     }
@@ -178,6 +198,7 @@ impl SessionNode {
     /// Claims all places for this incarnation.
     pub(super) fn claim_all(&mut self, now: Instant) {
         self.places.uncertain.clear();
+        self.places.unwritten.clear();
         #[cfg(test)]
         self.places
             .by_number
@@ -249,13 +270,13 @@ impl SessionNode {
         self.release(number, now);
     }
 
-    fn write_place(&mut self, number: u64, now: Instant) {
+    pub(super) fn write_place(&mut self, number: u64, now: Instant) {
         let id = self.own_id(number);
         let Some(place) = self.places.by_number.get_mut(&number) else {
             return;
         };
         place.written_at = now;
-        let claim = place.claim.clone();
+        let claim = Arc::clone(&place.claim);
         self.write(SessionRecord::Place { id, claim }, now);
     }
 

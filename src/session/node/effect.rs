@@ -14,6 +14,8 @@ pub(in crate::session) enum NodeEffect {
     Probe(u64),
     /// Close the socket: its client did not answer.
     Evict(u64),
+    /// Close the socket: an administrator wants it.
+    Close(u64),
     /// Close the socket: its place is lost.
     Lost { number: u64, loss: PlaceLoss },
     /// Tell those who were refused that a place was freed.

@@ -1,16 +1,16 @@
 //! The places of a node's sockets, by number and by client.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::session::record::PlaceClaim;
+use crate::session::place_claim::{PlaceClaim, PlaceMember};
 
 /// A place of a socket of this node.
 #[derive(Debug)]
 pub(super) struct OwnPlace {
-    pub(super) claim: PlaceClaim,
+    pub(super) claim: Arc<PlaceClaim>,
     /// Until when the caller waits for the decision; `None`: it was granted.
     pub(super) decide_by: Option<Instant>,
     /// Whether the claim is behind another place of its client.
@@ -20,7 +20,7 @@ pub(super) struct OwnPlace {
     pub(super) granted: bool,
     /// Until when the client may answer a ping.
     pub(super) probed_until: Option<Instant>,
-    /// When it was last written.
+    /// When it was last written, or since when it is to be.
     pub(super) written_at: Instant,
 }
 
@@ -28,10 +28,12 @@ pub(super) struct OwnPlace {
 #[derive(Debug, Default)]
 pub(super) struct OwnPlaces {
     pub(super) by_number: HashMap<u64, OwnPlace>,
-    /// The same by group and client, of which each has one.
+    /// Those of members, by group and client, of which each has one.
     by_client: HashMap<Arc<str>, HashMap<Arc<str>, u64>>,
     /// Those that something is due for.
     pub(super) unsettled: HashSet<u64>,
+    /// Those that nobody waits for and that are not written yet, in the order they came in.
+    pub(super) unwritten: BTreeSet<u64>,
     /// Those that are admitted, but not safe yet.
     pub(super) uncertain: HashSet<u64>,
     /// Places that are released, and stand in the state until that is read.
@@ -63,7 +65,7 @@ impl OwnPlaces {
         self.by_number.contains_key(&number)
     }
 
-    pub(super) fn holder(&self, group: &str, client: &str) -> Option<u64> {
+    pub(super) fn holder(&self, PlaceMember { group, client }: &PlaceMember) -> Option<u64> {
         self.by_client.get(group)?.get(client).copied()
     }
 
@@ -75,14 +77,19 @@ impl OwnPlaces {
             .count()
     }
 
+    /// One more, which is waited for or is to be written when there is time.
     pub(super) fn insert(&mut self, place: OwnPlace) -> u64 {
         self.claimed += 1;
         let number = self.claimed;
-        let group = Arc::clone(&place.claim.group_id);
-        let clients = self.by_client.entry(group).or_default();
-        clients.insert(place.claim.client(), number);
+        if let Some(PlaceMember { group, client }) = place.claim.group_member() {
+            let clients = self.by_client.entry(group).or_default();
+            clients.insert(client, number);
+        }
+        match place.decide_by {
+            Some(_) => self.unsettled.insert(number),
+            None => self.unwritten.insert(number),
+        };
         self.by_number.insert(number, place);
-        self.unsettled.insert(number);
         number
     }
 
@@ -90,11 +97,12 @@ impl OwnPlaces {
         let place = self.by_number.remove(&number)?;
         self.unsettled.remove(&number);
         self.uncertain.remove(&number);
-        let group = &place.claim.group_id;
-        if let Some(clients) = self.by_client.get_mut(group) {
-            clients.remove(&place.claim.client());
+        if let Some(PlaceMember { group, client }) = place.claim.group_member()
+            && let Some(clients) = self.by_client.get_mut(&group)
+        {
+            clients.remove(&client);
             if clients.is_empty() {
-                self.by_client.remove(group);
+                self.by_client.remove(&group);
             }
         }
         Some(place)

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::*;
-use crate::session::record::{PlaceClaim, PlaceEndpoint};
+use crate::session::place_claim::{PlaceClaim, SocketRole};
 
 const LEASE: Duration = Duration::from_secs(15);
 const NODES: usize = 3;
@@ -61,8 +61,8 @@ struct Appended {
 
 /// A socket as its node has it.
 struct Socket {
-    group: Arc<str>,
-    client: Arc<str>,
+    /// With its client; `None` for a producing one.
+    group: Option<(Arc<str>, Arc<str>)>,
     is_open: bool,
     /// Whether its client answers pings.
     answers: bool,
@@ -78,6 +78,8 @@ struct SimulatedNode {
     sent: VecDeque<(SessionRecord, Option<i64>)>,
     sockets: BTreeMap<u64, Socket>,
     probed: Vec<u64>,
+    /// Sockets that are to be closed.
+    closing: Vec<u64>,
 }
 
 struct SessionSimulation {
@@ -90,6 +92,7 @@ struct SessionSimulation {
     granted: usize,
     refused: usize,
     evicted: usize,
+    closed: usize,
     lost: usize,
     rejoined: usize,
 }
@@ -105,7 +108,9 @@ struct LiveClaims {
 impl LiveClaims {
     fn apply(&mut self, record: &SessionRecord) {
         match record {
-            SessionRecord::Lease { .. } => {}
+            SessionRecord::Lease { .. }
+            | SessionRecord::EvictionRequested { .. }
+            | SessionRecord::EvictionEnded { .. } => {}
             SessionRecord::Expired { node, .. } | SessionRecord::Left { node } => {
                 self.gone.insert(*node);
                 self.claims.retain(|claim| claim.node != *node);
@@ -135,6 +140,7 @@ impl SessionSimulation {
             granted: 0,
             refused: 0,
             evicted: 0,
+            closed: 0,
             lost: 0,
             rejoined: 0,
         };
@@ -161,6 +167,7 @@ impl SessionSimulation {
             sent: VecDeque::new(),
             sockets: BTreeMap::new(),
             probed: Vec::new(),
+            closing: Vec::new(),
         }
     }
 
@@ -230,6 +237,12 @@ impl SessionSimulation {
                     assert!(!socket.answers || node.probed.contains(&number));
                     self.evicted += 1;
                 }
+                // It closes as any other does, and may take its time.
+                NodeEffect::Close(number) => {
+                    self.closed += 1;
+                    assert!(node.sockets.contains_key(&number));
+                    node.closing.push(number);
+                }
                 NodeEffect::Lost { number, .. } => {
                     self.lost += 1;
                     node.sockets.remove(&number).expect("it is there");
@@ -253,14 +266,17 @@ impl SessionSimulation {
         }
         match self.random.below(100) {
             0..15 => self.open(n),
-            15..22 => self.close(n),
+            15..18 => self.open_producer(n),
+            18..22 => self.close(n),
             22..45 => self.send(n),
             45..65 => self.acknowledge(n),
             65..85 if self.reaches_log(n) => {
                 let records = 1 + self.random.below(20) as usize;
                 self.read(n, records);
             }
-            85..92 => self.answer_probe(n),
+            85..90 => self.answer_probe(n),
+            90 => self.close_asked(n),
+            91 => self.ask_to_close(n),
             92 if self.random.one_in(8) => self.kill(n),
             93 if self.random.one_in(2) => {
                 let longest = if self.random.one_in(2) { 60_000 } else { 4_000 };
@@ -289,9 +305,11 @@ impl SessionSimulation {
         for node in self.nodes.iter().filter(|node| node.runs) {
             for (number, socket) in &node.sockets {
                 let id = node.node.own_id(*number);
-                if node.node.is_granted(*number) && self.live.claims.contains(&id) {
-                    let key = (Arc::clone(&socket.group), Arc::clone(&socket.client));
-                    places.entry(key).or_default().push(id);
+                if let Some(key) = &socket.group
+                    && node.node.is_granted(*number)
+                    && self.live.claims.contains(&id)
+                {
+                    places.entry(key.clone()).or_default().push(id);
                 }
             }
         }
@@ -326,23 +344,60 @@ impl SessionSimulation {
         let group = self.random.below(GROUPS.len() as u64) as usize;
         let (group, places) = (format!("g{group}"), GROUPS[group]);
         let client: Arc<str> = format!("c{}", self.random.below(CLIENTS)).into();
-        let claim = PlaceClaim {
-            endpoint: PlaceEndpoint::Consume,
+        let role = SocketRole::Member {
             group_id: group.as_str().into(),
             client_id: Arc::clone(&client),
-            principal: None,
-            topics: [("t".into(), places)].into(),
         };
+        let claim = PlaceClaim::new(role, None, &[("t".into(), places)]);
         let now = self.now;
-        if let Ok(number) = self.nodes[n].node.claim(claim, now) {
+        if let Ok(number) = self.nodes[n].node.claim(claim.into(), now) {
             let answers = !self.random.one_in(3);
             let socket = Socket {
-                group: group.as_str().into(),
-                client,
+                group: Some((group.as_str().into(), client)),
                 is_open: false,
                 answers,
             };
             self.nodes[n].sockets.insert(number, socket);
+        }
+        self.carry_out(n);
+    }
+
+    fn open_producer(&mut self, n: usize) {
+        let role = SocketRole::Producer {
+            client_id: None,
+            instance_id: None,
+        };
+        let claim = PlaceClaim::new(role, None, &[("t".into(), 1)]);
+        let number = self.nodes[n].node.list(claim.into(), self.now);
+        let socket = Socket {
+            group: None,
+            is_open: true,
+            answers: true,
+        };
+        self.nodes[n].sockets.insert(number, socket);
+    }
+
+    /// An administrator has a socket closed, on whatever node.
+    fn ask_to_close(&mut self, n: usize) {
+        let node = &mut self.nodes[n].node;
+        let ids: Vec<_> = node.sockets().map(|(_, id, _)| id).collect();
+        let index = self.random.below(ids.len().max(1) as u64) as usize;
+        if let Some(id) = ids.get(index) {
+            // It may be in trouble.
+            let _ = node.evict(*id, self.now);
+            if self.random.one_in(2) {
+                node.end_eviction(*id, self.now);
+            }
+            self.carry_out(n);
+        }
+    }
+
+    fn close_asked(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        for number in std::mem::take(&mut node.closing) {
+            if node.sockets.remove(&number).is_some() {
+                node.node.release(number, self.now);
+            }
         }
         self.carry_out(n);
     }
@@ -421,6 +476,7 @@ impl SessionSimulation {
             self.append(record);
         }
         self.nodes[n].sockets.clear();
+        self.nodes[n].closing.clear();
     }
 
     /// Drops what a later record of the same key replaces.
@@ -461,20 +517,24 @@ impl SessionSimulation {
                 }
                 self.read(n, usize::MAX);
                 self.answer_probe(n);
+                self.close_asked(n);
             }
         }
     }
 
-    /// What is open has its place, and every claim has ended.
+    /// What is open has its place, and every claim has ended; all nodes list the same.
     fn check_calm(&self) {
-        let mut open = 0;
+        let (mut open, mut members) = (0, 0);
         for node in &self.nodes {
-            for number in node.sockets.keys() {
-                assert!(
-                    node.node.is_granted(*number),
-                    "a claim is undecided: {number}"
-                );
+            for (number, socket) in &node.sockets {
                 open += 1;
+                if socket.group.is_some() {
+                    members += 1;
+                    assert!(
+                        node.node.is_granted(*number),
+                        "a claim is undecided: {number}"
+                    );
+                }
             }
             assert!(node.node.is_member());
             assert_eq!(node.node.trouble(self.now), None);
@@ -482,9 +542,13 @@ impl SessionSimulation {
         self.check_places();
         assert_eq!(
             self.granted_places().len(),
-            open,
+            members,
             "a socket without a place"
         );
+        for node in &self.nodes {
+            let listed: HashSet<_> = node.node.sockets().map(|(_, id, _)| id).collect();
+            assert_eq!(listed, self.live.claims);
+        }
         assert_eq!(self.live.claims.len(), open, "a place without a socket");
     }
 }
@@ -495,7 +559,7 @@ fn no_interleaving_gives_a_place_twice_or_loses_one() {
         Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
         Err(_) => 1..=SEEDS,
     };
-    let (mut granted, mut refused, mut evicted, mut lost, mut rejoined) = (0, 0, 0, 0, 0);
+    let mut counts = [0; 6];
     for seed in seeds {
         let _seed = SeedOnPanic(seed);
         let mut simulation = SessionSimulation::new(seed);
@@ -519,18 +583,16 @@ fn no_interleaving_gives_a_place_twice_or_loses_one() {
             let state = &node.node.state;
             assert!(state.has_no_places(), "{state:#?}");
         }
-        granted += simulation.granted;
-        refused += simulation.refused;
-        evicted += simulation.evicted;
-        lost += simulation.lost;
-        rejoined += simulation.rejoined;
+        let run = [
+            simulation.granted,
+            simulation.refused,
+            simulation.evicted,
+            simulation.closed,
+            simulation.lost,
+            simulation.rejoined,
+        ];
+        counts.iter_mut().zip(run).for_each(|(sum, n)| *sum += n);
     }
-    println!(
-        "{granted} granted, {refused} refused, {evicted} evicted, {lost} lost, {rejoined} rejoined"
-    );
-    assert!(
-        [granted, refused, evicted, lost, rejoined]
-            .iter()
-            .all(|n| *n > 0)
-    );
+    println!("granted, refused, evicted, closed, lost, rejoined: {counts:?}");
+    assert!(counts.iter().all(|n| *n > 0), "{counts:?}");
 }

@@ -1,6 +1,7 @@
+use super::listed::LIST_AFTER;
 use super::writes::OVERDUE_AFTER;
 use super::*;
-use crate::session::record::{PlaceClaim, PlaceEndpoint};
+use crate::session::place_claim::{PlaceClaim, SocketRole};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -105,14 +106,34 @@ impl OneNode {
 }
 
 /// For a group of one partition.
-fn claim(client: &str) -> PlaceClaim {
-    PlaceClaim {
-        endpoint: PlaceEndpoint::Consume,
-        group_id: "g".into(),
+fn claim(client: &str) -> Arc<PlaceClaim> {
+    member_claim("g", client)
+}
+
+fn member_claim(group: &str, client: &str) -> Arc<PlaceClaim> {
+    let role = SocketRole::Member {
+        group_id: group.into(),
         client_id: client.into(),
+    };
+    socket_claim(role)
+}
+
+fn producer_claim(client: &str) -> Arc<PlaceClaim> {
+    let role = SocketRole::Producer {
+        client_id: Some(client.into()),
+        instance_id: None,
+    };
+    socket_claim(role)
+}
+
+fn socket_claim(role: SocketRole) -> Arc<PlaceClaim> {
+    PlaceClaim {
+        role,
         principal: None,
         topics: [("t".into(), 1)].into(),
+        since: 1,
     }
+    .into()
 }
 
 fn other_place(number: u64) -> PlaceId {
@@ -318,11 +339,8 @@ fn two_nodes_that_live_under_one_server_id_are_noticed_until_one_has_left() {
 #[test]
 fn a_node_that_was_found_dead_claims_its_places_again_and_loses_what_others_have() {
     let mut one = OneNode::new();
-    let (a, b) = (one.claim("a"), {
-        let mut claim = claim("b");
-        claim.group_id = "h".into();
-        one.node.claim(claim, one.now).unwrap()
-    });
+    let a = one.claim("a");
+    let b = one.node.claim(member_claim("h", "b"), one.now).unwrap();
     one.settle();
     one.take_done();
     let node = one.node.incarnation;
@@ -423,9 +441,7 @@ fn a_node_that_leaves_releases_all_in_one_record_and_ends_what_is_undecided() {
     let mut one = OneNode::new();
     one.claim("a");
     one.take_done();
-    let mut second = claim("b");
-    second.group_id = "h".into();
-    let pending = one.node.claim(second, one.now).unwrap();
+    let pending = one.node.claim(member_claim("h", "b"), one.now).unwrap();
     one.node.leave(one.now);
     assert!(!one.node.has_written_all());
     let node = one.node.incarnation;
@@ -436,4 +452,105 @@ fn a_node_that_leaves_releases_all_in_one_record_and_ends_what_is_undecided() {
     assert!(one.node.state.has_no_places());
     let late = one.node.claim(claim("c"), one.now);
     assert_eq!(late, Err(ClaimRefusal::NotLoaded));
+}
+
+#[test]
+fn a_socket_that_is_not_counted_is_written_when_it_has_been_open_for_a_while() {
+    let mut one = OneNode::new();
+    let stays = one.node.list(producer_claim("a"), one.now);
+    let goes = one.node.list(producer_claim("b"), one.now);
+    assert_eq!(one.advance(LIST_AFTER - Duration::from_millis(1)), []);
+    one.node.release(goes, one.now);
+    let id = one.node.own_id(stays);
+    let claim = producer_claim("a");
+    let place = SessionRecord::Place { id, claim };
+    assert_eq!(one.advance(Duration::from_millis(1)), [place]);
+    one.node.release(stays, one.now);
+    assert_eq!(one.settle(), [SessionRecord::Released { id }]);
+    assert_eq!(one.take_done(), []);
+    assert!(one.node.state.has_no_places());
+}
+
+#[test]
+fn sockets_that_come_and_go_while_the_log_does_not_answer_leave_nothing_to_be_written() {
+    let mut one = OneNode::new();
+    let number = one.claim("a");
+    one.node.release(number, one.now);
+    let released = one.written().remove(0);
+    one.node.failed(released.clone(), "no leader", one.now);
+    let stays = one.node.list(producer_claim("stays"), one.now);
+    for _ in 0..100 {
+        let number = one.node.list(producer_claim("p"), one.now);
+        one.now += LIST_AFTER / 10;
+        one.node.tick(one.now);
+        one.node.release(number, one.now);
+        for record in one.written() {
+            one.node.failed(record, "no leader", one.now);
+        }
+    }
+    one.now += RETRY_INTERVAL;
+    one.node.tick(one.now);
+    // A lease besides.
+    let again = one.settle();
+    let is_lease = |r: &&SessionRecord| matches!(r, SessionRecord::Lease { .. });
+    let again: Vec<_> = again.iter().filter(|r| !is_lease(r)).collect();
+    assert_eq!(again, [&released]);
+    let id = one.node.own_id(stays);
+    let claim = producer_claim("stays");
+    let listed = one.advance(LIST_AFTER);
+    assert!(
+        listed.contains(&SessionRecord::Place { id, claim }),
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn a_socket_of_another_node_is_closed_by_a_request_and_listed_until_it_is() {
+    let mut one = OneNode::new();
+    one.other_lives(0xb, "node-2", 1);
+    let id = other_place(1);
+    let claim = producer_claim("a");
+    one.other(SessionRecord::Place { id, claim });
+    let own = one.claim("b");
+    one.take_done();
+    let listed = |one: &OneNode| {
+        let sockets = one.node.sockets();
+        let names = sockets.map(|(node, _, claim)| (node, claim.client_id().unwrap().clone()));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    let both = [("node-1", "b"), ("node-2", "a")].map(|(n, c)| (n.into(), c.into()));
+    assert_eq!(listed(&one), both);
+    one.node.evict(id, one.now).unwrap();
+    assert_eq!(one.settle(), [SessionRecord::EvictionRequested { id }]);
+    assert!(one.node.is_had(id));
+    one.other(SessionRecord::Released { id });
+    assert!(!one.node.is_had(id));
+    one.node.end_eviction(id, one.now);
+    assert_eq!(one.settle(), [SessionRecord::EvictionEnded { id }]);
+    assert_eq!(listed(&one), both[..1]);
+    // One of its own needs no log.
+    let id = one.node.own_id(own);
+    one.node.evict(id, one.now).unwrap();
+    assert_eq!(one.settle(), []);
+    assert_eq!(one.take_done(), [NodeEffect::Close(own)]);
+}
+
+#[test]
+fn a_request_to_close_a_socket_is_followed_whatever_incarnation_it_is_by() {
+    let mut one = OneNode::new();
+    let number = one.claim("a");
+    let id = one.node.own_id(number);
+    let (node, by) = (one.node.incarnation, NodeIncarnation(0xb));
+    one.take_done();
+    one.other(SessionRecord::Expired { node, by });
+    // Whoever asks has not read that.
+    one.other(SessionRecord::EvictionRequested { id });
+    one.settle();
+    let closed = NodeEffect::Close(number);
+    assert_eq!(one.take_done(), [NodeEffect::Rejoined, closed]);
+    one.node.release(number, one.now);
+    one.other(SessionRecord::EvictionRequested { id });
+    assert_eq!(one.take_done(), [], "it is closed");
 }

@@ -1,11 +1,25 @@
 use super::*;
-use crate::session::record::PlaceEndpoint;
+use crate::session::place_claim::SocketRole;
 
 const A: NodeIncarnation = NodeIncarnation(0xa);
 const B: NodeIncarnation = NodeIncarnation(0xb);
 
 fn id(node: NodeIncarnation, number: u64) -> PlaceId {
     PlaceId { node, number }
+}
+
+fn claim(client: &str, topics: Arc<[(Arc<str>, usize)]>) -> Arc<PlaceClaim> {
+    let role = SocketRole::Member {
+        group_id: "g".into(),
+        client_id: client.into(),
+    };
+    PlaceClaim {
+        role,
+        principal: None,
+        topics,
+        since: 1,
+    }
+    .into()
 }
 
 /// A state, and records in the order of its log.
@@ -34,13 +48,7 @@ impl TestLog {
 
     fn claim(&mut self, id: PlaceId, client: &str, topics: &[(&str, usize)]) -> SessionEvent {
         let topics = topics.iter().map(|(name, n)| (Arc::from(*name), *n));
-        let claim = PlaceClaim {
-            endpoint: PlaceEndpoint::Consume,
-            group_id: "g".into(),
-            client_id: client.into(),
-            principal: None,
-            topics: topics.collect(),
-        };
+        let claim = claim(client, topics.collect());
         self.append(SessionRecord::Place { id, claim }).remove(0)
     }
 
@@ -153,13 +161,7 @@ fn a_node_that_is_found_dead_has_nothing_any_more_whatever_it_writes() {
     // What it wrote before it could know.
     let late = SessionRecord::Place {
         id: id(A, 2),
-        claim: PlaceClaim {
-            endpoint: PlaceEndpoint::Consume,
-            group_id: "g".into(),
-            client_id: "late".into(),
-            principal: None,
-            topics: [("t".into(), 9)].into(),
-        },
+        claim: claim("late", [("t".into(), 9)].into()),
     };
     assert_eq!(log.append(late), []);
     log.renew(A, 3);
@@ -222,13 +224,7 @@ fn a_place_that_is_written_again_keeps_its_turn() {
     let (old, new) = (id(A, 1), id(B, 1));
     log.claim(old, "a", &[("t", 1)]);
     log.claim(new, "a", &[("t", 1)]);
-    let claim = PlaceClaim {
-        endpoint: PlaceEndpoint::Consume,
-        group_id: "g".into(),
-        client_id: "a".into(),
-        principal: None,
-        topics: [("t".into(), 1)].into(),
-    };
+    let claim = claim("a", [("t".into(), 1)].into());
     assert_eq!(log.append(SessionRecord::Place { id: old, claim }), []);
     assert_eq!(log.state.group("g").unwrap().holder("a"), Some(old));
 }

@@ -53,8 +53,10 @@ async fn socket_of(
         principal: Principal::Proxy,
     };
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
-    let permit = (permit, None);
-    let socket = ProducingSocket::new(&app.config, producer, stream, formats, topic, permit, log);
+    let sessions = &app.sessions;
+    let place = sessions.list_producer((None, None), None, ("t".into(), 1), permit.handle());
+    let permits = (permit, place, None);
+    let socket = ProducingSocket::new(&app.config, producer, stream, formats, topic, permits, log);
     (socket, client.unwrap())
 }
 
