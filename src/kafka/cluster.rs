@@ -30,7 +30,7 @@ use super::topic::BrokerId;
 use crate::net::connection::Connection;
 use crate::net::pool::{CommitPermit, ConnectionPurpose, JoinConnection, Pool};
 use crate::protocol::versions::Api;
-use crate::sasl::Credentials;
+use crate::sasl::UserSasl;
 use crate::security::UsersUnsupported;
 
 /// A handle to one cluster as one principal. Clones share everything.
@@ -71,15 +71,16 @@ impl Cluster {
     /// [`UsersUnsupported`]
     pub(crate) fn for_user(
         &self,
-        credentials: &Credentials,
+        name: &str,
+        sasl: UserSasl,
         stop: CancellationToken,
     ) -> Result<Self, UsersUnsupported> {
         let own = &self.shared;
         let config = ClientConfig {
-            security: own.config.security.for_user(credentials)?,
+            security: own.config.security.for_user(sasl)?,
             ..ClientConfig::clone(&own.config)
         };
-        let principal = Principal::User(credentials.username.as_str().into());
+        let principal = Principal::User(name.into());
         let seen_by_proxy = Some(own.metadata.clone());
         let tasks = own.tasks.clone();
         Ok(Self::start(config, principal, seen_by_proxy, tasks, stop))

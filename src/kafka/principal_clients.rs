@@ -3,7 +3,8 @@
 //! ```text
 //! credentials ─▶ lease ─┬─ known ──────────────────────────▶ ClientLease ─▶ Client
 //!                       └─ new ─▶ authenticate, once for all ─┬─▶ client of its own
-//!                                 who come with the same       └─▶ refused: nothing is kept
+//!                                 who come with the same       ├─▶ another token for that client
+//!                                                              └─▶ refused: nothing is kept
 //! ```
 //!
 //! # Invariants
@@ -11,17 +12,21 @@
 //!   the memory for fetched records.
 //! - A client is one of a user name *and* a password: who guesses wrong gets none, and keeps the one
 //!   who knows it waiting for nothing, since backoff after a refusal is the client's.
+//! - A client is one of what all tokens of an identity say. Each token has been accepted by the
+//!   brokers before it is served: they may look at more than whoever has verified it here. Two tokens
+//!   of one subject that differ in more than their times, as in their scope, have two clients.
 //! - A client outlives its last lease by five minutes, unless another user needs the room; one whose
 //!   credentials the brokers refuse later is not leased any more, and its users are told.
 
 mod client_table;
+mod user_tokens;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use runtime::mutex::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -29,12 +34,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::client_table::{ClientTable, ClientUse};
+use self::client_table::{ClientKey, ClientTable, ClientUse};
+use self::user_tokens::UserTokens;
 use super::client::Client;
 use super::config::{ClientConfig, ConsumerConfig, ProducerConfig, RequestOverrides};
 use super::error::AuthenticationFault;
 use super::fetcher::FetchBudget;
-use super::sasl::Credentials;
+use super::sasl::{TokenProvider, UserCredentials, UserSasl, UserToken};
 use super::security::UsersUnsupported;
 use super::{Cluster, Principal};
 
@@ -74,6 +80,9 @@ pub enum PrincipalError {
     /// The brokers do not accept the credentials.
     #[error("the brokers refuse the credentials")]
     Refused,
+    /// The token has expired: the brokers would end a session with it at once.
+    #[error("the token has expired")]
+    Expired,
     /// The proxy's own settings leave no way to authenticate a user.
     #[error(transparent)]
     Unsupported(#[from] UsersUnsupported),
@@ -130,7 +139,7 @@ impl fmt::Debug for ClientsShared {
 struct ClientsState {
     table: ClientTable<Arc<UserClient>>,
     /// The authentications under way, as those see them who wait for one.
-    authenticating: HashMap<Credentials, watch::Receiver<AuthenticationResult>>,
+    authenticating: HashMap<UserCredentials, watch::Receiver<AuthenticationResult>>,
 }
 
 /// `None` while it is under way.
@@ -139,10 +148,11 @@ type AuthenticationResult = Option<Result<(), PrincipalError>>;
 /// A user's client; it stops when it is dropped.
 struct UserClient {
     client: Client,
-    credentials: Credentials,
+    /// What it authenticates with, if that is renewed.
+    tokens: Option<Arc<UserTokens>>,
     number: ClientNumber,
     is_refused: Arc<AtomicBool>,
-    /// Notified when nobody uses it any more.
+    /// Notified when nobody uses it any more, or its token is another one.
     idle: Arc<Notify>,
     stop: CancellationToken,
 }
@@ -177,6 +187,46 @@ impl ClientLease {
             LeasedClient::User(_, user) => user.is_refused.load(Ordering::Acquire),
         }
     }
+
+    /// Whether it goes on for as long as it is [renewed](Self::renew).
+    pub fn is_by_token(&self) -> bool {
+        match &self.0 {
+            LeasedClient::Own(_) => false,
+            LeasedClient::User(_, user) => user.tokens.is_some(),
+        }
+    }
+
+    /// Goes on with another token of the same user, which the brokers accept: whoever uses this
+    /// client does, if that token is good for longer. Nothing changes for a client that is not by
+    /// token. Cancel-safe.
+    ///
+    /// # Errors
+    /// Any [`PrincipalError`] but `TooManyClients`, after ten seconds at the latest. Then the client
+    /// is as it was.
+    pub async fn renew(&self, token: &UserToken) -> Result<(), PrincipalError> {
+        let LeasedClient::User(shared, user) = &self.0 else {
+            return Ok(());
+        };
+        let Some(tokens) = &user.tokens else {
+            return Ok(());
+        };
+        if tokens.has(token) {
+            return Ok(());
+        }
+        let permit = shared.authentication_permit(Instant::now() + AUTHENTICATION_TIMEOUT);
+        let _permit = permit.await?;
+        let stop = shared.stop.child_token();
+        let _stop_on_drop = stop.clone().drop_guard();
+        let credentials = UserCredentials::Token(token.clone());
+        shared.verify(&credentials, &stop).await?;
+        if tokens.replace(token) {
+            // What the token says of the user may be something else than before.
+            let key = ClientKey::from(&credentials);
+            lock(&shared.state).table.change_key(user.number, key);
+            user.idle.notify_one();
+        }
+        Ok(())
+    }
 }
 
 /// Another use of it.
@@ -186,7 +236,7 @@ impl Clone for ClientLease {
             LeasedClient::Own(client) => LeasedClient::Own(Arc::clone(client)),
             LeasedClient::User(shared, user) => {
                 let table = &mut lock(&shared.state).table;
-                table.add_lease(&user.credentials, user.number);
+                table.add_lease(user.number);
                 LeasedClient::User(Arc::clone(shared), Arc::clone(user))
             }
         })
@@ -214,7 +264,7 @@ impl Drop for ClientLease {
     fn drop(&mut self) {
         if let LeasedClient::User(shared, user) = &self.0 {
             let table = &mut lock(&shared.state).table;
-            if table.release(&user.credentials, user.number, Instant::now()) {
+            if table.release(user.number, Instant::now()) {
                 user.idle.notify_one();
             }
         }
@@ -283,19 +333,23 @@ impl PrincipalClients {
         lock(&self.shared.state).table.len()
     }
 
-    /// The use of a user's client. One who has none is authenticated first, in one attempt that all
-    /// share who come with the same credentials meanwhile. Cancel-safe.
+    /// The use of a user's client. One who has none, or comes with a token that it does not have, is
+    /// authenticated first, in one attempt that all share who come with the same credentials
+    /// meanwhile. Cancel-safe.
     ///
     /// # Errors
     /// Any [`PrincipalError`], after five seconds at the latest.
-    pub async fn lease(&self, credentials: &Credentials) -> Result<ClientLease, PrincipalError> {
+    pub async fn lease(
+        &self,
+        credentials: &UserCredentials,
+    ) -> Result<ClientLease, PrincipalError> {
         let deadline = Instant::now() + AUTHENTICATION_TIMEOUT;
         loop {
             let mut result = match self.find(credentials) {
                 FoundClient::Open(lease) => return Ok(lease),
                 FoundClient::Authenticating(result) => result,
                 FoundClient::None => {
-                    let permit = self.authentication_permit(deadline).await?;
+                    let permit = self.shared.authentication_permit(deadline).await?;
                     self.begin(credentials, permit)?
                 }
             };
@@ -308,14 +362,24 @@ impl PrincipalClients {
                     return Err(PrincipalError::Unavailable { reason });
                 }
             }
+            // Whichever token it goes on with: this one is accepted, too.
+            if let Some(lease) = self.lease_known(&credentials.into()) {
+                return Ok(lease);
+            }
         }
     }
 
-    fn find(&self, credentials: &Credentials) -> FoundClient {
-        let mut state = lock(&self.shared.state);
-        if let Some(user) = state.table.lease(credentials) {
-            let shared = Arc::clone(&self.shared);
-            return FoundClient::Open(ClientLease(LeasedClient::User(shared, user)));
+    fn find(&self, credentials: &UserCredentials) -> FoundClient {
+        let state = lock(&self.shared.state);
+        let key = credentials.into();
+        if let Some(user) = state.table.get(&key)
+            && user.is_accepted_with(credentials)
+        {
+            drop(state);
+            return match self.lease_known(&key) {
+                Some(lease) => FoundClient::Open(lease),
+                None => FoundClient::None,
+            };
         }
         match state.authenticating.get(credentials) {
             Some(result) => FoundClient::Authenticating(result.clone()),
@@ -323,24 +387,16 @@ impl PrincipalClients {
         }
     }
 
-    /// Waits for a turn to authenticate: who guesses in bulk keeps the brokers no busier than that.
-    async fn authentication_permit(
-        &self,
-        deadline: Instant,
-    ) -> Result<OwnedSemaphorePermit, PrincipalError> {
-        let permit = Arc::clone(&self.shared.authentications).acquire_owned();
-        match timeout_at(deadline, permit).await {
-            Ok(permit) => permit.map_err(|_closed| PrincipalError::Stopped),
-            Err(_) => Err(PrincipalError::TooManyAuthentications {
-                max: self.shared.limits.authentications_max,
-            }),
-        }
+    fn lease_known(&self, key: &ClientKey) -> Option<ClientLease> {
+        let user = lock(&self.shared.state).table.lease(key)?;
+        let shared = Arc::clone(&self.shared);
+        Some(ClientLease(LeasedClient::User(shared, user)))
     }
 
     /// Begins to authenticate, unless somebody else has meanwhile.
     fn begin(
         &self,
-        credentials: &Credentials,
+        credentials: &UserCredentials,
         permit: OwnedSemaphorePermit,
     ) -> Result<watch::Receiver<AuthenticationResult>, PrincipalError> {
         let shared = &self.shared;
@@ -348,7 +404,7 @@ impl PrincipalClients {
         if let Some(result) = state.authenticating.get(credentials) {
             return Ok(result.clone());
         }
-        if !state.table.has_room() {
+        if state.table.get(&credentials.into()).is_none() && !state.table.has_room() {
             return Err(shared.too_many_clients());
         }
         let (sender, result) = watch::channel(None);
@@ -367,42 +423,88 @@ enum FoundClient {
     None,
 }
 
+impl UserClient {
+    /// Whether the brokers are known to accept these credentials, which are of its key.
+    fn is_accepted_with(&self, credentials: &UserCredentials) -> bool {
+        match (credentials, &self.tokens) {
+            (UserCredentials::Token(token), Some(tokens)) => tokens.has(token),
+            _ => true,
+        }
+    }
+
+    /// Goes on with that token if it is one that is good for longer.
+    fn take_token(&self, credentials: &UserCredentials) {
+        if let (UserCredentials::Token(token), Some(tokens)) = (credentials, &self.tokens)
+            && tokens.replace(token)
+        {
+            self.idle.notify_one();
+        }
+    }
+}
+
 impl ClientsShared {
+    /// Waits for a turn to authenticate: who guesses in bulk keeps the brokers no busier than that.
+    async fn authentication_permit(
+        &self,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, PrincipalError> {
+        let permit = Arc::clone(&self.authentications).acquire_owned();
+        match timeout_at(deadline, permit).await {
+            Ok(permit) => permit.map_err(|_closed| PrincipalError::Stopped),
+            Err(_) => Err(PrincipalError::TooManyAuthentications {
+                max: self.limits.authentications_max,
+            }),
+        }
+    }
+
     /// Authenticates a user, tells those who wait for it, and looks after the client from then on.
     async fn authenticate(
         self: Arc<Self>,
-        credentials: Credentials,
+        credentials: UserCredentials,
         result: watch::Sender<AuthenticationResult>,
         permit: OwnedSemaphorePermit,
     ) {
         let stop = self.stop.child_token();
         // Whatever becomes of it, nothing goes on that nobody knows of.
         let stop_on_drop = stop.clone().drop_guard();
-        let opened = self.open(&credentials, &stop).await;
+        let verified = self.verify(&credentials, &stop).await;
         drop(permit);
-        let inserted = opened.and_then(|client| {
-            stop_on_drop.disarm();
-            self.insert(&credentials, client, stop.clone())
-        });
+        let inserted = verified.and_then(|user| self.insert(&credentials, user, &stop));
         let (outcome, supervision) = match inserted {
-            Ok(supervision) => (Ok(()), Some(supervision)),
+            Ok(supervision) => (Ok(()), supervision),
             Err(error) => (Err(error), None),
         };
         lock(&self.state).authenticating.remove(&credentials);
         result.send_replace(Some(outcome));
         if let Some(supervision) = supervision {
-            self.supervise(credentials, supervision).await;
+            stop_on_drop.disarm();
+            self.supervise(credentials.user(), supervision).await;
         }
     }
 
-    /// A client of these credentials, once the brokers have accepted them.
-    async fn open(
+    /// The cluster as the user sees it, once the brokers have accepted the credentials.
+    async fn verify(
         &self,
-        credentials: &Credentials,
+        credentials: &UserCredentials,
         stop: &CancellationToken,
-    ) -> Result<Client, PrincipalError> {
-        let settings = &self.settings;
-        let cluster = self.own.cluster().for_user(credentials, stop.clone())?;
+    ) -> Result<VerifiedUser, PrincipalError> {
+        let own = self.own.cluster();
+        let (sasl, tokens) = match credentials {
+            UserCredentials::Password(credentials) => {
+                (UserSasl::Password(credentials.clone()), None)
+            }
+            UserCredentials::Token(token) if token.has_expired() => {
+                return Err(PrincipalError::Expired);
+            }
+            UserCredentials::Token(token) => {
+                let own = own.config().security.sasl.as_ref();
+                let extensions = own.map(|sasl| sasl.extensions()).unwrap_or_default();
+                let tokens = Arc::new(UserTokens::new(token.clone(), extensions));
+                let provider = Arc::clone(&tokens) as Arc<dyn TokenProvider>;
+                (UserSasl::Tokens(provider), Some(tokens))
+            }
+        };
+        let cluster = own.for_user(credentials.user(), sasl, stop.clone())?;
         let mut fault = cluster.authentication_fault();
         tokio::select! {
             biased;
@@ -415,52 +517,58 @@ impl ClientsShared {
                 return Err(PrincipalError::Unavailable { reason });
             }
         }
-        let (producer, consumer) = (settings.producer.clone(), settings.consumer.clone());
-        let budget: FetchBudget = self.own.fetcher().budget().clone();
-        let cluster = cluster.with_requests(&settings.admin);
-        Ok(Client::with_budget(cluster, producer, consumer, budget))
+        Ok(VerifiedUser { cluster, tokens })
     }
 
+    /// A client for the user, unless there is one, which has the token then.
     fn insert(
         &self,
-        credentials: &Credentials,
-        client: Client,
-        stop: CancellationToken,
-    ) -> Result<ClientSupervision, PrincipalError> {
+        credentials: &UserCredentials,
+        VerifiedUser { cluster, tokens }: VerifiedUser,
+        stop: &CancellationToken,
+    ) -> Result<Option<ClientSupervision>, PrincipalError> {
+        let key = ClientKey::from(credentials);
+        let mut state = lock(&self.state);
+        if let Some(user) = state.table.get(&key) {
+            user.take_token(credentials);
+            return Ok(None);
+        }
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let supervision = ClientSupervision {
             number,
-            fault: client.cluster().authentication_fault(),
+            fault: cluster.authentication_fault(),
+            tokens: tokens.clone(),
             is_refused: Arc::default(),
             idle: Arc::default(),
             stop: stop.clone(),
         };
+        let settings = &self.settings;
+        let (producer, consumer) = (settings.producer.clone(), settings.consumer.clone());
+        let budget: FetchBudget = self.own.fetcher().budget().clone();
+        let cluster = cluster.with_requests(&settings.admin);
         let user = Arc::new(UserClient {
-            client,
-            credentials: credentials.clone(),
+            client: Client::with_budget(cluster, producer, consumer, budget),
+            tokens,
             number,
             is_refused: Arc::clone(&supervision.is_refused),
             idle: Arc::clone(&supervision.idle),
-            stop,
+            stop: stop.clone(),
         });
-        let now = Instant::now();
-        let mut state = lock(&self.state);
-        match state.table.insert(credentials.clone(), user, number, now) {
-            true => Ok(supervision),
+        match state.table.insert(key, user, number, Instant::now()) {
+            true => Ok(Some(supervision)),
             false => Err(self.too_many_clients()),
         }
     }
 
-    /// Until the client is not leased any more: it has been idle for long enough, another took its
-    /// place, or the brokers refuse its credentials.
-    async fn supervise(&self, credentials: Credentials, mut supervision: ClientSupervision) {
+    /// Until the client has stopped: it has been idle for long enough, another took its place, or
+    /// the brokers refuse its credentials.
+    async fn supervise(&self, user: &str, mut supervision: ClientSupervision) {
         let number = supervision.number;
         loop {
-            let client_use = lock(&self.state).table.client_use(&credentials, number);
+            let client_use = lock(&self.state).table.client_use(number);
             let idle_until = match client_use {
-                ClientUse::InUse => None,
-                ClientUse::IdleUntil(at) => Some(at),
-                ClientUse::Removed => return,
+                ClientUse::IdleUntil(at) => Some(at.min(supervision.token_end())),
+                ClientUse::InUse | ClientUse::Removed => None,
             };
             let idle_over = async {
                 match idle_until {
@@ -471,17 +579,20 @@ impl ClientsShared {
             tokio::select! {
                 biased;
                 () = supervision.stop.cancelled() => return,
-                fault = refusal(&mut supervision.fault) => {
-                    let user = &credentials.username;
+                fault = refusal(&mut supervision.fault, supervision.tokens.as_deref()) => {
                     tracing::info!(user, %fault, "a user's sockets are closed");
                     supervision.is_refused.store(true, Ordering::Release);
-                    lock(&self.state).table.remove(&credentials, number);
+                    lock(&self.state).table.remove(number);
                     (self.on_refused)(number);
                     return;
                 }
                 () = idle_over => {
-                    let now = Instant::now();
-                    lock(&self.state).table.remove_idle(&credentials, number, now);
+                    let has_expired = supervision.tokens.as_ref().is_some_and(|t| t.has_expired());
+                    let table = &mut lock(&self.state).table;
+                    match has_expired {
+                        true => table.remove_unused(number),
+                        false => table.remove_idle(number, Instant::now()),
+                    }
                 }
                 () = supervision.idle.notified() => {}
             }
@@ -498,9 +609,27 @@ impl ClientsShared {
 struct ClientSupervision {
     number: ClientNumber,
     fault: watch::Receiver<Option<AuthenticationFault>>,
+    tokens: Option<Arc<UserTokens>>,
     is_refused: Arc<AtomicBool>,
     idle: Arc<Notify>,
     stop: CancellationToken,
+}
+
+impl ClientSupervision {
+    /// When the brokers take it for nobody any more, unless there is another token by then: no
+    /// client is kept for that.
+    fn token_end(&self) -> Instant {
+        let end = self.tokens.as_ref().map(|tokens| tokens.expires_at());
+        let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        // Longer than a client is kept that nobody uses.
+        Instant::now() + left.map_or(IDLE_MAX * 2, |left| left.min(IDLE_MAX * 2))
+    }
+}
+
+/// A user whom the brokers accept.
+struct VerifiedUser {
+    cluster: Cluster,
+    tokens: Option<Arc<UserTokens>>,
 }
 
 /// Why an authentication failed, as soon as one has.
@@ -517,11 +646,17 @@ async fn any_fault(
     }
 }
 
-/// That the credentials themselves are refused, as soon as they are.
-async fn refusal(fault: &mut watch::Receiver<Option<AuthenticationFault>>) -> AuthenticationFault {
+/// That the credentials themselves are refused, as soon as they are; of tokens the one that is the
+/// user's now.
+async fn refusal(
+    fault: &mut watch::Receiver<Option<AuthenticationFault>>,
+    tokens: Option<&UserTokens>,
+) -> AuthenticationFault {
     loop {
         let last = fault.borrow_and_update().clone();
-        if let Some(refused @ AuthenticationFault::CredentialsRefused { .. }) = last {
+        if let Some(refused @ AuthenticationFault::CredentialsRefused { .. }) = last
+            && tokens.is_none_or(UserTokens::is_refused)
+        {
             return refused;
         }
         if fault.changed().await.is_err() {

@@ -22,7 +22,7 @@ use secret::SecretBytes;
 
 pub use self::credentials::{
     BearerToken, Credentials, GssContext, GssContextProvider, GssFault, TicketFault, TokenFault,
-    TokenProvider,
+    TokenIdentity, TokenProvider, UserCredentials, UserToken,
 };
 pub(crate) use self::error::SaslError;
 use self::gssapi::GssapiClient;
@@ -41,6 +41,15 @@ pub enum SaslConfig {
     OAuthBearer(Arc<dyn TokenProvider>),
     /// RFC 4752.
     Gssapi(Arc<dyn GssContextProvider>),
+}
+
+/// What connections of a user authenticate with.
+#[derive(Clone, Debug)]
+pub(crate) enum UserSasl {
+    /// By the mechanism of the proxy itself.
+    Password(Credentials),
+    /// By OAUTHBEARER.
+    Tokens(Arc<dyn TokenProvider>),
 }
 
 impl SaslConfig {
@@ -69,6 +78,22 @@ impl SaslConfig {
         }
     }
 
+    /// Why there is nothing to authenticate with, where that is known without asking anybody.
+    pub(crate) fn missing(&self) -> Option<TokenFault> {
+        match self {
+            Self::OAuthBearer(provider) => provider.missing(),
+            Self::Plain(_) | Self::Scram(_) | Self::Gssapi(_) => None,
+        }
+    }
+
+    /// The SASL extensions (KIP-342) of its tokens.
+    pub(crate) fn extensions(&self) -> Arc<[(String, String)]> {
+        match self {
+            Self::OAuthBearer(provider) => provider.extensions(),
+            Self::Plain(_) | Self::Scram(_) | Self::Gssapi(_) => Arc::default(),
+        }
+    }
+
     /// Notes that a broker has refused what was said in that exchange.
     pub(crate) fn refused(&self, client: &SaslClient) {
         match (self, client) {
@@ -80,12 +105,15 @@ impl SaslConfig {
         }
     }
 
-    /// The same mechanism with a user's credentials; `None` of one that does not authenticate by
-    /// name and password.
-    pub(crate) fn for_user(&self, credentials: Credentials) -> Option<Self> {
-        match self {
-            Self::Plain(_) => Some(Self::Plain(credentials)),
-            Self::Scram(own) => Some(Self::Scram(own.for_user(credentials))),
+    /// The same mechanism with a user's credentials, or OAUTHBEARER with a user's tokens; `None` of a
+    /// mechanism that does not authenticate by name and password.
+    pub(crate) fn for_user(&self, user: UserSasl) -> Option<Self> {
+        match (self, user) {
+            (_, UserSasl::Tokens(tokens)) => Some(Self::OAuthBearer(tokens)),
+            (Self::Plain(_), UserSasl::Password(credentials)) => Some(Self::Plain(credentials)),
+            (Self::Scram(own), UserSasl::Password(credentials)) => {
+                Some(Self::Scram(own.for_user(credentials)))
+            }
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::net::transport::tls_fault;
-use crate::sasl::{Credentials, SaslConfig};
+use crate::sasl::{SaslConfig, UserSasl};
 
 /// What every connection of a client begins with.
 #[derive(Clone, Default)]
@@ -43,9 +43,9 @@ impl SecurityConfig {
     ///
     /// # Errors
     /// [`UsersUnsupported`]: never are connections left without authentication for a user.
-    pub(crate) fn for_user(&self, credentials: &Credentials) -> Result<Self, UsersUnsupported> {
+    pub(crate) fn for_user(&self, user: UserSasl) -> Result<Self, UsersUnsupported> {
         let own = self.sasl.as_ref().ok_or(UsersUnsupported::WithoutSasl)?;
-        let sasl = own.for_user(credentials.clone());
+        let sasl = own.for_user(user);
         let mechanism = own.mechanism();
         let sasl = sasl.ok_or(UsersUnsupported::Mechanism { mechanism })?;
         Ok(Self {

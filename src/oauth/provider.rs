@@ -146,6 +146,10 @@ impl TokenProvider for RefreshingTokenProvider {
         lock(&self.state).refused(token);
         self.changed.send_replace(());
     }
+
+    fn extensions(&self) -> Arc<[(String, String)]> {
+        Arc::clone(&self.extensions)
+    }
 }
 
 #[cfg(test)]

@@ -84,10 +84,15 @@ pub(crate) async fn authenticate(
             }
             return Err(failed(fault));
         }
-        say = client
-            .respond(&response.auth_bytes)
-            .await
-            .map_err(exchange_failed)?;
+        say = match client.respond(&response.auth_bytes).await {
+            Ok(say) => say,
+            Err(error) => {
+                if matches!(error, SaslError::Refused(_)) {
+                    sasl.refused(&client);
+                }
+                return Err(exchange_failed(error));
+            }
+        };
         if say.is_none() {
             let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or(0);
             return Ok((lifetime > 0).then(|| Duration::from_millis(lifetime)));
@@ -151,7 +156,13 @@ pub(crate) async fn keep_authenticated(
                     .await;
             }
             Err(error) => {
-                tracing::warn!(%error, "the connection is not authenticated any more");
+                match sasl.missing() {
+                    // A user's token, which is for its owner to renew.
+                    Some(_) => {
+                        tracing::debug!(%error, "the connection is not authenticated any more")
+                    }
+                    None => tracing::warn!(%error, "the connection is not authenticated any more"),
+                }
                 connection.disconnect(&error.to_string());
             }
         }

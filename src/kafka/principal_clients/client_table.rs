@@ -5,22 +5,40 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sasl::Credentials;
+use super::ClientNumber;
+use crate::sasl::{Credentials, TokenIdentity, UserCredentials};
 
-/// The clients of users, by name and password.
+/// Whose a client is: who has it in common shares it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ClientKey {
+    Password(Credentials),
+    Token(TokenIdentity),
+}
+
+impl From<&UserCredentials> for ClientKey {
+    fn from(credentials: &UserCredentials) -> Self {
+        match credentials {
+            UserCredentials::Password(credentials) => Self::Password(credentials.clone()),
+            UserCredentials::Token(token) => Self::Token(token.identity),
+        }
+    }
+}
+
+/// The clients of users. `C` is a handle.
 #[derive(Debug)]
 pub(super) struct ClientTable<C> {
     clients_max: usize,
     /// How long a client that nobody uses is kept.
     idle_max: Duration,
-    entries: HashMap<Credentials, TableEntry<C>>,
+    /// By what is never given twice: a key may have had a client before.
+    entries: HashMap<ClientNumber, TableEntry<C>>,
+    numbers: HashMap<ClientKey, ClientNumber>,
 }
 
 #[derive(Debug)]
 struct TableEntry<C> {
     client: C,
-    /// Tells it from former clients of the same credentials.
-    number: u64,
+    key: ClientKey,
     leases: usize,
     /// Since when there is no lease.
     idle_since: Instant,
@@ -42,26 +60,33 @@ impl<C: Clone> ClientTable<C> {
             clients_max,
             idle_max,
             entries: HashMap::new(),
+            numbers: HashMap::new(),
         }
     }
 
+    /// The client, if there is one.
+    pub(super) fn get(&self, key: &ClientKey) -> Option<&C> {
+        let entry = self.entries.get(self.numbers.get(key)?);
+        entry.map(|entry| &entry.client)
+    }
+
     /// Counts one more who uses the client, if there is one.
-    pub(super) fn lease(&mut self, credentials: &Credentials) -> Option<C> {
-        let entry = self.entries.get_mut(credentials)?;
+    pub(super) fn lease(&mut self, key: &ClientKey) -> Option<C> {
+        let entry = self.entries.get_mut(self.numbers.get(key)?)?;
         entry.leases += 1;
         Some(entry.client.clone())
     }
 
     /// Counts one more of those who use a client already.
-    pub(super) fn add_lease(&mut self, credentials: &Credentials, number: u64) {
-        if let Some(entry) = self.entry(credentials, number) {
+    pub(super) fn add_lease(&mut self, number: ClientNumber) {
+        if let Some(entry) = self.entries.get_mut(&number) {
             entry.leases += 1;
         }
     }
 
     /// One who used that client is done; whether it was the last.
-    pub(super) fn release(&mut self, credentials: &Credentials, number: u64, now: Instant) -> bool {
-        let Some(entry) = self.entry(credentials, number) else {
+    pub(super) fn release(&mut self, number: ClientNumber, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(&number) else {
             return false;
         };
         entry.leases -= 1;
@@ -75,53 +100,78 @@ impl<C: Clone> ClientTable<C> {
     }
 
     /// Adds a client, in place of the one that has been idle for longest where there are enough;
-    /// `false` when all are in use.
+    /// `false` when all are in use. The key must have none.
     pub(super) fn insert(
         &mut self,
-        credentials: Credentials,
+        key: ClientKey,
         client: C,
-        number: u64,
+        number: ClientNumber,
         now: Instant,
     ) -> bool {
         if self.entries.len() >= self.clients_max {
             let idle = self.entries.iter().filter(|(_, entry)| entry.leases == 0);
             let oldest = idle.min_by_key(|(_, entry)| entry.idle_since);
-            let Some((oldest, _)) = oldest else {
+            let Some((&oldest, _)) = oldest else {
                 return false;
             };
-            let oldest = oldest.clone();
-            self.entries.remove(&oldest);
+            self.remove(oldest);
         }
+        self.numbers.insert(key.clone(), number);
         let entry = TableEntry {
             client,
-            number,
+            key,
             leases: 0,
             idle_since: now,
         };
-        self.entries.insert(credentials, entry);
+        self.entries.insert(number, entry);
         true
     }
 
-    pub(super) fn client_use(&self, credentials: &Credentials, number: u64) -> ClientUse {
-        match self.entries.get(credentials) {
-            Some(entry) if entry.number != number => ClientUse::Removed,
+    /// A client is that of another key from now on: whoever comes with the former one gets another.
+    /// If that key has a client itself, nobody else gets this one.
+    pub(super) fn change_key(&mut self, number: ClientNumber, key: ClientKey) {
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return;
+        };
+        if self.numbers.get(&entry.key) == Some(&number) {
+            self.numbers.remove(&entry.key);
+        }
+        entry.key = key.clone();
+        self.numbers.entry(key).or_insert(number);
+    }
+
+    pub(super) fn client_use(&self, number: ClientNumber) -> ClientUse {
+        match self.entries.get(&number) {
             Some(entry) if entry.leases > 0 => ClientUse::InUse,
+            // Nobody can come back to it.
+            Some(entry) if self.numbers.get(&entry.key) != Some(&number) => {
+                ClientUse::IdleUntil(entry.idle_since)
+            }
             Some(entry) => ClientUse::IdleUntil(entry.idle_since + self.idle_max),
             None => ClientUse::Removed,
         }
     }
 
     /// Forgets a client; those who use it keep it.
-    pub(super) fn remove(&mut self, credentials: &Credentials, number: u64) {
-        if self.entry(credentials, number).is_some() {
-            self.entries.remove(credentials);
+    pub(super) fn remove(&mut self, number: ClientNumber) {
+        if let Some(entry) = self.entries.remove(&number)
+            && self.numbers.get(&entry.key) == Some(&number)
+        {
+            self.numbers.remove(&entry.key);
         }
     }
 
     /// Forgets a client that has been idle for long enough.
-    pub(super) fn remove_idle(&mut self, credentials: &Credentials, number: u64, now: Instant) {
-        if matches!(self.client_use(credentials, number), ClientUse::IdleUntil(at) if at <= now) {
-            self.entries.remove(credentials);
+    pub(super) fn remove_idle(&mut self, number: ClientNumber, now: Instant) {
+        if matches!(self.client_use(number), ClientUse::IdleUntil(at) if at <= now) {
+            self.remove(number);
+        }
+    }
+
+    /// Forgets a client unless it is used.
+    pub(super) fn remove_unused(&mut self, number: ClientNumber) {
+        if matches!(self.client_use(number), ClientUse::IdleUntil(_)) {
+            self.remove(number);
         }
     }
 
@@ -133,11 +183,6 @@ impl<C: Clone> ClientTable<C> {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
-
-    fn entry(&mut self, credentials: &Credentials, number: u64) -> Option<&mut TableEntry<C>> {
-        let entry = self.entries.get_mut(credentials);
-        entry.filter(|entry| entry.number == number)
-    }
 }
 
 #[cfg(test)]
@@ -147,11 +192,11 @@ mod tests {
 
     const IDLE_MAX: Duration = Duration::from_secs(300);
 
-    fn credentials(username: &str, password: &str) -> Credentials {
-        Credentials {
+    fn credentials(username: &str, password: &str) -> ClientKey {
+        ClientKey::Password(Credentials {
             username: username.to_owned(),
             password: Secret::new(password),
-        }
+        })
     }
 
     #[test]
@@ -170,16 +215,18 @@ mod tests {
         table.insert(alice.clone(), 'a', 1, now);
         table.lease(&alice);
         table.lease(&alice);
-        assert!(!table.release(&alice, 1, now));
-        assert_eq!(table.client_use(&alice, 1), ClientUse::InUse);
-        table.remove_idle(&alice, 1, now + IDLE_MAX * 2);
-        assert!(table.release(&alice, 1, now + IDLE_MAX));
+        assert!(!table.release(1, now));
+        assert_eq!(table.client_use(1), ClientUse::InUse);
+        table.remove_idle(1, now + IDLE_MAX * 2);
+        table.remove_unused(1);
+        assert!(table.release(1, now + IDLE_MAX));
         let until = now + IDLE_MAX * 2;
-        assert_eq!(table.client_use(&alice, 1), ClientUse::IdleUntil(until));
-        table.remove_idle(&alice, 1, until - Duration::from_millis(1));
+        assert_eq!(table.client_use(1), ClientUse::IdleUntil(until));
+        table.remove_idle(1, until - Duration::from_millis(1));
         assert_eq!(table.len(), 1);
-        table.remove_idle(&alice, 1, until);
-        assert_eq!(table.client_use(&alice, 1), ClientUse::Removed);
+        table.remove_idle(1, until);
+        assert_eq!(table.client_use(1), ClientUse::Removed);
+        assert_eq!((table.len(), table.lease(&alice)), (0, None));
     }
 
     #[test]
@@ -197,7 +244,7 @@ mod tests {
         );
         assert!(!table.has_room());
         assert!(!table.insert(alice.clone(), 'a', 4, now));
-        table.release(&bob, 2, now);
+        table.release(2, now);
         assert!(table.insert(alice, 'a', 5, now));
         assert_eq!(table.len(), 2);
     }
@@ -208,11 +255,31 @@ mod tests {
         let alice = credentials("alice", "a");
         table.insert(alice.clone(), 'a', 1, now);
         table.lease(&alice);
-        table.remove(&alice, 1);
+        table.remove(1);
         table.insert(alice.clone(), 'b', 2, now);
         assert_eq!(table.lease(&alice), Some('b'));
-        assert!(!table.release(&alice, 1, now));
-        table.remove(&alice, 1);
-        assert_eq!(table.client_use(&alice, 2), ClientUse::InUse);
+        assert!(!table.release(1, now));
+        table.remove(1);
+        assert_eq!(table.client_use(2), ClientUse::InUse);
+    }
+
+    #[test]
+    fn a_client_whose_key_changes_is_that_of_the_new_one_unless_that_has_one() {
+        let (mut table, now) = (ClientTable::new(9, IDLE_MAX), Instant::now());
+        let [old, new, taken] = [1, 2, 3].map(|n| ClientKey::Token(TokenIdentity([n; 32])));
+        table.insert(old.clone(), 'a', 1, now);
+        table.lease(&old);
+        table.change_key(1, new.clone());
+        assert_eq!((table.get(&old), table.get(&new)), (None, Some(&'a')));
+        table.insert(taken.clone(), 'b', 2, now);
+        table.change_key(1, taken.clone());
+        assert_eq!((table.get(&new), table.get(&taken)), (None, Some(&'b')));
+        // It counts, but nobody can come back to it.
+        assert_eq!((table.len(), table.client_use(1)), (2, ClientUse::InUse));
+        assert!(table.release(1, now));
+        assert_eq!(table.client_use(1), ClientUse::IdleUntil(now));
+        table.remove_idle(1, now);
+        assert_eq!(table.client_use(1), ClientUse::Removed);
+        assert_eq!(table.get(&taken), Some(&'b'));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use secret::{Secret, SecretBytes};
@@ -14,6 +15,50 @@ pub struct Credentials {
     /// The password.
     pub password: Secret,
 }
+
+/// What a user authenticates with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UserCredentials {
+    /// By the mechanism of the proxy itself.
+    Password(Credentials),
+    /// By OAUTHBEARER, whatever the mechanism of the proxy itself.
+    Token(UserToken),
+}
+
+impl UserCredentials {
+    /// The user's name; shows in logs.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Password(credentials) => &credentials.username,
+            Self::Token(token) => &token.user,
+        }
+    }
+}
+
+/// A bearer token that a user has come with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UserToken {
+    /// The user's name; shows in logs.
+    pub user: Arc<str>,
+    /// Whose it is, and for what.
+    pub identity: TokenIdentity,
+    /// The token as it is sent.
+    pub token: Secret,
+    /// Until when it is good.
+    pub expires_at: SystemTime,
+}
+
+impl UserToken {
+    /// Whether it is good no longer.
+    pub fn has_expired(&self) -> bool {
+        self.expires_at <= SystemTime::now()
+    }
+}
+
+/// A digest of all that a token says but of itself, such as when it was issued: tokens that have it in
+/// common are as good as each other to whoever verifies them, while they are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenIdentity(pub [u8; 32]);
 
 /// Where bearer tokens come from. Asked before each authentication: an implementation keeps what is
 /// still good.
@@ -30,6 +75,14 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 
     /// A broker has refused that token: another one is needed.
     fn refused(&self, token: &BearerToken);
+
+    /// SASL extensions (KIP-342) that go with each token, in order.
+    fn extensions(&self) -> Arc<[(String, String)]>;
+
+    /// Why there is no token, where that is known without asking anybody: no connection is made then.
+    fn missing(&self) -> Option<TokenFault> {
+        None
+    }
 }
 
 /// A bearer token (RFC 6750).

@@ -104,6 +104,14 @@ impl Dialer {
             reason: reason.into(),
         };
         let _turn = self.attempts.permit().await;
+        let sasl = self.config.security.sasl.as_ref();
+        if let Some(missing) = sasl.and_then(|sasl| sasl.missing()) {
+            // Whatever was said would be refused.
+            return Err(RequestError::AuthenticationFailed {
+                broker: broker.clone(),
+                fault: AuthenticationFault::NoToken(missing),
+            });
+        }
         let connect_timeout = self.config.connect_timeout;
         let addresses: Vec<SocketAddr> =
             match timeout(connect_timeout, lookup_host(&*broker.address)).await {
