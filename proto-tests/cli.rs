@@ -226,16 +226,59 @@ fn no_secret_comes_back_in_an_error() {
 #[test]
 fn what_is_not_there_yet_is_refused_in_variables_too() {
     let variables = [
-        ("WSPROXY_OPENID_KAFKA_OAUTHBEARER", "true"),
         ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
         ("WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED", "true"),
     ];
     let (code, text) = refused(&["--dev"], &variables);
     assert_eq!(code, EX_CONFIG, "{text}");
-    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
     for (variable, _) in variables {
         let named = format!("(from variable {variable}): not supported yet");
         assert!(text.contains(&named), "{named} is not in: {text}");
+    }
+}
+
+#[test]
+fn tokens_cannot_be_presented_to_brokers_where_there_are_none_or_nobody_takes_them() {
+    let presents = ["--openid-connect-kafka-oauthbearer", "true"];
+    let asks = [
+        "--openid-connect-enabled",
+        "true",
+        "--openid-connect-well-known-url",
+        "https://idp.example/x",
+        "--openid-connect-audience",
+        "proxy",
+    ];
+    let claims = [
+        "--openid-connect-custom-jwt-jwt-kafka-username-key",
+        "user",
+        "--openid-connect-custom-jwt-jwt-kafka-password-key",
+        "pass",
+    ];
+    let brokers = ["--bootstrap-hosts", "kafka:9092"];
+    for (arguments, other) in [
+        (
+            [&brokers[..], &presents].concat(),
+            "server.openid-connect.enabled",
+        ),
+        (
+            [&brokers[..], &presents, &asks].concat(),
+            "security.protocol (from its default) is without SASL",
+        ),
+        (
+            [&["--dev"][..], &presents, &asks].concat(),
+            "--dev brings its own broker, which has no SASL",
+        ),
+        (
+            [&brokers[..], &presents, &asks, &claims].concat(),
+            "server.openid-connect.custom-jwt.jwt-kafka-username-key",
+        ),
+    ] {
+        let (code, text) = refused(&arguments, &[]);
+        assert_eq!(code, EX_CONFIG, "{text}");
+        let key =
+            "server.openid-connect.kafka-oauthbearer (from --openid-connect-kafka-oauthbearer): ";
+        assert!(text.contains(key) && text.contains(other), "{text}");
     }
 }
 

@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
         "http_keep_alive",
         "http_stream",
         "near_miss",
+        "user_token",
     ],
 ];
 
@@ -49,7 +50,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("kerberos", &["config"]),
     ("memory_broker", &["main"]),
     ("oauth", &["config"]),
-    ("openid", &["app", "auth", "config", "session"]),
+    (
+        "openid",
+        &["app", "auth", "config", "session", "user_token"],
+    ),
     ("prometheus_client", &["metrics"]),
     ("prost", &["metrics"]),
     ("schema_registry", &["avro_schemas", "config"]),

@@ -4,6 +4,7 @@
 mod kerberos;
 mod oauthbearer;
 mod renewals;
+mod token_users;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

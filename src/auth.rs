@@ -9,6 +9,7 @@
 //! Sec-WebSocket-Protocol: bearer.<JWT>, kafka-websocket-proxy
 //!                                                the same where there is no such header
 //!
+//! that JWT                                       Kafka's, with kafka-oauthbearer
 //! claims of that JWT                             Kafka's, with custom-jwt
 //! X-Kafka-Auth: base64(user:password)            then
 //! Authorization: Basic base64(user:password)     then, unless it is the proxy's
@@ -31,13 +32,14 @@ mod credentials;
 use std::fmt;
 
 use http::HeaderMap;
-use kafka_client::sasl::Credentials;
+use kafka_client::sasl::{Credentials, UserCredentials};
 use secret::Secret;
 
 pub(crate) use authentication::{Authentication, ClientIdentity};
 pub(crate) use credentials::{SUB_PROTOCOL, offers_sub_protocol};
 
 use crate::config::{BasicAuthConfig, CustomJwtConfig, ServerConfig};
+use crate::user_token::user_token;
 use credentials::{BASIC_PREFIX, KAFKA_AUTH_PREFIX, Sent};
 
 const X_KAFKA_AUTH: &str = "x-kafka-auth";
@@ -67,6 +69,9 @@ pub(crate) enum CredentialsPlace {
     AuthorizationBasic,
     KafkaAuthSubProtocol,
     BasicSubProtocol,
+    /// Claims of the token.
+    Claims,
+    /// The token itself.
     Token,
 }
 
@@ -77,7 +82,7 @@ impl fmt::Display for CredentialsPlace {
             Self::AuthorizationBasic => "header Authorization: Basic",
             Self::KafkaAuthSubProtocol => "sub-protocol kafka-auth",
             Self::BasicSubProtocol => "sub-protocol basic",
-            Self::Token => "token",
+            Self::Claims | Self::Token => "token",
         })
     }
 }
@@ -85,7 +90,7 @@ impl fmt::Display for CredentialsPlace {
 /// What a client authenticates with at the brokers, and where it says so.
 #[derive(Clone, Debug)]
 pub(crate) struct KafkaCredentials {
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: UserCredentials,
     pub(crate) place: CredentialsPlace,
 }
 
@@ -108,6 +113,9 @@ pub(crate) enum CredentialsError {
         /// That of the password.
         password: String,
     },
+    /// Nobody can be told by the token who it is.
+    #[error("token: it has no sub, by which the brokers could know a user")]
+    NoSubject,
     /// Nothing else may be used.
     #[error("this server takes Kafka credentials from a token only, and there are none in it")]
     NotInToken,
@@ -131,8 +139,15 @@ pub(crate) fn kafka_credentials(
 ) -> Result<Option<KafkaCredentials>, CredentialsError> {
     let sent = sent_credentials(headers, BasicCredentialsOwner::of(&config.basic_auth))?;
     let jwt = &config.openid_connect.custom_jwt;
-    let claims = identity.and_then(ClientIdentity::token);
-    let claims = claims.map_or(&[][..], |token| token.claims.as_slice());
+    let token = identity.and_then(ClientIdentity::token);
+    if let Some(token) = token.filter(|_| config.openid_connect.presents_tokens()) {
+        let token = user_token(token).ok_or(CredentialsError::NoSubject)?;
+        return Ok(Some(KafkaCredentials {
+            credentials: UserCredentials::Token(token),
+            place: CredentialsPlace::Token,
+        }));
+    }
+    let claims = token.map_or(&[][..], |token| token.claims.as_slice());
     match credentials_in_token(claims, jwt)? {
         None if jwt.kafka_token_auth_only && config.openid_connect.is_enabled() => {
             Err(CredentialsError::NotInToken)
@@ -157,11 +172,11 @@ fn credentials_in_token(
             if !username.reveal().is_empty() && legal(username) && legal(password) =>
         {
             Ok(Some(KafkaCredentials {
-                credentials: Credentials {
+                credentials: UserCredentials::Password(Credentials {
                     username: username.reveal().to_owned(),
                     password: password.clone(),
-                },
-                place: CredentialsPlace::Token,
+                }),
+                place: CredentialsPlace::Claims,
             }))
         }
         _ => {
@@ -197,6 +212,7 @@ fn sent_credentials(
         return Ok(None);
     };
     let credentials = sent.ok_or(CredentialsError::Unreadable { place })?;
+    let credentials = UserCredentials::Password(credentials);
     Ok(Some(KafkaCredentials { credentials, place }))
 }
 
@@ -207,6 +223,14 @@ mod tests {
 
     use super::credentials::{STANDARD, URL_SAFE};
     use super::*;
+
+    fn parts_of(credentials: UserCredentials) -> (String, String) {
+        let UserCredentials::Password(credentials) = credentials else {
+            panic!("{credentials:?}");
+        };
+        let password = credentials.password.reveal().to_owned();
+        (credentials.username, password)
+    }
 
     type Headers<'a> = &'a [(&'static str, &'a str)];
 
@@ -224,8 +248,8 @@ mod tests {
         }
         let found = sent_credentials(&headers, basic).map_err(|error| error.to_string())?;
         Ok(found.map(|KafkaCredentials { credentials, place }| {
-            let password = credentials.password.reveal().to_owned();
-            (credentials.username, password, place)
+            let (username, password) = parts_of(credentials);
+            (username, password, place)
         }))
     }
 
@@ -372,9 +396,8 @@ mod tests {
         };
         let found = credentials_in_token(&claims, &config)?;
         Ok(found.map(|KafkaCredentials { credentials, place }| {
-            assert_eq!(place, CredentialsPlace::Token);
-            let password = credentials.password.reveal().to_owned();
-            (credentials.username, password)
+            assert_eq!(place, CredentialsPlace::Claims);
+            parts_of(credentials)
         }))
     }
 

@@ -26,6 +26,7 @@
 //! http_stream     a client's connection: TCP, or TLS over it
 //! descriptors     how many connections there may be
 //! near_miss       names that were meant as another one
+//! user_token      the token of a client, as the brokers are shown it
 //! ```
 //!
 //! A module uses only modules of lower rows, which `proto-tests/layers.rs` checks. All of them
@@ -103,3 +104,4 @@ mod session;
 mod socket;
 mod state_log;
 mod topic_access;
+mod user_token;

@@ -16,28 +16,33 @@ use tokio::task::AbortHandle;
 
 use super::http_listener::{self, HttpClientStream, https_config};
 use super::kafka::root;
-use super::token_endpoint::signed_token;
+use super::token_endpoint::{ISSUER, signed_token};
 
 /// What its tokens are for.
 pub(crate) const AUDIENCE: &str = "proxy";
 
-/// A key, by the name of its certificate.
+/// A key: the name of its certificate, and its `kid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProviderKeyName(&'static str);
+pub(crate) struct ProviderKeyName(&'static str, &'static str);
 
-pub(crate) const FIRST_KEY: ProviderKeyName = ProviderKeyName("server");
-pub(crate) const SECOND_KEY: ProviderKeyName = ProviderKeyName("expired");
+pub(crate) const FIRST_KEY: ProviderKeyName = ProviderKeyName("server", "openid-server");
+pub(crate) const SECOND_KEY: ProviderKeyName = ProviderKeyName("expired", "openid-expired");
+/// The one that brokers know, too: see [`FakeOpenIdProvider::start_for_brokers`].
+pub(crate) const BROKERS_KEY: ProviderKeyName = ProviderKeyName("server", "test");
 
 /// What it answers.
 #[derive(Debug)]
 struct OpenIdAnswers {
     status: u16,
+    /// Whom it says to be, if not what it is asked as.
+    issuer: Option<String>,
     keys: Vec<ProviderKeyName>,
     asked: usize,
 }
 
 /// A provider.
 pub(crate) struct FakeOpenIdProvider {
+    url: String,
     issuer: String,
     answers: Arc<Mutex<OpenIdAnswers>>,
     serving: AbortHandle,
@@ -55,6 +60,16 @@ impl FakeOpenIdProvider {
         Self::start_with(None).await
     }
 
+    /// With the name and the key of whom the brokers of `scripts/kafka start --secure` trust.
+    pub(crate) async fn start_for_brokers() -> Self {
+        let mut provider = Self::start().await;
+        provider.issuer = ISSUER.to_owned();
+        let mut answers = provider.answers.lock().unwrap();
+        (answers.issuer, answers.keys) = (Some(ISSUER.to_owned()), vec![BROKERS_KEY]);
+        drop(answers);
+        provider
+    }
+
     /// Over TLS, with a certificate for `localhost` by the authority in `golden/tls/ca.pem`.
     pub(crate) async fn start_tls() -> Self {
         Self::start_with(Some(https_config("server"))).await
@@ -64,21 +79,24 @@ impl FakeOpenIdProvider {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let answers = Arc::new(Mutex::new(OpenIdAnswers {
             status: 200,
+            issuer: None,
             keys: vec![FIRST_KEY],
             asked: 0,
         }));
         let shared = Arc::clone(&answers);
         let serve = move |stream| serve(stream, scheme, Arc::clone(&shared));
         let (port, serving) = http_listener::listen(tls, serve).await;
+        let issuer = format!("{scheme}://localhost:{port}");
         Self {
-            issuer: format!("{scheme}://localhost:{port}"),
+            url: format!("{issuer}/.well-known/openid-configuration"),
+            issuer,
             answers,
             serving,
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("{}/.well-known/openid-configuration", self.issuer)
+        self.url.clone()
     }
 
     pub(crate) fn publish(&self, keys: &[ProviderKeyName]) {
@@ -130,8 +148,8 @@ pub(crate) fn seconds() -> u64 {
 }
 
 impl ProviderKeyName {
-    fn kid(self) -> String {
-        format!("openid-{}", self.0)
+    fn kid(self) -> &'static str {
+        self.1
     }
 
     fn jwk(self) -> Value {
@@ -166,8 +184,9 @@ async fn serve(
                 json!({ "keys": keys })
             }
             false => {
-                let issuer = format!("{scheme}://{host}");
-                json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")})
+                let here = format!("{scheme}://{host}");
+                let issuer = answers.issuer.as_ref().unwrap_or(&here);
+                json!({"issuer": issuer, "jwks_uri": format!("{here}/keys")})
             }
         };
         (answers.status, body.to_string())

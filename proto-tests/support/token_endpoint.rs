@@ -21,7 +21,7 @@ pub(crate) const CLIENT_ID: &str = "the-client";
 pub(crate) const CLIENT_SECRET: &str = "client-secret-7";
 /// What brokers want to see in a token.
 const AUDIENCE: &str = "kafka";
-const ISSUER: &str = "https://issuer.test";
+pub(super) const ISSUER: &str = "https://issuer.test";
 
 /// What it does instead of answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,7 +44,12 @@ pub(crate) fn no_broker(reason: &str) -> HttpError {
 /// Why a user has no client. A retry may help where the answer is 503.
 fn not_leased(place: CredentialsPlace, error: PrincipalError) -> HttpError {
     match error {
-        PrincipalError::Refused => unauthorized(place, format!("{place}: {error}")),
+        PrincipalError::Refused | PrincipalError::Expired if place == CredentialsPlace::Token => {
+            token_refused(&error)
+        }
+        PrincipalError::Refused | PrincipalError::Expired => {
+            unauthorized(place, format!("{place}: {error}"))
+        }
         PrincipalError::Unsupported(_) => {
             HttpError::bad_request(format!("{place}: {error}; leave it out"))
         }
@@ -73,8 +78,20 @@ fn unauthorized(place: CredentialsPlace, message: String) -> HttpError {
             "X-Kafka-Auth realm=\"Kafka\""
         }
         // The token is good.
-        CredentialsPlace::Token => "Bearer realm=\"Kafka\"",
+        CredentialsPlace::Claims | CredentialsPlace::Token => "Bearer realm=\"Kafka\"",
     });
+    HttpError::new(StatusCode::UNAUTHORIZED, message).with_header(WWW_AUTHENTICATE, challenge)
+}
+
+/// 401: the token is good, but not for the brokers.
+fn token_refused(error: &PrincipalError) -> HttpError {
+    let message = match error {
+        PrincipalError::Refused => "token: the brokers refuse it".to_owned(),
+        error => format!("token: {error}"),
+    };
+    let challenge =
+        format!("Bearer realm=\"Kafka\", error=\"invalid_token\", error_description=\"{message}\"");
+    let challenge = HeaderValue::try_from(challenge).expect("printable ASCII");
     HttpError::new(StatusCode::UNAUTHORIZED, message).with_header(WWW_AUTHENTICATE, challenge)
 }
 
@@ -83,8 +100,9 @@ impl From<CredentialsError> for HttpError {
         match error {
             CredentialsError::Unreadable { place } => unauthorized(place, error.to_string()),
             CredentialsError::UnreadableClaims { .. } | CredentialsError::NotInToken => {
-                unauthorized(CredentialsPlace::Token, error.to_string())
+                unauthorized(CredentialsPlace::Claims, error.to_string())
             }
+            CredentialsError::NoSubject => unauthorized(CredentialsPlace::Token, error.to_string()),
             CredentialsError::NothingToAnswer { .. } => HttpError::bad_request(error.to_string()),
         }
     }

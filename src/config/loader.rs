@@ -14,7 +14,7 @@ use super::ignored_keys::IgnoredKeys;
 use super::keys::{
     self, ClientSection, ConfigKey, KEY_PREFIX, PROXY_KEYS, PropertyEffect, SetValue, Setting,
 };
-use super::openid_connect::OpenIdFault;
+use super::openid_connect::{KAFKA_OAUTHBEARER, OpenIdFault};
 use super::provenance::{Provenance, ValueSource};
 use super::security::{self, SecurityProperties, SecurityProtocol, SecurityRole};
 use super::security_fault::SecurityFault;
@@ -384,6 +384,7 @@ impl Loader {
         self.check_basic_auth(provenance);
         self.resolve_openid_connect(provenance);
         self.resolve_security(provenance);
+        self.check_kafka_oauthbearer(provenance);
         self.resolve_ssl(provenance);
         self.check_admin(provenance);
         self.resolve_reporter_security(provenance);
@@ -415,6 +416,24 @@ impl Loader {
         }
         if let Err(OpenIdFault { key, fault }) = openid_connect.resolve() {
             self.add_conflict(&provenance.of_key(key), &fault);
+        }
+    }
+
+    /// Clients' tokens are presented by SASL.
+    fn check_kafka_oauthbearer(&mut self, provenance: &Provenance) {
+        let is_security = |key: &str| is_security_of(ClientSection::AllClients, key);
+        let is_known = !self.is_healthcheck && !self.has_unread(is_security);
+        if is_known && self.config.server.openid_connect.presents_tokens() {
+            let security = &self.config.security;
+            if self.config.dev || !security.protocol.has_sasl() {
+                let protocol =
+                    provenance.of_property(ClientSection::AllClients, security::PROTOCOL, None);
+                let without = match self.config.dev {
+                    true => "--dev brings its own broker, which has no SASL".to_owned(),
+                    false => format!("{protocol} is without SASL"),
+                };
+                self.add_conflict(&provenance.of_key(KAFKA_OAUTHBEARER), &without);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ const URL: &str = "server.openid-connect.well-known-url";
 const AUDIENCE: &str = "server.openid-connect.audience";
 const TRUSTSTORE: &str = "server.openid-connect.truststore-location";
 const TRUSTSTORE_PASSWORD: &str = "server.openid-connect.truststore-password";
+pub(super) const KAFKA_OAUTHBEARER: &str = "server.openid-connect.kafka-oauthbearer";
 const TOKEN_ONLY: &str = "server.openid-connect.custom-jwt.kafka-token-auth-only";
 const USERNAME: &str = "server.openid-connect.custom-jwt.jwt-kafka-username-key";
 const PASSWORD: &str = "server.openid-connect.custom-jwt.jwt-kafka-password-key";
@@ -38,6 +39,8 @@ pub struct OpenIdConnectConfig {
     pub truststore_location: Option<PathBuf>,
     /// The password of that store.
     pub truststore_password: Option<Secret>,
+    /// Whether a client's token is presented to the brokers.
+    pub kafka_oauthbearer: bool,
     /// `custom-jwt.*`
     pub custom_jwt: CustomJwtConfig,
     /// What the trust comes to, if clients are asked for a token.
@@ -74,6 +77,7 @@ impl Default for OpenIdConnectConfig {
             revalidation_errors_limit: None,
             truststore_location: None,
             truststore_password: None,
+            kafka_oauthbearer: false,
             custom_jwt: CustomJwtConfig::default(),
             tls: None,
         }
@@ -128,6 +132,11 @@ impl OpenIdConnectConfig {
         })
     }
 
+    /// Whether the brokers see the client's token.
+    pub(crate) fn presents_tokens(&self) -> bool {
+        self.is_enabled() && self.kafka_oauthbearer
+    }
+
     /// Reads the trust store, if clients are asked for a token.
     ///
     /// # Errors
@@ -135,6 +144,10 @@ impl OpenIdConnectConfig {
     /// it.
     pub(super) fn resolve(&mut self) -> Result<(), OpenIdFault> {
         let fault = |key, fault: String| Err(OpenIdFault { key, fault });
+        if self.kafka_oauthbearer && !self.is_enabled() {
+            let without = "server.openid-connect.enabled is not true, so there is no token";
+            return fault(KAFKA_OAUTHBEARER, without.to_owned());
+        }
         match self.enabled {
             Some(true) => {}
             Some(false) => return Ok(()),
@@ -160,6 +173,10 @@ impl OpenIdConnectConfig {
             (None, Some(_)) => return fault(USERNAME, format!("{PASSWORD} needs it")),
             (None, None) if jwt.kafka_token_auth_only => {
                 return fault(USERNAME, format!("{TOKEN_ONLY} needs it"));
+            }
+            (Some(_), Some(_)) if self.kafka_oauthbearer => {
+                let which = format!("the Kafka user is that of the token, or that of {USERNAME}");
+                return fault(KAFKA_OAUTHBEARER, which);
             }
             _ => {}
         }
@@ -224,6 +241,24 @@ mod tests {
         assert_eq!(fault_of(secret), Some(TRUSTSTORE));
         let missing = |c: &mut OpenIdConnectConfig| c.truststore_location = Some("/none".into());
         assert_eq!(fault_of(missing), Some(TRUSTSTORE));
+    }
+
+    #[test]
+    fn a_token_is_presented_to_the_brokers_only_as_it_is() {
+        assert_eq!(fault_of(|c| c.kafka_oauthbearer = true), None);
+        let both = |c: &mut OpenIdConnectConfig| {
+            c.kafka_oauthbearer = true;
+            c.custom_jwt.username_claim = Some("user".to_owned());
+            c.custom_jwt.password_claim = Some("pass".to_owned());
+        };
+        assert_eq!(fault_of(both), Some(KAFKA_OAUTHBEARER));
+        for enabled in [None, Some(false)] {
+            let without = |c: &mut OpenIdConnectConfig| {
+                c.kafka_oauthbearer = true;
+                c.enabled = enabled;
+            };
+            assert_eq!(fault_of(without), Some(KAFKA_OAUTHBEARER));
+        }
     }
 
     #[test]

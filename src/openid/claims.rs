@@ -1,17 +1,42 @@
 //! What a token says of itself (RFC 7519, section 4).
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use graviola::hashing::{Hash, HashContext, Sha256};
 use secret::Secret;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::error::JwtFault;
 
 /// By how much the provider's clock and ours may differ.
 pub const CLOCK_LEEWAY: Duration = Duration::from_secs(30);
+
+/// Claims that are about one token, or the login that it is from: those of RFC 7519, of OpenID
+/// Connect Core, and of Keycloak, Entra and Cognito.
+const OF_ONE_TOKEN: [&str; 18] = [
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "auth_time",
+    "nonce",
+    "at_hash",
+    "c_hash",
+    "s_hash",
+    "sid",
+    "session_state",
+    "updated_at",
+    "aio",
+    "rh",
+    "uti",
+    "xms_ftd",
+    "origin_jti",
+    "event_id",
+];
 
 /// The claims that count.
 #[derive(Debug, Default)]
@@ -23,6 +48,8 @@ pub(crate) struct TokenClaims {
     not_before: Option<SystemTime>,
     /// Those that were asked for and are texts, in that order.
     pub(crate) wanted: Vec<Option<Secret>>,
+    /// A digest of all claims but those of [`OF_ONE_TOKEN`].
+    pub(crate) identity: [u8; 32],
 }
 
 impl TokenClaims {
@@ -75,30 +102,52 @@ impl<'de> Visitor<'de> for ClaimsSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<TokenClaims, A::Error> {
         let mut claims = TokenClaims::default();
         claims.wanted.resize(self.wanted.len(), None);
-        let mut names = HashSet::new();
+        let mut members_by_name = BTreeMap::new();
         while let Some(name) = members.next_key::<String>()? {
+            let value: &RawValue = members.next_value()?;
             match name.as_str() {
-                "iss" => claims.issuer = members.next_value()?,
-                "aud" => claims.audience = members.next_value::<Audience>()?.0,
-                "exp" => claims.expires_at = members.next_value::<NumericDate>()?.0,
-                "nbf" => claims.not_before = members.next_value::<NumericDate>()?.0,
+                "iss" => claims.issuer = read(value)?,
+                "aud" => claims.audience = read::<Audience, _>(value)?.0,
+                "exp" => claims.expires_at = read::<NumericDate, _>(value)?.0,
+                "nbf" => claims.not_before = read::<NumericDate, _>(value)?.0,
                 "sub" => {
-                    let subject: Option<String> = members.next_value()?;
+                    let subject: Option<String> = read(value)?;
                     self.keep(&mut claims, &name, subject.clone());
                     claims.subject = subject;
                 }
                 name if self.wanted.iter().any(|wanted| wanted == name) => {
-                    let text = members.next_value::<MaybeText>()?.0;
+                    let text = read::<MaybeText, _>(value)?.0;
                     self.keep(&mut claims, name, text);
                 }
-                _ => _ = members.next_value::<IgnoredAny>()?,
+                _ => {}
             }
-            if !names.insert(name) {
+            if members_by_name.insert(name, value.get()).is_some() {
                 return Err(A::Error::custom("a claim stands there twice"));
             }
         }
+        claims.identity = digest(&members_by_name);
         Ok(claims)
     }
+}
+
+fn read<'de, T: Deserialize<'de>, E: Error>(value: &'de RawValue) -> Result<T, E> {
+    serde_json::from_str(value.get()).map_err(E::custom)
+}
+
+/// Of the same members whatever their order; the lengths keep one name or value from being taken for
+/// two.
+fn digest(members: &BTreeMap<String, &str>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let of_its_owner = |(name, _): &(&String, &&str)| !OF_ONE_TOKEN.contains(&name.as_str());
+    for (name, value) in members.iter().filter(of_its_owner) {
+        for text in [name.as_str(), value] {
+            hash.update(&text.len().to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
 }
 
 impl ClaimsSeed<'_> {
@@ -253,6 +302,31 @@ mod tests {
         assert_eq!(check(&deep, 0), Ok(1000));
         let wanted = TokenClaims::parse(deep.as_bytes(), &["x".to_owned()]);
         assert_eq!(wanted.unwrap_err(), JwtFault::Claims);
+    }
+
+    #[test]
+    fn tokens_that_differ_in_nothing_but_themselves_have_one_identity() {
+        let identity = |claims: &str| {
+            let claims = TokenClaims::parse(claims.as_bytes(), &[]);
+            claims.unwrap().identity
+        };
+        let first = identity(r#"{"iss":"i","sub":"me","exp":1,"jti":"a","scope":"x y"}"#);
+        for same in [
+            r#"{"scope":"x y","sub":"me","iss":"i"}"#,
+            r#"{"iss":"i","sub":"me","exp":9,"iat":5,"nonce":"b","scope" : "x y"}"#,
+        ] {
+            assert_eq!(identity(same), first, "{same}");
+        }
+        for other in [
+            r#"{"iss":"i","sub":"me"}"#,
+            r#"{"iss":"i","sub":"me","scope":"x"}"#,
+            r#"{"iss":"i","sub":"me","scope":"x y","azp":"app"}"#,
+            r#"{"iss":"i","sub":"you","scope":"x y"}"#,
+            r#"{"iss":"j","sub":"me","scope":"x y"}"#,
+            r#"{"iss":"i","sub":"me","scope":["x y"]}"#,
+        ] {
+            assert_ne!(identity(other), first, "{other}");
+        }
     }
 
     #[test]

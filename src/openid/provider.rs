@@ -47,6 +47,11 @@ pub struct OpenIdConfig {
 pub struct VerifiedToken {
     /// `sub`
     pub subject: Option<String>,
+    /// The token itself.
+    pub token: Secret,
+    /// A digest of its claims but of those that are about this token rather than about whose it is
+    /// and what for, such as its times.
+    pub identity: [u8; 32],
     /// `exp`; until [`CLOCK_LEEWAY`](crate::CLOCK_LEEWAY) after it the token is good.
     pub expires_at: SystemTime,
     /// What it was verified with.
@@ -121,6 +126,8 @@ impl OpenIdProvider {
         let key = signer.inspect_err(|error| shared.suspect_keys(error))?;
         Ok(VerifiedToken {
             subject: claims.subject,
+            token: Secret::new(token),
+            identity: claims.identity,
             expires_at,
             key,
             claims: claims.wanted,

@@ -146,6 +146,9 @@ impl ConnectionPermit {
     pub(crate) fn keep(&mut self, lease: ClientLease) {
         let number = lease.number().unwrap_or(0);
         self.handle.client.store(number, Ordering::Release);
+        if let Some(authentication) = &mut *lock(&self.handle.authentication) {
+            authentication.keep(&lease);
+        }
         // The others may have been signalled before.
         if lease.is_refused() {
             self.handle.send_signal(SocketSignal::RefuseCredentials);

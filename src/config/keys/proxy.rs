@@ -367,7 +367,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Password of that trust store",
         set: |c, text| assign(&mut c.server.openid_connect.truststore_password, Ok(secret(text))),
     }).secret(),
-    later("server.openid-connect.kafka-oauthbearer", &["WSPROXY_OPENID_KAFKA_OAUTHBEARER"], "BOOLEAN", Some("false"), "Whether the client's token is presented to the brokers"),
+    setting("server.openid-connect.kafka-oauthbearer", &["WSPROXY_OPENID_KAFKA_OAUTHBEARER"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether a client's token is presented to the brokers (OAUTHBEARER), so that its socket has the rights of that user",
+        set: |c, text| assign(&mut c.server.openid_connect.kafka_oauthbearer, value::boolean(text)),
+    }),
     setting("server.openid-connect.custom-jwt.kafka-token-auth-only", &["WSPROXY_JWT_KAFKA_TOKEN_AUTH_ONLY"], Setting {
         default: Some("false"),
         placeholder: "BOOLEAN",
