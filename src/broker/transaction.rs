@@ -308,10 +308,9 @@ impl TransactionMetadata {
                 self.prepare(result, now);
                 Ok(self.producer)
             }
-            Some((before, ends)) if before == result => match ends {
-                true => Err(ResponseError::ConcurrentTransactions),
-                false => Ok(self.producer),
-            },
+            // Whichever end is asked for.
+            Some((_, true)) => Err(ResponseError::ConcurrentTransactions),
+            Some((before, false)) if before == result => Ok(self.producer),
             _ => Err(ResponseError::InvalidTxnState),
         }
     }
@@ -343,12 +342,11 @@ impl TransactionMetadata {
             return Err(ResponseError::ProducerFenced);
         }
         match ended {
-            Some((_, ends)) if ends || again => match ended {
-                Some((before, true)) if before == result => {
-                    Err(ResponseError::ConcurrentTransactions)
-                }
-                Some((before, false)) if before == result => Ok(self.producer),
-                _ => Err(ResponseError::InvalidTxnState),
+            // Whichever end is asked for.
+            Some((_, true)) => Err(ResponseError::ConcurrentTransactions),
+            Some((before, false)) if again => match before == result {
+                true => Ok(self.producer),
+                false => Err(ResponseError::InvalidTxnState),
             },
             // Nothing was written: there is nothing to commit.
             _ if self.phase != TransactionPhase::Ongoing && result == TransactionResult::Commit => {

@@ -65,7 +65,6 @@ fn an_end_that_is_asked_for_again_is_answered_as_the_first_time() {
         end(&mut txn, by, Commit, BumpsEpoch),
         Err(ConcurrentTransactions)
     );
-    assert_eq!(end(&mut txn, by, Abort, BumpsEpoch), Err(InvalidTxnState));
     txn.complete();
     assert_eq!(end(&mut txn, by, Commit, BumpsEpoch), Ok(producer(5, 1)));
     assert_eq!(end(&mut txn, by, Abort, BumpsEpoch), Err(InvalidTxnState));
@@ -82,6 +81,21 @@ fn an_end_that_is_asked_for_again_is_answered_as_the_first_time() {
         end(&mut txn, producer(5, 0), Abort, BumpsEpoch),
         Err(ProducerFenced)
     );
+}
+
+#[test]
+fn while_markers_are_due_either_end_is_to_be_asked_for_later() {
+    for protocol in [KeepsEpoch, BumpsEpoch] {
+        let (mut txn, _) = ongoing();
+        let by = producer(5, 0);
+        end(&mut txn, by, Commit, protocol).unwrap();
+        for result in [Commit, Abort] {
+            let again = end(&mut txn, by, result, protocol);
+            assert_eq!(again, Err(ConcurrentTransactions), "{protocol:?}");
+        }
+        txn.complete();
+        assert_eq!(end(&mut txn, by, Abort, protocol), Err(InvalidTxnState));
+    }
 }
 
 #[test]
