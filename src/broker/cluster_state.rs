@@ -26,7 +26,7 @@ use kafka_client::record::header::BatchHeader;
 
 use super::config::BrokerConfig;
 use super::log::PartitionLog;
-use super::transaction::{TransactionResult, TransactionalProducer};
+use super::transaction::{ProducerEpoch, TransactionResult};
 
 /// The cluster's data.
 #[derive(Debug)]
@@ -304,7 +304,7 @@ impl ClusterState {
         &mut self,
         topic: &str,
         index: i32,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         result: TransactionResult,
         now_ms: i64,
     ) {

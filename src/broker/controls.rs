@@ -15,7 +15,7 @@ use super::context;
 use super::faults::FaultRules;
 use super::group::{ClassicGroup, GroupHistory};
 use super::listener::{self, NodeListener};
-use super::transaction::{TransactionResult, TransactionalProducer};
+use super::transaction::{ProducerEpoch, TransactionResult};
 
 /// A group as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl MemoryBroker {
         producer_epoch: i16,
         commit: bool,
     ) {
-        let producer = TransactionalProducer {
+        let producer = ProducerEpoch {
             id: producer_id,
             epoch: producer_epoch,
         };

@@ -25,7 +25,7 @@ use kafka_client::record::{DecodeOptions, decode};
 
 use super::batch;
 use super::producer_state::ProducerStateManager;
-use super::transaction::{TransactionResult, TransactionalProducer};
+use super::transaction::{ProducerEpoch, TransactionResult};
 
 /// The batches of one partition and what is derived from them.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl PartitionLog {
     /// Ends a producer's transaction with a marker.
     pub(super) fn end_transaction(
         &mut self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         result: TransactionResult,
         now: i64,
         epoch: i32,
@@ -418,7 +418,7 @@ impl StoredBatch {
 
 /// A control batch with one record: the key says what, the value who coordinated it
 /// (`EndTransactionMarker`).
-fn marker(producer: TransactionalProducer, result: TransactionResult, now: i64) -> Vec<u8> {
+fn marker(producer: ProducerEpoch, result: TransactionResult, now: i64) -> Vec<u8> {
     let mut bytes = vec![0; header::RECORD_BATCH_OVERHEAD];
     // length 16, attributes, deltas, key of 4 bytes, value of 6 bytes, no headers; all
     // varints here are one byte, zigzag

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 /// A producer id with its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TransactionalProducer {
+pub(super) struct ProducerEpoch {
     pub(super) id: i64,
     pub(super) epoch: i16,
 }
@@ -62,7 +62,7 @@ pub(super) enum EndProtocol {
 /// A transaction that has ended: which markers go where.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EndedTransaction {
-    pub(super) producer: TransactionalProducer,
+    pub(super) producer: ProducerEpoch,
     pub(super) result: TransactionResult,
     pub(super) partitions: BTreeSet<PartitionOfId>,
 }
@@ -70,7 +70,7 @@ pub(super) struct EndedTransaction {
 /// One transactional id.
 #[derive(Debug)]
 pub(super) struct TransactionMetadata {
-    producer: TransactionalProducer,
+    producer: ProducerEpoch,
     /// The epoch before, of a client that may ask again: its answer may have been lost.
     last_epoch: i16,
     /// The id before the epochs of it were used up.
@@ -113,7 +113,7 @@ impl TransactionMetadata {
     /// No transaction yet, and no epoch: [`init`](Self::init) gives the first one.
     pub(super) fn new(producer_id: i64, now: Instant) -> Self {
         Self {
-            producer: TransactionalProducer {
+            producer: ProducerEpoch {
                 id: producer_id,
                 epoch: NO_EPOCH,
             },
@@ -133,7 +133,7 @@ impl TransactionMetadata {
         self.phase
     }
 
-    pub(super) fn producer(&self) -> TransactionalProducer {
+    pub(super) fn producer(&self) -> ProducerEpoch {
         self.producer
     }
 
@@ -173,12 +173,12 @@ impl TransactionMetadata {
     /// ask again.
     pub(super) fn init(
         &mut self,
-        expected: Option<TransactionalProducer>,
+        expected: Option<ProducerEpoch>,
         timeout: Duration,
         protocol: EndProtocol,
         now: Instant,
         new_id: impl FnOnce() -> i64,
-    ) -> Result<TransactionalProducer, ResponseError> {
+    ) -> Result<ProducerEpoch, ResponseError> {
         if expected.is_some_and(|expected| !self.may_continue(expected)) {
             return Err(ResponseError::ProducerFenced);
         }
@@ -196,7 +196,7 @@ impl TransactionMetadata {
         let expected = expected.map(|producer| producer.epoch);
         if is_exhausted(epoch) && expected.is_none_or(|expected| expected == epoch) {
             self.previous_id = self.producer.id;
-            self.producer = TransactionalProducer {
+            self.producer = ProducerEpoch {
                 id: new_id(),
                 epoch: 0,
             };
@@ -219,7 +219,7 @@ impl TransactionMetadata {
         Ok(self.producer)
     }
 
-    fn may_continue(&self, expected: TransactionalProducer) -> bool {
+    fn may_continue(&self, expected: ProducerEpoch) -> bool {
         self.producer.epoch == NO_EPOCH
             || expected.id == self.producer.id
             || expected.id == self.previous_id && is_exhausted(expected.epoch)
@@ -228,7 +228,7 @@ impl TransactionMetadata {
     /// Adds partitions to the transaction under way, or begins one with them.
     pub(super) fn add(
         &mut self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         partitions: &BTreeSet<PartitionOfId>,
         now: Instant,
     ) -> Result<(), ResponseError> {
@@ -245,7 +245,7 @@ impl TransactionMetadata {
     /// Whether that producer may write to those partitions already.
     pub(super) fn verify(
         &self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         partition: &PartitionOfId,
     ) -> Result<(), ResponseError> {
         self.check(producer)?;
@@ -256,7 +256,7 @@ impl TransactionMetadata {
     }
 
     /// Whether that is the producer, and no transaction of it is being ended.
-    fn check(&self, producer: TransactionalProducer) -> Result<(), ResponseError> {
+    fn check(&self, producer: ProducerEpoch) -> Result<(), ResponseError> {
         let ends = matches!(
             self.phase,
             TransactionPhase::PrepareCommit | TransactionPhase::PrepareAbort
@@ -279,12 +279,12 @@ impl TransactionMetadata {
     /// EndTxn: the markers are due now. Answers which id and epoch the client goes on with.
     pub(super) fn end(
         &mut self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         result: TransactionResult,
         protocol: EndProtocol,
         now: Instant,
         new_id: impl FnOnce() -> i64,
-    ) -> Result<TransactionalProducer, ResponseError> {
+    ) -> Result<ProducerEpoch, ResponseError> {
         match protocol {
             EndProtocol::KeepsEpoch => self.end_keeping_epoch(producer, result, now),
             EndProtocol::BumpsEpoch => self.end_bumping_epoch(producer, result, now, new_id),
@@ -293,10 +293,10 @@ impl TransactionMetadata {
 
     fn end_keeping_epoch(
         &mut self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         result: TransactionResult,
         now: Instant,
-    ) -> Result<TransactionalProducer, ResponseError> {
+    ) -> Result<ProducerEpoch, ResponseError> {
         if producer.id != self.producer.id {
             return Err(ResponseError::InvalidProducerIdMapping);
         }
@@ -317,11 +317,11 @@ impl TransactionMetadata {
 
     fn end_bumping_epoch(
         &mut self,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         result: TransactionResult,
         now: Instant,
         new_id: impl FnOnce() -> i64,
-    ) -> Result<TransactionalProducer, ResponseError> {
+    ) -> Result<ProducerEpoch, ResponseError> {
         let after_new_id = self.previous_id == producer.id
             && producer.epoch == EPOCH_LAST
             && self.producer.epoch == 0
@@ -359,7 +359,7 @@ impl TransactionMetadata {
                 self.bump();
                 self.prepare(result, now);
                 Ok(match self.next_id {
-                    Some(id) => TransactionalProducer { id, epoch: 0 },
+                    Some(id) => ProducerEpoch { id, epoch: 0 },
                     None => self.producer,
                 })
             }
@@ -423,7 +423,7 @@ impl TransactionMetadata {
         self.started = None;
         if let Some(id) = self.next_id.take() {
             self.previous_id = self.producer.id;
-            self.producer = TransactionalProducer { id, epoch: 0 };
+            self.producer = ProducerEpoch { id, epoch: 0 };
         }
         Some(EndedTransaction {
             producer,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 
 use super::transaction::{
-    EndProtocol, EndedTransaction, PartitionOfId, TransactionMetadata, TransactionalProducer,
+    EndProtocol, EndedTransaction, PartitionOfId, ProducerEpoch, TransactionMetadata,
 };
 
 /// The transactional ids with their transactions.
@@ -54,11 +54,11 @@ impl TransactionCoordinator {
     pub(super) fn init(
         &mut self,
         id: &str,
-        expected: Option<TransactionalProducer>,
+        expected: Option<ProducerEpoch>,
         timeout: Duration,
         now: Instant,
         mut new_id: impl FnMut() -> i64,
-    ) -> Result<TransactionalProducer, ResponseError> {
+    ) -> Result<ProducerEpoch, ResponseError> {
         if !self.by_id.contains_key(id) {
             if !self.make_room(id, id.len() + OVERHEAD) {
                 return Err(ResponseError::CoordinatorNotAvailable);
@@ -77,7 +77,7 @@ impl TransactionCoordinator {
     pub(super) fn add(
         &mut self,
         id: &str,
-        producer: TransactionalProducer,
+        producer: ProducerEpoch,
         partitions: &BTreeSet<PartitionOfId>,
         now: Instant,
     ) -> Result<(), ResponseError> {
@@ -188,11 +188,7 @@ mod tests {
         (coordinator, Instant::now())
     }
 
-    fn init(
-        coordinator: &mut TransactionCoordinator,
-        id: &str,
-        now: Instant,
-    ) -> TransactionalProducer {
+    fn init(coordinator: &mut TransactionCoordinator, id: &str, now: Instant) -> ProducerEpoch {
         coordinator.init(id, None, TIMEOUT, now, || 7).unwrap()
     }
 

@@ -27,8 +27,8 @@ use super::super::cluster_state::ClusterState;
 use super::super::config::END_TXN_BUMPS_EPOCH;
 use super::super::context::{ClusterData, RequestContext, now_ms};
 use super::super::transaction::{
-    EndProtocol, PartitionOfId, TransactionMetadata, TransactionPhase, TransactionResult,
-    TransactionalProducer,
+    EndProtocol, PartitionOfId, ProducerEpoch, TransactionMetadata, TransactionPhase,
+    TransactionResult,
 };
 use super::super::wire::{millis, text};
 
@@ -42,7 +42,7 @@ pub(super) fn init_producer_id(
         Some(id) => init_transactional(context, id, &request),
         None => {
             let id = context.shared.lock().state.new_producer_id();
-            Ok(TransactionalProducer { id, epoch: 0 })
+            Ok(ProducerEpoch { id, epoch: 0 })
         }
     };
     match initialized {
@@ -59,7 +59,7 @@ fn init_transactional(
     context: &RequestContext,
     id: &str,
     request: &InitProducerIdRequest,
-) -> Result<TransactionalProducer, ResponseError> {
+) -> Result<ProducerEpoch, ResponseError> {
     let timeout = millis(request.transaction_timeout_ms);
     let now = Instant::now();
     let mut cluster = context.shared.lock();
@@ -69,7 +69,7 @@ fn init_transactional(
     }
     let expected = match (*request.producer_id, request.producer_epoch) {
         (-1, -1) => None,
-        (id @ 0.., epoch @ 0..) => Some(TransactionalProducer { id, epoch }),
+        (id @ 0.., epoch @ 0..) => Some(ProducerEpoch { id, epoch }),
         _ => return Err(ResponseError::InvalidRequest),
     };
     context.with_transactions(&mut cluster, now, |transactions, state| {
@@ -86,7 +86,7 @@ pub(super) fn add_partitions(
 ) -> AddPartitionsToTxnResponse {
     if version < 4 {
         let id = request.v3_and_below_transactional_id;
-        let producer = TransactionalProducer {
+        let producer = ProducerEpoch {
             id: *request.v3_and_below_producer_id,
             epoch: request.v3_and_below_producer_epoch,
         };
@@ -95,7 +95,7 @@ pub(super) fn add_partitions(
         return AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results);
     }
     let results = request.transactions.into_iter().map(|txn| {
-        let producer = TransactionalProducer {
+        let producer = ProducerEpoch {
             id: *txn.producer_id,
             epoch: txn.producer_epoch,
         };
@@ -113,7 +113,7 @@ fn add_to_one(
     context: &RequestContext,
     version: i16,
     id: &str,
-    producer: TransactionalProducer,
+    producer: ProducerEpoch,
     topics: Vec<AddPartitionsToTxnTopic>,
     verify_only: bool,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
@@ -185,7 +185,7 @@ pub(super) fn check_produced(
 ) -> Result<(), AppendError> {
     let partition = partition_of_id(&cluster.state, topic, index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let producer = TransactionalProducer {
+    let producer = ProducerEpoch {
         id: header.producer_id,
         epoch: header.producer_epoch,
     };
@@ -229,7 +229,7 @@ pub(super) fn end_txn(
     request: EndTxnRequest,
 ) -> EndTxnResponse {
     let id = &*request.transactional_id;
-    let producer = TransactionalProducer {
+    let producer = ProducerEpoch {
         id: *request.producer_id,
         epoch: request.producer_epoch,
     };

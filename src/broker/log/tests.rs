@@ -21,8 +21,8 @@ fn put(log: &mut PartitionLog, count: i32, producer: (i64, i16, i32), serial: u6
     log.append(&bytes, &header, 0, None, serial)
 }
 
-fn producer(id: i64) -> TransactionalProducer {
-    TransactionalProducer { id, epoch: 0 }
+fn producer(id: i64) -> ProducerEpoch {
+    ProducerEpoch { id, epoch: 0 }
 }
 
 fn bases(mut bytes: &[u8]) -> Vec<i64> {

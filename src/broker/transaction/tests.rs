@@ -10,8 +10,8 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_secs(15);
 const P: PartitionOfId = (Uuid::nil(), 0);
 
-fn producer(id: i64, epoch: i16) -> TransactionalProducer {
-    TransactionalProducer { id, epoch }
+fn producer(id: i64, epoch: i16) -> ProducerEpoch {
+    ProducerEpoch { id, epoch }
 }
 
 /// Producer 5 with epoch 0 and an open transaction.
@@ -26,17 +26,17 @@ fn ongoing() -> (TransactionMetadata, Instant) {
 
 fn init(
     txn: &mut TransactionMetadata,
-    expected: Option<TransactionalProducer>,
-) -> Result<TransactionalProducer, ResponseError> {
+    expected: Option<ProducerEpoch>,
+) -> Result<ProducerEpoch, ResponseError> {
     txn.init(expected, TIMEOUT, BumpsEpoch, Instant::now(), || 6)
 }
 
 fn end(
     txn: &mut TransactionMetadata,
-    by: TransactionalProducer,
+    by: ProducerEpoch,
     result: TransactionResult,
     protocol: EndProtocol,
-) -> Result<TransactionalProducer, ResponseError> {
+) -> Result<ProducerEpoch, ResponseError> {
     txn.end(by, result, protocol, Instant::now(), || 6)
 }
 
