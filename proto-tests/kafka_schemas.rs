@@ -23,8 +23,8 @@ use crate::support::kafka::jars_of;
 const RELEASES: [&str; 3] = ["4.4", "3.9", "2.8"];
 
 /// What a field was called before a later release renamed it: message, then, now; with `/` only
-/// the message's own field of that name, not one within a struct.
-const RENAMED: [(&str, &str, &str); 8] = [
+/// the field of that path, by the names of now, not another one of the name within a struct.
+const RENAMED: [(&str, &str, &str); 11] = [
     ("FetchResponse", "PartitionResponses", "Partitions"),
     ("FetchResponse", "Partition", "PartitionIndex"),
     ("FetchResponse", "RecordSet", "Records"),
@@ -51,6 +51,21 @@ const RENAMED: [(&str, &str, &str); 8] = [
         "V3AndBelowProducerEpoch",
     ),
     ("AddPartitionsToTxnRequest", "/Topics", "V3AndBelowTopics"),
+    (
+        "AddPartitionsToTxnResponse",
+        "/Results",
+        "ResultsByTopicV3AndBelow",
+    ),
+    (
+        "AddPartitionsToTxnResponse",
+        "Results",
+        "ResultsByPartition",
+    ),
+    (
+        "AddPartitionsToTxnResponse",
+        "/ResultsByTopicV3AndBelow/ResultsByPartition/ErrorCode",
+        "PartitionErrorCode",
+    ),
 ];
 
 /// Tagged fields that versions got after they had been released, which KIP-482 allows:

@@ -51,6 +51,11 @@ error_codes! {
     ConsumerGroupDescribeResponse: groups.error_code;
     OffsetDeleteResponse: error_code, topics.partitions.error_code;
     InitProducerIdResponse: error_code;
+    AddPartitionsToTxnResponse:
+        error_code,
+        results_by_topic_v3_and_below.results_by_partition.partition_error_code,
+        results_by_transaction.topic_results.results_by_partition.partition_error_code;
+    EndTxnResponse: error_code;
     OffsetForLeaderEpochResponse: topics.partitions.error_code;
     CreateTopicsResponse: topics.error_code;
     DescribeConfigsResponse: results.error_code;

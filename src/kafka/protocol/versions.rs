@@ -112,6 +112,8 @@ apis! {
     ConsumerGroupDescribeRequest "ConsumerGroupDescribe" 0..=1 CONSUMER_GROUP_DESCRIBE;
     OffsetDeleteRequest "OffsetDelete" 0..=0 OFFSET_DELETE;
     InitProducerIdRequest "InitProducerId" 0..=5 INIT_PRODUCER_ID;
+    AddPartitionsToTxnRequest "AddPartitionsToTxn" 0..=3 ADD_PARTITIONS_TO_TXN;
+    EndTxnRequest "EndTxn" 0..=5 END_TXN;
     OffsetForLeaderEpochRequest "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH;
     CreateTopicsRequest "CreateTopics" 2..=7 CREATE_TOPICS;
     DescribeConfigsRequest "DescribeConfigs" 1..=4 DESCRIBE_CONFIGS;
@@ -126,6 +128,8 @@ apis! {
 pub(crate) struct NodeApiVersions {
     /// By API key.
     supported: Arc<[(i16, VersionRange)]>,
+    /// The finalized level of `transaction.version`; 0 where the broker names none.
+    transaction_version: i16,
 }
 
 impl NodeApiVersions {
@@ -140,9 +144,18 @@ impl NodeApiVersions {
             })
             .collect();
         supported.sort_unstable_by_key(|&(key, _)| key);
+        let features = response.finalized_features.iter();
+        let transactions = features.filter(|feature| &*feature.name == TRANSACTION_VERSION);
         Self {
             supported: supported.into(),
+            transaction_version: transactions.map(|t| t.max_version_level).max().unwrap_or(0),
         }
+    }
+
+    /// The level of the feature `transaction.version` that the cluster has finalized (KIP-584): from 2
+    /// on transactions are those of KIP-890. 0 if it knows no such feature.
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.transaction_version
     }
 
     /// The newest version of `A` that both ends support.
@@ -162,10 +175,14 @@ impl NodeApiVersions {
     }
 }
 
+/// The feature that says which transactions a cluster has.
+const TRANSACTION_VERSION: &str = "transaction.version";
+
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey};
     use kafka_protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest};
+    use kafka_protocol::protocol::StrBytes;
 
     use super::*;
 
@@ -193,6 +210,23 @@ mod tests {
             None
         );
         assert_eq!(versions(&[]).latest_usable_version::<FetchRequest>(), None);
+    }
+
+    #[test]
+    fn the_level_of_transactions_is_the_one_that_is_finalized() {
+        let feature = |name: &'static str, level| {
+            FinalizedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_max_version_level(level)
+        };
+        let level = |features| {
+            let response = ApiVersionsResponse::default().with_finalized_features(features);
+            NodeApiVersions::new(&response).transaction_version()
+        };
+        assert_eq!(level(vec![]), 0);
+        assert_eq!(level(vec![feature("metadata.version", 29)]), 0);
+        let both = vec![feature("metadata.version", 29), feature("transaction.version", 2)];
+        assert_eq!(level(both), 2);
     }
 
     #[test]

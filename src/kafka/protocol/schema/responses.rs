@@ -374,6 +374,35 @@ pub(crate) static INIT_PRODUCER_ID: MessageSchema = message("InitProducerIdRespo
     field("OngoingTxnProducerEpoch", "6+", Int16),
 ]);
 
+pub(crate) static ADD_PARTITIONS_TO_TXN: MessageSchema = message("AddPartitionsToTxnResponse", "3+", &[
+    field("ThrottleTimeMs", "0+", Int32),
+    field("ErrorCode", "4+", Int16),
+    field("ResultsByTransaction", "4+", Array(&Struct(&[
+        field("TransactionalId", "4+", String),
+        field("TopicResults", "4+", Array(&Struct(&[
+            field("Name", "0+", String),
+            field("ResultsByPartition", "0+", Array(&Struct(&[
+                field("PartitionIndex", "0+", Int32),
+                field("PartitionErrorCode", "0+", Int16),
+            ]))),
+        ]))),
+    ]))),
+    field("ResultsByTopicV3AndBelow", "0-3", Array(&Struct(&[
+        field("Name", "0+", String),
+        field("ResultsByPartition", "0+", Array(&Struct(&[
+            field("PartitionIndex", "0+", Int32),
+            field("PartitionErrorCode", "0+", Int16),
+        ]))),
+    ]))),
+]);
+
+pub(crate) static END_TXN: MessageSchema = message("EndTxnResponse", "3+", &[
+    field("ThrottleTimeMs", "0+", Int32),
+    field("ErrorCode", "0+", Int16),
+    field("ProducerId", "5+", Int64),
+    field("ProducerEpoch", "5+", Int16),
+]);
+
 pub(crate) static OFFSET_FOR_LEADER_EPOCH: MessageSchema = message("OffsetForLeaderEpochResponse", "4+", &[
     field("ThrottleTimeMs", "2+", Int32),
     field("Topics", "0+", Array(&Struct(&[

@@ -30,7 +30,8 @@ macro_rules! each_api_version {
             OffsetForLeaderEpochRequest CreateTopicsRequest DescribeConfigsRequest
             DescribeClusterRequest ApiVersionsRequest SaslHandshakeRequest
             SaslAuthenticateRequest ListGroupsRequest DescribeGroupsRequest
-            ConsumerGroupDescribeRequest OffsetDeleteRequest
+            ConsumerGroupDescribeRequest OffsetDeleteRequest AddPartitionsToTxnRequest
+            EndTxnRequest
         }
     };
 }
