@@ -15,7 +15,7 @@ use super::context;
 use super::faults::FaultRules;
 use super::group::{ClassicGroup, GroupHistory};
 use super::listener::{self, NodeListener};
-use super::transaction::{ProducerEpoch, TransactionResult};
+use super::transaction::{ProducerEpoch, TransactionMetadata, TransactionResult};
 
 /// A group as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +189,21 @@ impl MemoryBroker {
         let cluster = self.shared.lock();
         let transaction = cluster.transactions.get(transactional_id)?;
         Some(transaction.phase().name())
+    }
+
+    /// Gives the producer of a transactional id that epoch, as if it had ended so many
+    /// transactions; false for an id that no producer had.
+    pub fn set_producer_epoch(&self, transactional_id: &str, epoch: i16) -> bool {
+        let mut cluster = self.shared.lock();
+        let set = |transaction: &mut TransactionMetadata| {
+            transaction.set_epoch(epoch);
+            Ok(())
+        };
+        let now = Instant::now();
+        cluster
+            .transactions
+            .with(transactional_id, now, set)
+            .is_ok()
     }
 
     /// A group as it is now.

@@ -150,6 +150,12 @@ impl TransactionMetadata {
         Some(now.saturating_duration_since(self.started?))
     }
 
+    /// As if so many transactions had ended.
+    #[cfg(any(test, feature = "faults"))]
+    pub(super) fn set_epoch(&mut self, epoch: i16) {
+        self.producer.epoch = epoch;
+    }
+
     /// Whether nothing is lost when it is forgotten, but who is fenced.
     pub(super) fn is_idle(&self) -> bool {
         use TransactionPhase::{CompleteAbort, CompleteCommit, Empty};
