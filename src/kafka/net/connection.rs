@@ -195,6 +195,12 @@ impl Connection {
         Ok((version, response))
     }
 
+    /// The level of `transaction.version` that its cluster has finalized, see
+    /// [`NodeApiVersions::transaction_version`].
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.state.versions.transaction_version()
+    }
+
     /// The broker at the other end.
     pub(crate) fn broker(&self) -> &BrokerAddress {
         &self.state.broker

@@ -14,6 +14,8 @@
 //!             ├ Commit(k)      OffsetCommit, a few at a time: `commit_limiter`
 //!             ├ LeaveGroup     LeaveGroup
 //!             ├ Admin          what operators ask about groups, and change of them
+//!             ├ TransactionalProduce(k)    Produce of transactions
+//!             ├ TransactionCoordinator(k)  InitProducerId, AddPartitionsToTxn, EndTxn
 //!             └ join           JoinGroup and SyncGroup, one per member: `join_limiter`
 //! ```
 //!
@@ -76,6 +78,12 @@ pub enum ConnectionPurpose {
     /// Requests about whole groups for operators: large answers, and changes that wait for
     /// replication.
     Admin,
+    /// Produce requests of transactional producers, which share a few connections: one request
+    /// holds the records of one of them, and waits for replication.
+    TransactionalProduce(u8),
+    /// What transactional producers ask of their coordinators, which waits for replication, over
+    /// one of several connections.
+    TransactionCoordinator(u8),
 }
 
 impl ConnectionPurpose {
@@ -91,6 +99,8 @@ impl ConnectionPurpose {
             Self::Commit(_) => "commit",
             Self::LeaveGroup => "leave_group",
             Self::Admin => "admin",
+            Self::TransactionalProduce(_) => "transactional_produce",
+            Self::TransactionCoordinator(_) => "transaction_coordinator",
         }
     }
 }
