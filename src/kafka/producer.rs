@@ -29,7 +29,9 @@ mod partition_queue;
 pub mod partitioner;
 mod produce_request;
 mod producer_id;
+mod result_wakers;
 mod sender;
+mod topic_lookup;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -46,9 +48,9 @@ use self::accumulator::{
 use self::partition_queue::QueueConfig;
 use super::cluster::Cluster;
 use super::config::ProducerConfig;
-use super::metadata::{MetadataError, TopicMetadata};
+use super::metadata::TopicMetadata;
 use super::record::{NewRecord, batch_size_of};
-use super::topic::{BrokerId, TopicPartition};
+use super::topic::BrokerId;
 
 pub use self::delivery::{DeliveryFuture, RecordMetadata};
 pub use self::error::ProduceError;
@@ -156,41 +158,9 @@ impl Producer {
         partition: i32,
         asked_at: Instant,
     ) -> Result<(), ProduceError> {
-        let names = [Arc::clone(&topic.name)];
         let metadata = self.shared.cluster.metadata();
-        let ask = async {
-            loop {
-                let found = metadata
-                    .topics_refreshed_after(&names, asked_at)
-                    .await
-                    .remove(0);
-                return Err(match found {
-                    Ok(topic) => {
-                        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-                        if (0..partitions).contains(&partition) {
-                            return Ok(());
-                        }
-                        ProduceError::InvalidPartition {
-                            topic: Arc::clone(&topic.name),
-                            partition,
-                            partitions,
-                        }
-                    }
-                    Err(MetadataError::Unavailable { .. }) => continue,
-                    Err(MetadataError::NotAuthorized { topic }) => ProduceError::NotAuthorized {
-                        what: format!("topic {topic}").into(),
-                    },
-                    Err(
-                        MetadataError::UnknownTopic { topic } | MetadataError::Invalid { topic },
-                    ) => ProduceError::UnknownTopic { topic },
-                });
-            }
-        };
-        let answered = timeout(self.shared.config.delivery_timeout, ask).await;
-        answered.unwrap_or_else(|_| {
-            let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
-            Err(ProduceError::TimedOut { partition })
-        })
+        let timeout = self.shared.config.delivery_timeout;
+        topic_lookup::confirm_partition(metadata, topic, partition, asked_at, timeout).await
     }
 
     /// Sends what lingers, and waits until everything that was sent before this call has

@@ -1,9 +1,14 @@
 //! The records of a batch: a builder while it is open, encoded bytes afterwards.
 
+use runtime::long_work::LongWork;
+
 use crate::config::CompressionType;
 use crate::record::{RecordBatch, RecordBatchBuilder};
 
 use super::partition_queue::QueuedRecords;
+
+/// Compressing so much takes about a millisecond.
+pub(super) static COMPRESSION: LongWork = LongWork::from_bytes(16 << 10);
 
 /// The records of a batch.
 #[derive(Debug)]

@@ -16,12 +16,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Waker};
-
-use runtime::mutex::lock;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use super::error::ProduceError;
+use super::result_wakers::{ResultWakers, WakerSlot};
 
 /// Where a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl Future for DeliveryFuture {
         if let Some(result) = self.try_result() {
             return Poll::Ready(result);
         }
-        let slot = self.result.register(self.waker, cx.waker());
+        let slot = self.result.wakers.register(self.waker, cx.waker());
         self.waker = Some(slot);
         // A result that came before the waker was registered has not woken it.
         match self.try_result() {
@@ -103,7 +102,7 @@ pub(super) struct ProduceResult {
     batch: ResultCell,
     /// One per record, once the batch was split; base offsets are the records' own.
     records: OnceLock<Box<[ResultCell]>>,
-    wakers: Mutex<ResultWakers>,
+    wakers: ResultWakers,
 }
 
 type ResultCell = OnceLock<Result<LogAppendInfo, ProduceError>>;
@@ -126,27 +125,13 @@ impl LogAppendInfo {
     }
 }
 
-#[derive(Debug, Default)]
-struct ResultWakers {
-    /// Counts how often `wakers` was emptied.
-    round: u32,
-    wakers: Vec<Waker>,
-}
-
-/// Where a future left its waker, so that polling again replaces it.
-#[derive(Clone, Copy, Debug)]
-struct WakerSlot {
-    round: u32,
-    index: u32,
-}
-
 impl ProduceResult {
     pub(super) fn new(partition: i32) -> Arc<Self> {
         Arc::new(Self {
             partition,
             batch: OnceLock::new(),
             records: OnceLock::new(),
-            wakers: Mutex::default(),
+            wakers: ResultWakers::default(),
         })
     }
 
@@ -157,7 +142,7 @@ impl ProduceResult {
             if self.is_complete() {
                 return Poll::Ready(());
             }
-            slot = Some(self.register(slot, cx.waker()));
+            slot = Some(self.wakers.register(slot, cx.waker()));
             if self.is_complete() {
                 Poll::Ready(())
             } else {
@@ -183,33 +168,6 @@ impl ProduceResult {
             Some(result) => Some((result, index)),
             None => Some((self.records.get()?.get(index as usize)?.get()?, 0)),
         }
-    }
-
-    fn register(&self, slot: Option<WakerSlot>, waker: &Waker) -> WakerSlot {
-        let mut registered = lock(&self.wakers);
-        let round = registered.round;
-        match slot {
-            Some(slot) if slot.round == round => {
-                registered.wakers[slot.index as usize].clone_from(waker);
-                slot
-            }
-            _ => {
-                registered.wakers.push(waker.clone());
-                WakerSlot {
-                    round,
-                    index: registered.wakers.len() as u32 - 1,
-                }
-            }
-        }
-    }
-
-    fn wake_all(&self) {
-        let wakers = {
-            let mut registered = lock(&self.wakers);
-            registered.round = registered.round.wrapping_add(1);
-            std::mem::take(&mut registered.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -262,7 +220,7 @@ impl DeliveryPromise {
                 }
             }
         }
-        self.result.wake_all();
+        self.result.wakers.wake_all();
     }
 
     /// Splits the promise of a batch of `count` records: those for which `first` holds, by
@@ -310,7 +268,7 @@ impl Drop for DeliveryPromise {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use super::*;
 
@@ -406,7 +364,7 @@ mod tests {
                 assert!(Pin::new(future).poll(&mut cx).is_pending());
             }
         }
-        assert_eq!(promise.result.wakers.lock().unwrap().wakers.len(), 2);
+        assert_eq!(promise.result.wakers.len(), 2);
 
         let (first, second) = promise.split(2, |i| i == 0);
         first.complete(appended(1, -1));

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::ProducerShared;
 use super::error::ProduceError;
 use super::producer_id::ProducerIdAndEpoch;
+use super::topic_lookup::look_up;
 use crate::backoff::ExponentialBackoff;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
-use crate::metadata::{Metadata, MetadataError};
 
 /// Runs until the cluster is stopped; then fails all batches that are left.
 pub(super) async fn run(shared: Arc<ProducerShared>) {
@@ -221,24 +221,4 @@ async fn init_producer_id(cluster: &Cluster) -> InitProducerIdResult {
         Some(error) => Err(Retriable(error.to_string())),
         None => Err(Retriable(format!("error {}", response.error_code))),
     }
-}
-
-/// Requests a topic's metadata until there is a response: why the topic cannot be written to,
-/// or `None` if it exists.
-async fn look_up(metadata: Metadata, topic: Arc<str>) -> (Arc<str>, Option<ProduceError>) {
-    let error = loop {
-        match metadata.topic(&topic).await {
-            Ok(_) => break None,
-            Err(MetadataError::UnknownTopic { topic } | MetadataError::Invalid { topic }) => {
-                break Some(ProduceError::UnknownTopic { topic });
-            }
-            Err(MetadataError::NotAuthorized { topic }) => {
-                let what = format!("topic {topic}").into();
-                break Some(ProduceError::NotAuthorized { what });
-            }
-            // It has waited for as long as a request may take.
-            Err(MetadataError::Unavailable { .. }) => {}
-        }
-    };
-    (topic, error)
 }

@@ -11,7 +11,6 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::accumulator::BatchHandle;
 use super::delivery::LogAppendInfo;
 use super::error::ProduceError;
 use super::partition_queue::{BatchResult, TopicNaming};
@@ -19,10 +18,11 @@ use crate::metadata::{BrokerNode, LeaderAndEpoch};
 use crate::record::RecordBatch;
 use crate::topic::{BrokerId, TopicPartition};
 
-/// A batch in a request: stamped with producer id, epoch and sequence.
+/// A batch in a request: stamped with producer id, epoch and sequence. `handle` says where it
+/// belongs.
 #[derive(Debug)]
-pub(super) struct RequestBatch {
-    pub(super) handle: BatchHandle,
+pub(super) struct RequestBatch<H> {
+    pub(super) handle: H,
     pub(super) partition: TopicPartition,
     pub(super) topic_id: Uuid,
     pub(super) batch: RecordBatch,
@@ -52,7 +52,7 @@ pub(super) fn topic_naming(version: i16) -> TopicNaming {
 }
 
 /// The newest version up to `newest` that can carry these batches.
-pub(super) fn version_for(batches: &[RequestBatch], newest: i16) -> i16 {
+pub(super) fn version_for<H>(batches: &[RequestBatch<H>], newest: i16) -> i16 {
     if batches.iter().any(|batch| batch.topic_id.is_nil()) {
         newest.min(TOPIC_ID_VERSION - 1)
     } else {
@@ -61,8 +61,8 @@ pub(super) fn version_for(batches: &[RequestBatch], newest: i16) -> i16 {
 }
 
 /// One request with all batches, no partition twice.
-pub(super) fn request(
-    batches: &[RequestBatch],
+pub(super) fn request<H>(
+    batches: &[RequestBatch<H>],
     version: i16,
     request_timeout: Duration,
 ) -> ProduceRequest {
@@ -93,8 +93,8 @@ pub(super) fn request(
 }
 
 /// The result of each batch, in their order.
-pub(super) fn batch_results(
-    batches: &[RequestBatch],
+pub(super) fn batch_results<H>(
+    batches: &[RequestBatch<H>],
     version: i16,
     response: &ProduceResponse,
 ) -> Vec<(BatchResult, LeaderHint)> {
@@ -109,7 +109,7 @@ pub(super) fn batch_results(
             responses.insert(key, partition);
         }
     }
-    let result_of = |batch: &RequestBatch| {
+    let result_of = |batch: &RequestBatch<H>| {
         let TopicPartition { topic, partition } = &batch.partition;
         let key = match naming {
             TopicNaming::ById => ("", batch.topic_id, *partition),
@@ -130,7 +130,7 @@ pub(super) fn batch_results(
     batches.iter().map(result_of).collect()
 }
 
-fn batch_result(batch: &RequestBatch, response: &PartitionProduceResponse) -> BatchResult {
+fn batch_result<H>(batch: &RequestBatch<H>, response: &PartitionProduceResponse) -> BatchResult {
     use ResponseError as E;
 
     let topic = &batch.partition.topic;
@@ -158,7 +158,8 @@ fn batch_result(batch: &RequestBatch, response: &PartitionProduceResponse) -> Ba
             | E::UnknownTopicId
             | E::InconsistentTopicId
             | E::FencedLeaderEpoch
-            | E::UnknownLeaderEpoch,
+            | E::UnknownLeaderEpoch
+            | E::ConcurrentTransactions,
         ) => BatchResult::Retry {
             maybe_appended: false,
         },
@@ -187,7 +188,8 @@ fn batch_result(batch: &RequestBatch, response: &PartitionProduceResponse) -> Ba
             | E::InvalidPartitions
             | E::SecurityDisabled
             | E::TransactionalIdAuthorizationFailed
-            | E::InvalidTxnState,
+            | E::InvalidTxnState
+            | E::TransactionAbortable,
         ) => BatchResult::Fatal(ProduceError::Rejected { code, message }),
         // All others may also come after the append: a leader that loses its leadership
         // while the followers fetch says NOT_LEADER_OR_FOLLOWER of a batch that survives.
@@ -214,7 +216,7 @@ fn record_errors(response: &PartitionProduceResponse, message: &Arc<str>) -> Vec
 /// The broker's clock; -1 if the records keep their own time. Of a duplicate a broker tells
 /// the batch's largest timestamp, whoever set it: where records keep their own, that is not
 /// the time of all of them.
-fn log_append_time(batch: &RequestBatch, response: &PartitionProduceResponse) -> i64 {
+fn log_append_time<H>(batch: &RequestBatch<H>, response: &PartitionProduceResponse) -> i64 {
     match response.log_append_time_ms {
         time if batch.is_retry && time == batch.batch.max_timestamp() => -1,
         time => time,

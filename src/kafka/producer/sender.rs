@@ -23,16 +23,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use runtime::long_work::LongWork;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::ProducerShared;
-use super::accumulator::{CompletedBatch, DrainedBatch};
-use super::batch_records::BatchRecords;
+use super::accumulator::{BatchHandle, CompletedBatch, DrainedBatch};
+use super::batch_records::{BatchRecords, COMPRESSION};
 use super::error::ProduceError;
 use super::partition_queue::{BatchResult, QueuedRecords};
-use super::produce_request::{self, LeaderHint, RequestBatch};
+use super::produce_request::{self, LeaderHint};
 use crate::config::CompressionType;
 use crate::error::RequestError;
 use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
@@ -45,9 +44,6 @@ use crate::topic::BrokerId;
 /// connection would be lost, with all that is in flight on it. Not longer than twice the
 /// timeout, however.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
-
-/// Compressing so much takes about a millisecond.
-static COMPRESSION: LongWork = LongWork::from_bytes(16 << 10);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
@@ -94,13 +90,14 @@ struct BrokerSender {
     ask_metadata_at: Option<Instant>,
 }
 
+type InFlightBatch = produce_request::RequestBatch<BatchHandle>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Connection, RequestError>> + Send>>;
 
 /// A request that is not answered.
 struct InFlightProduce {
     reply: ResponseFuture<ProduceRequest>,
     version: i16,
-    batches: Vec<RequestBatch>,
+    batches: Vec<InFlightBatch>,
     sent_at: Instant,
 }
 
@@ -142,7 +139,7 @@ impl BrokerSender {
             let id = sendable.producer_id;
             let mut batch = sendable.records.build(compression);
             batch.set_producer_state(id.id, id.epoch, sendable.base_sequence);
-            RequestBatch {
+            InFlightBatch {
                 handle: drained.handle,
                 partition: drained.partition,
                 topic_id: drained.topic_id,
@@ -155,7 +152,7 @@ impl BrokerSender {
             _ => drained.iter().map(|d| d.batch.records.size()).sum(),
         };
         let build_all = || drained.into_iter().map(build).collect();
-        let batches: Vec<RequestBatch> = COMPRESSION.run(bytes, build_all).await;
+        let batches: Vec<InFlightBatch> = COMPRESSION.run(bytes, build_all).await;
         let request_timeout = self.shared.cluster.config().request_timeout;
         let version = match connection.version::<ProduceRequest>() {
             Ok(newest) => produce_request::version_for(&batches, newest),
@@ -212,7 +209,7 @@ impl BrokerSender {
         let metadata = self.shared.cluster.metadata();
         let snapshot = metadata.snapshot();
         let has_moved =
-            |batch: &RequestBatch| snapshot.has_other_leader(&batch.partition, self.broker);
+            |batch: &InFlightBatch| snapshot.has_other_leader(&batch.partition, self.broker);
         let mut batches = self.in_flight.iter().flat_map(|request| &request.batches);
         if batches.any(has_moved)
             && let Some(connection) = self.connection.take()
@@ -274,7 +271,7 @@ impl BrokerSender {
     }
 
     /// A request failed as a whole.
-    fn handle_failure(&mut self, batches: Vec<RequestBatch>, version: i16, error: &RequestError) {
+    fn handle_failure(&mut self, batches: Vec<InFlightBatch>, version: i16, error: &RequestError) {
         tracing::debug!(broker = %self.broker, %error, "produce request failed");
         let maybe_appended = error.maybe_sent();
         // The broker may be down, and others lead its partitions by now.
