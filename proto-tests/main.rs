@@ -82,3 +82,5 @@ mod support;
 mod tls_browser;
 mod tls_server;
 mod tls_sockets;
+mod transactions;
+mod transactions_kafka;

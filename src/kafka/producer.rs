@@ -32,6 +32,7 @@ mod producer_id;
 mod result_wakers;
 mod sender;
 mod topic_lookup;
+pub mod transactional;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,9 @@ use super::topic::BrokerId;
 
 pub use self::delivery::{DeliveryFuture, RecordMetadata};
 pub use self::error::ProduceError;
+pub use self::transactional::{
+    FrameDelivery, TransactionError, TransactionFrame, TransactionalConfig, TransactionalProducer,
+};
 
 /// Writes records, acknowledged by all in-sync replicas. Clones share everything; there
 /// is to be one per cluster and principal.

@@ -65,6 +65,19 @@ pub enum ProduceError {
         /// Why it is unknown.
         reason: Arc<str>,
     },
+    /// The record itself was not at fault, but the frame that it belongs to was not committed.
+    #[error("not written, because its transaction was aborted: {reason}")]
+    Aborted {
+        /// What was.
+        reason: Arc<str>,
+    },
+    /// A newer producer has the transactional id: nothing of the record's transaction was
+    /// committed.
+    #[error("a newer producer of transactional id {transactional_id} has fenced this one")]
+    Fenced {
+        /// The producer's.
+        transactional_id: Arc<str>,
+    },
     /// The producer was stopped before the record was sent.
     #[error("the producer is stopping")]
     Stopped,

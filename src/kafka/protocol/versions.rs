@@ -225,7 +225,10 @@ mod tests {
         };
         assert_eq!(level(vec![]), 0);
         assert_eq!(level(vec![feature("metadata.version", 29)]), 0);
-        let both = vec![feature("metadata.version", 29), feature("transaction.version", 2)];
+        let both = vec![
+            feature("metadata.version", 29),
+            feature("transaction.version", 2),
+        ];
         assert_eq!(level(both), 2);
     }
 

@@ -366,6 +366,8 @@ pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
         ProduceError::InvalidPartition { .. } => SocketErrorCode::InvalidRecord,
         ProduceError::UnknownTopic { .. }
         | ProduceError::Rejected { .. }
+        | ProduceError::Aborted { .. }
+        | ProduceError::Fenced { .. }
         | ProduceError::Stopped => SocketErrorCode::BrokerError,
     }
 }
