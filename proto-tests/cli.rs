@@ -227,7 +227,7 @@ fn no_secret_comes_back_in_an_error() {
 fn what_is_not_there_yet_is_refused_in_variables_too() {
     let variables = [
         ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
-        ("WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED", "true"),
+        ("WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED", "true"),
     ];
     let (code, text) = refused(&["--dev"], &variables);
     assert_eq!(code, EX_CONFIG, "{text}");
@@ -350,8 +350,8 @@ fn flags_of_later_versions_are_refused_by_name() {
             "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
         ),
         (
-            &["--dev", "--dynamic-config-handler-enabled"],
-            "kafka.ws.proxy.dynamic-config-handler.enabled (from --dynamic-config-handler-enabled)",
+            &["--dev", "--producer-exactly-once-enabled"],
+            "kafka.ws.proxy.producer.exactly-once-enabled (from --producer-exactly-once-enabled)",
         ),
     ] {
         let text = line_of(arguments);

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["cors", "metrics_reporter"],
     &["routes", "socket"],
     &["app", "broker_resolution"],
+    &["dynamic_limits"],
     &[
         "auth",
         "avro_schemas",

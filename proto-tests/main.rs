@@ -31,6 +31,7 @@ mod config;
 mod console_answers;
 mod console_page;
 mod drain;
+mod dynamic_limits;
 mod embedded_broker;
 mod fetch;
 mod first_minute;

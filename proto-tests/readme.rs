@@ -134,7 +134,7 @@ async fn the_commands_of_the_admin_server_answer_what_they_are_said_to() {
         serde_json::from_slice(&output.stdout).expect(command)
     };
     let all = commands(section("## The admin server"));
-    let [list, describe, offsets, alter, delete, sockets, close] = &all[..] else {
+    let [list, describe, offsets, alter, delete, sockets, close, ..] = &all[..] else {
         panic!("{all:?}");
     };
     assert_eq!(answer(list)[0]["groupId"], "shipping");
@@ -147,6 +147,28 @@ async fn the_commands_of_the_admin_server_answer_what_they_are_said_to() {
     assert_eq!(answer(alter)[0]["lag"], 1);
     assert_eq!(answer(delete), json!([]));
     assert_eq!(answer(offsets), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_change_limits_answer_what_they_are_said_to() {
+    let switches = ["--admin-enabled", "--dynamic-config-handler-enabled"];
+    let arguments = [&["--dev", "--admin-port=0"], &switches[..]].concat();
+    let (_dev, log) = Program::start_logged(&arguments, &[]);
+    let admin = log.admin_address().await;
+    let answer = |command: &str| -> Value {
+        let output = clients::output(&command.replace(ADMIN_ADDRESS, &admin));
+        serde_json::from_slice(&output.stdout).expect(command)
+    };
+    let all = commands(section("### Limits while it runs"));
+    let [make, change, list, forget] = &all[..] else {
+        panic!("{all:?}");
+    };
+    let of = |limit: u32| json!({"producer-id": "sensors", "messages-per-second": limit});
+    assert_eq!(answer(make), of(5_000));
+    assert_eq!(answer(change), of(50));
+    assert_eq!(answer(list)["producers"]["dynamic"], json!([of(50)]));
+    assert_eq!(answer(forget), of(50));
+    assert_eq!(answer(list)["producers"]["dynamic"], json!([]));
 }
 
 #[test]

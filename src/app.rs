@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::avro_schemas::AvroSchemas;
 use crate::config::Config;
+use crate::dynamic_limits::DynamicLimits;
 use crate::metrics::sockets::SocketMetrics;
 use crate::quotas::ClientQuotas;
 use crate::session::Sessions;
@@ -52,6 +53,8 @@ pub struct AppState {
     pub(crate) registry: SocketRegistry,
     /// How many records clients may write and read.
     pub(crate) quotas: ClientQuotas,
+    /// Their limits that change, with `dynamic-config-handler.enabled`.
+    pub(crate) dynamic_limits: Option<DynamicLimits>,
     /// The places of consumer groups, over all nodes.
     pub(crate) sessions: Sessions,
     /// Set when the process was asked to stop: new work should go elsewhere, and is still done.
@@ -103,13 +106,15 @@ impl App {
         let avro_schemas = AvroSchemas::new(&config.schema_registry, &kafka_tasks, &kafka_stop);
         let openid_connect = &config.server.openid_connect;
         let openid = openid_provider::start(openid_connect, &registry, &kafka_tasks, &kafka_stop);
+        let quotas = ClientQuotas::new(&config);
         Self(Arc::new(AppState {
             openid,
             metrics: Arc::new(SocketMetrics::new(config.server.limits.metrics_topics_max)),
             metrics_turn: Mutex::default(),
             started_at: SystemTime::now(),
             sessions: Sessions::start(&config),
-            quotas: ClientQuotas::new(&config),
+            dynamic_limits: DynamicLimits::start(&config, &quotas),
+            quotas,
             config,
             group_admin: GroupAdmin::new(principals.own().cluster().clone()),
             client: Arc::clone(principals.own()),
@@ -194,6 +199,9 @@ impl App {
     /// has no sockets any more.
     pub(crate) async fn stop_kafka_clients(&self) {
         self.sessions.leave().await;
+        if let Some(limits) = &self.dynamic_limits {
+            limits.stop().await;
+        }
         self.kafka_stop.cancel();
         self.kafka_tasks.close();
         self.kafka_tasks.wait().await;

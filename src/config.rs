@@ -56,7 +56,7 @@ pub(crate) use allowed_hosts::AllowedHosts;
 pub use allowed_origins::{AllowedOrigins, WebOrigin};
 pub use basic_auth::BasicAuthConfig;
 pub use bind_error::BindError;
-pub(crate) use client_limits::LimitedClients;
+pub(crate) use client_limits::{BATCH_SIZE_MAX, LimitedClients};
 pub use client_limits::{ClientLimit, ClientLimitsConfig};
 pub use effective::EffectiveValue;
 pub use error::ConfigError;
@@ -132,6 +132,11 @@ impl Config {
         config.server.websocket.origins = AllowedOrigins::loopback();
         config.server.console_enabled = true;
         config
+    }
+
+    /// The topics in which the nodes of a deployment keep what they share.
+    pub(crate) fn state_topics(&self) -> [&str; 2] {
+        [&self.sessions.topic.name, &self.dynamic_limits.topic.name]
     }
 
     /// The hosts that a request may be for. A page of the web that had its own name resolve to

@@ -10,6 +10,7 @@
 //! metrics_reporter sends the metrics to a topic, for OpenTelemetry's collector
 //! routes, socket  the endpoints: plain HTTP; /socket/in and /socket/out
 //! app             what the endpoints share: Kafka clients, the sessions, stopping
+//! dynamic_limits  limits that change while the proxy runs, the same on all nodes
 //! quotas          how many records a client may write and a group read in a second
 //! session         who is connected: the sockets of this node, groups' places over all nodes
 //! auth            whether a client may connect, and which Kafka user its request is for
@@ -88,6 +89,7 @@ mod codec;
 pub mod config;
 mod cors;
 pub mod descriptors;
+mod dynamic_limits;
 pub mod first_steps;
 pub mod healthcheck;
 mod http_error;

@@ -127,7 +127,6 @@ impl ClientQuotas {
     }
 
     /// From now on these clients have those dynamic entries, or none. Their open sockets follow.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing changes yet"))]
     pub(crate) fn set_dynamic<'e>(
         &self,
         entries: impl IntoIterator<Item = (&'e LimitedId, Option<ClientLimit>)>,

@@ -43,8 +43,8 @@ pub(crate) enum ReservedTopic {
     },
 }
 
-/// Looks whether clients may do that with all of these topics, which need not exist. `session_topic` is
-/// what the session topic is called here.
+/// Looks whether clients may do that with all of these topics, which need not exist. `proxy_topics`
+/// are what the proxies keep their state in here.
 ///
 /// # Errors
 /// The first one with which they may not.
@@ -52,7 +52,7 @@ pub(crate) fn check_topics<'a>(
     topics: impl IntoIterator<Item = &'a str>,
     operation: AclOperation,
     allowed: &TopicsConfig,
-    session_topic: &str,
+    proxy_topics: &[impl AsRef<str>],
 ) -> Result<(), ReservedTopic> {
     let (globs, verb, key) = match operation {
         AclOperation::Read => (
@@ -68,7 +68,8 @@ pub(crate) fn check_topics<'a>(
     };
     for name in topics {
         let topic = || name.to_owned();
-        if name == session_topic || PROXY_TOPICS.contains(&name) {
+        let is_own = |own: &str| own == name;
+        if PROXY_TOPICS.into_iter().any(is_own) || proxy_topics.iter().any(|t| is_own(t.as_ref())) {
             return Err(ReservedTopic::OfTheProxy { topic: topic() });
         }
         if globs.allow(name) {

@@ -9,7 +9,7 @@ use hocon::resolver::{self, InternalResolveOptions};
 use super::value::ParsedValue;
 
 /// As the parameter `batchSize` has it.
-pub(super) const BATCH_SIZE_MAX: u32 = 1_000_000;
+pub(crate) const BATCH_SIZE_MAX: u32 = 1_000_000;
 
 /// The limits of all clients of one direction. 0 sets no limit.
 #[derive(Clone, Debug, Default)]

@@ -27,6 +27,17 @@ pub(super) fn admin_port_fault(server: &ServerConfig) -> Option<String> {
     ))
 }
 
+/// Entries cannot be in the topic of the sessions: each would take the other's records for garbage.
+pub(super) fn state_topic_fault(config: &Config) -> Option<String> {
+    let [sessions, limits] = config.state_topics();
+    (sessions == limits).then(|| {
+        format!(
+            "{limits:?} is the session topic \
+             ({KEY_PREFIX}session-handler.session-state-topic-name) too: each needs one of its own"
+        )
+    })
+}
+
 /// The heartbeat interval must be less than the session time-out, as Kafka demands.
 pub(super) fn heartbeat_conflict(config: &Config, provenance: &Provenance) -> Option<String> {
     let consumer = &config.consumer;

@@ -99,8 +99,6 @@ pub(crate) struct LaterKey {
     pub(crate) placeholder: &'static str,
     /// As in [`Setting`].
     pub(crate) help: &'static str,
-    /// The key that says whether this one has any effect.
-    switch: Option<&'static str>,
 }
 
 impl LaterKey {
@@ -109,7 +107,6 @@ impl LaterKey {
         default: None,
         placeholder: "",
         help: "",
-        switch: None,
     };
 
     /// Whether a value asks for nothing but what happens anyway.
@@ -127,16 +124,6 @@ impl LaterKey {
             "BOOLEAN" => value::boolean(a) == value::boolean(b),
             _ => a.trim().eq_ignore_ascii_case(b.trim()),
         }
-    }
-
-    /// The switch that turns it off, if `value_of` says so.
-    pub(super) fn turned_off_by<'a>(
-        &self,
-        value_of: impl Fn(&str) -> Option<&'a str>,
-    ) -> Option<&'static str> {
-        let switch = self.switch?;
-        let is_off = value_of(switch).is_none_or(|text| value::boolean(text) == Ok(false));
-        is_off.then_some(switch)
     }
 }
 
@@ -196,14 +183,6 @@ impl ConfigKey {
     /// Other names of the key.
     const fn also(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
-        self
-    }
-
-    /// It has no effect unless that key is true.
-    const fn only_with(mut self, key: &'static str) -> Self {
-        if let KeyHandling::Unsupported(later) = &mut self.handling {
-            later.switch = Some(key);
-        }
         self
     }
 
@@ -694,8 +673,8 @@ mod tests {
     #[test]
     fn keys_of_later_versions_are_known_by_name_and_by_section() {
         let is_later = |key| find_later(key).is_some();
-        assert!(is_later("dynamic-config-handler.topic-name"));
-        assert!(!is_later("dynamic-config-handler.topic-nmae"));
+        assert!(is_later("producer.exactly-once-enabled"));
+        assert!(!is_later("producer.exactly-once-enabeld"));
         assert!(!is_later("server.port"));
     }
 

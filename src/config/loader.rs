@@ -19,6 +19,7 @@ use super::provenance::{Provenance, ValueSource};
 use super::security::{self, SecurityProperties, SecurityProtocol, SecurityRole};
 use super::security_fault::SecurityFault;
 use super::server_ssl::SslFault;
+use super::state_topic;
 use super::value::{self, ParsedValue};
 use super::{Config, LogConfig};
 
@@ -216,26 +217,15 @@ impl Loader {
     /// Looks at the keys of later versions: those that ask for nothing but what happens anyway may
     /// be there.
     fn read_later_keys(&mut self) {
-        let mut ignored = IgnoredKeys::default();
-        let given = std::mem::take(&mut self.unread);
-        let value_of = |key: &str| given.get(key).map(|value| value.text.reveal());
-        for (key, value) in &given {
-            let Some(later) = keys::find_later(key) else {
-                self.unread.insert(key.clone(), value.clone());
-                continue;
-            };
-            if later.is_inert(value.text.reveal()) {
-                continue;
-            }
-            match later.turned_off_by(value_of) {
-                Some(switch) => {
-                    let reason = format!("{KEY_PREFIX}{switch} is not true");
-                    ignored.add("", &reason, key, &value.source);
+        for (key, value) in std::mem::take(&mut self.unread) {
+            match keys::find_later(&key) {
+                None => {
+                    self.unread.insert(key, value);
                 }
-                None => self.refuse(key, value),
+                Some(later) if later.is_inert(value.text.reveal()) => {}
+                Some(_) => self.refuse(&key, &value),
             }
         }
-        self.notices.extend(ignored.into_notices());
     }
 
     /// Reads the Kafka client properties, section by section; unknown ones stay unread.
@@ -387,6 +377,7 @@ impl Loader {
         self.check_kafka_oauthbearer(provenance);
         self.resolve_ssl(provenance);
         self.check_admin(provenance);
+        self.check_dynamic_limits(provenance);
         self.resolve_reporter_security(provenance);
     }
 
@@ -480,6 +471,21 @@ impl Loader {
         if !self.config.server.admin.enabled {
             let ignored = vec![admin_server::BIND_INTERFACE, admin_server::PORT];
             self.report_turned_off(ignored, "server.admin.enabled", provenance);
+        }
+    }
+
+    fn check_dynamic_limits(&mut self, provenance: &Provenance) {
+        if self.is_healthcheck
+            || self.has_unread(|key| key.starts_with(state_topic::DYNAMIC_PREFIX))
+        {
+            return;
+        }
+        if !self.config.dynamic_limits.enabled {
+            let ignored = state_topic::DYNAMIC_TOPIC_KEYS.to_vec();
+            self.report_turned_off(ignored, state_topic::DYNAMIC_SWITCH, provenance);
+        } else if let Some(fault) = conflicts::state_topic_fault(&self.config) {
+            let key = provenance.of_key(state_topic::DYNAMIC_TOPIC_KEYS[0]);
+            self.add_conflict(&key, &fault);
         }
     }
 

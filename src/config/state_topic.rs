@@ -4,6 +4,20 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// The keys of dynamic limits.
+pub(super) const DYNAMIC_PREFIX: &str = "dynamic-config-handler.";
+/// Whether there are any.
+pub(super) const DYNAMIC_SWITCH: &str = "dynamic-config-handler.enabled";
+/// What has no effect without them; its name first.
+pub(super) const DYNAMIC_TOPIC_KEYS: [&str; 6] = [
+    "dynamic-config-handler.topic-name",
+    "dynamic-config-handler.topic-replication-factor",
+    "dynamic-config-handler.topic-retention",
+    "dynamic-config-handler.topic-init-timeout",
+    "dynamic-config-handler.topic-init-retries",
+    "dynamic-config-handler.topic-init-retry-interval",
+];
+
 /// A topic of one partition that is compacted.
 #[derive(Clone, Debug)]
 pub struct StateTopicConfig {

@@ -1,8 +1,10 @@
-//! The admin server: what operators ask about groups and sockets, and change of them.
+//! The admin server: what operators ask about groups, sockets and the limits of clients, and change
+//! of them.
 //!
 //! ```text
 //! path ─▶ AdminPath ─▶ method ─┬▶ groups, offsets ─▶ GroupAdmin ─▶ brokers
 //!                              ├▶ sessions ─▶ Sessions ─▶ other nodes
+//!                              ├▶ limits ─▶ DynamicLimits ─▶ other nodes
 //!                              └▶ cluster
 //! ```
 //!
@@ -13,14 +15,16 @@
 mod alteration;
 mod body;
 mod groups;
+mod limit_entry;
+mod limits;
 mod offsets;
 mod path;
 mod sessions;
 
 use bytes::Buf;
 use futures_util::Stream;
-use http::header::{ALLOW, HeaderValue};
-use http::{Method, StatusCode};
+use http::header::{ALLOW, HeaderValue, ORIGIN};
+use http::{HeaderMap, Method, StatusCode};
 use kafka_client::admin::groups::GroupAdminError;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
@@ -39,20 +43,26 @@ pub(crate) fn routes(app: App) -> BoxedFilter<(Response,)> {
     warp::path::full()
         .and(warp::method())
         .and(query)
+        .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(move |path: FullPath, method, query: String, body| {
-            let app = app.clone();
-            async move {
-                let answered = answer(&app, path.as_str(), &method, &query, body).await;
-                answered.unwrap_or_else(|error| {
+        .then(
+            move |path: FullPath, method, query: String, headers, body| {
+                let app = app.clone();
+                async move {
+                    let answered = match refuse_pages(&method, &headers) {
+                        Ok(()) => answer(&app, path.as_str(), &method, &query, body).await,
+                        Err(error) => Err(error),
+                    };
+                    answered.unwrap_or_else(|error| {
                     let reason = error.reason();
                     tracing::debug!(%method, path = path.as_str(), reason, "not answered as asked");
                     // Whoever gets here operates the brokers, too.
                     let error = error.exposing_brokers(true);
                     error.into_response().into_response()
                 })
-            }
-        })
+                }
+            },
+        )
         .boxed()
 }
 
@@ -61,6 +71,17 @@ pub(crate) fn respond_to_rejection(rejection: &Rejection) -> Response {
     tracing::debug!(?rejection, "request rejected");
     let error = HttpError::bad_request("the request could not be understood");
     error.into_response().into_response()
+}
+
+/// Pages change nothing, whatever their origin may read: a browser has the rights of whoever is in
+/// front of it, and sends some requests without asking first (CORS).
+fn refuse_pages(method: &Method, headers: &HeaderMap) -> Result<(), HttpError> {
+    if !headers.contains_key(ORIGIN) || method.is_safe() {
+        return Ok(());
+    }
+    Err(HttpError::forbidden(
+        "pages may read here, and change nothing: a request with an Origin comes from one",
+    ))
 }
 
 async fn answer<B: Buf>(
@@ -80,6 +101,16 @@ async fn answer<B: Buf>(
         (AdminPath::KafkaInfo, &Method::GET) => {
             Ok(cluster::cluster_info(app.clone()).await.into_response())
         }
+        (AdminPath::ClientConfig, &Method::GET) => limits::list(app).await,
+        (AdminPath::ClientConfig, &Method::DELETE) => limits::clear(app).await,
+        (AdminPath::ClientLimit(id), &Method::GET) => limits::entry(app, id).await,
+        (AdminPath::ClientLimit(id), &Method::POST) => {
+            limits::create(app, id, &body::read(body).await?).await
+        }
+        (AdminPath::ClientLimit(id), &Method::PUT) => {
+            limits::replace(app, id, &body::read(body).await?).await
+        }
+        (AdminPath::ClientLimit(id), &Method::DELETE) => limits::delete(app, id).await,
         (AdminPath::Groups, &Method::GET) => groups::list(app, ListQuery::parse(query)?).await,
         (AdminPath::Describe(group), &Method::GET) => groups::describe(app, group).await,
         (AdminPath::Offsets(group), &Method::GET) => offsets::list(app, group).await,

@@ -403,8 +403,8 @@ impl SocketOpener {
         operation: AclOperation,
     ) -> Result<(), ReservedTopic> {
         let config = &self.app.config;
-        let (allowed, session_topic) = (&config.server.topics, &config.sessions.topic.name);
-        topic_access::check_topics(topics, operation, allowed, session_topic)
+        let allowed = &config.server.topics;
+        topic_access::check_topics(topics, operation, allowed, &config.state_topics())
     }
 
     /// Decides where a group at `latest` begins: the client may write once it has the 101.

@@ -62,12 +62,13 @@ impl StateTopic {
                 self.cluster.metadata().created_topic(&name).await
             }
             Ok(topic) => {
+                self.check_partitions(topic.partitions.len())?;
                 self.check_cleanup().await?;
                 Ok(topic)
             }
             Err(error) => Err(error),
         };
-        let topic = found.map_err(|error| {
+        found.map_err(|error| {
             let what = match &error {
                 MetadataError::NotAuthorized { .. } => "it may not be described",
                 MetadataError::Invalid { .. } => "that is no name of a topic",
@@ -75,8 +76,20 @@ impl StateTopic {
                 MetadataError::Unavailable { .. } => "no broker describes it",
             };
             LogTrouble::new(what, error.to_string())
-        })?;
-        let partitions = topic.partitions.len();
+        })
+    }
+
+    async fn find(&self) -> Result<Arc<TopicMetadata>, MetadataError> {
+        let names = [Arc::from(self.config.name.as_str())];
+        let metadata = self.cluster.metadata();
+        let mut found = metadata
+            .topics_refreshed_after(&names, Instant::now())
+            .await;
+        found.remove(0)
+    }
+
+    /// Tells once when a topic that was there before has more than one partition.
+    fn check_partitions(&self, partitions: usize) -> Result<(), LogTrouble> {
         if partitions > 1 && self.kind.is_strict {
             let detail = format!("it has {partitions}, and their records no common order");
             return Err(LogTrouble::new("it has more than one partition", detail));
@@ -88,16 +101,7 @@ impl StateTopic {
                 partitions, "the {noun} has more than one partition: only the first is used"
             );
         }
-        Ok(topic)
-    }
-
-    async fn find(&self) -> Result<Arc<TopicMetadata>, MetadataError> {
-        let names = [Arc::from(self.config.name.as_str())];
-        let metadata = self.cluster.metadata();
-        let mut found = metadata
-            .topics_refreshed_after(&names, Instant::now())
-            .await;
-        found.remove(0)
+        Ok(())
     }
 
     /// Tells once when a topic that was there before is not compacted: it grows, and every start

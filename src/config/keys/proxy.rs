@@ -483,14 +483,49 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.commits.auto_commit_max_age, value::duration(text)),
     }),
 
-    // Settings that change while the proxy runs.
-    later("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"], "BOOLEAN", Some("false"), "Whether limits can be changed while the proxy runs"),
-    later("dynamic-config-handler.topic-name", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_NAME"], "TOPIC", Some("_wsproxy.dynamic.configs"), "Compacted topic that keeps them").only_with("dynamic-config-handler.enabled"),
-    later("dynamic-config-handler.topic-replication-factor", &["WSPROXY_DYNAMIC_CONFIG_REPLICATION_FACTOR"], "COUNT", Some("3"), "Its replicas").only_with("dynamic-config-handler.enabled"),
-    later("dynamic-config-handler.topic-retention", &["WSPROXY_DYNAMIC_CONFIG_RETENTION"], "DURATION", Some("0"), "How long it keeps them; 0: for ever").only_with("dynamic-config-handler.enabled"),
-    later("dynamic-config-handler.topic-init-timeout", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_TIMEOUT"], "DURATION", Some("30 seconds"), "How long one try to find or create it may take").only_with("dynamic-config-handler.enabled"),
-    later("dynamic-config-handler.topic-init-retries", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_RETRIES"], "COUNT", Some("25"), "How often that is tried again").only_with("dynamic-config-handler.enabled"),
-    later("dynamic-config-handler.topic-init-retry-interval", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_RETRY_INTERVAL"], "DURATION", Some("1 second"), "How long to wait before that").only_with("dynamic-config-handler.enabled"),
+    // Limits that change while the proxy runs.
+    setting("dynamic-config-handler.enabled", &["WSPROXY_DYNAMIC_CONFIG_HANDLER_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether limits of single clients and groups can be changed while the proxy runs, at the admin server",
+        set: |c, text| assign(&mut c.dynamic_limits.enabled, value::boolean(text)),
+    }),
+    setting("dynamic-config-handler.topic-name", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_NAME"], Setting {
+        default: Some("_wsproxy.dynamic.configs"),
+        placeholder: "TOPIC",
+        help: "Topic in which the nodes of a deployment keep them; no client may use it",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.name, value::non_empty(text)),
+    }),
+    setting("dynamic-config-handler.topic-replication-factor", &["WSPROXY_DYNAMIC_CONFIG_REPLICATION_FACTOR"], Setting {
+        default: Some("3"),
+        placeholder: "COUNT",
+        help: "Replicas it is created with; fewer, with a warning, where there are fewer brokers",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.replication_factor, value::number(text, 1..=i64::from(i16::MAX))),
+    }),
+    setting("dynamic-config-handler.topic-retention", &["WSPROXY_DYNAMIC_CONFIG_RETENTION"], Setting {
+        default: Some("0"),
+        placeholder: "DURATION",
+        help: "How long an entry stays in it; 0: for ever",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.retention, value::duration(text)),
+    }),
+    setting("dynamic-config-handler.topic-init-timeout", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_TIMEOUT"], Setting {
+        default: Some("30 seconds"),
+        placeholder: "DURATION",
+        help: "How long one try to find or create it may take",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.init_timeout, value::positive_duration(text)),
+    }),
+    setting("dynamic-config-handler.topic-init-retries", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_INIT_RETRIES"], Setting {
+        default: Some("25"),
+        placeholder: "COUNT",
+        help: "Tries before they become rarer; the proxy goes on without an end",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.init_retries, value::number(text, 0..=1_000_000)),
+    }),
+    setting("dynamic-config-handler.topic-init-retry-interval", &["WSPROXY_DYNAMIC_CONFIG_TOPIC_RETRY_INTERVAL"], Setting {
+        default: Some("1 second"),
+        placeholder: "DURATION",
+        help: "From one try to the next",
+        set: |c, text| assign(&mut c.dynamic_limits.topic.init_retry_interval, value::positive_duration(text)),
+    }),
 
     // Producing.
     setting("producer.delivery-timeout-ms", &["WSPROXY_KAFKA_PRODUCER_DELIVER_TIMEOUT_MS"], Setting {
@@ -596,7 +631,6 @@ const fn later(
         default,
         placeholder,
         help,
-        switch: None,
     };
     ConfigKey::new(name, variables, KeyHandling::Unsupported(later))
 }

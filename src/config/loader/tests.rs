@@ -425,7 +425,6 @@ fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_somet
         let name = row.name.replace(".*", ".x");
         for (text, is_refused) in [(asks, true), (later.default.unwrap_or(""), false)] {
             for (sources, from) in in_each_source(directory.path(), row, &name, text) {
-                // Its switch is on, and refused too.
                 let lines = load(&sources).map_or_else(
                     |failure| failure.errors.iter().map(ToString::to_string).collect(),
                     |_| Vec::new(),
@@ -438,8 +437,8 @@ fn each_key_of_a_later_version_is_refused_in_each_source_where_it_asks_for_somet
     }
 }
 
-/// The sources that set a key in the ways that there are, its switch being on, and how each is
-/// named.
+/// The sources that set a key in the ways that there are, what turns it on being on, and how each
+/// is named.
 fn in_each_source(
     directory: &Path,
     row: &ConfigKey,
@@ -483,6 +482,24 @@ fn in_each_source(
 }
 
 #[test]
+fn dynamic_limits_need_a_topic_of_their_own() {
+    let mut sources = dev();
+    let same = "dynamic-config-handler.topic-name=_wsproxy.session.state";
+    sources.defines = ["dynamic-config-handler.enabled=true", same]
+        .map(str::to_owned)
+        .into();
+    let errors = errors(&sources);
+    let [error] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    assert!(
+        error.contains("dynamic-config-handler.topic-name (from -D"),
+        "{error}"
+    );
+    assert!(error.contains("each needs one of its own"), "{error}");
+}
+
+#[test]
 fn what_a_switch_turns_off_is_reported_once_as_ignored() {
     for (text, keys) in [
         (
@@ -490,6 +507,11 @@ fn what_a_switch_turns_off_is_reported_once_as_ignored() {
             2,
         ),
         ("kafka.ws.proxy.server.admin.port = 1", 1),
+        (
+            "kafka.ws.proxy.dynamic-config-handler { enabled = false, topic-name = t\n\
+             topic-retention = 1 day }",
+            2,
+        ),
         (
             "kafka.ws.proxy.kafka-client.confluent-metrics { bootstrap-hosts = \"a:1\"\n\
              properties { security.protocol = SSL, sasl.jaas.config = hunter2 } }",

@@ -7,7 +7,9 @@
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
+use crate::config::LimitedClients;
 use crate::http_error::HttpError;
+use crate::quotas::LimitedId;
 use crate::session::SocketSelector;
 
 /// What a path is of.
@@ -15,6 +17,10 @@ use crate::session::SocketSelector;
 pub(super) enum AdminPath {
     /// The brokers.
     KafkaInfo,
+    /// The limits of all clients.
+    ClientConfig,
+    /// Those of one.
+    ClientLimit(LimitedId),
     /// All groups.
     Groups,
     /// One group.
@@ -32,6 +38,9 @@ pub(super) enum AdminPath {
 /// Every path, as people write it.
 const PATHS: &[&str] = &[
     "/admin/kafka/info",
+    "/admin/client/config",
+    "/admin/client/config/consumer/<groupId>",
+    "/admin/client/config/producer/<clientId>",
     "/admin/consumer-group/all",
     "/admin/consumer-group/<id>/describe",
     "/admin/consumer-group/<id>/offsets",
@@ -55,6 +64,13 @@ impl AdminPath {
         }
         Ok(match segments[..] {
             ["admin", "kafka", "info"] => Self::KafkaInfo,
+            ["admin", "client", "config"] => Self::ClientConfig,
+            ["admin", "client", "config", "consumer", id] => {
+                Self::ClientLimit(limited(LimitedClients::Groups, id)?)
+            }
+            ["admin", "client", "config", "producer", id] => {
+                Self::ClientLimit(limited(LimitedClients::Producers, id)?)
+            }
             ["admin", "consumer-group", "all"] => Self::Groups,
             ["admin", "consumer-group", id, "describe"] => Self::Describe(decoded(id)?),
             ["admin", "consumer-group", id, "offsets"] => Self::Offsets(decoded(id)?),
@@ -87,11 +103,17 @@ impl AdminPath {
             Self::KafkaInfo | Self::Groups | Self::Describe(_) | Self::Sessions => {
                 "GET, HEAD, OPTIONS"
             }
-            Self::Offsets(_) => "GET, HEAD, DELETE, OPTIONS",
+            Self::ClientConfig | Self::Offsets(_) => "GET, HEAD, DELETE, OPTIONS",
+            Self::ClientLimit(_) => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
             Self::Alter { .. } => "PUT, OPTIONS",
             Self::Session(_) => "DELETE, OPTIONS",
         }
     }
+}
+
+fn limited(clients: LimitedClients, id: &str) -> Result<LimitedId, HttpError> {
+    let id = decoded(id)?.into();
+    Ok(LimitedId { clients, id })
 }
 
 fn no_such_path() -> HttpError {
@@ -153,6 +175,18 @@ mod tests {
         ] {
             assert_eq!(AdminPath::parse(path).unwrap(), expected, "{path}");
         }
+        let of = |clients, id: &str| {
+            let id = id.into();
+            AdminPath::ClientLimit(LimitedId { clients, id })
+        };
+        assert_eq!(
+            AdminPath::parse("/admin/client/config/consumer/a%2Fb").unwrap(),
+            of(LimitedClients::Groups, "a/b")
+        );
+        assert_eq!(
+            AdminPath::parse("/admin/client/config/producer/consumer/").unwrap(),
+            of(LimitedClients::Producers, "consumer")
+        );
         // Not a form: a plus is a plus.
         assert_eq!(
             AdminPath::parse("/admin/consumer-group/a+b/offsets").unwrap(),
@@ -173,6 +207,8 @@ mod tests {
             "/Admin/consumer-group/all",
             "/admin/sessions/a",
             "/admin/sessions/a/b/c",
+            "/admin/client/config/consumer",
+            "/admin/client/config/group/a",
         ] {
             assert_eq!(status(path), 404, "{path}");
         }

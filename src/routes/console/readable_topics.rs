@@ -54,7 +54,7 @@ struct ReadableTopicsShared {
     by_client: Mutex<HashMap<Option<ClientNumber>, Answer>>,
     turns: Semaphore,
     allowed: TopicsConfig,
-    session_topic: String,
+    state_topics: [String; 2],
     metrics_topic: String,
 }
 
@@ -73,7 +73,7 @@ impl ReadableTopics {
             by_client: Mutex::default(),
             turns: Semaphore::new(TURNS),
             allowed: config.server.topics.clone(),
-            session_topic: config.sessions.topic.name.clone(),
+            state_topics: config.state_topics().map(str::to_owned),
             metrics_topic: config.metrics_reporter.topic.clone(),
         }))
     }
@@ -155,7 +155,7 @@ impl ReadableTopicsShared {
             let name: &str = &topic.name;
             let (read, allowed) = (AclOperation::Read, &self.allowed);
             topic.authorized_operations.may(read)
-                && topic_access::check_topics([name], read, allowed, &self.session_topic).is_ok()
+                && topic_access::check_topics([name], read, allowed, &self.state_topics).is_ok()
                 && name != self.metrics_topic
         });
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
