@@ -59,6 +59,7 @@ mod metrics;
 mod mixed_group;
 mod nginx;
 mod openid_connect;
+mod openid_server;
 mod panics;
 mod parameters;
 mod principals_kafka;

@@ -20,6 +20,11 @@ struct TokenScene<'k> {
 
 impl<'k> TokenScene<'k> {
     async fn start(kafka: &'k Kafka, more: &[&str]) -> Self {
+        let presenting = ["--openid-connect-kafka-oauthbearer", "true"];
+        Self::start_with(kafka, &[&presenting, more].concat()).await
+    }
+
+    async fn start_with(kafka: &'k Kafka, more: &[&str]) -> Self {
         let at = kafka.secure();
         let provider = FakeOpenIdProvider::start_for_brokers().await;
         let connecting =
@@ -31,8 +36,6 @@ impl<'k> TokenScene<'k> {
             &url,
             "--openid-connect-audience",
             AUDIENCE,
-            "--openid-connect-kafka-oauthbearer",
-            "true",
             "--secure-health-check-endpoint",
             "false",
         ];
@@ -269,4 +272,46 @@ async fn a_socket_whose_token_is_not_renewed_ends_with_it_and_asks_the_brokers_n
     scene
         .let_in(&consume, &scene.token("bob", 3600, json!({})))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_a_token_are_the_user_and_password_that_brokers_are_shown() {
+    let (kafka, _at) = cluster();
+    let claims = [
+        "--openid-connect-custom-jwt-jwt-kafka-username-key",
+        "kafka.user",
+        "--openid-connect-custom-jwt-jwt-kafka-password-key",
+        "kafka.pass",
+        "--openid-connect-custom-jwt-kafka-token-auth-only",
+        "true",
+    ];
+    let scene = TokenScene::start_with(&kafka, &claims).await;
+    let topic = scene.topic();
+    let produce = format!("/socket/in?topic={topic}");
+    scene.allow("bob", &[["topic", &topic, "write"]]);
+    let token = |password: &str| {
+        let claims = json!({"kafka.user": "bob", "kafka.pass": password});
+        scene.token("whoever", 3600, claims)
+    };
+    let mut writer = scene.let_in(&produce, &token("bob-secret")).await;
+    assert_eq!(writer.ask(text("v")).await["offset"], 0);
+    let without = scene.token("bob", 3600, json!({}));
+    for (token, said) in [
+        (
+            token("wrong-secret"),
+            "token: the brokers refuse the credentials",
+        ),
+        (
+            without,
+            "this server takes Kafka credentials from a token only, and there are none in it",
+        ),
+    ] {
+        let refused = scene.refused(&produce, &token).await;
+        assert_eq!((refused.status, &*refused.message()), (401, said));
+    }
+    // Another token with the same claims goes on with the socket, as the same Kafka user.
+    let answer = writer.ask(renew(&token("bob-secret"))).await;
+    assert!(answer["expiresAt"].is_u64(), "{answer}");
+    assert_eq!(writer.ask(text("w")).await["offset"], 1);
+    assert!(!scene.log.with("principal=bob").is_empty());
 }

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod http_listener;
 pub(crate) mod kafka;
 mod kerberos;
+pub(crate) mod oauth2_server;
 pub(crate) mod openid_provider;
 pub(crate) mod program;
 pub(crate) mod proxy;
