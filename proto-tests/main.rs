@@ -32,6 +32,7 @@ mod console_answers;
 mod console_page;
 mod drain;
 mod dynamic_limits;
+mod dynamic_limits_kafka;
 mod embedded_broker;
 mod fetch;
 mod first_minute;

@@ -18,7 +18,7 @@ fn limit(messages_per_second: u32) -> ClientLimit {
 }
 
 /// Nodes in front of one log.
-struct Simulation {
+struct LimitNodes {
     nodes: Vec<LimitEntries>,
     /// How far each has read.
     read: Vec<usize>,
@@ -28,7 +28,7 @@ struct Simulation {
     numbers: HashMap<(u64, u64), usize>,
 }
 
-impl Simulation {
+impl LimitNodes {
     fn new(nodes: usize) -> Self {
         let node = |n| {
             let mut node = LimitEntries::new(n as u64);
@@ -143,7 +143,7 @@ impl LimitEntries {
 
 #[test]
 fn of_two_nodes_that_create_the_same_entry_at_once_the_first_in_the_log_has_created_it() {
-    let mut nodes = Simulation::new(2);
+    let mut nodes = LimitNodes::new(2);
     assert!(nodes.ask(0, EntryChange::Create(limit(1))));
     assert!(nodes.ask(1, EntryChange::Create(limit(2))));
     nodes.write(1);
@@ -157,7 +157,7 @@ fn of_two_nodes_that_create_the_same_entry_at_once_the_first_in_the_log_has_crea
 
 #[test]
 fn what_is_known_to_be_refused_is_not_written() {
-    let mut nodes = Simulation::new(1);
+    let mut nodes = LimitNodes::new(1);
     assert!(!nodes.ask(0, EntryChange::Delete));
     assert!(!nodes.ask(0, EntryChange::Replace(limit(1))));
     assert!(nodes.ask(0, EntryChange::Create(limit(1))));
@@ -252,7 +252,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #[test]
     fn all_nodes_come_to_know_the_same_and_so_do_those_that_start_later(steps in steps()) {
-        let mut nodes = Simulation::new(3);
+        let mut nodes = LimitNodes::new(3);
         for step in steps {
             match step {
                 Step::Ask(node, change) => {
