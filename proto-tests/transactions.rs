@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use kafka_client::config::{ClientConfig, ProducerConfig};
 use kafka_client::metadata::TopicMetadata;
@@ -439,6 +440,16 @@ async fn closing_commits_what_was_sent_and_aborting_or_dropping_does_not() {
         let sent = test.send(&producer, &[(0, "a")]);
         soon(producer.close()).await;
         assert!(sent[0].try_result().unwrap().is_ok());
+        // Also when nobody waits for it.
+        let producer = test.open().await;
+        let release = CancellationToken::new();
+        test.fault(ApiKey::Produce, FaultAction::Hold(release.clone()));
+        let sent = test.send(&producer, &[(0, "b")]);
+        let mut close = Box::pin(producer.close());
+        assert!(close.as_mut().now_or_never().is_none());
+        drop(close);
+        release.cancel();
+        all_written(sent).await;
         for ends in ["aborted", "dropped"] {
             let producer = test.open().await;
             let release = CancellationToken::new();
@@ -478,7 +489,7 @@ async fn closing_commits_what_was_sent_and_aborting_or_dropping_does_not() {
             })
             .await;
         }
-        test.check(&["a"]).await;
+        test.check(&["a", "b"]).await;
     }
 }
 

@@ -58,7 +58,7 @@ pub use self::frame_delivery::FrameDelivery;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One producer of one `transactional.id`. Clones share it. When the last one is dropped, what is
-/// not committed is aborted, in the background.
+/// not committed is aborted, in the background, unless it is being closed.
 #[derive(Clone, Debug)]
 pub struct TransactionalProducer {
     owner: Arc<ProducerOwner>,
@@ -72,7 +72,7 @@ struct ProducerOwner {
 
 impl Drop for ProducerOwner {
     fn drop(&mut self) {
-        self.frames.end(ProducerEnding::Abort);
+        self.frames.abandon();
     }
 }
 
@@ -147,7 +147,8 @@ impl TransactionalProducer {
         self.owner.frames.failed().await
     }
 
-    /// Commits what was sent, and ends the producer for all clones.
+    /// Commits what was sent, and ends the producer for all clones; also when nobody waits for it
+    /// any more.
     pub async fn close(self) {
         self.owner.frames.end(ProducerEnding::Commit);
         self.owner.frames.ended().await;

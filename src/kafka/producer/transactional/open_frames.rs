@@ -111,6 +111,13 @@ impl OpenFrames {
         });
     }
 
+    /// Has the producer of which nobody is left end, unless it is ending already.
+    pub(super) fn abandon(&self) {
+        if *self.ending.borrow() == ProducerEnding::Open {
+            self.end(ProducerEnding::Abort);
+        }
+    }
+
     /// The frames of the next transaction, once there are any; none if the producer is to end.
     pub(super) async fn next(&self, limits: TransactionLimits) -> NextTransaction {
         let mut ending = self.ending.subscribe();
@@ -198,9 +205,14 @@ impl OpenFrames {
     pub(super) async fn failed(&self) -> TransactionError {
         let mut ended = self.ended.subscribe();
         let is_failed = |end: &ProducerEnd| matches!(end, ProducerEnd::Failed(_));
-        match ended.wait_for(is_failed).await.as_deref() {
-            Ok(ProducerEnd::Failed(error)) => error.clone(),
-            _ => std::future::pending().await,
+        let ended = ended.wait_for(is_failed).await;
+        let error = ended.ok().and_then(|end| match &*end {
+            ProducerEnd::Failed(error) => Some(error.clone()),
+            ProducerEnd::Running | ProducerEnd::Closed => None,
+        });
+        match error {
+            Some(error) => error,
+            None => std::future::pending().await,
         }
     }
 }

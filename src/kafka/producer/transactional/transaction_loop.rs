@@ -121,7 +121,13 @@ impl TransactionLoop {
             Ok(()) => ProducerEnd::Closed,
             Err(error) => {
                 let principal = self.cluster.principal();
-                tracing::warn!(%principal, %error, "the transactional producer ends");
+                match error {
+                    // Its client has come back.
+                    TransactionError::Fenced { .. } => {
+                        tracing::debug!(%principal, %error, "the transactional producer ends");
+                    }
+                    _ => tracing::warn!(%principal, %error, "the transactional producer ends"),
+                }
                 ProducerEnd::Failed(error)
             }
         };
