@@ -16,6 +16,7 @@ mod groups;
 mod handshakes;
 mod hostile;
 mod hung_broker;
+mod limits;
 mod load;
 mod native;
 mod nginx;
@@ -27,6 +28,7 @@ mod sockets;
 mod start;
 mod tls;
 mod tls_client;
+mod transactions;
 
 use std::cell::OnceCell;
 use std::io::Write;
@@ -202,6 +204,8 @@ const ALL: &[&str] = &[
     "hostile",
     "churn",
     "console",
+    "limits",
+    "transactions",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -273,6 +277,8 @@ async fn main() {
             "hostile" => hostile::hostile(&bench).await,
             "churn" => churn::churn(&bench).await,
             "console" => console::console(&bench).await,
+            "limits" => limits::limits(&bench).await,
+            "transactions" => transactions::transactions(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }
