@@ -350,8 +350,8 @@ fn flags_of_later_versions_are_refused_by_name() {
             "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
         ),
         (
-            &["--dev", "--producer-exactly-once-enabled"],
-            "kafka.ws.proxy.producer.exactly-once-enabled (from --producer-exactly-once-enabled)",
+            &["--dev", "--producer-sessions-enabled"],
+            "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
         ),
     ] {
         let text = line_of(arguments);

@@ -85,5 +85,7 @@ mod support;
 mod tls_browser;
 mod tls_server;
 mod tls_sockets;
+mod transactional_chaos;
+mod transactional_sockets;
 mod transactions;
 mod transactions_kafka;

@@ -43,6 +43,7 @@ mod server_ssl;
 mod ssl;
 mod state_topic;
 mod topic_globs;
+mod transactions;
 mod trusted_proxies;
 mod value;
 
@@ -72,6 +73,7 @@ pub(crate) use server_ssl::key_of_tls_fault;
 pub use state_topic::{DynamicLimitsConfig, SessionConfig, StateTopicConfig};
 pub(crate) use topic_globs::INTERNAL_PREFIX;
 pub use topic_globs::TopicGlobs;
+pub use transactions::TransactionsConfig;
 pub use trusted_proxies::TrustedProxies;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -109,6 +111,8 @@ pub struct Config {
     pub producer_limits: ClientLimitsConfig,
     /// `consumer.limits.*`
     pub consumer_limits: ClientLimitsConfig,
+    /// `producer.exactly-once-enabled`, and how.
+    pub transactions: TransactionsConfig,
     /// `kafka-client.schema-registry.*`
     pub schema_registry: SchemaRegistryConfig,
     /// What the requests of the admin client have of their own.

@@ -23,6 +23,7 @@ mod refused_socket;
 mod session;
 mod socket_log;
 mod stream;
+mod transactional_id;
 mod transport;
 mod turn;
 mod upgrade;

@@ -33,6 +33,8 @@ pub(crate) enum SocketErrorCode {
     UnknownOutcome,
     /// The brokers refused it.
     BrokerError,
+    /// A record without fault, of a transaction that was not committed.
+    Aborted,
     /// A commit of a record that this socket did not get, or that the last commit covers.
     UnknownMessageId,
     /// A commit on a socket with `autoCommit=true`.
@@ -45,7 +47,7 @@ pub(crate) enum SocketErrorCode {
 
 impl SocketErrorCode {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::InvalidJson,
         Self::InvalidRecord,
         Self::InvalidFormat,
@@ -54,6 +56,7 @@ impl SocketErrorCode {
         Self::TimedOut,
         Self::UnknownOutcome,
         Self::BrokerError,
+        Self::Aborted,
         Self::UnknownMessageId,
         Self::AutoCommitEnabled,
         Self::Unreadable,
@@ -82,6 +85,7 @@ impl SocketErrorCode {
             SocketErrorCode::TimedOut => "timed_out",
             SocketErrorCode::UnknownOutcome => "unknown_outcome",
             SocketErrorCode::BrokerError => "broker_error",
+            SocketErrorCode::Aborted => "aborted",
             SocketErrorCode::UnknownMessageId => "unknown_message_id",
             SocketErrorCode::AutoCommitEnabled => "auto_commit_enabled",
             SocketErrorCode::Unreadable => "unreadable",
@@ -230,6 +234,7 @@ pub(super) mod tests {
             (SocketErrorCode::TimedOut, "timed_out"),
             (SocketErrorCode::UnknownOutcome, "unknown_outcome"),
             (SocketErrorCode::BrokerError, "broker_error"),
+            (SocketErrorCode::Aborted, "aborted"),
             (SocketErrorCode::UnknownMessageId, "unknown_message_id"),
             (SocketErrorCode::AutoCommitEnabled, "auto_commit_enabled"),
             (SocketErrorCode::UnknownCommand, "unknown_command"),

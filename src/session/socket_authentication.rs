@@ -71,6 +71,11 @@ impl SocketAuthentication {
         }
     }
 
+    /// Whose the token is (`sub`), if it says so.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
     /// The Kafka client of the socket goes on with the tokens, too, if it is authenticated with them.
     pub(crate) fn keep(&mut self, client: &ClientLease) {
         self.kafka = client.is_by_token().then(|| client.clone());

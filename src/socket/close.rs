@@ -34,6 +34,11 @@ pub(super) enum CloseReason {
 }
 
 impl CloseReason {
+    /// A newer socket has the transactional id.
+    pub(super) fn fenced() -> Self {
+        Self::Fail(CloseFrame::new(CloseCode::POLICY_VIOLATION, "fenced"))
+    }
+
     /// The close frame to send; `None` where the client cannot read it.
     pub(super) fn close_frame(&self) -> Option<CloseFrame> {
         Some(match self {

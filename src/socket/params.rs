@@ -28,6 +28,8 @@ pub(crate) struct ProduceParams {
     pub(crate) client_id: Option<String>,
     /// `instanceId`
     pub(crate) instance_id: Option<String>,
+    /// `transactional`: each message in one transaction. There is a `clientId` then.
+    pub(crate) transactional: bool,
 }
 
 /// The parameters of `/socket/out`.
@@ -103,16 +105,12 @@ pub(crate) enum ParamError {
     /// Messages in Avro are single records.
     #[error("parameter batchSize: not with socketPayload=avro, which has no arrays; leave it out")]
     ArraysOfAvro,
-    /// The value is reserved for what is not implemented yet.
-    #[error("parameter {name}: {value:?} is not available yet; allowed: {allowed}")]
-    Unsupported {
-        /// The parameter's name.
-        name: &'static str,
-        /// The value.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
+    /// Whose transactions they are must be known.
+    #[error("parameter clientId is missing: with transactional=true it must be {NAME}")]
+    TransactionalWithoutClient,
+    /// Only producers write in transactions.
+    #[error("parameter transactional: on /socket/out it is isolationLevel=read_committed")]
+    TransactionalConsumer,
 }
 
 /// A request's query, parsed.
@@ -141,19 +139,28 @@ impl QueryParams {
     pub(crate) fn produce_params(&self) -> Result<ProduceParams, ParamError> {
         self.refuse_near_misses(PRODUCE_NAMES)?;
         let payload = self.check_common()?;
-        Ok(ProduceParams {
+        let transactional = self.optional("transactional", "true, false", boolean)?;
+        let params = ProduceParams {
             topic: self.required("topic", TOPIC, topic)?,
             payload,
             formats: self.formats()?,
             client_id: self.optional("clientId", NAME, name)?,
             instance_id: self.optional("instanceId", NAME, name)?,
-        })
+            transactional: transactional.unwrap_or(false),
+        };
+        if params.transactional && params.client_id.is_none() {
+            return Err(ParamError::TransactionalWithoutClient);
+        }
+        Ok(params)
     }
 
     /// The parameters of `/socket/out`.
     pub(crate) fn consume_params(&self) -> Result<ConsumeParams, ParamError> {
         self.refuse_near_misses(CONSUME_NAMES)?;
         let payload = self.check_common()?;
+        if self.optional("transactional", "false", boolean)? == Some(true) {
+            return Err(ParamError::TransactionalConsumer);
+        }
         let client_id = self.required("clientId", NAME, name)?;
         let group_id = self
             .optional("groupId", NAME, name)?
@@ -209,13 +216,6 @@ impl QueryParams {
             matches!(v, "http" | "close").then_some(())
         })?;
         let payload = self.optional("socketPayload", "json, avro", payload)?;
-        if self.optional("transactional", "true, false", boolean)? == Some(true) {
-            return Err(ParamError::Unsupported {
-                name: "transactional",
-                value: "true".to_owned(),
-                allowed: "false",
-            });
-        }
         Ok(payload.unwrap_or_default())
     }
 
@@ -469,10 +469,29 @@ mod tests {
                 .to_string();
             assert!(error.contains(part), "{query}: {error}");
         }
-        let error = QueryParams::parse("topic=t&transactional=true")
-            .produce_params()
-            .unwrap_err();
-        assert!(error.to_string().contains("transactional"), "{error}");
+    }
+
+    #[test]
+    fn transactions_are_a_known_clients() {
+        let produce = |query| QueryParams::parse(query).produce_params();
+        let params = produce("topic=t&transactional=true&clientId=c&instanceId=i").unwrap();
+        assert!(params.transactional);
+        assert_eq!(params.client_id.as_deref(), Some("c"));
+        assert_eq!(params.instance_id.as_deref(), Some("i"));
+        assert!(
+            !produce("topic=t&transactional=false")
+                .unwrap()
+                .transactional
+        );
+        assert!(!produce("topic=t&clientId=c").unwrap().transactional);
+        let error = produce("topic=t&transactional=true&instanceId=i").unwrap_err();
+        assert_eq!(error, ParamError::TransactionalWithoutClient);
+        assert!(error.to_string().contains("clientId"), "{error}");
+        let query = QueryParams::parse("topic=t&clientId=c&transactional=true");
+        let error = query.consume_params().unwrap_err();
+        assert_eq!(error, ParamError::TransactionalConsumer);
+        let error = produce("topic=t&transactional=maybe").unwrap_err();
+        assert!(error.to_string().contains("true, false"), "{error}");
     }
 
     #[test]

@@ -18,15 +18,18 @@
 //! - Every record that was taken is acked before our close frame, within five seconds after
 //!   a client's close, within the grace when the server stops. The end of the stream without
 //!   a close frame (a FIN) is such a close.
+//! - Of a transactional socket each message is written in one transaction, or not at all.
 //! - A client that takes no acks any more (its end is closed altogether) is read to the end of
 //!   what it sent before.
 
 mod avro_messages;
 mod pending_acks;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::OptionFuture;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::close::CloseReason;
@@ -50,6 +53,8 @@ use kafka_client::producer::{DeliveryFuture, ProduceError, Producer};
 use kafka_client::record::NewRecord;
 use pending_acks::{AckState, MessagePosition, PendingAcks, error_code};
 use runtime::long_work::LongWork;
+use transactions::NOT_WHOLE;
+pub(super) use transactions::SocketTransactions;
 use websocket::frame::Utf8Bytes;
 
 /// How long the acks still due may take after a client's close.
@@ -85,6 +90,8 @@ pub(super) struct ProducingSocket {
     topic: Arc<TopicMetadata>,
     format: MessageFormat,
     acks: PendingAcks,
+    /// With `transactional=true`.
+    transactions: Option<Box<SocketTransactions>>,
     /// How many records the client may write.
     quota: Option<Box<RecordQuota>>,
     scratch: Vec<u8>,
@@ -102,7 +109,7 @@ pub(super) struct ProducingSocket {
 impl ProducingSocket {
     pub(super) fn new(
         config: &Config,
-        producer: Producer,
+        (producer, transactions): (Producer, Option<SocketTransactions>),
         stream: WebSocketStream,
         format: MessageFormat,
         topic: Arc<TopicMetadata>,
@@ -126,6 +133,7 @@ impl ProducingSocket {
                 write_buffer_max.saturating_mul(PENDING_BUFFERS),
             ),
             producer,
+            transactions: transactions.map(Box::new),
             quota: quota.map(Box::new),
             // The buffer of a busy socket is kept, until its timer fires.
             session: SocketSession::new(stream, handle, config, usize::MAX),
@@ -158,9 +166,16 @@ impl ProducingSocket {
             | CloseReason::FrameLost
             | CloseReason::SlowClient => Duration::ZERO,
         };
+        let transactions = self.transactions.take();
+        self.acks.end_aborted(NOT_WHOLE);
         if !last_acks_max.is_zero() {
-            let acked = timeout(last_acks_max, self.send_all_acks()).await;
-            if let Ok(Err(lost)) = acked {
+            // Boxed: the task of an open socket has no room for what only its end needs.
+            let ended = transactions.map(|transactions| Box::pin(transactions.end(&reason)));
+            let acked = async {
+                let acked = tokio::join!(self.send_all_acks(), OptionFuture::from(ended));
+                acked.0
+            };
+            if let Ok(Err(lost)) = timeout(last_acks_max, acked).await {
                 return self.log.close(&lost, self.records);
             }
         }
@@ -191,6 +206,7 @@ impl ProducingSocket {
                 () = handle.wake.notified() => {}
                 () = self.acks.ready(), if acking => {}
                 ready = self.session.writable(), if writing => ready?,
+                reason = failed(&self.transactions) => return Ok(reason),
                 ready = self.session.readable(), if reading => {
                     ready?;
                     let steps = self.session.read_available()?;
@@ -307,13 +323,15 @@ impl ProducingSocket {
             if index.is_multiple_of(STEPS_PER_TURN as usize) {
                 self.send_ready_acks().await?;
             }
-            while !self.may_read() {
+            // What is written as a whole is answered as a whole.
+            while self.transactions.is_none() && !self.may_read() {
                 self.send_some_acks().await?;
             }
             let before = std::mem::replace(&mut position_before, message.position());
             let steps = turn::steps_of_record(position_before - before);
             self.turn.spend(steps).await;
         }
+        self.end_message();
         if let Some(command) = message.command() {
             if let Some(quota) = &self.quota {
                 quota.give_back(1);
@@ -356,7 +374,10 @@ impl ProducingSocket {
                 }
             }
         };
-        self.take(record, tried, MessagePosition::Datum, now).await
+        self.take(record, tried, MessagePosition::Datum, now)
+            .await?;
+        self.end_message();
+        Ok(())
     }
 
     /// Waits until the client's quota has so many records, which counts them. Acks go on being
@@ -412,7 +433,9 @@ impl ProducingSocket {
         record: ParsedRecord<'m>,
         now: i64,
     ) -> (ParsedRecord<'m>, SendTried) {
-        let tried = record.as_ref().ok().map(|record| {
+        let record_to_send = record.as_ref().ok();
+        let tried = record_to_send.filter(|_| self.transactions.is_none());
+        let tried = tried.map(|record| {
             let new = new_record(record, now);
             Box::new(self.producer.try_send(&self.topic, record.partition, &new))
         });
@@ -443,21 +466,51 @@ impl ProducingSocket {
         position: MessagePosition,
         now: i64,
     ) -> Result<(), CloseReason> {
-        let (state, message_id, size) = match record {
-            Ok(record) => {
-                let size = size(&record);
-                let state = self.send(&record, tried, now).await?;
-                (state, record.message_id, size)
-            }
+        self.records += 1;
+        let record = match record {
+            Ok(record) => record,
             Err(rejection) => {
                 let error = (rejection.code, rejection.message.into_owned());
                 let state = AckState::Rejected(Box::new(error));
-                (state, rejection.message_id, 0)
+                self.push(state, position, rejection.message_id, 0);
+                return Ok(());
             }
         };
-        self.records += 1;
-        self.acks.push(state, position, message_id, size);
+        let size = size(&record);
+        let state = match &mut self.transactions {
+            Some(transactions) => {
+                let new = new_record(&record, now);
+                transactions.add(&self.topic, record.partition, &new);
+                AckState::Unsent
+            }
+            None => self.send(&record, tried, now).await?,
+        };
+        self.push(state, position, record.message_id, size);
         Ok(())
+    }
+
+    /// Notes that the ack of a record is pending, of `size` bytes.
+    fn push(
+        &mut self,
+        state: AckState,
+        position: MessagePosition,
+        message_id: Option<&[u8]>,
+        size: usize,
+    ) {
+        let Some(transactions) = &mut self.transactions else {
+            return self.acks.push(state, position, message_id, size);
+        };
+        if matches!(state, AckState::Rejected(_)) {
+            transactions.add_fault();
+        }
+        self.acks.push_unsent(state, position, message_id, size);
+    }
+
+    /// The message is read: in a transaction, its records are written, or none of them.
+    fn end_message(&mut self) {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.end_message(&mut self.acks);
+        }
     }
 
     /// Sends a record by the producer. While that waits for memory, or to learn whether there
@@ -574,6 +627,14 @@ impl ProducingSocket {
             self.scratch = Vec::new();
         }
         Ok(())
+    }
+}
+
+/// Until the transactions of a socket that has some have failed. Cancel-safe.
+async fn failed(transactions: &Option<Box<SocketTransactions>>) -> CloseReason {
+    match transactions {
+        Some(transactions) => transactions.failed().await,
+        None => std::future::pending().await,
     }
 }
 

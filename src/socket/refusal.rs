@@ -9,6 +9,7 @@ use crate::session::AdmissionError;
 use crate::topic_access::ReservedTopic;
 use kafka_client::consumer::ConsumerError;
 use kafka_client::metadata::MetadataError;
+use kafka_client::producer::TransactionError;
 
 impl From<ParamError> for HttpError {
     fn from(error: ParamError) -> Self {
@@ -57,6 +58,21 @@ impl From<ConsumerError> for HttpError {
             }
             _ => HttpError::brokers_unavailable(
                 "the brokers cannot say where the group begins (offsetResetStrategy=latest)",
+                message,
+            ),
+        }
+    }
+}
+
+impl From<TransactionError> for HttpError {
+    fn from(error: TransactionError) -> Self {
+        let message = format!("parameter transactional: {error}");
+        match error {
+            TransactionError::NotAuthorized { .. } => HttpError::forbidden(message),
+            TransactionError::Unsupported { .. } => HttpError::bad_request(message),
+            TransactionError::Stopped { .. } => HttpError::unavailable("the server is stopping"),
+            _ => HttpError::brokers_unavailable(
+                "parameter transactional: the brokers cannot begin the client's transactions now",
                 message,
             ),
         }

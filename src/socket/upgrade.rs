@@ -21,10 +21,11 @@ use super::compression;
 use super::consume::{AvroCommits, ConsumingSocket};
 use super::params::{ConsumeParams, ProduceParams, QueryParams, SocketPayload};
 use super::peer::{ClientAddress, PeerAddress};
-use super::produce::{AvroMessages, MessageFormat, ProducingSocket};
+use super::produce::{AvroMessages, MessageFormat, ProducingSocket, SocketTransactions};
 use super::refused_socket::{self, HttpConnectionHold};
 use super::socket_log::{SocketIdentity, SocketLog};
 use super::stream::{MessageLimits, WebSocketStream};
+use super::transactional_id::{ClientOwner, transactional_id};
 use crate::app::App;
 use crate::auth::{self, ClientIdentity, KafkaCredentials};
 use crate::avro_schemas::MessageSchemas;
@@ -42,6 +43,7 @@ use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
 use kafka_client::metadata::{AclOperation, MetadataError, TopicMetadata};
 use kafka_client::principal_clients::ClientLease;
+use kafka_client::producer::{TransactionalConfig, TransactionalProducer};
 use runtime::panic_policy;
 use websocket::frame::{CloseCode, CloseFrame};
 use websocket::handshake::{self, HandshakeError};
@@ -52,6 +54,9 @@ const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
 const GROUP_START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a coordinator may take to say who may use a group before the client is answered 503.
 const GROUP_ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the brokers may take to fence a client's former producer, and to abort what it has left
+/// open, before the client is answered 503.
+const TRANSACTIONAL_PRODUCER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the connection may take to be handed over after the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Partitions of a topic that is created on first use.
@@ -111,6 +116,8 @@ enum AdmittedSocket {
         params: ProduceParams,
         format: MessageFormat,
         topic: Arc<TopicMetadata>,
+        /// With `transactional=true`.
+        transactions: Option<SocketTransactions>,
         connection_permit: ConnectionPermit,
         place_permit: PlacePermit,
     },
@@ -264,17 +271,22 @@ impl SocketOpener {
         match endpoint {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
+                self.check_transactional(&params)?;
                 self.check_access([params.topic.as_str()], AclOperation::Write)?;
                 let connection_permit = self.connection_permit(user).await?;
                 let names = [params.topic.as_str().into()];
                 let topic = self.topics_or_create(&names, AclOperation::Write).await?;
                 let topic = Arc::clone(&topic[0]);
                 let format = self.message_format(&params).await?;
-                let place_permit = self.list_producer(&params, &topic, connection_permit.handle());
+                let handle = connection_permit.handle();
+                // Last: it fences the client's former socket.
+                let transactions = self.open_transactions(&params, handle).await?;
+                let place_permit = self.list_producer(&params, &topic, handle);
                 Ok(AdmittedSocket::Producing {
                     params,
                     format,
                     topic,
+                    transactions,
                     connection_permit,
                     place_permit,
                 })
@@ -393,6 +405,52 @@ impl SocketOpener {
             }),
             Err(_) => Err(HttpError::unavailable(format!(
                 "the brokers did not say in time who may use group {group}"
+            ))),
+        }
+    }
+
+    fn check_transactional(&self, params: &ProduceParams) -> Result<(), HttpError> {
+        match params.transactional && !self.app.config.transactions.enabled {
+            true => Err(HttpError::bad_request(
+                "parameter transactional: this server has no transactions \
+                 (producer.exactly-once-enabled)",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The transactional producer of the client, whose former one is fenced from then on.
+    async fn open_transactions(
+        &self,
+        params: &ProduceParams,
+        handle: &SocketHandle,
+    ) -> Result<Option<SocketTransactions>, HttpError> {
+        let client_id = params.client_id.as_deref();
+        let Some(client_id) = client_id.filter(|_| params.transactional) else {
+            return Ok(None);
+        };
+        let config = &self.app.config;
+        let cluster = self.client.cluster();
+        let authentication = handle.authentication();
+        let subject = authentication.as_ref().and_then(|by| by.subject());
+        let owner = match (cluster.principal().user(), subject) {
+            (Some(user), _) => ClientOwner::User(user),
+            (None, Some(subject)) => ClientOwner::Subject(subject),
+            (None, None) => ClientOwner::None,
+        };
+        let prefix = &config.transactions.id_prefix;
+        let instance_id = params.instance_id.as_deref();
+        let settings = TransactionalConfig {
+            transactional_id: transactional_id(prefix, owner, client_id, instance_id).into(),
+            transaction_timeout: config.transactions.timeout,
+        };
+        let opened = TransactionalProducer::open(cluster.clone(), &config.producer, settings);
+        let opened = timeout(TRANSACTIONAL_PRODUCER_TIMEOUT, opened);
+        match self.app.unless_outage(opened).await? {
+            Ok(opened) => Ok(Some(SocketTransactions::new(opened?))),
+            Err(_) => Err(HttpError::unavailable(format!(
+                "parameter clientId: the brokers did not begin the transactions of {client_id:?} \
+                 in time"
             ))),
         }
     }
@@ -572,16 +630,18 @@ impl SocketOpener {
                 params,
                 format,
                 topic,
+                transactions,
                 connection_permit,
                 place_permit,
             } => {
-                let (config, producer) = (&self.app.config, self.client.producer().clone());
+                let config = &self.app.config;
+                let producers = (self.client.producer().clone(), transactions);
                 let client_id = params.client_id.as_deref();
                 let wake = &connection_permit.handle().wake;
                 let quota = self.app.quotas.of_client(user.as_ref(), client_id, wake);
                 let permits = (connection_permit, place_permit, quota);
                 let socket =
-                    ProducingSocket::new(config, producer, socket, format, topic, permits, log);
+                    ProducingSocket::new(config, producers, socket, format, topic, permits, log);
                 tasks.spawn(panic_policy::contain_panics(socket.run().instrument(span)));
             }
             AdmittedSocket::Consuming {

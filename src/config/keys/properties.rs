@@ -17,6 +17,7 @@ use crate::config::jaas::JaasEntry;
 use crate::config::oauthbearer::{JwtRetriever, token_url};
 use crate::config::security::{SaslMechanism, SecurityProtocol};
 use crate::config::ssl::{secret, skips_host_name};
+use crate::config::transactions;
 use crate::config::value::{
     ParsedValue, assignors, boolean, compression, fraction, millis, number, one_of,
     positive_millis, seconds,
@@ -96,10 +97,10 @@ pub(crate) const CLIENT_PROPERTIES: &[ConfigKey] = &[
     ignored("compression.gzip.level", COMPRESSION_LEVEL),
     ignored("compression.lz4.level", COMPRESSION_LEVEL),
     ignored("compression.zstd.level", COMPRESSION_LEVEL),
-    ignored("transactional.id", NO_TRANSACTIONS),
-    ignored("transaction.timeout.ms", NO_TRANSACTIONS),
-    ignored("transaction.two.phase.commit.enable", NO_TRANSACTIONS),
-    ignored("internal.auto.downgrade.txn.commit", NO_TRANSACTIONS),
+    ignored("transactional.id", "made of each client's, see server.transactional-id-prefix"),
+    property(Producer, "transaction.timeout.ms", "15000", "After which time the brokers abort a transaction whose client is gone", |c, text| assign(&mut c.transactions.timeout, transactions::timeout(text))),
+    ignored("transaction.two.phase.commit.enable", ONE_PHASE),
+    ignored("internal.auto.downgrade.txn.commit", ONE_PHASE),
 
     // Consuming.
     property(Consumer, "fetch.min.bytes", "1", "Bytes that a broker gathers before it answers, within fetch.max.wait.ms", |c, text| assign(&mut c.consumer.fetch_min_bytes, number(text, 1..=INT_MAX))),
@@ -229,8 +230,8 @@ const KNOWN_BY_CONTENT: &str = "stores are known by their content";
 const LEFT_TO_KERNEL: &str = "left to the kernel";
 const NO_JAVA_CLASSES: &str = "there are no Java classes here";
 const NO_SHARE_GROUPS: &str = "there are no share groups here";
-const NO_TRANSACTIONS: &str = "the producer is idempotent, without transactions";
 const OF_BROKERS: &str = "it is a setting of brokers";
+const ONE_PHASE: &str = "the proxy itself commits what it has written";
 const PARTITIONER: &str = "murmur2 for keys, sticky without, as Java's default";
 const RETRIES_END_BY_TIME: &str = "retries end by time, see delivery.timeout.ms";
 const SET_BOOTSTRAP_HOSTS: &str = "set kafka-client.bootstrap-hosts";

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{ConfigKey, KeyHandling, LaterKey, Setting, assign};
 use crate::config::client_limits::{BATCH_SIZE_MAX, LimitedClients};
 use crate::config::ssl::secret;
+use crate::config::transactions;
 use crate::config::value;
 use crate::config::{
     AllowedOrigins, LogFormat, SessionConfig, TopicGlobs, TrustedProxies, log_level,
@@ -270,7 +271,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Topics that clients may read; without it all but those that begin with __",
         set: |c, text| assign(&mut c.server.topics.consume_allowed, TopicGlobs::parse(text)),
     }),
-    later("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], "TEXT", Some("wsproxy-"), "What the ids of transactions begin with"),
+    setting("server.transactional-id-prefix", &["WSPROXY_TRANSACTIONAL_ID_PREFIX"], Setting {
+        default: Some("wsproxy-"),
+        placeholder: "TEXT",
+        help: "What the transactional ids begin with, for the ACLs of the brokers; the same on all nodes",
+        set: |c, text| assign(&mut c.transactions.id_prefix, transactions::id_prefix(text)),
+    }),
     setting("server.limits.authentications-max", &["WSPROXY_LIMITS_AUTHENTICATIONS_MAX"], Setting {
         default: Some("100"),
         placeholder: "COUNT",
@@ -541,7 +547,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         set: |c, text| assign(&mut c.producer.compression, value::compression(text)),
     }),
     later("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"], "BOOLEAN", Some("false"), "Whether a client is connected to /socket/in once only, over all nodes"),
-    later("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"], "BOOLEAN", Some("false"), "Whether clients may write in transactions"),
+    setting("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether clients may write in transactions: /socket/in?transactional=true&clientId=…",
+        set: |c, text| assign(&mut c.transactions.enabled, value::boolean(text)),
+    }),
     setting("producer.limits.default-messages-per-second", &["WSPROXY_PRODUCER_RATELIMIT_DEFAULT_MESSAGES_PER_SEC"], Setting {
         default: Some("0"),
         placeholder: "COUNT",

@@ -569,7 +569,7 @@ fn an_ignored_java_property_is_reported_once_with_all_sources_that_set_it() {
     assert!(line(".retries").contains("-D kafka-client.properties.retries"));
     assert!(line(".retries").contains("WSPROXY_KAFKA_PRODUCER_NUM_RETRIES"));
     assert!(line("linger.ms").contains("this client has no such property"));
-    assert!(line("transactional.id").contains("without transactions"));
+    assert!(line("transactional.id").contains("server.transactional-id-prefix"));
 }
 
 #[test]

@@ -14,6 +14,8 @@
 //! - Acks leave in the order in which their records came.
 //! - The queue is bounded in records and in bytes: the socket checks
 //!   [`PendingAcks::has_room`] before it adds.
+//! - Of the message of a transactional socket no ack leaves before it is known whether the message
+//!   is written at all.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -31,7 +33,7 @@ use crate::metrics::sockets::SocketMetrics;
 use crate::metrics::topics::TopicCounters;
 use crate::socket::commands::CommandAnswer;
 use crate::socket::compression;
-use kafka_client::producer::{DeliveryFuture, ProduceError, RecordMetadata};
+use kafka_client::producer::{DeliveryFuture, FrameDelivery, ProduceError, RecordMetadata};
 use websocket::deflate::PermessageDeflate;
 use websocket::frame::{self, Opcode};
 
@@ -55,6 +57,8 @@ pub(super) struct PendingAcks {
     bytes: usize,
     bytes_max: usize,
     counted: CountedAcks,
+    /// How many at the end of the queue are of the message that is being read, in a transaction.
+    unsent: usize,
     /// The array under way, as far as it is not in a frame.
     array: BytesMut,
     /// Whether a part of it is in a frame.
@@ -66,6 +70,10 @@ pub(super) struct PendingAcks {
 pub(super) enum AckState {
     /// It went to the producer; the future resolves to its ack.
     Sent(DeliveryFuture),
+    /// It is of a message that is not sent before it is read to its end.
+    Unsent,
+    /// It went to the transactional producer; the future resolves when its message is committed.
+    InTransaction(FrameDelivery),
     /// It was rejected.
     Rejected(Box<(SocketErrorCode, String)>),
     /// It was a command instead.
@@ -147,6 +155,7 @@ impl PendingAcks {
             message_ids: BytesMut::new(),
             bytes: 0,
             bytes_max,
+            unsent: 0,
             array: BytesMut::new(),
             array_begun: false,
         }
@@ -189,6 +198,39 @@ impl PendingAcks {
         });
     }
 
+    /// Appends the ack of a record of a message that is written as a whole, or not at all.
+    pub(super) fn push_unsent(
+        &mut self,
+        state: AckState,
+        position: MessagePosition,
+        message_id: Option<&[u8]>,
+        size: usize,
+    ) {
+        self.unsent += 1;
+        self.push(state, position, message_id, size);
+    }
+
+    /// The message of the records that were pushed unsent was sent.
+    pub(super) fn end_sent(&mut self, deliveries: impl IntoIterator<Item = FrameDelivery>) {
+        let unsent = std::mem::take(&mut self.unsent);
+        let first = self.queue.len() - unsent;
+        for (pending, delivery) in self.queue.range_mut(first..).zip(deliveries) {
+            pending.state = AckState::InTransaction(delivery);
+        }
+    }
+
+    /// The message of the records that were pushed unsent is not written, for that reason.
+    pub(super) fn end_aborted(&mut self, reason: &str) {
+        let unsent = std::mem::take(&mut self.unsent);
+        let first = self.queue.len() - unsent;
+        for pending in self.queue.range_mut(first..) {
+            if matches!(pending.state, AckState::Unsent) {
+                let error = (SocketErrorCode::Aborted, reason.to_owned());
+                pending.state = AckState::Rejected(Box::new(error));
+            }
+        }
+    }
+
     /// Writes every ack that is ready, until `out` holds `out_max` bytes; compressed by `deflate`.
     pub(super) fn write_ready(
         &mut self,
@@ -208,23 +250,24 @@ impl PendingAcks {
         deflate: Option<PermessageDeflate>,
     ) -> (u64, u64) {
         let mut produced = (0, 0);
-        while out.len() < out_max {
+        while out.len() < out_max && self.queue.len() > self.unsent {
             let Some(front) = self.queue.front() else {
                 break;
             };
             let result = match &front.state {
-                AckState::Sent(delivery) => match delivery.try_result() {
-                    None => break,
-                    Some(Ok(ack)) => Ok(ack),
-                    Some(Err(error)) => Err((error_code(&error), error.to_string())),
-                },
-                AckState::Rejected(error) => Err((error.0, error.1.clone())),
+                AckState::Sent(delivery) => delivery.try_result().map(ack_result),
+                AckState::InTransaction(delivery) => delivery.try_result().map(ack_result),
+                AckState::Unsent => None,
+                AckState::Rejected(error) => Some(Err((error.0, error.1.clone()))),
                 AckState::Answered(answer) => {
                     compression::write_message(out, Opcode::Text, answer.text(), deflate);
                     self.bytes -= front.bytes as usize;
                     self.queue.pop_front();
                     continue;
                 }
+            };
+            let Some(result) = result else {
+                break;
             };
             let (position, id_len, bytes) = (front.position, front.id_len as usize, front.bytes);
             match &result {
@@ -244,11 +287,17 @@ impl PendingAcks {
 
     /// Until the oldest ack is ready. Pends while the queue is empty.
     pub(super) async fn ready(&mut self) {
-        let front = self.queue.front_mut().map(|pending| &mut pending.state);
-        if let Some(AckState::Sent(delivery)) = front {
-            poll_fn(|cx| Pin::new(&mut *delivery).poll(cx).map(|_| ())).await;
-        } else if front.is_none() {
-            poll_fn(|_| Poll::<()>::Pending).await;
+        if self.queue.len() <= self.unsent {
+            return poll_fn(|_| Poll::<()>::Pending).await;
+        }
+        match self.queue.front_mut().map(|pending| &mut pending.state) {
+            Some(AckState::Sent(delivery)) => {
+                poll_fn(|cx| Pin::new(&mut *delivery).poll(cx).map(|_| ())).await;
+            }
+            Some(AckState::InTransaction(delivery)) => {
+                poll_fn(|cx| Pin::new(&mut *delivery).poll(cx).map(|_| ())).await;
+            }
+            _ => {}
         }
     }
 
@@ -267,7 +316,7 @@ impl PendingAcks {
         &mut self,
         out: &mut BytesMut,
         deflate: Option<PermessageDeflate>,
-        result: Result<RecordMetadata, (SocketErrorCode, String)>,
+        result: AckResult,
         position: MessagePosition,
         id_len: usize,
     ) {
@@ -308,12 +357,14 @@ impl PendingAcks {
     }
 }
 
-fn write_result(
-    out: &mut BytesMut,
-    topic: &str,
-    result: Result<RecordMetadata, (SocketErrorCode, String)>,
-    id: EchoedId<'_>,
-) {
+/// What is in the log, or why it is not.
+type AckResult = Result<RecordMetadata, (SocketErrorCode, String)>;
+
+fn ack_result(delivered: Result<RecordMetadata, ProduceError>) -> AckResult {
+    delivered.map_err(|error| (error_code(&error), error.to_string()))
+}
+
+fn write_result(out: &mut BytesMut, topic: &str, result: AckResult, id: EchoedId<'_>) {
     match result {
         Ok(metadata) => {
             let RecordMetadata {
@@ -333,7 +384,7 @@ fn write_datum_result(
     out: &mut BytesMut,
     topic: &str,
     framing: AvroFraming,
-    result: Result<RecordMetadata, (SocketErrorCode, String)>,
+    result: AckResult,
     message_id: Option<&[u8]>,
 ) -> Opcode {
     match result {
@@ -364,10 +415,9 @@ pub(super) fn error_code(error: &ProduceError) -> SocketErrorCode {
         ProduceError::TimedOut { .. } | ProduceError::BufferExhausted => SocketErrorCode::TimedOut,
         ProduceError::UnknownOutcome { .. } => SocketErrorCode::UnknownOutcome,
         ProduceError::InvalidPartition { .. } => SocketErrorCode::InvalidRecord,
+        ProduceError::Aborted { .. } | ProduceError::Fenced { .. } => SocketErrorCode::Aborted,
         ProduceError::UnknownTopic { .. }
         | ProduceError::Rejected { .. }
-        | ProduceError::Aborted { .. }
-        | ProduceError::Fenced { .. }
         | ProduceError::Stopped => SocketErrorCode::BrokerError,
     }
 }
@@ -418,6 +468,37 @@ mod tests {
         assert_eq!(acks.write_results(&mut out, 1 << 20, None), (0, 0));
         let text = String::from_utf8_lossy(&out).into_owned();
         let places = ["\"1\"", r#"{"command":"x","#, "\"2\""].map(|part| text.find(part).unwrap());
+        assert!(places.is_sorted(), "{text}");
+        assert!(acks.is_empty());
+        assert_eq!(acks.bytes, 0);
+    }
+
+    #[test]
+    fn no_ack_of_a_message_in_a_transaction_leaves_before_the_message_is_read() {
+        let mut acks = pending_acks();
+        let written = |acks: &mut PendingAcks| {
+            let mut out = BytesMut::new();
+            acks.write_ready(&mut out, 1 << 20, None);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        acks.push(rejected("before"), MessagePosition::Single, None, 10);
+        for (n, state) in [rejected("bad"), AckState::Unsent].into_iter().enumerate() {
+            let position = MessagePosition::ArrayElement {
+                first: n == 0,
+                last: n == 1,
+            };
+            acks.push_unsent(state, position, None, 10);
+        }
+        let text = written(&mut acks);
+        assert!(text.contains("before") && !text.contains("bad"), "{text}");
+        assert!(!acks.is_empty());
+        acks.end_aborted("another");
+        let text = written(&mut acks);
+        let places = [
+            r#""code":"invalid_record","message":"bad""#,
+            r#""code":"aborted","message":"another""#,
+        ];
+        let places = places.map(|part| text.find(part).unwrap());
         assert!(places.is_sorted(), "{text}");
         assert!(acks.is_empty());
         assert_eq!(acks.bytes, 0);

@@ -55,8 +55,8 @@ async fn socket_of(
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
     let sessions = &app.sessions;
     let place = sessions.list_producer((None, None), None, ("t".into(), 1), permit.handle());
-    let permits = (permit, place, None);
-    let socket = ProducingSocket::new(&app.config, producer, stream, formats, topic, permits, log);
+    let (producers, permits) = ((producer, None), (permit, place, None));
+    let socket = ProducingSocket::new(&app.config, producers, stream, formats, topic, permits, log);
     (socket, client.unwrap())
 }
 
