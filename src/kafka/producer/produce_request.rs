@@ -40,6 +40,17 @@ pub(super) struct LeaderHint {
     pub(super) current: Option<(LeaderAndEpoch, Option<BrokerNode>)>,
 }
 
+/// A response may take that much longer than `request.timeout.ms`, which the broker may spend
+/// waiting for the in-sync replicas: or else it could never answer REQUEST_TIMED_OUT, and the
+/// connection would be lost, with all that is in flight on it. Not longer than twice the
+/// timeout, however.
+const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long the response to a request may take.
+pub(super) fn response_timeout(request_timeout: Duration) -> Duration {
+    request_timeout + RESPONSE_MARGIN.min(request_timeout)
+}
+
 /// The first version that names topics by id, and only so.
 const TOPIC_ID_VERSION: i16 = 13;
 

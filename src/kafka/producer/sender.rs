@@ -20,7 +20,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::sync::{Notify, watch};
@@ -38,12 +37,6 @@ use crate::metadata::{ClusterSnapshot, OVERDUE_AFTER};
 use crate::net::connection::{Connection, ResponseFuture};
 use crate::net::pool::ConnectionPurpose;
 use crate::topic::BrokerId;
-
-/// A response may take that much longer than `request.timeout.ms`, which the broker may spend
-/// waiting for the in-sync replicas: or else it could never answer REQUEST_TIMED_OUT, and the
-/// connection would be lost, with all that is in flight on it. Not longer than twice the
-/// timeout, however.
-const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Sends what is ready for `broker`, whenever `wake` says that there is something.
 pub(super) async fn run(shared: Arc<ProducerShared>, broker: BrokerId, wake: Arc<Notify>) {
@@ -159,7 +152,7 @@ impl BrokerSender {
             Err(error) => return self.handle_failure(batches, 0, &error),
         };
         let request = produce_request::request(&batches, version, request_timeout);
-        let response_timeout = request_timeout + RESPONSE_MARGIN.min(request_timeout);
+        let response_timeout = produce_request::response_timeout(request_timeout);
         match connection.send(version, &request, response_timeout).await {
             Ok(reply) => self.in_flight.push_back(InFlightProduce {
                 reply,

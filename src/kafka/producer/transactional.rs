@@ -15,7 +15,7 @@
 //! - Every delivery resolves: with what is true of the frame, at the latest when
 //!   `delivery.timeout.ms` has passed since it was sent and, if its commit was asked for by then,
 //!   once more since that. Only a commit whose own answer is lost so long is
-//!   [`UnknownOutcome`](ProduceError::UnknownOutcome).
+//!   [`UnknownOutcome`](super::ProduceError::UnknownOutcome).
 //! - All records of a frame have the same fate, and frames are committed in the order sent.
 //! - A frame that cannot be written takes no other one with it: those that shared its transaction
 //!   are written again, in the next one.
@@ -34,6 +34,8 @@ mod frame_queue;
 mod group_writer;
 mod open_frames;
 mod partition_writes;
+#[cfg(test)]
+mod test_frames;
 mod transaction_group;
 mod transaction_loop;
 mod transaction_manager;

@@ -48,7 +48,7 @@ const KEY_TYPE_TRANSACTION: i8 = 1;
 /// FindCoordinator is answered at once: a broker that takes longer hangs, and another is asked.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the markers of the transaction before may take, as Java's client takes it.
-const CONCURRENT_BACKOFF: Duration = Duration::from_millis(20);
+pub(super) const CONCURRENT_BACKOFF: Duration = Duration::from_millis(20);
 /// How many connections to one broker transactional producers share, of each kind.
 const CONNECTIONS: u64 = 4;
 /// The first version of InitProducerId that raises the epoch of a producer that names itself.

@@ -112,3 +112,6 @@ impl FrameQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::ResponseError;
@@ -40,8 +39,6 @@ use crate::topic::{BrokerId, TopicPartition};
 
 /// The newest version of Produce for partitions that were added by AddPartitionsToTxn.
 const PRODUCE_V1_MAX: i16 = 11;
-/// As `RESPONSE_MARGIN` of the other producer.
-const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
 
 /// What writes the transactions of one producer.
 #[derive(Debug)]
@@ -221,7 +218,7 @@ impl GroupWriter {
         let request_timeout = self.cluster.config().request_timeout;
         let request = produce_request::request(batches, version, request_timeout)
             .with_transactional_id(Some(self.transactional_id.clone()));
-        let response_timeout = request_timeout + RESPONSE_MARGIN.min(request_timeout);
+        let response_timeout = produce_request::response_timeout(request_timeout);
         let sent_at = Instant::now();
         let sent = connection.send(version, &request, response_timeout).await;
         let mut reply = pin!(sent?);
@@ -265,6 +262,10 @@ impl GroupWriter {
         };
         if is_refused_as_concurrent(&response) {
             manager.request_had_no_effect();
+            for batch in batches {
+                group.postpone(batch.handle, batch.batch, now);
+            }
+            return None;
         }
         let metadata = self.cluster.metadata();
         let results = produce_request::batch_results(&batches, version, &response);

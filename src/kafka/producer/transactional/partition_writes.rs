@@ -49,7 +49,18 @@ pub(super) struct PartitionWrites {
     /// An attempt of the batch may have been appended.
     maybe_appended: bool,
     backoff: ExponentialBackoff,
+    /// While the transaction before is being ended.
+    concurrent_backoff: ExponentialBackoff,
     retry_at: Option<Instant>,
+}
+
+/// How long to wait before a batch is sent again.
+#[derive(Clone, Debug)]
+pub(super) struct WriteBackoff {
+    /// After a failure.
+    pub(super) failure: ExponentialBackoff,
+    /// While the transaction before is being ended.
+    pub(super) concurrent: ExponentialBackoff,
 }
 
 #[derive(Debug)]
@@ -79,11 +90,7 @@ pub(super) enum WriteProgress {
 
 impl PartitionWrites {
     /// The first batch has that sequence.
-    pub(super) fn new(
-        partition: TopicPartition,
-        sequence: i32,
-        backoff: ExponentialBackoff,
-    ) -> Self {
+    pub(super) fn new(partition: TopicPartition, sequence: i32, backoff: WriteBackoff) -> Self {
         Self {
             partition,
             records: Vec::new(),
@@ -93,7 +100,8 @@ impl PartitionWrites {
             batch: BatchProgress::None,
             attempts: 0,
             maybe_appended: false,
-            backoff,
+            backoff: backoff.failure,
+            concurrent_backoff: backoff.concurrent,
             retry_at: None,
         }
     }
@@ -243,6 +251,12 @@ impl PartitionWrites {
                 message,
             } => self.find_invalid(count, errors, code, message),
         }
+    }
+
+    /// Takes a batch back that was refused because the transaction before is being ended.
+    pub(super) fn postpone(&mut self, batch: RecordBatch, now: Instant) {
+        self.batch = BatchProgress::Retry(batch);
+        self.retry_at = Some(now + self.concurrent_backoff.after_failure());
     }
 
     fn retry(&mut self, batch: RecordBatch, now: Instant) -> WriteProgress {

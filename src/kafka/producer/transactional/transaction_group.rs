@@ -21,8 +21,7 @@ use super::super::partition_queue::BatchResult;
 use super::abort_cause::{AbortCause, RecordFault, RecordPlace};
 use super::frame::FrameRecord;
 use super::frame_queue::QueuedFrame;
-use super::partition_writes::{PartitionWrites, WriteProgress};
-use crate::backoff::ExponentialBackoff;
+use super::partition_writes::{PartitionWrites, WriteBackoff, WriteProgress};
 use crate::record::RecordBatch;
 use crate::topic::TopicPartition;
 
@@ -42,7 +41,7 @@ impl TransactionGroup {
         frames: Vec<QueuedFrame>,
         mut partition_of: impl FnMut(&FrameRecord, Option<&[u8]>) -> i32,
         sequence_of: impl Fn(&TopicPartition) -> i32,
-        backoff: &ExponentialBackoff,
+        backoff: &WriteBackoff,
     ) -> Self {
         let mut partitions: Vec<PartitionWrites> = Vec::new();
         let mut indexes: HashMap<TopicPartition, usize> = HashMap::new();
@@ -152,6 +151,11 @@ impl TransactionGroup {
         }
     }
 
+    /// Takes a batch back that was refused because the transaction before is being ended.
+    pub(super) fn postpone(&mut self, index: usize, batch: RecordBatch, now: Instant) {
+        self.partitions[index].postpone(batch, now);
+    }
+
     fn note_appended(&mut self, index: usize, places: &[RecordPlace], at: LogAppendInfo) {
         let partition = self.partitions[index].partition().partition;
         for (place, position) in places.iter().zip(0i64..) {
@@ -250,3 +254,6 @@ pub(super) fn fail_frame(queued: QueuedFrame, faults: &[(usize, ProduceError)]) 
         .promise
         .fail(faults, &ProduceError::Aborted { reason });
 }
+
+#[cfg(test)]
+mod tests;

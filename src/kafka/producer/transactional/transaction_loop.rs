@@ -25,12 +25,15 @@ use super::super::partitioner::{StickyPartitioner, partition_for_key};
 use super::super::topic_lookup::confirm_partition;
 use super::abort_cause::AbortCause;
 use super::config::TransactionalConfig;
-use super::coordinator_calls::{AddedPartitions, CoordinatorCalls, EndedTxn, not_authorized};
+use super::coordinator_calls::{
+    AddedPartitions, CONCURRENT_BACKOFF, CoordinatorCalls, EndedTxn, not_authorized,
+};
 use super::error::TransactionError;
 use super::frame::FrameRecord;
 use super::frame_queue::{QueuedFrame, TransactionLimits};
 use super::group_writer::GroupWriter;
 use super::open_frames::{NextTransaction, OpenFrames, ProducerEnd};
+use super::partition_writes::WriteBackoff;
 use super::transaction_group::{TransactionGroup, fail_frame};
 use super::transaction_manager::{InitializedProducer, TransactionManager, TransactionProtocol};
 use crate::backoff::ExponentialBackoff;
@@ -256,7 +259,11 @@ impl TransactionLoop {
         };
         let manager = &self.manager;
         let config = self.cluster.config();
-        let backoff = ExponentialBackoff::new(config.retry_backoff, config.retry_backoff_max);
+        let (first, max) = (config.retry_backoff, config.retry_backoff_max);
+        let backoff = WriteBackoff {
+            failure: ExponentialBackoff::new(first, max),
+            concurrent: ExponentialBackoff::new(CONCURRENT_BACKOFF.min(first), max),
+        };
         TransactionGroup::new(frames, partition_of, |p| manager.sequence_of(p), &backoff)
     }
 

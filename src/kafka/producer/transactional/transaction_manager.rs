@@ -117,3 +117,62 @@ impl TransactionManager {
         self.sequences.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn producer(epoch: i16) -> ProducerIdAndEpoch {
+        ProducerIdAndEpoch { id: 5, epoch }
+    }
+
+    fn manager(protocol: TransactionProtocol) -> (TransactionManager, TopicPartition) {
+        let initialized = InitializedProducer {
+            producer_id: producer(0),
+            protocol,
+            can_bump_epoch: true,
+        };
+        let manager = TransactionManager::new(initialized);
+        (manager, TopicPartition::new("t", 0))
+    }
+
+    #[test]
+    fn sequences_go_on_after_a_commit_under_the_same_epoch() {
+        let (mut manager, partition) = manager(TransactionProtocol::V1);
+        manager.request_sent();
+        manager.committed(None, [(&partition, 3)].into_iter());
+        assert_eq!(manager.sequence_of(&partition), 3);
+        assert_eq!(manager.current().producer_id, producer(0));
+        assert!(!manager.is_maybe_open());
+        // After an abort the brokers may have sequences that this one does not know of.
+        assert!(manager.aborted(None));
+        let initialized = InitializedProducer {
+            producer_id: producer(1),
+            ..manager.current()
+        };
+        manager.initialized(initialized);
+        assert_eq!(manager.sequence_of(&partition), 0);
+    }
+
+    #[test]
+    fn sequences_begin_anew_under_the_epoch_that_an_end_brings() {
+        let (mut manager, partition) = manager(TransactionProtocol::V2);
+        manager.committed(Some(producer(1)), [(&partition, 3)].into_iter());
+        assert_eq!(manager.sequence_of(&partition), 0);
+        assert_eq!(manager.current().producer_id, producer(1));
+        assert!(!manager.aborted(Some(producer(2))));
+        assert_eq!(manager.current().producer_id, producer(2));
+    }
+
+    #[test]
+    fn there_is_something_to_abort_unless_every_request_had_certainly_no_effect() {
+        let (mut manager, _) = manager(TransactionProtocol::V2);
+        assert!(!manager.is_maybe_open());
+        manager.request_sent();
+        manager.request_sent();
+        manager.request_had_no_effect();
+        assert!(manager.is_maybe_open());
+        manager.request_had_no_effect();
+        assert!(!manager.is_maybe_open());
+    }
+}
