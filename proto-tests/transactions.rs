@@ -36,6 +36,10 @@ const INVALID_TXN_STATE: i16 = 48;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const ID_AUTHORIZATION_FAILED: i16 = 53;
 
+/// How long a commit is asked for where a test needs its answer to be lost, and others to be written
+/// however busy a machine.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Ends the test if this never ends.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(PATIENCE, what).await;
@@ -80,9 +84,16 @@ impl TransactionTest {
     }
 
     async fn try_open(&self) -> Result<TransactionalProducer, TransactionError> {
+        self.try_open_for(Duration::from_secs(15)).await
+    }
+
+    async fn try_open_for(
+        &self,
+        transaction_timeout: Duration,
+    ) -> Result<TransactionalProducer, TransactionError> {
         let transactional = TransactionalConfig {
             transactional_id: "id".into(),
-            transaction_timeout: Duration::from_secs(15),
+            transaction_timeout,
         };
         let cluster = self.cluster.clone();
         soon(TransactionalProducer::open(
@@ -95,6 +106,10 @@ impl TransactionTest {
 
     async fn open(&self) -> TransactionalProducer {
         self.try_open().await.unwrap()
+    }
+
+    async fn open_for(&self, transaction_timeout: Duration) -> TransactionalProducer {
+        self.try_open_for(transaction_timeout).await.unwrap()
     }
 
     fn fault(&self, api: ApiKey, action: FaultAction) {
@@ -278,7 +293,7 @@ async fn a_partition_is_refused_only_if_the_cluster_confirms_that_it_is_missing(
 }
 
 #[tokio::test]
-async fn a_newer_producer_fences_the_older_one_and_aborts_what_it_has_open() {
+async fn a_newer_producer_fences_the_older_one() {
     for broker in protocols() {
         let test = TransactionTest::with(broker, ProducerConfig::default()).await;
         let older = test.open().await;
@@ -299,6 +314,70 @@ async fn a_newer_producer_fences_the_older_one_and_aborts_what_it_has_open() {
         all_written(test.send(&newer, &[(0, "d")])).await;
         test.check(&["a", "d"]).await;
         soon(older.close()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_open_when_a_newer_producer_comes_is_aborted() {
+    for broker in protocols() {
+        let test = TransactionTest::with(broker, ProducerConfig::default()).await;
+        let older = test.open().await;
+        let release = CancellationToken::new();
+        test.fault(ApiKey::Produce, FaultAction::Hold(release.clone()));
+        let requests = test.broker.requests(ApiKey::Produce);
+        let mut sent = test.send(&older, &[(0, "a"), (1, "b")]);
+        until("it is sent", || {
+            test.broker.requests(ApiKey::Produce) > requests
+        })
+        .await;
+        let newer = test.open().await;
+        // It waits behind the one that is open.
+        sent.extend(test.send(&older, &[(0, "c")]));
+        release.cancel();
+        for delivered in all(sent).await {
+            assert!(
+                matches!(delivered, Err(ProduceError::Fenced { .. })),
+                "{delivered:?}"
+            );
+        }
+        all_written(test.send(&newer, &[(0, "d")])).await;
+        test.check(&["d"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_fenced_after_a_lost_answer_has_an_unknown_outcome() {
+    for broker in protocols() {
+        let test = TransactionTest::with(broker, ProducerConfig::default()).await;
+        let producer = test.open().await;
+        test.fault(ApiKey::EndTxn, FaultAction::CloseAfter);
+        test.fault(ApiKey::EndTxn, FaultAction::Error(INVALID_PRODUCER_EPOCH));
+        let sent = all(test.send(&producer, &[(0, "a")])).await;
+        assert!(
+            matches!(sent[0], Err(ProduceError::UnknownOutcome { .. })),
+            "{sent:?}"
+        );
+        let failed = soon(producer.failed()).await;
+        assert!(matches!(failed, TransactionError::Fenced { .. }));
+        test.check(&["a"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_lasts_too_long_is_aborted_by_us_and_written_again() {
+    for broker in protocols() {
+        let test = TransactionTest::with(broker, ProducerConfig::default()).await;
+        let producer = test.open_for(Duration::from_millis(600)).await;
+        all_written(test.send(&producer, &[(0, "a")])).await;
+        test.fault(
+            ApiKey::Produce,
+            FaultAction::Delay(Duration::from_millis(900)),
+        );
+        let mut sent = test.send(&producer, &[(0, "b")]);
+        sent.extend(test.send(&producer, &[(0, "c"), (1, "d")]));
+        all_written(sent).await;
+        test.check(&["a", "b", "c"]).await;
+        assert_eq!(test.broker.faults().left(), 0);
     }
 }
 
@@ -385,30 +464,36 @@ async fn leaders_and_coordinators_that_move_are_followed() {
 
 #[tokio::test]
 async fn a_commit_whose_answers_are_lost_has_an_unknown_outcome_and_the_next_frames_follow_it() {
+    soon(join_all(protocols().into_iter().map(lose_commit))).await;
+}
+
+async fn lose_commit(broker: BrokerConfig) {
     let config = ProducerConfig {
-        delivery_timeout: Duration::from_millis(500),
+        delivery_timeout: DELIVERY_TIMEOUT,
         ..ProducerConfig::default()
     };
-    for broker in protocols() {
-        let test = TransactionTest::with(broker, config.clone()).await;
-        let producer = test.open().await;
-        all_written(test.send(&producer, &[(0, "a")])).await;
-        let lost = FaultRule::on(ApiKey::EndTxn, FaultAction::CloseAfter);
-        test.broker.faults().add(lost.always());
-        let unknown = all(test.send(&producer, &[(0, "b"), (1, "b")])).await;
-        for (delivered, partition) in unknown.iter().zip(0..) {
-            let Err(ProduceError::UnknownOutcome { partition: tp, .. }) = delivered else {
-                panic!("{delivered:?}");
-            };
-            assert_eq!(*tp, TopicPartition::new("t", partition));
-        }
-        // Of what waits behind it, it is certain that it is not written.
-        let waiting = all(test.send(&producer, &[(0, "c")])).await;
-        assert!(matches!(waiting[0], Err(ProduceError::TimedOut { .. })));
-        test.broker.faults().clear();
-        all_written(test.send(&producer, &[(0, "d")])).await;
-        test.check(&["a", "b", "d"]).await;
+    let test = TransactionTest::with(broker, config).await;
+    let producer = test.open().await;
+    all_written(test.send(&producer, &[(0, "a")])).await;
+    let ends = test.broker.requests(ApiKey::EndTxn);
+    let lost = FaultRule::on(ApiKey::EndTxn, FaultAction::CloseAfter);
+    test.broker.faults().add(lost.always());
+    let unknown = test.send(&producer, &[(0, "b"), (1, "b")]);
+    let ends_now = || test.broker.requests(ApiKey::EndTxn);
+    until("the commit is asked for", || ends_now() > ends).await;
+    let waiting = test.send(&producer, &[(0, "c")]);
+    for (delivered, partition) in all(unknown).await.iter().zip(0..) {
+        let Err(ProduceError::UnknownOutcome { partition: tp, .. }) = delivered else {
+            panic!("{delivered:?}");
+        };
+        assert_eq!(*tp, TopicPartition::new("t", partition));
     }
+    // Of what waits behind it, it is certain that it is not written.
+    let waiting = all(waiting).await;
+    assert!(matches!(waiting[0], Err(ProduceError::TimedOut { .. })));
+    test.broker.faults().clear();
+    all_written(test.send(&producer, &[(0, "d")])).await;
+    test.check(&["a", "b", "d"]).await;
 }
 
 #[tokio::test]

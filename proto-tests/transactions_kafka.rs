@@ -1,5 +1,6 @@
 //! The transactional producer against Apache Kafka; librdkafka (kcat) reads what is committed.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use kafka_client::producer::{
 };
 use kafka_client::record::{NewHeader, NewRecord};
 use kafka_client::{Cluster, Principal, ProduceError};
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -156,6 +158,9 @@ async fn frames_are_written_whole_or_not_at_all(version: &str) {
     within(newer.close()).await;
     all_written(last).await;
     expected.push("last".to_owned());
+    if version != "2.8" {
+        kafka.java("OpenTransactions.java", &[]);
+    }
     for partition in ["0", "1", "2"] {
         assert_eq!(committed(&kafka, &topic_name, partition), expected);
     }
@@ -175,4 +180,67 @@ async fn frames_are_written_whole_or_not_at_all_to_kafka_3_9() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_are_written_whole_or_not_at_all_to_kafka_2_8() {
     frames_are_written_whole_or_not_at_all("2.8").await;
+}
+
+/// Leaders and coordinators die and come back while frames are written.
+async fn frames_survive_the_death_of_each_broker(version: &str) {
+    const EACH: usize = 1_000;
+    const IN_FLIGHT: usize = 100;
+
+    let kafka = kafka(version, 3, &["replica.lag.time.max.ms=5000"]).await;
+    let topic_name = unique("transactions");
+    kafka.create_topic(&topic_name, 3, 3);
+    let cluster = cluster(&kafka);
+    let topic = within(cluster.metadata().topic(&topic_name)).await.unwrap();
+    let ids: Vec<String> = (0..3).map(|n| format!("{topic_name}-{n}")).collect();
+    let mut producers = Vec::new();
+    for id in &ids {
+        producers.push(open(&cluster, id).await);
+    }
+    let mut pending = VecDeque::new();
+    for round in 0..=3u8 {
+        for n in 0..EACH {
+            if n == EACH / 10 && round > 0 {
+                block_in_place(|| kafka.kill(round));
+            }
+            for (producer, id) in producers.iter().zip(0..) {
+                let value = format!("{id} {:05}", usize::from(round) * EACH + n);
+                pending.extend(producer.send(frame(&topic, &value)));
+            }
+            while pending.len() > 9 * IN_FLIGHT {
+                let oldest = pending.pop_front().unwrap();
+                within(oldest).await.unwrap();
+            }
+        }
+        if round > 0 {
+            block_in_place(|| kafka.start_broker(round));
+        }
+    }
+    all_written(pending).await;
+    for producer in producers {
+        within(producer.close()).await;
+    }
+    block_in_place(|| kafka.java("OpenTransactions.java", &[]));
+    for partition in ["0", "1", "2"] {
+        let values = block_in_place(|| committed(&kafka, &topic_name, partition));
+        assert_eq!(values.len(), 3 * 4 * EACH);
+        for id in 0..3 {
+            let own: Vec<&String> = values
+                .iter()
+                .filter(|value| value.starts_with(&format!("{id} ")))
+                .collect();
+            assert!(own.is_sorted() && own.len() == 4 * EACH, "{own:?}");
+        }
+    }
+    cluster.stop().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_survive_the_death_of_each_broker_of_kafka_4_4() {
+    frames_survive_the_death_of_each_broker("4.4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_survive_the_death_of_each_broker_of_kafka_3_9() {
+    frames_survive_the_death_of_each_broker("3.9").await;
 }
