@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ClientNumber;
 use crate::sasl::{Credentials, TokenIdentity, UserCredentials};
 
 /// Whose a client is: who has it in common shares it.
@@ -31,8 +30,8 @@ pub(super) struct ClientTable<C> {
     /// How long a client that nobody uses is kept.
     idle_max: Duration,
     /// By what is never given twice: a key may have had a client before.
-    entries: HashMap<ClientNumber, TableEntry<C>>,
-    numbers: HashMap<ClientKey, ClientNumber>,
+    entries: HashMap<u64, TableEntry<C>>,
+    numbers: HashMap<ClientKey, u64>,
 }
 
 #[derive(Debug)]
@@ -78,14 +77,14 @@ impl<C: Clone> ClientTable<C> {
     }
 
     /// Counts one more of those who use a client already.
-    pub(super) fn add_lease(&mut self, number: ClientNumber) {
+    pub(super) fn add_lease(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.leases += 1;
         }
     }
 
     /// One who used that client is done; whether it was the last.
-    pub(super) fn release(&mut self, number: ClientNumber, now: Instant) -> bool {
+    pub(super) fn release(&mut self, number: u64, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&number) else {
             return false;
         };
@@ -101,13 +100,7 @@ impl<C: Clone> ClientTable<C> {
 
     /// Adds a client, in place of the one that has been idle for longest where there are enough;
     /// `false` when all are in use. The key must have none.
-    pub(super) fn insert(
-        &mut self,
-        key: ClientKey,
-        client: C,
-        number: ClientNumber,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn insert(&mut self, key: ClientKey, client: C, number: u64, now: Instant) -> bool {
         if self.entries.len() >= self.clients_max {
             let idle = self.entries.iter().filter(|(_, entry)| entry.leases == 0);
             let oldest = idle.min_by_key(|(_, entry)| entry.idle_since);
@@ -129,7 +122,7 @@ impl<C: Clone> ClientTable<C> {
 
     /// A client is that of another key from now on: whoever comes with the former one gets another.
     /// If that key has a client itself, nobody else gets this one.
-    pub(super) fn change_key(&mut self, number: ClientNumber, key: ClientKey) {
+    pub(super) fn change_key(&mut self, number: u64, key: ClientKey) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
@@ -140,7 +133,7 @@ impl<C: Clone> ClientTable<C> {
         self.numbers.entry(key).or_insert(number);
     }
 
-    pub(super) fn client_use(&self, number: ClientNumber) -> ClientUse {
+    pub(super) fn client_use(&self, number: u64) -> ClientUse {
         match self.entries.get(&number) {
             Some(entry) if entry.leases > 0 => ClientUse::InUse,
             // Nobody can come back to it.
@@ -153,7 +146,7 @@ impl<C: Clone> ClientTable<C> {
     }
 
     /// Forgets a client; those who use it keep it.
-    pub(super) fn remove(&mut self, number: ClientNumber) {
+    pub(super) fn remove(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number)
             && self.numbers.get(&entry.key) == Some(&number)
         {
@@ -162,14 +155,14 @@ impl<C: Clone> ClientTable<C> {
     }
 
     /// Forgets a client that has been idle for long enough.
-    pub(super) fn remove_idle(&mut self, number: ClientNumber, now: Instant) {
+    pub(super) fn remove_idle(&mut self, number: u64, now: Instant) {
         if matches!(self.client_use(number), ClientUse::IdleUntil(at) if at <= now) {
             self.remove(number);
         }
     }
 
     /// Forgets a client unless it is used.
-    pub(super) fn remove_unused(&mut self, number: ClientNumber) {
+    pub(super) fn remove_unused(&mut self, number: u64) {
         if matches!(self.client_use(number), ClientUse::IdleUntil(_)) {
             self.remove(number);
         }

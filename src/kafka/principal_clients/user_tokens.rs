@@ -24,13 +24,13 @@ const SESSION_MIN: Duration = Duration::from_secs(1);
 /// The token of one user's client.
 #[derive(Debug)]
 pub(super) struct UserTokens {
-    current: Mutex<CurrentToken>,
+    current: Mutex<PresentedToken>,
     /// As the proxy's own tokens have them.
     extensions: Arc<[(String, String)]>,
 }
 
 #[derive(Debug)]
-struct CurrentToken {
+struct PresentedToken {
     token: UserToken,
     is_refused: bool,
 }
@@ -38,7 +38,7 @@ struct CurrentToken {
 impl UserTokens {
     pub(super) fn new(token: UserToken, extensions: Arc<[(String, String)]>) -> Self {
         Self {
-            current: Mutex::new(CurrentToken {
+            current: Mutex::new(PresentedToken {
                 token,
                 is_refused: false,
             }),
@@ -56,7 +56,7 @@ impl UserTokens {
         let mut current = lock(&self.current);
         let is_longer = token.expires_at > current.token.expires_at;
         if is_longer {
-            *current = CurrentToken {
+            *current = PresentedToken {
                 token: token.clone(),
                 is_refused: false,
             };

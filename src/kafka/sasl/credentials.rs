@@ -50,7 +50,7 @@ pub struct UserToken {
 
 impl UserToken {
     /// Whether it is good no longer.
-    pub fn has_expired(&self) -> bool {
+    pub(crate) fn has_expired(&self) -> bool {
         self.expires_at <= SystemTime::now()
     }
 }
