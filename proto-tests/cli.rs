@@ -224,21 +224,6 @@ fn no_secret_comes_back_in_an_error() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_in_variables_too() {
-    let variables = [
-        ("WSPROXY_PRODUCER_SESSIONS_ENABLED", "true"),
-        ("WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED", "true"),
-    ];
-    let (code, text) = refused(&["--dev"], &variables);
-    assert_eq!(code, EX_CONFIG, "{text}");
-    assert_eq!(text.lines().count(), 2, "{text}");
-    for (variable, _) in variables {
-        let named = format!("(from variable {variable}): not supported yet");
-        assert!(text.contains(&named), "{named} is not in: {text}");
-    }
-}
-
-#[test]
 fn tokens_cannot_be_presented_to_brokers_where_there_are_none_or_nobody_takes_them() {
     let presents = ["--openid-connect-kafka-oauthbearer", "true"];
     let asks = [
@@ -339,26 +324,6 @@ fn misused_flags_are_one_line_with_the_way_out() {
         for part in parts.iter().chain(&["see --help"]) {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
-    }
-}
-
-#[test]
-fn flags_of_later_versions_are_refused_by_name() {
-    for (arguments, named) in [
-        (
-            &["--dev", "--producer-sessions-enabled", "true"][..],
-            "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
-        ),
-        (
-            &["--dev", "--producer-sessions-enabled"],
-            "kafka.ws.proxy.producer.sessions-enabled (from --producer-sessions-enabled)",
-        ),
-    ] {
-        let text = line_of(arguments);
-        assert!(
-            text.contains(&format!("{named}: not supported yet")),
-            "{text}"
-        );
     }
 }
 

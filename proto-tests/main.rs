@@ -67,6 +67,7 @@ mod principals_kafka;
 mod produce_errors;
 mod produce_faults;
 mod produce_kafka;
+mod producer_sessions;
 mod readme;
 mod real_kafka;
 mod record_java;

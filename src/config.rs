@@ -107,6 +107,8 @@ pub struct Config {
     pub producer: ProducerConfig,
     /// Consumers.
     pub consumer: ConsumerConfig,
+    /// `producer.sessions-enabled`
+    pub producer_sessions: bool,
     /// `producer.limits.*`
     pub producer_limits: ClientLimitsConfig,
     /// `consumer.limits.*`

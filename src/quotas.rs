@@ -115,13 +115,11 @@ impl ClientQuotas {
     }
 
     /// How many producing sockets a client may have, over all nodes; 0: any number.
-    #[cfg_attr(not(test), expect(dead_code, reason = "not enforced yet"))]
     pub(crate) fn max_connections_of_client(&self, client_id: Option<&str>) -> u32 {
         self.limits().producing.max_connections(client_id)
     }
 
     /// How many sockets a group may have, over all nodes; 0: any number.
-    #[cfg_attr(not(test), expect(dead_code, reason = "not enforced yet"))]
     pub(crate) fn max_connections_of_group(&self, group_id: &str) -> u32 {
         self.limits().consuming.max_connections(Some(group_id))
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! upgrade ─ acquire_group_permit ┬▶ Sessions ─▶ SessionNode (pure) ◀─ clock: tick
-//!         └ list_producer ───────┤     │ Write            ▲ records, acknowledgements
+//!         └ acquire_producer_… ──┤     │ Write            ▲ records, acknowledgements
 //! admin ─ open_sockets, evict ───┘     └───▶ StateLog ────┴──▶ session topic ◀─▶ other nodes
 //!                                            one task: topic, reader, writer
 //! ```
@@ -15,7 +15,9 @@
 //!   brokers, or until another node's client was pinged. After [`CLAIM_TIMEOUT`] it is answered
 //!   503, and at once while the log is known not to answer. While the log is loaded it waits as
 //!   long. While its group is full it waits a moment for a place to be freed at another node.
-//! - A producing socket waits for nothing: the log reads of it when it has been open for a while.
+//! - A producing socket waits so if its client has a limit, or may be connected once. Any other
+//!   waits for nothing: the log reads of it when it has been open for a while. A transactional one
+//!   waits for a round trip, for a second at most.
 //! - A socket that is open, or closes, waits for nothing here: a release is written when it can
 //!   be.
 //! - Who has a socket of another node closed waits until its node has released it, for some seconds
@@ -25,6 +27,7 @@
 //! - The clock waits for nothing: claims end in time whatever the brokers do.
 //! - Queues are bounded by the sockets that are open, and by the nodes that there are.
 
+mod admission;
 mod node;
 mod open_sockets;
 mod place_claim;
@@ -46,10 +49,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+pub(crate) use self::admission::AdmissionError;
 use self::node::{
     CLAIM_TIMEOUT, ClaimOutcome, ClaimRefusal, NodeSettings, PROBE_TIMEOUT, SessionNode,
 };
 pub(crate) use self::open_sockets::{EvictionError, OpenSocket, SocketSelector};
+pub(crate) use self::place_claim::InstanceSharing;
 use self::place_claim::{PlaceClaim, SocketRole};
 use self::registry::{SocketHandle, SocketSignal};
 use self::shared::{PlacedSocket, PlacedSockets, SessionsShared};
@@ -58,6 +63,8 @@ use crate::state_log::{self, LogTrouble, StateLog, StateTopicKind};
 
 /// How long a stop waits for the releases to be written.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a transactional socket waits for its turn in the log: a round trip, and not long.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client that finds its group full waits for a place to be freed: one that was freed at
 /// another node just now is read of a round trip later.
 const FREED_TIMEOUT: Duration = Duration::from_millis(250);
@@ -74,6 +81,21 @@ pub(crate) struct Sessions {
     shared: Arc<SessionsShared>,
 }
 
+/// Whose a producing socket is, and beside which others it may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProducingClient<'c> {
+    /// `clientId`; who has none is a client of its own.
+    pub(crate) client_id: Option<&'c str>,
+    /// `instanceId`
+    pub(crate) instance_id: Option<&'c str>,
+    /// The Kafka user; none: it has no credentials of its own.
+    pub(crate) principal: Option<&'c Arc<str>>,
+    /// Beside which others of its instance.
+    pub(crate) sharing: InstanceSharing,
+    /// How many sockets the client may have; 0: any number.
+    pub(crate) max_connections: u32,
+}
+
 /// An open socket's place: one of those that a group may have, or that of a producing socket;
 /// released when dropped.
 #[derive(Debug)]
@@ -81,51 +103,6 @@ pub(crate) struct PlacePermit {
     sessions: Sessions,
     number: u64,
     handle: Arc<SocketHandle>,
-}
-
-/// Why a group has no permit for a client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AdmissionError {
-    /// The client id is taken, by a socket that answers.
-    #[error("parameter clientId: {client_id:?} is already connected in group {group:?}")]
-    DuplicateClientId {
-        /// The client id.
-        client_id: String,
-        /// The group.
-        group: String,
-    },
-    /// The group has a socket for each partition.
-    #[error(
-        "parameter groupId: group {group:?} has {sockets} sockets for {partitions} partitions; \
-         allowed: at most one socket per partition"
-    )]
-    GroupFull {
-        /// The group.
-        group: String,
-        /// How many sockets it has.
-        sockets: usize,
-        /// How many it may have.
-        partitions: usize,
-    },
-    /// The client id is taken, and the node that has its socket does not answer.
-    #[error(
-        "parameter clientId: {client_id:?} is connected in group {group:?} at another node, \
-         which does not say whether the client is alive"
-    )]
-    HolderSilent {
-        /// The client id.
-        client_id: String,
-        /// The group.
-        group: String,
-    },
-    /// It cannot be decided now.
-    #[error("the places of the group are not known now: {reason}")]
-    Unavailable {
-        /// What is wrong, without names of brokers.
-        reason: String,
-        /// For operators.
-        detail: String,
-    },
 }
 
 impl Sessions {
@@ -181,89 +158,62 @@ impl Sessions {
     }
 
     /// Takes a permit of `group` for the socket of `handle`, which is of that Kafka user's client,
-    /// or of one without credentials. `topics` are the client's, with their partition counts.
+    /// or of one without credentials. `topics` are the client's, with their partition counts;
+    /// `max_connections` sets another limit than these, or none (0).
     ///
     /// The places are those of the group, whoever its sockets belong to, as in Kafka.
     ///
     /// # Errors
-    /// [`AdmissionError::DuplicateClientId`] and [`AdmissionError::HolderSilent`] after a client of
-    /// that id was asked, [`AdmissionError::GroupFull`], and [`AdmissionError::Unavailable`] after
-    /// some seconds at most.
+    /// The client is connected and was asked, the group is full, or it is
+    /// [not known](AdmissionError::Unavailable) after some seconds at most.
     pub(crate) async fn acquire_group_permit(
         &self,
         group: &str,
         (principal, client_id): (Option<&Arc<str>>, &str),
-        topics: &[(Arc<str>, usize)],
+        (topics, max_connections): (&[(Arc<str>, usize)], u32),
         handle: &Arc<SocketHandle>,
     ) -> Result<PlacePermit, AdmissionError> {
         let role = SocketRole::Member {
             group_id: group.into(),
             client_id: client_id.into(),
         };
-        let claim = Arc::new(PlaceClaim::new(role, principal, topics));
-        let error = |outcome| self.admission_error((client_id, group), outcome);
-        let now = Instant::now();
-        let (load_by, freed_by) = (now + CLAIM_TIMEOUT, now + FREED_TIMEOUT);
-        loop {
-            let freed = self.shared.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            let refusal = match self.begin_claim(&claim, handle) {
-                Ok((permit, decided)) => {
-                    let outcome = decided.await.unwrap_or(ClaimOutcome::Undecided);
-                    return match outcome {
-                        ClaimOutcome::Granted => Ok(permit),
-                        refused => Err(error(refused)),
-                    };
-                }
-                Err(refusal) => refusal,
-            };
-            match refusal {
-                ClaimRefusal::NotLoaded => self.until_member(load_by).await?,
-                ClaimRefusal::HeldHere(holder) => {
-                    if self.answers(holder).await {
-                        return Err(error(ClaimOutcome::Duplicate));
-                    }
-                }
-                ClaimRefusal::Full {
-                    sockets,
-                    partitions,
-                    may_be_freed,
-                } => {
-                    if !may_be_freed || timeout_at(freed_by, freed).await.is_err() {
-                        return Err(error(ClaimOutcome::Full {
-                            sockets,
-                            partitions,
-                        }));
-                    }
-                }
-                ClaimRefusal::Trouble(trouble) => return Err(self.unavailable(trouble)),
-            }
-        }
+        let claim = PlaceClaim::new(role, principal, topics, max_connections);
+        self.acquire(&claim.into(), handle).await
     }
 
-    /// Has every node list the producing socket of `handle`, some time later.
-    pub(crate) fn list_producer(
+    /// Takes a place for the producing socket of `handle`. One that may be beside any others is
+    /// written some time later, and one that is transactional and has no limit is opened whatever
+    /// the log does: neither is refused.
+    ///
+    /// # Errors
+    /// The client has as many sockets as it may, or its instance is connected; both may be
+    /// [not known](AdmissionError::Unavailable).
+    pub(crate) async fn acquire_producer_permit(
         &self,
-        (client_id, instance_id): (Option<&str>, Option<&str>),
-        principal: Option<&Arc<str>>,
+        producer: ProducingClient<'_>,
         topic: (Arc<str>, usize),
         handle: &Arc<SocketHandle>,
-    ) -> PlacePermit {
+    ) -> Result<PlacePermit, AdmissionError> {
+        let ProducingClient {
+            client_id,
+            instance_id,
+            principal,
+            sharing,
+            max_connections,
+        } = producer;
         let role = SocketRole::Producer {
             client_id: client_id.map(Arc::from),
             instance_id: instance_id.map(Arc::from),
+            sharing,
         };
-        let claim = Arc::new(PlaceClaim::new(role, principal, &[topic]));
-        let mut state = lock(&self.shared.state);
-        let number = state.node.list(claim, Instant::now());
-        let socket = PlacedSocket {
-            handle: Arc::clone(handle),
-            decided: None,
-        };
-        state.sockets.insert(number, socket);
-        drop(state);
-        self.permit(number, handle)
+        let is_limited = max_connections > 0 && client_id.is_some();
+        let claim = PlaceClaim::new(role, principal, &[topic], max_connections);
+        let claim = Arc::new(claim);
+        match sharing {
+            InstanceSharing::Any if !is_limited => Ok(self.list(claim, handle)),
+            InstanceSharing::Fencing if !is_limited => Ok(self.fence(claim, handle).await),
+            _ => self.acquire(&claim, handle).await,
+        }
     }
 
     /// Why no socket can be given a place; empty when all is well. `detailed`: with what names
@@ -324,6 +274,77 @@ impl Sessions {
         lock(&self.shared.state).node.has_written_all()
     }
 
+    async fn acquire(
+        &self,
+        claim: &Arc<PlaceClaim>,
+        handle: &Arc<SocketHandle>,
+    ) -> Result<PlacePermit, AdmissionError> {
+        let error = |outcome| self.admission_error(claim, outcome);
+        let now = Instant::now();
+        let (load_by, freed_by) = (now + CLAIM_TIMEOUT, now + FREED_TIMEOUT);
+        loop {
+            let freed = self.shared.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let refusal = match self.begin_claim(claim, handle) {
+                Ok((permit, decided)) => {
+                    let outcome = decided.await.unwrap_or(ClaimOutcome::Undecided);
+                    return match outcome {
+                        ClaimOutcome::Granted => Ok(permit),
+                        refused => Err(error(refused)),
+                    };
+                }
+                Err(refusal) => refusal,
+            };
+            match refusal {
+                ClaimRefusal::NotLoaded => {
+                    let known = self.until_member(load_by).await;
+                    known.map_err(|trouble| self.unavailable(claim, trouble))?;
+                }
+                ClaimRefusal::HeldHere(holder) => {
+                    if self.answers(holder).await {
+                        return Err(error(ClaimOutcome::Duplicate));
+                    }
+                }
+                ClaimRefusal::Full { full, may_be_freed } => {
+                    if !may_be_freed || timeout_at(freed_by, freed).await.is_err() {
+                        return Err(error(ClaimOutcome::Full(full)));
+                    }
+                }
+                ClaimRefusal::Trouble(trouble) => return Err(self.unavailable(claim, trouble)),
+            }
+        }
+    }
+
+    /// Has every node list a socket, some time later.
+    fn list(&self, claim: Arc<PlaceClaim>, handle: &Arc<SocketHandle>) -> PlacePermit {
+        let mut state = lock(&self.shared.state);
+        let number = state.node.list(claim, Instant::now());
+        state.sockets.insert(number, PlacedSocket::new(handle));
+        drop(state);
+        self.permit(number, handle)
+    }
+
+    /// Opens a transactional socket, with a moment for the log to say that it is the youngest of
+    /// its instance.
+    async fn fence(&self, claim: Arc<PlaceClaim>, handle: &Arc<SocketHandle>) -> PlacePermit {
+        let (decided, decision) = oneshot::channel();
+        let (number, is_written) = {
+            let mut state = lock(&self.shared.state);
+            let (number, is_written) = state.node.claim_fencing(claim, Instant::now());
+            let mut socket = PlacedSocket::new(handle);
+            socket.decided = Some(decided).filter(|_| is_written);
+            state.sockets.insert(number, socket);
+            state.carry_out(&self.shared);
+            (number, is_written)
+        };
+        let permit = self.permit(number, handle);
+        if is_written {
+            let _ = timeout(FENCE_TIMEOUT, decision).await;
+        }
+        permit
+    }
+
     fn begin_claim(
         &self,
         claim: &Arc<PlaceClaim>,
@@ -333,10 +354,8 @@ impl Sessions {
         let number = {
             let mut state = lock(&self.shared.state);
             let number = state.node.claim(Arc::clone(claim), Instant::now())?;
-            let socket = PlacedSocket {
-                handle: Arc::clone(handle),
-                decided: Some(decided),
-            };
+            let mut socket = PlacedSocket::new(handle);
+            socket.decided = Some(decided);
             state.sockets.insert(number, socket);
             state.carry_out(&self.shared);
             number
@@ -353,7 +372,7 @@ impl Sessions {
     }
 
     /// Waits until claims may be begun.
-    async fn until_member(&self, by: Instant) -> Result<(), AdmissionError> {
+    async fn until_member(&self, by: Instant) -> Result<(), LogTrouble> {
         let mut status = self.shared.status.subscribe();
         let settled = status.wait_for(|status| status.is_member || status.trouble.is_some());
         let trouble = match timeout_at(by, settled).await {
@@ -361,10 +380,10 @@ impl Sessions {
             Ok(Ok(status)) => status.trouble.clone(),
             _ => None,
         };
-        Err(self.unavailable(trouble.unwrap_or_else(|| LogTrouble {
+        Err(trouble.unwrap_or_else(|| LogTrouble {
             what: "it is not loaded yet",
             detail: "the brokers have not answered in time".to_owned(),
-        })))
+        }))
     }
 
     /// Whether the client of that socket of this node answers; if not, the socket is evicted.
@@ -397,36 +416,18 @@ impl Sessions {
         }
     }
 
-    fn unavailable(&self, trouble: LogTrouble) -> AdmissionError {
-        let topic = &self.shared.topic;
-        let LogTrouble { what, detail } = trouble;
-        AdmissionError::Unavailable {
-            reason: format!("session topic {topic}: {what}"),
-            detail,
-        }
+    fn unavailable(&self, claim: &PlaceClaim, trouble: LogTrouble) -> AdmissionError {
+        AdmissionError::unavailable(claim, &self.shared.topic, trouble)
     }
 
-    fn admission_error(
-        &self,
-        (client_id, group): (&str, &str),
-        outcome: ClaimOutcome,
-    ) -> AdmissionError {
-        let (client_id, group) = (client_id.to_owned(), group.to_owned());
+    fn admission_error(&self, claim: &PlaceClaim, outcome: ClaimOutcome) -> AdmissionError {
+        let not_read =
+            || LogTrouble::new("it did not answer in time", "the claim was not read back");
         match outcome {
-            ClaimOutcome::Duplicate => AdmissionError::DuplicateClientId { client_id, group },
-            ClaimOutcome::Full {
-                sockets,
-                partitions,
-            } => AdmissionError::GroupFull {
-                group,
-                sockets,
-                partitions,
-            },
-            ClaimOutcome::HolderSilent => AdmissionError::HolderSilent { client_id, group },
-            ClaimOutcome::Granted | ClaimOutcome::Undecided => self.unavailable(LogTrouble {
-                what: "it did not answer in time",
-                detail: "the claim was not read back".to_owned(),
-            }),
+            ClaimOutcome::Duplicate => AdmissionError::duplicate(claim),
+            ClaimOutcome::Full(full) => AdmissionError::full(claim, full),
+            ClaimOutcome::HolderSilent => AdmissionError::holder_silent(claim),
+            ClaimOutcome::Granted | ClaimOutcome::Undecided => self.unavailable(claim, not_read()),
         }
     }
 }

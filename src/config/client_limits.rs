@@ -56,10 +56,12 @@ impl LimitedClients {
     fn allowed(self) -> String {
         match self {
             Self::Producers => {
-                "a list of { producer-id = …, messages-per-second = 0 to 4294967295 }".to_owned()
+                "a list of { producer-id = …, messages-per-second = 0 to 4294967295, \
+                 max-connections = 0 to 4294967295 }"
+                    .to_owned()
             }
             Self::Groups => "a list of { group-id = …, messages-per-second = 0 to 4294967295, \
-                             batch-size = 0 to 1000000 }"
+                             max-connections = 0 to 4294967295, batch-size = 0 to 1000000 }"
                 .to_owned(),
         }
     }
@@ -93,9 +95,8 @@ impl LimitedClients {
                 ("batch-size", Self::Groups) => {
                     limit.batch_size = Some(count(value, name, BATCH_SIZE_MAX)?);
                 }
-                ("max-connections", _) if count(value, name, u32::MAX) == Ok(0) => {}
                 ("max-connections", _) => {
-                    return Err("no max-connections yet: a later version will have it".to_owned());
+                    limit.max_connections = Some(count(value, name, u32::MAX)?);
                 }
                 (unknown, _) => {
                     return Err(format!("{}; {unknown:?} is none of these", self.allowed()));
@@ -147,14 +148,21 @@ mod tests {
 
     #[test]
     fn entries_are_a_list_in_hocon_or_in_json() {
+        let connections = ClientLimit {
+            max_connections: Some(2),
+            ..ClientLimit::default()
+        };
         let expected: BTreeMap<_, _> = [
             ("a,{b".to_owned(), limit(Some(5), None)),
             ("7".to_owned(), limit(None, Some(100))),
+            ("c".to_owned(), connections),
         ]
         .into();
         for text in [
-            r#"[{group-id = "a,{b", messages-per-second = 5}, {group-id = 7, batch-size = 100}]"#,
-            r#"[{"group-id":"a,{b","messages-per-second":5},{"group-id":"7","batch-size":"100"}]"#,
+            r#"[{group-id = "a,{b", messages-per-second = 5}, {group-id = 7, batch-size = 100},
+                {group-id = c, max-connections = 2}]"#,
+            r#"[{"group-id":"a,{b","messages-per-second":5},{"group-id":"7","batch-size":"100"},
+                {"group-id":"c","max-connections":2}]"#,
         ] {
             let entries = LimitedClients::Groups.parse(text).unwrap();
             assert_eq!(entries, expected, "{text}");
@@ -184,8 +192,8 @@ mod tests {
                 "\"a\" is there twice",
             ),
             (
-                "[{producer-id = a, max-connections = 1}]",
-                "no max-connections yet",
+                "[{producer-id = a, max-connections = many}]",
+                "max-connections = 0 to",
             ),
         ] {
             let error = LimitedClients::Producers.parse(text).unwrap_err();

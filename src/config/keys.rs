@@ -673,8 +673,8 @@ mod tests {
     #[test]
     fn keys_of_later_versions_are_known_by_name_and_by_section() {
         let is_later = |key| find_later(key).is_some();
-        assert!(is_later("producer.sessions-enabled"));
-        assert!(!is_later("producer.sessions-enabeld"));
+        assert!(is_later("kafka-client.schema-registry.x"));
+        assert!(!is_later("kafka-client.schema-registryx"));
         assert!(!is_later("server.port"));
     }
 

@@ -35,6 +35,7 @@
 
 mod claims;
 mod effect;
+mod fencing;
 mod listed;
 mod own_places;
 mod writes;
@@ -224,17 +225,17 @@ impl SessionNode {
             self.lease.renew_at = now + RETRY_INTERVAL;
             return;
         }
-        let written_again = match &record {
+        let again = match record {
             SessionRecord::Place { id, .. } if id.node == self.incarnation => {
                 self.claim_failed(id.number, now)
             }
             SessionRecord::Released { .. }
             | SessionRecord::Refused { .. }
             | SessionRecord::EvictionEnded { .. }
-            | SessionRecord::Left { .. } => true,
-            _ => false,
+            | SessionRecord::Left { .. } => Some(record),
+            _ => None,
         };
-        if written_again {
+        if let Some(record) = again {
             self.writes.retry(record, now + RETRY_INTERVAL);
         }
     }
@@ -349,16 +350,13 @@ impl SessionNode {
                     self.challenge(number, now);
                 }
             }
-            SessionEvent::Full {
-                place,
-                sockets,
-                partitions,
-            } => {
-                let outcome = ClaimOutcome::Full {
-                    sockets,
-                    partitions,
-                };
-                self.reject(place, outcome, PlaceLoss::Full, now);
+            SessionEvent::Full { place, full } => {
+                self.reject(place, ClaimOutcome::Full(full), PlaceLoss::Full, now);
+            }
+            SessionEvent::Fenced(place) => {
+                if let Some(number) = self.own(place) {
+                    self.fence(number, now);
+                }
             }
             SessionEvent::Refused(place) => {
                 self.reject(place, ClaimOutcome::Duplicate, PlaceLoss::Superseded, now);

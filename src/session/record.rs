@@ -268,7 +268,7 @@ impl RecordKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::place_claim::SocketRole;
+    use crate::session::place_claim::{InstanceSharing, SocketRole};
 
     const NODE: NodeIncarnation = NodeIncarnation(0xa1);
     const ID: PlaceId = PlaceId {
@@ -285,6 +285,8 @@ mod tests {
             principal: None,
             topics: [("t".into(), 3)].into(),
             since: 1_764_000_000_000,
+            max_connections: 0,
+            is_late: false,
         }
     }
 
@@ -293,7 +295,21 @@ mod tests {
             role: SocketRole::Producer {
                 client_id: client_id.map(Arc::from),
                 instance_id: instance_id.map(Arc::from),
+                sharing: InstanceSharing::Any,
             },
+            ..claim()
+        }
+    }
+
+    fn fencing_claim() -> PlaceClaim {
+        PlaceClaim {
+            role: SocketRole::Producer {
+                client_id: Some("p".into()),
+                instance_id: Some("1".into()),
+                sharing: InstanceSharing::Fencing,
+            },
+            max_connections: 2,
+            is_late: true,
             ..claim()
         }
     }
@@ -313,6 +329,10 @@ mod tests {
             SessionRecord::Place {
                 id: ID,
                 claim: producer_claim(Some("p"), Some("1")).into(),
+            },
+            SessionRecord::Place {
+                id: ID,
+                claim: fencing_claim().into(),
             },
             SessionRecord::Refused { id: ID },
             SessionRecord::Released { id: ID },
@@ -344,6 +364,10 @@ mod tests {
             encoded(producer_claim(None, None)).1.unwrap(),
             r#"{"version":1,"type":"place","endpoint":"in","topics":[["t",3]],"since":1764000000000}"#
         );
+        assert_eq!(
+            encoded(fencing_claim()).1.unwrap(),
+            r#"{"version":1,"type":"place","endpoint":"in","clientId":"p","instanceId":"1","sharing":"fencing","topics":[["t",3]],"since":1764000000000,"maxConnections":2,"isLate":true}"#
+        );
     }
 
     #[test]
@@ -352,7 +376,7 @@ mod tests {
             principal: principal.map(Arc::from),
             ..claim()
         };
-        let client = |claim: &PlaceClaim| claim.group_member().unwrap().client;
+        let client = |claim: &PlaceClaim| claim.member(ID).unwrap().key;
         let alice = claim(Some("alice"));
         let record = SessionRecord::Place {
             id: ID,
@@ -416,8 +440,8 @@ mod tests {
             panic!("{decoded:?}");
         };
         assert_eq!(
-            (claim.since, claim.group_member().unwrap().group),
-            (0, "g".into())
+            (claim.since, claim.client_id().unwrap().clone()),
+            (0, "a".into())
         );
     }
 

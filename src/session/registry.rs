@@ -1,7 +1,7 @@
 //! The sockets of this process, and how they are signalled.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(crate) struct SocketHandle {
     /// Notified when the socket has released its permit.
     pub(super) released: Notify,
     /// Signals that were not taken yet, as bits.
-    signals: AtomicU8,
+    signals: AtomicU16,
     /// After how many milliseconds the client of a socket that is to stop shall connect again.
     reconnect_after_ms: AtomicU32,
     /// Which user's Kafka client it uses; 0: the proxy's own.
@@ -54,7 +54,7 @@ pub(crate) enum SocketSignal {
     Evict = 2,
     /// Close, since the client is connected at another node, and answers there.
     Supersede = 4,
-    /// Close, since others have the group's places.
+    /// Close, since others have the places of its group.
     LosePlace = 8,
     /// Send a ping, to learn whether the client is alive.
     Probe = 16,
@@ -64,12 +64,15 @@ pub(crate) enum SocketSignal {
     ExpireAuthentication = 64,
     /// Close, since an administrator wants it.
     CloseByAdmin = 128,
+    /// Close, since a younger transactional socket of the same instance is open.
+    Fence = 256,
 }
 
 impl SocketSignal {
-    const BY_URGENCY: [Self; 8] = [
+    const BY_URGENCY: [Self; 9] = [
         Self::Stop,
         Self::CloseByAdmin,
+        Self::Fence,
         Self::ExpireAuthentication,
         Self::RefuseCredentials,
         Self::Evict,
@@ -85,8 +88,8 @@ impl SocketHandle {
         let signals = self.signals.load(Ordering::Relaxed);
         let signal = SocketSignal::BY_URGENCY
             .into_iter()
-            .find(|signal| signals & *signal as u8 != 0)?;
-        self.signals.fetch_and(!(signal as u8), Ordering::AcqRel);
+            .find(|signal| signals & *signal as u16 != 0)?;
+        self.signals.fetch_and(!(signal as u16), Ordering::AcqRel);
         Some(signal)
     }
 
@@ -125,7 +128,7 @@ impl SocketHandle {
     }
 
     pub(super) fn send_signal(&self, signal: SocketSignal) {
-        self.signals.fetch_or(signal as u8, Ordering::AcqRel);
+        self.signals.fetch_or(signal as u16, Ordering::AcqRel);
         self.wake.notify();
     }
 }

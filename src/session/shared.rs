@@ -55,6 +55,16 @@ pub(super) struct PlacedSocket {
     pub(super) decided: Option<oneshot::Sender<ClaimOutcome>>,
 }
 
+impl PlacedSocket {
+    /// Nobody waits for a decision.
+    pub(super) fn new(handle: &Arc<SocketHandle>) -> Self {
+        Self {
+            handle: Arc::clone(handle),
+            decided: None,
+        }
+    }
+}
+
 /// How far the log is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogStatus {
@@ -194,6 +204,7 @@ impl PlacedSockets {
                     let signal = match loss {
                         PlaceLoss::Superseded => SocketSignal::Supersede,
                         PlaceLoss::Full => SocketSignal::LosePlace,
+                        PlaceLoss::Fenced => SocketSignal::Fence,
                     };
                     self.signal(number, signal);
                 }

@@ -28,9 +28,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::group_places::GroupPlaces;
+pub(super) use self::group_places::{FullGroup, GroupPlaces, PlaceLimit};
 use self::group_places::{PlaceOutcome, QueuedPlace, RemovedPlace};
-use super::place_claim::{PlaceClaim, PlaceMember};
+use super::place_claim::{PlaceClaim, PlaceGroup, PlaceMember};
 use super::record::{NodeIncarnation, NodeLease, PlaceId, SessionRecord};
 
 /// How many nodes that are gone are remembered. Their last records come soon after their end.
@@ -40,9 +40,9 @@ const GONE_NODES_MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct SessionState {
     nodes: HashMap<NodeIncarnation, NodeEntry>,
-    groups: HashMap<Arc<str>, GroupPlaces>,
+    groups: HashMap<PlaceGroup, GroupPlaces>,
     /// The groups that have, or had, claims that do not fit.
-    contested_groups: HashSet<Arc<str>>,
+    contested_groups: HashSet<PlaceGroup>,
     gone: GoneNodes,
 }
 
@@ -78,14 +78,12 @@ impl NodeEntry {
 pub(super) enum SessionEvent {
     /// The claim has its place.
     Admitted(PlaceId),
-    /// The client of the claim has a place, which `holder` holds.
+    /// The member that claims has a place, which `holder` holds.
     Behind { place: PlaceId, holder: PlaceId },
     /// The group has no place left.
-    Full {
-        place: PlaceId,
-        sockets: usize,
-        partitions: usize,
-    },
+    Full { place: PlaceId, full: FullGroup },
+    /// A younger socket of its instance has the place.
+    Fenced(PlaceId),
     /// The claim is refused: the client that has the place is alive.
     Refused(PlaceId),
     /// The place, or the claim, is no more.
@@ -126,7 +124,7 @@ impl SessionState {
     }
 
     /// The places of a group, if it has any.
-    pub(super) fn group(&self, group: &str) -> Option<&GroupPlaces> {
+    pub(super) fn group(&self, group: &PlaceGroup) -> Option<&GroupPlaces> {
         self.groups.get(group)
     }
 
@@ -150,12 +148,10 @@ impl SessionState {
         let places = places.flat_map(|node| &node.places);
         let places = places.map(move |(&number, claim)| (PlaceId { node, number }, claim));
         places.filter(|(id, claim)| {
-            claim
-                .group_member()
-                .is_none_or(|PlaceMember { group, client }| {
-                    let group = self.groups.get(&group);
-                    group.and_then(|group| group.holder(&client)) == Some(*id)
-                })
+            claim.member(*id).is_none_or(|PlaceMember { group, key }| {
+                let group = self.groups.get(&group);
+                group.and_then(|group| group.holder(&key)) == Some(*id)
+            })
         })
     }
 
@@ -214,38 +210,38 @@ impl SessionState {
         if known.is_none_or(|node| node.places.contains_key(&id.number)) {
             return Vec::new();
         }
-        let event = match claim.group_member() {
-            None => SessionEvent::Admitted(id),
-            Some(member) => self.push(member, id, &claim, now),
+        let events = match claim.member(id) {
+            None => vec![SessionEvent::Admitted(id)],
+            Some(member) => self.push(member, id, Arc::clone(&claim), now),
         };
         if let Some(node) = self.nodes.get_mut(&id.node) {
             node.places.insert(id.number, claim);
         }
-        vec![event]
+        events
     }
 
     fn push(
         &mut self,
-        PlaceMember { group, client }: PlaceMember,
+        PlaceMember { group, key }: PlaceMember,
         id: PlaceId,
-        claim: &PlaceClaim,
+        claim: Arc<PlaceClaim>,
         now: Instant,
-    ) -> SessionEvent {
-        let place = QueuedPlace::new(id, Arc::clone(&claim.topics), now);
-        let places = self.groups.entry(Arc::clone(&group)).or_default();
-        match places.push(&client, place) {
-            PlaceOutcome::Admitted => SessionEvent::Admitted(id),
-            PlaceOutcome::Behind(holder) => SessionEvent::Behind { place: id, holder },
-            PlaceOutcome::Full {
-                sockets,
-                partitions,
-            } => {
+    ) -> Vec<SessionEvent> {
+        let place = QueuedPlace::new(id, claim, now);
+        let places = self.groups.entry(group.clone()).or_default();
+        match places.push(key, place) {
+            PlaceOutcome::Admitted => vec![SessionEvent::Admitted(id)],
+            PlaceOutcome::Behind(holder) => vec![SessionEvent::Behind { place: id, holder }],
+            PlaceOutcome::Fences { fenced, behind } => {
+                let mut events = vec![SessionEvent::Admitted(id), SessionEvent::Fenced(fenced)];
+                let behind = behind.into_iter();
+                events.extend(behind.map(|place| SessionEvent::Behind { place, holder: id }));
+                events
+            }
+            PlaceOutcome::Fenced => vec![SessionEvent::Fenced(id)],
+            PlaceOutcome::Full(full) => {
                 self.contested_groups.insert(group);
-                SessionEvent::Full {
-                    place: id,
-                    sockets,
-                    partitions,
-                }
+                vec![SessionEvent::Full { place: id, full }]
             }
         }
     }
@@ -267,11 +263,7 @@ impl SessionState {
         id: PlaceId,
         events: &mut Vec<SessionEvent>,
     ) {
-        let Some(PlaceMember {
-            group: name,
-            client,
-        }) = claim.group_member()
-        else {
+        let Some(PlaceMember { group: name, key }) = claim.member(id) else {
             return;
         };
         let Some(group) = self.groups.get_mut(&name) else {
@@ -281,17 +273,13 @@ impl SessionState {
             admitted,
             behind,
             refused,
-        } = group.remove(&client, id);
+        } = group.remove(key, id);
         if group.is_empty() {
             self.groups.remove(&name);
         }
-        for (place, sockets, partitions) in refused {
-            self.contested_groups.insert(Arc::clone(&name));
-            events.push(SessionEvent::Full {
-                place,
-                sockets,
-                partitions,
-            });
+        for (place, full) in refused {
+            self.contested_groups.insert(name.clone());
+            events.push(SessionEvent::Full { place, full });
         }
         if let Some(holder) = admitted {
             events.push(SessionEvent::Admitted(holder));
@@ -305,9 +293,19 @@ impl SessionState {
         node: NodeIncarnation,
         found_by: Option<NodeIncarnation>,
     ) -> Vec<SessionEvent> {
-        self.gone.insert(node);
+        let was_known = self.gone.insert(node);
         let Some(entry) = self.nodes.remove(&node) else {
-            return Vec::new();
+            // The node itself may read that before any of its leases, which compaction may have
+            // dropped since.
+            let is_news = found_by.is_some() && !was_known;
+            return match is_news {
+                true => vec![SessionEvent::NodeGone {
+                    node,
+                    found_by,
+                    places: Vec::new(),
+                }],
+                false => Vec::new(),
+            };
         };
         let mut places: Vec<_> = entry.places.keys().copied().collect();
         places.sort_unstable();
@@ -336,9 +334,10 @@ impl GoneNodes {
         self.known.contains(&node)
     }
 
-    fn insert(&mut self, node: NodeIncarnation) {
+    /// Whether it was known before.
+    fn insert(&mut self, node: NodeIncarnation) -> bool {
         if !self.known.insert(node) {
-            return;
+            return true;
         }
         self.order.push_back(node);
         if self.order.len() > GONE_NODES_MAX
@@ -346,6 +345,7 @@ impl GoneNodes {
         {
             self.known.remove(&oldest);
         }
+        false
     }
 }
 

@@ -34,7 +34,7 @@ async fn acquire(
     let handle = Arc::default();
     let topics = [("t".into(), partitions)];
     sessions
-        .acquire_group_permit("g", (None, client_id), &topics, &handle)
+        .acquire_group_permit("g", (None, client_id), (&topics, 0), &handle)
         .await
 }
 
@@ -65,7 +65,8 @@ async fn the_same_client_id_of_another_user_is_another_client() {
     for user in [None, Some("alice"), Some("bob")] {
         let user = user.map(Arc::from);
         let handle = Arc::default();
-        let permit = sessions.acquire_group_permit("g", (user.as_ref(), "a"), &topics, &handle);
+        let permit =
+            sessions.acquire_group_permit("g", (user.as_ref(), "a"), (&topics, 0), &handle);
         permits.push(permit.await.unwrap());
     }
     for permit in &permits {
@@ -134,8 +135,12 @@ async fn the_sockets_of_all_users_that_are_meant_are_closed_and_those_that_have_
         (None, "q", Some("1")),
     ] {
         let (user, handle) = (user.map(Arc::from), Arc::default());
-        let client = (Some(client), instance);
-        permits.push(sessions.list_producer(client, user.as_ref(), ("t".into(), 1), &handle));
+        let producer = ProducingClient {
+            instance_id: instance,
+            principal: user.as_ref(),
+            ..producing(client)
+        };
+        permits.push(producer_permit(&sessions, producer, &handle).await.unwrap());
     }
     let instance = SocketSelector::Producer {
         client_id: "p".to_owned(),
@@ -164,4 +169,127 @@ async fn the_sockets_of_all_users_that_are_meant_are_closed_and_those_that_have_
         .collect();
     listed.sort_unstable();
     assert_eq!(listed, [(Some("p"), Some("alice")), (Some("q"), None)]);
+}
+
+fn producing(client_id: &str) -> ProducingClient<'_> {
+    ProducingClient {
+        client_id: Some(client_id),
+        instance_id: None,
+        principal: None,
+        sharing: InstanceSharing::Any,
+        max_connections: 0,
+    }
+}
+
+async fn producer_permit(
+    sessions: &Sessions,
+    producer: ProducingClient<'_>,
+    handle: &Arc<SocketHandle>,
+) -> Result<PlacePermit, AdmissionError> {
+    let topic = ("t".into(), 1);
+    sessions
+        .acquire_producer_permit(producer, topic, handle)
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn sockets_without_a_limit_and_transactional_ones_are_opened_while_the_log_is_not_there() {
+    // Nothing is read, and nothing is written.
+    let sessions = Sessions::new(&Config::default());
+    let begun = Instant::now();
+    let fencing = ProducingClient {
+        sharing: InstanceSharing::Fencing,
+        ..producing("p")
+    };
+    let handles: [Arc<SocketHandle>; 3] = Default::default();
+    let mut permits = Vec::new();
+    for (producer, handle) in [producing("p"), fencing, fencing].into_iter().zip(&handles) {
+        permits.push(producer_permit(&sessions, producer, handle).await.unwrap());
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    // The second one fences the first, which is of this node.
+    let signals = handles.each_ref().map(|handle| handle.take_signal());
+    assert_eq!(signals, [None, Some(SocketSignal::Fence), None]);
+    let limited = ProducingClient {
+        max_connections: 2,
+        ..producing("p")
+    };
+    let unavailable = producer_permit(&sessions, limited, &Arc::default()).await;
+    let unavailable = unavailable.unwrap_err();
+    assert!(matches!(
+        unavailable,
+        AdmissionError::Unavailable { of: "client", .. }
+    ));
+    assert_eq!(begun.elapsed(), CLAIM_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_socket_of_a_client_with_a_limit_is_refused_by_its_name_and_number() {
+    let sessions = sessions();
+    let limited = ProducingClient {
+        max_connections: 2,
+        ..producing("p")
+    };
+    let first = producer_permit(&sessions, limited, &Arc::default())
+        .await
+        .unwrap();
+    let _second = producer_permit(&sessions, limited, &Arc::default())
+        .await
+        .unwrap();
+    let third = producer_permit(&sessions, limited, &Arc::default()).await;
+    let message = third.unwrap_err().to_string();
+    let expected = "parameter clientId: \"p\" has 2 sockets over all nodes; allowed: 2 \
+                    (max-connections of producer.limits)";
+    assert_eq!(message, expected);
+    // Who has no client id is a client of its own.
+    let nameless = ProducingClient {
+        client_id: None,
+        max_connections: 1,
+        ..limited
+    };
+    let _two = [
+        producer_permit(&sessions, nameless, &Arc::default())
+            .await
+            .unwrap(),
+        producer_permit(&sessions, nameless, &Arc::default())
+            .await
+            .unwrap(),
+    ];
+    drop(first);
+    producer_permit(&sessions, limited, &Arc::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_connected_once_while_its_client_answers() {
+    let sessions = sessions();
+    let exclusive = ProducingClient {
+        instance_id: Some("1"),
+        sharing: InstanceSharing::Exclusive,
+        ..producing("p")
+    };
+    let handle: Arc<SocketHandle> = Arc::default();
+    let first = producer_permit(&sessions, exclusive, &handle)
+        .await
+        .unwrap();
+    let answering = tokio::spawn(async move {
+        handle.wake.notified().await;
+        assert_eq!(handle.take_signal(), Some(SocketSignal::Probe));
+        handle.client_alive.notify_waiters();
+    });
+    let second = producer_permit(&sessions, exclusive, &Arc::default()).await;
+    let refused = AdmissionError::DuplicateInstance {
+        client_id: "p".to_owned(),
+        instance_id: "1".to_owned(),
+    };
+    assert_eq!(second.unwrap_err(), refused);
+    answering.await.unwrap();
+    // It answers no longer.
+    let begun = Instant::now();
+    producer_permit(&sessions, exclusive, &Arc::default())
+        .await
+        .unwrap();
+    assert_eq!(begun.elapsed(), PROBE_TIMEOUT);
+    assert_eq!(first.handle.take_signal(), Some(SocketSignal::Evict));
 }

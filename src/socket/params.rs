@@ -32,6 +32,24 @@ pub(crate) struct ProduceParams {
     pub(crate) transactional: bool,
 }
 
+impl ProduceParams {
+    /// Whether it is said which client it is, and which instance of it, as
+    /// `producer.sessions-enabled` demands.
+    pub(crate) fn check_names_instance(&self) -> Result<(), ParamError> {
+        let names = [
+            ("clientId", &self.client_id),
+            ("instanceId", &self.instance_id),
+        ];
+        match names.into_iter().find(|(_, value)| value.is_none()) {
+            None => Ok(()),
+            Some((name, _)) => Err(ParamError::Missing {
+                name,
+                allowed: NAME,
+            }),
+        }
+    }
+}
+
 /// The parameters of `/socket/out`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConsumeParams {

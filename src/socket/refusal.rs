@@ -1,6 +1,8 @@
 //! Why a request for a WebSocket is refused, as an HTTP status and a message that names what to look
 //! at: the one place that knows what each error of the layers below means to a client.
 
+use http::StatusCode;
+
 use super::params::ParamError;
 use crate::app::no_broker;
 use crate::avro_schemas::AvroSchemaError;
@@ -34,8 +36,11 @@ impl From<AdmissionError> for HttpError {
     fn from(error: AdmissionError) -> Self {
         let message = error.to_string();
         match error {
-            AdmissionError::DuplicateClientId { .. } | AdmissionError::GroupFull { .. } => {
-                HttpError::bad_request(message)
+            AdmissionError::DuplicateClientId { .. }
+            | AdmissionError::DuplicateInstance { .. }
+            | AdmissionError::GroupFull { .. } => HttpError::bad_request(message),
+            AdmissionError::TooManyConnections { .. } => {
+                HttpError::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after()
             }
             AdmissionError::HolderSilent { .. } => HttpError::unavailable(message),
             AdmissionError::Unavailable { detail, .. } => {

@@ -131,6 +131,10 @@ impl SocketSession {
                         "closed by an administrator",
                     )));
                 }
+                SocketSignal::Fence => {
+                    let fenced = CloseFrame::new(CloseCode::POLICY_VIOLATION, "fenced");
+                    return Err(CloseReason::Fail(fenced));
+                }
                 SocketSignal::Evict => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::POLICY_VIOLATION,
@@ -158,7 +162,7 @@ impl SocketSession {
                 SocketSignal::LosePlace => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::TRY_AGAIN_LATER,
-                        "others have the group's places: this node was cut off from theirs",
+                        "others have its place: this node was cut off from theirs",
                     )));
                 }
                 SocketSignal::Probe => {

@@ -37,7 +37,7 @@ use crate::http_keep_alive::KeepAliveStream;
 use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::socket_authentication::SocketAuthentication;
-use crate::session::{AdmissionError, PlacePermit};
+use crate::session::{AdmissionError, InstanceSharing, PlacePermit, ProducingClient};
 use crate::topic_access::{self, ReservedTopic};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
@@ -272,6 +272,9 @@ impl SocketOpener {
             SocketEndpoint::Produce => {
                 let params = query.produce_params()?;
                 self.check_transactional(&params)?;
+                if self.app.config.producer_sessions {
+                    params.check_names_instance()?;
+                }
                 self.check_access([params.topic.as_str()], AclOperation::Write)?;
                 let connection_permit = self.connection_permit(user).await?;
                 let names = [params.topic.as_str().into()];
@@ -279,9 +282,9 @@ impl SocketOpener {
                 let topic = Arc::clone(&topic[0]);
                 let format = self.message_format(&params).await?;
                 let handle = connection_permit.handle();
-                // Last: it fences the client's former socket.
+                // Last: both fence the client's former socket, by Kafka and in the session log.
                 let transactions = self.open_transactions(&params, handle).await?;
-                let place_permit = self.list_producer(&params, &topic, handle);
+                let place_permit = self.producer_permit(&params, &topic, handle).await?;
                 Ok(AdmittedSocket::Producing {
                     params,
                     format,
@@ -316,16 +319,29 @@ impl SocketOpener {
         }
     }
 
-    fn list_producer(
+    /// A place for a producing socket, once it is known to be served. Who has a limit waits for it.
+    async fn producer_permit(
         &self,
         params: &ProduceParams,
         topic: &Arc<TopicMetadata>,
         handle: &Arc<SocketHandle>,
-    ) -> PlacePermit {
-        let client = (params.client_id.as_deref(), params.instance_id.as_deref());
-        let user = self.client.cluster().principal().user();
+    ) -> Result<PlacePermit, AdmissionError> {
+        let client_id = params.client_id.as_deref();
+        let producer = ProducingClient {
+            client_id,
+            instance_id: params.instance_id.as_deref(),
+            principal: self.client.cluster().principal().user(),
+            sharing: match self.app.config.producer_sessions {
+                _ if params.transactional => InstanceSharing::Fencing,
+                true => InstanceSharing::Exclusive,
+                false => InstanceSharing::Any,
+            },
+            max_connections: self.app.quotas.max_connections_of_client(client_id),
+        };
         let sessions = &self.app.sessions;
-        sessions.list_producer(client, user, partition_count(topic), handle)
+        sessions
+            .acquire_producer_permit(producer, partition_count(topic), handle)
+            .await
     }
 
     /// The topics, what frames are, and a permit of the group. For topics that are known the
@@ -381,9 +397,10 @@ impl SocketOpener {
         let group = &params.group_id;
         let user = self.client.cluster().principal().user();
         let client = (user, params.client_id.as_str());
+        let max_connections = self.app.quotas.max_connections_of_group(group);
         let sessions = &self.app.sessions;
         sessions
-            .acquire_group_permit(group, client, topics, handle)
+            .acquire_group_permit(group, client, (topics, max_connections), handle)
             .await
     }
 

@@ -546,7 +546,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "none, gzip, snappy, lz4 or zstd",
         set: |c, text| assign(&mut c.producer.compression, value::compression(text)),
     }),
-    later("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"], "BOOLEAN", Some("false"), "Whether a client is connected to /socket/in once only, over all nodes"),
+    setting("producer.sessions-enabled", &["WSPROXY_PRODUCER_SESSIONS_ENABLED"], Setting {
+        default: Some("false"),
+        placeholder: "BOOLEAN",
+        help: "Whether sockets of /socket/in have to have clientId and instanceId, of which each pair is connected once, over all nodes",
+        set: |c, text| assign(&mut c.producer_sessions, value::boolean(text)),
+    }),
     setting("producer.exactly-once-enabled", &["WSPROXY_PRODUCER_EXACTLY_ONCE_ENABLED"], Setting {
         default: Some("false"),
         placeholder: "BOOLEAN",
@@ -559,11 +564,16 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Records that a clientId may write in a second, over its sockets of this node; its sockets are read more slowly; 0 sets no limit",
         set: |c, text| assign(&mut c.producer_limits.default_messages_per_second, value::number(text, 0..=u32::MAX.into())),
     }),
-    later("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one client; 0 sets no limit"),
+    setting("producer.limits.default-max-connections-per-client", &["WSPROXY_PRODUCER_DEFAULT_MAX_CLIENT_CONNECTIONS"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Sockets of a clientId, over all nodes; one more is refused (429); 0 sets no limit",
+        set: |c, text| assign(&mut c.producer_limits.default_max_connections, value::number(text, 0..=u32::MAX.into())),
+    }),
     setting("producer.limits.client-specific-limits", &[], Setting {
         default: Some("[]"),
         placeholder: "LIST",
-        help: "Limits of single clients, such as [{ producer-id = sensors, messages-per-second = 500 }]; what an entry lacks is as for all",
+        help: "Limits of single clients, such as [{ producer-id = sensors, messages-per-second = 500, max-connections = 10 }]; what an entry lacks is as for all",
         set: |c, text| assign(&mut c.producer_limits.specific, LimitedClients::Producers.parse(text)),
     }),
 
@@ -580,7 +590,12 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
         help: "Records that a groupId may read in a second, over its sockets of this node; 0 sets no limit",
         set: |c, text| assign(&mut c.consumer_limits.default_messages_per_second, value::number(text, 0..=u32::MAX.into())),
     }),
-    later("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"], "COUNT", Some("0"), "Sockets of one group; 0 sets no limit"),
+    setting("consumer.limits.default-max-connections-per-client", &["WSPROXY_CONSUMER_DEFAULT_MAX_CLIENT_CONNECTIONS"], Setting {
+        default: Some("0"),
+        placeholder: "COUNT",
+        help: "Sockets of a groupId, over all nodes, beside the number of partitions; one more is refused (429); 0 sets no limit",
+        set: |c, text| assign(&mut c.consumer_limits.default_max_connections, value::number(text, 0..=u32::MAX.into())),
+    }),
     setting("consumer.limits.default-batch-size", &["WSPROXY_CONSUMER_DEFAULT_BATCH_SIZE", "WSPROXY_DEFAULT_BATCH_SIZE"], Setting {
         default: Some("0"),
         placeholder: "COUNT",
@@ -590,7 +605,7 @@ pub(crate) const PROXY_KEYS: &[ConfigKey] = &[
     setting("consumer.limits.client-specific-limits", &[], Setting {
         default: Some("[]"),
         placeholder: "LIST",
-        help: "Limits of single groups, such as [{ group-id = reports, messages-per-second = 500, batch-size = 100 }]; what an entry lacks is as for all",
+        help: "Limits of single groups, such as [{ group-id = reports, messages-per-second = 500, max-connections = 2, batch-size = 100 }]; what an entry lacks is as for all",
         set: |c, text| assign(&mut c.consumer_limits.specific, LimitedClients::Groups.parse(text)),
     }),
 
@@ -628,20 +643,4 @@ const fn unsupported(name: &'static str, variables: &'static [&'static str]) -> 
         variables,
         KeyHandling::Unsupported(LaterKey::UNDESCRIBED),
     )
-}
-
-/// A key of a later version, with what it will be by default.
-const fn later(
-    name: &'static str,
-    variables: &'static [&'static str],
-    placeholder: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> ConfigKey {
-    let later = LaterKey {
-        default,
-        placeholder,
-        help,
-    };
-    ConfigKey::new(name, variables, KeyHandling::Unsupported(later))
 }

@@ -10,18 +10,17 @@ use super::writes::{CLAIM_TIMEOUT, PROBE_TIMEOUT};
 use super::{NodePhase, SessionNode};
 use crate::session::place_claim::{PlaceClaim, PlaceMember};
 use crate::session::record::{PlaceId, SessionRecord};
-use crate::session::state::GroupPlaces;
 
 impl SessionNode {
-    /// Begins the claim of a member: [`NodeEffect::Decided`] tells what becomes of it, unless it is
-    /// released before. `Ok` is its number.
+    /// Begins a claim: [`NodeEffect::Decided`] tells what becomes of it, unless it is released
+    /// before. `Ok` is its number.
     pub(in crate::session) fn claim(
         &mut self,
         claim: Arc<PlaceClaim>,
         now: Instant,
     ) -> Result<u64, ClaimRefusal> {
-        let member = claim.group_member();
-        if let Some(holder) = member.as_ref().and_then(|m| self.places.holder(m)) {
+        let holder = self.own_holder(&claim);
+        if let Some(holder) = holder.filter(|_| !claim.is_fencing()) {
             return Err(ClaimRefusal::HeldHere(holder));
         }
         if self.phase != NodePhase::Member {
@@ -30,9 +29,7 @@ impl SessionNode {
         if let Some(trouble) = self.trouble(now) {
             return Err(ClaimRefusal::Trouble(trouble));
         }
-        if let Some(member) = &member {
-            self.check_room(member, &claim)?;
-        }
+        self.check_room(&claim)?;
         let number = self.places.insert(OwnPlace {
             claim,
             decide_by: Some(now + CLAIM_TIMEOUT),
@@ -43,35 +40,39 @@ impl SessionNode {
             written_at: now,
         });
         self.write_place(number, now);
+        // Behind the claim, so that nobody else gets the place between them.
+        if let Some(holder) = holder {
+            self.fence(holder, now);
+        }
         Ok(number)
+    }
+
+    /// Which socket of this node is of the same member, if there may be one of it only.
+    pub(super) fn own_holder(&self, claim: &PlaceClaim) -> Option<u64> {
+        let member = claim.sole_member()?;
+        self.places.holder(&member)
     }
 
     /// Whether the group is full of others, as far as the log was read: who is told so at once
     /// costs the log nothing.
-    fn check_room(
-        &self,
-        PlaceMember {
-            group: name,
-            client,
-        }: &PlaceMember,
-        claim: &PlaceClaim,
-    ) -> Result<(), ClaimRefusal> {
-        let Some(group) = self.state.group(name) else {
+    fn check_room(&self, claim: &PlaceClaim) -> Result<(), ClaimRefusal> {
+        let member = claim.member(self.own_id(0));
+        let Some(PlaceMember { group: name, key }) = member else {
             return Ok(());
         };
-        if group.holder(client).is_some() {
+        let Some(group) = self.state.group(&name) else {
+            return Ok(());
+        };
+        if group.holder(&key).is_some() {
             return Ok(());
         }
-        let sockets = group.sockets();
-        let partitions = group.partitions_with(&claim.topics);
-        if sockets < partitions || self.places.releasing_in(name) > 0 {
-            return Ok(());
+        match group.full_for(claim) {
+            Some(full) if self.places.releasing_in(&name) == 0 => Err(ClaimRefusal::Full {
+                full,
+                may_be_freed: self.state.nodes().any(|(node, _)| node != self.incarnation),
+            }),
+            _ => Ok(()),
         }
-        Err(ClaimRefusal::Full {
-            sockets,
-            partitions,
-            may_be_freed: self.state.nodes().any(|(node, _)| node != self.incarnation),
-        })
     }
 
     /// Releases a place, or gives a claim up.
@@ -83,10 +84,10 @@ impl SessionNode {
         let is_written = !self.places.unwritten.remove(&number);
         // Of a former incarnation nothing is left to release.
         if is_written && matches!(self.phase, NodePhase::Joining | NodePhase::Member) {
-            if let Some(PlaceMember { group, .. }) = place.claim.group_member() {
+            let id = self.own_id(number);
+            if let Some(PlaceMember { group, .. }) = place.claim.member(id) {
                 self.places.releasing.insert(number, group);
             }
-            let id = self.own_id(number);
             self.write(SessionRecord::Released { id }, now);
         }
     }
@@ -102,11 +103,11 @@ impl SessionNode {
         if place.decide_by.is_none() {
             self.places.unsettled.remove(&number);
         }
-        let Some(PlaceMember { group, client }) = place.claim.group_member() else {
+        let Some(PlaceMember { group, key }) = place.claim.sole_member() else {
             return;
         };
         let group = self.state.group(&group);
-        let behind = group.into_iter().flat_map(|group| group.behind(&client));
+        let behind = group.into_iter().flat_map(|group| group.behind(&key));
         let behind: Vec<_> = behind.collect();
         for id in behind {
             match self.own(id) {
@@ -118,16 +119,17 @@ impl SessionNode {
 
     /// The state has admitted the claim.
     pub(super) fn admitted(&mut self, number: u64, now: Instant) {
+        let id = self.own_id(number);
         let Some(place) = self.places.by_number.get_mut(&number) else {
             return;
         };
-        // What is no member is there, whatever the log says.
-        let Some(PlaceMember { group, client }) = place.claim.group_member() else {
+        // What is counted with no others is there, whatever the log says.
+        let Some(PlaceMember { group, key }) = place.claim.member(id) else {
             return;
         };
         place.waiting = false;
         let group = self.state.group(&group);
-        if !group.is_some_and(GroupPlaces::is_safe) {
+        if !group.is_some_and(|group| group.is_safe(&place.claim)) {
             self.places.uncertain.insert(number);
             return;
         }
@@ -136,7 +138,8 @@ impl SessionNode {
         {
             place.granted = true;
         }
-        if place.decide_by.take().is_some() {
+        // A socket that fences may be waited for a moment, and is there in any case.
+        if place.decide_by.take().is_some() || place.claim.is_fencing() {
             self.effects.push(NodeEffect::Decided {
                 number,
                 outcome: ClaimOutcome::Granted,
@@ -145,7 +148,7 @@ impl SessionNode {
         if place.probed_until.is_none() {
             self.places.unsettled.remove(&number);
         }
-        if group.is_some_and(|group| group.behind(&client).next().is_some()) {
+        if group.is_some_and(|group| group.behind(&key).next().is_some()) {
             self.challenge(number, now);
         }
     }
@@ -209,16 +212,15 @@ impl SessionNode {
         }
     }
 
-    /// Whether a claim that could not be written is to be written again: that of an open socket.
-    pub(super) fn claim_failed(&mut self, number: u64, now: Instant) -> bool {
-        let Some(place) = self.places.by_number.get(&number) else {
-            return false;
-        };
-        if place.decide_by.is_none() {
-            return true;
+    /// What is to be written again of a claim that could not be written: that of an open socket.
+    pub(super) fn claim_failed(&mut self, number: u64, now: Instant) -> Option<SessionRecord> {
+        let place = self.places.by_number.get(&number)?;
+        if place.decide_by.is_some() {
+            self.give_up(number, ClaimOutcome::Undecided, now);
+            return None;
         }
-        self.give_up(number, ClaimOutcome::Undecided, now);
-        false
+        let (id, claim) = (self.own_id(number), Arc::clone(&place.claim));
+        Some(SessionRecord::Place { id, claim })
     }
 
     /// Writes the places again that retention would drop.
@@ -277,6 +279,9 @@ impl SessionNode {
         };
         place.written_at = now;
         let claim = Arc::clone(&place.claim);
+        // It fences by its turn in the log once only: whatever is written of it later may come
+        // behind a younger socket.
+        place.set_late();
         self.write(SessionRecord::Place { id, claim }, now);
     }
 

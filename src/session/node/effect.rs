@@ -1,6 +1,7 @@
 //! What a node wants done, and what it answers to claims.
 
 use crate::session::record::SessionRecord;
+use crate::session::state::FullGroup;
 use crate::state_log::LogTrouble;
 
 /// What is to be done.
@@ -33,6 +34,8 @@ pub(in crate::session) enum PlaceLoss {
     Superseded,
     /// The group has no place left.
     Full,
+    /// A younger socket of the same instance has its place.
+    Fenced,
 }
 
 /// What became of a claim.
@@ -42,8 +45,8 @@ pub(in crate::session) enum ClaimOutcome {
     Granted,
     /// The client is connected, and answers.
     Duplicate,
-    /// The group has a socket for each partition.
-    Full { sockets: usize, partitions: usize },
+    /// The group has as many sockets as it may.
+    Full(FullGroup),
     /// The client is connected at a node that did not say in time whether it answers.
     HolderSilent,
     /// The log did not answer in time.
@@ -57,10 +60,9 @@ pub(in crate::session) enum ClaimRefusal {
     NotLoaded,
     /// That socket of this node has the client's place.
     HeldHere(u64),
-    /// The group has a socket for each partition, as far as the log was read.
+    /// The group has as many sockets as it may, as far as the log was read.
     Full {
-        sockets: usize,
-        partitions: usize,
+        full: FullGroup,
         /// Whether other nodes may have freed a place of which nothing was read yet.
         may_be_freed: bool,
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::session::place_claim::{PlaceClaim, PlaceMember};
+use crate::session::place_claim::{MemberKey, PlaceClaim, PlaceGroup, PlaceMember};
 
 /// A place of a socket of this node.
 #[derive(Debug)]
@@ -24,12 +24,21 @@ pub(super) struct OwnPlace {
     pub(super) written_at: Instant,
 }
 
+impl OwnPlace {
+    /// From now on its claim says that it is late, if that counts.
+    pub(super) fn set_late(&mut self) {
+        if self.claim.is_fencing() && !self.claim.is_late {
+            Arc::make_mut(&mut self.claim).is_late = true;
+        }
+    }
+}
+
 /// The places of a node's sockets.
 #[derive(Debug, Default)]
 pub(super) struct OwnPlaces {
     pub(super) by_number: HashMap<u64, OwnPlace>,
-    /// Those of members, by group and client, of which each has one.
-    by_client: HashMap<Arc<str>, HashMap<Arc<str>, u64>>,
+    /// Those of members that there may be one of only.
+    sole: HashMap<PlaceGroup, HashMap<MemberKey, u64>>,
     /// Those that something is due for.
     pub(super) unsettled: HashSet<u64>,
     /// Those that nobody waits for and that are not written yet, in the order they came in.
@@ -37,7 +46,7 @@ pub(super) struct OwnPlaces {
     /// Those that are admitted, but not safe yet.
     pub(super) uncertain: HashSet<u64>,
     /// Places that are released, and stand in the state until that is read.
-    pub(super) releasing: HashMap<u64, Arc<str>>,
+    pub(super) releasing: HashMap<u64, PlaceGroup>,
     /// How many there ever were.
     claimed: u64,
 }
@@ -65,15 +74,16 @@ impl OwnPlaces {
         self.by_number.contains_key(&number)
     }
 
-    pub(super) fn holder(&self, PlaceMember { group, client }: &PlaceMember) -> Option<u64> {
-        self.by_client.get(group)?.get(client).copied()
+    /// Who has, or claims, the place of a member that there may be one of only.
+    pub(super) fn holder(&self, PlaceMember { group, key }: &PlaceMember) -> Option<u64> {
+        self.sole.get(group)?.get(key).copied()
     }
 
     /// How many of the group's places are released and still in the state.
-    pub(super) fn releasing_in(&self, group: &str) -> usize {
+    pub(super) fn releasing_in(&self, group: &PlaceGroup) -> usize {
         self.releasing
             .values()
-            .filter(|name| ***name == *group)
+            .filter(|name| *name == group)
             .count()
     }
 
@@ -81,9 +91,8 @@ impl OwnPlaces {
     pub(super) fn insert(&mut self, place: OwnPlace) -> u64 {
         self.claimed += 1;
         let number = self.claimed;
-        if let Some(PlaceMember { group, client }) = place.claim.group_member() {
-            let clients = self.by_client.entry(group).or_default();
-            clients.insert(client, number);
+        if let Some(PlaceMember { group, key }) = place.claim.sole_member() {
+            self.sole.entry(group).or_default().insert(key, number);
         }
         match place.decide_by {
             Some(_) => self.unsettled.insert(number),
@@ -97,12 +106,13 @@ impl OwnPlaces {
         let place = self.by_number.remove(&number)?;
         self.unsettled.remove(&number);
         self.uncertain.remove(&number);
-        if let Some(PlaceMember { group, client }) = place.claim.group_member()
-            && let Some(clients) = self.by_client.get_mut(&group)
+        if let Some(PlaceMember { group, key }) = place.claim.sole_member()
+            && let Some(members) = self.sole.get_mut(&group)
+            && members.get(&key) == Some(&number)
         {
-            clients.remove(&client);
-            if clients.is_empty() {
-                self.by_client.remove(&group);
+            members.remove(&key);
+            if members.is_empty() {
+                self.sole.remove(&group);
             }
         }
         Some(place)

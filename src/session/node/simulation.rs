@@ -8,13 +8,17 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::*;
-use crate::session::place_claim::{PlaceClaim, SocketRole};
+use crate::session::place_claim::{InstanceSharing, PlaceClaim, SocketRole};
 
 const LEASE: Duration = Duration::from_secs(15);
 const NODES: usize = 3;
 /// Places of each group.
 const GROUPS: [usize; 3] = [1, 2, 3];
 const CLIENTS: u64 = 5;
+/// Places of the producing client that has a limit.
+const PRODUCERS_MAX: u32 = 2;
+/// Instances of the producing clients of which each may be connected once.
+const INSTANCES: u64 = 2;
 const STEPS: usize = 1_500;
 const SEEDS: u64 = 50;
 /// How old what is compacted is at least.
@@ -61,11 +65,21 @@ struct Appended {
 
 /// A socket as its node has it.
 struct Socket {
-    /// With its client; `None` for a producing one.
-    group: Option<(Arc<str>, Arc<str>)>,
+    kind: SocketKind,
     is_open: bool,
     /// Whether its client answers pings.
     answers: bool,
+}
+
+/// With which others it is counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SocketKind {
+    /// With none.
+    Listed,
+    /// Of that group, or client, the one that is called so.
+    Counted(Arc<str>, Arc<str>),
+    /// A transactional one of that instance.
+    Fencing(Arc<str>),
 }
 
 struct SimulatedNode {
@@ -84,7 +98,10 @@ struct SimulatedNode {
 
 struct SessionSimulation {
     random: Random,
+    begun: Instant,
     now: Instant,
+    /// Sockets of the producing client that has a limit.
+    opened: usize,
     log: Vec<Appended>,
     live: LiveClaims,
     nodes: Vec<SimulatedNode>,
@@ -132,7 +149,9 @@ impl SessionSimulation {
         let now = Instant::now();
         let mut simulation = Self {
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            begun: now,
             now,
+            opened: 0,
             log: Vec::new(),
             live: LiveClaims::default(),
             nodes: Vec::new(),
@@ -265,9 +284,9 @@ impl SessionSimulation {
             return;
         }
         match self.random.below(100) {
-            0..15 => self.open(n),
-            15..18 => self.open_producer(n),
-            18..22 => self.close(n),
+            0..10 => self.open(n),
+            10..17 => self.open_producer(n),
+            17..22 => self.close(n),
             22..45 => self.send(n),
             45..65 => self.acknowledge(n),
             65..85 if self.reaches_log(n) => {
@@ -305,11 +324,12 @@ impl SessionSimulation {
         for node in self.nodes.iter().filter(|node| node.runs) {
             for (number, socket) in &node.sockets {
                 let id = node.node.own_id(*number);
-                if let Some(key) = &socket.group
+                if let SocketKind::Counted(group, key) = &socket.kind
                     && node.node.is_granted(*number)
                     && self.live.claims.contains(&id)
                 {
-                    places.entry(key.clone()).or_default().push(id);
+                    let key = (Arc::clone(group), Arc::clone(key));
+                    places.entry(key).or_default().push(id);
                 }
             }
         }
@@ -321,10 +341,11 @@ impl SessionSimulation {
         for (client, places) in &granted {
             assert_eq!(places.len(), 1, "{client:?} has {places:?}");
         }
-        for (group, places) in GROUPS.iter().enumerate() {
-            let name = format!("g{group}");
+        let groups = GROUPS.iter().enumerate();
+        let groups = groups.map(|(group, places)| (format!("g{group}"), *places));
+        for (name, places) in groups.chain([("limited".to_owned(), PRODUCERS_MAX as usize)]) {
             let held = granted.keys().filter(|(g, _)| **g == *name).count();
-            assert!(held <= *places, "{held} sockets in {name}");
+            assert!(held <= places, "{held} sockets in {name}");
         }
     }
 
@@ -348,12 +369,16 @@ impl SessionSimulation {
             group_id: group.as_str().into(),
             client_id: Arc::clone(&client),
         };
-        let claim = PlaceClaim::new(role, None, &[("t".into(), places)]);
-        let now = self.now;
-        if let Ok(number) = self.nodes[n].node.claim(claim.into(), now) {
+        let claim = PlaceClaim::new(role, None, &[("t".into(), places)], 0);
+        self.claim(n, claim, SocketKind::Counted(group.as_str().into(), client));
+    }
+
+    fn claim(&mut self, n: usize, claim: PlaceClaim, kind: SocketKind) {
+        let node = &mut self.nodes[n];
+        if let Ok(number) = node.node.claim(claim.into(), self.now) {
             let answers = !self.random.one_in(3);
             let socket = Socket {
-                group: Some((group.as_str().into(), client)),
+                kind,
                 is_open: false,
                 answers,
             };
@@ -363,18 +388,48 @@ impl SessionSimulation {
     }
 
     fn open_producer(&mut self, n: usize) {
-        let role = SocketRole::Producer {
-            client_id: None,
-            instance_id: None,
+        let instance: Arc<str> = format!("i{}", self.random.below(INSTANCES)).into();
+        let claim = |client: &str, sharing, max_connections| {
+            let role = SocketRole::Producer {
+                client_id: Some(client.into()),
+                instance_id: Some(Arc::clone(&instance)),
+                sharing,
+            };
+            PlaceClaim::new(role, None, &[("t".into(), 1)], max_connections)
         };
-        let claim = PlaceClaim::new(role, None, &[("t".into(), 1)]);
-        let number = self.nodes[n].node.list(claim.into(), self.now);
+        let (number, kind) = match self.random.below(5) {
+            0 => {
+                self.opened += 1;
+                let key = format!("{}", self.opened).into();
+                let kind = SocketKind::Counted("limited".into(), key);
+                let claim = claim("limited", InstanceSharing::Any, PRODUCERS_MAX);
+                return self.claim(n, claim, kind);
+            }
+            1 => {
+                let kind = SocketKind::Counted("exclusive".into(), Arc::clone(&instance));
+                return self.claim(n, claim("exclusive", InstanceSharing::Exclusive, 0), kind);
+            }
+            2 | 3 => {
+                let mut claim = claim("fencing", InstanceSharing::Fencing, 0);
+                // By clocks that differ.
+                let skew = self.random.millis(200);
+                claim.since = (self.now + skew - self.begun).as_millis() as u64;
+                let claimed = self.nodes[n].node.claim_fencing(claim.into(), self.now);
+                (claimed.0, SocketKind::Fencing(instance))
+            }
+            _ => {
+                let claim = claim("listed", InstanceSharing::Any, 0);
+                let number = self.nodes[n].node.list(claim.into(), self.now);
+                (number, SocketKind::Listed)
+            }
+        };
         let socket = Socket {
-            group: None,
+            kind,
             is_open: true,
             answers: true,
         };
         self.nodes[n].sockets.insert(number, socket);
+        self.carry_out(n);
     }
 
     /// An administrator has a socket closed, on whatever node.
@@ -524,16 +579,22 @@ impl SessionSimulation {
 
     /// What is open has its place, and every claim has ended; all nodes list the same.
     fn check_calm(&self) {
-        let (mut open, mut members) = (0, 0);
+        let (mut open, mut counted) = (0, 0);
+        let mut fencing = HashSet::new();
         for node in &self.nodes {
             for (number, socket) in &node.sockets {
                 open += 1;
-                if socket.group.is_some() {
-                    members += 1;
-                    assert!(
-                        node.node.is_granted(*number),
-                        "a claim is undecided: {number}"
-                    );
+                match &socket.kind {
+                    SocketKind::Listed => {}
+                    SocketKind::Fencing(instance) => {
+                        let is_alone = fencing.insert(Arc::clone(instance));
+                        assert!(is_alone, "nobody has fenced {number}");
+                    }
+                    SocketKind::Counted(..) => {
+                        counted += 1;
+                        let is_granted = node.node.is_granted(*number);
+                        assert!(is_granted, "a claim is undecided: {number}");
+                    }
                 }
             }
             assert!(node.node.is_member());
@@ -542,7 +603,7 @@ impl SessionSimulation {
         self.check_places();
         assert_eq!(
             self.granted_places().len(),
-            members,
+            counted,
             "a socket without a place"
         );
         for node in &self.nodes {

@@ -1,7 +1,8 @@
 use super::listed::LIST_AFTER;
 use super::writes::OVERDUE_AFTER;
 use super::*;
-use crate::session::place_claim::{PlaceClaim, SocketRole};
+use crate::session::place_claim::{InstanceSharing, MemberKey, PlaceClaim, PlaceGroup, SocketRole};
+use crate::session::state::{FullGroup, PlaceLimit};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -122,6 +123,7 @@ fn producer_claim(client: &str) -> Arc<PlaceClaim> {
     let role = SocketRole::Producer {
         client_id: Some(client.into()),
         instance_id: None,
+        sharing: InstanceSharing::Any,
     };
     socket_claim(role)
 }
@@ -132,9 +134,25 @@ fn socket_claim(role: SocketRole) -> Arc<PlaceClaim> {
         principal: None,
         topics: [("t".into(), 1)].into(),
         since: 1,
+        max_connections: 0,
+        is_late: false,
     }
     .into()
 }
+
+fn consumers(group: &str) -> PlaceGroup {
+    PlaceGroup::Consumers(group.into())
+}
+
+fn client(id: &str) -> MemberKey {
+    MemberKey::Client(id.into())
+}
+
+/// A group of one partition.
+const FULL: FullGroup = FullGroup {
+    sockets: 1,
+    limit: PlaceLimit::Partitions(1),
+};
 
 fn other_place(number: u64) -> PlaceId {
     PlaceId {
@@ -176,11 +194,7 @@ fn a_claim_that_another_came_before_is_decided_by_what_is_read() {
     one.node.read(offset + 1, Some(mine), one.now);
     let released = one.settle();
     assert!(matches!(released[..], [SessionRecord::Released { .. }]));
-    let full = ClaimOutcome::Full {
-        sockets: 1,
-        partitions: 1,
-    };
-    assert_eq!(one.take_done(), [decided(number, full)]);
+    assert_eq!(one.take_done(), [decided(number, ClaimOutcome::Full(FULL))]);
     // Who is late to a full group costs the log nothing.
     let refused = one.node.claim(claim("c"), one.now);
     assert!(matches!(refused, Err(ClaimRefusal::Full { .. })));
@@ -193,8 +207,7 @@ fn who_is_refused_beside_other_nodes_is_told_when_a_place_is_freed() {
     let number = one.claim("a");
     let full = |may_be_freed| {
         Err(ClaimRefusal::Full {
-            sockets: 1,
-            partitions: 1,
+            full: FULL,
             may_be_freed,
         })
     };
@@ -244,8 +257,8 @@ fn another_nodes_claim_for_a_client_that_is_silent_gets_its_place() {
     assert!(matches!(released[..], [SessionRecord::Released { .. }]));
     let evicted = [NodeEffect::Probe(number), NodeEffect::Evict(number)];
     assert_eq!(one.take_done(), evicted);
-    let group = one.node.state.group("g").unwrap();
-    assert_eq!(group.holder("a"), Some(other_place(1)));
+    let group = one.node.state.group(&consumers("g")).unwrap();
+    assert_eq!(group.holder(&client("a")), Some(other_place(1)));
     // The socket's own end releases nothing of the other's.
     one.node.release(number, one.now);
     assert_eq!(one.settle(), []);
@@ -280,7 +293,7 @@ fn the_places_of_a_node_that_is_not_heard_of_are_free_after_its_lease() {
     for _ in 0..14 {
         one.advance(Duration::from_secs(1));
     }
-    assert!(one.node.state.group("g").is_some());
+    assert!(one.node.state.group(&consumers("g")).is_some());
     let written = one.advance(Duration::from_secs(1));
     let (node, id) = (NodeIncarnation(0xb), other_place(1));
     let by = one.node.incarnation;
@@ -365,7 +378,13 @@ fn a_node_that_was_found_dead_claims_its_places_again_and_loses_what_others_have
     };
     assert_eq!(one.take_done(), [NodeEffect::Rejoined, lost]);
     assert_ne!(one.node.incarnation, node);
-    let holder = one.node.state.group("h").unwrap().holder("b").unwrap();
+    let holder = one
+        .node
+        .state
+        .group(&consumers("h"))
+        .unwrap()
+        .holder(&client("b"))
+        .unwrap();
     assert_eq!(holder, one.node.own_id(b));
     assert!(one.node.is_member());
 }
@@ -378,8 +397,8 @@ fn a_log_that_is_read_anew_gets_all_places_again() {
     // The topic was deleted, and created again.
     one.log.clear();
     one.load();
-    let group = one.node.state.group("g").unwrap();
-    assert_eq!(group.holder("a"), Some(one.node.own_id(number)));
+    let group = one.node.state.group(&consumers("g")).unwrap();
+    assert_eq!(group.holder(&client("a")), Some(one.node.own_id(number)));
     assert_eq!(one.take_done(), []);
 }
 
@@ -553,4 +572,69 @@ fn a_request_to_close_a_socket_is_followed_whatever_incarnation_it_is_by() {
     one.node.release(number, one.now);
     one.other(SessionRecord::EvictionRequested { id });
     assert_eq!(one.take_done(), [], "it is closed");
+}
+
+/// It was cut off when its lease was written first, and compaction has dropped that since.
+#[test]
+fn a_node_that_reads_of_its_end_before_any_lease_of_its_own_takes_a_new_incarnation() {
+    let mut one = OneNode::new();
+    one.load();
+    let node = one.node.incarnation;
+    one.log.clear();
+    one.node.begin_load(0);
+    one.node.loaded(one.now);
+    one.written();
+    let by = NodeIncarnation(0xb);
+    let node_now = one.node.incarnation;
+    assert_ne!(node_now, node);
+    one.other(SessionRecord::Expired { node: node_now, by });
+    assert_eq!(one.settle().len(), 2, "that it has left, and a lease");
+    assert_ne!(one.node.incarnation, node_now);
+    assert!(one.node.is_member());
+}
+
+#[test]
+fn a_fencing_socket_closes_the_one_before_it_at_once_and_once_only_by_its_turn_in_the_log() {
+    let mut one = OneNode::new();
+    let fencing = |since| {
+        let role = SocketRole::Producer {
+            client_id: Some("p".into()),
+            instance_id: None,
+            sharing: InstanceSharing::Fencing,
+        };
+        let claim = PlaceClaim {
+            since,
+            ..(*socket_claim(role)).clone()
+        };
+        Arc::new(claim)
+    };
+    let (first, is_written) = one.node.claim_fencing(fencing(1), one.now);
+    assert!(is_written);
+    one.settle();
+    let (second, _) = one.node.claim_fencing(fencing(2), one.now);
+    one.settle();
+    let fenced = |number| NodeEffect::Lost {
+        number,
+        loss: PlaceLoss::Fenced,
+    };
+    assert_eq!(
+        one.take_done(),
+        [
+            decided(first, ClaimOutcome::Granted),
+            fenced(first),
+            decided(second, ClaimOutcome::Granted)
+        ]
+    );
+    // Found dead, it claims again, and has nothing of the one that has come since at another node.
+    one.other_lives(0xb, "node-2", 1);
+    let (id, node, by) = (other_place(1), one.node.incarnation, NodeIncarnation(0xb));
+    one.other(SessionRecord::Expired { node, by });
+    one.other(SessionRecord::Place {
+        id,
+        claim: fencing(3),
+    });
+    one.settle();
+    assert_eq!(one.take_done(), [NodeEffect::Rejoined, fenced(second)]);
+    let left: Vec<_> = one.node.sockets().map(|(_, id, _)| id).collect();
+    assert_eq!(left, [id]);
 }

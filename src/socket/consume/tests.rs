@@ -40,7 +40,7 @@ async fn socket(broker: &MemoryBroker, sent: Vec<u8>) -> (ConsumingSocket, TcpSt
     let topics = [("t".into(), 1)];
     let group_permit = app
         .sessions
-        .acquire_group_permit("g", (None, "a"), &topics, permit.handle())
+        .acquire_group_permit("g", (None, "a"), (&topics, 0), permit.handle())
         .await
         .unwrap();
     let params = ConsumeParams {

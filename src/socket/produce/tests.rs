@@ -12,6 +12,7 @@ use crate::codec::Format;
 use crate::codec::socket_error::SocketErrorCode;
 use crate::http_stream::HttpStream;
 use crate::metrics::sockets::SocketMetrics;
+use crate::session::{InstanceSharing, ProducingClient};
 use crate::socket::socket_log::SocketIdentity;
 use crate::socket::stream::MessageLimits;
 use kafka_client::Principal;
@@ -53,8 +54,16 @@ async fn socket_of(
         principal: Principal::Proxy,
     };
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
-    let sessions = &app.sessions;
-    let place = sessions.list_producer((None, None), None, ("t".into(), 1), permit.handle());
+    let producing = ProducingClient {
+        client_id: None,
+        instance_id: None,
+        principal: None,
+        sharing: InstanceSharing::Any,
+        max_connections: 0,
+    };
+    let (sessions, counted) = (&app.sessions, ("t".into(), 1));
+    let place = sessions.acquire_producer_permit(producing, counted, permit.handle());
+    let place = place.await.unwrap();
     let (producers, permits) = ((producer, None), (permit, place, None));
     let socket = ProducingSocket::new(&app.config, producers, stream, formats, topic, permits, log);
     (socket, client.unwrap())
