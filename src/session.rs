@@ -31,6 +31,7 @@ mod admission;
 mod node;
 mod open_sockets;
 mod place_claim;
+mod place_id;
 mod record;
 pub(crate) mod registry;
 mod shared;
@@ -83,7 +84,7 @@ pub(crate) struct Sessions {
 
 /// Whose a producing socket is, and beside which others it may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ProducingClient<'c> {
+pub(crate) struct ProducerIdentity<'c> {
     /// `clientId`; who has none is a client of its own.
     pub(crate) client_id: Option<&'c str>,
     /// `instanceId`
@@ -190,11 +191,11 @@ impl Sessions {
     /// [not known](AdmissionError::Unavailable).
     pub(crate) async fn acquire_producer_permit(
         &self,
-        producer: ProducingClient<'_>,
+        producer: ProducerIdentity<'_>,
         topic: (Arc<str>, usize),
         handle: &Arc<SocketHandle>,
     ) -> Result<PlacePermit, AdmissionError> {
-        let ProducingClient {
+        let ProducerIdentity {
             client_id,
             instance_id,
             principal,

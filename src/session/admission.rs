@@ -69,7 +69,7 @@ pub(crate) enum AdmissionError {
     /// It cannot be decided now.
     #[error("the places of the {of} are not known now: {reason}")]
     Unavailable {
-        /// Whose.
+        /// What they are places of: a group, or a client.
         of: &'static str,
         /// What is wrong, without names of brokers.
         reason: String,

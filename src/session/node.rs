@@ -50,7 +50,8 @@ pub(super) use self::effect::{ClaimOutcome, ClaimRefusal, NodeEffect, PlaceLoss}
 use self::own_places::OwnPlaces;
 use self::writes::LogWrites;
 pub(super) use self::writes::{CLAIM_TIMEOUT, PROBE_TIMEOUT};
-use super::record::{NodeIncarnation, NodeLease, PlaceId, SessionRecord};
+use super::place_id::{NodeIncarnation, PlaceId};
+use super::record::{NodeLease, SessionRecord};
 use super::state::{SessionEvent, SessionState};
 use crate::state_log::LogTrouble;
 

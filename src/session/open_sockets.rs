@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Sessions;
 use super::node::SessionNode;
 use super::place_claim::{PlaceClaim, SocketRole};
-use super::record::PlaceId;
+use super::place_id::PlaceId;
 use crate::state_log::LogTrouble;
 
 /// How long a socket may take to close: its last acks and commits, and a round trip each way.

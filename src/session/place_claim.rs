@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::PlaceId;
+use super::place_id::PlaceId;
 
 /// A socket, and what it claims: to be one of those that its group may have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,13 +18,13 @@
 //!   changes nothing.
 //! - Sizes are bounded: keys to [`KEY_BYTES_MAX`], values to [`VALUE_BYTES_MAX`].
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::place_claim::PlaceClaim;
+use super::place_id::{NodeIncarnation, PlaceId};
 use crate::config::SessionConfig;
 
 /// The version of the values that are written. Readers skip all others.
@@ -34,32 +34,6 @@ const KEY_BYTES_MAX: usize = 128;
 /// The longest value that is read, bytes: a place names the topics of one request, whose head is
 /// bounded.
 const VALUE_BYTES_MAX: usize = 1 << 20;
-
-/// One life of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct NodeIncarnation(pub(super) u64);
-
-impl fmt::Display for NodeIncarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl NodeIncarnation {
-    fn parse(text: &str) -> Option<Self> {
-        let number = u64::from_str_radix(text, 16).ok()?;
-        (text.len() == 16).then_some(Self(number))
-    }
-}
-
-/// One socket's place, of all that there ever were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct PlaceId {
-    /// The node that has the socket.
-    pub(super) node: NodeIncarnation,
-    /// Which one of that node's process.
-    pub(super) number: u64,
-}
 
 /// A node's promise to say within `duration` that it lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,7 +31,8 @@ use tokio::time::Instant;
 pub(super) use self::group_places::{FullGroup, GroupPlaces, PlaceLimit};
 use self::group_places::{PlaceOutcome, QueuedPlace, RemovedPlace};
 use super::place_claim::{PlaceClaim, PlaceGroup, PlaceMember};
-use super::record::{NodeIncarnation, NodeLease, PlaceId, SessionRecord};
+use super::place_id::{NodeIncarnation, PlaceId};
+use super::record::{NodeLease, SessionRecord};
 
 /// How many nodes that are gone are remembered. Their last records come soon after their end.
 const GONE_NODES_MAX: usize = 1_024;

@@ -135,7 +135,7 @@ async fn the_sockets_of_all_users_that_are_meant_are_closed_and_those_that_have_
         (None, "q", Some("1")),
     ] {
         let (user, handle) = (user.map(Arc::from), Arc::default());
-        let producer = ProducingClient {
+        let producer = ProducerIdentity {
             instance_id: instance,
             principal: user.as_ref(),
             ..producing(client)
@@ -171,8 +171,8 @@ async fn the_sockets_of_all_users_that_are_meant_are_closed_and_those_that_have_
     assert_eq!(listed, [(Some("p"), Some("alice")), (Some("q"), None)]);
 }
 
-fn producing(client_id: &str) -> ProducingClient<'_> {
-    ProducingClient {
+fn producing(client_id: &str) -> ProducerIdentity<'_> {
+    ProducerIdentity {
         client_id: Some(client_id),
         instance_id: None,
         principal: None,
@@ -183,7 +183,7 @@ fn producing(client_id: &str) -> ProducingClient<'_> {
 
 async fn producer_permit(
     sessions: &Sessions,
-    producer: ProducingClient<'_>,
+    producer: ProducerIdentity<'_>,
     handle: &Arc<SocketHandle>,
 ) -> Result<PlacePermit, AdmissionError> {
     let topic = ("t".into(), 1);
@@ -197,7 +197,7 @@ async fn sockets_without_a_limit_and_transactional_ones_are_opened_while_the_log
     // Nothing is read, and nothing is written.
     let sessions = Sessions::new(&Config::default());
     let begun = Instant::now();
-    let fencing = ProducingClient {
+    let fencing = ProducerIdentity {
         sharing: InstanceSharing::Fencing,
         ..producing("p")
     };
@@ -210,7 +210,7 @@ async fn sockets_without_a_limit_and_transactional_ones_are_opened_while_the_log
     // The second one fences the first, which is of this node.
     let signals = handles.each_ref().map(|handle| handle.take_signal());
     assert_eq!(signals, [None, Some(SocketSignal::Fence), None]);
-    let limited = ProducingClient {
+    let limited = ProducerIdentity {
         max_connections: 2,
         ..producing("p")
     };
@@ -226,7 +226,7 @@ async fn sockets_without_a_limit_and_transactional_ones_are_opened_while_the_log
 #[tokio::test(start_paused = true)]
 async fn the_next_socket_of_a_client_with_a_limit_is_refused_by_its_name_and_number() {
     let sessions = sessions();
-    let limited = ProducingClient {
+    let limited = ProducerIdentity {
         max_connections: 2,
         ..producing("p")
     };
@@ -242,7 +242,7 @@ async fn the_next_socket_of_a_client_with_a_limit_is_refused_by_its_name_and_num
                     (max-connections of producer.limits)";
     assert_eq!(message, expected);
     // Who has no client id is a client of its own.
-    let nameless = ProducingClient {
+    let nameless = ProducerIdentity {
         client_id: None,
         max_connections: 1,
         ..limited
@@ -264,7 +264,7 @@ async fn the_next_socket_of_a_client_with_a_limit_is_refused_by_its_name_and_num
 #[tokio::test(start_paused = true)]
 async fn an_instance_is_connected_once_while_its_client_answers() {
     let sessions = sessions();
-    let exclusive = ProducingClient {
+    let exclusive = ProducerIdentity {
         instance_id: Some("1"),
         sharing: InstanceSharing::Exclusive,
         ..producing("p")

@@ -37,7 +37,7 @@ use crate::http_keep_alive::KeepAliveStream;
 use crate::http_stream::HttpStream;
 use crate::session::registry::{ConnectionPermit, SocketHandle};
 use crate::session::socket_authentication::SocketAuthentication;
-use crate::session::{AdmissionError, InstanceSharing, PlacePermit, ProducingClient};
+use crate::session::{AdmissionError, InstanceSharing, PlacePermit, ProducerIdentity};
 use crate::topic_access::{self, ReservedTopic};
 use kafka_client::admin;
 use kafka_client::consumer::{ConsumerError, GroupStart, OffsetResetStrategy};
@@ -327,7 +327,7 @@ impl SocketOpener {
         handle: &Arc<SocketHandle>,
     ) -> Result<PlacePermit, AdmissionError> {
         let client_id = params.client_id.as_deref();
-        let producer = ProducingClient {
+        let producer = ProducerIdentity {
             client_id,
             instance_id: params.instance_id.as_deref(),
             principal: self.client.cluster().principal().user(),

@@ -9,7 +9,8 @@ use super::own_places::OwnPlace;
 use super::writes::{CLAIM_TIMEOUT, PROBE_TIMEOUT};
 use super::{NodePhase, SessionNode};
 use crate::session::place_claim::{PlaceClaim, PlaceMember};
-use crate::session::record::{PlaceId, SessionRecord};
+use crate::session::place_id::PlaceId;
+use crate::session::record::SessionRecord;
 
 impl SessionNode {
     /// Begins a claim: [`NodeEffect::Decided`] tells what becomes of it, unless it is released

@@ -10,7 +10,8 @@ use super::effect::NodeEffect;
 use super::own_places::OwnPlace;
 use super::{NodePhase, SessionNode};
 use crate::session::place_claim::PlaceClaim;
-use crate::session::record::{PlaceId, SessionRecord};
+use crate::session::place_id::PlaceId;
+use crate::session::record::SessionRecord;
 use crate::state_log::LogTrouble;
 
 /// How long a socket is open before the log reads of it: one that comes and goes costs the log

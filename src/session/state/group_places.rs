@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::session::place_claim::{MemberKey, PlaceClaim, SocketRole};
-use crate::session::record::PlaceId;
+use crate::session::place_id::PlaceId;
 
 /// The sockets of a group, over all nodes.
 #[derive(Debug, Default)]
@@ -281,7 +281,7 @@ impl GroupPlaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::record::NodeIncarnation;
+    use crate::session::place_id::NodeIncarnation;
 
     fn id(number: u64) -> PlaceId {
         PlaceId {

@@ -12,7 +12,7 @@ use crate::codec::Format;
 use crate::codec::socket_error::SocketErrorCode;
 use crate::http_stream::HttpStream;
 use crate::metrics::sockets::SocketMetrics;
-use crate::session::{InstanceSharing, ProducingClient};
+use crate::session::{InstanceSharing, ProducerIdentity};
 use crate::socket::socket_log::SocketIdentity;
 use crate::socket::stream::MessageLimits;
 use kafka_client::Principal;
@@ -54,7 +54,7 @@ async fn socket_of(
         principal: Principal::Proxy,
     };
     let log = SocketLog::open(identity, Arc::clone(&app.metrics));
-    let producing = ProducingClient {
+    let producing = ProducerIdentity {
         client_id: None,
         instance_id: None,
         principal: None,
