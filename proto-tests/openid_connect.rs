@@ -247,6 +247,23 @@ async fn a_socket_that_waits_for_its_limit_ends_with_its_token_all_the_same() {
 }
 
 #[tokio::test]
+async fn subjects_that_call_their_clients_alike_fence_only_their_own() {
+    let provider = FakeOpenIdProvider::start().await;
+    let proxy = proxy(&provider, |config| config.transactions.enabled = true).await;
+    let path = "/socket/in?topic=t&clientId=c&transactional=true";
+    let [alice, bob] =
+        ["alice", "bob"].map(|sub| provider.token_with(FIRST_KEY, json!({"sub": sub})));
+    let former = opened(&proxy, path, &alice).await;
+    let mut of_bob = opened(&proxy, path, &bob).await;
+    let mut newer = opened(&proxy, path, &alice).await;
+    assert_eq!(closed(former).await, (1008, "fenced".to_owned()));
+    for socket in [&mut of_bob, &mut newer] {
+        assert!(socket.ask(RECORD).await["offset"].is_i64());
+    }
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn an_open_socket_ends_half_a_minute_after_its_token() {
     let provider = FakeOpenIdProvider::start().await;
     let proxy = proxy(&provider, |_| {}).await;

@@ -45,14 +45,14 @@ enum MessageOutcome {
 }
 
 /// Where the proxies listen, and how far the clients are.
-struct Scene {
+struct TransactionScene {
     path: String,
     addresses: Mutex<[String; 2]>,
     committed: [AtomicU64; CLIENTS],
     is_over: AtomicBool,
 }
 
-impl Scene {
+impl TransactionScene {
     fn committed(&self) -> [u64; CLIENTS] {
         self.committed
             .each_ref()
@@ -128,7 +128,7 @@ async fn open(address: &str, path: &str) -> Option<WebSocketStream<TcpStream>> {
 
 /// One client: it writes until all is over, and comes back at the other node whenever its connection
 /// ends, which it sometimes ends itself. What became of its messages, in order.
-async fn write(client: usize, scene: Arc<Scene>) -> Vec<MessageOutcome> {
+async fn write(client: usize, scene: Arc<TransactionScene>) -> Vec<MessageOutcome> {
     let mut random = XorShift::new(client as u64 + 1);
     let mut outcomes: Vec<MessageOutcome> = Vec::new();
     let path = format!("{}&clientId=c-{client}", scene.path);
@@ -253,7 +253,7 @@ async fn is_exactly_once(length: Duration) {
         let lines = std::io::BufReader::new(printed).lines();
         lines.map_while(Result::ok).collect::<Vec<_>>()
     });
-    let scene = Arc::new(Scene {
+    let scene = Arc::new(TransactionScene {
         path: format!("/socket/in?topic={topic}&transactional=true"),
         addresses: Mutex::new(
             proxies

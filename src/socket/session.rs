@@ -131,10 +131,7 @@ impl SocketSession {
                         "closed by an administrator",
                     )));
                 }
-                SocketSignal::Fence => {
-                    let fenced = CloseFrame::new(CloseCode::POLICY_VIOLATION, "fenced");
-                    return Err(CloseReason::Fail(fenced));
-                }
+                SocketSignal::Fence => return Err(CloseReason::fenced()),
                 SocketSignal::Evict => {
                     return Err(CloseReason::Fail(CloseFrame::new(
                         CloseCode::POLICY_VIOLATION,

@@ -327,10 +327,18 @@ impl SocketOpener {
         handle: &Arc<SocketHandle>,
     ) -> Result<PlacePermit, AdmissionError> {
         let client_id = params.client_id.as_deref();
+        // As in its transactional id: the same client id of another subject is another client.
+        let principal = match self.client.cluster().principal().user() {
+            Some(user) => Some(Arc::clone(user)),
+            None => handle.authentication().and_then(|by| {
+                let subject = by.subject()?.escape_debug();
+                Some(format!("sub:{subject}").into())
+            }),
+        };
         let producer = ProducerIdentity {
             client_id,
             instance_id: params.instance_id.as_deref(),
-            principal: self.client.cluster().principal().user(),
+            principal: principal.as_ref(),
             sharing: match self.app.config.producer_sessions {
                 _ if params.transactional => InstanceSharing::Fencing,
                 true => InstanceSharing::Exclusive,
