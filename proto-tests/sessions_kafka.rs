@@ -10,8 +10,9 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::http::ask;
 use crate::support::kafka::{Kafka, unique};
-use crate::support::program::Program;
+use crate::support::program::{LogLines, Program};
 use crate::support::until_asked;
 use crate::support::ws_client::{self, WsClient};
 
@@ -36,19 +37,24 @@ impl Deployment {
     }
 
     async fn node(&self, server_id: &str) -> Program {
-        let node = Program::for_cluster(
+        self.node_with(server_id, &[]).await.0
+    }
+
+    /// With more arguments.
+    async fn node_with(&self, server_id: &str, args: &[&str]) -> (Program, LogLines) {
+        let own = [
+            "--bootstrap-hosts",
             &self.bootstrap,
-            &[
-                "--server-id",
-                server_id,
-                "--session-handler-session-state-topic-name",
-                &self.sessions,
-                "--session-handler-lease-duration",
-                self.lease,
-            ],
-        );
+            "--server-id",
+            server_id,
+            "--session-handler-session-state-topic-name",
+            &self.sessions,
+            "--session-handler-lease-duration",
+            self.lease,
+        ];
+        let (node, log) = Program::start_logged(&[&own, args].concat(), &[]);
         node.ready().await;
-        node
+        (node, log)
     }
 
     fn path(&self, group: &str, client: &str) -> String {
@@ -218,4 +224,53 @@ async fn the_topic_is_created_as_configured_with_as_many_replicas_as_there_are_b
     block_in_place(|| kafka.create_topic(&theirs, 1, 1));
     let (_program, log) = start(&theirs);
     log.first_with("the session topic is not compacted").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_connections_instances_and_evictions_hold_over_processes() {
+    let kafka = block_in_place(|| Kafka::shared("4.4", 3));
+    let deployment = block_in_place(|| Deployment::new(&kafka, "3s"));
+    let args = [
+        "--admin-enabled",
+        "--admin-port",
+        "0",
+        "--producer-sessions-enabled",
+        "--producer-limits-default-max-connections-per-client",
+        "2",
+    ];
+    let (a, _) = deployment.node_with("a", &args).await;
+    let (b, log) = deployment.node_with("b", &args).await;
+    let admin = log.admin_address().await;
+    let topic = &deployment.topic;
+    let path = |instance| format!("/socket/in?topic={topic}&clientId=c&instanceId={instance}");
+    let mut first = a.connect(&path("1")).await;
+    let answering = tokio::spawn(async move { first.closed().await });
+    let _second = b.connect(&path("2")).await;
+    for node in [&a, &b] {
+        let refused = node.refused(&path("3")).await;
+        assert_eq!(refused.status, 429, "{refused:?}");
+        assert!(refused.message().contains("max-connections"), "{refused:?}");
+    }
+    // Its client answers.
+    let refused = b.refused(&path("1")).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let evicted = ask(&admin, "DELETE", "/admin/sessions/producer/c/1", &[]).await;
+    assert_eq!(evicted.status, 200, "{}", evicted.body);
+    let (code, reason) = answering.await.unwrap();
+    assert_eq!((code, &*reason), (1008, "closed by an administrator"));
+    let evicted = ask(&admin, "DELETE", "/admin/sessions/producer/c/1", &[]).await;
+    assert_eq!(evicted.status, 404, "{}", evicted.body);
+    let _third = a.connect(&path("3")).await;
+    // SIGKILL: its place is free when its lease is over.
+    drop(a);
+    let open = async || WsClient::connect(&b.address(), &path("4")).await;
+    let mut let_in = None;
+    until_asked("the place is free", async || {
+        match open().await {
+            Ok(socket) => let_in = Some(socket),
+            Err(refused) => assert!([429, 503].contains(&refused.status), "{refused:?}"),
+        }
+        let_in.is_some()
+    })
+    .await;
 }
