@@ -14,10 +14,16 @@ use crate::tls_client;
 
 /// Opens a WebSocket; `target` is path and query.
 pub(crate) async fn open(port: u16, target: &str) -> io::Result<(TcpStream, Frames)> {
+    let stream = open_with(port, target, "").await?;
+    Ok((stream, Frames::default()))
+}
+
+/// With more lines of headers, each with its end.
+pub(crate) async fn open_with(port: u16, target: &str, headers: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
-    upgrade(&mut stream, target).await?;
-    Ok((stream, Frames::default()))
+    upgrade(&mut stream, target, headers).await?;
+    Ok(stream)
 }
 
 /// Where sockets are opened: by TLS, if there is a configuration for it.
@@ -37,7 +43,7 @@ impl Endpoint {
             return Ok((Either::Left(stream), frames));
         };
         let mut stream = tls_client::connect(self.port, tls).await?;
-        upgrade(&mut stream, target).await?;
+        upgrade(&mut stream, target, "").await?;
         Ok((Either::Right(Box::new(stream)), Frames::default()))
     }
 }
@@ -45,10 +51,11 @@ impl Endpoint {
 async fn upgrade(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     target: &str,
+    headers: &str,
 ) -> io::Result<()> {
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();

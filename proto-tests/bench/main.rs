@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod native;
 mod nginx;
+mod openid;
 mod opens;
 mod processes;
 #[path = "../support/random.rs"]
@@ -206,6 +207,8 @@ const ALL: &[&str] = &[
     "console",
     "limits",
     "transactions",
+    "openid",
+    "openid_idle",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -279,6 +282,8 @@ async fn main() {
             "console" => console::console(&bench).await,
             "limits" => limits::limits(&bench).await,
             "transactions" => transactions::transactions(&bench).await,
+            "openid" => openid::openid(&bench).await,
+            "openid_idle" => openid::idle(&bench).await,
             _ => unreachable!("names come from ALL"),
         }
     }
