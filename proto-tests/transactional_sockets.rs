@@ -190,6 +190,21 @@ async fn a_client_that_comes_back_fences_what_is_left_of_its_former_socket() {
 }
 
 #[tokio::test]
+async fn a_principal_that_may_not_use_the_transactional_id_is_refused_with_403() {
+    let proxy = proxy().await;
+    let not_authorized = FaultRule::on(ApiKey::InitProducerId, FaultAction::Error(53));
+    proxy.broker.faults().add(not_authorized);
+    let refused = proxy.open(SOCKET).await.err().unwrap();
+    assert_eq!(refused.status, 403);
+    let message = refused.message();
+    assert!(message.contains("wsproxy-pay"), "{message}");
+    let mut socket = proxy.connect(SOCKET).await;
+    is_ack(&socket.ask(record("a").to_string()).await, "a");
+    socket.close().await;
+    proxy.stopped().await;
+}
+
+#[tokio::test]
 async fn who_cannot_have_transactions_is_refused_with_what_would_help() {
     let proxy = Proxy::start().await;
     proxy.topic("t", 1);
