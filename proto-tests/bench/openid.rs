@@ -88,7 +88,7 @@ pub(crate) async fn openid(bench: &Bench) {
 
 /// Sockets that do nothing while their tokens are good, and are pinged by nobody.
 pub(crate) async fn idle(bench: &Bench) {
-    const SOCKETS: usize = 5_000;
+    const SOCKETS: usize = 10_000;
     const SECONDS: u64 = 20;
     let provider = BenchProvider::start().await;
     let mut percents = Vec::new();
